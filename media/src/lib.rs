@@ -1,0 +1,1 @@
+//! The media plane as a core without I/O: sessions, packets, tracks, fan-out.

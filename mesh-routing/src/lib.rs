@@ -1,0 +1,1 @@
+//! The mesh as a core without I/O: link-state, routes, media trees, logs.

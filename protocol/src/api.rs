@@ -1,0 +1,132 @@
+//! The JSON of the HTTP API, as `docs/api.md` and the OpenAPI document describe it.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::codec::TrackDescription;
+
+/// One live stream, seen from the relay that was asked. An element of `GET /api/v1/streams`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Stream {
+    /// The stream's name.
+    pub name: String,
+    /// Its tracks.
+    pub tracks: Vec<TrackDescription>,
+    /// The zone it is published in.
+    pub origin_zone: String,
+    /// Links between the origin and this relay: 0 where it is published.
+    pub hops: u32,
+    /// Zone names from the origin to this relay.
+    pub path: Vec<String>,
+    /// Milliseconds since it went live, as far as this relay knows.
+    pub age_ms: u64,
+    /// Listeners at this relay.
+    pub listeners: u32,
+    /// Zones this relay knows to be taking the stream, this one included.
+    #[serde(default)]
+    pub heard_in: Vec<String>,
+}
+
+/// `GET /api/v1/mesh`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Mesh {
+    /// The id of the relay that was asked.
+    #[serde(rename = "self")]
+    pub own: String,
+    /// Every relay it knows of, itself included.
+    pub nodes: Vec<MeshNode>,
+    /// Every link it knows of, each once.
+    pub links: Vec<MeshLink>,
+}
+
+/// A relay in [`Mesh`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MeshNode {
+    /// Its ed25519 public key in hexadecimal.
+    pub id: String,
+    /// Its zone.
+    pub zone: String,
+    /// Since when it is known here, as RFC 3339 UTC.
+    pub since: String,
+}
+
+/// A link in [`Mesh`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MeshLink {
+    /// One end.
+    pub a: String,
+    /// The other end.
+    pub b: String,
+    /// Round trip in milliseconds.
+    pub rtt_ms: f64,
+    /// Share of packets lost, 0 to 1.
+    pub loss: f64,
+    /// What routing adds up: lower is better.
+    pub cost: u32,
+    /// Both ends say that it works.
+    pub up: bool,
+}
+
+/// The body of `POST /api/v1/rooms/{room}/messages`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewMessage {
+    /// Who says it: 1 to 64 characters.
+    pub author: String,
+    /// What is said: 1 to 4000 characters.
+    pub text: String,
+    /// Chosen by the client, up to 64 characters: sending the same message twice under one nonce, to
+    /// whichever relay, stores it once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
+}
+
+/// The answer to a posted message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Posted {
+    /// The message's id, the same in every zone.
+    pub id: String,
+}
+
+/// One chat message, in display order in `GET /api/v1/rooms/{room}/messages`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Message {
+    /// The same in every zone.
+    pub id: String,
+    /// Who said it.
+    pub author: String,
+    /// Plain text: clients show it as text, never as markup.
+    pub text: String,
+    /// The zone it was posted in.
+    pub zone: String,
+    /// When, by the clock of the relay it was posted to: RFC 3339 UTC with milliseconds.
+    pub sent_at: String,
+}
+
+/// An error, as `application/problem+json` (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// Which kind of problem: a path below `/problems/`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What to do about it, in a sentence.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What exactly was wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// `GET /version`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Version {
+    /// Always `peddlenet-relay`.
+    pub name: String,
+    /// The release.
+    pub version: String,
+    /// The zone this relay serves.
+    pub zone: String,
+    /// Its id.
+    pub node: String,
+}

@@ -1,0 +1,193 @@
+//! What crosses a link: tracks, priority classes and the media datagram.
+//!
+//! A media packet inside a relay and between relays is an RTP packet (RFC 3550) in *canonical form*:
+//! the payload type is [`Codec::canonical_payload_type`](crate::Codec::canonical_payload_type), the
+//! SSRC is 0, there are no CSRCs and no padding, sequence numbers and timestamps go on without a break
+//! when the publisher reloads, and header extensions are one-byte (RFC 8285) with the ids of
+//! [`extension`].
+
+use bytes::{BufMut, Bytes};
+use serde::{Deserialize, Serialize};
+
+use crate::{codec::Kind, codec::TrackDescription, id::NodeId, id::StreamName};
+
+/// One track in the whole mesh: the relay it enters at, the stream's name, audio or video.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TrackKey {
+    /// The relay the publisher is connected to.
+    pub origin: NodeId,
+    /// The stream.
+    pub stream: StreamName,
+    /// A stream has at most one track of each kind.
+    pub kind: Kind,
+}
+
+/// A stream as its origin advertises it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamAdvertisement {
+    /// The stream's name.
+    pub name: StreamName,
+    /// At most one audio and one video.
+    pub tracks: Vec<TrackDescription>,
+}
+
+/// The priority of what crosses a link, most urgent first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Class {
+    /// Routing and joins: never waits.
+    Control,
+    /// Emergency override.
+    Emergency,
+    /// Announcements.
+    Announcement,
+    /// Chat.
+    Chat,
+    /// Audio packets.
+    Audio,
+    /// Files that somebody waits for.
+    File,
+    /// Video packets.
+    Video,
+    /// What may be wanted later.
+    Prefetch,
+}
+
+impl Class {
+    /// The class of a track's packets.
+    pub fn of(kind: Kind) -> Class {
+        match kind {
+            Kind::Audio => Class::Audio,
+            Kind::Video => Class::Video,
+        }
+    }
+}
+
+/// Ids of the canonical header extensions.
+pub mod extension {
+    /// RFC 6464, one byte: voice flag and level.
+    pub const AUDIO_LEVEL: u8 = 1;
+    /// 3GPP TS 26.114 coordination of video orientation, one byte.
+    pub const VIDEO_ORIENTATION: u8 = 2;
+}
+
+/// The child-chosen number of a track on one link: the parent writes it on each packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Alias(pub u16);
+
+/// What a media datagram carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatagramKind {
+    /// A canonical RTP packet.
+    Rtp,
+    /// A [`SenderClock`], 12 bytes.
+    SenderClock,
+}
+
+/// The five bytes before the payload of a media datagram: flags, alias, link sequence; big-endian.
+///
+/// ```text
+///  0                   1                   2                   3                   4
+///  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9
+/// +-------+-----+-+-------------------------------+-------------------------------+
+/// | epoch | res |C|             alias             |         link sequence         |
+/// +-------+-----+-+-------------------------------+-------------------------------+
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DatagramHeader {
+    /// What follows.
+    pub kind: DatagramKind,
+    /// 0 to 15: changes when sequence numbers and timestamps of the track start anew.
+    pub epoch: u8,
+    /// The track on this link.
+    pub alias: Alias,
+    /// Counts the datagrams of this track on this link; a gap is a loss on this hop.
+    pub sequence: u16,
+}
+
+impl DatagramHeader {
+    /// Its length on the wire.
+    pub const LEN: usize = 5;
+
+    /// Appends the header to `out`.
+    pub fn write(&self, out: &mut impl BufMut) {
+        let clock = u8::from(self.kind == DatagramKind::SenderClock);
+        out.put_u8(self.epoch << 4 | clock);
+        out.put_u16(self.alias.0);
+        out.put_u16(self.sequence);
+    }
+
+    /// Reads the header; `None` if the datagram is too short.
+    pub fn read(datagram: &[u8]) -> Option<DatagramHeader> {
+        let [flags, a0, a1, s0, s1, ..] = *datagram else { return None };
+        Some(DatagramHeader {
+            kind: if flags & 1 == 0 { DatagramKind::Rtp } else { DatagramKind::SenderClock },
+            epoch: flags >> 4,
+            alias: Alias(u16::from_be_bytes([a0, a1])),
+            sequence: u16::from_be_bytes([s0, s1]),
+        })
+    }
+
+    /// Splits a datagram into header and payload.
+    pub fn split(mut datagram: Bytes) -> Option<(DatagramHeader, Bytes)> {
+        let header = DatagramHeader::read(&datagram)?;
+        Some((header, datagram.split_off(DatagramHeader::LEN)))
+    }
+}
+
+/// The publisher's wall clock against a track's RTP clock, out of its sender reports (RFC 3550 section
+/// 6.4.1). Two tracks of one stream share the wall clock; that keeps lips and voice together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SenderClock {
+    /// NTP time, 32.32 fixed point.
+    pub ntp: u64,
+    /// The canonical RTP timestamp at that time.
+    pub rtp: u32,
+}
+
+impl SenderClock {
+    /// Its length on the wire.
+    pub const LEN: usize = 12;
+
+    /// Appends it to `out`.
+    pub fn write(&self, out: &mut impl BufMut) {
+        out.put_u64(self.ntp);
+        out.put_u32(self.rtp);
+    }
+
+    /// Reads it; `None` if the length is not 12.
+    pub fn read(bytes: &[u8]) -> Option<SenderClock> {
+        let bytes: [u8; Self::LEN] = bytes.try_into().ok()?;
+        let (ntp, rtp) = bytes.split_at(8);
+        Some(SenderClock {
+            ntp: u64::from_be_bytes(ntp.try_into().ok()?),
+            rtp: u32::from_be_bytes(rtp.try_into().ok()?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_header_reads_back_as_written() {
+        for kind in [DatagramKind::Rtp, DatagramKind::SenderClock] {
+            let header = DatagramHeader { kind, epoch: 13, alias: Alias(0x0102), sequence: 0xfffe };
+            let mut bytes = Vec::new();
+            header.write(&mut bytes);
+            bytes.extend_from_slice(b"rest");
+            let (read, rest) = DatagramHeader::split(bytes.into()).expect("long enough");
+            assert_eq!((read, &rest[..]), (header, &b"rest"[..]));
+        }
+        assert_eq!(DatagramHeader::read(&[0; 4]), None);
+    }
+
+    #[test]
+    fn a_sender_clock_reads_back_as_written() {
+        let clock = SenderClock { ntp: 0x0123_4567_89ab_cdef, rtp: 0xfedc_ba98 };
+        let mut bytes = Vec::new();
+        clock.write(&mut bytes);
+        assert_eq!(SenderClock::read(&bytes), Some(clock));
+        assert_eq!(SenderClock::read(&bytes[1..]), None);
+    }
+}

@@ -1,0 +1,1 @@
+//! The relay: one per festival zone.

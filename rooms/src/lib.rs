@@ -1,0 +1,1 @@
+//! Rooms as a core without I/O: chat, presence, history.

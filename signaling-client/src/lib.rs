@@ -1,0 +1,1 @@
+//! A headless participant: publish, listen, chat, load.

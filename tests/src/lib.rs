@@ -1,0 +1,1 @@
+//! The test harness: festival topologies of real processes, browsers, peers.
