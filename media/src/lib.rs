@@ -1,1 +1,4 @@
 //! The media plane as a core without I/O: sessions, packets, tracks, fan-out.
+
+pub mod rtp;
+pub mod srtp;
