@@ -2,3 +2,10 @@
 
 pub mod rtp;
 pub mod srtp;
+
+pub mod arrival;
+pub mod keyframe;
+pub mod packet;
+pub mod repair;
+pub mod ring;
+pub mod rtcp;

@@ -125,9 +125,7 @@ impl<'a> Iterator for Extensions<'a> {
         let (id, len, rest) = match (self.two_byte, self.rest) {
             (true, [id, len, rest @ ..]) => (*id, usize::from(*len), rest),
             // id 15 is reserved and ends the list (RFC 8285 section 4.2)
-            (false, [head, rest @ ..]) if head >> 4 != 15 => {
-                (head >> 4, usize::from(head & 0x0f) + 1, rest)
-            }
+            (false, [head, rest @ ..]) if head >> 4 != 15 => (head >> 4, usize::from(head & 0x0f) + 1, rest),
             _ => {
                 self.rest = &[];
                 return None;

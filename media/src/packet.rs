@@ -1,0 +1,231 @@
+//! A media packet in canonical form (`protocol::mesh`), with what fan-out needs to know already read.
+//!
+//! Ingest makes one out of what a publisher sent, a bridge reads one off a link; from there on the two
+//! are the same.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use protocol::{Codec, Kind, mesh::extension};
+
+use crate::{keyframe, rtp};
+
+/// A media packet in canonical form. Cloning it copies no payload.
+#[derive(Debug, Clone)]
+pub struct Packet {
+    /// The canonical RTP packet, header and payload.
+    pub bytes: Bytes,
+    /// Where the payload starts in `bytes`.
+    pub header_len: u16,
+    /// Wraps around.
+    pub sequence: u16,
+    /// In units of the codec's clock.
+    pub timestamp: u32,
+    /// The last packet of a video frame.
+    pub marker: bool,
+    /// What the payload is.
+    pub codec: Codec,
+    /// RFC 6464.
+    pub audio_level: Option<u8>,
+    /// 3GPP TS 26.114.
+    pub orientation: Option<u8>,
+    /// A picture can start with this packet.
+    pub keyframe: bool,
+    /// 0 to 15: changes when numbers and timestamps start anew.
+    pub epoch: u8,
+}
+
+/// What the canonical header says.
+#[derive(Debug, Clone, Copy)]
+pub struct Canonical {
+    /// What the payload is.
+    pub codec: Codec,
+    /// See [`Packet::marker`].
+    pub marker: bool,
+    /// See [`Packet::sequence`].
+    pub sequence: u16,
+    /// See [`Packet::timestamp`].
+    pub timestamp: u32,
+    /// See [`Packet::audio_level`].
+    pub audio_level: Option<u8>,
+    /// See [`Packet::orientation`].
+    pub orientation: Option<u8>,
+}
+
+/// A canonical packet longer than this does not fit a link's datagram.
+pub const MAX_LEN: usize = 1400;
+/// The fixed header, the extension's head and two elements of two octets.
+pub const MAX_HEADER_LEN: usize = rtp::FIXED_LEN + 4 + 4;
+
+impl Canonical {
+    /// Appends the canonical header to `out`.
+    pub fn write(&self, out: &mut impl BufMut) {
+        let elements =
+            [(extension::AUDIO_LEVEL, self.audio_level), (extension::VIDEO_ORIENTATION, self.orientation)];
+        let extended = self.has_extension();
+        out.put_u8(0x80 | u8::from(extended) << 4);
+        out.put_u8(u8::from(self.marker) << 7 | self.codec.canonical_payload_type());
+        out.put_u16(self.sequence);
+        out.put_u32(self.timestamp);
+        out.put_u32(0);
+        if extended {
+            write_extension(out, elements);
+        }
+    }
+
+    /// The octets [`Canonical::write`] appends.
+    pub fn len(&self) -> usize {
+        rtp::FIXED_LEN + if self.has_extension() { EXTENSION_LEN } else { 0 }
+    }
+
+    fn has_extension(&self) -> bool {
+        self.audio_level.is_some() || self.orientation.is_some()
+    }
+}
+
+/// The octets [`write_extension`] appends: the head and two elements of one octet each, or padding.
+pub const EXTENSION_LEN: usize = 8;
+
+/// Appends a one-byte header extension block of 8 octets with up to two one-octet elements (RFC 8285).
+pub fn write_extension(out: &mut impl BufMut, elements: [(u8, Option<u8>); 2]) {
+    out.put_u32(0xbede_0001);
+    let mut octets = [0; 4];
+    let mut used = 0;
+    for (id, value) in elements {
+        if let Some(value) = value {
+            octets[used] = id << 4;
+            octets[used + 1] = value;
+            used += 2;
+        }
+    }
+    out.put_slice(&octets);
+}
+
+impl Packet {
+    /// Reads a canonical packet off a link; `None` if it is not one.
+    pub fn from_canonical(bytes: Bytes, epoch: u8) -> Option<Packet> {
+        if bytes.len() > MAX_LEN {
+            return None;
+        }
+        let header = rtp::Header::parse(&bytes).ok()?;
+        let codec = Codec::from_canonical_payload_type(header.payload_type)?;
+        if header.padding || header.header_len > MAX_HEADER_LEN || header.header_len == bytes.len() {
+            return None;
+        }
+        let mut audio_level = None;
+        let mut orientation = None;
+        for (id, value) in header.extensions(&bytes) {
+            match (id, value) {
+                (extension::AUDIO_LEVEL, [level]) => audio_level = Some(*level),
+                (extension::VIDEO_ORIENTATION, [turn]) => orientation = Some(*turn),
+                _ => {}
+            }
+        }
+        Some(Packet {
+            keyframe: keyframe::starts(codec, &bytes[header.header_len..]),
+            header_len: header.header_len as u16,
+            sequence: header.sequence,
+            timestamp: header.timestamp,
+            marker: header.marker,
+            codec,
+            audio_level,
+            orientation,
+            epoch,
+            bytes,
+        })
+    }
+
+    /// Makes a packet out of a buffer in which `canonical` and the plain payload already stand.
+    pub fn from_parts(canonical: Canonical, buffer: BytesMut, epoch: u8) -> Packet {
+        let header_len = canonical.len();
+        Packet {
+            keyframe: keyframe::starts(canonical.codec, &buffer[header_len..]),
+            header_len: header_len as u16,
+            sequence: canonical.sequence,
+            timestamp: canonical.timestamp,
+            marker: canonical.marker,
+            codec: canonical.codec,
+            audio_level: canonical.audio_level,
+            orientation: canonical.orientation,
+            epoch,
+            bytes: buffer.freeze(),
+        }
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> &[u8] {
+        &self.bytes[usize::from(self.header_len)..]
+    }
+
+    /// Audio or video.
+    pub fn kind(&self) -> Kind {
+        self.codec.kind()
+    }
+}
+
+/// Moves the canonical header that ends at `payload_at` two octets up, over the original sequence number
+/// of a retransmission (RFC 4588 section 4), and gives that number.
+pub fn unwrap_retransmission(buffer: &mut BytesMut, canonical: &mut Canonical) -> Option<()> {
+    let header_len = canonical.len();
+    let original = buffer.get(header_len..header_len + 2)?;
+    canonical.sequence = u16::from_be_bytes([original[0], original[1]]);
+    buffer.advance(2);
+    canonical.write(&mut &mut buffer[..header_len]);
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn canonical() -> Canonical {
+        Canonical {
+            codec: Codec::Opus,
+            marker: true,
+            sequence: 0xfffe,
+            timestamp: 0x0102_0304,
+            audio_level: Some(0x85),
+            orientation: None,
+        }
+    }
+
+    fn buffer(canonical: &Canonical, payload: &[u8]) -> BytesMut {
+        let mut buffer = BytesMut::new();
+        canonical.write(&mut buffer);
+        assert_eq!(buffer.len(), canonical.len());
+        buffer.extend_from_slice(payload);
+        buffer
+    }
+
+    #[test]
+    fn a_canonical_packet_reads_back_as_written() {
+        for (audio_level, orientation) in [(None, None), (Some(1), None), (None, Some(2)), (Some(3), Some(4))]
+        {
+            let canonical = Canonical { audio_level, orientation, ..canonical() };
+            let made = Packet::from_parts(canonical, buffer(&canonical, b"sound"), 3);
+            let read = Packet::from_canonical(made.bytes.clone(), 3).expect("canonical");
+            assert_eq!(read.payload(), b"sound");
+            assert_eq!((read.sequence, read.timestamp, read.marker), (0xfffe, 0x0102_0304, true));
+            assert_eq!((read.audio_level, read.orientation), (audio_level, orientation));
+            assert_eq!((read.codec, read.epoch), (Codec::Opus, 3));
+        }
+    }
+
+    #[test]
+    fn a_retransmission_becomes_the_original_packet() {
+        let mut canonical = Canonical { sequence: 1, ..canonical() };
+        let mut buffer = buffer(&canonical, &[0x12, 0x34, b's', b'o']);
+        unwrap_retransmission(&mut buffer, &mut canonical).expect("long enough");
+        let packet = Packet::from_parts(canonical, buffer, 0);
+        assert_eq!((packet.sequence, packet.payload()), (0x1234, &b"so"[..]));
+        let read = Packet::from_canonical(packet.bytes, 0).expect("canonical");
+        assert_eq!((read.sequence, read.audio_level), (0x1234, Some(0x85)));
+    }
+
+    proptest! {
+        #[test]
+        fn reading_junk_off_a_link_never_panics(junk in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = Packet::from_canonical(junk.into(), 0);
+        }
+    }
+}
