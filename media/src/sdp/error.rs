@@ -1,0 +1,160 @@
+//! Why an offer or a fragment was refused, in words for the person who sent it, and the HTTP status
+//! that goes with it.
+
+use protocol::Kind;
+use thiserror::Error;
+
+/// Why an SDP cannot be served. The text says what to change.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SdpError {
+    /// Longer than any real offer.
+    #[error("the session description has {bytes} bytes: at most {most} are allowed")]
+    TooLarge {
+        /// Bytes received.
+        bytes: usize,
+        /// Bytes allowed.
+        most: usize,
+    },
+    /// More of something than any real offer has.
+    #[error("the session description has more than {most} {what}: send fewer")]
+    TooMany {
+        /// What there is too much of, in the plural.
+        what: &'static str,
+        /// How many are allowed.
+        most: usize,
+    },
+    /// Not SDP (RFC 8866).
+    #[error("the body is not a session description (RFC 8866): {reason}")]
+    Syntax {
+        /// What the parser stumbled over, shortened.
+        reason: String,
+    },
+    /// An attribute that every WebRTC offer carries is absent.
+    #[error("the offer has no a={attribute}: send the offer of a WebRTC peer connection unchanged")]
+    Missing {
+        /// The name of the attribute.
+        attribute: &'static str,
+    },
+    /// An attribute is there but cannot be read.
+    #[error("a={attribute} is malformed: {reason}")]
+    Malformed {
+        /// The name of the attribute.
+        attribute: &'static str,
+        /// What it should have been.
+        reason: &'static str,
+    },
+    /// No fingerprint with a hash function that is still safe.
+    #[error("the certificate fingerprint uses {hash}: offer sha-256, sha-384 or sha-512")]
+    Hash {
+        /// The hash function offered.
+        hash: String,
+    },
+    /// Several m-lines without one BUNDLE group over all of them.
+    #[error("the m-lines are not in one BUNDLE group: offer with the bundle policy max-bundle")]
+    NoBundle,
+    /// RTP and RTCP on two ports.
+    #[error("an m-line has no a=rtcp-mux: offer with the rtcp-mux policy require")]
+    NoRtcpMux,
+    /// An m-line without DTLS below its RTP.
+    #[error("the m-line protocol {protocol} is not supported: use UDP/TLS/RTP/SAVPF")]
+    Protocol {
+        /// The protocol of the m-line.
+        protocol: String,
+    },
+    /// The client wants to wait for connectivity checks, as we do.
+    #[error("the offer says a=ice-lite and so does this relay: use a full ICE agent")]
+    BothIceLite,
+    /// `a=setup:holdconn`.
+    #[error("a=setup:{setup} cannot be served: offer actpass, active or passive")]
+    Setup {
+        /// The role offered.
+        setup: String,
+    },
+    /// WHIP: more than one track of a kind.
+    #[error("the offer has more than one {} track: publish one per stream", kind_word(*.kind))]
+    ManyTracks {
+        /// The kind that is there twice.
+        kind: Kind,
+    },
+    /// WHIP: the client does not want to send.
+    #[error("the {} m-line is {found}: a publisher offers sendonly or sendrecv", kind_word(*.kind))]
+    NotSending {
+        /// The kind of the m-line.
+        kind: Kind,
+        /// The direction found.
+        found: &'static str,
+    },
+    /// WHEP: the client does not want to receive.
+    #[error("the {} m-line is {found}: a player offers recvonly or sendrecv", kind_word(*.kind))]
+    NotReceiving {
+        /// The kind of the m-line.
+        kind: Kind,
+        /// The direction found.
+        found: &'static str,
+    },
+    /// No codec in common for a kind.
+    #[error("no {} codec in common: offer {}", kind_word(*.kind), codec_words(*.kind))]
+    NoCodec {
+        /// The kind of the m-line.
+        kind: Kind,
+    },
+    /// WHIP: an m-line that is neither audio, video nor a data channel.
+    #[error("m={media} cannot be published: offer audio, video and a data channel at most")]
+    Media {
+        /// The media of the m-line.
+        media: String,
+    },
+    /// Nothing is left to send or receive.
+    #[error("the offer has no audio or video m-line that can be served: add a track")]
+    NoTrack,
+}
+
+impl SdpError {
+    /// The HTTP status: 400 when the text is malformed, 422 when it is well formed and cannot be
+    /// served.
+    pub fn status(&self) -> u16 {
+        match self {
+            SdpError::TooLarge { .. }
+            | SdpError::TooMany { .. }
+            | SdpError::Syntax { .. }
+            | SdpError::Missing { .. }
+            | SdpError::Malformed { .. } => 400,
+            SdpError::Hash { .. }
+            | SdpError::NoBundle
+            | SdpError::NoRtcpMux
+            | SdpError::Protocol { .. }
+            | SdpError::BothIceLite
+            | SdpError::Setup { .. }
+            | SdpError::ManyTracks { .. }
+            | SdpError::NotSending { .. }
+            | SdpError::NotReceiving { .. }
+            | SdpError::NoCodec { .. }
+            | SdpError::Media { .. }
+            | SdpError::NoTrack => 422,
+        }
+    }
+}
+
+/// A word from the other side, cut and cleaned so that it can be repeated to them.
+pub(super) fn quote(text: &str) -> String {
+    const MOST: usize = 80;
+    let mut quoted: String = text.chars().take(MOST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(MOST).is_some() {
+        quoted.push('…');
+    }
+    quoted
+}
+
+fn kind_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Audio => "audio",
+        Kind::Video => "video",
+    }
+}
+
+fn codec_words(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Audio => "opus",
+        Kind::Video => "VP8, VP9 profile 0, H264 or AV1",
+    }
+}

@@ -1,0 +1,145 @@
+//! The answer to a publisher (WHIP, RFC 9725): at most one audio and one video track, every codec we
+//! can forward, music settings for Opus. Simulcast is not accepted: the publisher sends one layer.
+
+use protocol::{Codec, Kind};
+
+use super::answer::{Answer, Track};
+use super::codec_choice::{Feedback, choose};
+use super::media_line::{Direction, MediaLine, Medium};
+use super::{ExtensionIds, Local, NegotiatedCodec, Offer, SdpError, Setup};
+
+/// What a publisher is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IngestPolicy {
+    /// The Opus bitrate the publisher may go up to, bit/s.
+    pub opus_max_average_bitrate: u32,
+    /// Whether data channels are accepted.
+    pub data_channel: bool,
+}
+
+impl Default for IngestPolicy {
+    fn default() -> Self {
+        IngestPolicy { opus_max_average_bitrate: 256_000, data_channel: true }
+    }
+}
+
+/// What was agreed with a publisher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IngestPlan {
+    /// Our DTLS role: `Active` is the client, `Passive` the server.
+    pub setup: Setup,
+    /// The tracks that will come, all on one transport: at most one of each kind.
+    pub tracks: Vec<IngestTrack>,
+    /// Whether data channels were accepted.
+    pub data_channel: bool,
+}
+
+/// A track that will come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IngestTrack {
+    /// Audio or video.
+    pub kind: Kind,
+    /// The mid of its m-line; empty if a lone m-line has none.
+    pub mid: String,
+    /// The codecs it may come in, in the publisher's order; never empty.
+    pub codecs: Vec<NegotiatedCodec>,
+    /// The SSRCs announced, each with its retransmission SSRC. May be empty: then the track is
+    /// known by mid, rid or payload type.
+    pub ssrcs: Vec<(u32, Option<u32>)>,
+    /// The RIDs offered. None of them is accepted yet.
+    pub rids: Vec<String>,
+    /// The header extensions in use.
+    pub extensions: ExtensionIds,
+    /// The feedback we may send.
+    pub feedback: Feedback,
+}
+
+/// Answers a publisher.
+///
+/// # Errors
+///
+/// Every m-line is served or the whole offer is refused: a publisher that asked for video and got
+/// only audio would not notice.
+pub fn answer_ingest(
+    offer: &Offer,
+    local: &Local<'_>,
+    policy: &IngestPolicy,
+) -> Result<(String, IngestPlan), SdpError> {
+    let mut answer = Answer::new(offer, local);
+    let mut plan = IngestPlan { setup: offer.setup().answer(), tracks: Vec::new(), data_channel: false };
+    for line in offer.lines() {
+        match line.medium {
+            _ if !line.live => answer.reject(line),
+            Medium::Rtp(kind) => plan.tracks.push(accept(&mut answer, &plan.tracks, line, kind, policy)?),
+            Medium::DataChannel if policy.data_channel && !plan.data_channel => {
+                plan.data_channel = true;
+                answer.accept_data_channel(line);
+            }
+            Medium::DataChannel => answer.reject(line),
+            Medium::Other => return Err(SdpError::Media { media: line.media.clone() }),
+        }
+    }
+    if plan.tracks.is_empty() {
+        return Err(SdpError::NoTrack);
+    }
+    Ok((answer.print(), plan))
+}
+
+fn accept(
+    answer: &mut Answer<'_>,
+    tracks: &[IngestTrack],
+    line: &MediaLine,
+    kind: Kind,
+    policy: &IngestPolicy,
+) -> Result<IngestTrack, SdpError> {
+    if !line.direction.allows(Direction::SendOnly) {
+        return Err(SdpError::NotSending { kind, found: line.direction.name() });
+    }
+    if tracks.iter().any(|track| track.kind == kind) {
+        return Err(SdpError::ManyTracks { kind });
+    }
+    let codecs = choose(line, kind);
+    if codecs.is_empty() {
+        return Err(SdpError::NoCodec { kind });
+    }
+    // without a=rid and a=simulcast in the answer there is one layer and nothing for a rid to name
+    let mut extensions = ExtensionIds {
+        rid: None,
+        repaired_rid: None,
+        playout_delay: None,
+        ..line.extensions(Direction::SendOnly)
+    };
+    let mut feedback = Feedback::offered(codecs.iter().map(|codec| codec.payload));
+    feedback.transport_cc &= extensions.transport_cc.is_some();
+    if !feedback.transport_cc {
+        extensions.transport_cc = None;
+    }
+    let opus_fmtp = opus_fmtp(policy);
+    let track = Track {
+        direction: "recvonly",
+        codecs: &codecs,
+        extensions: &extensions,
+        feedback,
+        opus_fmtp: &opus_fmtp,
+    };
+    answer.accept(line, &track, &[]);
+    Ok(IngestTrack {
+        kind,
+        mid: line.mid.clone(),
+        codecs: codecs.into_iter().map(|codec| codec.negotiated).collect(),
+        ssrcs: line.sources.media(),
+        rids: line.rids.clone(),
+        extensions,
+        feedback,
+    })
+}
+
+/// A browser sends music, in stereo and at this bitrate, only if all of this is said. In-band FEC
+/// does nothing for music and takes bits from it; DTX would cut the quiet ends of it.
+fn opus_fmtp(policy: &IngestPolicy) -> String {
+    debug_assert_eq!(Codec::Opus.clock_rate(), 48_000);
+    format!(
+        "minptime=10;stereo=1;sprop-stereo=1;maxaveragebitrate={};useinbandfec=0;usedtx=0;cbr=0",
+        policy.opus_max_average_bitrate
+    )
+}
