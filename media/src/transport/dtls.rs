@@ -1,0 +1,209 @@
+//! DTLS with one peer: the engine, the gate before it and the resend behind it. Owns the handshake up to its
+//! end; whether the peer is the right one is for `transport` to check, and nothing leaves here before.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::client_hello;
+use super::engine::{Engine, EngineError, EngineEvent, RtcDtls};
+use super::gate::{CLOSE_NOTIFY, Gate, Passed};
+use super::identity::{Fingerprint, Identity};
+use super::keys::{SrtpKeys, SrtpProfile};
+use super::resend::Resend;
+use super::{Drop, DtlsRole};
+
+/// The DTLS half of a transport.
+pub(super) struct Dtls {
+    identity: Arc<Identity>,
+    role: DtlsRole,
+    /// None: a server that has not seen a ClientHello, a client that has not begun.
+    engine: Option<Box<dyn Engine>>,
+    gate: Gate,
+    resend: Resend,
+    transmits: VecDeque<Vec<u8>>,
+    done: bool,
+}
+
+/// What DTLS has to say.
+#[derive(Debug)]
+pub(super) enum DtlsEvent {
+    /// The handshake is complete; the certificate is not yet compared with anything.
+    Done,
+    /// Application data, only after `Done`.
+    Data(Bytes),
+    /// The peer said close_notify.
+    Closed,
+    /// It will not come to anything any more.
+    Failed,
+}
+
+impl Dtls {
+    pub(super) fn new(identity: Arc<Identity>, role: DtlsRole) -> Dtls {
+        Dtls {
+            identity,
+            role,
+            engine: None,
+            gate: Gate::new(role == DtlsRole::Client),
+            resend: Resend::new(),
+            transmits: VecDeque::new(),
+            done: false,
+        }
+    }
+
+    /// There is an address to send to: a client says hello.
+    pub(super) fn start(&mut self, now: Instant) -> Option<DtlsEvent> {
+        if self.role == DtlsRole::Server || self.engine.is_some() {
+            return None;
+        }
+        let mut engine = RtcDtls::client(self.identity.client_config());
+        let started = engine.start(now);
+        self.engine = Some(Box::new(engine));
+        let hello = self.collect();
+        self.resend.handle_hello(&hello, now);
+        self.transmits.extend(hello);
+        started.is_err().then_some(DtlsEvent::Failed)
+    }
+
+    /// A datagram from a validated address.
+    pub(super) fn handle_datagram(&mut self, data: &[u8], now: Instant) -> Result<Vec<DtlsEvent>, Drop> {
+        if self.engine.is_none() && self.role == DtlsRole::Client {
+            return Err(Drop("dtls_early"));
+        }
+        let passed = self.gate.handle_datagram(data, self.done).map_err(Drop)?;
+        if let Some(description) = passed.alert {
+            return Ok(vec![if description == CLOSE_NOTIFY { DtlsEvent::Closed } else { DtlsEvent::Failed }]);
+        }
+        let mut events = Vec::new();
+        let mut sent = false;
+        if !passed.records.is_empty() {
+            self.make_server(&passed);
+            sent = self.feed(&passed.records, &mut events, now);
+        }
+        if passed.is_repeat && !sent {
+            self.transmits.extend(self.resend.handle_repeat(now).iter().cloned());
+        } else if !self.done {
+            self.resend.handle_answer(now);
+        }
+        Ok(events)
+    }
+
+    /// Sends application data.
+    pub(super) fn write(&mut self, data: &[u8], now: Instant) -> Result<(), EngineError> {
+        if let Some(engine) = &mut self.engine {
+            engine.write(data, now)?;
+        }
+        let datagrams = self.collect();
+        self.transmits.extend(datagrams);
+        Ok(())
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<DtlsEvent> {
+        if self.engine_timeout().is_some_and(|at| at <= now)
+            && let Some(engine) = &mut self.engine
+        {
+            let result = engine.handle_timeout(now);
+            let datagrams = self.collect();
+            self.resend.handle_flight(&datagrams, now);
+            self.transmits.extend(datagrams);
+            if result.is_err() {
+                return Some(DtlsEvent::Failed);
+            }
+        }
+        self.transmits.extend(self.resend.handle_timeout(now).iter().cloned());
+        None
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        [self.engine_timeout(), self.resend.poll_timeout()].into_iter().flatten().min()
+    }
+
+    pub(super) fn poll_transmit(&mut self) -> Option<Vec<u8>> {
+        let datagram = self.transmits.pop_front();
+        if self.transmits.is_empty() && self.done {
+            self.transmits = VecDeque::new();
+        }
+        datagram
+    }
+
+    /// Whether the certificate the peer proved to own is the one its SDP named.
+    pub(super) fn peer_matches(&self, fingerprint: &Fingerprint) -> bool {
+        self.engine.as_ref().is_some_and(|engine| fingerprint.matches(engine.peer_certificate()))
+    }
+
+    pub(super) fn srtp_keys(&self) -> Option<SrtpKeys> {
+        self.engine.as_ref()?.srtp_keys()
+    }
+
+    /// Says close_notify.
+    pub(super) fn close(&mut self, now: Instant) {
+        if let Some(engine) = &mut self.engine {
+            engine.close(now);
+        }
+        let datagrams = self.collect();
+        self.transmits.extend(datagrams);
+        self.resend.clear();
+    }
+
+    /// The peer has shown that it has our last flight: what was kept for repeating it can go.
+    pub(super) fn forget_handshake(&mut self) {
+        self.resend.clear();
+    }
+
+    /// A server is made with the one profile that we chose of those the client offers.
+    fn make_server(&mut self, passed: &Passed) {
+        if self.engine.is_some() {
+            return;
+        }
+        let hello = passed.client_hello.as_deref().unwrap_or_default();
+        // Without a usable offer the handshake runs on and ends without keys.
+        let profile =
+            SrtpProfile::choose(client_hello::srtp_profiles(hello)).unwrap_or(SrtpProfile::AeadAes128Gcm);
+        self.engine = Some(Box::new(RtcDtls::server(self.identity.server_config(profile))));
+    }
+
+    /// Gives records to the engine; whether it sent something in answer.
+    fn feed(&mut self, records: &[u8], events: &mut Vec<DtlsEvent>, now: Instant) -> bool {
+        let Some(engine) = &mut self.engine else { return false };
+        let result = engine.handle_records(records, now);
+        let was_done = self.done;
+        let failed = result.is_err();
+        for event in result.into_iter().flatten() {
+            match event {
+                EngineEvent::Done => {
+                    self.done = true;
+                    events.push(DtlsEvent::Done);
+                }
+                EngineEvent::Data(data) => events.push(DtlsEvent::Data(data.freeze())),
+                EngineEvent::Closed => events.push(DtlsEvent::Closed),
+            }
+        }
+        let datagrams = self.collect();
+        let sent = !datagrams.is_empty();
+        if !was_done {
+            self.resend.handle_flight(&datagrams, now);
+        }
+        self.transmits.extend(datagrams);
+        if failed {
+            events.push(DtlsEvent::Failed);
+        } else if self.done && !was_done {
+            self.resend.stop();
+            for record in self.gate.release_early() {
+                self.feed(&record, events, now);
+            }
+        }
+        sent
+    }
+
+    /// rtc-dtls leaves its timer running after the last flight.
+    fn engine_timeout(&self) -> Option<Instant> {
+        self.engine.as_ref().filter(|_| !self.done)?.poll_timeout()
+    }
+
+    fn collect(&mut self) -> Vec<Vec<u8>> {
+        let Some(engine) = &mut self.engine else { return Vec::new() };
+        std::iter::from_fn(|| engine.poll_transmit()).collect()
+    }
+}
