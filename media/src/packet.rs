@@ -3,6 +3,8 @@
 //! Ingest makes one out of what a publisher sent, a bridge reads one off a link; from there on the two
 //! are the same.
 
+use std::time::Instant;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use protocol::{Codec, Kind, mesh::extension};
 
@@ -31,6 +33,8 @@ pub struct Packet {
     pub keyframe: bool,
     /// 0 to 15: changes when numbers and timestamps start anew.
     pub epoch: u8,
+    /// When it came to this relay.
+    pub received: Instant,
 }
 
 /// What the canonical header says.
@@ -72,7 +76,7 @@ impl Canonical {
     }
 
     /// The octets [`Canonical::write`] appends.
-    pub fn len(&self) -> usize {
+    pub fn header_len(&self) -> usize {
         rtp::FIXED_LEN + if self.has_extension() { EXTENSION_LEN } else { 0 }
     }
 
@@ -101,7 +105,7 @@ pub fn write_extension(out: &mut impl BufMut, elements: [(u8, Option<u8>); 2]) {
 
 impl Packet {
     /// Reads a canonical packet off a link; `None` if it is not one.
-    pub fn from_canonical(bytes: Bytes, epoch: u8) -> Option<Packet> {
+    pub fn from_canonical(bytes: Bytes, epoch: u8, now: Instant) -> Option<Packet> {
         if bytes.len() > MAX_LEN {
             return None;
         }
@@ -129,13 +133,14 @@ impl Packet {
             audio_level,
             orientation,
             epoch,
+            received: now,
             bytes,
         })
     }
 
     /// Makes a packet out of a buffer in which `canonical` and the plain payload already stand.
-    pub fn from_parts(canonical: Canonical, buffer: BytesMut, epoch: u8) -> Packet {
-        let header_len = canonical.len();
+    pub fn from_parts(canonical: Canonical, buffer: BytesMut, epoch: u8, now: Instant) -> Packet {
+        let header_len = canonical.header_len();
         Packet {
             keyframe: keyframe::starts(canonical.codec, &buffer[header_len..]),
             header_len: header_len as u16,
@@ -146,6 +151,7 @@ impl Packet {
             audio_level: canonical.audio_level,
             orientation: canonical.orientation,
             epoch,
+            received: now,
             bytes: buffer.freeze(),
         }
     }
@@ -164,7 +170,7 @@ impl Packet {
 /// Moves the canonical header that ends at `payload_at` two octets up, over the original sequence number
 /// of a retransmission (RFC 4588 section 4), and gives that number.
 pub fn unwrap_retransmission(buffer: &mut BytesMut, canonical: &mut Canonical) -> Option<()> {
-    let header_len = canonical.len();
+    let header_len = canonical.header_len();
     let original = buffer.get(header_len..header_len + 2)?;
     canonical.sequence = u16::from_be_bytes([original[0], original[1]]);
     buffer.advance(2);
@@ -177,6 +183,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "an instant to stamp packets with")]
+    fn now() -> Instant {
+        Instant::now()
+    }
 
     fn canonical() -> Canonical {
         Canonical {
@@ -192,7 +203,7 @@ mod tests {
     fn buffer(canonical: &Canonical, payload: &[u8]) -> BytesMut {
         let mut buffer = BytesMut::new();
         canonical.write(&mut buffer);
-        assert_eq!(buffer.len(), canonical.len());
+        assert_eq!(buffer.len(), canonical.header_len());
         buffer.extend_from_slice(payload);
         buffer
     }
@@ -202,8 +213,8 @@ mod tests {
         for (audio_level, orientation) in [(None, None), (Some(1), None), (None, Some(2)), (Some(3), Some(4))]
         {
             let canonical = Canonical { audio_level, orientation, ..canonical() };
-            let made = Packet::from_parts(canonical, buffer(&canonical, b"sound"), 3);
-            let read = Packet::from_canonical(made.bytes.clone(), 3).expect("canonical");
+            let made = Packet::from_parts(canonical, buffer(&canonical, b"sound"), 3, now());
+            let read = Packet::from_canonical(made.bytes.clone(), 3, now()).expect("canonical");
             assert_eq!(read.payload(), b"sound");
             assert_eq!((read.sequence, read.timestamp, read.marker), (0xfffe, 0x0102_0304, true));
             assert_eq!((read.audio_level, read.orientation), (audio_level, orientation));
@@ -216,16 +227,16 @@ mod tests {
         let mut canonical = Canonical { sequence: 1, ..canonical() };
         let mut buffer = buffer(&canonical, &[0x12, 0x34, b's', b'o']);
         unwrap_retransmission(&mut buffer, &mut canonical).expect("long enough");
-        let packet = Packet::from_parts(canonical, buffer, 0);
+        let packet = Packet::from_parts(canonical, buffer, 0, now());
         assert_eq!((packet.sequence, packet.payload()), (0x1234, &b"so"[..]));
-        let read = Packet::from_canonical(packet.bytes, 0).expect("canonical");
+        let read = Packet::from_canonical(packet.bytes, 0, now()).expect("canonical");
         assert_eq!((read.sequence, read.audio_level), (0x1234, Some(0x85)));
     }
 
     proptest! {
         #[test]
         fn reading_junk_off_a_link_never_panics(junk in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let _ = Packet::from_canonical(junk.into(), 0);
+            let _ = Packet::from_canonical(junk.into(), 0, now());
         }
     }
 }

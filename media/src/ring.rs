@@ -129,7 +129,8 @@ mod tests {
         let mut buffer = BytesMut::new();
         canonical.write(&mut buffer);
         buffer.extend_from_slice(&[0x10, u8::from(!keyframe)]);
-        Packet::from_parts(canonical, buffer, 0)
+        #[expect(clippy::disallowed_methods, reason = "an instant to stamp packets with")]
+        Packet::from_parts(canonical, buffer, 0, std::time::Instant::now())
     }
 
     #[test]

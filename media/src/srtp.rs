@@ -16,29 +16,11 @@ use aws_lc_rs::{
 use thiserror::Error;
 
 use crate::rtp;
-
-/// A protection profile of RFC 5764 that the relay accepts, the preferred one first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SrtpProfile {
-    /// RFC 7714; four times cheaper than the other one.
-    AeadAes128Gcm,
-    /// RFC 3711; what ffmpeg and GStreamer offer.
-    Aes128CmSha1_80,
-}
+pub use crate::transport::SrtpProfile;
 
 impl SrtpProfile {
-    /// Octets of a master key.
-    pub const KEY_LEN: usize = 16;
     const CM_TAG_LEN: usize = 10;
     const GCM_TAG_LEN: usize = 16;
-
-    /// Octets of a master salt.
-    pub fn salt_len(self) -> usize {
-        match self {
-            SrtpProfile::AeadAes128Gcm => 12,
-            SrtpProfile::Aes128CmSha1_80 => 14,
-        }
-    }
 
     /// Octets that sealing adds to an RTP packet.
     pub fn rtp_overhead(self) -> usize {
@@ -75,13 +57,23 @@ pub enum SrtpError {
 }
 
 enum Cipher {
-    Gcm { key: LessSafeKey, salt: [u8; 12] },
-    Cm { key: EncryptingKey, salt: [u8; 14], auth: hmac::Key },
+    Gcm {
+        key: LessSafeKey,
+        salt: [u8; 12],
+    },
+    /// Boxed: ten times as large as the other, and the exception.
+    Cm(Box<CounterMode>),
+}
+
+struct CounterMode {
+    key: EncryptingKey,
+    salt: [u8; 14],
+    auth: hmac::Key,
 }
 
 impl Cipher {
     fn new(profile: SrtpProfile, key: &[u8], salt: &[u8], labels: Labels) -> Result<Cipher, SrtpError> {
-        if key.len() != SrtpProfile::KEY_LEN || salt.len() != profile.salt_len() {
+        if key.len() != profile.key_len() || salt.len() != profile.salt_len() {
             return Err(SrtpError::Key);
         }
         let mut session_key = [0; 16];
@@ -98,11 +90,11 @@ impl Cipher {
                 derive(key, salt, labels.salt, &mut session_salt)?;
                 let mut auth = [0; 20];
                 derive(key, salt, labels.authentication, &mut auth)?;
-                Ok(Cipher::Cm {
+                Ok(Cipher::Cm(Box::new(CounterMode {
                     key: counter_key(&session_key)?,
                     salt: session_salt,
                     auth: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &auth),
-                })
+                })))
             }
         }
     }
@@ -210,7 +202,8 @@ impl Sealer {
                     .expect("a datagram is far below the limit of GCM");
                 rest[..SrtpProfile::GCM_TAG_LEN].copy_from_slice(tag.as_ref());
             }
-            Cipher::Cm { key, salt, auth } => {
+            Cipher::Cm(cm) => {
+                let CounterMode { key, salt, auth } = &**cm;
                 keystream(key, counter_iv(salt, ssrc, index), &mut packet[header_len..]);
                 let roc = ((index >> 16) as u32).to_be_bytes();
                 rest[..SrtpProfile::CM_TAG_LEN].copy_from_slice(&sha1_80(auth, [packet, &roc]));
@@ -239,7 +232,8 @@ impl Sealer {
                 out.extend_from_slice(tag.as_ref());
                 out.extend_from_slice(&word);
             }
-            Cipher::Cm { key, salt, auth } => {
+            Cipher::Cm(cm) => {
+                let CounterMode { key, salt, auth } = &**cm;
                 keystream(key, counter_iv(salt, ssrc, u64::from(self.rtcp_index)), &mut out[8..]);
                 let tag = sha1_80(auth, [&out, &word]);
                 out.extend_from_slice(&word);
@@ -301,7 +295,8 @@ impl Opener {
                     return Err(SrtpError::Authentication);
                 }
             }
-            Cipher::Cm { key, salt, auth } => {
+            Cipher::Cm(cm) => {
+                let CounterMode { key, salt, auth } = &**cm;
                 let roc = ((index >> 16) as u32).to_be_bytes();
                 verify_slices_are_equal(&sha1_80(auth, [packet, &roc]), tag)
                     .map_err(|_| SrtpError::Authentication)?;
@@ -345,7 +340,8 @@ impl Opener {
                 key.open_separate_gather(nonce, Aad::from(aad), ciphertext, tag, &mut plain[8..])
                     .map_err(|_| SrtpError::Authentication)?;
             }
-            Cipher::Cm { key, salt, auth } => {
+            Cipher::Cm(cm) => {
+                let CounterMode { key, salt, auth } = &**cm;
                 let tag = sha1_80(auth, [&packet[..plain_len], word]);
                 verify_slices_are_equal(&tag, &packet[plain_len + 4..])
                     .map_err(|_| SrtpError::Authentication)?;

@@ -1,0 +1,252 @@
+//! Fan-out: the loop in which a relay spends its life. Every packet of a track, to every listener at this
+//! worker, sealed with that listener's key into the batch that leaves next.
+//!
+//! Listeners are the outer loop and packets the inner one, so that packets to one listener lie one behind
+//! the other and leave as one segmented send.
+
+use std::time::Instant;
+
+use protocol::Kind;
+
+use crate::{
+    Worker,
+    batch::{Batch, MAX_RUNS},
+    egress::{MAX_SEALED_LEN, Sent},
+    plan::TrackId,
+    ring::Ring,
+    stats::Stats,
+    track::{Listener, Track},
+    worker::sending,
+};
+
+/// Work that fills batches; carried out in order.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// New packets to everybody.
+    FanOut { track: TrackId, numbers: Vec<u64>, done: usize },
+    /// A picture from its keyframe on, to one latecomer: up to, not including, `end`.
+    CatchUp { listener: Listener, track: TrackId, next: u64, end: u64 },
+    /// Packets that one listener missed.
+    Repair { listener: Listener, sequences: Vec<u16>, done: usize },
+}
+
+impl Job {
+    /// True if it serves only this session.
+    pub(crate) fn is_for(&self, session: usize) -> bool {
+        match self {
+            Job::FanOut { .. } => false,
+            Job::CatchUp { listener, .. } | Job::Repair { listener, .. } => listener.session == session,
+        }
+    }
+}
+
+/// A picture that would need a longer burst is asked for anew: about 360 kB.
+const MAX_CATCH_UP: u64 = 300;
+/// Packets of a frame differ by a few octets; padding up to this many makes them one segmented send.
+const MAX_PADDING: usize = 48;
+
+impl Worker {
+    /// Fills `batch`; false when there was nothing left to send.
+    pub fn poll_transmit(&mut self, batch: &mut Batch, now: Instant) -> bool {
+        while let Some((to, data)) = self.outbox.front() {
+            if !batch.has_room(1, data.len()) {
+                return true;
+            }
+            batch.push(*to, data.len(), |out| out.copy_from_slice(data));
+            self.outbox.pop_front();
+        }
+        while let Some(mut job) = self.jobs.pop_front() {
+            if !self.advance(&mut job, batch, now) {
+                self.jobs.push_front(job);
+                break;
+            }
+            if let Job::FanOut { mut numbers, .. } = job {
+                numbers.clear();
+                self.spare.push(numbers);
+            }
+        }
+        !batch.is_empty()
+    }
+
+    /// Tracks whose packets have waited long enough become jobs.
+    pub(crate) fn flush_due(&mut self, now: Instant) {
+        let mut index = 0;
+        while let Some(&id) = self.unflushed.get(index) {
+            let mut numbers = self.spare.pop().unwrap_or_default();
+            let Some(track) = self.tracks.get_mut(&id) else {
+                self.unflushed.swap_remove(index);
+                continue;
+            };
+            track.take_pending(&mut numbers, now);
+            if numbers.is_empty() {
+                self.spare.push(numbers);
+                index += 1;
+                continue;
+            }
+            self.unflushed.swap_remove(index);
+            if let Some((packet, _)) = track.ring().get(numbers[0]) {
+                self.stats.delay.record(now.saturating_duration_since(packet.received));
+            }
+            equalize(track, &numbers);
+            self.jobs.push_back(Job::FanOut { track: id, numbers, done: 0 });
+        }
+    }
+
+    /// A latecomer gets the picture from its keyframe on in one burst, if it is all there.
+    pub(crate) fn catch_up(&mut self, listener: Listener, id: TrackId, now: Instant) -> bool {
+        let Some(track) = self.tracks.get(&id) else { return false };
+        let ring = track.ring();
+        let (Some(start), Some(highest)) = (ring.whole_picture(), ring.highest()) else { return false };
+        let Some((packet, _)) = ring.get(start).filter(|_| highest - start < MAX_CATCH_UP) else {
+            return false;
+        };
+        let Some((egress, _, _)) = sending(&mut self.sessions, listener) else { return false };
+        egress.start(start, packet, now);
+        egress.report_soon(now);
+        egress.catch_up(highest + 1);
+        self.jobs.push_back(Job::CatchUp { listener, track: id, next: start, end: highest + 1 });
+        true
+    }
+
+    /// Carries a job on; false if the batch is full before it is done.
+    fn advance(&mut self, job: &mut Job, batch: &mut Batch, now: Instant) -> bool {
+        match job {
+            Job::FanOut { track, numbers, done } => self.fan_out(*track, numbers, done, batch, now),
+            Job::CatchUp { listener, track, next, end } => {
+                let Some(track) = self.tracks.get(track) else { return true };
+                let Some((egress, sealer, to)) = sending(&mut self.sessions, *listener) else { return true };
+                while next < end {
+                    if !batch.has_room(1, MAX_SEALED_LEN) {
+                        return false;
+                    }
+                    if let Some((packet, padding)) = track.ring().get(*next) {
+                        let sent = egress.send(*next, packet, padding, sealer, to, batch);
+                        count(&mut self.stats, sent, Kind::Video);
+                    }
+                    *next += 1;
+                }
+                true
+            }
+            Job::Repair { listener, sequences, done } => {
+                let Some((egress, sealer, to)) = sending(&mut self.sessions, *listener) else { return true };
+                let Some(track) = self.tracks.get(&egress.track()) else { return true };
+                while let Some(sequence) = sequences.get(*done) {
+                    if !batch.has_room(1, MAX_SEALED_LEN) {
+                        return false;
+                    }
+                    let sent = egress.repair(*sequence, track.ring(), sealer, to, batch, now);
+                    count(&mut self.stats, sent, egress.kind());
+                    self.stats.repairs += u64::from(matches!(sent, Sent::Octets(_)));
+                    *done += 1;
+                }
+                true
+            }
+        }
+    }
+
+    fn fan_out(
+        &mut self,
+        id: TrackId,
+        numbers: &[u64],
+        done: &mut usize,
+        batch: &mut Batch,
+        now: Instant,
+    ) -> bool {
+        let Some(track) = self.tracks.get(&id) else { return true };
+        let ring = track.ring();
+        let Some(kind) =
+            numbers.first().and_then(|number| ring.get(*number)).map(|(packet, _)| packet.kind())
+        else {
+            return true;
+        };
+        let mut traffic = crate::stats::Traffic::default();
+        let mut done_all = true;
+        let mut waiting = false;
+        for listener in &track.listeners()[*done..] {
+            if !batch.has_room(numbers.len().min(MAX_RUNS), MAX_SEALED_LEN) {
+                done_all = false;
+                break;
+            }
+            *done += 1;
+            let Some((egress, sealer, to)) = sending(&mut self.sessions, *listener) else { continue };
+            let mut from = 0;
+            if !egress.is_live() {
+                match start(ring, numbers, kind) {
+                    Some(index) => from = index,
+                    None => {
+                        waiting = true;
+                        continue;
+                    }
+                }
+                let Some((packet, _)) = ring.get(numbers[from]) else { continue };
+                egress.start(numbers[from], packet, now);
+                egress.report_soon(now);
+            }
+            for number in &numbers[from..] {
+                let Some((packet, padding)) = ring.get(*number).filter(|_| egress.wants(*number)) else {
+                    continue;
+                };
+                match egress.send(*number, packet, padding, sealer, to, batch) {
+                    Sent::Octets(octets) => {
+                        traffic.packets += 1;
+                        traffic.octets += octets as u64;
+                    }
+                    Sent::Codec => self.stats.drop("codec_not_negotiated"),
+                    Sent::NotThere | Sent::Budget => {}
+                }
+            }
+        }
+        let total = Stats::traffic(&mut self.stats.sent, kind);
+        total.packets += traffic.packets;
+        total.octets += traffic.octets;
+        if waiting {
+            self.want_keyframe(id, now);
+        }
+        done_all
+    }
+}
+
+/// Where a listener can start: sound anywhere, a picture with a keyframe.
+fn start(ring: &Ring, numbers: &[u64], kind: Kind) -> Option<usize> {
+    match kind {
+        Kind::Audio => Some(0),
+        Kind::Video => {
+            numbers.iter().position(|number| ring.get(*number).is_some_and(|(packet, _)| packet.keyframe))
+        }
+    }
+}
+
+/// Pads all packets but the last to the length of the longest, where that is a matter of a few octets.
+fn equalize(track: &mut Track, numbers: &[u64]) {
+    let Some((_, but_last)) = numbers.split_last().filter(|(_, but_last)| !but_last.is_empty()) else {
+        return;
+    };
+    let len = |track: &Track, number: u64| {
+        track
+            .ring()
+            .get(number)
+            .filter(|(packet, _)| packet.kind() == Kind::Video)
+            .map(|(packet, _)| packet.payload().len())
+    };
+    let Some(longest) = numbers.iter().filter_map(|number| len(track, *number)).max() else { return };
+    for number in but_last {
+        if let Some(short) =
+            len(track, *number).map(|len| longest - len).filter(|short| (1..=MAX_PADDING).contains(short))
+        {
+            track.ring_mut().set_padding(*number, short as u8);
+        }
+    }
+}
+
+fn count(stats: &mut Stats, sent: Sent, kind: Kind) {
+    match sent {
+        Sent::Octets(octets) => {
+            let traffic = Stats::traffic(&mut stats.sent, kind);
+            traffic.packets += 1;
+            traffic.octets += octets as u64;
+        }
+        Sent::Codec => stats.drop("codec_not_negotiated"),
+        Sent::NotThere => stats.drop("repair_not_there"),
+        Sent::Budget => stats.drop("repair_budget"),
+    }
+}

@@ -1,0 +1,187 @@
+//! What the node tells its media workers and what they tell it: sessions to open, tracks, events.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use protocol::{Kind, SessionId, mesh::SenderClock};
+
+use crate::{
+    packet::Packet,
+    sdp::{EgressPlan, IngestPlan},
+    transport::{CloseReason, Credentials, TransportConfig},
+};
+
+/// A track as the workers of one relay know it; where it comes from is not their business.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TrackId(pub u32);
+
+/// A session that was negotiated and waits for its peer's first connectivity check. Every worker gets
+/// it; the one that sees the check owns the session.
+#[derive(Debug)]
+pub struct SessionPlan {
+    /// Its id.
+    pub id: SessionId,
+    /// ICE and DTLS.
+    pub transport: TransportConfig,
+    /// What flows.
+    pub flow: Flow,
+    /// Who owns it.
+    pub claim: Claim,
+}
+
+/// What flows on a session.
+#[derive(Debug)]
+pub enum Flow {
+    /// From a publisher.
+    Ingest {
+        /// As answered.
+        plan: IngestPlan,
+        /// The tracks it feeds: audio, video.
+        tracks: TrackPair,
+        /// An even number from 0 to 14; another one each time the stream is published anew.
+        epoch: u8,
+    },
+    /// To a listener.
+    Egress {
+        /// As answered.
+        plan: EgressPlan,
+        /// The tracks it takes: audio, video.
+        tracks: TrackPair,
+        /// The CNAME that the answer announced.
+        cname: String,
+    },
+}
+
+/// The two tracks a stream can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrackPair {
+    /// Its sound.
+    pub audio: TrackId,
+    /// Its picture.
+    pub video: TrackId,
+}
+
+impl TrackPair {
+    /// The one of this kind.
+    pub fn of(self, kind: Kind) -> TrackId {
+        match kind {
+            Kind::Audio => self.audio,
+            Kind::Video => self.video,
+        }
+    }
+}
+
+/// Which worker owns a session: settled once, by the first authenticated check.
+#[derive(Debug, Default)]
+pub struct Claim(AtomicU32);
+
+impl Claim {
+    /// The owner, if there is one.
+    pub fn owner(&self) -> Option<u8> {
+        match self.0.load(Ordering::Acquire) {
+            0 => None,
+            owner => Some((owner - 1) as u8),
+        }
+    }
+
+    /// Claims the session for `worker`; gives the owner, which may be another worker.
+    pub fn claim(&self, worker: u8) -> u8 {
+        match self.0.compare_exchange(0, u32::from(worker) + 1, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => worker,
+            Err(owner) => (owner - 1) as u8,
+        }
+    }
+}
+
+/// What the node tells every worker. The owner acts, the others only forget.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// A session was negotiated.
+    Open(Arc<SessionPlan>),
+    /// ICE restart (RFC 8445 section 9).
+    Restart {
+        /// Of this session.
+        session: SessionId,
+        /// Ours, new.
+        local: Credentials,
+        /// The peer's, new.
+        remote_ufrag: String,
+    },
+    /// The session is over.
+    Close {
+        /// This one.
+        session: SessionId,
+    },
+    /// A listener somewhere needs a keyframe.
+    RequestKeyframe {
+        /// Of this track.
+        track: TrackId,
+    },
+    /// The track comes from elsewhere from now on: its next packet starts anew.
+    Reset {
+        /// This one.
+        track: TrackId,
+    },
+}
+
+/// What a worker tells the node.
+#[derive(Debug)]
+pub enum Event {
+    /// DTLS is done and the fingerprint matched.
+    Connected {
+        /// This session.
+        session: SessionId,
+    },
+    /// The session is over; it need not be closed any more.
+    Closed {
+        /// This session.
+        session: SessionId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// A listener needs a keyframe of a track that does not come in at this worker.
+    KeyframeWanted {
+        /// Of this track.
+        track: TrackId,
+    },
+    /// A datagram for a session that another worker owns.
+    Foreign {
+        /// The owner.
+        worker: u8,
+        /// Where it came from.
+        from: SocketAddr,
+        /// The datagram.
+        data: Vec<u8>,
+    },
+    /// A data channel message.
+    Message {
+        /// On this session.
+        session: SessionId,
+        /// The channel.
+        channel: u16,
+        /// What was said.
+        data: Bytes,
+        /// Text otherwise.
+        binary: bool,
+    },
+}
+
+/// What a publisher brought: for the other workers and for the links.
+#[derive(Debug, Clone)]
+pub enum Relayed {
+    /// A media packet.
+    Packet(Packet),
+    /// The publisher's clock.
+    Clock {
+        /// Of this epoch.
+        epoch: u8,
+        /// Wall clock and RTP clock.
+        clock: SenderClock,
+    },
+}

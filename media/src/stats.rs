@@ -1,0 +1,69 @@
+//! What a worker has counted since it started. The driver turns differences into metrics.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use protocol::Kind;
+
+/// Packets and octets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// RTP packets.
+    pub packets: u64,
+    /// Octets of RTP, sealed.
+    pub octets: u64,
+}
+
+/// Counters of one worker; they only grow, except for the two gauges.
+#[derive(Debug, Clone, Default)]
+pub struct Stats {
+    /// From publishers, audio and video.
+    pub received: [Traffic; 2],
+    /// To listeners, audio and video.
+    pub sent: [Traffic; 2],
+    /// Packets of publishers that were missing when the next one came.
+    pub lost: u64,
+    /// NACKed packets: asked of publishers, asked by listeners.
+    pub nacks: [u64; 2],
+    /// Packets sent again to listeners.
+    pub repairs: u64,
+    /// Keyframe requests: to publishers, by listeners.
+    pub keyframe_requests: [u64; 2],
+    /// Dropped, by reason.
+    pub drops: BTreeMap<&'static str, u64>,
+    /// Connected publishers.
+    pub publishers: u64,
+    /// Connected listeners.
+    pub listeners: u64,
+    /// From the socket that brought a packet to the socket that takes it on.
+    pub delay: DelayHistogram,
+}
+
+impl Stats {
+    /// Counts something that was dropped.
+    pub fn drop(&mut self, reason: &'static str) {
+        *self.drops.entry(reason).or_default() += 1;
+    }
+
+    pub(crate) fn traffic(side: &mut [Traffic; 2], kind: Kind) -> &mut Traffic {
+        &mut side[kind as usize]
+    }
+}
+
+/// A histogram with fixed buckets.
+#[derive(Debug, Clone, Default)]
+pub struct DelayHistogram {
+    /// One for each of [`DelayHistogram::BOUNDS`], and one for everything above.
+    pub buckets: [u64; DelayHistogram::BOUNDS.len() + 1],
+}
+
+impl DelayHistogram {
+    /// Upper bounds, seconds.
+    pub const BOUNDS: [f64; 10] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1];
+
+    /// Counts one delay.
+    pub fn record(&mut self, delay: Duration) {
+        let seconds = delay.as_secs_f64();
+        let bucket = Self::BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(Self::BOUNDS.len());
+        self.buckets[bucket] += 1;
+    }
+}

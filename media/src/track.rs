@@ -1,0 +1,239 @@
+//! One track inside a worker: its ring, who listens here, and what waits to be fanned out.
+//!
+//! It is the same for a track that is published here and for one that comes over a link.
+
+use std::time::{Duration, Instant};
+
+use protocol::{Kind, mesh::SenderClock};
+
+use crate::{packet::Packet, ring::Ring};
+
+/// A listener's place: the session and which of its tracks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listener {
+    /// Index of the session in the worker.
+    pub session: usize,
+    /// Index of the track in the session.
+    pub egress: usize,
+}
+
+/// One track inside a worker.
+#[derive(Debug)]
+pub struct Track {
+    ring: Ring,
+    epoch: Option<u8>,
+    last_at: Option<Instant>,
+    clock: Option<(SenderClock, Instant)>,
+    listeners: Vec<Listener>,
+    pending: Vec<u64>,
+    flush_at: Option<Instant>,
+    stale: u32,
+    keyframe_asked: Option<Instant>,
+}
+
+/// What a packet did to the track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It waits to be fanned out.
+    Pending,
+    /// As `Pending`, and the source starts anew with it.
+    Anew,
+    /// Known already, too late, or of a source that is over.
+    Stale,
+}
+
+const AUDIO_RING: usize = 256;
+const VIDEO_RING: usize = 1024;
+/// A frame's packets come in one burst; those to one listener then leave with one system call.
+const COALESCE: Duration = Duration::from_millis(1);
+/// So many at once are fanned out without waiting for the end of the frame.
+pub const MAX_BURST: usize = 16;
+/// A source of which nothing was heard for so long gives way to any other.
+const SOURCE_IDLE: Duration = Duration::from_millis(500);
+/// So many stale packets in a row mean that the numbers jumped, not that packets are late.
+const MAX_STALE: u32 = 50;
+const KEYFRAME_INTERVAL: Duration = Duration::from_millis(250);
+
+impl Track {
+    /// An empty track.
+    pub fn new(kind: Kind) -> Track {
+        Track {
+            ring: Ring::new(match kind {
+                Kind::Audio => AUDIO_RING,
+                Kind::Video => VIDEO_RING,
+            }),
+            epoch: None,
+            last_at: None,
+            clock: None,
+            listeners: Vec::new(),
+            pending: Vec::new(),
+            flush_at: None,
+            stale: 0,
+            keyframe_asked: None,
+        }
+    }
+
+    /// Takes a packet into the ring.
+    pub fn handle_packet(&mut self, packet: Packet, now: Instant) -> Taken {
+        let anew = match self.epoch {
+            Some(epoch) if epoch == packet.epoch => false,
+            Some(epoch) if !self.gives_way(epoch, packet.epoch, now) => return Taken::Stale,
+            _ => true,
+        };
+        if anew || self.stale >= MAX_STALE {
+            self.start_anew(packet.epoch);
+        }
+        let (kind, marker) = (packet.kind(), packet.marker);
+        let Some(number) = self.ring.push(packet) else {
+            self.stale += 1;
+            return Taken::Stale;
+        };
+        let jumped = std::mem::take(&mut self.stale) >= MAX_STALE;
+        self.last_at = Some(now);
+        self.pending.push(number);
+        let at_once = kind == Kind::Audio || marker || self.pending.len() >= MAX_BURST;
+        let due = if at_once { now } else { now + COALESCE };
+        self.flush_at = Some(self.flush_at.map_or(due, |flush| flush.min(due)));
+        if anew || jumped { Taken::Anew } else { Taken::Pending }
+    }
+
+    /// The publisher's clock, as it was at `now`.
+    pub fn handle_clock(&mut self, epoch: u8, clock: SenderClock, now: Instant) {
+        if self.epoch == Some(epoch) {
+            self.clock = Some((clock, now));
+        }
+    }
+
+    /// The track comes from elsewhere from now on.
+    pub fn handle_reset(&mut self) {
+        self.epoch = None;
+    }
+
+    /// What is due for fan-out goes into `numbers`, which is empty.
+    pub fn take_pending(&mut self, numbers: &mut Vec<u64>, now: Instant) {
+        if self.flush_at.is_some_and(|flush| flush <= now) {
+            self.flush_at = None;
+            std::mem::swap(&mut self.pending, numbers);
+        }
+    }
+
+    /// When something is due for fan-out.
+    pub fn flush_at(&self) -> Option<Instant> {
+        self.flush_at
+    }
+
+    /// True if a keyframe should be asked for now: at most one in 250 ms.
+    pub fn ask_keyframe(&mut self, now: Instant) -> bool {
+        let ask =
+            self.keyframe_asked.is_none_or(|asked| now.saturating_duration_since(asked) >= KEYFRAME_INTERVAL);
+        if ask {
+            self.keyframe_asked = Some(now);
+        }
+        ask
+    }
+
+    /// Its newest packets.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// For fixing the padding of packets.
+    pub fn ring_mut(&mut self) -> &mut Ring {
+        &mut self.ring
+    }
+
+    /// Who listens at this worker.
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// The publisher's clock and when it was heard.
+    pub fn clock(&self) -> Option<(SenderClock, Instant)> {
+        self.clock
+    }
+
+    /// Somebody listens from now on.
+    pub fn subscribe(&mut self, listener: Listener) {
+        self.listeners.push(listener);
+    }
+
+    /// A session listens no more.
+    pub fn unsubscribe(&mut self, session: usize) {
+        self.listeners.retain(|listener| listener.session != session);
+    }
+
+    fn start_anew(&mut self, epoch: u8) {
+        self.ring.clear();
+        self.pending.clear();
+        self.clock = None;
+        self.epoch = Some(epoch);
+    }
+
+    /// A newer epoch counts at once, any other only when its source is silent: packets of a publisher
+    /// that was replaced may still be on their way.
+    fn gives_way(&self, epoch: u8, other: u8, now: Instant) -> bool {
+        let newer = (1..8).contains(&(other.wrapping_sub(epoch) & 0x0f));
+        newer || self.last_at.is_none_or(|last| now.saturating_duration_since(last) > SOURCE_IDLE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use protocol::Codec;
+
+    use super::*;
+    use crate::packet::Canonical;
+
+    fn packet(sequence: u16, epoch: u8, codec: Codec, marker: bool, now: Instant) -> Packet {
+        let canonical =
+            Canonical { codec, marker, sequence, timestamp: 0, audio_level: None, orientation: None };
+        let mut buffer = BytesMut::new();
+        canonical.write(&mut buffer);
+        buffer.extend_from_slice(&[1, 2, 3]);
+        Packet::from_parts(canonical, buffer, epoch, now)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    #[test]
+    fn audio_leaves_at_once_and_video_with_its_frame() {
+        let now = start();
+        let mut audio = Track::new(Kind::Audio);
+        audio.handle_packet(packet(1, 0, Codec::Opus, false, now), now);
+        assert_eq!(audio.flush_at(), Some(now));
+        let mut video = Track::new(Kind::Video);
+        video.handle_packet(packet(1, 0, Codec::Vp8, false, now), now);
+        assert_eq!(video.flush_at(), Some(now + COALESCE));
+        video.handle_packet(packet(2, 0, Codec::Vp8, true, now), now);
+        let mut numbers = Vec::new();
+        video.take_pending(&mut numbers, now);
+        assert_eq!(numbers.len(), 2);
+    }
+
+    #[test]
+    fn packets_of_a_replaced_publisher_do_not_bring_it_back() {
+        let now = start();
+        let mut track = Track::new(Kind::Audio);
+        assert_eq!(track.handle_packet(packet(1, 2, Codec::Opus, false, now), now), Taken::Anew);
+        assert_eq!(track.handle_packet(packet(900, 4, Codec::Opus, false, now), now), Taken::Anew);
+        assert_eq!(track.handle_packet(packet(2, 2, Codec::Opus, false, now), now), Taken::Stale);
+        let later = now + SOURCE_IDLE + COALESCE;
+        assert_eq!(track.handle_packet(packet(3, 2, Codec::Opus, false, later), later), Taken::Anew);
+    }
+
+    #[test]
+    fn a_publisher_whose_numbers_jump_back_is_heard_again() {
+        let now = start();
+        let mut track = Track::new(Kind::Audio);
+        track.handle_packet(packet(30_000, 0, Codec::Opus, false, now), now);
+        let taken: Vec<_> = (1..100)
+            .map(|sequence| track.handle_packet(packet(sequence, 0, Codec::Opus, false, now), now))
+            .collect();
+        assert_eq!(taken.iter().filter(|taken| **taken == Taken::Anew).count(), 1);
+        assert_eq!(taken.last(), Some(&Taken::Pending));
+    }
+}

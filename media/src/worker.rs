@@ -1,0 +1,573 @@
+//! The doors of the media plane: datagrams and commands in, datagrams and events out.
+//!
+//! A [`Worker`] owns some sessions of the one media port and the tracks they feed or take. The driver
+//! gives it what came (`handle_*`), then polls until nothing is left: [`Worker::poll_transmit`],
+//! [`Worker::poll_relayed`], [`Worker::poll_event`], and sleeps until [`Worker::poll_timeout`].
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, HashMap, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+    time::Instant,
+};
+
+use protocol::{Kind, SessionId, mesh::SenderClock};
+
+use crate::{
+    egress::Egress,
+    fan_out::Job,
+    ingest::Received,
+    packet::Packet,
+    plan::{Command, Event, Flow, Relayed, SessionPlan, TrackId},
+    rtcp::{self, Compound, Report},
+    session::{Keys, Media, Session},
+    stats::Stats,
+    track::{Listener, Taken, Track},
+    transport::{CloseReason, Kind as DatagramKind, TransportOutput, classify, stun_username},
+};
+
+/// One media worker.
+#[derive(Debug)]
+pub struct Worker {
+    index: u8,
+    pub(crate) sessions: Vec<Option<Session>>,
+    free: Vec<usize>,
+    ufrags: HashMap<String, Ufrag>,
+    addresses: HashMap<SocketAddr, Owner>,
+    pub(crate) tracks: BTreeMap<TrackId, Track>,
+    wakes: BinaryHeap<Reverse<(Instant, usize)>>,
+    pub(crate) unflushed: Vec<TrackId>,
+    pub(crate) outbox: VecDeque<(SocketAddr, Vec<u8>)>,
+    pub(crate) jobs: VecDeque<Job>,
+    pub(crate) spare: Vec<Vec<u64>>,
+    relayed: VecDeque<(TrackId, Relayed)>,
+    events: VecDeque<Event>,
+    pub(crate) stats: Stats,
+}
+
+#[derive(Debug)]
+enum Ufrag {
+    Waiting(Arc<SessionPlan>),
+    Own(usize),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Owner {
+    Own(usize),
+    Foreign(u8),
+}
+
+/// Flows of other workers' sessions that land here; beyond that the oldest knowledge is thrown away.
+const MAX_FOREIGN: usize = 16_384;
+/// Addresses of one session: more than any client has.
+const MAX_ADDRESSES: usize = 8;
+
+impl Worker {
+    /// The worker with this number.
+    pub fn new(index: u8) -> Worker {
+        Worker {
+            index,
+            sessions: Vec::new(),
+            free: Vec::new(),
+            ufrags: HashMap::new(),
+            addresses: HashMap::new(),
+            tracks: BTreeMap::new(),
+            wakes: BinaryHeap::new(),
+            unflushed: Vec::new(),
+            outbox: VecDeque::new(),
+            jobs: VecDeque::new(),
+            spare: Vec::new(),
+            relayed: VecDeque::new(),
+            events: VecDeque::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// What the node wants.
+    pub fn handle_command(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Open(plan) => {
+                self.ufrags.insert(plan.transport.local.ufrag.clone(), Ufrag::Waiting(plan));
+            }
+            Command::Restart { session, local, remote_ufrag } => {
+                self.restart(session, local, remote_ufrag, now)
+            }
+            Command::Close { session } => {
+                self.ufrags.retain(|_, ufrag| !matches!(ufrag, Ufrag::Waiting(plan) if plan.id == session));
+                if let Some(key) = self.find(session) {
+                    if let Some(session) = self.session_mut(key) {
+                        session.transport.close(now);
+                    }
+                    self.pump(key, now);
+                    self.remove(key);
+                }
+            }
+            Command::RequestKeyframe { track } => {
+                self.request_keyframe(track, now);
+            }
+            Command::Reset { track } => {
+                if let Some(track) = self.tracks.get_mut(&track) {
+                    track.handle_reset();
+                }
+            }
+        }
+    }
+
+    /// A datagram came to the media port.
+    pub fn handle_datagram(&mut self, from: SocketAddr, data: &[u8], now: Instant) {
+        match classify(data) {
+            DatagramKind::Stun => self.handle_stun(from, data, now),
+            kind => match self.addresses.get(&from) {
+                Some(Owner::Own(key)) => self.handle_session_datagram(*key, kind, from, data, now),
+                Some(Owner::Foreign(worker)) => {
+                    let worker = *worker;
+                    self.events.push_back(Event::Foreign { worker, from, data: data.to_vec() });
+                }
+                None => self.stats.drop("unknown_source"),
+            },
+        }
+    }
+
+    /// A packet of a track came from elsewhere: another worker or a link.
+    pub fn handle_packet(&mut self, track: TrackId, packet: Packet, now: Instant) {
+        self.take(track, packet, now);
+    }
+
+    /// A publisher's clock came from elsewhere.
+    pub fn handle_clock(&mut self, track: TrackId, epoch: u8, clock: SenderClock, now: Instant) {
+        if let Some(track) = self.tracks.get_mut(&track) {
+            track.handle_clock(epoch, clock, now);
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(Reverse((at, key))) = self.wakes.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.wakes.pop();
+            let Some(session) = self.session_mut(key).filter(|session| session.wake == Some(at)) else {
+                continue; // an earlier wake-up came instead, or the session is gone
+            };
+            session.wake = None;
+            session.transport.handle_timeout(now);
+            self.feed_back(key, now);
+            self.pump(key, now);
+        }
+        self.flush_due(now);
+    }
+
+    /// When [`Worker::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let flush = self.unflushed.iter().filter_map(|track| self.tracks.get(track)?.flush_at()).min();
+        let wake = self.wakes.peek().map(|Reverse((at, _))| *at);
+        [flush, wake].into_iter().flatten().min()
+    }
+
+    /// What the node should know.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// What the other workers and the links should have.
+    pub fn poll_relayed(&mut self) -> Option<(TrackId, Relayed)> {
+        self.relayed.pop_front()
+    }
+
+    /// What has been counted.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    fn handle_stun(&mut self, from: SocketAddr, data: &[u8], now: Instant) {
+        let Some((ufrag, _)) = stun_username(data) else {
+            return self.stats.drop("stun_no_username");
+        };
+        let (key, waiting) = match self.ufrags.get(ufrag) {
+            None => return self.stats.drop("stun_unknown_ufrag"),
+            Some(Ufrag::Own(key)) => (*key, None),
+            Some(Ufrag::Waiting(plan)) => match plan.claim.owner() {
+                Some(worker) if worker != self.index => return self.forward(worker, from, data),
+                _ => {
+                    let plan = plan.clone();
+                    (self.insert(Session::new(plan.clone(), now)), Some(plan))
+                }
+            },
+        };
+        let Some(session) = self.session_mut(key) else { return };
+        let checked = session.transport.handle_stun(from, data, now);
+        if let Some(plan) = waiting {
+            let owner = checked.is_ok().then(|| plan.claim.claim(self.index));
+            if owner != Some(self.index) {
+                self.sessions[key] = None;
+                self.free.push(key);
+                if let Some(worker) = owner {
+                    return self.forward(worker, from, data);
+                }
+            } else {
+                self.ufrags.insert(plan.transport.local.ufrag.clone(), Ufrag::Own(key));
+            }
+        }
+        match checked {
+            Ok(()) => {
+                self.learn(key, from);
+                self.pump(key, now);
+            }
+            Err(drop) => {
+                self.stats.drop(drop.0);
+                if self.sessions[key].is_some() {
+                    self.pump(key, now);
+                }
+            }
+        }
+    }
+
+    fn handle_session_datagram(
+        &mut self,
+        key: usize,
+        kind: DatagramKind,
+        from: SocketAddr,
+        data: &[u8],
+        now: Instant,
+    ) {
+        let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
+        match kind {
+            DatagramKind::Dtls => {
+                if let Err(drop) = session.transport.handle_dtls(from, data, now) {
+                    self.stats.drop(drop.0);
+                }
+                self.pump(key, now);
+            }
+            DatagramKind::Rtp => {
+                let (Media::Ingest(ingest), Some(keys)) = (&mut session.media, &mut session.keys) else {
+                    return self.stats.drop("rtp_unexpected");
+                };
+                match ingest.handle_rtp(data, &mut keys.opener, now) {
+                    Received::Packet { track, packet, lost } => {
+                        let traffic = Stats::traffic(&mut self.stats.received, packet.kind());
+                        traffic.packets += 1;
+                        traffic.octets += data.len() as u64;
+                        self.stats.lost += u64::from(lost);
+                        if self.take(track, packet.clone(), now) {
+                            self.relayed.push_back((track, Relayed::Packet(packet)));
+                        }
+                    }
+                    Received::Nothing => {}
+                    Received::Dropped(reason) => self.stats.drop(reason),
+                }
+                self.schedule(key);
+            }
+            DatagramKind::Rtcp => {
+                let Some(keys) = &mut session.keys else { return self.stats.drop("rtcp_unexpected") };
+                match keys.opener.open_rtcp(data) {
+                    Ok(plain) => self.handle_reports(key, &rtcp::parse(&plain), now),
+                    Err(_) => self.stats.drop("srtcp"),
+                }
+            }
+            DatagramKind::Stun | DatagramKind::Other => self.stats.drop("unknown_datagram"),
+        }
+    }
+
+    fn handle_reports(&mut self, key: usize, reports: &[Report], now: Instant) {
+        for report in reports {
+            let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
+            match &mut session.media {
+                Media::Ingest(ingest) => {
+                    if let Some((track, epoch, clock)) = ingest.handle_report(report, now) {
+                        self.handle_clock(track, epoch, clock, now);
+                        self.relayed.push_back((track, Relayed::Clock { epoch, clock }));
+                    }
+                }
+                Media::Egress(tracks) => match report {
+                    Report::Nack { ssrc, pairs } => {
+                        let Some(egress) = tracks.iter().position(|track| track.ssrc() == *ssrc) else {
+                            continue;
+                        };
+                        let sequences: Vec<u16> = rtcp_sequences(pairs).take(MAX_NACKED).collect();
+                        self.stats.nacks[1] += sequences.len() as u64;
+                        self.jobs.push_back(Job::Repair {
+                            listener: Listener { session: key, egress },
+                            sequences,
+                            done: 0,
+                        });
+                    }
+                    Report::Keyframe { ssrc } => {
+                        let wanted = tracks.iter().find(|track| track.ssrc() == *ssrc).map(Egress::track);
+                        self.stats.keyframe_requests[1] += 1;
+                        if let Some(track) = wanted {
+                            self.want_keyframe(track, now);
+                        }
+                    }
+                    _ => {}
+                },
+            }
+        }
+        self.schedule(key);
+    }
+
+    /// Takes a packet into its track; true if it was news.
+    fn take(&mut self, id: TrackId, packet: Packet, now: Instant) -> bool {
+        let track = self.tracks.entry(id).or_insert_with(|| Track::new(packet.kind()));
+        let taken = track.handle_packet(packet, now);
+        match taken {
+            Taken::Stale => {
+                self.stats.drop("stale");
+                return false;
+            }
+            Taken::Pending => {}
+            Taken::Anew => {
+                for listener in track.listeners() {
+                    if let Some(egress) = egress_mut(&mut self.sessions, *listener) {
+                        egress.stop();
+                    }
+                }
+            }
+        }
+        if !self.unflushed.contains(&id) {
+            self.unflushed.push(id);
+        }
+        self.flush_due(now);
+        true
+    }
+
+    /// Reports and requests that a session owes its peer.
+    fn feed_back(&mut self, key: usize, now: Instant) {
+        let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
+        if session.keys.is_none() {
+            return;
+        }
+        let compound = match &mut session.media {
+            Media::Ingest(ingest) => match ingest.poll_feedback(now) {
+                Some((compound, count)) => {
+                    self.stats.nacks[0] += count.nacks;
+                    self.stats.keyframe_requests[0] += count.keyframe_requests;
+                    compound
+                }
+                None => return,
+            },
+            Media::Egress(tracks) => {
+                let mut compound = Compound::default();
+                for egress in &mut *tracks {
+                    let clock = self.tracks.get(&egress.track()).and_then(Track::clock);
+                    egress.poll_report(clock, &mut compound, now);
+                }
+                let Flow::Egress { cname, .. } = &session.plan.flow else { return };
+                let Some(ssrc) = tracks.first().map(Egress::ssrc).filter(|_| !compound.is_empty()) else {
+                    return;
+                };
+                compound.cname(ssrc, cname);
+                compound
+            }
+        };
+        self.outbox.extend(session.seal_rtcp(&compound));
+    }
+
+    /// Carries out what the transport of a session wants.
+    fn pump(&mut self, key: usize, now: Instant) {
+        while let Some(output) = self.session_mut(key).and_then(|session| session.transport.poll_output()) {
+            let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
+            let id = session.plan.id;
+            match output {
+                TransportOutput::Transmit { to, data } => self.outbox.push_back((to, data)),
+                TransportOutput::Remote(remote) => {
+                    session.remote = Some(remote);
+                    self.learn(key, remote);
+                }
+                TransportOutput::Connected(keys) => match session.handle_keys(&keys) {
+                    Ok(()) => self.connected(key, now),
+                    Err(_) => self.closed(key, CloseReason::DtlsFailed),
+                },
+                TransportOutput::Message { channel, data, binary } => {
+                    self.events.push_back(Event::Message { session: id, channel, data, binary });
+                }
+                TransportOutput::ChannelOpen { .. } | TransportOutput::ChannelClosed { .. } => {}
+                TransportOutput::Closed(reason) => self.closed(key, reason),
+            }
+        }
+        self.schedule(key);
+    }
+
+    fn connected(&mut self, key: usize, now: Instant) {
+        let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
+        self.events.push_back(Event::Connected { session: session.plan.id });
+        let egress: Vec<(TrackId, Kind)> = match &session.media {
+            Media::Ingest(_) => {
+                self.stats.publishers += 1;
+                return;
+            }
+            Media::Egress(tracks) => tracks.iter().map(|egress| (egress.track(), egress.kind())).collect(),
+        };
+        self.stats.listeners += 1;
+        for (index, (id, kind)) in egress.into_iter().enumerate() {
+            let listener = Listener { session: key, egress: index };
+            self.tracks.entry(id).or_insert_with(|| Track::new(kind)).subscribe(listener);
+            if kind == Kind::Video && !self.catch_up(listener, id, now) {
+                self.want_keyframe(id, now);
+            }
+        }
+    }
+
+    fn closed(&mut self, key: usize, reason: CloseReason) {
+        if let Some(session) = self.session_mut(key) {
+            let session = session.plan.id;
+            self.events.push_back(Event::Closed { session, reason });
+            self.remove(key);
+        }
+    }
+
+    fn remove(&mut self, key: usize) {
+        let Some(session) = self.sessions.get_mut(key).and_then(Option::take) else { return };
+        self.free.push(key);
+        for address in session.addresses {
+            if matches!(self.addresses.get(&address), Some(Owner::Own(owner)) if *owner == key) {
+                self.addresses.remove(&address);
+            }
+        }
+        self.ufrags.retain(|_, ufrag| !matches!(ufrag, Ufrag::Own(own) if *own == key));
+        self.jobs.retain(|job| !job.is_for(key));
+        let connected = session.keys.is_some();
+        match session.media {
+            Media::Ingest(_) => self.stats.publishers -= u64::from(connected),
+            Media::Egress(tracks) => {
+                self.stats.listeners -= u64::from(connected);
+                for egress in tracks {
+                    if let Some(track) = self.tracks.get_mut(&egress.track()) {
+                        track.unsubscribe(key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A listener here needs a picture: ask the publisher if it is ours, else tell the node.
+    pub(crate) fn want_keyframe(&mut self, id: TrackId, now: Instant) {
+        if self.tracks.get_mut(&id).is_some_and(|track| track.ask_keyframe(now))
+            && !self.request_keyframe(id, now)
+        {
+            self.events.push_back(Event::KeyframeWanted { track: id });
+        }
+    }
+
+    /// Asks the publisher of a track, if its session is here.
+    fn request_keyframe(&mut self, id: TrackId, now: Instant) -> bool {
+        let publisher = self.sessions.iter().position(|session| {
+            matches!(session.as_ref().map(|session| &session.media),
+                Some(Media::Ingest(ingest)) if ingest.tracks().any(|track| track == id))
+        });
+        let Some(key) = publisher else { return false };
+        if let Some(Media::Ingest(ingest)) = self.session_mut(key).map(|session| &mut session.media) {
+            ingest.handle_keyframe_request(id, now);
+        }
+        self.schedule(key);
+        true
+    }
+
+    fn restart(
+        &mut self,
+        id: SessionId,
+        local: crate::transport::Credentials,
+        remote_ufrag: String,
+        now: Instant,
+    ) {
+        if let Some(key) = self.find(id) {
+            self.ufrags.insert(local.ufrag.clone(), Ufrag::Own(key));
+            if let Some(session) = self.session_mut(key) {
+                session.transport.handle_restart(local, remote_ufrag, now);
+            }
+            return;
+        }
+        // Owned by another worker: its checks may land here, and then they are forwarded.
+        let plan = self.ufrags.values().find_map(|ufrag| match ufrag {
+            Ufrag::Waiting(plan) if plan.id == id => Some(plan.clone()),
+            _ => None,
+        });
+        if let Some(plan) = plan {
+            self.ufrags.insert(local.ufrag, Ufrag::Waiting(plan));
+        }
+    }
+
+    fn forward(&mut self, worker: u8, from: SocketAddr, data: &[u8]) {
+        if self.addresses.len() >= MAX_FOREIGN {
+            self.addresses.retain(|_, owner| matches!(owner, Owner::Own(_)));
+        }
+        self.addresses.insert(from, Owner::Foreign(worker));
+        self.events.push_back(Event::Foreign { worker, from, data: data.to_vec() });
+    }
+
+    /// What comes from `address` is for this session.
+    fn learn(&mut self, key: usize, address: SocketAddr) {
+        if matches!(self.addresses.get(&address), Some(Owner::Own(owner)) if *owner == key) {
+            return;
+        }
+        self.addresses.insert(address, Owner::Own(key));
+        let Some(session) = self.session_mut(key) else { return };
+        session.addresses.push(address);
+        if session.addresses.len() > MAX_ADDRESSES {
+            let oldest = session.addresses.remove(0);
+            self.addresses.remove(&oldest);
+        }
+    }
+
+    fn insert(&mut self, session: Session) -> usize {
+        match self.free.pop() {
+            Some(key) => {
+                self.sessions[key] = Some(session);
+                key
+            }
+            None => {
+                self.sessions.push(Some(session));
+                self.sessions.len() - 1
+            }
+        }
+    }
+
+    fn find(&self, id: SessionId) -> Option<usize> {
+        self.sessions.iter().position(|session| session.as_ref().is_some_and(|session| session.plan.id == id))
+    }
+
+    pub(crate) fn session_mut(&mut self, key: usize) -> Option<&mut Session> {
+        self.sessions.get_mut(key).and_then(Option::as_mut)
+    }
+
+    /// Sees to it that the session is woken when it wants.
+    pub(crate) fn schedule(&mut self, key: usize) {
+        let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
+        let Some(at) = session.poll_timeout() else { return };
+        if session.wake.is_none_or(|wake| at < wake) {
+            session.wake = Some(at);
+            self.wakes.push(Reverse((at, key)));
+        }
+    }
+}
+
+/// One NACK message cannot ask for more.
+const MAX_NACKED: usize = 256;
+
+/// The sequence numbers of a generic NACK (RFC 4585 section 6.2.1).
+fn rtcp_sequences(pairs: &[(u16, u16)]) -> impl Iterator<Item = u16> {
+    pairs.iter().flat_map(|(first, following)| {
+        let more = (0..16).filter(move |bit| following >> bit & 1 == 1);
+        std::iter::once(*first).chain(more.map(move |bit| first.wrapping_add(bit + 1)))
+    })
+}
+
+/// The sending side of a listener's track.
+pub(crate) fn egress_mut(sessions: &mut [Option<Session>], listener: Listener) -> Option<&mut Egress> {
+    match &mut sessions.get_mut(listener.session)?.as_mut()?.media {
+        Media::Egress(tracks) => tracks.get_mut(listener.egress),
+        Media::Ingest(_) => None,
+    }
+}
+
+/// The sending side of a listener's track with what sealing needs; `None` until it is connected.
+pub(crate) fn sending(
+    sessions: &mut [Option<Session>],
+    listener: Listener,
+) -> Option<(&mut Egress, &crate::srtp::Sealer, SocketAddr)> {
+    let session = sessions.get_mut(listener.session)?.as_mut()?;
+    let Media::Egress(tracks) = &mut session.media else { return None };
+    let Keys { sealer, .. } = session.keys.as_ref()?;
+    Some((tracks.get_mut(listener.egress)?, sealer, session.remote?))
+}
