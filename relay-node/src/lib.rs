@@ -1,1 +1,12 @@
-//! The relay: one per festival zone.
+//! The relay: one per festival zone. The only place that knows media, mesh-routing and rooms, and the
+//! only one that does I/O for them.
+
+pub mod addresses;
+pub mod api;
+pub mod ask;
+pub mod auth;
+pub mod clock;
+pub mod config;
+pub mod metrics;
+pub mod signaling;
+pub mod store;

@@ -1,1 +1,15 @@
-//! Rooms as a core without I/O: chat, presence, history.
+//! Rooms as a core without I/O: chat, presence and history over a replicated log.
+//!
+//! The log itself (records in order per writer, exactly once) belongs to whoever drives this crate;
+//! [`Rooms`] makes the payloads, reads them back and keeps what a room shows.
+
+pub mod chat;
+pub mod error;
+pub mod room;
+pub mod rooms;
+pub mod wall;
+
+pub use error::RoomsError;
+pub use room::ParticipantId;
+pub use rooms::{Accepted, Output, Rooms};
+pub use wall::WallTime;

@@ -1,0 +1,17 @@
+//! `GET /api/v1/mesh`: relays and the links between them.
+
+use axum::{Json, extract::State};
+use protocol::api::{Mesh, Problem};
+
+use super::{ApiState, error::ApiError};
+use crate::ask::Ask;
+
+/// Every relay and every link this relay knows of.
+#[utoipa::path(get, path = "/api/v1/mesh", tag = "mesh", responses(
+    (status = 200, description = "relays and links", body = Mesh),
+    (status = 503, description = "busy: see Retry-After", body = Problem,
+        content_type = "application/problem+json"),
+))]
+pub async fn show(State(state): State<ApiState>) -> Result<Json<Mesh>, ApiError> {
+    Ok(Json(state.asks.ask(|reply| Ask::Mesh { reply }).await?))
+}

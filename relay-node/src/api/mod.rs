@@ -1,0 +1,121 @@
+//! The HTTP side: every route but WHIP and WHEP, which come as a router of their own, and what holds
+//! for all of them. A handler parses, asks the node loop, answers; it never touches state.
+
+pub mod assets;
+pub mod error;
+pub mod health;
+pub mod limits;
+pub mod mesh;
+pub mod openapi;
+pub mod rooms;
+pub mod server;
+pub mod streams;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use axum::{
+    Router,
+    http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use protocol::{NodeId, ZoneName};
+use tower_http::cors::{Any, CorsLayer};
+
+use crate::{ask::Asks, auth::Auth, signaling};
+use error::ApiError;
+
+/// What handlers know.
+#[derive(Clone)]
+pub struct ApiState {
+    /// The way to the node loop.
+    pub asks: Asks,
+    /// Who may publish.
+    pub auth: Arc<Auth>,
+    /// This relay's id.
+    pub node: NodeId,
+    /// Its zone.
+    pub zone: ZoneName,
+    /// Whether `GET /readyz` says yes.
+    pub ready: Ready,
+    /// For `GET /metrics`; `None` where no recorder is installed.
+    pub metrics: Option<PrometheusHandle>,
+}
+
+/// Set once the relay serves, cleared when it is about to stop.
+#[derive(Debug, Clone, Default)]
+pub struct Ready(Arc<AtomicBool>);
+
+impl Ready {
+    /// Says whether the relay serves.
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Relaxed);
+    }
+
+    /// Whether the relay serves.
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// All routes. `sessions` are those of WHIP and WHEP: they answer OPTIONS by themselves (RFC 9725
+/// section 4.2 wants more in it than CORS does), so the CORS layer here does not cover them.
+pub fn router(state: ApiState, sessions: Router) -> Router {
+    let api = Router::new()
+        .route("/api/v1/streams", get(streams::list))
+        .route("/api/v1/mesh", get(mesh::show))
+        .route("/api/v1/rooms/{room}/messages", get(rooms::history).post(rooms::post))
+        .route("/api/v1/openapi.json", get(openapi::document))
+        .route("/version", get(health::version))
+        .layer(cors());
+    Router::new()
+        .merge(api)
+        .route("/api/v1/rooms/{room}/ws", get(signaling::upgrade))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .with_state(state)
+        .merge(assets::router())
+        .merge(sessions)
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn(assets::secure))
+        .layer(limits::body_in_time())
+        .layer(middleware::from_fn(limits::survive_panics))
+        .layer(middleware::from_fn(limits::count))
+}
+
+/// Pages of any origin may read and chat: there are no cookies that could be misused.
+fn cors() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION])
+        .expose_headers([header::RETRY_AFTER, HeaderName::from_static("etag")])
+        .max_age(std::time::Duration::from_secs(86_400))
+}
+
+async fn no_such_path(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    if matches!(method, Method::GET | Method::HEAD)
+        && let Some(file) = assets::beside_pages(uri.path(), &headers)
+    {
+        return file;
+    }
+    ApiError::not_found("there is nothing at this path: see /api/v1/openapi.json for what there is")
+        .with_detail(uri.path().chars().take(200).collect::<String>())
+        .into_response()
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> ApiError {
+    let title = "this path does not answer this method: the Allow header names those it answers";
+    let path: String = uri.path().chars().take(200).collect();
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", title).with_detail(format!("{method} {path}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! `/api/v1/rooms/{room}/messages`: chat for those without a WebSocket.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State},
+    http::{HeaderMap, StatusCode, header},
+};
+use protocol::{
+    RoomName,
+    api::{Message, NewMessage, Posted, Problem},
+};
+use serde::Deserialize;
+
+use super::{ApiState, error::ApiError};
+use crate::ask::Ask;
+
+/// Bytes of a posted message.
+const BODY_MAX: usize = 64 * 1024;
+/// Messages in one answer.
+const HISTORY_MAX: usize = 1000;
+
+/// Which part of the history.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Since {
+    /// Only messages after the one with this id.
+    after: Option<String>,
+}
+
+/// The newest messages of a room in display order, at most 1000.
+#[utoipa::path(get, path = "/api/v1/rooms/{room}/messages", tag = "rooms",
+    params(("room" = String, Path, description = "1 to 64 of a-z, 0-9 and -"), Since),
+    responses(
+        (status = 200, description = "in display order", body = [Message]),
+        (status = 400, description = "no such room name", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "this relay does not have the message `after`: ask without it",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "busy: see Retry-After", body = Problem,
+            content_type = "application/problem+json"),
+))]
+pub async fn history(
+    State(state): State<ApiState>,
+    Path(room): Path<String>,
+    since: Result<Query<Since>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Vec<Message>>, ApiError> {
+    let room = RoomName::new(room)?;
+    let Query(since) = since.map_err(|_| ApiError::bad_request("the query may only have ?after=ID"))?;
+    let after = since.after.filter(|after| !after.is_empty());
+    let history = state.asks.ask(|reply| Ask::History { room, after, limit: HISTORY_MAX, reply }).await?;
+    Ok(Json(history?))
+}
+
+/// Says something in a room, in every zone.
+#[utoipa::path(post, path = "/api/v1/rooms/{room}/messages", tag = "rooms",
+    params(("room" = String, Path, description = "1 to 64 of a-z, 0-9 and -")),
+    request_body = NewMessage,
+    responses(
+        (status = 201, description = "accepted and on disk", body = Posted),
+        (status = 400, description = "not JSON, or no such room name", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 413, description = "more than 64 KiB", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 415, description = "not application/json", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "author or text is not as it has to be", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "busy: see Retry-After", body = Problem,
+            content_type = "application/problem+json"),
+))]
+pub async fn post(
+    State(state): State<ApiState>,
+    Path(room): Path<String>,
+    request: Request,
+) -> Result<(StatusCode, Json<Posted>), ApiError> {
+    let room = RoomName::new(room)?;
+    let new = with_nonce(read_json(request).await?);
+    let posted = state.asks.ask(|reply| Ask::Post { room, new, reply }).await?;
+    Ok((StatusCode::CREATED, Json(posted?)))
+}
+
+/// A message without a nonce is meant to be said, even if it has been said before.
+pub fn with_nonce(new: NewMessage) -> NewMessage {
+    let nonce = new.nonce.filter(|nonce| !nonce.is_empty());
+    let nonce = nonce.unwrap_or_else(|| hex::encode(rand::random::<[u8; 16]>()));
+    NewMessage { nonce: Some(nonce), ..new }
+}
+
+async fn read_json(request: Request) -> Result<NewMessage, ApiError> {
+    if !is_json(request.headers()) {
+        return Err(ApiError::unsupported_type("application/json"));
+    }
+    let declared = request.headers().get(header::CONTENT_LENGTH);
+    let declared = declared.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > BODY_MAX as u64) {
+        return Err(ApiError::too_large(BODY_MAX));
+    }
+    let mut request = request;
+    DefaultBodyLimit::apply(DefaultBodyLimit::max(BODY_MAX), &mut request);
+    let body = Bytes::from_request(request, &()).await.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(BODY_MAX),
+        _ => ApiError::bad_request("the body did not arrive whole: send it again"),
+    })?;
+    serde_json::from_slice(&body).map_err(|error| {
+        ApiError::bad_request("send JSON like {\"author\": \"Ada\", \"text\": \"hello\"}")
+            .with_detail(error.to_string())
+    })
+}
+
+/// `application/json`, in any case and with any parameters.
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}

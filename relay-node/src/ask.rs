@@ -1,0 +1,155 @@
+//! What HTTP and WebSocket code asks the node loop: one bounded queue in, one reply each.
+//! The node loop owns all state; who asks never touches it.
+
+use std::time::Duration;
+
+use protocol::{
+    RoomName,
+    api::{self, NewMessage, Posted},
+    signaling::FromRelay,
+};
+use rooms::{ParticipantId, RoomsError};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+/// Questions waiting for the node loop; beyond it the answer is 503.
+pub const ASKS_MAX: usize = 256;
+/// Events waiting for one participant; a participant that falls further behind is cut off.
+pub const PARTICIPANT_EVENTS_MAX: usize = 256;
+/// How long an answer of the node loop may take.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One question to the node loop. A reply whose receiver is gone is dropped.
+#[derive(Debug)]
+pub enum Ask {
+    /// Every live stream of the mesh.
+    Streams {
+        /// In the order of their names.
+        reply: oneshot::Sender<Vec<api::Stream>>,
+    },
+    /// Relays and links.
+    Mesh {
+        /// As this relay sees them.
+        reply: oneshot::Sender<api::Mesh>,
+    },
+    /// Say something in a room; answered once it is on disk.
+    Post {
+        /// The room.
+        room: RoomName,
+        /// The message, with a nonce.
+        new: NewMessage,
+        /// Its id.
+        reply: oneshot::Sender<Result<Posted, PostError>>,
+    },
+    /// The newest messages of a room, or those after one.
+    History {
+        /// The room.
+        room: RoomName,
+        /// The id of the last message that is known.
+        after: Option<String>,
+        /// How many at most.
+        limit: usize,
+        /// In display order.
+        reply: oneshot::Sender<Result<Vec<api::Message>, RoomsError>>,
+    },
+    /// A WebSocket opens in a room.
+    Enter {
+        /// The room.
+        room: RoomName,
+        /// What the participant gets.
+        reply: oneshot::Sender<Result<Entered, RoomsError>>,
+    },
+    /// A WebSocket closed. It may come after the node loop noticed by itself that the receiver of
+    /// [`Entered::events`] is gone.
+    Leave {
+        /// The room.
+        room: RoomName,
+        /// Who [`Entered`] says it is.
+        participant: ParticipantId,
+    },
+}
+
+/// A participant's place in a room.
+#[derive(Debug)]
+pub struct Entered {
+    /// To leave with.
+    pub participant: ParticipantId,
+    /// [`FromRelay::Welcome`]: the first thing to send.
+    pub welcome: FromRelay,
+    /// What to send then, bounded by [`PARTICIPANT_EVENTS_MAX`]. It ends when the participant was too
+    /// slow or the relay stops.
+    pub events: mpsc::Receiver<FromRelay>,
+}
+
+/// Why a message was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PostError {
+    /// The message or the room is not as it has to be.
+    #[error(transparent)]
+    Refused(#[from] RoomsError),
+    /// It could not be written to disk.
+    #[error("the message could not be stored: the operator finds the reason in the relay's log")]
+    NotStored,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum AskError {
+    /// The queue is full, or the answer took too long.
+    #[error("this relay is busy: try again in a second")]
+    Busy,
+    /// The node loop has ended.
+    #[error("this relay is stopping: try again in a few seconds")]
+    Stopped,
+}
+
+/// The asking end.
+#[derive(Debug, Clone)]
+pub struct Asks(mpsc::Sender<Ask>);
+
+/// The queue between those who ask and the node loop.
+pub fn queue() -> (Asks, mpsc::Receiver<Ask>) {
+    let (sender, receiver) = mpsc::channel(ASKS_MAX);
+    (Asks(sender), receiver)
+}
+
+impl Asks {
+    /// Asks and waits for the reply: `asks.ask(|reply| Ask::Streams { reply }).await`.
+    pub async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, AskError> {
+        let (reply, answer) = oneshot::channel();
+        self.0.try_send(make(reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                metrics::counter!("relay_drop_total", "reason" => "ask_queue_full").increment(1);
+                AskError::Busy
+            }
+            mpsc::error::TrySendError::Closed(_) => AskError::Stopped,
+        })?;
+        match tokio::time::timeout(REPLY_TIMEOUT, answer).await {
+            Ok(answer) => answer.map_err(|_| AskError::Stopped),
+            Err(_) => Err(AskError::Busy),
+        }
+    }
+
+    /// Tells without an answer, waiting for a place in the queue: what must not get lost.
+    pub async fn tell(&self, ask: Ask) {
+        // The error says that the node loop has ended, and then there is nobody to tell.
+        let _ = self.0.send(ask).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_queue_is_busy_and_an_ended_loop_is_stopped() {
+        let (asks, mut queue) = queue();
+        for _ in 0..ASKS_MAX {
+            let (reply, _) = oneshot::channel();
+            asks.0.try_send(Ask::Streams { reply }).expect("there is room");
+        }
+        assert_eq!(asks.ask(|reply| Ask::Mesh { reply }).await, Err(AskError::Busy));
+        queue.close();
+        assert_eq!(asks.ask(|reply| Ask::Mesh { reply }).await, Err(AskError::Stopped));
+    }
+}

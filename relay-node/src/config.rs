@@ -1,0 +1,522 @@
+//! What the operator decides: flags, environment and `relay-node.toml`, read into one [`Config`] and
+//! checked before any port is bound. It opens nothing but the file.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Parser, Subcommand};
+use protocol::{NodeId, ZoneName};
+use thiserror::Error;
+
+/// What the process was started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Serve the zone.
+    Serve,
+    /// Print this relay's id.
+    Id,
+    /// Say whether the configuration is good.
+    CheckConfig,
+    /// Look at the machine and say what is wrong.
+    Doctor,
+}
+
+/// A relay's configuration, every value checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The zone this relay serves.
+    pub zone: ZoneName,
+    /// TCP: pages, API, WebSocket, WHIP, WHEP.
+    pub http: SocketAddr,
+    /// UDP: every WebRTC session.
+    pub media: SocketAddr,
+    /// UDP: QUIC from other relays.
+    pub bridge: SocketAddr,
+    /// Relays to bridge to.
+    pub peers: Vec<Peer>,
+    /// Addresses offered to browsers; empty: every usable address of an interface.
+    pub public_ips: Vec<IpAddr>,
+    /// Identity, rooms, chat, files.
+    pub data: PathBuf,
+    /// Media threads.
+    pub workers: usize,
+    /// Publishing and bridging are open to everybody.
+    pub dev: bool,
+    /// Relays that may bridge to this one.
+    pub trust: BTreeSet<NodeId>,
+    /// What a publisher has to show.
+    pub publish_token: Option<Token>,
+    /// Bits per second asked of publishers of music.
+    pub opus_bitrate: u32,
+    /// What is logged, as `tracing` filter directives.
+    pub log: String,
+}
+
+/// A relay to dial, before its name is resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// UDP port.
+    pub port: u16,
+}
+
+impl fmt::Display for Peer {
+    /// As it is given to a resolver: an IPv6 address stands in brackets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// A bearer token: never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// The secret itself, to compare with.
+    pub fn secret(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Why the process ends before it served anything.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// A value that is not allowed.
+    #[error("{key} = {value:?} ({source_name}): {allowed}")]
+    Value {
+        /// The key, as in the file.
+        key: &'static str,
+        /// What was given.
+        value: String,
+        /// Where it was given.
+        source_name: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// A key nobody knows.
+    #[error("{key} ({source_name}) is not a key of this relay: the keys are {}", known_keys())]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// Where it was given.
+        source_name: String,
+    },
+    /// The configuration file cannot be read or is not TOML.
+    #[error("config = {path:?}: {problem}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The command line: text for the terminal, help and version included.
+    #[error("{}", .0.render())]
+    Usage(clap::Error),
+}
+
+impl ConfigError {
+    /// The exit code: 0 for help and version, else 64.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ConfigError::Usage(error) if !error.use_stderr() => 0,
+            _ => 64,
+        }
+    }
+}
+
+const ABOUT: &str = "\
+A streaming relay for one zone of a festival: publish a stage with WHIP, hear it in any zone with WHEP or
+a browser. Relays bridge to each other over QUIC.";
+
+const EXAMPLES: &str = "\
+Every option is also a key of the TOML file given with --config and an environment variable:
+--public-ip is public-ip = [\"10.0.0.1\"] in the file and RELAY_PUBLIC_IP=10.0.0.1 in the environment
+(lists joined by commas). The file gives way to the environment, the environment to the option.
+
+Try it:
+  relay-node --dev                                    one open relay at http://localhost:8080
+  relay-node --zone camping --peer 10.0.0.2:8081      bridged to the relay at 10.0.0.2
+  relay-node doctor                                   what is wrong with this machine, and how to mend it
+
+Exit codes: 0 stopped cleanly, 64 bad usage or configuration, 69 a port or the data directory is not
+available, 1 anything else.";
+
+#[derive(Debug, Parser)]
+#[command(name = "relay-node", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
+struct CommandLine {
+    #[command(subcommand)]
+    task: Option<SubTask>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum SubTask {
+    /// Print this relay's id, made at the first start and kept in the data directory
+    Id,
+    /// Say whether the configuration is good, and what it comes to
+    CheckConfig,
+    /// Look at ports, disk, kernel buffers, clock and peers; say what to mend
+    Doctor,
+}
+
+#[derive(Debug, Args)]
+struct Flags {
+    /// The TOML file to read first
+    #[arg(long, value_name = "PATH", global = true)]
+    config: Option<String>,
+    /// The zone this relay serves [default: main]
+    #[arg(long, value_name = "NAME", global = true)]
+    zone: Option<String>,
+    /// TCP address of pages, API, WebSocket, WHIP and WHEP [default: 0.0.0.0:8080]
+    #[arg(long, value_name = "ADDR", global = true)]
+    http: Option<String>,
+    /// UDP address of all WebRTC sessions [default: 0.0.0.0:8080]
+    #[arg(long, value_name = "ADDR", global = true)]
+    media: Option<String>,
+    /// UDP address for QUIC from other relays [default: 0.0.0.0:8081]
+    #[arg(long, value_name = "ADDR", global = true)]
+    bridge: Option<String>,
+    /// A relay to bridge to; repeatable
+    #[arg(long, value_name = "HOST:PORT", global = true)]
+    peer: Vec<String>,
+    /// An address offered to browsers; repeatable [default: every usable interface address]
+    #[arg(long, value_name = "IP", global = true)]
+    public_ip: Vec<String>,
+    /// Directory of identity, rooms, chat and files [default: ./data]
+    #[arg(long, value_name = "PATH", global = true)]
+    data: Option<String>,
+    /// Media threads [default: number of cores]
+    #[arg(long, value_name = "N", global = true)]
+    workers: Option<String>,
+    /// Open publishing and bridging to everybody: for a trial, not for a festival
+    #[arg(long, global = true)]
+    dev: bool,
+    /// The id of a relay that may bridge to this one (`relay-node id` prints it there); repeatable
+    #[arg(long, value_name = "NODE_ID", global = true)]
+    trust: Vec<String>,
+    /// What publishers send as `Authorization: Bearer TOKEN`; better in the file than here
+    #[arg(long, value_name = "TOKEN", global = true)]
+    publish_token: Option<String>,
+    /// Bits per second of Opus asked of publishers [default: 256000]
+    #[arg(long, value_name = "BITS", global = true)]
+    opus_bitrate: Option<String>,
+    /// What to log, for example `info` or `relay_node=debug` [default: info]
+    #[arg(long, value_name = "FILTER", global = true)]
+    log: Option<String>,
+}
+
+/// Key and whether it is a list. The order is that of the documentation.
+const KEYS: [(&str, bool); 13] = [
+    ("zone", false),
+    ("http", false),
+    ("media", false),
+    ("bridge", false),
+    ("peer", true),
+    ("public-ip", true),
+    ("data", false),
+    ("workers", false),
+    ("dev", false),
+    ("trust", true),
+    ("publish-token", false),
+    ("opus-bitrate", false),
+    ("log", false),
+];
+
+fn known_keys() -> String {
+    KEYS.map(|(key, _)| key).join(", ")
+}
+
+/// Reads the process's arguments and environment, and the file they name.
+pub fn from_process() -> Result<(Task, Config), ConfigError> {
+    read(std::env::args_os(), std::env::vars_os())
+}
+
+/// Reads `arguments` (the program's name first) and `environment`, and the file they name.
+pub fn read(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<(Task, Config), ConfigError> {
+    let line = CommandLine::try_parse_from(arguments).map_err(ConfigError::Usage)?;
+    let task = match line.task {
+        None => Task::Serve,
+        Some(SubTask::Id) => Task::Id,
+        Some(SubTask::CheckConfig) => Task::CheckConfig,
+        Some(SubTask::Doctor) => Task::Doctor,
+    };
+    let (environment, file_in_environment) = environment_layer(environment)?;
+    let file = line.flags.config.clone().or(file_in_environment);
+    let mut values = match file {
+        Some(path) => file_layer(Path::new(&path))?,
+        None => Layer::new(),
+    };
+    values.extend(environment);
+    values.extend(flag_layer(line.flags));
+    Ok((task, Config::check(&values)?))
+}
+
+/// Where a value comes from, and its text; lists have any number.
+#[derive(Debug)]
+struct Given {
+    source: String,
+    texts: Vec<String>,
+}
+
+type Layer = BTreeMap<&'static str, Given>;
+
+fn flag_layer(flags: Flags) -> Layer {
+    let one = |value: Option<String>| value.into_iter().collect::<Vec<_>>();
+    let dev = flags.dev.then(|| "true".to_owned());
+    let values = [
+        ("zone", one(flags.zone)),
+        ("http", one(flags.http)),
+        ("media", one(flags.media)),
+        ("bridge", one(flags.bridge)),
+        ("peer", flags.peer),
+        ("public-ip", flags.public_ip),
+        ("data", one(flags.data)),
+        ("workers", one(flags.workers)),
+        ("dev", one(dev)),
+        ("trust", flags.trust),
+        ("publish-token", one(flags.publish_token)),
+        ("opus-bitrate", one(flags.opus_bitrate)),
+        ("log", one(flags.log)),
+    ];
+    let given = values.into_iter().filter(|(_, texts)| !texts.is_empty());
+    given.map(|(key, texts)| (key, Given { source: format!("--{key}"), texts })).collect()
+}
+
+/// The `RELAY_…` variables, and `RELAY_CONFIG` apart. An empty variable counts as absent.
+fn environment_layer(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<(Layer, Option<String>), ConfigError> {
+    let mut layer = Layer::new();
+    let mut file = None;
+    for (name, value) in environment {
+        let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
+        let Some(short) = name.strip_prefix("RELAY_") else { continue };
+        if value.is_empty() {
+            continue;
+        }
+        if short == "CONFIG" {
+            file = Some(value.into_owned());
+            continue;
+        }
+        let key = short.to_ascii_lowercase().replace('_', "-");
+        let Some((key, list)) = KEYS.into_iter().find(|(known, _)| *known == key) else {
+            return Err(ConfigError::UnknownKey {
+                key: name.into_owned(),
+                source_name: "environment".to_owned(),
+            });
+        };
+        let texts = match list {
+            true => value.split(',').map(|part| part.trim().to_owned()).collect(),
+            false => vec![value.into_owned()],
+        };
+        layer.insert(key, Given { source: name.into_owned(), texts });
+    }
+    Ok((layer, file))
+}
+
+fn file_layer(path: &Path) -> Result<Layer, ConfigError> {
+    let problem = |problem: String| ConfigError::File { path: path.to_owned(), problem };
+    let text = std::fs::read_to_string(path).map_err(|error| problem(format!("cannot be read: {error}")))?;
+    let table: toml::Table = text.parse().map_err(|error| problem(format!("is not TOML: {error}")))?;
+    let source = path.display().to_string();
+    let mut layer = Layer::new();
+    for (key, value) in table {
+        let Some((key, list)) = KEYS.into_iter().find(|(known, _)| *known == key) else {
+            return Err(ConfigError::UnknownKey { key, source_name: source });
+        };
+        let wrong = |value: &toml::Value| ConfigError::Value {
+            key,
+            value: shown(key, &value.to_string()),
+            source_name: source.clone(),
+            allowed: if list { "a string or a list of strings" } else { "one value, not a list or a table" }
+                .to_owned(),
+        };
+        let texts = match &value {
+            toml::Value::Array(values) if list => {
+                values.iter().map(|value| text_of(value).ok_or_else(|| wrong(value))).collect()
+            }
+            value => text_of(value).map(|text| vec![text]).ok_or_else(|| wrong(value)),
+        }?;
+        layer.insert(key, Given { source: source.clone(), texts });
+    }
+    Ok(layer)
+}
+
+fn text_of(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(flag) => Some(flag.to_string()),
+        _ => None,
+    }
+}
+
+/// The value as an error may repeat it.
+fn shown(key: &str, value: &str) -> String {
+    if key == "publish-token" { "(secret)".to_owned() } else { value.to_owned() }
+}
+
+impl Config {
+    fn check(values: &Layer) -> Result<Config, ConfigError> {
+        let address = |key, default: &str| {
+            one(values, key, default, |text| {
+                let allowed = || format!("an address and port like {default} or [::]:8080");
+                text.parse::<SocketAddr>().map_err(|_| allowed())
+            })
+        };
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get()).min(WORKERS_MAX);
+        let config = Config {
+            zone: one(values, "zone", "main", |text| {
+                ZoneName::new(text).map_err(|error| format!("{error}, for example `camping`"))
+            })?,
+            http: address("http", "0.0.0.0:8080")?,
+            media: address("media", "0.0.0.0:8080")?,
+            bridge: address("bridge", "0.0.0.0:8081")?,
+            peers: many(values, "peer", parse_peer)?,
+            public_ips: many(values, "public-ip", parse_public_ip)?,
+            data: one(values, "data", "./data", |text| match text {
+                "" => Err("a directory, for example ./data".to_owned()),
+                text => Ok(PathBuf::from(text)),
+            })?,
+            workers: one(values, "workers", &cores.to_string(), |text| {
+                number(text, 1, WORKERS_MAX, "a number of threads")
+            })?,
+            dev: one(values, "dev", "false", |text| match text {
+                "true" | "1" => Ok(true),
+                "false" | "0" => Ok(false),
+                _ => Err("true or false".to_owned()),
+            })?,
+            trust: many(values, "trust", parse_node_id)?.into_iter().collect(),
+            publish_token: many(values, "publish-token", parse_token)?.pop(),
+            opus_bitrate: one(values, "opus-bitrate", "256000", |text| {
+                number(text, 6_000, 510_000, "bits per second")
+            })?,
+            log: one(values, "log", "info", |text| {
+                let allowed = "error, warn, info, debug, trace, or directives like relay_node=debug";
+                let filter = text.parse::<tracing_subscriber::EnvFilter>();
+                filter.map(|_| text.to_owned()).map_err(|_| allowed.to_owned())
+            })?,
+        };
+        config.check_ports(values)?;
+        Ok(config)
+    }
+
+    /// Media and bridge are both UDP and cannot share a port.
+    fn check_ports(&self, values: &Layer) -> Result<(), ConfigError> {
+        let (media, bridge) = (self.media, self.bridge);
+        let same_ip =
+            media.ip() == bridge.ip() || media.ip().is_unspecified() || bridge.ip().is_unspecified();
+        if media.port() == 0 || media.port() != bridge.port() || !same_ip {
+            return Ok(());
+        }
+        let key = if values.contains_key("bridge") { "bridge" } else { "media" };
+        let value = if key == "bridge" { bridge } else { media };
+        let source_name = values.get(key).map_or("default", |given| &given.source).to_owned();
+        let allowed = "media and bridge are both UDP: give them different ports".to_owned();
+        Err(ConfigError::Value { key, value: value.to_string(), source_name, allowed })
+    }
+}
+
+const WORKERS_MAX: usize = 64;
+
+fn one<T>(
+    values: &Layer,
+    key: &'static str,
+    default: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, ConfigError> {
+    let (source, text) = match values.get(key) {
+        Some(given) => (given.source.as_str(), given.texts.last().map_or("", String::as_str)),
+        None => ("default", default),
+    };
+    parse(text).map_err(|allowed| ConfigError::Value {
+        key,
+        value: shown(key, text),
+        source_name: source.to_owned(),
+        allowed,
+    })
+}
+
+fn many<T>(
+    values: &Layer,
+    key: &'static str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, ConfigError> {
+    let Some(given) = values.get(key) else { return Ok(Vec::new()) };
+    let error = |text: &str, allowed| ConfigError::Value {
+        key,
+        value: shown(key, text),
+        source_name: given.source.clone(),
+        allowed,
+    };
+    given.texts.iter().map(|text| parse(text).map_err(|allowed| error(text, allowed))).collect()
+}
+
+fn number<T>(text: &str, least: T, most: T, what: &str) -> Result<T, String>
+where
+    T: std::str::FromStr + PartialOrd + fmt::Display,
+{
+    match text.parse() {
+        Ok(number) if number >= least && number <= most => Ok(number),
+        _ => Err(format!("{what} from {least} to {most}")),
+    }
+}
+
+fn parse_peer(text: &str) -> Result<Peer, String> {
+    let allowed = || "HOST:PORT, for example 10.0.0.2:8081, [fd00::2]:8081 or stage.local:8081".to_owned();
+    let (host, port) = text.rsplit_once(':').ok_or_else(allowed)?;
+    let port = port.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(allowed)?;
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let good = match bracketed {
+        Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host.len() <= 253
+                && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
+        }
+    };
+    good.then(|| Peer { host: bracketed.unwrap_or(host).to_owned(), port }).ok_or_else(allowed)
+}
+
+fn parse_public_ip(text: &str) -> Result<IpAddr, String> {
+    match text.parse::<IpAddr>() {
+        Ok(ip) if !ip.is_unspecified() && !ip.is_multicast() => Ok(ip),
+        _ => Err("an IP address that browsers can reach, for example 10.0.0.1".to_owned()),
+    }
+}
+
+fn parse_node_id(text: &str) -> Result<NodeId, String> {
+    text.parse().map_err(|_| "64 hexadecimal characters, as `relay-node id` prints them there".to_owned())
+}
+
+fn parse_token(text: &str) -> Result<Token, String> {
+    let good = |c: char| c.is_ascii_graphic();
+    if (8..=256).contains(&text.len()) && text.chars().all(good) {
+        Ok(Token(text.to_owned()))
+    } else {
+        Err("8 to 256 visible ASCII characters without spaces".to_owned())
+    }
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

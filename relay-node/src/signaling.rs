@@ -1,0 +1,240 @@
+//! The WebSocket of a room: one task for each participant, between the browser and the node loop.
+//! `docs/signaling.md` is the manual; what a room is and who is told what is decided elsewhere.
+
+use std::time::{Duration, Instant};
+
+use axum::{
+    extract::{
+        Path, State, WebSocketUpgrade,
+        ws::{CloseFrame, Message, WebSocket, close_code, rejection::WebSocketUpgradeRejection},
+    },
+    response::Response,
+};
+use protocol::{
+    RoomName,
+    api::NewMessage,
+    signaling::{FromParticipant, FromRelay},
+};
+use rooms::ParticipantId;
+use tokio::time::MissedTickBehavior;
+
+use crate::{
+    api::{ApiState, error::ApiError},
+    ask::{Ask, Asks, Entered},
+    clock,
+};
+
+/// Bytes of one message of a participant.
+pub const MESSAGE_MAX: usize = 16 * 1024;
+/// Between pings of the relay.
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// Without a sign of life for this long the connection is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(50);
+/// How long one message may take to leave.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Messages a participant may send in a row, and then each second.
+const BURST: f64 = 30.0;
+const PER_SECOND: f64 = 10.0;
+/// Messages in a row that make no sense, or come too fast, until the connection is closed.
+const SENSELESS_MAX: u32 = 5;
+const TOO_FAST_MAX: u32 = 100;
+
+/// `GET /api/v1/rooms/{room}/ws`.
+pub async fn upgrade(
+    State(state): State<ApiState>,
+    Path(room): Path<String>,
+    socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    let room = RoomName::new(room)?;
+    let socket = socket.map_err(|rejection| {
+        ApiError::bad_request("open this path as a WebSocket; for plain HTTP there is ../messages")
+            .with_detail(rejection.body_text())
+    })?;
+    let entering = room.clone();
+    let entered = state.asks.ask(|reply| Ask::Enter { room: entering, reply }).await??;
+    let presence = Presence { asks: state.asks, room, participant: entered.participant };
+    let socket = socket.max_message_size(MESSAGE_MAX).max_frame_size(MESSAGE_MAX);
+    Ok(socket.on_upgrade(move |socket| Conversation::new(socket, presence).run(entered)))
+}
+
+/// Leaves the room when it is dropped, however that comes about.
+struct Presence {
+    asks: Asks,
+    room: RoomName,
+    participant: ParticipantId,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let (asks, room, participant) = (self.asks.clone(), self.room.clone(), self.participant);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { asks.tell(Ask::Leave { room, participant }).await });
+        }
+    }
+}
+
+struct Conversation {
+    socket: WebSocket,
+    presence: Presence,
+    allowance: Allowance,
+    senseless: u32,
+    too_fast: u32,
+}
+
+/// Why a conversation ends: code and reason of the close frame.
+struct End(u16, &'static str);
+
+const GONE: End = End(close_code::NORMAL, "");
+
+impl Conversation {
+    fn new(socket: WebSocket, presence: Presence) -> Conversation {
+        let allowance = Allowance::new(clock::now());
+        Conversation { socket, presence, allowance, senseless: 0, too_fast: 0 }
+    }
+
+    async fn run(mut self, entered: Entered) {
+        let Err(End(code, reason)) = self.talk(entered).await;
+        let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+        // It may be gone already.
+        let _ = tokio::time::timeout(SEND_TIMEOUT, self.socket.send(close)).await;
+    }
+
+    async fn talk(&mut self, mut entered: Entered) -> Result<std::convert::Infallible, End> {
+        self.send(&entered.welcome).await?;
+        let mut ping = tokio::time::interval(PING_EVERY);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ping.reset();
+        let mut heard = clock::now();
+        loop {
+            tokio::select! {
+                event = entered.events.recv() => match event {
+                    Some(event) => self.send(&event).await?,
+                    None => return Err(End(close_code::AGAIN, "too slow, or the relay is stopping: connect again")),
+                },
+                message = self.socket.recv() => {
+                    heard = clock::now();
+                    match message {
+                        Some(Ok(message)) => self.handle(message).await?,
+                        Some(Err(_)) => return Err(End(close_code::POLICY, "not a valid message, or too long")),
+                        None => return Err(GONE),
+                    }
+                }
+                _ = ping.tick() => {
+                    if clock::now().duration_since(heard) > SILENCE_MAX {
+                        return Err(End(close_code::AWAY, "no sign of life"));
+                    }
+                    self.send_raw(Message::Ping(Default::default())).await?;
+                }
+            }
+        }
+    }
+
+    async fn handle(&mut self, message: Message) -> Result<(), End> {
+        let text = match message {
+            Message::Text(text) => text,
+            Message::Binary(_) => {
+                return self.refuse_senseless("send JSON as text, not as binary".into()).await;
+            }
+            Message::Close(_) => return Err(GONE),
+            // Answered by the library.
+            Message::Ping(_) | Message::Pong(_) => return Ok(()),
+        };
+        if !self.allowance.take(clock::now()) {
+            self.too_fast += 1;
+            if self.too_fast >= TOO_FAST_MAX {
+                return Err(End(close_code::POLICY, "far too many messages"));
+            }
+            let nonce = nonce_of(&text);
+            let reason = format!("too fast: at most {PER_SECOND} messages per second");
+            return self.send(&FromRelay::Refused { nonce, reason }).await;
+        }
+        self.too_fast = 0;
+        match serde_json::from_str(&text) {
+            Ok(FromParticipant::Say { author, text, nonce }) => {
+                self.senseless = 0;
+                self.say(author, text, nonce).await
+            }
+            Err(error) => self.refuse_senseless(format!("this message is not understood: {error}")).await,
+        }
+    }
+
+    async fn say(&mut self, author: String, text: String, nonce: String) -> Result<(), End> {
+        let new = crate::api::rooms::with_nonce(NewMessage { author, text, nonce: Some(nonce.clone()) });
+        let room = self.presence.room.clone();
+        let reason = match self.presence.asks.ask(|reply| Ask::Post { room, new, reply }).await {
+            Ok(Ok(posted)) => return self.send(&FromRelay::Said { nonce, id: posted.id }).await,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        self.send(&FromRelay::Refused { nonce: Some(nonce), reason }).await
+    }
+
+    async fn refuse_senseless(&mut self, reason: String) -> Result<(), End> {
+        self.senseless += 1;
+        self.send(&FromRelay::Refused { nonce: None, reason }).await?;
+        if self.senseless >= SENSELESS_MAX {
+            return Err(End(close_code::POLICY, "too many messages that are not understood"));
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, event: &FromRelay) -> Result<(), End> {
+        let text = serde_json::to_string(event).expect("strings and numbers always serialize");
+        self.send_raw(Message::Text(text.into())).await
+    }
+
+    async fn send_raw(&mut self, message: Message) -> Result<(), End> {
+        match tokio::time::timeout(SEND_TIMEOUT, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(GONE),
+            Err(_) => Err(End(close_code::AGAIN, "too slow: connect again")),
+        }
+    }
+}
+
+/// The nonce of a message that is otherwise not looked at.
+fn nonce_of(text: &str) -> Option<String> {
+    match serde_json::from_str(text) {
+        Ok(FromParticipant::Say { nonce, .. }) => Some(nonce),
+        Err(_) => None,
+    }
+}
+
+/// How many messages a participant may send now: it grows with time, up to [`BURST`].
+struct Allowance {
+    left: f64,
+    at: Instant,
+}
+
+impl Allowance {
+    fn new(now: Instant) -> Allowance {
+        Allowance { left: BURST, at: now }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let grown = now.saturating_duration_since(self.at).as_secs_f64() * PER_SECOND;
+        self.left = (self.left + grown).min(BURST);
+        self.at = now;
+        let allowed = self.left >= 1.0;
+        if allowed {
+            self.left -= 1.0;
+        }
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_participant_may_burst_and_then_speak_steadily() {
+        let start = clock::now();
+        let mut allowance = Allowance::new(start);
+        assert_eq!((0..100).filter(|_| allowance.take(start)).count(), 30);
+        let later = start + Duration::from_millis(501);
+        assert_eq!((0..100).filter(|_| allowance.take(later)).count(), 5);
+        let much_later = start + Duration::from_secs(3600);
+        assert_eq!((0..100).filter(|_| allowance.take(much_later)).count(), 30);
+    }
+}

@@ -1,0 +1,225 @@
+//! One chat message: what a record of the log carries, its checks, its id and its place in the order.
+
+use bytes::Bytes;
+use protocol::{NodeId, RoomName, ZoneName, api};
+use serde::{Deserialize, Serialize};
+
+use crate::{error::RoomsError, wall::WallTime};
+
+/// Characters of an author.
+pub const AUTHOR_MAX: usize = 64;
+/// Characters of a text.
+pub const TEXT_MAX: usize = 4000;
+/// Characters of a nonce.
+pub const NONCE_MAX: usize = 64;
+/// The largest payload of a record that is looked at: a text of 4000 four-byte characters and the rest.
+pub const PAYLOAD_MAX: usize = 20_000;
+/// How far ahead of this relay's clock a record's clock is believed.
+pub const AHEAD_MAX_MS: u64 = 60_000;
+
+/// A hybrid logical clock: milliseconds of wall time in the upper 48 bits, a counter in the lower 16.
+/// It never goes back, and a message written after another was seen has the higher value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub(crate) struct HybridClock(u64);
+
+impl HybridClock {
+    /// The reading for a new message, after everything seen so far.
+    pub(crate) fn tick(&mut self, wall: WallTime) -> HybridClock {
+        self.0 = Self::at(wall).0.max(self.0.saturating_add(1));
+        *self
+    }
+
+    /// Takes note of another relay's reading.
+    pub(crate) fn observe(&mut self, other: HybridClock) {
+        self.0 = self.0.max(other.0);
+    }
+
+    /// This reading, or the latest one that is believed at `wall`.
+    pub(crate) fn clamped(self, wall: WallTime) -> HybridClock {
+        HybridClock(self.0.min(Self::at(WallTime(wall.0.saturating_add(AHEAD_MAX_MS))).0))
+    }
+
+    fn at(wall: WallTime) -> HybridClock {
+        HybridClock(wall.0.min((1 << 48) - 1) << 16)
+    }
+}
+
+/// What the payload of a log record says. New kinds are added at the end; a relay that does not know
+/// one keeps and forwards the record all the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Payload {
+    Chat(Chat),
+}
+
+/// A chat message as it is written once, by the relay it was posted to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Chat {
+    pub room: RoomName,
+    pub author: String,
+    pub text: String,
+    pub nonce: String,
+    pub zone: ZoneName,
+    pub sent_at: WallTime,
+    pub clock: HybridClock,
+}
+
+impl Chat {
+    /// The same for everybody who computes it: who sends a message again to another relay sends the same
+    /// message.
+    pub(crate) fn id(&self) -> String {
+        let mut hash = blake3::Hasher::new_derive_key("peddlenet relay 2026 chat message id");
+        for field in [self.room.as_str(), &self.author, &self.nonce, &self.text] {
+            hash.update(&(field.len() as u64).to_le_bytes());
+            hash.update(field.as_bytes());
+        }
+        hex::encode(&hash.finalize().as_bytes()[..16])
+    }
+
+    pub(crate) fn encode(self) -> Bytes {
+        postcard::to_stdvec(&Payload::Chat(self)).expect("strings and numbers always serialize").into()
+    }
+
+    /// Reads a payload from the log and holds it to the same rules as a new message.
+    pub(crate) fn decode(payload: &[u8]) -> Result<Chat, RoomsError> {
+        if payload.len() > PAYLOAD_MAX {
+            return Err(RoomsError::Unreadable);
+        }
+        let Payload::Chat(chat) = postcard::from_bytes(payload).map_err(|_| RoomsError::Unreadable)?;
+        if check_author(&chat.author)? != chat.author {
+            return Err(RoomsError::Unreadable);
+        }
+        check_text(&chat.text)?;
+        check_nonce(&chat.nonce)?;
+        Ok(chat)
+    }
+}
+
+/// Where a message stands in its room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub clock: HybridClock,
+    pub writer: NodeId,
+    pub number: u64,
+}
+
+/// A message as the room keeps it.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    pub id: String,
+    pub chat: Chat,
+}
+
+impl Kept {
+    pub(crate) fn to_api(&self) -> api::Message {
+        api::Message {
+            id: self.id.clone(),
+            author: self.chat.author.clone(),
+            text: self.chat.text.clone(),
+            zone: self.chat.zone.to_string(),
+            sent_at: self.chat.sent_at.to_string(),
+        }
+    }
+}
+
+/// The author as it is shown: without the invisible characters that let one name pass for another.
+pub(crate) fn check_author(author: &str) -> Result<String, RoomsError> {
+    let shown: String = author.chars().filter(|c| !is_invisible(*c)).collect();
+    let shown = shown.trim();
+    if let Some(found) = shown.chars().find(|c| c.is_control()) {
+        return Err(RoomsError::Control { field: "author", found });
+    }
+    match shown.chars().count() {
+        0 => Err(RoomsError::author_empty()),
+        length if length > AUTHOR_MAX => Err(RoomsError::author_too_long(length)),
+        _ => Ok(shown.to_owned()),
+    }
+}
+
+pub(crate) fn check_text(text: &str) -> Result<(), RoomsError> {
+    if let Some(found) = text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+        return Err(RoomsError::Control { field: "text", found });
+    }
+    if text.chars().all(|c| c.is_whitespace() || is_invisible(c)) {
+        return Err(RoomsError::text_empty());
+    }
+    match text.chars().count() {
+        length if length > TEXT_MAX => Err(RoomsError::text_too_long(length)),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn check_nonce(nonce: &str) -> Result<(), RoomsError> {
+    match nonce.chars().count() {
+        length if length > NONCE_MAX => Err(RoomsError::nonce_too_long(length)),
+        _ => Ok(()),
+    }
+}
+
+/// Soft hyphen, zero-width characters, and the marks, embeddings, overrides and isolates of
+/// bidirectional text (Unicode TR 36 section 2.3).
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chat() -> Chat {
+        Chat {
+            room: RoomName::new("lobby").expect("a name"),
+            author: "Ada".into(),
+            text: "hello".into(),
+            nonce: "n".into(),
+            zone: ZoneName::new("stage").expect("a name"),
+            sent_at: WallTime(5),
+            clock: HybridClock(9),
+        }
+    }
+
+    #[test]
+    fn the_id_depends_on_room_author_nonce_and_text_only() {
+        let id = chat().id();
+        assert_eq!(id.len(), 32);
+        assert_eq!(Chat { sent_at: WallTime(6), clock: HybridClock(1), ..chat() }.id(), id);
+        assert_ne!(Chat { text: "hello!".into(), ..chat() }.id(), id);
+        // lengths are part of the hash: moving a character between fields makes another message
+        assert_ne!(Chat { author: "Adan".into(), nonce: "".into(), ..chat() }.id(), id);
+    }
+
+    #[test]
+    fn a_payload_reads_back_as_written() {
+        assert_eq!(Chat::decode(&chat().encode()), Ok(chat()));
+    }
+
+    #[test]
+    fn a_record_is_held_to_the_rules_of_a_new_message() {
+        for bad in [
+            Chat { author: String::new(), ..chat() },
+            Chat { author: "A\u{202e}da".into(), ..chat() },
+            Chat { text: "x".repeat(TEXT_MAX + 1), ..chat() },
+            Chat { text: "bell \u{7}".into(), ..chat() },
+            Chat { nonce: "x".repeat(NONCE_MAX + 1), ..chat() },
+        ] {
+            assert!(Chat::decode(&bad.clone().encode()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn invisible_characters_leave_the_author_and_stay_in_the_text() {
+        assert_eq!(check_author(" \u{200b}A\u{202e}da\u{feff} "), Ok("Ada".to_owned()));
+        assert_eq!(check_author("\u{200b}"), Err(RoomsError::author_empty()));
+        assert_eq!(check_text("a\u{202e}b\n\tc"), Ok(()));
+        assert_eq!(check_text(" \u{200b}\n"), Err(RoomsError::text_empty()));
+    }
+
+    #[test]
+    fn a_clock_far_ahead_is_not_believed() {
+        let mut clock = HybridClock::default();
+        clock.observe(HybridClock(u64::MAX).clamped(WallTime(1000)));
+        assert_eq!(clock, HybridClock::at(WallTime(61_000)));
+        assert!(clock.tick(WallTime(1000)) > HybridClock::at(WallTime(61_000)));
+    }
+}

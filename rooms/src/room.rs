@@ -1,0 +1,81 @@
+//! One room: its newest messages in display order and who is in it at this relay.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    chat::{Chat, Kept, Place},
+    error::RoomsError,
+};
+use protocol::api;
+
+/// Messages of a room kept in memory; older ones stay in the log.
+pub const MESSAGES_MAX: usize = 1000;
+/// Participants of a room at one relay.
+pub const PARTICIPANTS_MAX: usize = 10_000;
+
+/// One presence in one room at this relay; never given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ParticipantId(pub u64);
+
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    messages: BTreeMap<Place, Kept>,
+    places: BTreeMap<String, Place>,
+    participants: BTreeSet<ParticipantId>,
+    /// Grows with every use of any room: the room with the lowest value was used longest ago.
+    pub last_use: u64,
+}
+
+impl Room {
+    pub(crate) fn contains(&self, id: &str) -> bool {
+        self.places.contains_key(id)
+    }
+
+    /// Adds a message. `None` if it is there already or older than all that a full room keeps.
+    pub(crate) fn insert(&mut self, place: Place, id: String, chat: Chat) -> Option<&Kept> {
+        if self.contains(&id) || self.messages.contains_key(&place) {
+            return None;
+        }
+        self.places.insert(id.clone(), place);
+        self.messages.insert(place, Kept { id, chat });
+        if self.messages.len() > MESSAGES_MAX
+            && let Some((_, oldest)) = self.messages.pop_first()
+        {
+            self.places.remove(&oldest.id);
+        }
+        self.messages.get(&place)
+    }
+
+    /// The newest `limit` messages, or the first `limit` after the message `after`; in display order.
+    pub(crate) fn history(&self, after: Option<&str>, limit: usize) -> Result<Vec<api::Message>, RoomsError> {
+        let Some(after) = after else {
+            let skip = self.messages.len().saturating_sub(limit);
+            return Ok(self.messages.values().skip(skip).map(Kept::to_api).collect());
+        };
+        let place =
+            self.places.get(after).ok_or_else(|| RoomsError::UnknownMessage { id: shortened(after) })?;
+        let later = (std::ops::Bound::Excluded(place), std::ops::Bound::Unbounded);
+        Ok(self.messages.range(later).take(limit).map(|(_, kept)| kept.to_api()).collect())
+    }
+
+    pub(crate) fn enter(&mut self, participant: ParticipantId) -> Result<(), RoomsError> {
+        if self.participants.len() >= PARTICIPANTS_MAX {
+            return Err(RoomsError::Full);
+        }
+        self.participants.insert(participant);
+        Ok(())
+    }
+
+    pub(crate) fn leave(&mut self, participant: ParticipantId) -> bool {
+        self.participants.remove(&participant)
+    }
+
+    pub(crate) fn present(&self) -> u32 {
+        u32::try_from(self.participants.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// An id as it may be repeated in an error: ids of ours have 32 characters.
+fn shortened(id: &str) -> String {
+    id.chars().take(64).collect()
+}
