@@ -1,1 +1,3 @@
 //! The relay: one per festival zone.
+
+pub mod bridge;
