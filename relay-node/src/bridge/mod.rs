@@ -5,6 +5,8 @@
 //! All of it runs on one thread of its own: a packet that is forwarded wakes no other thread, and
 //! nothing else that the relay does makes it wait.
 
+#[cfg(test)]
+mod bad_neighbor;
 mod datagram;
 mod dial;
 mod forwarding;
