@@ -1,0 +1,204 @@
+//! Making connections: `--peer` addresses are dialed for ever, others are accepted.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use protocol::NodeId;
+use quinn::{Connection, ConnectionError, Endpoint, Incoming};
+use tokio::{net::lookup_host, time::timeout};
+
+use super::{
+    Shared,
+    link::{self, Close, HANDSHAKE, LinkShared, Run, Streams},
+    neighbors::{Claim, Refused},
+    stream::{Hello, StreamError, send_hello},
+    tls,
+};
+
+const BACK_OFF_MIN: Duration = Duration::from_millis(200);
+const BACK_OFF_MAX: Duration = Duration::from_secs(5);
+/// A link that lived this long was a good one: the next dial follows at once.
+const GOOD: Duration = Duration::from_secs(2);
+
+/// Why a dial made no link.
+#[derive(Debug, thiserror::Error)]
+enum DialError {
+    #[error("the name does not resolve: {0}")]
+    Resolve(std::io::Error),
+    #[error("the name has no address this relay's bridge socket can reach")]
+    NoAddress,
+    #[error("{0}")]
+    Connect(#[from] quinn::ConnectError),
+    #[error("{0}")]
+    Connection(#[from] ConnectionError),
+    #[error("no answer within {} s", HANDSHAKE.as_secs())]
+    TimedOut,
+    #[error("the neighbor showed no key")]
+    NoKey,
+    #[error("{refused}")]
+    Refused { refused: Refused, node: NodeId },
+    #[error("the relay there does not trust this one; start it with --trust {own}")]
+    NotTrusted { own: NodeId },
+    #[error("{0}")]
+    Stream(StreamError),
+}
+
+/// Keeps a link to `peer` for as long as the relay runs.
+pub(super) async fn keep(shared: Arc<Shared>, endpoint: Endpoint, peer: String) {
+    let mut back_off = BACK_OFF_MIN;
+    let mut said = String::new();
+    loop {
+        let link = match dial(&shared, &endpoint, &peer).await {
+            Ok(link) => Some(link),
+            Err(DialError::Refused { refused: Refused::Duplicate, node }) => shared.neighbors.link_to(&node),
+            Err(error) => {
+                let error = error.to_string();
+                if error != said {
+                    tracing::warn!("cannot bridge to {peer}: {error}; trying on");
+                    said = error;
+                }
+                None
+            }
+        };
+        if let Some(link) = link {
+            said.clear();
+            if timeout(GOOD, link.ended()).await.is_err() {
+                link.ended().await;
+                back_off = BACK_OFF_MIN;
+                continue;
+            }
+        }
+        tokio::time::sleep(back_off.mul_f32(rand::random_range(0.5..1.0))).await;
+        back_off = (back_off * 2).min(BACK_OFF_MAX);
+    }
+}
+
+async fn dial(shared: &Arc<Shared>, endpoint: &Endpoint, peer: &str) -> Result<Arc<LinkShared>, DialError> {
+    let own_v6 = shared.local_addr.is_ipv6();
+    let addresses = lookup_host(peer).await.map_err(DialError::Resolve)?;
+    let mut last = DialError::NoAddress;
+    for address in addresses.filter(|address| own_v6 || address.is_ipv4()) {
+        match timeout(HANDSHAKE, dial_address(shared, endpoint, address)).await {
+            Ok(Ok(link)) => return Ok(link),
+            Ok(Err(error @ DialError::Refused { .. })) => return Err(error),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = DialError::TimedOut,
+        }
+    }
+    Err(last)
+}
+
+async fn dial_address(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    address: SocketAddr,
+) -> Result<Arc<LinkShared>, DialError> {
+    let connection = endpoint.connect(address, "relay")?.await?;
+    let node = tls::neighbor_of(&connection).ok_or(DialError::NoKey)?;
+    let claim = shared.neighbors.claim(node).map_err(|refused| {
+        refuse(&connection, refused);
+        DialError::Refused { refused, node }
+    })?;
+    match link::dialed(&connection, &shared.hello).await {
+        Ok((hello, streams)) => Ok(start(shared, connection, node, hello, streams, Some(claim))),
+        Err(error) => Err(dial_error(shared, &connection, node, error)),
+    }
+}
+
+/// What a failed hello means: the neighbor's own words, if it gave any, are better than ours.
+fn dial_error(shared: &Shared, connection: &Connection, node: NodeId, error: StreamError) -> DialError {
+    let Some(closed) = connection.close_reason() else {
+        close_badly(connection, &error);
+        return DialError::Stream(error);
+    };
+    if Close::Duplicate.is(&closed) {
+        return DialError::Refused { refused: Refused::Duplicate, node };
+    }
+    match &closed {
+        // RFC 9001 section 4.8: a TLS alert is a crypto error, 0x100 and the alert.
+        ConnectionError::ConnectionClosed(close) if (0x100..0x200).contains(&u64::from(close.error_code)) => {
+            DialError::NotTrusted { own: shared.own }
+        }
+        _ => DialError::Connection(closed),
+    }
+}
+
+/// Takes a connection that another relay opened.
+pub(super) async fn accept(shared: Arc<Shared>, incoming: Incoming) {
+    let remote = incoming.remote_address();
+    match timeout(HANDSHAKE, accept_connection(&shared, incoming)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(reason)) => tracing::debug!("a connection from {remote} became no link: {reason}"),
+        Err(_) => tracing::debug!("a connection from {remote} became no link: no hello in time"),
+    }
+}
+
+async fn accept_connection(shared: &Arc<Shared>, incoming: Incoming) -> Result<(), String> {
+    let connection = incoming.await.map_err(|error| error.to_string())?;
+    let node = tls::neighbor_of(&connection).ok_or("the neighbor showed no key")?;
+    let (hello, mut streams) = match link::accepted(&connection).await {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            close_badly(&connection, &error);
+            return Err(error.to_string());
+        }
+    };
+    shared.neighbors.admit(node).map_err(|refused| {
+        refuse(&connection, refused);
+        refused.to_string()
+    })?;
+    send_hello(&mut streams[0].0, &shared.hello).await.map_err(|error| error.to_string())?;
+    start(shared, connection, node, hello, streams, None);
+    Ok(())
+}
+
+fn refuse(connection: &Connection, refused: Refused) {
+    let why = match refused {
+        Refused::Duplicate => Close::Duplicate,
+        Refused::Itself => Close::Itself,
+        Refused::Full => Close::Full,
+    };
+    connection.close(why.code(), refused.to_string().as_bytes());
+}
+
+fn close_badly(connection: &Connection, error: &StreamError) {
+    let why = if matches!(error, StreamError::Version { .. }) { Close::Version } else { Close::Protocol };
+    connection.close(why.code(), error.to_string().as_bytes());
+}
+
+/// Both sides said hello: the link is up.
+fn start(
+    shared: &Arc<Shared>,
+    connection: Connection,
+    node: NodeId,
+    hello: Hello,
+    streams: Streams,
+    claim: Option<Claim>,
+) -> Arc<LinkShared> {
+    let remote = connection.remote_address();
+    let (link, outboxes) =
+        LinkShared::new(shared.neighbors.next_id(), node, connection, shared.counters.clone());
+    let replaced = shared.neighbors.insert(link.clone());
+    drop(claim);
+    let run = Run {
+        link: link.clone(),
+        outboxes,
+        streams,
+        zone: hello.zone,
+        remote,
+        forwarding: shared.forwarding.clone(),
+        local: shared.local.clone(),
+        events: shared.events.clone(),
+    };
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        if let Some(old) = replaced {
+            // The old link says Down before the new one says Up.
+            old.close(Close::Duplicate, "a newer connection took its place");
+            old.ended().await;
+        }
+        let link = run.link.clone();
+        link::run(run).await;
+        shared.neighbors.remove(&link);
+    });
+    link
+}

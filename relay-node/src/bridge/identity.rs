@@ -1,0 +1,147 @@
+//! Who this relay is: an ed25519 key in the data directory, made at the first start.
+//! The public half is the node id; what the key proves to a neighbor is in `tls.rs`.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use aws_lc_rs::{
+    hmac,
+    signature::{Ed25519KeyPair, KeyPair},
+};
+use protocol::NodeId;
+use quinn::rustls::{
+    crypto::aws_lc_rs::sign::any_eddsa_type,
+    pki_types::{CertificateDer, PrivatePkcs8KeyDer},
+    sign::CertifiedKey,
+};
+
+const FILE: &str = "node.key";
+
+/// Why there is no identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The file cannot be read or written.
+    #[error("cannot read or write {path}: {source}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is there and holds something else.
+    #[error("{path} is not an ed25519 key in PKCS#8; restore it, or remove it and be a new relay")]
+    NotAKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No key could be made.
+    #[error("cannot make an ed25519 key: the system gives no randomness")]
+    NoRandomness,
+}
+
+/// The relay's key pair.
+pub struct Identity {
+    node_id: NodeId,
+    certified: Arc<CertifiedKey>,
+    reset_key: hmac::Key,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Identity({:?})", self.node_id)
+    }
+}
+
+impl Identity {
+    /// Reads `node.key` in `dir`, or makes the directory and the key.
+    pub fn load_or_create(dir: &Path) -> Result<Identity, IdentityError> {
+        let path = dir.join(FILE);
+        let pkcs8 = match fs::read(&path) {
+            Ok(pkcs8) => pkcs8,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let pair = Ed25519KeyPair::generate().map_err(|_| IdentityError::NoRandomness)?;
+                let pkcs8 = pair.to_pkcs8().map_err(|_| IdentityError::NoRandomness)?.as_ref().to_vec();
+                write_secret(dir, &path, &pkcs8)
+                    .map_err(|source| IdentityError::Io { path: path.clone(), source })?;
+                pkcs8
+            }
+            Err(source) => return Err(IdentityError::Io { path, source }),
+        };
+        Identity::from_pkcs8(&pkcs8).ok_or(IdentityError::NotAKey { path })
+    }
+
+    fn from_pkcs8(pkcs8: &[u8]) -> Option<Identity> {
+        let pair = Ed25519KeyPair::from_pkcs8(pkcs8).ok()?;
+        let node_id = NodeId(pair.public_key().as_ref().try_into().ok()?);
+        let key = any_eddsa_type(&PrivatePkcs8KeyDer::from(pkcs8)).ok()?;
+        let spki = CertificateDer::from(key.public_key()?.as_ref().to_vec());
+        // A signature over a fixed text is as secret as the key and the same after every start.
+        let reset_secret = pair.sign(b"peddlenet stateless reset key 1");
+        Some(Identity {
+            node_id,
+            certified: Arc::new(CertifiedKey::new(vec![spki], key)),
+            reset_key: hmac::Key::new(hmac::HMAC_SHA256, reset_secret.as_ref()),
+        })
+    }
+
+    /// The public key.
+    pub fn node_id(&self) -> NodeId {
+        self.node_id
+    }
+
+    /// The raw public key and its signer, as rustls takes them.
+    pub(super) fn certified(&self) -> Arc<CertifiedKey> {
+        self.certified.clone()
+    }
+
+    /// The key of stateless resets (RFC 9000 section 10.3). It outlives the process, so a neighbor
+    /// learns from the first packet it sends to a restarted relay that the old connection is gone.
+    pub(super) fn reset_key(&self) -> hmac::Key {
+        self.reset_key.clone()
+    }
+}
+
+/// A power cut leaves either no file or a whole one.
+fn write_secret(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    let new = path.with_extension("key.new");
+    match fs::remove_file(&new) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn an_identity_outlives_a_restart_and_only_its_owner_reads_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let first = Identity::load_or_create(&data).unwrap();
+        let second = Identity::load_or_create(&data).unwrap();
+        assert_eq!(first.node_id(), second.node_id());
+        assert_eq!(fs::metadata(data.join(FILE)).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn junk_in_the_key_file_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FILE), b"junk").unwrap();
+        assert!(matches!(Identity::load_or_create(dir.path()), Err(IdentityError::NotAKey { .. })));
+        assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), b"junk");
+    }
+}

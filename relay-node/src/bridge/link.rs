@@ -1,0 +1,321 @@
+//! One link: the hello, then the tasks that carry its streams and datagrams until one of them ends.
+//! Whether the link may be is decided in `neighbors.rs`.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use metrics::gauge;
+use protocol::{
+    NodeId, ZoneName,
+    mesh::{Alias, Class, DatagramKind},
+};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+};
+
+use super::{
+    BridgeEvent, Forwarding, LinkId, LocalDelivery, datagram,
+    measure::{self, Counters, Meter},
+    scheduler::{Packet, Scheduler},
+    stream::{self, Group, Hello, MESSAGE_MAX, Outbox, OutboxReader, StreamError},
+};
+
+/// Why a relay closes a connection: the code on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Close {
+    Stopping,
+    Duplicate,
+    Version,
+    Protocol,
+    Itself,
+    Overflow,
+    Asked,
+    Full,
+}
+
+impl Close {
+    pub fn code(self) -> VarInt {
+        VarInt::from_u32(self as u32)
+    }
+
+    /// Whether `error` is the neighbor closing for this reason.
+    pub fn is(self, error: &ConnectionError) -> bool {
+        matches!(error, ConnectionError::ApplicationClosed(close) if close.error_code == self.code())
+    }
+}
+
+/// The streams of a link in the order of [`Group::ALL`].
+pub(super) type Streams = [(SendStream, RecvStream); 3];
+
+/// What every handle of a link shares.
+pub(super) struct LinkShared {
+    pub id: LinkId,
+    pub neighbor: NodeId,
+    pub counters: Arc<Counters>,
+    pub wake: Notify,
+    connection: Connection,
+    outboxes: [Outbox; 3],
+    scheduler: Mutex<Scheduler>,
+    open: AtomicBool,
+    ended: watch::Sender<bool>,
+}
+
+impl LinkShared {
+    pub fn new(
+        id: LinkId,
+        neighbor: NodeId,
+        connection: Connection,
+        counters: Arc<Counters>,
+    ) -> (Arc<LinkShared>, [OutboxReader; 3]) {
+        let [(control, a), (chat, b), (bulk, c)] = Group::ALL.map(|_| stream::outbox());
+        let link = LinkShared {
+            id,
+            neighbor,
+            counters,
+            wake: Notify::new(),
+            connection,
+            outboxes: [control, chat, bulk],
+            scheduler: Mutex::default(),
+            open: AtomicBool::new(true),
+            ended: watch::Sender::new(false),
+        };
+        (Arc::new(link), [a, b, c])
+    }
+
+    /// Ends the link; its `Down` follows.
+    pub fn close(&self, why: Close, reason: &str) {
+        self.connection.close(why.code(), reason.as_bytes());
+    }
+
+    /// Waits until the link is down and has said so.
+    pub async fn ended(&self) {
+        // The sender is in `self`, so the wait can only end with the value.
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+    }
+
+    /// The next datagram in class order.
+    pub fn next_datagram(&self) -> Option<Bytes> {
+        self.scheduler.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+}
+
+/// A cheap handle to send over one link, from any thread. It outlives the link: what is sent after the
+/// link went down is dropped and counted.
+#[derive(Clone)]
+pub struct LinkSender(pub(super) Arc<LinkShared>);
+
+impl fmt::Debug for LinkSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LinkSender({:?} to {:?})", self.0.id, self.0.neighbor)
+    }
+}
+
+impl LinkSender {
+    /// The link this sends over.
+    pub fn link(&self) -> LinkId {
+        self.0.id
+    }
+
+    /// The relay at its other end.
+    pub fn neighbor(&self) -> NodeId {
+        self.0.neighbor
+    }
+
+    /// Queues a message that arrives whole and, among those of its class, in order. `false` if it was
+    /// not taken: longer than 256 KiB, the link is down, or the queue is full. A neighbor that lets the
+    /// queue of control messages fill up does not follow the mesh any more, so that closes the link.
+    pub fn send_message(&self, class: Class, message: Bytes) -> bool {
+        let link = &*self.0;
+        if !link.open.load(Ordering::Acquire) {
+            link.counters.link_down.increment(1);
+            return false;
+        }
+        let group = Group::of(class);
+        if message.len() > MESSAGE_MAX {
+            link.counters.too_large.increment(1);
+            return false;
+        }
+        let taken = link.outboxes[group as usize].push(message);
+        if !taken {
+            link.counters.outbox_full.increment(1);
+            if group == Group::Control {
+                link.close(Close::Overflow, "control messages are not read fast enough");
+            }
+        }
+        taken
+    }
+
+    /// Queues a media packet. Never blocks: when the queue of its class is full the oldest packet of
+    /// that class goes.
+    pub fn send_media(&self, class: Class, kind: DatagramKind, epoch: u8, alias: Alias, payload: &Bytes) {
+        let link = &*self.0;
+        if !link.open.load(Ordering::Acquire) {
+            link.counters.link_down.increment(1);
+            return;
+        }
+        let packet = Packet { kind, epoch, alias, payload: payload.clone() };
+        if !link.scheduler.lock().unwrap_or_else(PoisonError::into_inner).push(class, packet) {
+            link.counters.queue_full.increment(1);
+        }
+        link.wake.notify_one();
+    }
+}
+
+/// Opens the streams and exchanges hellos, as the side that dialed.
+pub(super) async fn dialed(connection: &Connection, own: &Hello) -> Result<(Hello, Streams), StreamError> {
+    let mut streams = Vec::with_capacity(Group::ALL.len());
+    for group in Group::ALL {
+        let (mut send, receive) = connection.open_bi().await.map_err(WriteLost::from)?;
+        send.set_priority(group.priority()).map_err(|_| StreamError::Ended)?;
+        send.write_all(&[group.tag()]).await?;
+        if group == Group::Control {
+            stream::send_hello(&mut send, own).await?;
+        }
+        streams.push((send, receive));
+    }
+    let mut streams: Streams = streams.try_into().map_err(|_| StreamError::Ended)?;
+    let hello = stream::receive_hello(&mut streams[Group::Control as usize].1).await?;
+    Ok((hello, streams))
+}
+
+/// Accepts the streams and reads the dialer's hello. The answer is the caller's.
+pub(super) async fn accepted(connection: &Connection) -> Result<(Hello, Streams), StreamError> {
+    let mut slots = [None, None, None];
+    for _ in Group::ALL {
+        let (send, mut receive) = connection.accept_bi().await.map_err(WriteLost::from)?;
+        let mut tag = [0];
+        receive.read_exact(&mut tag).await?;
+        let group = Group::from_tag(tag[0]).ok_or(StreamError::NotHello)?;
+        send.set_priority(group.priority()).map_err(|_| StreamError::Ended)?;
+        if slots[group as usize].replace((send, receive)).is_some() {
+            return Err(StreamError::NotHello);
+        }
+    }
+    let [Some(mut control), Some(chat), Some(bulk)] = slots else { return Err(StreamError::NotHello) };
+    let hello = stream::receive_hello(&mut control.1).await?;
+    Ok((hello, [control, chat, bulk]))
+}
+
+struct WriteLost;
+
+impl WriteLost {
+    fn from(error: ConnectionError) -> StreamError {
+        StreamError::Write(quinn::WriteError::ConnectionLost(error))
+    }
+}
+
+/// Everything a link needs while it is up.
+pub(super) struct Run {
+    pub link: Arc<LinkShared>,
+    pub outboxes: [OutboxReader; 3],
+    pub streams: Streams,
+    pub zone: ZoneName,
+    pub remote: SocketAddr,
+    pub forwarding: Arc<Forwarding>,
+    pub local: LocalDelivery,
+    pub events: mpsc::Sender<BridgeEvent>,
+}
+
+/// Carries the link until it ends: `Up`, messages and measurements, `Down`.
+pub(super) async fn run(run: Run) {
+    let Run { link, outboxes, streams, zone, remote, forwarding, local, events } = run;
+    let up = BridgeEvent::Up {
+        link: link.id,
+        neighbor: link.neighbor,
+        zone: zone.clone(),
+        remote,
+        sender: LinkSender(link.clone()),
+    };
+    let up_gauge = gauge!("relay_bridge_up", "zone" => zone.to_string());
+    up_gauge.increment(1.0);
+    if events.send(up).await.is_ok() {
+        let connection = link.connection.clone();
+        let mut tasks = JoinSet::new();
+        for ((send, receive), outbox) in streams.into_iter().zip(outboxes) {
+            tasks.spawn(write(send, outbox));
+            tasks.spawn(read(receive, link.id, events.clone()));
+        }
+        let inbound = datagram::Inbound::new(link.id, forwarding, local, link.counters.clone());
+        let (sending, receiving) = (connection.clone(), connection.clone());
+        let shared = link.clone();
+        tasks.spawn(async move { datagram::send(sending, shared).await.to_string() });
+        tasks.spawn(async move { datagram::receive(receiving, inbound).await.to_string() });
+        tasks.spawn(report(connection.clone(), link.clone(), zone, events.clone()));
+
+        let reason = match tasks.join_next().await {
+            Some(Ok(reason)) => reason,
+            _ => "a task of the link failed".to_owned(),
+        };
+        let reason = connection.close_reason().map_or(reason, |closed| closed.to_string());
+        link.open.store(false, Ordering::Release);
+        link.close(Close::Protocol, &reason);
+        tasks.shutdown().await;
+        let _ = events.send(BridgeEvent::Down { link: link.id, reason }).await;
+    }
+    link.open.store(false, Ordering::Release);
+    up_gauge.decrement(1.0);
+    link.ended.send_replace(true);
+}
+
+async fn write(mut stream: SendStream, mut outbox: OutboxReader) -> String {
+    while let Some(message) = outbox.next().await {
+        if let Err(error) = stream::write_frame(&mut stream, message).await {
+            return error.to_string();
+        }
+    }
+    "no sender is left".to_owned()
+}
+
+async fn read(mut stream: RecvStream, link: LinkId, events: mpsc::Sender<BridgeEvent>) -> String {
+    let mut buffer = BytesMut::new();
+    loop {
+        match stream::read_frame(&mut stream, &mut buffer, MESSAGE_MAX).await {
+            // While the node loop is busy nothing more is read, and QUIC's windows stop the neighbor.
+            Ok(message) => {
+                if events.send(BridgeEvent::Message { link, message }).await.is_err() {
+                    return "this relay is stopping".to_owned();
+                }
+            }
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+async fn report(
+    connection: Connection,
+    link: Arc<LinkShared>,
+    zone: ZoneName,
+    events: mpsc::Sender<BridgeEvent>,
+) -> String {
+    let mut meter = Meter::default();
+    let rtt_gauge = gauge!("relay_bridge_rtt_seconds", "zone" => zone.to_string());
+    let mut ticks = tokio::time::interval(measure::INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let stats = connection.stats();
+        let measurement = meter.read(&stats);
+        link.counters.bytes_in.increment(measurement.bytes_in);
+        link.counters.bytes_out.increment(measurement.bytes_out);
+        rtt_gauge.set(stats.path.rtt.as_secs_f64());
+        // A report that finds no room is worthless by the time there is some.
+        let _ = events.try_send(BridgeEvent::Measured {
+            link: link.id,
+            rtt: stats.path.rtt,
+            loss: measurement.loss,
+        });
+    }
+}
+
+/// How long a stranger may take from the first packet to its hello.
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);

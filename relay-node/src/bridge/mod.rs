@@ -1,0 +1,235 @@
+//! Bridges: one QUIC connection per neighbor. Media crosses them as datagrams in class order, from one
+//! link to the next through a table and never through the node loop; messages cross as streams.
+//! What is forwarded where, and what messages mean, others decide.
+//!
+//! All of it runs on one thread of its own: a packet that is forwarded wakes no other thread, and
+//! nothing else that the relay does makes it wait.
+
+#[cfg(test)]
+mod bad_neighbor;
+mod datagram;
+mod dial;
+mod forwarding;
+mod identity;
+mod link;
+mod measure;
+mod neighbors;
+mod scheduler;
+mod stream;
+mod tls;
+mod transport;
+
+use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
+
+use bytes::Bytes;
+use protocol::{NodeId, ZoneName};
+use quinn::{Endpoint, TokioRuntime};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+pub use forwarding::{Child, Forwarding, LocalDelivery, Route, Table};
+pub use identity::{Identity, IdentityError};
+pub use link::LinkSender;
+pub use stream::MESSAGE_MAX;
+pub use tls::Trust;
+
+use link::Close;
+use measure::Counters;
+use neighbors::Neighbors;
+use stream::Hello;
+
+/// Connections that are not yet links. Above half of it strangers must prove their address first.
+const HANDSHAKES_MAX: usize = 64;
+/// How long the neighbors' acknowledgement of our goodbye is waited for.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// A link of this relay. A number is never used for two links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u32);
+
+/// What the bridges need to know.
+#[derive(Debug, Clone)]
+pub struct BridgeConfig {
+    /// Where other relays reach this one.
+    pub listen: SocketAddr,
+    /// Relays to dial, `host:port`.
+    pub peers: Vec<String>,
+    /// This relay's key.
+    pub identity: Arc<Identity>,
+    /// The zone it serves.
+    pub zone: ZoneName,
+    /// Who may be a neighbor.
+    pub trust: Trust,
+}
+
+/// What happens on the links. Of one link: `Up` first, `Down` last; of one neighbor: the `Down` of an
+/// old link before the `Up` of a new one.
+#[derive(Debug)]
+pub enum BridgeEvent {
+    /// A neighbor is there.
+    Up {
+        /// The link's number.
+        link: LinkId,
+        /// The relay at the other end, proven by its key.
+        neighbor: NodeId,
+        /// The zone it says it serves.
+        zone: ZoneName,
+        /// Its address.
+        remote: SocketAddr,
+        /// How to send over the link.
+        sender: LinkSender,
+    },
+    /// The link is gone.
+    Down {
+        /// The link's number.
+        link: LinkId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A message came.
+    Message {
+        /// The link it came over.
+        link: LinkId,
+        /// At most [`MESSAGE_MAX`] bytes.
+        message: Bytes,
+    },
+    /// What the link is like, every 250 ms.
+    Measured {
+        /// The link's number.
+        link: LinkId,
+        /// The smoothed round trip.
+        rtt: Duration,
+        /// The share of packets sent that were lost, 0 to 1, over 2 s.
+        loss: f32,
+    },
+}
+
+/// The running bridges. Dropping it stops them.
+pub struct Bridges {
+    local_addr: SocketAddr,
+    neighbors: Arc<Neighbors>,
+    stop: oneshot::Sender<()>,
+    stopped: oneshot::Receiver<()>,
+}
+
+/// What the tasks of the bridges share.
+struct Shared {
+    own: NodeId,
+    hello: Hello,
+    local_addr: SocketAddr,
+    neighbors: Arc<Neighbors>,
+    counters: Arc<Counters>,
+    forwarding: Arc<Forwarding>,
+    local: LocalDelivery,
+    events: mpsc::Sender<BridgeEvent>,
+}
+
+impl Bridges {
+    /// Binds the socket and starts dialing and accepting. Install the metrics recorder before.
+    pub async fn start(
+        config: BridgeConfig,
+        forwarding: Arc<Forwarding>,
+        local: LocalDelivery,
+        events: mpsc::Sender<BridgeEvent>,
+    ) -> io::Result<Bridges> {
+        let socket = transport::bind(config.listen)?;
+        let local_addr = socket.local_addr()?;
+        let own = config.identity.node_id();
+        let neighbors = Neighbors::new(own);
+        let shared = Arc::new(Shared {
+            own,
+            hello: Hello { zone: config.zone.clone(), festival: None },
+            local_addr,
+            neighbors: neighbors.clone(),
+            counters: Arc::new(Counters::new()),
+            forwarding,
+            local,
+            events,
+        });
+        let (stop, stopping) = oneshot::channel();
+        let (done, stopped) = oneshot::channel();
+        let (started, result) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new().name("bridge".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                match endpoint(&config, socket) {
+                    Ok(endpoint) => {
+                        let _ = started.send(Ok(()));
+                        serve(shared, endpoint, config.peers, stopping).await;
+                    }
+                    Err(error) => drop(started.send(Err(error))),
+                }
+            });
+            drop(runtime);
+            drop(done);
+        })?;
+        result.await.map_err(|_| io::Error::other("the bridge thread died"))??;
+        Ok(Bridges { local_addr, neighbors, stop, stopped })
+    }
+
+    /// The address of the socket, with the port the system chose if it was 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Closes a link; its `Down` follows. A configured peer is dialed again.
+    pub fn close_link(&self, link: LinkId, reason: &str) {
+        if let Some(link) = self.neighbors.link(link) {
+            link.close(Close::Asked, reason);
+        }
+    }
+
+    /// Says goodbye to the neighbors and stops the thread.
+    pub async fn shutdown(self) {
+        let _ = self.stop.send(());
+        let _ = self.stopped.await;
+    }
+}
+
+fn endpoint(config: &BridgeConfig, socket: std::net::UdpSocket) -> io::Result<Endpoint> {
+    let (client, server) = tls::configs(&config.identity, config.trust.clone()).map_err(io::Error::other)?;
+    let transport = Arc::new(transport::transport());
+    let mut client = quinn::ClientConfig::new(Arc::new(client));
+    client.transport_config(transport.clone());
+    let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
+    server.transport_config(transport).max_incoming(2 * HANDSHAKES_MAX);
+    let mut endpoint =
+        Endpoint::new(transport::endpoint(&config.identity), Some(server), socket, Arc::new(TokioRuntime))?;
+    endpoint.set_default_client_config(client);
+    Ok(endpoint)
+}
+
+async fn serve(
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    peers: Vec<String>,
+    mut stopping: oneshot::Receiver<()>,
+) {
+    for peer in peers {
+        tokio::spawn(dial::keep(shared.clone(), endpoint.clone(), peer));
+    }
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    loop {
+        let incoming = tokio::select! {
+            _ = &mut stopping => break,
+            incoming = endpoint.accept() => match incoming {
+                Some(incoming) => incoming,
+                None => break,
+            },
+        };
+        if handshakes.available_permits() < HANDSHAKES_MAX / 2 && incoming.may_retry() {
+            let _ = incoming.retry();
+            continue;
+        }
+        let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+            incoming.refuse();
+            continue;
+        };
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            dial::accept(shared, incoming).await;
+            drop(permit);
+        });
+    }
+    endpoint.close(Close::Stopping.code(), b"the relay is stopping");
+    let _ = tokio::time::timeout(GOODBYE, endpoint.wait_idle()).await;
+}
