@@ -695,6 +695,9 @@ impl Mesh {
     }
 
     fn settle_trees(&mut self, now: Instant) -> bool {
+        if self.trees.rest() {
+            return false;
+        }
         let mut around = surroundings!(self);
         let events = self.trees.settle(&mut around, now);
         for event in events {

@@ -332,6 +332,11 @@ impl Trees {
         None
     }
 
+    /// Whether there is nothing to settle.
+    pub fn rest(&self) -> bool {
+        self.dirty.is_empty() && self.events.is_empty()
+    }
+
     /// Brings every track that changed to rest, and hands over what has to be done for that.
     pub fn settle(&mut self, around: &mut Surroundings<'_>, now: Instant) -> Vec<Event> {
         while let Some(key) = self.dirty.pop_first() {
