@@ -1,1 +1,29 @@
 //! The mesh as a core without I/O: link-state, routes, media trees, logs.
+//!
+//! [`Mesh`] is the whole of it; `docs/mesh.md` is the manual of what relays say to each other. The crate
+//! reads no clock and no socket: the driver in `relay-node` hands over messages with the time at which they
+//! came and carries out what [`Mesh::poll_output`] says.
+
+pub mod detector;
+pub mod error;
+pub mod flood;
+pub mod forward;
+pub mod link;
+pub mod link_state;
+pub mod log;
+pub mod mesh;
+pub mod message;
+pub mod neighbor;
+pub mod route;
+pub mod topology;
+mod tree;
+
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
+
+pub use error::MeshError;
+pub use forward::{ForwardEntry, Source};
+pub use link::{LinkCounters, LinkId};
+pub use log::Record;
+pub use mesh::{Config, Counters, Mesh, Output};
+pub use topology::{LinkView, NodeView, StreamView, Topology};

@@ -1,0 +1,54 @@
+//! Why a message from a neighbor was not taken. The driver counts each by [`MeshError::reason`] and goes on:
+//! only what [`crate::Output::DropLink`] says ends a link.
+
+use thiserror::Error;
+
+/// A message that was dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum MeshError {
+    /// The driver gave a link that is not up.
+    #[error("link is not known")]
+    UnknownLink,
+    /// Longer than [`crate::message::MESSAGE_MAX`].
+    #[error("message of {length} bytes is too long")]
+    TooLong {
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// Another version of this protocol.
+    #[error("protocol version {found} is not spoken here")]
+    Version {
+        /// The version the neighbor speaks.
+        found: u8,
+    },
+    /// Does not decode.
+    #[error("message does not decode")]
+    Malformed,
+    /// Decodes, but says something that cannot be.
+    #[error("message is absurd: {what}")]
+    Absurd {
+        /// What cannot be.
+        what: &'static str,
+    },
+    /// A table that is bounded has no room for it.
+    #[error("no room for another {what}")]
+    Full {
+        /// What there are too many of.
+        what: &'static str,
+    },
+}
+
+impl MeshError {
+    /// A word for a metric's label.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            MeshError::UnknownLink => "unknown_link",
+            MeshError::TooLong { .. } => "too_long",
+            MeshError::Version { .. } => "version",
+            MeshError::Malformed => "malformed",
+            MeshError::Absurd { .. } => "absurd",
+            MeshError::Full { .. } => "full",
+        }
+    }
+}

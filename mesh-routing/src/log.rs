@@ -1,0 +1,227 @@
+//! Replicated append logs, one per writer, payloads opaque: what is here, what a neighbor lacks, what to ask
+//! for. Records are pushed when they are new and pulled, a bounded piece at a time, when they were missed.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use protocol::NodeId;
+
+use crate::{
+    error::MeshError,
+    link::LinkId,
+    link_state::NODES_MAX,
+    message::{ENTRIES_MAX, Message, Pulled},
+};
+
+/// No payload is longer, in bytes.
+pub const PAYLOAD_MAX: usize = 16 * 1024;
+/// Records kept per writer; older ones are below the floor.
+pub const RECORDS_MAX: usize = 5000;
+/// Bytes kept per writer.
+pub const BYTES_MAX: usize = 8 << 20;
+/// Bytes in the answer to one pull.
+pub const TURN: usize = 64 * 1024;
+
+/// A pull that is not answered for so long may be asked elsewhere.
+const PULL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// One entry of a writer's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The relay it was appended at.
+    pub writer: NodeId,
+    /// Counts from 1 without gaps.
+    pub number: u64,
+    /// At most [`PAYLOAD_MAX`] bytes, opaque.
+    pub payload: Bytes,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    /// Numbers up to this one are gone.
+    floor: u64,
+    records: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Log {
+    fn highest(&self) -> u64 {
+        self.floor + self.records.len() as u64
+    }
+
+    fn push(&mut self, payload: Bytes) {
+        self.bytes += payload.len();
+        self.records.push_back(payload);
+        while self.records.len() > RECORDS_MAX || self.bytes > BYTES_MAX {
+            let Some(gone) = self.records.pop_front() else { break };
+            self.bytes -= gone.len();
+            self.floor += 1;
+        }
+    }
+
+    fn jump(&mut self, floor: u64) {
+        *self = Log { floor, ..Log::default() };
+    }
+}
+
+/// What came of an [`Message::Append`].
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// Records that were not here.
+    pub new: Vec<Record>,
+    /// How many were.
+    pub duplicates: u64,
+    /// To ask the same neighbor next.
+    pub ask: Option<Message>,
+}
+
+/// The logs of every writer.
+#[derive(Debug, Default)]
+pub(crate) struct Logs {
+    logs: BTreeMap<NodeId, Log>,
+    /// The pull under way for a writer.
+    pulls: BTreeMap<NodeId, (LinkId, Instant)>,
+}
+
+impl Logs {
+    /// Appends to the own log.
+    pub fn append(&mut self, own: NodeId, payload: Bytes) -> u64 {
+        let log = self.logs.entry(own).or_default();
+        log.push(payload);
+        log.highest()
+    }
+
+    /// Takes a record from disk; the first of a writer says where its log starts.
+    pub fn restore(&mut self, record: Record) {
+        let log = self.logs.entry(record.writer).or_default();
+        if record.number <= log.highest() || record.payload.len() > PAYLOAD_MAX {
+            return;
+        }
+        if record.number != log.highest() + 1 {
+            log.jump(record.number - 1);
+        }
+        log.push(record.payload);
+    }
+
+    /// Takes records of a neighbor: only those that go on where the log ends, or, in the answer to a pull,
+    /// where everything before them is gone for good.
+    pub fn take(
+        &mut self,
+        link: LinkId,
+        (writer, first, payloads): (NodeId, u64, Vec<Bytes>),
+        pulled: Option<Pulled>,
+        now: Instant,
+    ) -> Result<Taken, MeshError> {
+        let answers = pulled.is_some() && self.pulls.get(&writer).is_some_and(|(from, _)| *from == link);
+        if answers {
+            self.pulls.remove(&writer);
+        }
+        if first == 0 || first.checked_add(payloads.len() as u64).is_none_or(|end| end > u64::MAX >> 1) {
+            return Err(MeshError::Absurd { what: "a record number like this" });
+        }
+        if !self.logs.contains_key(&writer) && self.logs.len() >= NODES_MAX {
+            return Err(MeshError::Full { what: "writer" });
+        }
+        let mut taken = Taken::default();
+        let log = self.logs.entry(writer).or_default();
+        if let (true, Some(pulled)) = (answers, pulled)
+            && pulled.floor > log.highest()
+            && pulled.floor + 1 == first
+            && !payloads.is_empty()
+        {
+            log.jump(pulled.floor);
+        }
+        let mut gap = false;
+        for (number, payload) in (first..).zip(payloads) {
+            if number <= log.highest() {
+                taken.duplicates += 1;
+            } else if number == log.highest() + 1 {
+                log.push(payload.clone());
+                taken.new.push(Record { writer, number, payload });
+            } else {
+                gap = true;
+            }
+        }
+        let more = answers && pulled.is_some_and(|pulled| pulled.more) && !taken.new.is_empty();
+        if gap || more {
+            taken.ask = self.pull(link, writer, now);
+        }
+        Ok(taken)
+    }
+
+    /// How far the logs go, in messages of bounded length.
+    pub fn heads(&self) -> Vec<Message> {
+        let entries: Vec<_> =
+            self.logs.iter().map(|(writer, log)| (*writer, log.floor, log.highest())).collect();
+        entries.chunks(ENTRIES_MAX).map(|part| Message::Heads { entries: part.to_vec() }).collect()
+    }
+
+    /// How far the log of one writer goes.
+    pub fn head(&self, writer: &NodeId) -> Option<Message> {
+        let log = self.logs.get(writer)?;
+        Some(Message::Heads { entries: vec![(*writer, log.floor, log.highest())] })
+    }
+
+    /// What to ask a neighbor for whose logs go so far.
+    pub fn missing(&mut self, link: LinkId, entries: &[(NodeId, u64, u64)], now: Instant) -> Vec<Message> {
+        let highest = |logs: &Self, writer| logs.logs.get(writer).map_or(0, Log::highest);
+        entries
+            .iter()
+            .filter(|(_, _, theirs)| *theirs < u64::MAX >> 1)
+            .filter_map(|(writer, _, theirs)| {
+                (*theirs > highest(self, writer)).then(|| self.pull(link, *writer, now)).flatten()
+            })
+            .collect()
+    }
+
+    /// A link is gone: what was asked for there may be asked for elsewhere.
+    pub fn forget(&mut self, link: LinkId) {
+        self.pulls.retain(|_, (from, _)| *from != link);
+    }
+
+    fn pull(&mut self, link: LinkId, writer: NodeId, now: Instant) -> Option<Message> {
+        let waiting = self.pulls.get(&writer).is_some_and(|(_, since)| now < *since + PULL_PATIENCE);
+        if waiting || (self.pulls.len() >= NODES_MAX && !self.pulls.contains_key(&writer)) {
+            return None;
+        }
+        self.pulls.insert(writer, (link, now));
+        Some(Message::Pull { writer, after: self.logs.get(&writer).map_or(0, Log::highest) })
+    }
+
+    /// The answer to a pull: at most [`TURN`] bytes, or one record.
+    pub fn answer(&self, writer: NodeId, after: u64) -> Message {
+        let Some(log) = self.logs.get(&writer) else {
+            let pulled = Some(Pulled { floor: 0, more: false });
+            return Message::Append { writer, first: 1, payloads: Vec::new(), pulled };
+        };
+        let first = after.max(log.floor).saturating_add(1).min(log.highest() + 1);
+        let skip = usize::try_from(first - log.floor - 1).unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        let payloads: Vec<Bytes> = log
+            .records
+            .iter()
+            .skip(skip)
+            .take_while(|payload| {
+                let room = bytes == 0 || bytes + payload.len() <= TURN;
+                bytes += payload.len().max(1);
+                room
+            })
+            .cloned()
+            .collect();
+        let more = first + payloads.len() as u64 <= log.highest();
+        Message::Append { writer, first, payloads, pulled: Some(Pulled { floor: log.floor, more }) }
+    }
+
+    /// Equal on two relays whose logs go equally far.
+    pub fn hash(&self) -> u64 {
+        let mut hasher = blake3::Hasher::new();
+        for (writer, log) in self.logs.iter().filter(|(_, log)| log.highest() > 0) {
+            hasher.update(&writer.0);
+            hasher.update(&log.highest().to_be_bytes());
+        }
+        crate::flood::first_word(&hasher)
+    }
+}

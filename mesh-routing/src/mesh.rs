@@ -1,0 +1,775 @@
+//! The doors of the crate: everything that happens to a relay's part of the mesh comes in here, and
+//! everything it wants done comes out. The parts know nothing of each other; this file introduces them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use protocol::{
+    NodeId, StreamName, ZoneName,
+    mesh::{Class, StreamAdvertisement, TrackKey},
+};
+
+use crate::{
+    detector::State,
+    error::MeshError,
+    flood::Pace,
+    forward::ForwardEntry,
+    link::{Link, LinkCounters, LinkId},
+    link_state::{Advertised, Database, LinkState, Offered, STREAMS_MAX, check_stream},
+    log::{Logs, PAYLOAD_MAX, Record},
+    message::{ENTRIES_MAX, Message},
+    neighbor::{Neighbor, neighbors},
+    route::{Pair, Routes, pair},
+    topology::{LinkView, NodeView, StreamView, Topology},
+    tree::{Event, Surroundings, Trees},
+};
+
+/// What trees may look at, borrowed field by field so that the trees themselves stay free.
+macro_rules! surroundings {
+    ($mesh:ident) => {
+        Surroundings {
+            own: $mesh.config.id,
+            links: &$mesh.links,
+            neighbors: &$mesh.neighbors,
+            costs: &$mesh.costs,
+            database: &$mesh.database,
+            published: &$mesh.published,
+            routes: &mut $mesh.routes,
+        }
+    };
+}
+
+/// Hashes of what should be equal everywhere are compared this often.
+const SUMMARY_EVERY: Duration = Duration::from_secs(5);
+/// Records that nobody refreshes are looked for this often.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How long an edge is avoided that somebody lost a parent over: until the flood says so, or not.
+const AVOID: Duration = Duration::from_secs(2);
+const AVOIDED_MAX: usize = 256;
+/// Bytes of link-state sent in answer to one message; what is left is asked for again.
+const ANSWER_MAX: usize = 4 << 20;
+/// Messages a link may get wrong before it is dropped.
+const PATIENCE: u64 = 64;
+
+/// What a relay has to know to take part.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Its identity.
+    pub id: NodeId,
+    /// Its zone.
+    pub zone: ZoneName,
+    /// Counts the starts of this relay, kept on disk: the high bits of its link-state sequence.
+    pub boot: u64,
+    /// Randomness.
+    pub seed: u64,
+}
+
+/// What the driver has to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Send on the link's reliable ordered stream of this class.
+    Send {
+        /// Where.
+        link: LinkId,
+        /// In which order among others.
+        class: Class,
+        /// At most [`crate::message::MESSAGE_MAX`] bytes.
+        message: Bytes,
+    },
+    /// [`Mesh::forwarding`] differs from what it was.
+    ForwardingChanged,
+    /// [`Mesh::streams`] differs from what it was.
+    StreamsChanged,
+    /// Somebody in the mesh needs a keyframe of a track published here.
+    KeyframeWanted {
+        /// Which track.
+        track: TrackKey,
+    },
+    /// A record that was never here before, own or not; of each writer in order, each once. To be on disk
+    /// before the outputs after it are carried out, or a crash may give its number to another record.
+    Record(Record),
+    /// A track that lost its parent has another one.
+    Rerouted {
+        /// Which track.
+        track: TrackKey,
+    },
+    /// The neighbor does not keep to the protocol: close the link.
+    DropLink {
+        /// Which link.
+        link: LinkId,
+        /// Why, as a clause.
+        reason: &'static str,
+    },
+}
+
+/// What was counted, links aside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Own records flooded.
+    pub originated: u64,
+    /// Times the routes were computed.
+    pub routed: u64,
+    /// Tracks that got another parent.
+    pub rerouted: u64,
+    /// Publications refused: absurd, or more than 256.
+    pub publications_refused: u64,
+}
+
+/// A relay's part of the mesh.
+///
+/// *In*: links ([`handle_link_up`](Mesh::handle_link_up), [`handle_link_down`](Mesh::handle_link_down),
+/// [`handle_measurement`](Mesh::handle_measurement), [`handle_message`](Mesh::handle_message),
+/// [`handle_media`](Mesh::handle_media)), what happens here ([`handle_publish`](Mesh::handle_publish),
+/// [`handle_unpublish`](Mesh::handle_unpublish), [`handle_interest`](Mesh::handle_interest),
+/// [`handle_keyframe_request`](Mesh::handle_keyframe_request), [`handle_append`](Mesh::handle_append)), time
+/// ([`handle_timeout`](Mesh::handle_timeout)).
+///
+/// *Out*, after any of them or after a batch: [`poll_output`](Mesh::poll_output) until there is nothing
+/// left, then the views that it called changed, then [`poll_timeout`](Mesh::poll_timeout). Routes and trees
+/// are brought up to date in `poll_output`, so a batch costs one computation.
+#[derive(Debug)]
+pub struct Mesh {
+    config: Config,
+    now: Instant,
+    links: BTreeMap<LinkId, Link>,
+    neighbors: BTreeMap<NodeId, Neighbor>,
+    costs: BTreeMap<NodeId, u32>,
+    database: Database,
+    pace: Pace,
+    published: BTreeMap<StreamName, Advertised>,
+    avoided: BTreeMap<Pair, Instant>,
+    routes: Routes,
+    trees: Trees,
+    logs: Logs,
+    next_summary: Instant,
+    next_sweep: Instant,
+    links_changed: bool,
+    routes_changed: bool,
+    settled: bool,
+    forwarding: Vec<ForwardEntry>,
+    streams: Vec<StreamView>,
+    counters: Counters,
+    outputs: VecDeque<Output>,
+}
+
+impl Mesh {
+    /// A relay without links.
+    pub fn new(config: Config, now: Instant) -> Mesh {
+        // The seed keeps relays that were switched on together from comparing notes all at once.
+        let spread = Duration::from_millis(config.seed % 1000);
+        Mesh {
+            pace: Pace::new(config.boot),
+            trees: Trees::new(config.seed),
+            config,
+            now,
+            links: BTreeMap::new(),
+            neighbors: BTreeMap::new(),
+            costs: BTreeMap::new(),
+            database: Database::default(),
+            published: BTreeMap::new(),
+            avoided: BTreeMap::new(),
+            routes: Routes::default(),
+            logs: Logs::default(),
+            next_summary: now + SUMMARY_EVERY + spread,
+            next_sweep: now + SWEEP_EVERY,
+            links_changed: true,
+            routes_changed: true,
+            settled: false,
+            forwarding: Vec::new(),
+            streams: Vec::new(),
+            counters: Counters::default(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The driver has a link to an authenticated neighbor. Several links to one neighbor may exist.
+    pub fn handle_link_up(&mut self, link: LinkId, neighbor: NodeId, now: Instant) {
+        self.touch(now);
+        if neighbor == self.config.id {
+            self.outputs.push_back(Output::DropLink { link, reason: "a link to oneself" });
+            return;
+        }
+        self.links.insert(link, Link::new(neighbor, now));
+        self.links_changed = true;
+        self.compare_notes(link);
+    }
+
+    /// The link is gone for good.
+    pub fn handle_link_down(&mut self, link: LinkId, now: Instant) {
+        self.touch(now);
+        if self.links.remove(&link).is_some() {
+            self.logs.forget(link);
+            self.links_changed = true;
+        }
+    }
+
+    /// The driver's own measurement of a link.
+    pub fn handle_measurement(&mut self, link: LinkId, rtt: Duration, loss: f32, now: Instant) {
+        self.touch(now);
+        if let Some(link) = self.links.get_mut(&link) {
+            link.measure(rtt, loss);
+            if link.retell() {
+                self.links_changed = true;
+            }
+        }
+    }
+
+    /// A media packet came on the link: a sign of life.
+    pub fn handle_media(&mut self, link: LinkId, now: Instant) {
+        self.now = self.now.max(now);
+        if self.links.get_mut(&link).is_some_and(|link| link.detector.handle_heard(now)) {
+            self.links_changed = true;
+            self.settled = false;
+        }
+    }
+
+    /// A message came on the link. Whatever the bytes are, an error at worst: then the message was dropped,
+    /// and the driver counts it by [`MeshError::reason`].
+    pub fn handle_message(&mut self, link: LinkId, bytes: &[u8], now: Instant) -> Result<(), MeshError> {
+        self.touch(now);
+        let state = self.links.get_mut(&link).ok_or(MeshError::UnknownLink)?;
+        self.links_changed |= state.detector.handle_heard(now);
+        let neighbor = state.neighbor;
+        let result = Message::decode(bytes).and_then(|message| self.take(link, neighbor, message, now));
+        let Some(state) = self.links.get_mut(&link) else { return result };
+        match &result {
+            Ok(()) => state.counters.received += 1,
+            Err(error) => {
+                state.counters.refused += 1;
+                if let MeshError::Version { .. } = error {
+                    self.outputs.push_back(Output::DropLink { link, reason: "another protocol version" });
+                } else if state.counters.refused == PATIENCE {
+                    self.outputs.push_back(Output::DropLink { link, reason: "too many bad messages" });
+                }
+            }
+        }
+        result
+    }
+
+    /// A stream is published here, or its tracks changed. What is absurd is counted and not advertised.
+    pub fn handle_publish(&mut self, stream: StreamAdvertisement, now: Instant) {
+        self.touch(now);
+        let known = self.published.get(&stream.name).map(|advertised| advertised.since);
+        let full = known.is_none() && self.published.len() >= STREAMS_MAX;
+        if full || check_stream(&stream).is_err() {
+            self.counters.publications_refused += 1;
+            return;
+        }
+        let since = known.unwrap_or_else(|| self.newest(&stream.name).saturating_add(1));
+        self.published.insert(stream.name.clone(), Advertised { stream, since });
+        self.pace.handle_news(true);
+        self.trees.handle_change(false);
+    }
+
+    /// A stream is not published here any more.
+    pub fn handle_unpublish(&mut self, stream: &StreamName, now: Instant) {
+        self.touch(now);
+        if self.published.remove(stream).is_some() {
+            self.pace.handle_news(true);
+            self.trees.handle_change(false);
+        }
+    }
+
+    /// Somebody here wants a track, wherever it is published, or nobody does any more.
+    pub fn handle_interest(&mut self, track: TrackKey, wanted: bool, now: Instant) {
+        self.touch(now);
+        self.trees.handle_interest(track, wanted);
+    }
+
+    /// A listener here needs a keyframe. Goes upstream at most once per 500 ms and track.
+    pub fn handle_keyframe_request(&mut self, track: &TrackKey, now: Instant) {
+        self.touch(now);
+        self.trees.handle_keyframe(track, None);
+    }
+
+    /// Appends to this relay's own log and sends it to every relay. Returns the record's number; refused if
+    /// it is longer than [`PAYLOAD_MAX`].
+    pub fn handle_append(&mut self, payload: Bytes, now: Instant) -> Result<u64, MeshError> {
+        self.touch(now);
+        if payload.len() > PAYLOAD_MAX {
+            return Err(MeshError::TooLong { length: payload.len() });
+        }
+        let writer = self.config.id;
+        let number = self.logs.append(writer, payload.clone());
+        self.spread(None, vec![Record { writer, number, payload }]);
+        Ok(number)
+    }
+
+    /// A record from disk, per writer in order: at boot, before any link. It does not come out again.
+    pub fn handle_restore(&mut self, record: Record) {
+        self.logs.restore(record);
+    }
+
+    /// Time has passed: to be called when [`Mesh::poll_timeout`] says, or at any other time.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.touch(now);
+        self.probe(now);
+        self.trees.handle_timeout(now);
+        let avoided = self.avoided.len();
+        self.avoided.retain(|_, until| *until > now);
+        self.routes_changed |= self.avoided.len() != avoided;
+        if now >= self.next_summary {
+            self.next_summary = now + SUMMARY_EVERY;
+            let message = Message::Summary { database: self.database.hash(), logs: self.logs.hash() };
+            self.send_all(None, &message);
+        }
+        if now >= self.next_sweep {
+            self.next_sweep = now + SWEEP_EVERY;
+            self.routes_changed |= self.database.expire(&self.config.id, now);
+        }
+    }
+
+    /// When [`Mesh::handle_timeout`] has something to do. Exact once `poll_output` has nothing left.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let links = self.links.values().map(|link| link.detector.poll_timeout());
+        let pace = self.pace.poll_timeout();
+        let avoided = self.avoided.values().copied();
+        let other = [self.next_summary, self.next_sweep];
+        links.chain(pace).chain(avoided).chain(other).chain(self.trees.poll_timeout()).min()
+    }
+
+    /// What to do next; `None` when there is nothing left.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if !self.settled {
+            self.settled = true;
+            self.settle();
+        }
+        self.outputs.pop_front()
+    }
+
+    /// Every stream that is published at a relay that can be reached, by name; of several with one name the
+    /// one published last.
+    pub fn streams(&self) -> Vec<StreamView> {
+        self.streams.clone()
+    }
+
+    /// The table for the packet path, by track.
+    pub fn forwarding(&self) -> Vec<ForwardEntry> {
+        self.forwarding.clone()
+    }
+
+    /// Relays that can be reached and the links between them.
+    pub fn topology(&self) -> Topology {
+        let reached = |id: &NodeId| *id == self.config.id || self.routes.reaches(id);
+        let nodes: Vec<_> = self
+            .database
+            .iter()
+            .filter(|(id, _)| reached(id))
+            .map(|(id, held)| NodeView { id: *id, zone: held.record.zone.clone(), since: held.since })
+            .collect();
+        let mut links: BTreeMap<Pair, LinkView> = BTreeMap::new();
+        for (id, held) in self.database.iter().filter(|(id, _)| reached(id)) {
+            for edge in held.record.links.iter().filter(|edge| reached(&edge.neighbor)) {
+                let (a, b) = pair(*id, edge.neighbor);
+                let rtt = Duration::from_micros(edge.rtt_us.into());
+                let loss = f32::from(edge.loss) / f32::from(u16::MAX);
+                let cost = edge.cost.into();
+                links
+                    .entry((a, b))
+                    .and_modify(|link| {
+                        link.up = true;
+                        link.rtt = link.rtt.max(rtt);
+                        link.loss = link.loss.max(loss);
+                        link.cost = link.cost.max(cost);
+                    })
+                    .or_insert(LinkView { a, b, rtt, loss, cost, up: false });
+            }
+        }
+        Topology { nodes, links: links.into_values().collect() }
+    }
+
+    /// What was counted, links aside.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// What was counted on each link, its neighbor and its state.
+    pub fn links(&self) -> impl Iterator<Item = (LinkId, NodeId, State, LinkCounters)> + '_ {
+        self.links.iter().map(|(id, link)| (*id, link.neighbor, link.state(), link.counters))
+    }
+
+    fn touch(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        self.settled = false;
+    }
+
+    fn take(
+        &mut self,
+        link: LinkId,
+        neighbor: NodeId,
+        message: Message,
+        now: Instant,
+    ) -> Result<(), MeshError> {
+        match message {
+            Message::Probe { nonce } => self.send(link, &Message::ProbeAck { nonce }),
+            Message::ProbeAck { nonce } => {
+                if let Some(link) = self.links.get_mut(&link) {
+                    link.detector.handle_probe_ack(nonce, now);
+                    self.links_changed |= link.retell();
+                }
+            }
+            Message::LinkState { age_ms, record } => self.take_link_state(link, age_ms, record, now)?,
+            Message::Digest { entries } => self.take_digest(link, &entries),
+            Message::Request { origins } => self.send_records(link, &origins),
+            Message::Summary { database, logs } => {
+                if database != self.database.hash() {
+                    self.send_digest(link);
+                }
+                if logs != self.logs.hash() {
+                    self.send_heads(link);
+                }
+            }
+            Message::Keyframe { track } => self.trees.handle_keyframe(&track, Some(link)),
+            Message::Append { writer, first, payloads, pulled } => {
+                let taken = self.logs.take(link, (writer, first, payloads), pulled, now)?;
+                if let Some(link) = self.links.get_mut(&link) {
+                    link.counters.duplicates += taken.duplicates;
+                }
+                if let Some(ask) = taken.ask {
+                    self.send(link, &ask);
+                }
+                match pulled {
+                    None => self.spread(Some(link), taken.new),
+                    Some(_) => self.announce(link, writer, taken.new),
+                }
+            }
+            Message::Heads { entries } => {
+                for ask in self.logs.missing(link, &entries, now) {
+                    self.send(link, &ask);
+                }
+            }
+            Message::Pull { writer, after } => {
+                let answer = self.logs.answer(writer, after);
+                self.send(link, &answer);
+            }
+            Message::Join { track, alias, limit } => {
+                let around = surroundings!(self);
+                self.trees.handle_join((link, neighbor), track, (alias, limit), &around, now);
+            }
+            Message::Joined { track, alias, depth, path } => {
+                let around = surroundings!(self);
+                self.trees.handle_joined(link, &track, (alias, depth, path), &around, now);
+            }
+            Message::Refused { track, alias, reason } => {
+                self.trees.handle_refused(link, &track, (alias, reason), now);
+            }
+            Message::Leave { track, alias } => self.trees.handle_leave(link, &track, alias),
+            Message::Lost { track, alias, broken } => {
+                if let Some(broken) = self.trees.handle_lost(link, &track, (alias, broken), now)
+                    && self.avoided.len() < AVOIDED_MAX
+                {
+                    self.avoided.insert(broken, now + AVOID);
+                    self.routes_changed = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_link_state(
+        &mut self,
+        link: LinkId,
+        age_ms: u32,
+        record: LinkState,
+        now: Instant,
+    ) -> Result<(), MeshError> {
+        let origin = record.origin;
+        let age = Duration::from_millis(age_ms.into());
+        if origin == self.config.id {
+            let own = self.database.get(&origin).map(|held| &held.record);
+            match own.map(|own| own.sequence.cmp(&record.sequence)) {
+                Some(std::cmp::Ordering::Greater) => self.send_records(link, &[origin]),
+                Some(std::cmp::Ordering::Equal) if own == Some(&record) => {}
+                _ => self.pace.handle_own(record.sequence),
+            }
+            return Ok(());
+        }
+        match self.database.offer(record, age, now)? {
+            Offered::Newer { changed, shape } => {
+                self.routes_changed |= changed;
+                if shape {
+                    self.trees.handle_change(true);
+                }
+                if let Some(message) = self.link_state(&origin) {
+                    self.send_all(Some(link), &message);
+                }
+            }
+            Offered::Same => {
+                if let Some(link) = self.links.get_mut(&link) {
+                    link.counters.duplicates += 1;
+                }
+            }
+            Offered::Older => self.send_records(link, &[origin]),
+        }
+        Ok(())
+    }
+
+    /// Asks for what is newer there; sends what is newer here.
+    fn take_digest(&mut self, link: LinkId, entries: &[(NodeId, u64)]) {
+        let sequence = |origin| self.database.get(origin).map(|held| held.record.sequence);
+        let newer_there: Vec<_> = entries
+            .iter()
+            .filter(|(id, there)| sequence(id).is_none_or(|here| here < *there))
+            .map(|(id, _)| *id)
+            .collect();
+        let newer_here: Vec<_> = entries
+            .iter()
+            .filter(|(id, there)| sequence(id).is_some_and(|here| here > *there))
+            .map(|(id, _)| *id)
+            .collect();
+        if !newer_there.is_empty() {
+            self.send(link, &Message::Request { origins: newer_there });
+        }
+        self.send_records(link, &newer_here);
+    }
+
+    fn send_records(&mut self, link: LinkId, origins: &[NodeId]) {
+        let mut room = ANSWER_MAX;
+        for origin in origins {
+            let Some(message) = self.link_state(origin) else { continue };
+            let bytes = message.encode();
+            let Some(left) = room.checked_sub(bytes.len()) else { return };
+            room = left;
+            self.send_bytes(link, &message, bytes);
+        }
+    }
+
+    fn link_state(&self, origin: &NodeId) -> Option<Message> {
+        let held = self.database.get(origin)?;
+        Some(Message::LinkState { age_ms: held.age_ms(self.now), record: held.record.clone() })
+    }
+
+    fn send_digest(&mut self, link: LinkId) {
+        let entries: Vec<_> = self.database.iter().map(|(id, held)| (*id, held.record.sequence)).collect();
+        for part in entries.chunks(ENTRIES_MAX) {
+            self.send(link, &Message::Digest { entries: part.to_vec() });
+        }
+    }
+
+    fn send_heads(&mut self, link: LinkId) {
+        for message in self.logs.heads() {
+            self.send(link, &message);
+        }
+    }
+
+    fn compare_notes(&mut self, link: LinkId) {
+        self.send_digest(link);
+        self.send_heads(link);
+    }
+
+    /// New records go out, and on to every neighbor but the one they came from.
+    fn spread(&mut self, from: Option<LinkId>, records: Vec<Record>) {
+        for record in records {
+            let Record { writer, number: first, payload } = record.clone();
+            self.outputs.push_back(Output::Record(record));
+            self.send_all(from, &Message::Append { writer, first, payloads: vec![payload], pulled: None });
+        }
+    }
+
+    /// Old records that came late go out; neighbors are told of them and ask if they lack them too.
+    fn announce(&mut self, from: LinkId, writer: NodeId, records: Vec<Record>) {
+        if records.is_empty() {
+            return;
+        }
+        self.outputs.extend(records.into_iter().map(Output::Record));
+        if let Some(message) = self.logs.head(&writer) {
+            self.send_all(Some(from), &message);
+        }
+    }
+
+    fn send(&mut self, link: LinkId, message: &Message) {
+        self.send_bytes(link, message, message.encode());
+    }
+
+    fn send_bytes(&mut self, link: LinkId, message: &Message, bytes: Bytes) {
+        if let Some(state) = self.links.get_mut(&link) {
+            state.counters.sent += 1;
+            self.outputs.push_back(Output::Send { link, class: message.class(), message: bytes });
+        }
+    }
+
+    /// To every neighbor that can be talked to, once, but not to the one at the other end of `except`.
+    fn send_all(&mut self, except: Option<LinkId>, message: &Message) {
+        let except = except.and_then(|link| self.links.get(&link)).map(|link| link.neighbor);
+        let bytes = message.encode();
+        let to: Vec<_> = neighbors(&self.links)
+            .iter()
+            .filter(|(id, _)| Some(**id) != except)
+            .map(|(_, n)| n.link)
+            .collect();
+        for link in to {
+            self.send_bytes(link, message, bytes.clone());
+        }
+    }
+
+    fn probe(&mut self, now: Instant) {
+        let mut probes = Vec::new();
+        let mut back = Vec::new();
+        for (id, link) in &mut self.links {
+            let before = link.state();
+            let (changed, probe) = link.detector.handle_timeout(now);
+            if changed {
+                self.links_changed = true;
+                match (before, link.state()) {
+                    (State::Down, _) => back.push(*id),
+                    (_, State::Suspect) => link.counters.suspected += 1,
+                    (_, State::Down) => self.logs.forget(*id),
+                    _ => {}
+                }
+            }
+            probes.extend(probe.map(|nonce| (*id, nonce)));
+        }
+        for (link, nonce) in probes {
+            self.send(link, &Message::Probe { nonce });
+        }
+        for link in back {
+            self.compare_notes(link);
+        }
+    }
+
+    /// The highest `since` of a name, anywhere and ever known.
+    fn newest(&self, name: &StreamName) -> u64 {
+        let streams = self.database.iter().flat_map(|(_, held)| &held.record.streams);
+        streams.filter(|advertised| advertised.stream.name == *name).map(|ad| ad.since).max().unwrap_or(0)
+    }
+
+    /// Brings everything to rest: neighbors, own record, routes, trees, views.
+    fn settle(&mut self) {
+        let now = self.now;
+        if std::mem::take(&mut self.links_changed) {
+            self.settle_links();
+        }
+        if let Some(sequence) = self.pace.handle_timeout(now) {
+            self.originate(sequence, now);
+        }
+        let rerouted = self.settle_routes();
+        let changed = self.settle_trees(now);
+        if rerouted || changed {
+            self.settle_views();
+        }
+    }
+
+    fn settle_links(&mut self) {
+        let now = neighbors(&self.links);
+        let shape = !now.keys().eq(self.neighbors.keys());
+        let told = now.values().map(|n| &n.edge).ne(self.neighbors.values().map(|n| &n.edge));
+        if shape || told {
+            self.pace.handle_news(shape);
+        }
+        self.costs = now.iter().map(|(id, neighbor)| (*id, neighbor.edge.cost.into())).collect();
+        self.neighbors = now;
+        self.routes_changed |= told || shape;
+        self.trees.handle_change(true);
+    }
+
+    fn originate(&mut self, sequence: u64, now: Instant) {
+        let origin = self.config.id;
+        let record = LinkState {
+            origin,
+            zone: self.config.zone.clone(),
+            sequence,
+            links: self.neighbors.values().map(|neighbor| neighbor.edge.clone()).collect(),
+            streams: self.published.values().cloned().collect(),
+        };
+        if let Ok(Offered::Newer { changed, .. }) = self.database.offer(record, Duration::ZERO, now) {
+            self.routes_changed |= changed;
+            self.counters.originated += 1;
+            if let Some(message) = self.link_state(&origin) {
+                self.send_all(None, &message);
+            }
+        }
+    }
+
+    fn settle_routes(&mut self) -> bool {
+        if !std::mem::take(&mut self.routes_changed) {
+            return false;
+        }
+        let avoided: BTreeSet<Pair> = self.avoided.keys().copied().collect();
+        self.routes = Routes::new(&self.config.id, &self.database, &avoided);
+        self.counters.routed += 1;
+        self.trees.handle_change(false);
+        true
+    }
+
+    fn settle_trees(&mut self, now: Instant) -> bool {
+        if self.trees.rest() {
+            return false;
+        }
+        let mut around = surroundings!(self);
+        let events = self.trees.settle(&mut around, now);
+        for event in events {
+            match event {
+                Event::Send(link, message) => self.send(link, &message),
+                Event::KeyframeWanted(track) => self.outputs.push_back(Output::KeyframeWanted { track }),
+                Event::Rerouted(track) => {
+                    self.counters.rerouted += 1;
+                    self.outputs.push_back(Output::Rerouted { track });
+                }
+            }
+        }
+        let busy = self.trees.busy();
+        for (id, link) in &mut self.links {
+            link.detector.handle_busy(busy.contains(id), now);
+        }
+        let published = |key: &TrackKey| {
+            let advertised = self.published.get(&key.stream);
+            advertised.is_some_and(|ad| ad.stream.tracks.iter().any(|track| track.kind == key.kind))
+        };
+        let forwarding = self.trees.forwarding(&self.config.id, published);
+        if forwarding == self.forwarding {
+            return false;
+        }
+        self.forwarding = forwarding;
+        self.outputs.push_back(Output::ForwardingChanged);
+        true
+    }
+
+    fn settle_views(&mut self) {
+        let mut newest: BTreeMap<&StreamName, (u64, NodeId)> = BTreeMap::new();
+        for (id, held) in self.database.iter() {
+            if *id != self.config.id && !self.routes.reaches(id) {
+                continue;
+            }
+            for advertised in &held.record.streams {
+                let best = newest.entry(&advertised.stream.name).or_insert((advertised.since, *id));
+                // Relays come by id: of equal ones the lowest stays.
+                if advertised.since > best.0 {
+                    *best = (advertised.since, *id);
+                }
+            }
+        }
+        let streams: Vec<_> =
+            newest.iter().filter_map(|(name, (_, origin))| self.stream(name, origin)).collect();
+        if streams != self.streams {
+            self.streams = streams;
+            self.outputs.push_back(Output::StreamsChanged);
+        }
+    }
+
+    fn stream(&self, name: &StreamName, origin: &NodeId) -> Option<StreamView> {
+        let held = self.database.get(origin)?;
+        let advertised = held.record.streams.iter().find(|advertised| advertised.stream.name == *name)?;
+        let tracks = advertised.stream.tracks.clone();
+        let joined = tracks.iter().find_map(|track| {
+            let key = TrackKey { origin: *origin, stream: name.clone(), kind: track.kind };
+            self.trees.path(&key, self.config.id)
+        });
+        let path = match joined {
+            Some(path) => path,
+            None if *origin == self.config.id => vec![*origin],
+            None => self.routes.path_from(origin)?,
+        };
+        Some(StreamView {
+            name: name.clone(),
+            tracks,
+            origin: *origin,
+            origin_zone: held.record.zone.clone(),
+            hops: u32::try_from(path.len() - 1).unwrap_or(u32::MAX),
+            path,
+            since: *held.streams_since.get(name)?,
+        })
+    }
+}

@@ -1,0 +1,219 @@
+//! The messages between neighbors: one postcard enum behind a version byte; `docs/mesh.md` is the manual.
+//! What a message means belongs to the file that handles it.
+
+use bytes::Bytes;
+use protocol::{
+    NodeId,
+    mesh::{Alias, Class, TrackKey},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{error::MeshError, link_state::LinkState};
+
+/// The first byte of every message.
+pub const VERSION: u8 = 1;
+/// No message is longer, in bytes.
+pub const MESSAGE_MAX: usize = 256 * 1024;
+/// Entries in one [`Message::Digest`], [`Message::Request`] or [`Message::Heads`]; a longer list is sent in parts.
+pub const ENTRIES_MAX: usize = 2048;
+/// Relays on a path; a longer one is refused.
+pub const PATH_MAX: usize = 64;
+/// [`Message::Join::limit`] of a child that promised nothing to children of its own.
+pub const ANY_DEPTH: u8 = u8::MAX;
+
+/// What a relay says to its neighbor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// "Are you there?"
+    Probe {
+        /// Comes back in the answer.
+        nonce: u32,
+    },
+    /// The answer to a probe.
+    ProbeAck {
+        /// The probe's.
+        nonce: u32,
+    },
+    /// What a relay says of itself, passed on by every relay that did not know it yet.
+    LinkState {
+        /// How old it is, in milliseconds, as counted by the relays it passed.
+        age_ms: u32,
+        /// The record.
+        record: LinkState,
+    },
+    /// The records the sender has, by origin and sequence.
+    Digest {
+        /// At most [`ENTRIES_MAX`].
+        entries: Vec<(NodeId, u64)>,
+    },
+    /// Asks for the records of these origins.
+    Request {
+        /// At most [`ENTRIES_MAX`].
+        origins: Vec<NodeId>,
+    },
+    /// Hashes of what should be equal everywhere; if not, [`Message::Digest`] or [`Message::Heads`] follow.
+    Summary {
+        /// Of the link-state database.
+        database: u64,
+        /// Of the heads of the logs.
+        logs: u64,
+    },
+    /// The child wants a track from the parent, each packet under this alias. Repeated as a refresh.
+    Join {
+        /// Which track.
+        track: TrackKey,
+        /// Chosen by the child, not used again soon.
+        alias: Alias,
+        /// The parent's depth has to be below this.
+        limit: u8,
+    },
+    /// The parent sends the track. Repeated when the path changes and as the answer to a refresh.
+    Joined {
+        /// Which track.
+        track: TrackKey,
+        /// As in the join.
+        alias: Alias,
+        /// The parent's depth: never grows while it keeps the child.
+        depth: u8,
+        /// Relays from the origin to the parent, both included.
+        path: Vec<NodeId>,
+    },
+    /// The parent does not take the child.
+    Refused {
+        /// Which track.
+        track: TrackKey,
+        /// As in the join.
+        alias: Alias,
+        /// Why.
+        reason: Refusal,
+    },
+    /// The child does not want the track any more.
+    Leave {
+        /// Which track.
+        track: TrackKey,
+        /// As in the join.
+        alias: Alias,
+    },
+    /// The parent has no track to send any more, and has forgotten the child.
+    Lost {
+        /// Which track.
+        track: TrackKey,
+        /// As in the join.
+        alias: Alias,
+        /// The edge that broke, where the parent knows it: others stay away from it for a moment.
+        broken: Option<(NodeId, NodeId)>,
+    },
+    /// Somebody below needs a keyframe.
+    Keyframe {
+        /// Which track.
+        track: TrackKey,
+    },
+    /// Records of one writer, contiguous.
+    Append {
+        /// Whose.
+        writer: NodeId,
+        /// The number of the first.
+        first: u64,
+        /// In order.
+        payloads: Vec<Bytes>,
+        /// Set in the answer to a [`Message::Pull`], also when there is nothing.
+        pulled: Option<Pulled>,
+    },
+    /// How far the sender's logs go: writer, floor, highest.
+    Heads {
+        /// At most [`ENTRIES_MAX`].
+        entries: Vec<(NodeId, u64, u64)>,
+    },
+    /// Asks for records of a writer above a number.
+    Pull {
+        /// Whose.
+        writer: NodeId,
+        /// The highest number the sender has.
+        after: u64,
+    },
+}
+
+/// What the answer to a pull says besides the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulled {
+    /// Numbers up to this one are gone.
+    pub floor: u64,
+    /// There are more than fit in one answer.
+    pub more: bool,
+}
+
+/// Why a parent refuses a join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// The parent gets the track from the child, or waits for it there.
+    Loop,
+    /// The parent is not nearer to the origin than the child's limit asks.
+    TooDeep,
+    /// The parent does not know the stream.
+    Unknown,
+    /// The parent finds no way to the origin.
+    NoRoute,
+    /// The parent's tables are full.
+    Full,
+    /// The parent takes the link for dead.
+    LinkDown,
+}
+
+impl Message {
+    /// The class its bytes travel in.
+    pub fn class(&self) -> Class {
+        match self {
+            Message::Append { .. } | Message::Heads { .. } | Message::Pull { .. } => Class::Chat,
+            _ => Class::Control,
+        }
+    }
+
+    /// As bytes.
+    pub fn encode(&self) -> Bytes {
+        let bytes = postcard::to_extend(self, vec![VERSION])
+            .expect("a message has no part that cannot be serialized");
+        bytes.into()
+    }
+
+    /// From bytes. Total: whatever they are, an error at worst.
+    pub fn decode(bytes: &[u8]) -> Result<Message, MeshError> {
+        if bytes.len() > MESSAGE_MAX {
+            return Err(MeshError::TooLong { length: bytes.len() });
+        }
+        let (&version, rest) = bytes.split_first().ok_or(MeshError::Malformed)?;
+        if version != VERSION {
+            return Err(MeshError::Version { found: version });
+        }
+        match postcard::take_from_bytes(rest) {
+            Ok((message, [])) => Message::check(message),
+            _ => Err(MeshError::Malformed),
+        }
+    }
+
+    fn check(self) -> Result<Message, MeshError> {
+        let absurd = |what| Err(MeshError::Absurd { what });
+        match &self {
+            Message::LinkState { record, .. } => record.check()?,
+            Message::Digest { entries } if entries.len() > ENTRIES_MAX => {
+                return absurd("a digest this long");
+            }
+            Message::Request { origins } if origins.len() > ENTRIES_MAX => {
+                return absurd("a request this long");
+            }
+            Message::Heads { entries } if entries.len() > ENTRIES_MAX => return absurd("heads this long"),
+            Message::Heads { entries } if entries.iter().any(|(_, floor, highest)| floor > highest) => {
+                return absurd("a floor above the highest number");
+            }
+            Message::Joined { path, .. } if path.is_empty() || path.len() > PATH_MAX => {
+                return absurd("a path of no or too many relays");
+            }
+            Message::Append { payloads, .. }
+                if payloads.iter().any(|p| p.len() > crate::log::PAYLOAD_MAX) =>
+            {
+                return absurd("a record this long");
+            }
+            _ => {}
+        }
+        Ok(self)
+    }
+}

@@ -1,0 +1,107 @@
+//! The invariants: at every step, and after things have been quiet for a while.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use protocol::mesh::TrackKey;
+
+use super::{Sim, node};
+use crate::Source;
+
+/// No packet can go in a circle: followed from child to parent, every track's tables end somewhere.
+pub fn no_cycle(sim: &Sim) {
+    let mut parents: BTreeMap<(usize, &TrackKey), usize> = BTreeMap::new();
+    for (index, relay) in sim.relays.iter().enumerate() {
+        for entry in &relay.table {
+            let Source::Link { link, alias } = entry.source else { continue };
+            let Some((wire, end)) = sim.by_link.get(&link) else { continue };
+            let parent = sim.wires[*wire].ends[1 - end];
+            let Some(their) = sim.wires[*wire].links[1 - end] else { continue };
+            let sends = sim.relays[parent]
+                .table
+                .iter()
+                .any(|e| e.track == entry.track && e.children.contains(&(their, alias)));
+            if sends {
+                parents.insert((index, &entry.track), parent);
+            }
+        }
+    }
+    for (start, track) in parents.keys() {
+        let (mut at, mut steps) = (*start, 0);
+        while let Some(parent) = parents.get(&(at, *track)) {
+            at = *parent;
+            steps += 1;
+            assert!(steps <= sim.relays.len(), "a circle through relay {start} after {:?}", sim.elapsed());
+        }
+    }
+}
+
+/// After quiescence: who wants a stream that can be had hears it, nothing else flows, everybody knows the
+/// same relays, streams and records.
+pub fn at_rest(sim: &mut Sim) {
+    tables_have_reasons(sim);
+    let before = sim.crossed.clone();
+    sim.run(Duration::from_secs(1));
+    for (relay, key) in sim.wanted() {
+        let Some(origin) = sim.published(key) else { continue };
+        let together = sim.components().iter().any(|group| group.contains(&relay) && group.contains(&origin));
+        let last = sim.relays[relay].heard.get(key).and_then(|heard| heard.last);
+        let hears = last.is_some_and(|last| sim.now - last < Duration::from_millis(200));
+        assert!(
+            sim.relays[relay].mesh.is_none() || hears == together,
+            "relay {relay} hears {key:?}: {hears}, is connected to {origin}: {together}, table {:?}",
+            sim.relays[relay].table,
+        );
+    }
+    for ((wire, end), count) in &sim.crossed {
+        let crossed = count - before.get(&(*wire, *end)).copied().unwrap_or(0);
+        let relay = &sim.relays[sim.wires[*wire].ends[*end]];
+        let link = sim.wires[*wire].links[*end];
+        let wanted = relay
+            .table
+            .iter()
+            .filter(|e| matches!(e.source, Source::Link { link: from, .. } if Some(from) == link))
+            .count() as u64;
+        assert!(crossed <= wanted * 51, "{crossed} packets on wire {wire} for {wanted} tracks");
+    }
+    same_everywhere(sim);
+}
+
+fn tables_have_reasons(sim: &Sim) {
+    for (index, relay) in sim.relays.iter().enumerate() {
+        for entry in &relay.table {
+            assert!(entry.local || !entry.children.is_empty());
+            for (link, _) in &entry.children {
+                assert!(sim.by_link.contains_key(link), "relay {index} sends on a link that is gone");
+            }
+        }
+    }
+}
+
+fn same_everywhere(sim: &Sim) {
+    for group in sim.components() {
+        let mut ids: Vec<_> = group.iter().map(|i| node(*i)).collect();
+        ids.sort();
+        let mut records: Option<Vec<_>> = None;
+        for index in &group {
+            let relay = &sim.relays[*index];
+            let mesh = relay.mesh.as_ref().expect("a group is of relays with power");
+            let known: Vec<_> = mesh.topology().nodes.iter().map(|n| n.id).collect();
+            assert_eq!(known, ids, "relay {index} knows the relays it can reach");
+            let mut streams: Vec<_> = group
+                .iter()
+                .flat_map(|i| sim.relays[*i].published.keys())
+                .map(|key| key.stream.clone())
+                .collect();
+            streams.sort();
+            streams.dedup();
+            let known: Vec<_> = mesh.streams().into_iter().map(|s| s.name).collect();
+            assert_eq!(known, streams, "relay {index} knows the streams it can reach");
+            let mut disk: Vec<_> =
+                relay.disk.iter().map(|r| (r.writer, r.number, r.payload.clone())).collect();
+            disk.sort();
+            let first = records.get_or_insert_with(|| disk.clone());
+            assert_eq!(first.len(), disk.len(), "relay {index} has as many records as the others");
+            assert!(*first == disk, "relay {index} has the records of the others");
+        }
+    }
+}
