@@ -1,1 +1,307 @@
-fn main() {}
+//! The command line of the headless participant: what is typed, and what is printed. The work is done
+//! in the library.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use signaling_client::chat::{self, Chat};
+use signaling_client::endpoint::Endpoint;
+use signaling_client::source::{Demo, Source, Tone};
+use signaling_client::whep::Wanted;
+use signaling_client::{Error, listen, load, publish};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// A headless participant of a relay: publishes, listens, chats and makes load.
+///
+/// Exit codes: 0 done, 64 bad usage, 69 nothing answers at the address, 1 anything else.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Publish a stream: sound made in code, stereo Opus in frames of 20 ms
+    Publish(Publish),
+    /// Play a stream and print what arrived as one JSON object
+    Listen(Listen),
+    /// Follow a room as JSON lines; each line typed is said there
+    Chat(ChatArgs),
+    /// Let many listeners or publishers join, hold, and print the figures
+    Load(Load),
+}
+
+#[derive(Args)]
+struct Publish {
+    /// WHIP endpoint, such as http://127.0.0.1:8080/whip/main-stage
+    url: String,
+    #[command(flatten)]
+    sound: Sound,
+    /// Stop after so many seconds; without it, on Ctrl-C
+    #[arg(long, value_name = "N", value_parser = seconds)]
+    seconds: Option<Duration>,
+    /// Bearer token for the relay
+    #[arg(long, value_name = "T", env = "RELAY_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Publish again, for ever, whenever the relay or the way to it fails
+    #[arg(long)]
+    reconnect: bool,
+    /// Put the time of sending into each packet, so that a listener on this machine measures the delay
+    #[arg(long)]
+    stamp: bool,
+    /// Bits per second
+    #[arg(long, value_name = "BPS", default_value_t = publish::DEFAULT_BITRATE,
+          value_parser = clap::value_parser!(u32).range(6_000..=510_000))]
+    bitrate: u32,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Sound {
+    /// A sine of so many hertz at half of full scale
+    #[arg(long, value_name = "HZ")]
+    tone: Option<f64>,
+    /// Music
+    #[arg(long)]
+    demo: bool,
+}
+
+#[derive(Args)]
+struct Listen {
+    /// WHEP endpoint, such as http://127.0.0.1:8080/whep/main-stage
+    url: String,
+    /// Stop after so many seconds; without it, on Ctrl-C
+    #[arg(long, value_name = "N", value_parser = seconds)]
+    seconds: Option<Duration>,
+    /// Bearer token for the relay
+    #[arg(long, value_name = "T", env = "RELAY_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Wait while nobody publishes the stream yet, or the relay is not yet there
+    #[arg(long)]
+    wait: bool,
+    /// Ask for no video
+    #[arg(long)]
+    audio_only: bool,
+}
+
+#[derive(Args)]
+struct ChatArgs {
+    /// The relay, such as http://127.0.0.1:8080
+    url: String,
+    /// The room
+    #[arg(long, value_name = "R")]
+    room: String,
+    /// The name to speak under
+    #[arg(long, value_name = "A")]
+    author: String,
+    /// Say this, print its id as JSON, and leave
+    #[arg(long, value_name = "TEXT")]
+    say: Option<String>,
+    /// Bearer token for the relay
+    #[arg(long, value_name = "T", env = "RELAY_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+#[derive(Args)]
+struct Load {
+    #[command(subcommand)]
+    role: LoadRole,
+}
+
+#[derive(Subcommand)]
+enum LoadRole {
+    /// Many listeners of one stream
+    Listen {
+        /// WHEP endpoint, such as http://127.0.0.1:8080/whep/main-stage
+        url: String,
+        #[command(flatten)]
+        much: Much,
+        /// Ask for video too
+        #[arg(long)]
+        video: bool,
+    },
+    /// Many streams, each with one publisher
+    Publish {
+        /// Beginning of the WHIP endpoints: http://127.0.0.1:8080/whip/load gives load-1, load-2, …
+        url: String,
+        #[command(flatten)]
+        much: Much,
+    },
+}
+
+#[derive(Args)]
+struct Much {
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    count: u32,
+    /// Joins per second
+    #[arg(long, value_name = "R", default_value_t = 20.0)]
+    rate: f64,
+    /// Stay so many seconds once the last has been started
+    #[arg(long, value_name = "N", default_value = "10", value_parser = seconds)]
+    seconds: Duration,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Bearer token for the relay
+    #[arg(long, value_name = "T", env = "RELAY_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are printed through the same door and are no errors.
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            let _ = error.print();
+            return ExitCode::from(if asked { 0 } else { 64 });
+        }
+    };
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("error,rtc=off,webrtc=off,signaling_client=info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no threads to run on: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    let outcome = runtime.block_on(run(cli.command));
+    // A task that still says goodbye to a relay gets a moment; a read of the terminal would block for ever.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<(), Error> {
+    match command {
+        Command::Publish(args) => run_publish(args).await,
+        Command::Listen(args) => run_listen(args).await,
+        Command::Chat(args) => run_chat(args).await,
+        Command::Load(args) => run_load(args.role).await,
+    }
+}
+
+async fn run_publish(args: Publish) -> Result<(), Error> {
+    let endpoint = Endpoint::new(&args.url, args.token)?;
+    let mut source: Box<dyn Source> = match args.sound.tone {
+        Some(frequency) => Box::new(Tone::new(frequency)?),
+        None => Box::new(Demo::new(1)),
+    };
+    let options = publish::Options {
+        length: args.seconds,
+        reconnect: args.reconnect,
+        stamp: args.stamp,
+        bitrate: args.bitrate,
+    };
+    let sent = publish::publish(&endpoint, source.as_mut(), &options, stopped()).await?;
+    tracing::info!("sent {} packets, skipped {}", sent.packets, sent.skipped);
+    Ok(())
+}
+
+async fn run_listen(args: Listen) -> Result<(), Error> {
+    let endpoint = Endpoint::new(&args.url, args.token)?;
+    let options = listen::Options {
+        length: args.seconds,
+        wait: args.wait,
+        wanted: Wanted { audio: true, video: !args.audio_only },
+    };
+    let report = listen::listen(&endpoint, &options, stopped()).await?;
+    println!("{}", json(&report));
+    match report.ended {
+        listen::Ended::Lost => Err(Error::Lost),
+        listen::Ended::Complete | listen::Ended::Stopped => Ok(()),
+    }
+}
+
+async fn run_chat(args: ChatArgs) -> Result<(), Error> {
+    let mut room = Chat::join(&args.url, &args.room, &args.author, args.token.as_deref()).await?;
+    if let Some(text) = args.say {
+        let id = room.say_and_wait(&text).await?;
+        println!("{}", json(&serde_json::json!({ "id": id })));
+        room.leave().await;
+        return Ok(());
+    }
+    let mut stop = std::pin::pin!(stopped());
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut typing = true;
+    loop {
+        tokio::select! {
+            said = room.next() => match said? {
+                Some(said) => chat::messages(said).iter().for_each(|message| println!("{}", json(message))),
+                None => return Err(Error::WebSocket("the relay closed the room".to_owned())),
+            },
+            line = lines.next_line(), if typing => match line {
+                Ok(Some(line)) if line.trim().is_empty() => {}
+                Ok(Some(line)) => {
+                    room.say(&line).await?;
+                }
+                // The end of the input: what is said by others is followed on.
+                _ => typing = false,
+            },
+            () = &mut stop => {
+                room.leave().await;
+                return Ok(());
+            }
+        }
+    }
+}
+
+async fn run_load(role: LoadRole) -> Result<(), Error> {
+    let (role, url, much, video) = match role {
+        LoadRole::Listen { url, much, video } => (load::Role::Listen, url, much, video),
+        LoadRole::Publish { url, much } => (load::Role::Publish, url, much, false),
+    };
+    let endpoint = Endpoint::new(&url, much.token)?;
+    let options = load::Options {
+        count: much.count,
+        rate: much.rate,
+        hold: much.seconds,
+        wanted: Wanted { audio: true, video },
+    };
+    let report = load::load(role, &endpoint, &options, stopped()).await?;
+    if much.json {
+        println!("{}", json(&report));
+    } else {
+        print!("{report}");
+    }
+    Ok(())
+}
+
+/// Ready on Ctrl-C and on the signal a service is ended with.
+async fn stopped() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        },
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("the reports hold no maps with keys other than text")
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse::<f64>()
+        .ok()
+        .filter(|seconds| *seconds > 0.0)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "use a number of seconds above 0".to_owned())
+}

@@ -1,0 +1,294 @@
+//! `listen`: plays a stream from a WHEP endpoint for a while and says what arrived: the one JSON object
+//! that tests read.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
+
+use crate::clock;
+use crate::endpoint::Endpoint;
+use crate::error::Error;
+use crate::histogram::{Histogram, Percentiles, round};
+use crate::participant::gone;
+use crate::reception::{Arrival, Reception};
+use crate::sound::Sound;
+use crate::stamp;
+use crate::video::{Picture, VideoCodec, VideoReport};
+use crate::whep::{Playback, Wanted};
+
+/// How often a picture that has not begun is asked for.
+const PICTURE_REQUEST_INTERVAL: Duration = Duration::from_secs(1);
+/// What is waited when the relay says that nobody publishes, but not how long.
+const DEFAULT_RETRY: Duration = Duration::from_secs(1);
+
+/// How to listen.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long, from the first connection; for ever without.
+    pub length: Option<Duration>,
+    /// Whether to wait for a stream that nobody publishes yet, or a relay that is not yet there.
+    pub wait: bool,
+    /// What to ask for.
+    pub wanted: Wanted,
+}
+
+/// Why listening ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// Its time was over.
+    Complete,
+    /// It was stopped.
+    Stopped,
+    /// The connection broke.
+    Lost,
+}
+
+/// What arrived. Times are in milliseconds; a member is `null` when there is nothing to say.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Distinct audio packets.
+    pub packets: u64,
+    /// Audio packets that never came.
+    pub lost: u64,
+    /// Audio packets that were there before, under the same number or the same time. What repeats a
+    /// number within the SRTP replay window is dropped below us and not seen here.
+    pub duplicates: u64,
+    /// RFC 3550 interarrival jitter.
+    pub jitter_ms: f64,
+    /// RMS of everything decoded; a sine of half scale reads -9.03.
+    pub level_dbfs: Option<f64>,
+    /// The same for left and right.
+    pub levels_dbfs: Option<[f64; 2]>,
+    /// The strongest frequency.
+    pub peak_hz: Option<f64>,
+    /// Every gap over 60 ms between two arrivals, in order, at most 1000.
+    pub gaps_ms: Vec<f64>,
+    /// From the offer to the first packet of any track.
+    pub first_packet_ms: Option<f64>,
+    /// Publisher to listener, where the publisher stamps its packets and shares our clock.
+    pub delay_ms: Option<Percentiles>,
+    /// Seconds of sound decoded.
+    pub decoded_seconds: f64,
+    /// Packets that were no Opus.
+    pub undecodable: u64,
+    /// The video track, where there is one.
+    pub video: Option<VideoReport>,
+    /// Why it ended.
+    pub ended: Ended,
+}
+
+/// Listens until the length is over, `stop` is ready or the connection breaks.
+///
+/// # Errors
+/// Whatever kept it from being established; a connection that breaks later ends in the report.
+pub async fn listen(
+    endpoint: &Endpoint,
+    options: &Options,
+    stop: impl Future<Output = ()>,
+) -> Result<Report, Error> {
+    let mut stop = pin!(stop);
+    let opened = tokio::select! {
+        opened = open(endpoint, options) => Some(opened?),
+        () = &mut stop => None,
+    };
+    let Some(mut playback) = opened else {
+        return Ok(Heard::default().report(clock::now(), Ended::Stopped));
+    };
+    let asked_at = playback.asked_at();
+    let (done, over) = watch::channel(false);
+    let mut tracks = JoinSet::new();
+    let mut lost = pin!(gone(playback.state()));
+    let mut end = pin!(wait(options.length));
+    let ended = loop {
+        tokio::select! {
+            Some(track) = playback.next_track() => {
+                tracks.spawn(follow(track, over.clone()));
+            }
+            () = &mut end => break Ended::Complete,
+            () = &mut stop => break Ended::Stopped,
+            () = &mut lost => break Ended::Lost,
+        }
+    };
+    done.send_replace(true);
+    let mut heard = Heard::default();
+    while let Some(track) = tracks.join_next().await {
+        // A track whose task panicked has nothing to tell.
+        if let Ok(track) = track {
+            heard.tracks.push(track?);
+        }
+    }
+    playback.close().await;
+    Ok(heard.report(asked_at, ended))
+}
+
+async fn open(endpoint: &Endpoint, options: &Options) -> Result<Playback, Error> {
+    loop {
+        match Playback::open(endpoint, options.wanted).await {
+            Err(error) if options.wait && error.is_passing() => {
+                tracing::info!("waiting: {error}");
+                clock::sleep(error.retry_after().unwrap_or(DEFAULT_RETRY)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn wait(length: Option<Duration>) {
+    match length {
+        Some(length) => clock::sleep(length).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What one track brought.
+enum Track {
+    Audio { reception: Reception, sound: Box<Sound>, delays: Histogram, first: Option<Instant> },
+    Video { reception: Reception, picture: Picture, codec: String, first: Option<Instant> },
+}
+
+/// Takes in one track until `over`.
+async fn follow(track: Arc<dyn TrackRemote>, mut over: watch::Receiver<bool>) -> Result<Track, Error> {
+    let mut taken = match track.kind().await {
+        RtpCodecKind::Video => Track::Video {
+            reception: Reception::video(),
+            picture: Picture::new(None),
+            codec: String::new(),
+            first: None,
+        },
+        _ => Track::Audio {
+            reception: Reception::audio(),
+            sound: Box::new(Sound::new()?),
+            delays: Histogram::default(),
+            first: None,
+        },
+    };
+    let mut asked_at = None;
+    loop {
+        let event = tokio::select! {
+            event = track.poll() => event,
+            _ = over.wait_for(|over| *over) => return Ok(taken),
+        };
+        match event {
+            Some(TrackRemoteEvent::OnRtpPacket(packet)) => {
+                let now = clock::now();
+                if let Track::Video { picture, codec, .. } = &mut taken {
+                    if codec.is_empty() {
+                        *codec = track.codec(packet.header.ssrc).await.unwrap_or_default().mime_type;
+                        *picture = Picture::new(VideoCodec::of_mime(codec));
+                    }
+                }
+                taken.handle_packet(&packet, now);
+                if taken.wants_keyframe() && asked_at.is_none_or(|at| now - at > PICTURE_REQUEST_INTERVAL) {
+                    asked_at = Some(now);
+                    let request = PictureLossIndication { sender_ssrc: 0, media_ssrc: packet.header.ssrc };
+                    // A connection that is gone shows in its state.
+                    let _ = track.write_rtcp(vec![Box::new(request)]).await;
+                }
+            }
+            Some(_) => {}
+            None => return Ok(taken),
+        }
+    }
+}
+
+impl Track {
+    fn handle_packet(&mut self, packet: &rtc::rtp::Packet, now: Instant) {
+        match self {
+            Track::Audio { reception, sound, delays, first } => {
+                first.get_or_insert(now);
+                if reception.handle_packet(&packet.header, now) == Arrival::New {
+                    sound.handle_packet(&packet.payload);
+                    if let Some(delay) = delay(&packet.payload) {
+                        delays.add(delay);
+                    }
+                }
+            }
+            Track::Video { reception, picture, first, .. } => {
+                first.get_or_insert(now);
+                if reception.handle_packet(&packet.header, now) == Arrival::New {
+                    picture.handle_packet(packet);
+                }
+            }
+        }
+    }
+
+    fn wants_keyframe(&self) -> bool {
+        matches!(self, Track::Video { picture, .. } if picture.keyframes() == 0)
+    }
+
+    fn first(&self) -> Option<Instant> {
+        match self {
+            Track::Audio { first, .. } | Track::Video { first, .. } => *first,
+        }
+    }
+}
+
+/// How long a stamped packet was under way; nothing for a plain one, or for another clock's.
+pub(crate) fn delay(payload: &[u8]) -> Option<Duration> {
+    clock::unix_micros().checked_sub(stamp::read(payload)?).map(Duration::from_micros)
+}
+
+#[derive(Default)]
+struct Heard {
+    tracks: Vec<Track>,
+}
+
+impl Heard {
+    fn report(mut self, asked_at: Instant, ended: Ended) -> Report {
+        let first = self.tracks.iter().filter_map(Track::first).min();
+        let mut report = Report {
+            packets: 0,
+            lost: 0,
+            duplicates: 0,
+            jitter_ms: 0.0,
+            level_dbfs: None,
+            levels_dbfs: None,
+            peak_hz: None,
+            gaps_ms: Vec::new(),
+            first_packet_ms: first
+                .map(|first| round(first.saturating_duration_since(asked_at).as_secs_f64() * 1e3)),
+            delay_ms: None,
+            decoded_seconds: 0.0,
+            undecodable: 0,
+            video: None,
+            ended,
+        };
+        for track in &mut self.tracks {
+            match track {
+                Track::Audio { reception, sound, delays, .. } => {
+                    report.packets += reception.packets();
+                    report.lost += reception.lost();
+                    report.duplicates += reception.duplicates();
+                    report.jitter_ms = report.jitter_ms.max(reception.jitter_ms());
+                    report.level_dbfs = sound.level_dbfs().or(report.level_dbfs);
+                    report.levels_dbfs = sound.levels_dbfs().or(report.levels_dbfs);
+                    report.peak_hz = sound.peak_hz().or(report.peak_hz);
+                    report.gaps_ms.extend(reception.gaps_ms());
+                    report.delay_ms = delays.percentiles().or(report.delay_ms);
+                    report.decoded_seconds += round(sound.seconds());
+                    report.undecodable += sound.undecodable();
+                }
+                Track::Video { reception, picture, codec, .. } if reception.packets() > 0 => {
+                    report.video = Some(VideoReport {
+                        packets: reception.packets(),
+                        frames: picture.frames(),
+                        keyframes: picture.keyframes(),
+                        lost: reception.lost(),
+                        codec: codec.trim_start_matches("video/").to_owned(),
+                    });
+                }
+                Track::Video { .. } => {}
+            }
+        }
+        report
+    }
+}

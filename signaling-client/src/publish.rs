@@ -1,0 +1,192 @@
+//! `publish`: a source, encoded to Opus and paced by the clock, sent to a WHIP endpoint until its time is
+//! over or the caller stops it; with `reconnect`, across every failure that may pass.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use opus::{Application, Bitrate, Channels};
+
+use crate::clock::{self, Pace};
+use crate::endpoint::Endpoint;
+use crate::error::Error;
+use crate::participant::gone;
+use crate::source::{FRAME_SAMPLES, Frame, SAMPLE_RATE, Source};
+use crate::stamp;
+use crate::whip::Publication;
+
+/// The length of a frame.
+pub const FRAME_TIME: Duration = Duration::from_millis(20);
+/// What a stage sends unless told otherwise.
+pub const DEFAULT_BITRATE: u32 = 128_000;
+/// The longest Opus packet of 20 ms.
+const LONGEST_PACKET: usize = 1275;
+/// A sender later than this leaves frames out instead of sending a burst.
+const SLACK: Duration = Duration::from_millis(200);
+const FIRST_BACK_OFF: Duration = Duration::from_millis(250);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
+/// A publication that lasted this long was a good one: the next failure backs off from the start.
+const GOOD_RUN: Duration = Duration::from_secs(10);
+
+/// How to publish.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Stop after this much sound.
+    pub length: Option<Duration>,
+    /// Publish again after every failure that may pass, for ever.
+    pub reconnect: bool,
+    /// Put the time of sending into each packet, see [`crate::stamp`].
+    pub stamp: bool,
+    /// Bits per second.
+    pub bitrate: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { length: None, reconnect: false, stamp: false, bitrate: DEFAULT_BITRATE }
+    }
+}
+
+/// What was published.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Packets handed to the connection.
+    pub packets: u64,
+    /// Frames left out because the machine was too slow or no connection stood.
+    pub skipped: u64,
+    /// Times the publication was established.
+    pub sessions: u64,
+}
+
+/// Publishes until the length is over, `stop` is ready, or an error that is not to be outlived.
+/// Either way the session at the relay is ended.
+///
+/// # Errors
+/// Whatever ended it before its time.
+pub async fn publish(
+    endpoint: &Endpoint,
+    source: &mut dyn Source,
+    options: &Options,
+    stop: impl Future<Output = ()>,
+) -> Result<Sent, Error> {
+    let mut stop = pin!(stop);
+    let mut encoder = Encoder::new(options.bitrate)?;
+    let mut sent = Sent::default();
+    let mut back_off = FIRST_BACK_OFF;
+    let end = options.length.map(|length| (length.as_millis() / FRAME_TIME.as_millis()) as u64);
+    loop {
+        let begun = clock::now();
+        let session = tokio::select! {
+            session = run(endpoint, source, &mut encoder, options, end, &mut sent) => session,
+            () = &mut stop => return Ok(sent),
+        };
+        match session {
+            Ok(()) => return Ok(sent),
+            Err(error) if options.reconnect && error.is_passing() => {
+                if clock::now().saturating_duration_since(begun) > GOOD_RUN {
+                    back_off = FIRST_BACK_OFF;
+                }
+                let wait = error.retry_after().unwrap_or(back_off);
+                tracing::warn!("{error}; publishing again in {:.1} s", wait.as_secs_f32());
+                tokio::select! {
+                    () = clock::sleep(wait) => {}
+                    () = &mut stop => return Ok(sent),
+                }
+                back_off = (back_off * 2).min(LONGEST_BACK_OFF);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// One publication, from the offer to its end.
+async fn run(
+    endpoint: &Endpoint,
+    source: &mut dyn Source,
+    encoder: &mut Encoder,
+    options: &Options,
+    end: Option<u64>,
+    sent: &mut Sent,
+) -> Result<(), Error> {
+    let publication = Publication::open(endpoint).await?;
+    sent.sessions += 1;
+    tracing::info!("publishing at {}", publication.session().url());
+    let mut closing = Closing(Some(publication));
+    let publication = closing.0.as_mut().expect("it was put there in the line above");
+    let mut state = pin!(gone(publication.state()));
+    let mut pace = Pace::new(FRAME_TIME, clock::now());
+    let mut frame = [0.0; FRAME_SAMPLES * 2];
+    let outcome = loop {
+        if end.is_some_and(|end| sent.packets + sent.skipped >= end) {
+            break Ok(());
+        }
+        tokio::select! {
+            () = clock::sleep_until(pace.due()) => {}
+            () = &mut state => break Err(Error::Lost),
+        }
+        let missed = pace.skip_missed(SLACK, clock::now());
+        publication.skip(missed.wrapping_mul(FRAME_SAMPLES as u32));
+        sent.skipped += u64::from(missed);
+        if let Err(error) = source.fill(&mut frame) {
+            break Err(error);
+        }
+        let packet = encoder.encode(&frame)?;
+        let packet = if options.stamp { stamp::write(packet, clock::unix_micros()) } else { packet };
+        if let Err(error) = publication.send(packet, FRAME_SAMPLES as u32).await {
+            break Err(error);
+        }
+        sent.packets += 1;
+        pace.advance();
+    };
+    closing.close().await;
+    outcome
+}
+
+/// Ends a publication even when the future that holds it is dropped, as a stop does.
+struct Closing(Option<Publication>);
+
+impl Closing {
+    async fn close(&mut self) {
+        if let Some(publication) = self.0.take() {
+            publication.close().await;
+        }
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if let Some(publication) = self.0.take() {
+            tokio::spawn(publication.close());
+        }
+    }
+}
+
+/// Opus for music: stereo, 20 ms, no in-band FEC.
+pub struct Encoder {
+    encoder: opus::Encoder,
+    packet: Vec<u8>,
+}
+
+impl Encoder {
+    /// An encoder of a bit rate.
+    ///
+    /// # Errors
+    /// [`Error::Opus`] when the rate is not one.
+    pub fn new(bitrate: u32) -> Result<Self, Error> {
+        let mut encoder = opus::Encoder::new(SAMPLE_RATE, Channels::Stereo, Application::Audio)?;
+        encoder.set_bitrate(Bitrate::Bits(i32::try_from(bitrate).unwrap_or(i32::MAX)))?;
+        encoder.set_complexity(10)?;
+        encoder.set_inband_fec(false)?;
+        Ok(Encoder { encoder, packet: vec![0; LONGEST_PACKET] })
+    }
+
+    /// One frame, encoded.
+    ///
+    /// # Errors
+    /// [`Error::Opus`].
+    pub fn encode(&mut self, frame: &Frame) -> Result<Bytes, Error> {
+        let length = self.encoder.encode_float(frame, &mut self.packet)?;
+        Ok(Bytes::copy_from_slice(&self.packet[..length]))
+    }
+}
