@@ -40,6 +40,8 @@ const MESSAGES_MAX = 500;
 const PENDING_MAX = 20;
 const RETRY_MIN_MS = 250;
 const RETRY_MAX_MS = 5_000;
+/** A relay that has not answered by then is behind a dead connection. */
+const ANSWER_MS = 8_000;
 export const AUTHOR_MAX = 64;
 export const TEXT_MAX = 4_000;
 
@@ -97,12 +99,15 @@ export class Room {
     this.socket?.close();
   }
 
-  /** The network came back: do not sit out the back-off. */
-  hurry(): void {
-    if (this.closed || this.online) return;
+  /** Connects anew at once: the network came back, or (`dead`) the connection there is leads nowhere. */
+  hurry(dead = false): void {
+    if (this.closed || (this.online && !dead)) return;
     clearTimeout(this.timer);
-    this.socket?.close();
+    const old = this.socket;
+    this.online = false;
     this.open();
+    old?.close();
+    this.tell();
   }
 
   private open(): void {
@@ -124,13 +129,13 @@ export class Room {
   }
 
   private handle(data: unknown): void {
-    let event: FromRelay;
+    let event: FromRelay | null;
     try {
       event = JSON.parse(String(data)) as FromRelay;
     } catch {
       return;
     }
-    switch (event.type) {
+    switch (event?.type) {
       case "welcome":
         return this.welcome(event);
       case "message":
@@ -181,8 +186,13 @@ export class Room {
   }
 
   private send(one: Pending): void {
-    if (!this.online || this.socket?.readyState !== 1) return;
-    this.socket.send(JSON.stringify({ type: "say", author: one.author, text: one.text, nonce: one.nonce }));
+    const { socket } = this;
+    if (!this.online || socket?.readyState !== 1) return;
+    setTimeout(() => {
+      const waits = this.pending.some((other) => other.nonce === one.nonce && other.id === undefined && other.refused === undefined);
+      if (waits && this.socket === socket) this.hurry(true);
+    }, ANSWER_MS);
+    socket.send(JSON.stringify({ type: "say", author: one.author, text: one.text, nonce: one.nonce }));
   }
 
   private tell(): void {

@@ -183,7 +183,7 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
 
 function figures(playout: Playout): string {
   const parts = [`${playout.kbps} kbit/s`];
-  if (playout.lateMs !== undefined) parts.push(`${playout.lateMs} ms from relay to ear`);
+  if (playout.lateMs !== undefined) parts.push(`${playout.lateMs} ms to your ear`);
   if (playout.loss >= 0.005) parts.push(`${(playout.loss * 100).toFixed(1)} % lost`);
   return parts.join(" · ");
 }

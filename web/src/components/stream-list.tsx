@@ -10,8 +10,10 @@ export function Chips({ stream }: { stream: Stream }) {
           {kind === "audio" ? "Sound" : "Picture"}
         </span>
       ))}
-      <span class="chip plain">{way(stream)}</span>
-      {stream.listeners > 0 && <span class="chip plain">{stream.listeners} here</span>}
+      <span class="chip plain">
+        {way(stream)}
+        {stream.listeners > 0 && `, ${stream.listeners} listening here`}
+      </span>
     </span>
   );
 }

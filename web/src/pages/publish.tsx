@@ -10,7 +10,7 @@ import { lasting, tab } from "../memory";
 import type { State } from "../session";
 import { Publisher, type Uplink } from "../whip";
 
-const TITLES: Record<Source, string> = { mic: "Sound", camera: "Camera and sound", screen: "Screen and sound" };
+const TITLES: Record<Source, string> = { mic: "Sound", camera: "Camera", screen: "Screen" };
 const IDLE: State = { phase: "idle", problem: undefined };
 
 interface Plan extends Choice {
@@ -169,9 +169,9 @@ function Publish() {
               {fault}
             </p>
           )}
-          <Picker title="Input" devices={inputs.audio} value={plan.audio} disabled={running} onChange={(audio) => change({ audio })} />
+          <Picker title="Input" open={media?.getAudioTracks()[0]?.label} devices={inputs.audio} value={plan.audio} disabled={running} onChange={(audio) => change({ audio })} />
           {plan.source === "camera" && (
-            <Picker title="Camera" devices={inputs.video} value={plan.video} disabled={running} onChange={(video) => change({ video })} />
+            <Picker title="Camera" open={media?.getVideoTracks()[0]?.label} devices={inputs.video} value={plan.video} disabled={running} onChange={(video) => change({ video })} />
           )}
           {!running && (
             <button type="button" class="wide ghost" disabled={blocked !== undefined} onClick={() => void (media ? close() : open(plan))}>
@@ -179,7 +179,7 @@ function Publish() {
             </button>
           )}
         </section>
-        <section class="air" aria-label="On air">
+        <section class={running ? "air live" : "air"} aria-label="On air">
           {running && publisher ? (
             <OnAir publisher={publisher} state={state} onStop={stop} />
           ) : (
@@ -225,13 +225,23 @@ function Publish() {
   );
 }
 
-function Picker(props: { title: string; devices: MediaDeviceInfo[]; value: string; disabled: boolean; onChange(id: string): void }) {
+interface PickerProps {
+  title: string;
+  devices: MediaDeviceInfo[];
+  value: string;
+  /** The label of what is open now. */
+  open: string | undefined;
+  disabled: boolean;
+  onChange(id: string): void;
+}
+
+function Picker(props: PickerProps) {
   const known = props.devices.some((device) => device.deviceId === props.value);
   return (
     <label class="field">
       <span>{props.title}</span>
       <select value={known ? props.value : ""} disabled={props.disabled} onChange={(event) => props.onChange(event.currentTarget.value)}>
-        <option value="">The browser's choice</option>
+        <option value="">The browser's choice{props.open && !known ? `: ${props.open}` : ""}</option>
         {props.devices.map((device, index) => (
           <option key={device.deviceId} value={device.deviceId}>
             {device.label || `${props.title} ${index + 1}`}
