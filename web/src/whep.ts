@@ -9,6 +9,8 @@ export interface PlayerEvents {
   onState(state: State): void;
   /** The picture came or went. */
   onVideo(present: boolean): void;
+  /** There is sound to play: an element that had ended needs to be started. */
+  onSound(): void;
 }
 
 export class Player {
@@ -75,6 +77,7 @@ export class Player {
     const into = track.kind === "audio" ? this.sound : this.picture;
     this.clear(into);
     into.addTrack(track);
+    if (into === this.sound) this.events.onSound();
   }
 
   private clear(stream: MediaStream): void {

@@ -32,7 +32,11 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
   const [playout, setPlayout] = useState<Playout>();
   const [volume, setVolume] = useState(() => Number(lasting.get("volume") ?? 1));
   const [muted, setMuted] = useState(false);
-  const player = useMemo(() => new Whep(name, { onState: setState, onVideo: setPicture }), [name]);
+  const player = useMemo(
+    // Tracks that a script adds fire no event on their stream, so the player says when to start.
+    () => new Whep(name, { onState: setState, onVideo: setPicture, onSound: () => audio.current?.paused && sound() }),
+    [name],
+  );
   const playing = state.phase !== "idle" && state.phase !== "refused";
 
   const sound = () => {
@@ -55,11 +59,8 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
   };
 
   useEffect(() => {
-    const element = audio.current!;
-    element.srcObject = player.sound;
+    audio.current!.srcObject = player.sound;
     video.current!.srcObject = player.picture;
-    const resume = () => element.paused && sound();
-    player.sound.addEventListener("addtrack", resume);
     const leave = () => void player.stop(true);
     window.addEventListener("pagehide", leave);
     return () => {

@@ -75,7 +75,9 @@ function Links({ mesh }: { mesh: Mesh }) {
             <span class={`chip ${link.up ? "" : "bad"}`}>{link.up ? "up" : "down"}</span>
           </span>
           <span class="quiet">
-            {link.rtt_ms.toFixed(link.rtt_ms < 10 ? 1 : 0)} ms round trip · {(link.loss * 100).toFixed(1)} % lost · cost {link.cost}
+            {link.up
+              ? `${link.rtt_ms.toFixed(link.rtt_ms < 10 ? 1 : 0)} ms round trip · ${(link.loss * 100).toFixed(1)} % lost · cost ${link.cost}`
+              : "nothing gets across"}
           </span>
         </li>
       ))}
