@@ -1,0 +1,112 @@
+// The relay's JSON (docs/api.md) as types, and the requests that read it.
+import { Problem, problemOf, unreachable } from "./problem";
+
+export type Kind = "audio" | "video";
+
+export interface Track {
+  kind: Kind;
+  codec: string;
+  layers: number;
+}
+
+/** One live stream, seen from the relay that was asked. */
+export interface Stream {
+  name: string;
+  tracks: Track[];
+  origin_zone: string;
+  hops: number;
+  path: string[];
+  age_ms: number;
+  listeners: number;
+  heard_in: string[];
+}
+
+export interface MeshNode {
+  id: string;
+  zone: string;
+  since: string;
+}
+
+export interface MeshLink {
+  a: string;
+  b: string;
+  rtt_ms: number;
+  loss: number;
+  cost: number;
+  up: boolean;
+}
+
+export interface Mesh {
+  self: string;
+  nodes: MeshNode[];
+  links: MeshLink[];
+}
+
+export interface Message {
+  id: string;
+  author: string;
+  text: string;
+  zone: string;
+  sent_at: string;
+}
+
+export interface Version {
+  name: string;
+  version: string;
+  zone: string;
+  node: string;
+}
+
+async function get<T>(path: string): Promise<T> {
+  let response: Response;
+  try {
+    response = await fetch(path, { headers: { accept: "application/json" }, cache: "no-store" });
+  } catch {
+    throw unreachable();
+  }
+  if (!response.ok) throw await problemOf(response);
+  try {
+    return (await response.json()) as T;
+  } catch {
+    throw new Problem(response.status, "The relay's answer could not be read.");
+  }
+}
+
+export const getStreams = () => get<Stream[]>("/api/v1/streams");
+export const getMesh = () => get<Mesh>("/api/v1/mesh");
+export const getVersion = () => get<Version>("/version");
+
+const SEGMENT = /^[a-z0-9-]{1,64}$/;
+
+/** Why `name` cannot be a stream's name, or undefined when it can. */
+export function streamNameFault(name: string): string | undefined {
+  if (name === "") return "Give the stream a name, for example main-stage.";
+  const segments = name.split("/");
+  if (segments.length > 3) return "At most three parts, joined by /.";
+  for (const segment of segments) {
+    if (segment === "") return "A part of the name is empty: look at the slashes.";
+    if (segment.length > 64) return "Each part has at most 64 characters.";
+    if (!SEGMENT.test(segment)) return "Only a to z, 0 to 9 and hyphens, for example main-stage.";
+  }
+  return undefined;
+}
+
+/** The room that goes with a stream: its first segment. */
+export function roomOf(stream: string | undefined): string {
+  const first = stream?.split("/")[0];
+  return first && SEGMENT.test(first) ? first : "lobby";
+}
+
+/** `main-stage/commentary` as people read it. */
+export function spoken(name: string): string {
+  return name
+    .split("/")
+    .map((part) => part.replace(/-+/g, " ").trim().replace(/^./, (c) => c.toUpperCase()) || part)
+    .join(" · ");
+}
+
+/** Whether this zone has lost every link to the others it knows of. */
+export function cutOff(mesh: Mesh): boolean {
+  const own = mesh.links.filter((link) => link.a === mesh.self || link.b === mesh.self);
+  return own.length > 0 && own.every((link) => !link.up);
+}

@@ -1,0 +1,161 @@
+// A room as people see it: what was said in every zone, and the line to say something. Text only.
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { spoken } from "../api";
+import { lasting } from "../memory";
+import { AUTHOR_MAX, TEXT_MAX, type Room, type RoomView } from "../room";
+
+/** How near to the end counts as reading along. */
+const NEAR_PX = 40;
+
+export function Chat({ room, view }: { room: Room | undefined; view: RoomView }) {
+  const [author, setAuthor] = useState(() => lasting.get("author") ?? "");
+  const [text, setText] = useState("");
+  const [hint, setHint] = useState<string>();
+  const panel = useRef<HTMLElement>(null);
+  const log = useRef<HTMLOListElement>(null);
+  const name = useRef<HTMLInputElement>(null);
+  const [seen, setSeen] = useState<string>();
+  const [inView, setInView] = useState(false);
+  const atEnd = useRef(true);
+
+  const last = view.messages.at(-1)?.id;
+  const seenAt = view.messages.findIndex((message) => message.id === seen);
+  const unread = seen === undefined || seenAt < 0 ? 0 : view.messages.length - 1 - seenAt;
+
+  useEffect(() => {
+    const watch = new IntersectionObserver(([entry]) => setInView(entry?.isIntersecting ?? false), { threshold: 0.3 });
+    watch.observe(log.current!);
+    return () => watch.disconnect();
+  }, []);
+  useLayoutEffect(() => {
+    if (atEnd.current) log.current!.scrollTop = log.current!.scrollHeight;
+  }, [last, view.pending.length]);
+  const read = () => {
+    const element = log.current!;
+    atEnd.current = element.scrollHeight - element.scrollTop - element.clientHeight < NEAR_PX;
+    if (atEnd.current && inView && document.visibilityState === "visible") setSeen(last);
+  };
+  useEffect(() => {
+    // What was there when we came is not news.
+    if (seen === undefined || (inView && atEnd.current)) read();
+    if (seen === undefined && last !== undefined) setSeen(last);
+  }, [last, inView]);
+  useEffect(() => {
+    document.addEventListener("visibilitychange", read);
+    return () => document.removeEventListener("visibilitychange", read);
+  });
+
+  const toEnd = () => {
+    panel.current!.scrollIntoView({ block: "end" });
+    log.current!.scrollTop = log.current!.scrollHeight;
+    atEnd.current = true;
+    setSeen(last);
+  };
+  const say = (event: Event) => {
+    event.preventDefault();
+    if (text.trim() === "") return;
+    if (author.trim() === "") {
+      setHint("First say who you are.");
+      name.current!.focus();
+      return;
+    }
+    lasting.set("author", author.trim());
+    atEnd.current = true;
+    if (room?.say(author, text)) {
+      setText("");
+      setHint(undefined);
+    } else {
+      setHint("Many messages are still waiting for the relay.");
+    }
+  };
+
+  return (
+    <section class="chat" ref={panel} aria-label="Chat">
+      <header>
+        <h2>{room ? spoken(room.name) : "Chat"}</h2>
+        <span class="quiet">{view.online ? `${view.present} here` : "no connection"}</span>
+        <label class="author">
+          <span class="quiet">as</span>
+          <input
+            ref={name}
+            name="author"
+            value={author}
+            maxLength={AUTHOR_MAX}
+            placeholder="your name"
+            autocomplete="nickname"
+            enterkeyhint="done"
+            onInput={(event) => setAuthor(event.currentTarget.value)}
+          />
+        </label>
+      </header>
+      <ol class="log" ref={log} onScroll={read} tabIndex={0} aria-live="polite" aria-label="Messages">
+        {view.messages.length === 0 && view.pending.length === 0 && (
+          <li class="nothing">Nothing said yet. Every zone of the festival reads along here.</li>
+        )}
+        {view.messages.map((message) => (
+          <li key={message.id}>
+            <span class="who">
+              <b>{message.author}</b>
+              {message.zone !== view.zone && <span class="from">{message.zone}</span>}
+              <time dateTime={message.sent_at}>{clock(message.sent_at)}</time>
+            </span>
+            <span class="said">{message.text}</span>
+          </li>
+        ))}
+        {view.pending.map((one) => (
+          <li key={one.nonce} class="pending">
+            <span class="who">
+              <b>{one.author}</b>
+              {one.refused ? (
+                <button
+                  type="button"
+                  class="refused"
+                  onClick={() => {
+                    setText(one.text);
+                    room?.forget(one.nonce);
+                  }}
+                >
+                  Not sent: {one.refused} Edit
+                </button>
+              ) : (
+                <span class="from">{view.online ? "sending" : "waiting for the relay"}</span>
+              )}
+            </span>
+            <span class="said">{one.text}</span>
+          </li>
+        ))}
+      </ol>
+      {unread > 0 && (
+        <button type="button" class="unread" onClick={toEnd}>
+          {unread} new {unread === 1 ? "message" : "messages"} ↓
+        </button>
+      )}
+      <form onSubmit={say}>
+        <input
+          name="text"
+          value={text}
+          maxLength={TEXT_MAX}
+          placeholder="Say something"
+          autocomplete="off"
+          enterkeyhint="send"
+          aria-label="Message"
+          onInput={(event) => setText(event.currentTarget.value)}
+        />
+        <button type="submit" aria-label="Send">
+          <svg viewBox="0 0 24 24" aria-hidden="true">
+            <path d="M4 12 20 4.5 15.5 20l-4-6.5z" />
+          </svg>
+        </button>
+      </form>
+      <p class="hint" role="status">
+        {hint}
+      </p>
+    </section>
+  );
+}
+
+function clock(sentAt: string): string {
+  const date = new Date(sentAt);
+  if (Number.isNaN(date.getTime())) return "";
+  return date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+}

@@ -1,0 +1,86 @@
+// Plays one stream: a receiving session (WHEP) and the media elements' streams, which stay the same
+// across reconnections so that the elements never have to be started again.
+import type { Kind } from "./api";
+import { PlayoutGauge, sample, type Playout } from "./playout";
+import { sentKinds, withOpus } from "./sdp";
+import { Session, type Setup, type State } from "./session";
+
+export interface PlayerEvents {
+  onState(state: State): void;
+  /** The picture came or went. */
+  onVideo(present: boolean): void;
+  /** There is sound to play: an element that had ended needs to be started. */
+  onSound(): void;
+}
+
+export class Player {
+  /** For an audio element: alone, so that it plays on with the screen locked. */
+  readonly sound = new MediaStream();
+  /** For a muted video element. */
+  readonly picture = new MediaStream();
+  private readonly session: Session;
+  private readonly gauge = new PlayoutGauge();
+  private kinds: Kind[] = [];
+
+  constructor(
+    readonly stream: string,
+    private readonly events: PlayerEvents,
+    setup: Partial<Setup> = {},
+  ) {
+    this.session = new Session({
+      endpoint: `/whep/${stream}`,
+      prepare(peer) {
+        peer.addTransceiver("audio", { direction: "recvonly" });
+        peer.addTransceiver("video", { direction: "recvonly" });
+      },
+      // Chromium decodes stereo only if its own offer says so.
+      dress: (offer) => withOpus(offer, { stereo: 1 }),
+      onState: (state) => this.events.onState(state),
+      onTrack: (track) => this.put(track),
+      onAnswer: (answer) => {
+        this.kinds = sentKinds(answer);
+        this.gauge.reset();
+        if (!this.kinds.includes("video")) this.clear(this.picture);
+        this.events.onVideo(this.kinds.includes("video"));
+      },
+      ...setup,
+    });
+  }
+
+  start(): void {
+    this.session.start();
+  }
+
+  stop(leaving = false): Promise<void> {
+    this.clear(this.sound);
+    this.clear(this.picture);
+    return this.session.stop(leaving);
+  }
+
+  /** See {@link Session.check}. */
+  check(): void {
+    this.session.check();
+  }
+
+  /** The stream now has these kinds: one that was not there when we joined needs a new offer. */
+  expect(kinds: Kind[]): void {
+    if (this.session.phase === "connected" && kinds.some((kind) => !this.kinds.includes(kind))) this.session.renew();
+  }
+
+  async measure(now: number): Promise<Playout | undefined> {
+    const peer = this.session.peer;
+    if (!peer) return undefined;
+    return this.gauge.take(sample((await peer.getStats()) as unknown as Map<string, Record<string, unknown>>, now));
+  }
+
+  private put(track: MediaStreamTrack): void {
+    const into = track.kind === "audio" ? this.sound : this.picture;
+    this.clear(into);
+    into.addTrack(track);
+    if (into === this.sound) this.events.onSound();
+  }
+
+  private clear(stream: MediaStream): void {
+    for (const track of stream.getTracks()) stream.removeTrack(track);
+  }
+}

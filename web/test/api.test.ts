@@ -1,0 +1,28 @@
+import { describe, expect, it } from "vitest";
+import { cutOff, roomOf, spoken, streamNameFault, type Mesh } from "../src/api";
+
+describe("api", () => {
+  it("takes the names the relay takes", () => {
+    for (const name of ["main-stage", "a", "main-stage/commentary/en", "x".repeat(64)]) expect(streamNameFault(name)).toBeUndefined();
+    for (const name of ["", "Main", "a b", "a//b", "/a", "a/b/c/d", "x".repeat(65), "é", "a/../b"]) expect(streamNameFault(name)).toBeTypeOf("string");
+  });
+
+  it("finds the room of a stream", () => {
+    expect(roomOf("main-stage/commentary")).toBe("main-stage");
+    expect(roomOf(undefined)).toBe("lobby");
+    expect(roomOf("<script>")).toBe("lobby");
+  });
+
+  it("says names as people read them", () => {
+    expect(spoken("main-stage/commentary")).toBe("Main stage · Commentary");
+    expect(spoken("-")).toBe("-");
+  });
+
+  it("knows a zone that lost all its links", () => {
+    const link = (a: string, b: string, up: boolean) => ({ a, b, up, rtt_ms: 1, loss: 0, cost: 1 });
+    const mesh = (links: Mesh["links"]): Mesh => ({ self: "me", nodes: [], links });
+    expect(cutOff(mesh([]))).toBe(false);
+    expect(cutOff(mesh([link("me", "b", false), link("c", "d", true)]))).toBe(true);
+    expect(cutOff(mesh([link("me", "b", false), link("c", "me", true)]))).toBe(false);
+  });
+});
