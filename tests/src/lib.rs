@@ -1,1 +1,25 @@
-//! The test harness: festival topologies of real processes, browsers, peers.
+//! The test harness: real relays in real processes, wires between them that can be cut, and real peers.
+//!
+//! A test makes a [`Festival`] or a [`Relay`], talks to it through [`Api`], lets [`Publisher`] and
+//! [`Listener`] send and hear, and waits with [`until`] instead of sleeping. Everything a test starts ends
+//! with it; on a failure the logs of what it started are printed.
+
+mod api;
+mod child;
+mod clock;
+mod festival;
+mod metrics;
+mod peer;
+mod relay;
+mod sdp;
+mod wire;
+
+pub use api::{Answer, Api};
+pub use child::{Child, program};
+pub use clock::{now, pause, until};
+pub use festival::Festival;
+pub use metrics::Metrics;
+pub use peer::{Listener, Publisher, Report};
+pub use relay::{Relay, Setup};
+pub use sdp::{OFFER_AUDIO, Offer};
+pub use wire::Wire;
