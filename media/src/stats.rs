@@ -58,7 +58,7 @@ pub struct DelayHistogram {
 
 impl DelayHistogram {
     /// Upper bounds, seconds.
-    pub const BOUNDS: [f64; 10] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1];
+    pub const BOUNDS: [f64; 12] = [50e-6, 100e-6, 200e-6, 300e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3];
 
     /// Counts one delay.
     pub fn record(&mut self, delay: Duration) {

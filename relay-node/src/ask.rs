@@ -3,14 +3,17 @@
 
 use std::time::Duration;
 
+use media::sdp::{Fragment, Offer};
 use protocol::{
-    RoomName,
+    RoomName, SessionId, StreamName,
     api::{self, NewMessage, Posted},
     signaling::FromRelay,
 };
 use rooms::{ParticipantId, RoomsError};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+
+use crate::sessions::{Direction, IfMatch, Opened, Patched, SessionError};
 
 /// Questions waiting for the node loop; beyond it the answer is 503.
 pub const ASKS_MAX: usize = 256;
@@ -51,6 +54,43 @@ pub enum Ask {
         limit: usize,
         /// In display order.
         reply: oneshot::Sender<Result<Vec<api::Message>, RoomsError>>,
+    },
+    /// WHIP or WHEP: an offer.
+    Open {
+        /// Which of the two.
+        direction: Direction,
+        /// The stream.
+        stream: StreamName,
+        /// The offer, parsed.
+        offer: Box<Offer>,
+        /// The answer.
+        reply: oneshot::Sender<Result<Opened, SessionError>>,
+    },
+    /// WHIP or WHEP: trickled candidates or an ICE restart.
+    Patch {
+        /// Which of the two.
+        direction: Direction,
+        /// The stream.
+        stream: StreamName,
+        /// The session.
+        session: SessionId,
+        /// The condition.
+        if_match: IfMatch,
+        /// The body, parsed.
+        fragment: Fragment,
+        /// What came of it.
+        reply: oneshot::Sender<Result<Patched, SessionError>>,
+    },
+    /// WHIP or WHEP: the session is over.
+    End {
+        /// Which of the two.
+        direction: Direction,
+        /// The stream.
+        stream: StreamName,
+        /// The session.
+        session: SessionId,
+        /// Whether there was one.
+        reply: oneshot::Sender<Result<(), SessionError>>,
     },
     /// A WebSocket opens in a room.
     Enter {

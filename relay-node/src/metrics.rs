@@ -54,11 +54,12 @@ fn describe() {
     describe_gauge!("process_start_time_seconds", Unit::Seconds, "start of the process since 1970");
 }
 
-const COUNTERS: [(&str, Unit, &str); 9] = [
+const COUNTERS: [(&str, Unit, &str); 10] = [
     ("relay_rtp_packets_total", Unit::Count, "RTP packets, by kind and direction"),
     ("relay_rtp_bytes_total", Unit::Bytes, "bytes of RTP packets, by kind and direction"),
     ("relay_rtp_lost_total", Unit::Count, "packets that publishers sent and that never came, by kind"),
     ("relay_nack_total", Unit::Count, "packets asked for again, by direction"),
+    ("relay_repair_total", Unit::Count, "packets sent to listeners once more because they asked"),
     ("relay_pli_total", Unit::Count, "keyframes asked for, by direction"),
     ("relay_drop_total", Unit::Count, "what was dropped, by reason"),
     ("relay_bridge_bytes_total", Unit::Bytes, "bytes over bridges, by direction"),

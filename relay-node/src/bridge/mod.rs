@@ -42,9 +42,7 @@ const HANDSHAKES_MAX: usize = 64;
 /// How long the neighbors' acknowledgement of our goodbye is waited for.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// A link of this relay. A number is never used for two links.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(pub u32);
+pub use mesh_routing::LinkId;
 
 /// What the bridges need to know.
 #[derive(Debug, Clone)]

@@ -1,0 +1,408 @@
+//! The switchboard between the three cores: who publishes and listens here, which of it the mesh has to
+//! bring or take, what becomes of chat. Without I/O: effects come out of [`Node::poll_effect`].
+//!
+//! Sessions are in `sessions`; this file is about streams and how media, mesh and rooms meet.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use media::{Command, TrackId, TrackPair};
+use mesh_routing::{LinkId, Mesh, Output, Record, Source, StreamView};
+use protocol::{
+    Kind, NodeId, SessionId, StreamName, TrackDescription, ZoneName, api,
+    mesh::{Alias, Class, StreamAdvertisement, TrackKey},
+};
+use rooms::{Rooms, WallTime};
+
+use crate::sessions::Sessions;
+
+/// Everything the relay decides.
+pub struct Node {
+    /// Who it is.
+    pub id: NodeId,
+    /// Its zone.
+    pub zone: ZoneName,
+    /// Links, routes, trees and logs.
+    pub mesh: Mesh,
+    /// Chat.
+    pub rooms: Rooms,
+    /// WHIP and WHEP sessions.
+    pub sessions: Sessions,
+    pub(crate) streams: BTreeMap<StreamName, Stream>,
+    by_track: BTreeMap<TrackId, (StreamName, Kind)>,
+    next_track: u32,
+    epoch_seed: u8,
+    started: Instant,
+    started_wall: WallTime,
+    pub(crate) effects: VecDeque<Effect>,
+}
+
+/// A stream that is or was published or wanted here.
+pub(crate) struct Stream {
+    pub(crate) tracks: TrackPair,
+    /// The session of its publisher at this relay.
+    pub(crate) publisher: Option<SessionId>,
+    /// What is advertised, until the publisher is gone for good.
+    published: Option<Vec<TrackDescription>>,
+    /// The publisher dropped: until then it may come back.
+    until: Option<Instant>,
+    epoch: u8,
+    pub(crate) listeners: BTreeSet<SessionId>,
+    /// What the mesh was asked for.
+    interests: BTreeSet<TrackKey>,
+}
+
+/// What the driver has to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Tell every media worker.
+    Workers(Command),
+    /// Send over a link.
+    Send {
+        /// The link.
+        link: LinkId,
+        /// Its class.
+        class: Class,
+        /// The message.
+        message: Bytes,
+    },
+    /// Close a link.
+    DropLink {
+        /// The link.
+        link: LinkId,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Put [`Node::forwarding`] in force.
+    Forwarding,
+    /// Tell participants that [`Node::streams`] is another.
+    Streams,
+    /// Store a record, then hand it to [`Node::handle_stored`].
+    Store(Record),
+    /// For the metric.
+    Rerouted,
+}
+
+/// A row of the forwarding table, in the numbers of this relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// Where the packets come from.
+    pub source: ForwardSource,
+    /// The track's local number, if somebody here listens.
+    pub local: Option<TrackId>,
+    /// The class on the next links.
+    pub class: Class,
+    /// Where they go.
+    pub children: Vec<(LinkId, Alias)>,
+}
+
+/// Where the packets of a track come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardSource {
+    /// A publisher here.
+    Here(TrackId),
+    /// A neighbor.
+    Link(LinkId, Alias),
+}
+
+/// A publisher that drops may come back under its name for so long without its listeners doing anything.
+const GRACE: Duration = Duration::from_secs(30);
+/// Streams known here beyond which unused ones are forgotten.
+const STREAMS_MAX: usize = 4096;
+
+impl Node {
+    /// A relay without links, streams and participants. `epoch_seed` differs from start to start, so that
+    /// other relays notice that numbers start anew.
+    pub fn new(id: NodeId, zone: ZoneName, mesh: Mesh, sessions: Sessions, epoch_seed: u8, now: Instant, wall: WallTime) -> Node {
+        Node {
+            id,
+            rooms: Rooms::new(zone.clone()),
+            zone,
+            mesh,
+            sessions,
+            streams: BTreeMap::new(),
+            by_track: BTreeMap::new(),
+            next_track: 0,
+            epoch_seed,
+            started: now,
+            started_wall: wall,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// A publisher is connected: its stream is live.
+    pub fn handle_published(&mut self, session: SessionId, stream: &StreamName, tracks: Vec<TrackDescription>, now: Instant) {
+        let Some(known) = self.streams.get_mut(stream) else { return };
+        if known.publisher != Some(session) {
+            return; // replaced meanwhile
+        }
+        known.until = None;
+        known.published = Some(tracks.clone());
+        self.mesh.handle_publish(StreamAdvertisement { name: stream.clone(), tracks }, now);
+        self.settle(stream, now);
+    }
+
+    /// A publisher's session ended. `wanted` says that it was ended on purpose: then its stream is over at
+    /// once, else it may come back within 30 s.
+    pub fn handle_publisher_gone(&mut self, session: SessionId, stream: &StreamName, wanted: bool, now: Instant) {
+        let Some(known) = self.streams.get_mut(stream).filter(|known| known.publisher == Some(session)) else {
+            return;
+        };
+        known.publisher = None;
+        if wanted {
+            self.unpublish(stream, now);
+        } else {
+            known.until = Some(now + GRACE);
+        }
+    }
+
+    /// A listener came or went: see to it that the mesh brings what is wanted, and only that.
+    pub fn handle_listener(&mut self, stream: &StreamName, session: SessionId, listens: bool, now: Instant) {
+        let Some(known) = self.streams.get_mut(stream) else { return };
+        if listens {
+            known.listeners.insert(session);
+        } else {
+            known.listeners.remove(&session);
+        }
+        self.settle(stream, now);
+    }
+
+    /// A listener at this relay needs a keyframe.
+    pub fn handle_keyframe_wanted(&mut self, track: TrackId, now: Instant) {
+        let Some((stream, kind)) = self.by_track.get(&track) else { return };
+        let Some(known) = self.streams.get(stream) else { return };
+        if known.publisher.is_some() {
+            self.effects.push_back(Effect::Workers(Command::RequestKeyframe { track }));
+            return;
+        }
+        let wanted = known.interests.iter().find(|key| key.kind == *kind).cloned();
+        if let Some(key) = wanted {
+            self.mesh.handle_keyframe_request(&key, now);
+        }
+    }
+
+    /// A record that was on disk when the relay started.
+    pub fn restore(&mut self, writer: NodeId, number: u64, payload: Bytes) {
+        // As in `handle_stored`.
+        let _ = self.rooms.handle_record(writer, number, &payload, false);
+        self.mesh.handle_restore(Record { writer, number, payload });
+    }
+
+    /// A record is on disk: now it may be shown.
+    pub fn handle_stored(&mut self, record: &Record) {
+        // A payload that is not chat is another version's business: it travels on and is not shown.
+        let _ = self.rooms.handle_record(record.writer, record.number, &record.payload, true);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.mesh.handle_timeout(now);
+        let over: Vec<StreamName> = self
+            .streams
+            .iter()
+            .filter(|(_, known)| known.until.is_some_and(|until| until <= now))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for stream in over {
+            self.unpublish(&stream, now);
+        }
+        for gone in self.sessions.handle_timeout(now) {
+            self.session_over(gone, false, now);
+        }
+    }
+
+    /// When [`Node::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let grace = self.streams.values().filter_map(|known| known.until).min();
+        [self.mesh.poll_timeout(), grace, self.sessions.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// The next thing to do; call it until there is none.
+    pub fn poll_effect(&mut self, now: Instant) -> Option<Effect> {
+        while let Some(output) = self.mesh.poll_output() {
+            self.take(output, now);
+        }
+        self.effects.pop_front()
+    }
+
+    fn take(&mut self, output: Output, now: Instant) {
+        let effect = match output {
+            Output::Send { link, class, message } => Effect::Send { link, class, message },
+            Output::ForwardingChanged => Effect::Forwarding,
+            Output::StreamsChanged => {
+                self.settle_all(now);
+                Effect::Streams
+            }
+            Output::KeyframeWanted { track } => match self.streams.get(&track.stream) {
+                Some(known) => Effect::Workers(Command::RequestKeyframe { track: known.tracks.of(track.kind) }),
+                None => return,
+            },
+            Output::Record(record) => Effect::Store(record),
+            Output::Rerouted { .. } => Effect::Rerouted,
+            Output::DropLink { link, reason } => Effect::DropLink { link, reason },
+        };
+        self.effects.push_back(effect);
+    }
+
+    /// The stream's place at this relay, made if there is none.
+    pub(crate) fn stream_mut(&mut self, name: &StreamName) -> &mut Stream {
+        if self.streams.len() >= STREAMS_MAX {
+            self.forget_unused();
+        }
+        let next_track = &mut self.next_track;
+        let by_track = &mut self.by_track;
+        let epoch = self.epoch_seed & 0x0e;
+        self.streams.entry(name.clone()).or_insert_with(|| {
+            let tracks = TrackPair { audio: TrackId(*next_track), video: TrackId(*next_track + 1) };
+            *next_track = next_track.wrapping_add(2);
+            by_track.insert(tracks.audio, (name.clone(), Kind::Audio));
+            by_track.insert(tracks.video, (name.clone(), Kind::Video));
+            Stream {
+                tracks,
+                publisher: None,
+                published: None,
+                until: None,
+                epoch,
+                listeners: BTreeSet::new(),
+                interests: BTreeSet::new(),
+            }
+        })
+    }
+
+    /// The view of a stream that is live somewhere in the mesh.
+    pub fn live(&self, name: &StreamName) -> Option<StreamView> {
+        self.mesh.streams().into_iter().find(|stream| stream.name == *name)
+    }
+
+    fn unpublish(&mut self, stream: &StreamName, now: Instant) {
+        if let Some(known) = self.streams.get_mut(stream) {
+            (known.until, known.published) = (None, None);
+            self.mesh.handle_unpublish(stream, now);
+        }
+    }
+
+    fn settle_all(&mut self, now: Instant) {
+        let wanted: Vec<StreamName> = self
+            .streams
+            .iter()
+            .filter(|(_, known)| !known.listeners.is_empty() || !known.interests.is_empty())
+            .map(|(name, _)| name.clone())
+            .collect();
+        for stream in wanted {
+            self.settle(&stream, now);
+        }
+    }
+
+    /// Asks the mesh for the tracks of a stream that somebody here listens to, and for nothing else.
+    fn settle(&mut self, name: &StreamName, now: Instant) {
+        let live = self.live(name);
+        let Some(known) = self.streams.get_mut(name) else { return };
+        let wanted: BTreeSet<TrackKey> = match live {
+            Some(stream) if stream.origin != self.id && known.published.is_none() && !known.listeners.is_empty() => stream
+                .tracks
+                .iter()
+                .map(|track| TrackKey { origin: stream.origin, stream: name.clone(), kind: track.kind })
+                .collect(),
+            _ => BTreeSet::new(),
+        };
+        for key in wanted.difference(&known.interests) {
+            // From another origin numbers start anew.
+            let track = known.tracks.of(key.kind);
+            self.effects.push_back(Effect::Workers(Command::Reset { track }));
+            self.mesh.handle_interest(key.clone(), true, now);
+        }
+        for key in known.interests.difference(&wanted) {
+            self.mesh.handle_interest(key.clone(), false, now);
+        }
+        if known.interests != wanted {
+            known.interests = wanted;
+            self.effects.push_back(Effect::Forwarding);
+        }
+    }
+
+    fn forget_unused(&mut self) {
+        self.streams.retain(|_, known| {
+            let used = known.publisher.is_some() || known.published.is_some() || !known.listeners.is_empty();
+            if !used {
+                self.by_track.remove(&known.tracks.audio);
+                self.by_track.remove(&known.tracks.video);
+            }
+            used
+        });
+    }
+
+    /// The forwarding table in this relay's numbers.
+    pub fn forwarding(&self) -> Vec<Forward> {
+        self.mesh
+            .forwarding()
+            .into_iter()
+            .filter_map(|entry| {
+                let local = self.streams.get(&entry.track.stream).map(|known| known.tracks.of(entry.track.kind));
+                let source = match entry.source {
+                    Source::Local => ForwardSource::Here(local?),
+                    Source::Link { link, alias } => ForwardSource::Link(link, alias),
+                    Source::None => return None,
+                };
+                let class = Class::of(entry.track.kind);
+                Some(Forward { source, local: local.filter(|_| entry.local), class, children: entry.children })
+            })
+            .collect()
+    }
+
+    /// `GET /api/v1/streams`.
+    pub fn streams(&self, now: Instant) -> Vec<api::Stream> {
+        let topology = self.mesh.topology();
+        let zone = |id: &NodeId| {
+            let node = topology.nodes.iter().find(|node| node.id == *id);
+            node.map_or_else(|| id.short(), |node| node.zone.to_string())
+        };
+        let streams = self.mesh.streams().into_iter().map(|stream| {
+            let listeners = self.streams.get(&stream.name).map_or(0, |known| known.listeners.len());
+            api::Stream {
+                name: stream.name.to_string(),
+                tracks: stream.tracks,
+                origin_zone: stream.origin_zone.to_string(),
+                hops: stream.hops,
+                path: stream.path.iter().map(zone).collect(),
+                age_ms: now.saturating_duration_since(stream.since).as_millis() as u64,
+                listeners: listeners as u32,
+                heard_in: if listeners > 0 { vec![self.zone.to_string()] } else { Vec::new() },
+            }
+        });
+        streams.collect()
+    }
+
+    /// `GET /api/v1/mesh`.
+    pub fn topology(&self) -> api::Mesh {
+        let topology = self.mesh.topology();
+        let since = |at: Instant| {
+            let ms = at.saturating_duration_since(self.started).as_millis() as u64;
+            WallTime(self.started_wall.0 + ms).to_string()
+        };
+        let nodes = topology.nodes.iter().map(|node| api::MeshNode {
+            id: node.id.to_string(),
+            zone: node.zone.to_string(),
+            since: since(node.since),
+        });
+        let links = topology.links.iter().map(|link| api::MeshLink {
+            a: link.a.to_string(),
+            b: link.b.to_string(),
+            rtt_ms: link.rtt.as_secs_f64() * 1000.0,
+            loss: f64::from(link.loss),
+            cost: link.cost,
+            up: link.up,
+        });
+        api::Mesh { own: self.id.to_string(), nodes: nodes.collect(), links: links.collect() }
+    }
+}
+
+impl Stream {
+    /// A new publisher: the one it replaces, and the epoch of its packets.
+    pub(crate) fn replace_publisher(&mut self, session: SessionId) -> (Option<SessionId>, u8) {
+        self.epoch = (self.epoch + 2) & 0x0e;
+        (self.publisher.replace(session), self.epoch)
+    }
+}

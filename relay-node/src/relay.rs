@@ -1,0 +1,182 @@
+//! A relay from the configuration to the last goodbye: what is started in which order, and why.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use media::transport::Identity as DtlsIdentity;
+use mesh_routing::{Config as MeshConfig, Mesh};
+use thiserror::Error;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
+
+use crate::{
+    addresses::{Addresses, media_candidates},
+    api::{self, ApiState, Ready, server},
+    ask,
+    auth::Auth,
+    bridge::{BridgeConfig, Bridges, Trust, forwarding::Forwarding, identity::Identity},
+    clock,
+    config::Config,
+    media_thread, metrics,
+    node::Node,
+    run::{Inputs, NodeLoop},
+    sessions::Sessions,
+    store::Store,
+    udp,
+    whip::{self, WhipState},
+};
+
+/// Why a relay did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A port, or the data directory. Exit code 69.
+    #[error("{what}: {problem}")]
+    Unavailable {
+        /// Which one, by the key of the configuration.
+        what: String,
+        /// What the system says, and what to do.
+        problem: String,
+    },
+    /// Anything else. Exit code 1.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl StartError {
+    /// The exit code of the contract.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StartError::Unavailable { .. } => 69,
+            StartError::Other(_) => 1,
+        }
+    }
+}
+
+/// Events that may wait for the node loop.
+const EVENTS_MAX: usize = 4096;
+
+/// Runs a relay until SIGINT or SIGTERM.
+pub async fn run(config: Config) -> Result<(), StartError> {
+    // The recorder first: counters that are made before it count into nothing.
+    let recorder = metrics::install().map_err(|error| StartError::Other(error.to_string()))?;
+    // Then what only this machine can refuse: the directory, and the ports in the order of their use.
+    let (store, loaded) = Store::open(&config.data).map_err(|error| unavailable("data", error))?;
+    let identity = Arc::new(Identity::load_or_create(&config.data).map_err(|error| unavailable("data", error))?);
+    let dtls = Arc::new(DtlsIdentity::generate().map_err(|error| StartError::Other(error.to_string()))?);
+    let sockets = udp::bind(config.media, config.workers).map_err(|error| taken("media", config.media, &error))?;
+    let media = sockets[0].local_addr().map_err(|error| taken("media", config.media, &error))?;
+    if let Some(len) = udp::short_receive_buffer(&sockets[0]) {
+        tracing::warn!(
+            kib = len / 1024,
+            "the kernel caps the receive buffer below 8 MiB: many joins at once may stall; \
+             raise it with: sysctl -w net.core.rmem_max=8388608"
+        );
+    }
+    let http = TcpListener::bind(config.http).await.map_err(|error| taken("http", config.http, &error))?;
+    let http_address = http.local_addr().map_err(|error| taken("http", config.http, &error))?;
+    let candidates =
+        media_candidates(media, &config.public_ips).map_err(|error| StartError::Other(error.to_string()))?;
+    // Media threads before the bridges: what a link brings must have somewhere to go.
+    let forwarding = Arc::new(Forwarding::new());
+    let (media_events, media_inbox) = mpsc::channel(EVENTS_MAX);
+    let (workers, threads) = media_thread::start(sockets, &forwarding, &media_events)
+        .map_err(|error| StartError::Other(format!("cannot start media threads: {error}")))?;
+    let (bridge_events, bridge_inbox) = mpsc::channel(EVENTS_MAX);
+    let delivery = {
+        let workers = workers.clone();
+        Arc::new(move |track, header, payload| media_thread::deliver(&workers, track, header, payload))
+    };
+    let bridge_config = BridgeConfig {
+        listen: config.bridge,
+        peers: config.peers.iter().map(ToString::to_string).collect(),
+        identity: identity.clone(),
+        zone: config.zone.clone(),
+        trust: if config.dev { Trust::Anyone } else { Trust::Only(config.trust.clone()) },
+    };
+    let bridges = Bridges::start(bridge_config, forwarding.clone(), delivery, bridge_events)
+        .await
+        .map_err(|error| taken("bridge", config.bridge, &error))?;
+    let bridge = bridges.local_addr();
+    // The node with everything that survived the last stop, before anybody can ask it.
+    let now = clock::now();
+    let id = identity.node_id();
+    let mesh_config =
+        MeshConfig { id, zone: config.zone.clone(), boot: loaded.boot, seed: rand::random() };
+    let mut node = Node::new(
+        id,
+        config.zone.clone(),
+        Mesh::new(mesh_config, now),
+        Sessions::new(dtls, candidates, config.opus_bitrate),
+        (loaded.boot as u8).wrapping_mul(6),
+        now,
+        clock::wall(),
+    );
+    for record in loaded.records {
+        node.restore(record.writer, record.number, record.payload);
+    }
+    // HTTP last: whoever gets an answer gets it from a relay that is whole.
+    let (asks, ask_inbox) = ask::queue();
+    let auth = Arc::new(Auth::new(&config));
+    let ready = Ready::default();
+    let state = ApiState {
+        asks: asks.clone(),
+        auth: auth.clone(),
+        node: id,
+        zone: config.zone.clone(),
+        ready: ready.clone(),
+        metrics: Some(recorder),
+    };
+    let router = api::router(state, whip::router(WhipState::new(asks, auth)));
+    let (stop, stopping) = watch::channel(false);
+    let serving = tokio::spawn(server::serve(http, router, stopping.clone()));
+    let addresses = Addresses {
+        http: http_address,
+        media,
+        bridge,
+        node: id,
+        zone: config.zone.clone(),
+        pid: std::process::id(),
+    };
+    addresses.write(&config.data).map_err(|error| unavailable("data", error))?;
+    ready.set(true);
+    tracing::info!(zone = %config.zone, node = %id.short(), %http_address, %media, %bridge, "serving");
+    let inputs = Inputs { asks: ask_inbox, bridge: bridge_inbox, media: media_inbox, stop: stopping };
+    let node_loop = tokio::spawn(NodeLoop::new(node, workers, bridges, forwarding, store).run(inputs));
+    stop_signal().await;
+    tracing::info!("stopping");
+    ready.set(false);
+    // Nobody is left behind: both tasks end by themselves once told.
+    let _ = stop.send(true);
+    let _ = tokio::join!(serving, node_loop);
+    for thread in threads {
+        let _ = thread.join();
+    }
+    Addresses::remove(&config.data);
+    Ok(())
+}
+
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        }
+        // Without signals only SIGKILL can stop it, and that needs nobody who listens.
+        _ => std::future::pending().await,
+    }
+}
+
+fn unavailable(what: &str, error: impl std::fmt::Display) -> StartError {
+    StartError::Unavailable { what: what.to_owned(), problem: error.to_string() }
+}
+
+fn taken(key: &str, address: SocketAddr, error: &io::Error) -> StartError {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => "something else uses this port: stop it, or choose another port",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: choose a higher one",
+        io::ErrorKind::AddrNotAvailable => "this machine does not have this address",
+        _ => "the system refuses this address",
+    };
+    StartError::Unavailable { what: format!("{key} = {address}"), problem: format!("{hint} ({error})") }
+}

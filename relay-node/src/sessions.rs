@@ -1,0 +1,328 @@
+//! WHIP and WHEP sessions (RFC 9725): opened by an offer, patched, ended; what media says of them.
+//!
+//! The HTTP of it is in `whip`, streams and interest are in `node`. Without I/O: random credentials come
+//! from the driver.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use media::{
+    Claim, Command, Event, Flow, SessionPlan,
+    sdp::{
+        EgressPolicy, Fragment, IngestPolicy, Local, Offer, SdpError, Setup, answer_egress, answer_ingest,
+    },
+    transport::{CloseReason, Credentials, DtlsRole, Identity, TransportConfig},
+};
+use protocol::{Codec, SessionId, StreamName, TrackDescription};
+use thiserror::Error;
+
+use crate::node::{Effect, Node};
+
+/// Every session of this relay.
+pub struct Sessions {
+    identity: Arc<Identity>,
+    candidates: Vec<SocketAddr>,
+    opus_bitrate: u32,
+    sessions: BTreeMap<SessionId, Session>,
+}
+
+struct Session {
+    stream: StreamName,
+    direction: Direction,
+    tracks: Vec<TrackDescription>,
+    remote: Credentials,
+    tag: String,
+    opened: Instant,
+    connected: bool,
+}
+
+/// Which way media flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// WHIP: from a publisher.
+    Ingest,
+    /// WHEP: to a listener.
+    Egress,
+}
+
+/// What has to be random about a session.
+#[derive(Debug, Clone)]
+pub struct Fresh {
+    /// Its id.
+    pub id: SessionId,
+    /// Our ICE credentials.
+    pub local: Credentials,
+    /// The first of our SSRCs.
+    pub first_ssrc: u32,
+}
+
+/// A session that was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Its id, the last segment of its URL.
+    pub id: SessionId,
+    /// Its entity tag, without quotes.
+    pub tag: String,
+    /// The SDP answer.
+    pub answer: String,
+}
+
+/// What came of a PATCH.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Patched {
+    /// Candidates were noted: an ICE-lite end has no use for them.
+    Trickled,
+    /// ICE restarts.
+    Restarted {
+        /// The new entity tag, without quotes.
+        tag: String,
+        /// Our fragment.
+        answer: String,
+    },
+}
+
+/// The If-Match of a PATCH.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IfMatch {
+    /// `*`
+    Any,
+    /// One entity tag, without quotes.
+    Tag(String),
+}
+
+/// Why a session was not opened or changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SessionError {
+    /// The offer or the fragment.
+    #[error(transparent)]
+    Sdp(#[from] SdpError),
+    /// WHEP: nobody publishes the stream anywhere in the mesh.
+    #[error("nobody publishes {stream} now: try again in a few seconds")]
+    NotLive {
+        /// The stream.
+        stream: StreamName,
+    },
+    /// No such session, or it is over.
+    #[error("there is no such session: it may have ended; open a new one with POST")]
+    NoSession,
+    /// The entity tag is that of an earlier ICE session.
+    #[error("If-Match does not name this session's entity tag: use the ETag of the last answer, or * to restart ICE")]
+    Tag,
+    /// As many sessions as the relay serves are open or opening.
+    #[error("this relay is full: try again in a few seconds")]
+    Full,
+}
+
+/// Sessions that have not connected yet: above it offers wait.
+const OPENING_MAX: usize = 1000;
+const SESSIONS_MAX: usize = 10_000;
+/// A session that never connects is gone after this time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Sessions {
+    /// No sessions yet. `candidates` are offered to browsers, the best first.
+    pub fn new(identity: Arc<Identity>, candidates: Vec<SocketAddr>, opus_bitrate: u32) -> Sessions {
+        Sessions { identity, candidates, opus_bitrate, sessions: BTreeMap::new() }
+    }
+
+    /// Time has passed: the sessions that never connected.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<SessionId> {
+        self.sessions
+            .iter()
+            .filter(|(_, session)| !session.connected && session.opened + CONNECT_TIMEOUT <= now)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let opening = self.sessions.values().filter(|session| !session.connected);
+        opening.map(|session| session.opened + CONNECT_TIMEOUT).min()
+    }
+
+    fn has_room(&self) -> bool {
+        let opening = self.sessions.values().filter(|session| !session.connected).count();
+        opening < OPENING_MAX && self.sessions.len() < SESSIONS_MAX
+    }
+
+    fn find(&self, id: SessionId, stream: &StreamName, direction: Direction) -> Result<&Session, SessionError> {
+        self.sessions
+            .get(&id)
+            .filter(|session| session.stream == *stream && session.direction == direction)
+            .ok_or(SessionError::NoSession)
+    }
+}
+
+impl Node {
+    /// WHIP: a publisher's offer. Who publishes a name anew replaces whoever publishes it here: a sound
+    /// engineer whose laptop crashed comes back before anybody noticed that it is gone.
+    pub fn handle_publish(&mut self, stream: StreamName, offer: &Offer, fresh: Fresh, now: Instant) -> Result<Opened, SessionError> {
+        if !self.sessions.has_room() {
+            return Err(SessionError::Full);
+        }
+        let policy = IngestPolicy { opus_max_average_bitrate: self.sessions.opus_bitrate, data_channel: true };
+        let fingerprint = self.sessions.identity.fingerprint().to_string();
+        let (answer, plan) = answer_ingest(offer, &self.local(&fresh, &fingerprint), &policy)?;
+        let transport = self.transport(offer, &fresh, plan.setup, plan.data_channel)?;
+        let tracks = plan.tracks.iter().filter_map(|track| {
+            let codec = track.codecs.first()?.codec;
+            Some(TrackDescription { kind: track.kind, codec, layers: 1 })
+        });
+        let tracks = tracks.collect();
+        let known = self.stream_mut(&stream);
+        let (replaced, epoch) = known.replace_publisher(fresh.id);
+        let flow = Flow::Ingest { plan, tracks: known.tracks, epoch };
+        if let Some(replaced) = replaced {
+            self.sessions.sessions.remove(&replaced);
+            self.effects.push_back(Effect::Workers(Command::Close { session: replaced }));
+        }
+        Ok(self.open(fresh, stream, Direction::Ingest, tracks, offer, (answer, transport, flow), now))
+    }
+
+    /// WHEP: a listener's offer.
+    pub fn handle_listen(&mut self, stream: StreamName, offer: &Offer, fresh: Fresh, now: Instant) -> Result<Opened, SessionError> {
+        let Some(live) = self.live(&stream) else { return Err(SessionError::NotLive { stream }) };
+        if !self.sessions.has_room() {
+            return Err(SessionError::Full);
+        }
+        let preferred: Vec<Codec> = live.tracks.iter().map(|track| track.codec).collect();
+        // Without transport-cc a browser estimates by itself and tells us (REMB).
+        let policy = EgressPolicy {
+            transport_cc: false,
+            ..EgressPolicy::new(stream.as_str(), &preferred, fresh.first_ssrc)
+        };
+        let fingerprint = self.sessions.identity.fingerprint().to_string();
+        let (answer, plan) = answer_egress(offer, &self.local(&fresh, &fingerprint), &policy)?;
+        let transport = self.transport(offer, &fresh, plan.setup, plan.data_channel)?;
+        let tracks = self.stream_mut(&stream).tracks;
+        let flow = Flow::Egress { plan, tracks, cname: stream.to_string() };
+        let id = fresh.id;
+        let opened = self.open(fresh, stream.clone(), Direction::Egress, Vec::new(), offer, (answer, transport, flow), now);
+        // From now on, so that media is there when the session is connected.
+        self.handle_listener(&stream, id, true, now);
+        Ok(opened)
+    }
+
+    /// PATCH: trickled candidates or an ICE restart (RFC 9725 section 4.3).
+    pub fn handle_patch(
+        &mut self,
+        (direction, stream, id): (Direction, &StreamName, SessionId),
+        if_match: &IfMatch,
+        fragment: &Fragment,
+        fresh: Credentials,
+    ) -> Result<Patched, SessionError> {
+        let session = self.sessions.find(id, stream, direction)?;
+        let restarts = fragment.restarts(&session.remote.ufrag, &session.remote.pwd);
+        match if_match {
+            IfMatch::Tag(tag) if *tag != session.tag => return Err(SessionError::Tag),
+            _ if !restarts => return Ok(Patched::Trickled),
+            _ => {}
+        }
+        let (Some(ufrag), Some(pwd)) = (fragment.ufrag.clone(), fragment.pwd.clone()) else {
+            return Ok(Patched::Trickled);
+        };
+        let local = Local {
+            ufrag: &fresh.ufrag,
+            pwd: &fresh.pwd,
+            fingerprint: "",
+            candidates: &self.sessions.candidates,
+            session_id: 0,
+        };
+        let answer = fragment.answer(&local);
+        let tag = fresh.ufrag.clone();
+        let restart = Command::Restart { session: id, local: fresh, remote_ufrag: ufrag.clone() };
+        self.effects.push_back(Effect::Workers(restart));
+        if let Some(session) = self.sessions.sessions.get_mut(&id) {
+            session.remote = Credentials { ufrag, pwd };
+            session.tag = tag.clone();
+        }
+        Ok(Patched::Restarted { tag, answer })
+    }
+
+    /// DELETE: the participant ends the session.
+    pub fn handle_end(&mut self, direction: Direction, stream: &StreamName, id: SessionId, now: Instant) -> Result<(), SessionError> {
+        self.sessions.find(id, stream, direction)?;
+        self.session_over(id, true, now);
+        Ok(())
+    }
+
+    /// A media worker says something.
+    pub fn handle_media(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Connected { session: id } => {
+                let Some(session) = self.sessions.sessions.get_mut(&id) else { return };
+                session.connected = true;
+                if session.direction == Direction::Ingest {
+                    let (stream, tracks) = (session.stream.clone(), session.tracks.clone());
+                    self.handle_published(id, &stream, tracks, now);
+                }
+            }
+            Event::Closed { session, reason } => {
+                self.session_over(session, reason == CloseReason::PeerClosed, now);
+            }
+            Event::KeyframeWanted { track } => self.handle_keyframe_wanted(track, now),
+            // Chat and files over data channels come with the participant's door to the rooms.
+            Event::Message { .. } | Event::Foreign { .. } => {}
+        }
+    }
+
+    /// How long ago the session was opened, if it has just connected.
+    pub fn opened_at(&self, id: SessionId) -> Option<Instant> {
+        self.sessions.sessions.get(&id).map(|session| session.opened)
+    }
+
+    pub(crate) fn session_over(&mut self, id: SessionId, wanted: bool, now: Instant) {
+        let Some(session) = self.sessions.sessions.remove(&id) else { return };
+        self.effects.push_back(Effect::Workers(Command::Close { session: id }));
+        match session.direction {
+            Direction::Ingest => self.handle_publisher_gone(id, &session.stream, wanted, now),
+            Direction::Egress => self.handle_listener(&session.stream, id, false, now),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the two doors above share this last step")]
+    fn open(
+        &mut self,
+        fresh: Fresh,
+        stream: StreamName,
+        direction: Direction,
+        tracks: Vec<TrackDescription>,
+        offer: &Offer,
+        (answer, transport, flow): (String, TransportConfig, Flow),
+        now: Instant,
+    ) -> Opened {
+        let tag = fresh.local.ufrag;
+        let plan = SessionPlan { id: fresh.id, transport, flow, claim: Claim::default() };
+        self.effects.push_back(Effect::Workers(Command::Open(Arc::new(plan))));
+        let remote = Credentials { ufrag: offer.ufrag().to_owned(), pwd: offer.pwd().to_owned() };
+        let session = Session { stream, direction, tracks, remote, tag: tag.clone(), opened: now, connected: false };
+        self.sessions.sessions.insert(fresh.id, session);
+        Opened { id: fresh.id, tag, answer }
+    }
+
+    fn local<'a>(&'a self, fresh: &'a Fresh, fingerprint: &'a str) -> Local<'a> {
+        let [a, b, c, d, e, f, g, h, ..] = fresh.id.0;
+        Local {
+            ufrag: &fresh.local.ufrag,
+            pwd: &fresh.local.pwd,
+            fingerprint,
+            candidates: &self.sessions.candidates,
+            // not the id itself: that is a secret
+            session_id: u64::from(fresh.first_ssrc) << 16 | u64::from(a ^ b ^ c ^ d ^ e ^ f ^ g ^ h),
+        }
+    }
+
+    fn transport(&self, offer: &Offer, fresh: &Fresh, setup: Setup, data_channels: bool) -> Result<TransportConfig, SdpError> {
+        Ok(TransportConfig {
+            identity: self.sessions.identity.clone(),
+            role: if setup == Setup::Active { DtlsRole::Client } else { DtlsRole::Server },
+            local: fresh.local.clone(),
+            remote_ufrag: offer.ufrag().to_owned(),
+            fingerprint: offer.fingerprint().to_string().parse().map_err(|_| SdpError::Missing { attribute: "fingerprint" })?,
+            data_channels,
+        })
+    }
+}

@@ -1,0 +1,71 @@
+//! What a media worker has counted, as metrics: differences since the last time.
+
+use media::{
+    Stats,
+    stats::{DelayHistogram, Traffic},
+};
+use metrics::{counter, gauge, histogram};
+
+const KINDS: [&str; 2] = ["audio", "video"];
+
+/// Remembers what was published last.
+#[derive(Debug, Default)]
+pub struct WorkerMetrics {
+    last: Stats,
+}
+
+impl WorkerMetrics {
+    /// Adds what was counted since the last call.
+    pub fn publish(&mut self, stats: &Stats) {
+        let last = &self.last;
+        for (kind, name) in KINDS.into_iter().enumerate() {
+            traffic(stats.received[kind], last.received[kind], name, "in");
+            traffic(stats.sent[kind], last.sent[kind], name, "out");
+        }
+        add("relay_rtp_lost_total", stats.lost - last.lost);
+        for (direction, name) in ["out", "in"].into_iter().enumerate() {
+            let nacks = stats.nacks[direction] - last.nacks[direction];
+            counter!("relay_nack_total", "direction" => name).increment(nacks);
+            let requests = stats.keyframe_requests[direction] - last.keyframe_requests[direction];
+            counter!("relay_pli_total", "direction" => name).increment(requests);
+        }
+        add("relay_repair_total", stats.repairs - last.repairs);
+        for (reason, count) in &stats.drops {
+            let before = last.drops.get(reason).copied().unwrap_or_default();
+            counter!("relay_drop_total", "reason" => *reason).increment(count - before);
+        }
+        for (kind, now, before) in
+            [("ingest", stats.publishers, last.publishers), ("egress", stats.listeners, last.listeners)]
+        {
+            gauge!("relay_sessions", "kind" => kind).increment(now as f64 - before as f64);
+        }
+        let delay = histogram!("relay_forward_delay_seconds");
+        for (bucket, count) in stats.delay.buckets.iter().enumerate() {
+            let new = count - last.delay.buckets[bucket];
+            if new > 0 {
+                // the upper bound stands for the bucket: never better than it was
+                let value = DelayHistogram::BOUNDS.get(bucket).copied().unwrap_or(1.0);
+                delay.record_many(value, new as usize);
+            }
+        }
+        self.last = stats.clone();
+    }
+
+    /// Datagrams that the kernel would not take.
+    pub fn dropped_by_kernel(&self, count: usize) {
+        if count > 0 {
+            counter!("relay_drop_total", "reason" => "send_refused").increment(count as u64);
+        }
+    }
+}
+
+fn traffic(now: Traffic, before: Traffic, kind: &'static str, direction: &'static str) {
+    counter!("relay_rtp_packets_total", "kind" => kind, "direction" => direction)
+        .increment(now.packets - before.packets);
+    counter!("relay_rtp_bytes_total", "kind" => kind, "direction" => direction)
+        .increment(now.octets - before.octets);
+}
+
+fn add(name: &'static str, count: u64) {
+    counter!(name).increment(count);
+}
