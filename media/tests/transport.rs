@@ -314,22 +314,29 @@ fn role_conflicts_and_unknown_attributes_are_answered_with_errors() {
 #[test]
 fn channels_echo_under_loss() {
     for loss in [0, 5, 20] {
-        let mut opened = 0;
         for seed in 0..20 {
             let now = origin();
             let mut browser = Browser::new(DtlsRole::Client, certificate(false), &[GCM], true, now);
             let mut relay = relay_for(&browser, DtlsRole::Server, &identity(), now);
             relay.echo = true;
             let mut net = Net::new(now, 0, seed);
-            net.run(&mut [&mut relay, &mut browser], SECOND, |_| false);
+            while !browser.done {
+                net.run_for(&mut [&mut relay, &mut browser], Duration::from_millis(5));
+            }
+            // From here on INIT, INIT ACK and COOKIE ECHO may be lost, and the channel's OPEN.
             net.loss_percent = loss;
-            // The association may have connected by now: the channel is what is to be lost.
+            for _ in 0..600 {
+                if !browser.sctp_connected {
+                    net.run_for(&mut [&mut relay, &mut browser], SECOND / 10);
+                }
+            }
+            assert!(browser.sctp_connected, "seed {seed} at {loss} %");
             browser.open_channel(1, "chat", net.now);
             for n in 0..50u32 {
                 let text = vec![b'a' + (n % 26) as u8; 1 + 97 * n as usize];
                 browser.send_message(1, &text, if n % 2 == 0 { Ppi::String } else { Ppi::Binary }, net.now);
             }
-            net.run_for(&mut [&mut relay, &mut browser], 60 * SECOND);
+            net.run_for(&mut [&mut relay, &mut browser], 600 * SECOND);
             assert_eq!(relay.opened(), [(1, "chat".to_owned())], "seed {seed} at {loss} %");
             browser.inbox.retain(|(_, _, ppi)| *ppi != Ppi::Dcep);
             assert_eq!(browser.inbox.len(), 50, "seed {seed} at {loss} %");
@@ -337,9 +344,7 @@ fn channels_echo_under_loss() {
                 assert_eq!((*channel, text.len()), (1, 1 + 97 * n));
                 assert_eq!(*ppi, if n % 2 == 0 { Ppi::String } else { Ppi::Binary });
             }
-            opened += 1;
         }
-        assert_eq!(opened, 20);
     }
 }
 
