@@ -1,5 +1,7 @@
 //! The transport of a session against stock peers and against itself, in virtual time.
 
+#![expect(clippy::unwrap_used, reason = "clippy knows test functions, but not what they call")]
+
 mod transport_sim;
 
 use std::sync::Arc;
