@@ -26,6 +26,10 @@ pub(super) struct Sctp {
     /// When we ask for an association ourselves, should the peer not have done so.
     connect_at: Option<Instant>,
     channels: BTreeMap<u16, Channel>,
+    /// The receive window that we last announced.
+    window: u32,
+    /// Bytes that came although the window was closed.
+    over_window: usize,
     events: VecDeque<SctpEvent>,
     refused: u64,
 }
@@ -79,6 +83,8 @@ impl Sctp {
             connected: false,
             connect_at,
             channels: BTreeMap::new(),
+            window: RECEIVE_BUFFER,
+            over_window: 0,
             events: VecDeque::new(),
             refused: 0,
         }
@@ -86,6 +92,17 @@ impl Sctp {
 
     /// An SCTP packet.
     pub(super) fn handle_packet(&mut self, packet: Bytes, now: Instant) {
+        if data_chunks(&packet).any(|(channel, ..)| channel >= MAX_STREAMS) {
+            return; // not what was negotiated, and each would make a stream here
+        }
+        if self.window == 0 {
+            // rtc-sctp takes chunks beyond its window while nothing is readable; a sender that obeys the
+            // window probes with a few, one that does not would fill the memory.
+            self.over_window += data_chunks(&packet).map(|(_, _, length)| length).sum::<usize>();
+            if self.over_window > MAX_OVER_WINDOW {
+                return self.stop();
+            }
+        }
         let overlong = self.overlong_channels(&packet);
         match self.endpoint.handle(now, PEER, None, packet) {
             Some((handle, DatagramEvent::NewAssociation(association))) => self.offer(handle, association),
@@ -133,12 +150,19 @@ impl Sctp {
 
     /// The SCTP packets to be sent now.
     pub(super) fn poll_transmit(&mut self, now: Instant) -> Option<Vec<Bytes>> {
-        self.associations.iter_mut().find_map(|(_, association)| {
+        let packets = self.associations.iter_mut().find_map(|(_, association)| {
             association.poll_transmit(now).and_then(|transmit| match transmit.message {
                 Payload::RawEncode(packets) => Some(packets),
                 _ => None,
             })
-        })
+        })?;
+        if let Some(window) = packets.iter().filter_map(|packet| announced_window(packet)).last() {
+            self.window = window;
+            if window > 0 {
+                self.over_window = 0;
+            }
+        }
+        Some(packets)
     }
 
     /// Queues a message.
@@ -332,18 +356,29 @@ impl Sctp {
 
 /// The DATA chunks of a packet: stream, whether a message ends, length (RFC 9260 section 3.3.1).
 fn data_chunks(packet: &[u8]) -> impl Iterator<Item = (u16, bool, usize)> + '_ {
+    chunks(packet).filter(|chunk| chunk[0] == DATA && chunk.len() >= DATA_HEADER).map(|chunk| {
+        let stream = u16::from_be_bytes([chunk[8], chunk[9]]);
+        (stream, chunk[1] & ENDING != 0, chunk.len() - DATA_HEADER)
+    })
+}
+
+/// The receive window that a packet of ours announces (RFC 9260 section 3.3.4).
+fn announced_window(packet: &[u8]) -> Option<u32> {
+    chunks(packet)
+        .filter(|chunk| chunk[0] == SACK && chunk.len() >= 12)
+        .map(|chunk| u32::from_be_bytes([chunk[8], chunk[9], chunk[10], chunk[11]]))
+        .last()
+}
+
+/// The chunks of a packet, each with its header of four bytes.
+fn chunks(packet: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = packet.get(COMMON_HEADER..).unwrap_or_default();
     std::iter::from_fn(move || {
-        loop {
-            let header = rest.get(..4)?;
-            let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
-            let chunk = rest.get(..length).filter(|chunk| chunk.len() >= 4)?;
-            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-            if chunk[0] == DATA && chunk.len() >= DATA_HEADER {
-                let stream = u16::from_be_bytes([chunk[8], chunk[9]]);
-                return Some((stream, chunk[1] & ENDING != 0, chunk.len() - DATA_HEADER));
-            }
-        }
+        let header = rest.get(..4)?;
+        let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        let chunk = rest.get(..length).filter(|chunk| chunk.len() >= 4)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(chunk)
     })
 }
 
@@ -363,6 +398,8 @@ pub(super) const CONNECT_DELAY: Duration = Duration::from_millis(300);
 const RECEIVE_BUFFER: u32 = 1024 * 1024;
 /// Chromium and Firefox never use more.
 const MAX_STREAMS: u16 = 1024;
+/// What may come although the window is closed.
+const MAX_OVER_WINDOW: usize = 1024 * 1024;
 const MAX_CHANNELS: usize = 64;
 const MAX_LABEL: usize = 256;
 const MAX_ASSOCIATIONS: usize = 8;
@@ -374,6 +411,7 @@ const MAX_WAITING_ALL: usize = 4 * MAX_MESSAGE;
 
 const COMMON_HEADER: usize = 12;
 const DATA: u8 = 0;
+const SACK: u8 = 3;
 const DATA_HEADER: usize = 16;
 const ENDING: u8 = 1;
 /// rtc-sctp tells associations apart by address; ours has one peer, wherever it moves.
@@ -385,10 +423,111 @@ mod tests {
 
     use super::*;
 
+    /// A peer that writes its own DATA chunks, whatever the window says.
+    struct Rogue {
+        tag: [u8; 4],
+        tsn: u32,
+    }
+
+    impl Rogue {
+        /// Connects to `sctp` by means of a well-behaved association.
+        fn connect(sctp: &mut Sctp, now: Instant) -> Rogue {
+            let mut endpoint = Endpoint::new(PEER, TransportProtocol::UDP, Default::default(), None);
+            let config = ClientConfig::new(transport_config());
+            let (_, mut peer) = endpoint.connect(now, config, PEER).unwrap();
+            let mut rogue = Rogue { tag: [0; 4], tsn: 0 };
+            for _ in 0..10 {
+                while let Some(transmit) = peer.poll_transmit(now) {
+                    let Payload::RawEncode(packets) = transmit.message else { panic!() };
+                    for packet in packets {
+                        if let Some(init) = chunks(&packet).find(|chunk| chunk[0] == 1) {
+                            rogue.tsn = u32::from_be_bytes(init[16..20].try_into().unwrap());
+                        }
+                        rogue.tag.copy_from_slice(&packet[4..8]);
+                        sctp.handle_packet(packet, now);
+                    }
+                }
+                while let Some(packets) = sctp.poll_transmit(now) {
+                    for packet in packets {
+                        if let Some((_, DatagramEvent::AssociationEvent(event))) =
+                            endpoint.handle(now, PEER, None, packet)
+                        {
+                            peer.handle_event(event);
+                        }
+                    }
+                }
+            }
+            assert!(sctp.connected);
+            rogue
+        }
+
+        fn data(&mut self, stream: u16, flags: u8, number: u16, length: u16) -> Bytes {
+            let mut packet = vec![0x13, 0x88, 0x13, 0x88];
+            packet.extend(self.tag);
+            packet.extend([0; 4]);
+            packet.extend([DATA, flags]);
+            packet.extend((16 + length).to_be_bytes());
+            packet.extend(self.tsn.to_be_bytes());
+            packet.extend(stream.to_be_bytes());
+            packet.extend(number.to_be_bytes());
+            packet.extend(53u32.to_be_bytes());
+            packet.resize(packet.len() + usize::from(length), 7);
+            let crc = crc32c(&packet).to_le_bytes();
+            packet[8..12].copy_from_slice(&crc);
+            self.tsn = self.tsn.wrapping_add(1);
+            packet.into()
+        }
+    }
+
+    fn crc32c(data: &[u8]) -> u32 {
+        !data.iter().fold(!0u32, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+                if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 }
+            })
+        })
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin for virtual time")]
+    fn a_peer_that_ignores_the_window_is_cut_off() {
+        // An endless message, and messages behind one that never comes: neither ever becomes readable.
+        type Next = fn(&mut Rogue, u16) -> Bytes;
+        let endless: Next = |rogue, n| rogue.data(7, if n == 0 { 2 } else { 0 }, 0, 1000);
+        let out_of_order: Next = |rogue, n| rogue.data(7, 3, 1 + n, 1000);
+        for next in [endless, out_of_order] {
+            let now = Instant::now();
+            let mut sctp = Sctp::new(None);
+            let mut rogue = Rogue::connect(&mut sctp, now);
+            let mut taken = 0;
+            while !sctp.associations.is_empty() {
+                sctp.handle_packet(next(&mut rogue, taken), now);
+                while sctp.poll_transmit(now).is_some() {}
+                taken += 1;
+                assert!(taken < 5000, "{taken} KB and no end");
+            }
+            assert!(taken > 1000, "cut off within its window after {taken} KB");
+            assert_eq!(sctp.poll_timeout(), None);
+        }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin for virtual time")]
+    fn streams_that_were_not_negotiated_make_nothing() {
+        let now = Instant::now();
+        let mut sctp = Sctp::new(None);
+        let mut rogue = Rogue::connect(&mut sctp, now);
+        for stream in MAX_STREAMS..u16::MAX {
+            let packet = rogue.data(stream, 2, 0, 10);
+            sctp.handle_packet(packet, now);
+        }
+        assert!(sctp.associations[0].1.stream_ids().is_empty());
+    }
+
     proptest! {
         #[test]
         fn junk_chunks_never_panic(packet in proptest::collection::vec(any::<u8>(), 0..200)) {
             assert!(data_chunks(&packet).count() <= packet.len());
+            announced_window(&packet);
         }
     }
 }

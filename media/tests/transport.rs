@@ -1,0 +1,525 @@
+//! The transport of a session against stock peers and against itself, in virtual time.
+
+#![expect(clippy::unwrap_used, reason = "clippy knows test functions, but not what they call")]
+
+mod transport_sim;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use media::transport::*;
+use proptest::prelude::*;
+use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile as Offered;
+use rtc_sctp::PayloadProtocolIdentifier as Ppi;
+use rtc_stun::attributes::{ATTR_ICE_CONTROLLED, ATTR_USE_CANDIDATE, AttrType};
+
+use transport_sim::*;
+
+const GCM: Offered = Offered::Srtp_Aead_Aes_128_Gcm;
+const SHA1: Offered = Offered::Srtp_Aes128_Cm_Hmac_Sha1_80;
+const SECOND: Duration = Duration::from_secs(1);
+
+fn identity() -> Arc<Identity> {
+    Arc::new(Identity::generate().unwrap())
+}
+
+fn opposite(role: DtlsRole) -> DtlsRole {
+    if role == DtlsRole::Client { DtlsRole::Server } else { DtlsRole::Client }
+}
+
+/// A relay and a browser that have connected over a network without loss.
+fn connected(ours: DtlsRole, rsa: bool, profiles: &[Offered], channels: bool) -> (Net, Relay, Browser) {
+    let now = origin();
+    let mut browser = Browser::new(opposite(ours), certificate(rsa), profiles, channels, now);
+    let mut relay = relay_for(&browser, ours, &identity(), now);
+    let mut net = Net::new(now, 0, 1);
+    net.run_for(&mut [&mut relay, &mut browser], SECOND);
+    assert_eq!(browser.failed, None);
+    assert!(browser.done && relay.transport.is_connected(), "{:?} {:?}", relay.outputs, relay.drops);
+    (net, relay, browser)
+}
+
+#[test]
+fn a_transport_can_move_to_another_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<Transport>();
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<Identity>();
+}
+
+#[test]
+fn both_roles_and_both_kinds_of_certificate_connect() {
+    for ours in [DtlsRole::Client, DtlsRole::Server] {
+        for rsa in [false, true] {
+            let (_, relay, browser) = connected(ours, rsa, &[GCM, SHA1], false);
+            let keys = relay.keys.clone().unwrap();
+            assert_eq!(keys.profile, SrtpProfile::AeadAes128Gcm);
+            let material = browser.keying_material(56);
+            let (client, server) = (&material[..16], &material[16..32]);
+            let expected = if ours == DtlsRole::Client { (client, server) } else { (server, client) };
+            assert_eq!((&keys.local_key[..], &keys.remote_key[..]), expected);
+            assert_eq!(relay.outputs[0], TransportOutput::Remote(browser.address));
+            assert!(matches!(relay.outputs[1], TransportOutput::Connected(_)));
+            assert_eq!(relay.outputs.len(), 2);
+        }
+    }
+}
+
+#[test]
+fn the_browser_sees_the_certificate_that_the_sdp_names() {
+    let now = origin();
+    let identity = identity();
+    let mut browser = Browser::new(DtlsRole::Client, certificate(false), &[GCM], false, now);
+    let mut relay = relay_for(&browser, DtlsRole::Server, &identity, now);
+    Net::new(now, 0, 1).run_for(&mut [&mut relay, &mut browser], SECOND);
+    assert_eq!(browser.relay_fingerprint(), identity.fingerprint());
+}
+
+#[test]
+fn gcm_is_chosen_whatever_the_clients_order() {
+    for (offer, expected) in [
+        (&[GCM, SHA1][..], SrtpProfile::AeadAes128Gcm),
+        (&[SHA1, GCM], SrtpProfile::AeadAes128Gcm),
+        (&[SHA1], SrtpProfile::Aes128CmSha1_80),
+        (&[GCM], SrtpProfile::AeadAes128Gcm),
+    ] {
+        for ours in [DtlsRole::Client, DtlsRole::Server] {
+            let (_, relay, _) = connected(ours, false, offer, false);
+            let keys = relay.keys.unwrap();
+            if ours == DtlsRole::Server || offer.len() == 1 {
+                assert_eq!(keys.profile, expected, "{offer:?} {ours:?}");
+            }
+            assert_eq!(keys.local_salt.len(), keys.profile.salt_len());
+        }
+    }
+}
+
+#[test]
+fn without_a_profile_in_common_nothing_connects() {
+    let now = origin();
+    let offer = [Offered::Srtp_Aead_Aes_256_Gcm];
+    let mut browser = Browser::new(DtlsRole::Client, certificate(false), &offer, true, now);
+    let mut relay = relay_for(&browser, DtlsRole::Server, &identity(), now);
+    Net::new(now, 0, 1).run_for(&mut [&mut relay, &mut browser], 31 * SECOND);
+    assert!(relay.keys.is_none());
+    assert!(relay.closed().is_some());
+}
+
+#[test]
+fn a_wrong_fingerprint_never_connects_and_opens_no_channel() {
+    for ours in [DtlsRole::Client, DtlsRole::Server] {
+        let now = origin();
+        let mut browser = Browser::new(opposite(ours), certificate(false), &[GCM], true, now);
+        let other = Browser::new(opposite(ours), certificate(false), &[GCM], true, now);
+        let mut relay = relay_for(&other, ours, &identity(), now);
+        let mut net = Net::new(now, 0, 1);
+        net.run_for(&mut [&mut relay, &mut browser], 5 * SECOND);
+        assert_eq!(relay.closed(), Some(CloseReason::FingerprintMismatch));
+        assert!(relay.keys.is_none());
+        assert!(relay.opened().is_empty() && !browser.sctp_connected);
+        assert_eq!(relay.transport.poll_timeout(), None);
+    }
+}
+
+#[test]
+fn dtls_from_an_unvalidated_address_is_ignored() {
+    let now = origin();
+    let (_, relay, browser) = connected(DtlsRole::Client, false, &[GCM], false);
+    let mut fresh = relay_for(&browser, DtlsRole::Server, &identity(), now);
+    let dtls = relay.sent.iter().find(|(_, data)| classify(data) == Kind::Dtls).unwrap();
+    for n in 0..10_000u32 {
+        let from = std::net::SocketAddr::from((std::net::Ipv4Addr::from(0x0a00_0000 + n), 4000));
+        assert_eq!(fresh.transport.handle_dtls(from, &dtls.1, now), Err(Drop("dtls_unvalidated")));
+        assert_eq!(fresh.transport.poll_output(), None);
+    }
+}
+
+#[test]
+fn handshakes_survive_loss() {
+    let (a, b) = (identity(), identity());
+    for loss in [0, 5, 10, 20] {
+        let runs = if loss == 0 { 20 } else { 200 };
+        let mut failed = Vec::new();
+        for seed in 0..runs {
+            let now = origin();
+            let (mut client, mut server) = twins(&a, &b, now);
+            let mut net = Net::new(now, loss, seed * 77 + loss);
+            net.run_for(&mut [&mut client, &mut server], 31 * SECOND);
+            let (Some(ours), Some(theirs)) = (&client.keys, &server.keys) else {
+                failed.push((seed, client.closed(), server.closed()));
+                continue;
+            };
+            assert_eq!((&ours.local_key, &ours.local_salt), (&theirs.remote_key, &theirs.remote_salt));
+            assert_eq!((&ours.remote_key, &ours.remote_salt), (&theirs.local_key, &theirs.local_salt));
+        }
+        println!("{loss} % loss: {} of {runs} failed", failed.len());
+        assert!(failed.len() as u64 * 50 <= runs, "at {loss} %: {failed:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_never_checks_is_given_up_after_thirty_seconds() {
+    let now = origin();
+    let browser = Browser::new(DtlsRole::Client, certificate(false), &[GCM], false, now);
+    let mut relay = relay_for(&browser, DtlsRole::Server, &identity(), now);
+    let mut net = Net::new(now, 0, 1);
+    assert_eq!(relay.transport.poll_timeout(), Some(now + 30 * SECOND));
+    net.run_for(&mut [&mut relay], 30 * SECOND - Duration::from_millis(1));
+    assert_eq!(relay.closed(), None);
+    net.run_for(&mut [&mut relay], 2 * SECOND);
+    assert_eq!(relay.closed(), Some(CloseReason::ConnectTimeout));
+    assert!(relay.sent.is_empty());
+    assert_eq!(relay.transport.handle_stun(browser.address, &[], net.now), Err(Drop("session_closed")));
+}
+
+#[test]
+fn a_peer_that_checks_but_never_handshakes_is_given_up_too() {
+    for ours in [DtlsRole::Client, DtlsRole::Server] {
+        let now = origin();
+        let mut browser = Browser::new(DtlsRole::Server, certificate(false), &[GCM], false, now);
+        let mut relay = relay_for(&browser, ours, &identity(), now);
+        // The browser's DTLS goes nowhere: it answers checks only.
+        let mut net = Net::new(now, 0, 1);
+        for second in 1..40 {
+            let heartbeat = check("relay:browser", "relay-password-relay-pw", second, &[]);
+            let _ = relay.transport.handle_stun(browser.address, &heartbeat, net.now);
+            net.run_for(&mut [&mut relay], SECOND);
+        }
+        let reason = relay.closed();
+        assert!(
+            matches!(reason, Some(CloseReason::ConnectTimeout | CloseReason::DtlsFailed)),
+            "{ours:?} {reason:?}"
+        );
+        browser.close(net.now);
+    }
+}
+
+#[test]
+fn a_silent_peer_loses_consent_after_thirty_seconds() {
+    let (mut net, mut relay, mut browser) = connected(DtlsRole::Server, false, &[GCM], true);
+    net.run_for(&mut [&mut relay, &mut browser], 60 * SECOND);
+    assert_eq!(relay.closed(), None, "heartbeats keep it alive");
+    browser.checker.next = None;
+    net.run_for(&mut [&mut relay, &mut browser], 27 * SECOND);
+    assert_eq!(relay.closed(), None);
+    net.run_for(&mut [&mut relay, &mut browser], 4 * SECOND);
+    assert_eq!(relay.closed(), Some(CloseReason::ConsentExpired));
+    assert_eq!(relay.transport.poll_timeout(), None);
+}
+
+#[test]
+fn an_ice_restart_keeps_keys_and_channels() {
+    let (mut net, mut relay, mut browser) = connected(DtlsRole::Server, false, &[GCM], true);
+    browser.open_channel(1, "chat", net.now);
+    net.run_for(&mut [&mut relay, &mut browser], SECOND);
+    let new = Credentials { ufrag: "relay2".into(), pwd: "another-password-another".into() };
+    relay.transport.handle_restart(new.clone(), "browser2".into(), net.now);
+    // The old ones still work …
+    net.run_for(&mut [&mut relay, &mut browser], 10 * SECOND);
+    assert_eq!(relay.drops, Vec::<&str>::new());
+    // … until the first check with the new, from a new address.
+    let old_address = browser.address;
+    browser.address = addr("203.0.113.9:5000");
+    browser.checker.username = "relay2:browser2".into();
+    browser.checker.pwd = new.pwd;
+    net.run_for(&mut [&mut relay, &mut browser], 5 * SECOND);
+    assert_eq!(relay.transport.remote(), Some(browser.address));
+    assert!(relay.outputs.contains(&TransportOutput::Remote(browser.address)));
+    let old = check("relay:browser", "relay-password-relay-pw", 1, &[]);
+    assert_eq!(relay.transport.handle_stun(old_address, &old, net.now), Err(Drop("stun_username")));
+    relay.echo = true;
+    browser.inbox.clear();
+    browser.send_message(1, b"still here", Ppi::String, net.now);
+    net.run_for(&mut [&mut relay, &mut browser], SECOND);
+    assert_eq!(browser.inbox.pop_front().unwrap().1, &b"still here"[..]);
+}
+
+#[test]
+fn a_peer_that_moves_is_followed() {
+    let (mut net, mut relay, mut browser) = connected(DtlsRole::Server, false, &[GCM], true);
+    browser.address = addr("203.0.113.9:5000");
+    net.run_for(&mut [&mut relay, &mut browser], 5 * SECOND);
+    assert_eq!(relay.transport.remote(), Some(browser.address));
+    assert_eq!(relay.outputs.last(), Some(&TransportOutput::Remote(browser.address)));
+}
+
+#[test]
+fn a_check_without_nomination_moves_nothing_while_the_pair_lives() {
+    let (net, mut relay, _) = connected(DtlsRole::Server, false, &[GCM], false);
+    let selected = relay.transport.remote();
+    let check = check("relay:browser", "relay-password-relay-pw", 99, &[]);
+    let elsewhere = addr("203.0.113.9:5000");
+    relay.transport.handle_stun(elsewhere, &check, net.now).unwrap();
+    assert_eq!(relay.transport.remote(), selected);
+    assert!(relay.transport.is_validated(elsewhere));
+    // Once the pair is silent, the address that still speaks is the peer.
+    relay.transport.handle_stun(elsewhere, &check, net.now + 8 * SECOND).unwrap();
+    assert_eq!(relay.transport.remote(), Some(elsewhere));
+}
+
+#[test]
+fn many_addresses_never_push_out_the_selected_one() {
+    let (net, mut relay, browser) = connected(DtlsRole::Server, false, &[GCM], false);
+    let check = check("relay:browser", "relay-password-relay-pw", 99, &[]);
+    for port in 1..100 {
+        relay.transport.handle_stun(addr(&format!("203.0.113.9:{port}")), &check, net.now).unwrap();
+    }
+    assert_eq!(relay.transport.remote(), Some(browser.address));
+    let known = (1..100).filter(|port| relay.transport.is_validated(addr(&format!("203.0.113.9:{port}"))));
+    assert_eq!(known.count(), 7);
+}
+
+#[test]
+fn unauthenticated_checks_get_no_answer() {
+    let now = origin();
+    let browser = Browser::new(DtlsRole::Client, certificate(false), &[GCM], false, now);
+    let mut relay = relay_for(&browser, DtlsRole::Server, &identity(), now);
+    let pwd = "relay-password-relay-pw";
+    for (data, reason) in [
+        (check("relay:browser", "wrong", 1, &[]), "stun_integrity"),
+        (check("other:browser", pwd, 1, &[]), "stun_username"),
+        (check("relay:other", pwd, 1, &[]), "stun_username"),
+        (check("relay", pwd, 1, &[]), "stun_username"),
+        (vec![0; 20], "stun_malformed"),
+        (Vec::new(), "stun_malformed"),
+    ] {
+        assert_eq!(relay.transport.handle_stun(browser.address, &data, now), Err(Drop(reason)));
+        assert_eq!(relay.transport.poll_output(), None);
+    }
+    let mut reply = check("relay:browser", pwd, 1, &[]);
+    reply[..2].copy_from_slice(&[1, 1]);
+    assert_eq!(relay.transport.handle_stun(browser.address, &reply, now), Err(Drop("stun_response")));
+}
+
+#[test]
+fn role_conflicts_and_unknown_attributes_are_answered_with_errors() {
+    let now = origin();
+    let browser = Browser::new(DtlsRole::Client, certificate(false), &[GCM], false, now);
+    let mut relay = relay_for(&browser, DtlsRole::Server, &identity(), now);
+    let pwd = "relay-password-relay-pw";
+    for (attribute, code) in [((ATTR_ICE_CONTROLLED, &[1u8; 8][..]), 87), ((AttrType(0x7001), &[]), 20)] {
+        let request = check("relay:browser", pwd, 1, &[attribute]);
+        relay.transport.handle_stun(browser.address, &request, now).unwrap();
+        let Some(TransportOutput::Transmit { to, data }) = relay.transport.poll_output() else { panic!() };
+        assert_eq!(to, browser.address);
+        assert_eq!(data[..2], [1, 0x11]);
+        assert_eq!(data[20..28], [0, 9, 0, 4, 0, 0, 4, code]);
+        assert!(data.len() <= request.len());
+        assert_eq!(relay.transport.poll_output(), None);
+        assert!(!relay.transport.is_validated(browser.address));
+    }
+    let optional = check("relay:browser", pwd, 2, &[(AttrType(0xc057), &[0; 4]), (ATTR_USE_CANDIDATE, &[])]);
+    relay.transport.handle_stun(browser.address, &optional, now).unwrap();
+    assert_eq!(relay.transport.remote(), Some(browser.address));
+}
+
+#[test]
+fn channels_echo_under_loss() {
+    for loss in [0, 5, 20] {
+        for seed in 0..20 {
+            let now = origin();
+            let mut browser = Browser::new(DtlsRole::Client, certificate(false), &[GCM], true, now);
+            let mut relay = relay_for(&browser, DtlsRole::Server, &identity(), now);
+            relay.echo = true;
+            let mut net = Net::new(now, 0, seed);
+            while !browser.done {
+                net.run_for(&mut [&mut relay, &mut browser], Duration::from_millis(5));
+            }
+            // From here on INIT, INIT ACK and COOKIE ECHO may be lost, and the channel's OPEN.
+            net.loss_percent = loss;
+            for _ in 0..600 {
+                if !browser.sctp_connected {
+                    net.run_for(&mut [&mut relay, &mut browser], SECOND / 10);
+                }
+            }
+            assert!(browser.sctp_connected, "seed {seed} at {loss} %");
+            browser.open_channel(1, "chat", net.now);
+            for n in 0..50u32 {
+                let text = vec![b'a' + (n % 26) as u8; 1 + 97 * n as usize];
+                browser.send_message(1, &text, if n % 2 == 0 { Ppi::String } else { Ppi::Binary }, net.now);
+            }
+            net.run_for(&mut [&mut relay, &mut browser], 600 * SECOND);
+            assert_eq!(relay.opened(), [(1, "chat".to_owned())], "seed {seed} at {loss} %");
+            browser.inbox.retain(|(_, _, ppi)| *ppi != Ppi::Dcep);
+            assert_eq!(browser.inbox.len(), 50, "seed {seed} at {loss} %");
+            for (n, (channel, text, ppi)) in browser.inbox.iter().enumerate() {
+                assert_eq!((*channel, text.len()), (1, 1 + 97 * n));
+                assert_eq!(*ppi, if n % 2 == 0 { Ppi::String } else { Ppi::Binary });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_hello_fragments_does_not_hurt_a_connected_session() {
+    for ours in [DtlsRole::Client, DtlsRole::Server] {
+        let (mut net, mut relay, mut browser) = connected(ours, false, &[GCM], true);
+        net.run_for(&mut [&mut relay, &mut browser], SECOND);
+        relay.echo = true;
+        browser.open_channel(1, "chat", net.now);
+        net.run_for(&mut [&mut relay, &mut browser], SECOND);
+        let sent = relay.sent.len();
+        let mut record = vec![22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0x04, 0x0c];
+        record.extend([1, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 4, 0]);
+        record.resize(13 + 0x40c, 7);
+        let alert = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 2, 40];
+        for n in 0..20_000u64 {
+            record[5..11].copy_from_slice(&n.to_be_bytes()[2..]);
+            let _ = relay.transport.handle_dtls(browser.address, &record, net.now);
+            let _ = relay.transport.handle_dtls(browser.address, &alert, net.now);
+            // The same under keys it does not know.
+            record[4] = 1;
+            let _ = relay.transport.handle_dtls(browser.address, &record, net.now);
+            record[4] = 0;
+        }
+        net.run_for(&mut [&mut relay, &mut browser], SECOND);
+        assert!(relay.sent.len() - sent < 100, "{} datagrams", relay.sent.len() - sent);
+        browser.inbox.clear();
+        browser.send_message(1, b"unhurt", Ppi::String, net.now);
+        net.run_for(&mut [&mut relay, &mut browser], SECOND);
+        assert_eq!(browser.inbox.pop_front().unwrap().1, &b"unhurt"[..]);
+        assert_eq!(relay.closed(), None);
+    }
+}
+
+#[test]
+fn goodbyes_are_said_and_heard() {
+    let (mut net, mut relay, mut browser) = connected(DtlsRole::Server, false, &[GCM], true);
+    relay.transport.close(net.now);
+    net.run_for(&mut [&mut relay, &mut browser], SECOND);
+    assert_eq!(relay.closed(), Some(CloseReason::LocallyClosed));
+    assert!(browser.closed);
+
+    let (mut net, mut relay, mut browser) = connected(DtlsRole::Server, false, &[GCM], true);
+    browser.open_channel(1, "chat", net.now);
+    net.run_for(&mut [&mut relay, &mut browser], SECOND);
+    browser.close(net.now);
+    net.run_for(&mut [&mut relay, &mut browser], SECOND);
+    assert!(relay.outputs.contains(&TransportOutput::ChannelClosed { channel: 1 }));
+    assert_eq!(relay.outputs.last(), Some(&TransportOutput::Closed(CloseReason::PeerClosed)));
+}
+
+#[test]
+fn a_message_over_the_limit_closes_its_channel_only() {
+    for length in [MAX_MESSAGE + 1, 4 * MAX_MESSAGE] {
+        let (mut net, mut relay, mut browser) = connected(DtlsRole::Server, false, &[GCM], true);
+        net.run_for(&mut [&mut relay, &mut browser], SECOND);
+        relay.echo = true;
+        browser.open_channel(1, "chat", net.now);
+        browser.open_channel(3, "files", net.now);
+        browser.send_message(3, &vec![1; length], Ppi::Binary, net.now);
+        net.run_for(&mut [&mut relay, &mut browser], 20 * SECOND);
+        assert!(relay.outputs.contains(&TransportOutput::ChannelClosed { channel: 3 }), "{length}");
+        assert!(!relay.outputs.contains(&TransportOutput::ChannelClosed { channel: 1 }));
+        browser.inbox.clear();
+        browser.send_message(1, &vec![2; MAX_MESSAGE], Ppi::Binary, net.now);
+        net.run_for(&mut [&mut relay, &mut browser], 60 * SECOND);
+        assert_eq!(browser.inbox.pop_front().map(|(_, data, _)| data.len()), Some(MAX_MESSAGE), "{length}");
+        assert_eq!(relay.closed(), None);
+    }
+}
+
+#[test]
+fn channels_and_labels_are_bounded() {
+    let (mut net, mut relay, mut browser) = connected(DtlsRole::Server, false, &[GCM], true);
+    net.run_for(&mut [&mut relay, &mut browser], SECOND);
+    browser.open_channel(1, &"x".repeat(257), net.now);
+    net.run_for(&mut [&mut relay, &mut browser], SECOND);
+    assert!(relay.opened().is_empty());
+    for channel in 0..100 {
+        browser.open_channel(2 + 2 * channel, &"x".repeat(256), net.now);
+    }
+    net.run_for(&mut [&mut relay, &mut browser], 10 * SECOND);
+    assert_eq!(relay.opened().len(), 64);
+}
+
+#[test]
+fn a_listener_that_never_reads_hurts_only_itself() {
+    let (mut net, mut relay, mut browser) = connected(DtlsRole::Server, false, &[GCM], true);
+    net.run_for(&mut [&mut relay, &mut browser], SECOND);
+    browser.open_channel(1, "chat", net.now);
+    net.run_for(&mut [&mut relay, &mut browser], SECOND);
+    assert_eq!(relay.transport.send_message(9, b"x", true, net.now), Err(ChannelError::NotOpen));
+    let long = vec![0; MAX_MESSAGE + 1];
+    assert_eq!(relay.transport.send_message(1, &long, true, net.now), Err(ChannelError::TooLarge));
+    let mut taken = 0;
+    for _ in 0..1000 {
+        match relay.transport.send_message(1, &[0; 10_000], true, net.now) {
+            Ok(()) => taken += 1,
+            Err(error) => assert_eq!(error, ChannelError::Full),
+        }
+    }
+    assert!(taken <= 2 * MAX_MESSAGE / 10_000, "{taken}");
+    assert_eq!(relay.transport.messages_refused(), 1000 - taken as u64);
+    net.run_for(&mut [&mut relay, &mut browser], 30 * SECOND);
+    relay.transport.send_message(1, b"room again", true, net.now).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn junk_never_panics_a_fresh_transport(
+        datagrams in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 1..20),
+        kinds in proptest::collection::vec((20u8..24, 0u8..3), 1..20),
+        client in any::<bool>(),
+    ) {
+        let now = origin();
+        let browser = Browser::new(DtlsRole::Server, FIXED.with(Clone::clone), &[GCM], true, now);
+        let role = if client { DtlsRole::Client } else { DtlsRole::Server };
+        let mut relay = relay_for(&browser, role, &IDENTITY.with(Clone::clone), now);
+        let good = check("relay:browser", "relay-password-relay-pw", 1, &[]);
+        relay.transport.handle_stun(browser.address, &good, now).unwrap();
+        for (mut datagram, (kind, epoch)) in datagrams.into_iter().zip(kinds) {
+            let _ = stun_username(&datagram);
+            let _ = relay.transport.handle_stun(browser.address, &datagram, now);
+            let _ = relay.transport.handle_dtls(browser.address, &datagram, now);
+            let mut record = vec![kind, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, 1];
+            record.extend((datagram.len() as u16).to_be_bytes());
+            record.append(&mut datagram);
+            let _ = relay.transport.handle_dtls(browser.address, &record, now);
+            relay.transport.handle_timeout(now + SECOND);
+            relay.poll(now);
+        }
+    }
+
+    #[test]
+    fn corrupted_handshakes_never_panic(
+        seed in any::<u64>(), every in 1u64..6, client in any::<bool>(),
+    ) {
+        let now = origin();
+        let (ours, theirs) = if client {
+            (DtlsRole::Client, DtlsRole::Server)
+        } else {
+            (DtlsRole::Server, DtlsRole::Client)
+        };
+        let mut browser = Browser::new(theirs, FIXED.with(Clone::clone), &[GCM], false, now);
+        let mut relay = relay_for(&browser, ours, &IDENTITY.with(Clone::clone), now);
+        let mut rng = Rng(seed);
+        let mut to_browser = Vec::new();
+        browser.timeout(now);
+        for step in 0..60u64 {
+            let now = now + Duration::from_millis(step * 60);
+            for (_, _, mut data) in browser.send(now) {
+                if classify(&data) == Kind::Dtls && rng.below(every) == 0 {
+                    let at = rng.below(data.len() as u64) as usize;
+                    data[at] = rng.next() as u8;
+                }
+                match classify(&data) {
+                    Kind::Stun => { let _ = relay.transport.handle_stun(browser.address, &data, now); }
+                    _ => { let _ = relay.transport.handle_dtls(browser.address, &data, now); }
+                }
+            }
+            relay.transport.handle_timeout(now);
+            to_browser.extend(relay.send(now));
+            for (_, _, data) in to_browser.drain(..) {
+                browser.receive(relay.address, &data, now);
+            }
+            browser.timeout(now);
+        }
+    }
+}
+
+thread_local! {
+    static FIXED: rtc_dtls::crypto::Certificate = certificate(false);
+    static IDENTITY: Arc<Identity> = identity();
+}
