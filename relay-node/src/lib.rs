@@ -8,6 +8,8 @@ pub mod auth;
 pub mod bridge;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod metrics;
+pub mod relay;
 pub mod signaling;
 pub mod store;
