@@ -16,11 +16,13 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).init();
     let result = match task {
         Task::Serve => relay::run(config),
-        Task::Id => match Identity::load_or_create(&config.data) {
-            Ok(identity) => Ok(println!("{}", identity.node_id())),
-            Err(error) => Err(relay::RelayError::Unavailable(error.to_string())),
-        },
-        Task::CheckConfig => Ok(println!("{config:#?}\nthis configuration is good")),
+        Task::Id => Identity::load_or_create(&config.data)
+            .map(|identity| println!("{}", identity.node_id()))
+            .map_err(|error| relay::RelayError::Unavailable(error.to_string())),
+        Task::CheckConfig => {
+            println!("{config:#?}\nthis configuration is good");
+            Ok(())
+        }
         Task::Doctor => return if doctor::run(&config) { ExitCode::SUCCESS } else { ExitCode::FAILURE },
     };
     match result {
