@@ -130,6 +130,15 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    /// Prints it where it belongs: help on standard output, errors on standard error.
+    pub fn print(&self) {
+        match self {
+            // Nobody is left to be told if the terminal is gone.
+            ConfigError::Usage(error) => drop(error.print()),
+            error => eprintln!("relay-node: {error}"),
+        }
+    }
+
     /// The exit code: 0 for help and version, else 64.
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -22,7 +22,7 @@ use protocol::mesh::{Class, DatagramHeader, DatagramKind, SenderClock};
 use tokio::sync::mpsc;
 
 use crate::{
-    bridge::forwarding::Forwarding,
+    bridge::{Child, Forwarding},
     clock,
     udp::{self, Receiver},
     worker_metrics::WorkerMetrics,
@@ -307,7 +307,7 @@ impl MediaThread {
 }
 
 /// Sends what a publisher brought to a neighbor that wants it.
-fn send_to_child(child: &crate::bridge::forwarding::Child, relayed: &Relayed) {
+fn send_to_child(child: &Child, relayed: &Relayed) {
     match relayed {
         Relayed::Packet(packet) => {
             let class = Class::of(packet.kind());

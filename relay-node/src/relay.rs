@@ -15,7 +15,7 @@ use crate::{
     api::{self, ApiState, Ready, server},
     ask,
     auth::Auth,
-    bridge::{BridgeConfig, Bridges, Trust, forwarding::Forwarding, identity::Identity},
+    bridge::{BridgeConfig, Bridges, Forwarding, Identity, Trust},
     clock,
     config::Config,
     media_thread, metrics,
@@ -27,28 +27,23 @@ use crate::{
     whip::{self, WhipState},
 };
 
-/// Why a relay did not start.
+/// Why a relay stopped, other than being told to.
 #[derive(Debug, Error)]
-pub enum StartError {
+pub enum RelayError {
     /// A port, or the data directory. Exit code 69.
-    #[error("{what}: {problem}")]
-    Unavailable {
-        /// Which one, by the key of the configuration.
-        what: String,
-        /// What the system says, and what to do.
-        problem: String,
-    },
+    #[error("{0}")]
+    Unavailable(String),
     /// Anything else. Exit code 1.
     #[error("{0}")]
-    Other(String),
+    Failed(String),
 }
 
-impl StartError {
+impl RelayError {
     /// The exit code of the contract.
     pub fn exit_code(&self) -> u8 {
         match self {
-            StartError::Unavailable { .. } => 69,
-            StartError::Other(_) => 1,
+            RelayError::Unavailable(_) => 69,
+            RelayError::Failed(_) => 1,
         }
     }
 }
@@ -57,13 +52,18 @@ impl StartError {
 const EVENTS_MAX: usize = 4096;
 
 /// Runs a relay until SIGINT or SIGTERM.
-pub async fn run(config: Config) -> Result<(), StartError> {
+pub fn run(config: Config) -> Result<(), RelayError> {
+    let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), RelayError> {
     // The recorder first: counters that are made before it count into nothing.
-    let recorder = metrics::install().map_err(|error| StartError::Other(error.to_string()))?;
+    let recorder = metrics::install().map_err(failed)?;
     // Then what only this machine can refuse: the directory, and the ports in the order of their use.
-    let (store, loaded) = Store::open(&config.data).map_err(|error| unavailable("data", error))?;
-    let identity = Arc::new(Identity::load_or_create(&config.data).map_err(|error| unavailable("data", error))?);
-    let dtls = Arc::new(DtlsIdentity::generate().map_err(|error| StartError::Other(error.to_string()))?);
+    let (store, loaded) = Store::open(&config.data).map_err(unavailable)?;
+    let identity = Arc::new(Identity::load_or_create(&config.data).map_err(unavailable)?);
+    let dtls = Arc::new(DtlsIdentity::generate().map_err(failed)?);
     let sockets = udp::bind(config.media, config.workers).map_err(|error| taken("media", config.media, &error))?;
     let media = sockets[0].local_addr().map_err(|error| taken("media", config.media, &error))?;
     if let Some(len) = udp::short_receive_buffer(&sockets[0]) {
@@ -76,12 +76,12 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let http = TcpListener::bind(config.http).await.map_err(|error| taken("http", config.http, &error))?;
     let http_address = http.local_addr().map_err(|error| taken("http", config.http, &error))?;
     let candidates =
-        media_candidates(media, &config.public_ips).map_err(|error| StartError::Other(error.to_string()))?;
+        media_candidates(media, &config.public_ips).map_err(failed)?;
     // Media threads before the bridges: what a link brings must have somewhere to go.
     let forwarding = Arc::new(Forwarding::new());
     let (media_events, media_inbox) = mpsc::channel(EVENTS_MAX);
     let (workers, threads) = media_thread::start(sockets, &forwarding, &media_events)
-        .map_err(|error| StartError::Other(format!("cannot start media threads: {error}")))?;
+        .map_err(|error| RelayError::Failed(format!("cannot start media threads: {error}")))?;
     let (bridge_events, bridge_inbox) = mpsc::channel(EVENTS_MAX);
     let delivery = {
         let workers = workers.clone();
@@ -138,7 +138,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         zone: config.zone.clone(),
         pid: std::process::id(),
     };
-    addresses.write(&config.data).map_err(|error| unavailable("data", error))?;
+    addresses.write(&config.data).map_err(unavailable)?;
     ready.set(true);
     tracing::info!(zone = %config.zone, node = %id.short(), %http_address, %media, %bridge, "serving");
     let inputs = Inputs { asks: ask_inbox, bridge: bridge_inbox, media: media_inbox, stop: stopping };
@@ -167,16 +167,20 @@ async fn stop_signal() {
     }
 }
 
-fn unavailable(what: &str, error: impl std::fmt::Display) -> StartError {
-    StartError::Unavailable { what: what.to_owned(), problem: error.to_string() }
+fn failed(error: impl std::fmt::Display) -> RelayError {
+    RelayError::Failed(error.to_string())
 }
 
-fn taken(key: &str, address: SocketAddr, error: &io::Error) -> StartError {
+fn unavailable(error: impl std::fmt::Display) -> RelayError {
+    RelayError::Unavailable(error.to_string())
+}
+
+fn taken(key: &str, address: SocketAddr, error: &io::Error) -> RelayError {
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => "something else uses this port: stop it, or choose another port",
         io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: choose a higher one",
         io::ErrorKind::AddrNotAvailable => "this machine does not have this address",
         _ => "the system refuses this address",
     };
-    StartError::Unavailable { what: format!("{key} = {address}"), problem: format!("{hint} ({error})") }
+    RelayError::Unavailable(format!("{key} = {address}: {error}; {hint}"))
 }

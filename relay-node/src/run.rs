@@ -22,10 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     ask::{Ask, Entered, PARTICIPANT_EVENTS_MAX, PostError},
-    bridge::{
-        BridgeEvent, Bridges, LinkSender,
-        forwarding::{Child, Forwarding, Route, Table},
-    },
+    bridge::{BridgeEvent, Bridges, Child, Forwarding, LinkSender, Route, Table},
     clock,
     fresh,
     media_thread::Workers,
@@ -323,7 +320,7 @@ impl NodeLoop {
 /// Waits until the record that is held first is on disk; for ever if none is held.
 async fn stored(held: &mut VecDeque<Held>) -> Result<(), NotStored> {
     match held.front_mut() {
-        Some(Held::Record(_, stored)) => stored.await.unwrap_or(Err(NotStored::Stopped)),
+        Some(Held::Record(_, stored)) => stored.await.unwrap_or(Err(NotStored::Failed)),
         _ => std::future::pending().await,
     }
 }

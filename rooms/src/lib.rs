@@ -13,3 +13,6 @@ pub use error::RoomsError;
 pub use room::ParticipantId;
 pub use rooms::{Accepted, Output, Rooms};
 pub use wall::WallTime;
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,397 @@
+use ::rooms::{Output, Rooms, WallTime};
+use axum::{
+    body::{Body, Bytes},
+    http::Request,
+    routing::post,
+};
+use http_body_util::BodyExt;
+use protocol::{RoomName, api};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tower::ServiceExt;
 
+use super::*;
+use crate::ask::{self, Ask, Entered, PARTICIPANT_EVENTS_MAX, PostError};
+
+/// A node loop of one relay without neighbors: what the real one does for rooms, on a log in memory.
+async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
+    let mut rooms = Rooms::new(zone());
+    let mut participants: Vec<(RoomName, ::rooms::ParticipantId, mpsc::Sender<_>)> = Vec::new();
+    let mut number = 0;
+    let wall = WallTime(1_700_000_000_000);
+    while let Some(ask) = asks.recv().await {
+        match ask {
+            Ask::Streams { reply } => drop(reply.send(Vec::new())),
+            Ask::Mesh { reply } => {
+                let own = node().to_string();
+                drop(reply.send(api::Mesh { own, nodes: Vec::new(), links: Vec::new() }));
+            }
+            Ask::Post { room, new, reply } => {
+                let accepted = rooms.handle_post(room, new, wall).map_err(PostError::from);
+                if let Ok(Some(payload)) = accepted.as_ref().map(|accepted| accepted.payload.clone()) {
+                    number += 1;
+                    rooms.handle_record(node(), number, &payload, true, wall).expect("is readable");
+                }
+                drop(reply.send(accepted.map(|accepted| api::Posted { id: accepted.id })));
+            }
+            Ask::History { room, after, limit, reply } => {
+                drop(reply.send(rooms.history(&room, after.as_deref(), limit)));
+            }
+            Ask::Enter { room, reply } => {
+                let (sender, events) = mpsc::channel(PARTICIPANT_EVENTS_MAX);
+                let participant = rooms.handle_enter(&room).expect("there is room");
+                let welcome = rooms.welcome(&room);
+                participants.push((room, participant, sender));
+                drop(reply.send(Ok(Entered { participant, welcome, events })));
+            }
+            Ask::Leave { room, participant } => {
+                participants.retain(|(_, other, _)| *other != participant);
+                rooms.handle_leave(&room, participant);
+            }
+        }
+        while let Some(Output::Tell { room, event }) = rooms.poll_output() {
+            for (_, _, sender) in participants.iter().filter(|(other, ..)| *other == room) {
+                let _ = sender.try_send(event.clone());
+            }
+        }
+    }
+}
+
+fn node() -> NodeId {
+    NodeId([7; 32])
+}
+
+fn zone() -> ZoneName {
+    ZoneName::new("stage").expect("a name")
+}
+
+fn state() -> (ApiState, mpsc::Receiver<Ask>) {
+    let (asks, queue) = ask::queue();
+    let arguments = ["relay-node", "--dev"].map(Into::into);
+    let (_, config) = crate::config::read(arguments, []).expect("a good configuration");
+    let auth = Arc::new(Auth::new(&config));
+    let ready = Ready::default();
+    ready.set(true);
+    (ApiState { asks, auth, node: node(), zone: zone(), ready, metrics: None }, queue)
+}
+
+fn relay() -> Router {
+    let (state, queue) = state();
+    tokio::spawn(node_loop(queue));
+    let sessions = Router::new()
+        .route("/whip/{stream}", post(|| async { "a session" }))
+        .route("/whip/panic", post(|| async { defect() }));
+    router(state, sessions)
+}
+
+fn defect() -> &'static str {
+    panic!("a defect, on purpose")
+}
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("JSON")
+    }
+
+    /// Checks that it is a problem with a title and gives that.
+    fn problem(&self, status: u16) -> String {
+        let text = String::from_utf8_lossy(&self.body);
+        assert_eq!(self.status, status, "{text}");
+        assert_eq!(self.headers[header::CONTENT_TYPE], "application/problem+json", "{text}");
+        let problem: api::Problem = serde_json::from_slice(&self.body).expect("a problem");
+        assert_eq!(problem.status, status);
+        assert!(problem.kind.starts_with("/problems/"), "{text}");
+        problem.title
+    }
+}
+
+async fn send(relay: &Router, request: Request<Body>) -> Answer {
+    let response = relay.clone().oneshot(request).await.expect("a router always answers");
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("a body").to_bytes();
+    Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+}
+
+async fn get(relay: &Router, path: &str) -> Answer {
+    send(relay, Request::get(path).body(Body::empty()).expect("a request")).await
+}
+
+async fn say(relay: &Router, room: &str, content_type: &str, body: impl Into<Body>) -> Answer {
+    let request = Request::post(format!("/api/v1/rooms/{room}/messages"));
+    let request = request.header(header::CONTENT_TYPE, content_type);
+    send(relay, request.body(body.into()).expect("a request")).await
+}
+
+#[tokio::test]
+async fn a_posted_message_is_in_the_history() {
+    let relay = relay();
+    let mut ids = Vec::new();
+    for text in ["one", "two <b>bold</b>", "three"] {
+        let body = json!({ "author": "Ada", "text": text }).to_string();
+        let posted = say(&relay, "lobby", "Application/JSON; charset=utf-8", body).await;
+        assert_eq!(posted.status, 201);
+        ids.push(posted.json()["id"].as_str().expect("an id").to_owned());
+    }
+    let history = get(&relay, "/api/v1/rooms/lobby/messages").await.json();
+    let texts: Vec<_> = history.as_array().expect("an array").iter().map(|m| m["text"].clone()).collect();
+    assert_eq!(texts, ["one", "two <b>bold</b>", "three"]);
+    assert_eq!(history[0]["zone"], "stage");
+    assert_eq!(history[0]["sent_at"], "2023-11-14T22:13:20.000Z");
+    let rest = get(&relay, &format!("/api/v1/rooms/lobby/messages?after={}", ids[1])).await.json();
+    assert_eq!(rest.as_array().map(Vec::len), Some(1));
+    assert_eq!(rest[0]["id"], ids[2]);
+    assert_eq!(get(&relay, "/api/v1/rooms/quiet/messages").await.json(), json!([]));
+    get(&relay, "/api/v1/rooms/lobby/messages?after=0000").await.problem(404);
+}
+
+#[tokio::test]
+async fn the_same_nonce_is_one_message_and_no_nonce_is_a_new_one() {
+    let relay = relay();
+    let once = json!({ "author": "Ada", "text": "hi", "nonce": "n1" }).to_string();
+    let first = say(&relay, "lobby", "application/json", once.clone()).await.json();
+    assert_eq!(say(&relay, "lobby", "application/json", once).await.json(), first);
+    for _ in 0..2 {
+        say(&relay, "lobby", "application/json", json!({ "author": "Ada", "text": "hi" }).to_string()).await;
+    }
+    let history = get(&relay, "/api/v1/rooms/lobby/messages").await.json();
+    assert_eq!(history.as_array().map(Vec::len), Some(3));
+}
+
+#[tokio::test]
+async fn a_bad_message_gets_a_problem_that_says_what_to_do() {
+    let relay = relay();
+    let json = "application/json";
+    let title = say(&relay, "lobby", "text/plain", "{}").await.problem(415);
+    assert!(title.contains("Content-Type: application/json"), "{title}");
+    let title = say(&relay, "lobby", json, "x".repeat(64 * 1024 + 1)).await.problem(413);
+    assert!(title.contains("65536"), "{title}");
+    let endless =
+        futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 4096])));
+    say(&relay, "lobby", json, Body::from_stream(endless)).await.problem(413);
+    let title = say(&relay, "lobby", json, "{\"author\":").await.problem(400);
+    assert!(title.contains("\"author\": \"Ada\""), "{title}");
+    say(&relay, "lobby", json, b"{\"author\":\"\xff\",\"text\":\"x\"}".to_vec()).await.problem(400);
+    say(&relay, "lobby", json, r#"{"author":"A","text":"x","colour":1}"#).await.problem(400);
+    let title = say(&relay, "lobby", json, r#"{"author":"","text":"x"}"#).await.problem(422);
+    assert!(title.contains("author is empty"), "{title}");
+    let long = json!({ "author": "A", "text": "x".repeat(4001) }).to_string();
+    assert!(say(&relay, "lobby", json, long).await.problem(422).contains("4001"));
+    let title = say(&relay, "Lobby", json, r#"{"author":"A","text":"x"}"#).await.problem(400);
+    assert!(title.contains("'L'"), "{title}");
+}
+
+#[tokio::test]
+async fn an_unknown_path_and_a_wrong_method_are_problems_too() {
+    let relay = relay();
+    get(&relay, "/api/v1/nothing").await.problem(404);
+    get(&relay, "/assets/nothing.js").await.problem(404);
+    get(&relay, "/..%2f..%2fetc%2fpasswd").await.problem(404);
+    let request = Request::delete("/api/v1/streams").body(Body::empty()).expect("a request");
+    let answer = send(&relay, request).await;
+    answer.problem(405);
+    assert_eq!(answer.headers[header::ALLOW], "GET,HEAD");
+}
+
+#[tokio::test]
+async fn a_panic_is_a_500_and_the_relay_goes_on() {
+    let relay = relay();
+    let request = Request::post("/whip/panic").body(Body::empty()).expect("a request");
+    send(&relay, request).await.problem(500);
+    assert_eq!(get(&relay, "/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_relay_without_a_node_loop_is_alive_and_not_ready() {
+    let (state, queue) = state();
+    drop(queue);
+    let relay = router(state, Router::new());
+    assert_eq!(get(&relay, "/livez").await.status, 200);
+    let answer = get(&relay, "/readyz").await;
+    answer.problem(503);
+    assert_eq!(answer.headers[header::RETRY_AFTER], "1");
+    get(&relay, "/api/v1/streams").await.problem(503);
+}
+
+#[tokio::test]
+async fn every_answer_has_the_security_headers_and_the_api_is_open_to_other_origins() {
+    let relay = relay();
+    for path in ["/", "/api/v1/mesh", "/nothing"] {
+        let answer = get(&relay, path).await;
+        let policy = answer.headers[header::CONTENT_SECURITY_POLICY].to_str().expect("text");
+        assert!(policy.contains("script-src 'self'") && !policy.contains("unsafe"), "{policy}");
+        assert_eq!(answer.headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+    }
+    let request = Request::get("/api/v1/streams").header(header::ORIGIN, "http://elsewhere.example");
+    let answer = send(&relay, request.body(Body::empty()).expect("a request")).await;
+    assert_eq!(answer.headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+}
+
+#[tokio::test]
+async fn the_first_page_is_there_whether_built_or_not() {
+    let relay = relay();
+    let answer = get(&relay, "/").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.headers[header::CONTENT_TYPE], "text/html; charset=utf-8");
+    if let Some(etag) = answer.headers.get(header::ETAG) {
+        assert_eq!(answer.headers[header::CACHE_CONTROL], "no-cache");
+        let again = Request::get("/").header(header::IF_NONE_MATCH, etag);
+        let again = send(&relay, again.body(Body::empty()).expect("a request")).await;
+        assert_eq!((again.status, again.body.len()), (304, 0));
+    }
+}
+
+mod over_a_socket {
+    use std::{net::SocketAddr, time::Duration};
+
+    use futures_util::{SinkExt, StreamExt};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+        sync::watch,
+        task::JoinHandle,
+        time::timeout,
+    };
+    use tokio_tungstenite::{connect_async, tungstenite::Message};
+
+    use super::*;
+    use crate::api::server;
+
+    type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<TcpStream>>;
+
+    async fn serve() -> (SocketAddr, watch::Sender<bool>, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (stop, stopped) = watch::channel(false);
+        (address, stop, tokio::spawn(server::serve(listener, relay(), stopped)))
+    }
+
+    async fn enter(address: SocketAddr, room: &str) -> Socket {
+        let url = format!("ws://{address}/api/v1/rooms/{room}/ws");
+        connect_async(url).await.expect("connects").0
+    }
+
+    /// The next message that is not a ping.
+    async fn hear(socket: &mut Socket) -> Value {
+        loop {
+            let next = timeout(Duration::from_secs(5), socket.next()).await.expect("in time");
+            match next.expect("is open").expect("a message") {
+                Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
+                Message::Close(frame) => {
+                    return json!({ "type": "close", "code": frame.map(|f| u16::from(f.code)) });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn hear_kind(socket: &mut Socket, kind: &str) -> Value {
+        loop {
+            let event = hear(socket).await;
+            if event["type"] == kind {
+                return event;
+            }
+        }
+    }
+
+    fn words(text: &str, nonce: &str) -> Message {
+        Message::text(json!({ "type": "say", "author": "Ada", "text": text, "nonce": nonce }).to_string())
+    }
+
+    #[tokio::test]
+    async fn what_one_participant_says_the_other_hears() {
+        let (address, _stop, _task) = serve().await;
+        let mut ada = enter(address, "lobby").await;
+        let welcome = hear(&mut ada).await;
+        assert_eq!(
+            (&welcome["type"], &welcome["zone"], &welcome["present"]),
+            (&json!("welcome"), &json!("stage"), &json!(1))
+        );
+        let mut bob = enter(address, "lobby").await;
+        assert_eq!(hear(&mut bob).await["present"], 2);
+        ada.send(words("hello", "n1")).await.expect("sends");
+        let said = hear_kind(&mut ada, "said").await;
+        assert_eq!(said["nonce"], "n1");
+        let message = hear_kind(&mut bob, "message").await;
+        assert_eq!((&message["message"]["text"], &message["message"]["id"]), (&json!("hello"), &said["id"]));
+        drop(bob);
+        loop {
+            if hear_kind(&mut ada, "presence").await["present"] == 1 {
+                break;
+            }
+        }
+        let mut late = enter(address, "lobby").await;
+        assert_eq!(hear(&mut late).await["history"][0]["text"], "hello");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_understood_is_refused_and_then_ends_the_conversation() {
+        let (address, _stop, _task) = serve().await;
+        let mut socket = enter(address, "lobby").await;
+        hear_kind(&mut socket, "welcome").await;
+        socket.send(words("", "empty")).await.expect("sends");
+        let refused = hear_kind(&mut socket, "refused").await;
+        assert_eq!(refused["nonce"], "empty");
+        assert!(refused["reason"].as_str().expect("text").contains("text is empty"));
+        for _ in 0..5 {
+            socket.send(Message::text("{\"type\":\"sing\"}")).await.expect("sends");
+            hear_kind(&mut socket, "refused").await;
+        }
+        assert_eq!(hear_kind(&mut socket, "close").await["code"], 1008);
+    }
+
+    #[tokio::test]
+    async fn a_message_too_long_or_too_many_of_them_hurt_only_their_sender() {
+        let (address, _stop, _task) = serve().await;
+        let mut quiet = enter(address, "lobby").await;
+        hear_kind(&mut quiet, "welcome").await;
+        let mut long = enter(address, "lobby").await;
+        hear_kind(&mut long, "welcome").await;
+        long.send(Message::text("x".repeat(17 * 1024))).await.expect("sends");
+        assert_eq!(hear_kind(&mut long, "close").await["code"], 1008);
+        let mut fast = enter(address, "other").await;
+        hear_kind(&mut fast, "welcome").await;
+        for number in 0..60 {
+            fast.send(words("again", &number.to_string())).await.expect("sends");
+        }
+        let refused = hear_kind(&mut fast, "refused").await;
+        assert!(refused["reason"].as_str().expect("text").contains("too fast"), "{refused}");
+        quiet.send(words("still here", "n")).await.expect("sends");
+        hear_kind(&mut quiet, "said").await;
+    }
+
+    #[tokio::test]
+    async fn a_path_of_a_websocket_says_so_to_a_browser() {
+        let (address, _stop, _task) = serve().await;
+        let answer = reqwest::get(format!("http://{address}/api/v1/rooms/lobby/ws")).await.expect("answers");
+        assert_eq!(answer.status(), 400);
+        assert!(answer.text().await.expect("text").contains("as a WebSocket"));
+    }
+
+    #[tokio::test]
+    async fn a_stopping_relay_ends_its_conversations_and_its_server() {
+        let (address, stop, task) = serve().await;
+        let mut idle = TcpStream::connect(address).await.expect("connects");
+        idle.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sends");
+        let mut answer = [0; 12];
+        idle.read_exact(&mut answer).await.expect("answers");
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        stop.send(true).expect("is heard");
+        timeout(Duration::from_secs(5), task).await.expect("in time").expect("ends well");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_ends_its_head_is_cut() {
+        let (address, _stop, _task) = serve().await;
+        let mut slow = TcpStream::connect(address).await.expect("connects");
+        slow.write_all(b"GET /livez HTTP/1.1\r\nHost:").await.expect("sends");
+        let mut rest = Vec::new();
+        let end = timeout(Duration::from_secs(15), slow.read_to_end(&mut rest)).await;
+        end.expect("cut before 15 s").ok();
+    }
+}

@@ -29,6 +29,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 pub use forwarding::{Child, Forwarding, LocalDelivery, Route, Table};
 pub use identity::{Identity, IdentityError};
 pub use link::LinkSender;
+pub use mesh_routing::LinkId;
 pub use stream::MESSAGE_MAX;
 pub use tls::Trust;
 
@@ -41,8 +42,6 @@ use stream::Hello;
 const HANDSHAKES_MAX: usize = 64;
 /// How long the neighbors' acknowledgement of our goodbye is waited for.
 const GOODBYE: Duration = Duration::from_secs(1);
-
-pub use mesh_routing::LinkId;
 
 /// What the bridges need to know.
 #[derive(Debug, Clone)]

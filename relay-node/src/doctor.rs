@@ -1,0 +1,252 @@
+//! `relay-node doctor`: looks at the machine as a relay would find it and says how to mend what is
+//! wrong. It changes nothing but a file it writes to the data directory and removes again.
+
+use std::{
+    fs, io,
+    net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket},
+    path::Path,
+    time::Duration,
+};
+
+use crate::{
+    addresses::{self, Addresses},
+    clock,
+    config::{Config, Peer},
+};
+
+/// What one look showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// All is well.
+    Good(String),
+    /// The relay runs, but not as well as it could.
+    Warning(String),
+    /// The relay will not do its work.
+    Bad(String),
+}
+
+use Finding::{Bad, Good, Warning};
+
+/// The receive buffer the media port wants: 300 phones that join at once fit.
+const RECEIVE_BUFFER: u64 = 8 * 1024 * 1024;
+/// Sockets, files and 2000 HTTP connections.
+const OPEN_FILES: u64 = 4096;
+/// 2026-01-01: a clock before it is not set.
+const EARLIEST_MS: u64 = 1_767_225_600_000;
+/// How long a refusal of a peer's machine may take to come back.
+const REFUSAL: Duration = Duration::from_millis(500);
+
+/// Prints one line for each finding, and a sum. True if the relay will do its work.
+pub fn run(config: &Config) -> bool {
+    let findings = look(config);
+    let mut counts = [0; 3];
+    for finding in &findings {
+        let (index, word, text) = match finding {
+            Good(text) => (0, "ok  ", text),
+            Warning(text) => (1, "warn", text),
+            Bad(text) => (2, "fail", text),
+        };
+        counts[index] += 1;
+        println!("{word}  {text}");
+    }
+    println!("{} ok, {} to look at, {} to mend", counts[0], counts[1], counts[2]);
+    counts[2] == 0
+}
+
+/// Every look, in the order in which a relay needs things.
+pub fn look(config: &Config) -> Vec<Finding> {
+    let mut findings = vec![data(&config.data)];
+    findings.extend(ports(config));
+    findings.push(candidates(config));
+    findings.push(receive_buffer(read_number("/proc/sys/net/core/rmem_max")));
+    findings.push(open_files(open_files_limit()));
+    findings.push(wall_clock(clock::wall().0));
+    findings.push(openness(config));
+    findings.extend(config.peers.iter().map(peer));
+    findings
+}
+
+fn data(directory: &Path) -> Finding {
+    let probe = directory.join(".doctor");
+    let written = fs::create_dir_all(directory).and_then(|()| fs::write(&probe, "x"));
+    let written = written.and_then(|()| fs::remove_file(&probe));
+    let shown = directory.display();
+    match written {
+        Ok(()) => Good(format!("data directory {shown} is writable")),
+        Err(error) => Bad(format!(
+            "data directory {shown} is not writable ({error}): give it to this user, or choose another with --data"
+        )),
+    }
+}
+
+fn ports(config: &Config) -> Vec<Finding> {
+    if let Some(running) = running(&config.data) {
+        return vec![Good(format!(
+            "a relay of zone {} runs on this data directory (process {}): http {}, media {}, bridge {}",
+            running.zone, running.pid, running.http, running.media, running.bridge
+        ))];
+    }
+    let tcp = |address: SocketAddr| TcpListener::bind(address).map(drop);
+    let udp = |address: SocketAddr| UdpSocket::bind(address).map(drop);
+    vec![
+        port("http", "TCP", config.http, tcp(config.http)),
+        port("media", "UDP", config.media, udp(config.media)),
+        port("bridge", "UDP", config.bridge, udp(config.bridge)),
+    ]
+}
+
+/// The relay that wrote the address file, if its process is still there.
+fn running(data: &Path) -> Option<Addresses> {
+    let addresses = Addresses::read(data).ok()?;
+    Path::new(&format!("/proc/{}", addresses.pid)).exists().then_some(addresses)
+}
+
+fn port(key: &str, transport: &str, address: SocketAddr, bound: io::Result<()>) -> Finding {
+    match bound {
+        Ok(()) => Good(format!("{key} {address} ({transport}) is free")),
+        Err(error) => Bad(format!(
+            "{key} {address} ({transport}) cannot be bound ({error}): stop what uses it, or choose another with --{key}"
+        )),
+    }
+}
+
+fn candidates(config: &Config) -> Finding {
+    match addresses::media_candidates(config.media, &config.public_ips) {
+        Ok(all) if all.iter().all(|address| address.ip().is_loopback()) => Warning(
+            "browsers are offered only this machine itself: connect a network, or name an address with --public-ip"
+                .to_owned(),
+        ),
+        Ok(all) => {
+            let all: Vec<_> = all.iter().map(|address| address.ip().to_string()).collect();
+            Good(format!("browsers are offered {}", all.join(", ")))
+        }
+        Err(error) => Bad(format!("the interfaces cannot be listed ({error}): name an address with --public-ip")),
+    }
+}
+
+fn receive_buffer(maximum: Option<u64>) -> Finding {
+    match maximum {
+        Some(maximum) if maximum < RECEIVE_BUFFER => Warning(format!(
+            "the kernel caps receive buffers at {maximum} bytes, and a crowd that joins at once needs {RECEIVE_BUFFER}: \
+             `sysctl -w net.core.rmem_max={RECEIVE_BUFFER}`, and the same line in /etc/sysctl.d/ to keep it"
+        )),
+        Some(maximum) => Good(format!("the kernel allows receive buffers of {maximum} bytes")),
+        None => Warning("the kernel does not say how large receive buffers may be".to_owned()),
+    }
+}
+
+fn open_files(limit: Option<u64>) -> Finding {
+    match limit {
+        Some(limit) if limit < OPEN_FILES => Warning(format!(
+            "only {limit} files may be open, and 2000 browsers need {OPEN_FILES}: `ulimit -n {OPEN_FILES}`, or \
+             LimitNOFILE={OPEN_FILES} in the systemd unit"
+        )),
+        Some(limit) => Good(format!("{limit} files may be open")),
+        None => Warning("the kernel does not say how many files may be open".to_owned()),
+    }
+}
+
+fn wall_clock(now_ms: u64) -> Finding {
+    let shown = rooms::WallTime(now_ms);
+    if now_ms < EARLIEST_MS {
+        return Warning(format!(
+            "the clock says {shown}: set it (`date -s …` or a time server); chat is shown with wrong times otherwise"
+        ));
+    }
+    Good(format!("the clock says {shown}"))
+}
+
+fn openness(config: &Config) -> Finding {
+    if config.dev {
+        return Warning("--dev: anybody can publish and any relay can bridge; not for a festival".to_owned());
+    }
+    match (config.publish_token.is_some(), config.trust.len()) {
+        (false, _) => Warning("nobody can publish here: set --publish-token if somebody shall".to_owned()),
+        (true, 0) => {
+            Warning("no relay may bridge to this one: name those that shall with --trust".to_owned())
+        }
+        (true, trusted) => Good(format!("publishing needs the token, {trusted} relays may bridge")),
+    }
+}
+
+/// Resolves the name and sends one byte: where nothing listens, the machine says so. Silence proves
+/// nothing, and is reported as what it is.
+fn peer(peer: &Peer) -> Finding {
+    let resolved = peer.to_string().to_socket_addrs().map(|mut addresses| addresses.next());
+    let address = match resolved {
+        Ok(Some(address)) => address,
+        Ok(None) => return Bad(format!("peer {peer} has no address: mend the name or give an IP address")),
+        Err(error) => {
+            return Bad(format!("peer {peer} is not found ({error}): mend the name or give an IP address"));
+        }
+    };
+    match refusal(address) {
+        Ok(()) => {
+            Good(format!("peer {peer} is {address} and did not refuse (only a bridge proves it is a relay)"))
+        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            Bad(format!("peer {peer} ({address}): nothing listens there; start that relay or mend the port"))
+        }
+        Err(error) => {
+            Bad(format!("peer {peer} ({address}) cannot be reached ({error}): look at routes and cables"))
+        }
+    }
+}
+
+fn refusal(address: SocketAddr) -> io::Result<()> {
+    let any: SocketAddr = if address.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(address)?;
+    socket.set_read_timeout(Some(REFUSAL))?;
+    socket.send(&[0])?;
+    match socket.recv(&mut [0; 1]) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read_number(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn open_files_limit() -> Option<u64> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(u64::MAX),
+        limit => limit.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_comes_with_its_mending() {
+        assert!(
+            matches!(receive_buffer(Some(212_992)), Warning(text) if text.contains("sysctl -w net.core.rmem_max=8388608"))
+        );
+        assert!(matches!(receive_buffer(Some(RECEIVE_BUFFER)), Good(_)));
+        assert!(matches!(open_files(Some(1024)), Warning(text) if text.contains("LimitNOFILE")));
+        assert!(matches!(wall_clock(0), Warning(text) if text.contains("1970")));
+        let taken = Err(io::ErrorKind::AddrInUse.into());
+        let address = ([127, 0, 0, 1], 80).into();
+        assert!(matches!(port("http", "TCP", address, taken), Bad(text) if text.contains("--http")));
+    }
+
+    #[test]
+    fn a_peer_that_is_not_there_is_found_out() {
+        let port = {
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+            socket.local_addr().expect("an address").port()
+        };
+        let finding = peer(&Peer { host: "127.0.0.1".into(), port });
+        assert!(matches!(&finding, Bad(text) if text.contains("nothing listens")), "{finding:?}");
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let port = socket.local_addr().expect("an address").port();
+        assert!(matches!(peer(&Peer { host: "127.0.0.1".into(), port }), Good(_)));
+    }
+}
