@@ -187,14 +187,14 @@ impl Node {
     /// A record that was on disk when the relay started.
     pub fn restore(&mut self, writer: NodeId, number: u64, payload: Bytes) {
         // As in `handle_stored`.
-        let _ = self.rooms.handle_record(writer, number, &payload, false);
+        let _ = self.rooms.handle_record(writer, number, &payload, false, self.started_wall);
         self.mesh.handle_restore(Record { writer, number, payload });
     }
 
     /// A record is on disk: now it may be shown.
-    pub fn handle_stored(&mut self, record: &Record) {
+    pub fn handle_stored(&mut self, record: &Record, now: WallTime) {
         // A payload that is not chat is another version's business: it travels on and is not shown.
-        let _ = self.rooms.handle_record(record.writer, record.number, &record.payload, true);
+        let _ = self.rooms.handle_record(record.writer, record.number, &record.payload, true, now);
     }
 
     /// Time has passed.

@@ -150,7 +150,7 @@ impl NodeLoop {
         let post = post.map(|index| self.posts.swap_remove(index));
         match result {
             Ok(()) => {
-                self.node.handle_stored(&record);
+                self.node.handle_stored(&record, clock::wall());
                 if let Some(post) = post {
                     // The participant may have gone.
                     let _ = post.reply.send(Ok(Posted { id: post.id }));
@@ -158,7 +158,7 @@ impl NodeLoop {
             }
             Err(error) => {
                 tracing::error!(?error, "a record could not be stored: chat of this moment will be missing after a restart");
-                self.node.handle_stored(&record);
+                self.node.handle_stored(&record, clock::wall());
                 if let Some(post) = post {
                     let _ = post.reply.send(Err(PostError::NotStored));
                 }
