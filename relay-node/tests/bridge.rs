@@ -1,6 +1,8 @@
 //! Two and three bridges in one process over loopback: links come up, carry what they should, and a bad
 //! neighbor hurts only itself.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     collections::{BTreeSet, HashMap},
     net::SocketAddr,
@@ -438,7 +440,10 @@ async fn on_a_thin_path_video_gives_way_to_audio_and_both_to_control() {
     let order = b.delivered.order.lock().unwrap();
     let audio = order.iter().filter(|number| **number < 1_000_000).count();
     let video = order.len() - audio;
-    println!("audio {audio} of 200, video {video} of 3400, control p50 {:?} max {:?}", delays[25], delays[49]);
+    println!(
+        "audio {audio} of 200, video {video} of 3400, control p50 {:?} max {:?}",
+        delays[25], delays[49]
+    );
     assert!(audio >= 180, "{audio} of 200 audio packets");
     assert!((100..1700).contains(&video), "{video} of 3400 video packets");
     assert!(delays[25] < Duration::from_millis(400), "{delays:?}");

@@ -29,6 +29,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 pub use forwarding::{Child, Forwarding, LocalDelivery, Route, Table};
 pub use identity::{Identity, IdentityError};
 pub use link::LinkSender;
+pub use mesh_routing::LinkId;
 pub use stream::MESSAGE_MAX;
 pub use tls::Trust;
 
@@ -41,10 +42,6 @@ use stream::Hello;
 const HANDSHAKES_MAX: usize = 64;
 /// How long the neighbors' acknowledgement of our goodbye is waited for.
 const GOODBYE: Duration = Duration::from_secs(1);
-
-/// A link of this relay. A number is never used for two links.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(pub u32);
 
 /// What the bridges need to know.
 #[derive(Debug, Clone)]
