@@ -1,6 +1,8 @@
 //! Two and three bridges in one process over loopback: links come up, carry what they should, and a bad
 //! neighbor hurts only itself.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     collections::{BTreeSet, HashMap},
     net::SocketAddr,
@@ -343,4 +345,106 @@ async fn a_closed_link_says_why_and_is_dialed_again() {
     assert_eq!(a.down().await.0, link);
     a.up().await;
     b.up().await;
+}
+
+/// A path of `bits_per_second` with a queue of `queue` bytes in front of `to`, and a free way back.
+async fn thin_path(to: SocketAddr, bits_per_second: u64, queue: usize) -> SocketAddr {
+    let front = Arc::new(tokio::net::UdpSocket::bind(any_port()).await.unwrap());
+    let back = Arc::new(tokio::net::UdpSocket::bind(any_port()).await.unwrap());
+    let address = front.local_addr().unwrap();
+    let dialer = Arc::new(Mutex::new(None));
+    let waiting = Arc::new(AtomicU64::new(0));
+    let (sender, mut receiver) = mpsc::unbounded_channel::<Vec<u8>>();
+    let (socket, learn, depth) = (front.clone(), dialer.clone(), waiting.clone());
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 2048];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            *learn.lock().unwrap() = Some(from);
+            if depth.load(Ordering::Relaxed) as usize + length <= queue {
+                depth.fetch_add(length as u64, Ordering::Relaxed);
+                sender.send(buffer[..length].to_vec()).unwrap();
+            }
+        }
+    });
+    let socket = back.clone();
+    tokio::spawn(async move {
+        let mut free_at = tokio::time::Instant::now();
+        while let Some(packet) = receiver.recv().await {
+            let bits = packet.len() as u64 * 8;
+            free_at = free_at.max(tokio::time::Instant::now())
+                + Duration::from_nanos(bits * 1_000_000_000 / bits_per_second);
+            tokio::time::sleep_until(free_at).await;
+            waiting.fetch_sub(packet.len() as u64, Ordering::Relaxed);
+            socket.send_to(&packet, to).await.unwrap();
+        }
+    });
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 2048];
+        while let Ok((length, _)) = back.recv_from(&mut buffer).await {
+            let dialer = dialer.lock().unwrap().unwrap();
+            front.send_to(&buffer[..length], dialer).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_thin_path_video_gives_way_to_audio_and_both_to_control() {
+    let mut b = Relay::start("b", &[]).await;
+    let path = thin_path(b.address, 2_000_000, 40_000).await;
+    let mut a = Relay::start("a", &[path]).await;
+    let (to_b, to_a) = (a.up().await, b.up().await);
+    let route = |class| Route { local: Some(0), class, children: vec![] };
+    b.forwarding.replace(Table {
+        incoming: HashMap::from([
+            ((to_a.link, Alias(1)), route(Class::Audio)),
+            ((to_a.link, Alias(2)), route(Class::Video)),
+        ]),
+        local: HashMap::new(),
+    });
+
+    // Four times what the path carries, for 4 s; payload numbers tell audio (under 1 million) from video.
+    let start = tokio::time::Instant::now();
+    let sender = to_b.sender.clone();
+    let source = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
+        for tick in 0..200_u32 {
+            ticks.tick().await;
+            let payload = |number: u32, length| {
+                let mut payload = vec![0; length];
+                payload[..4].copy_from_slice(&number.to_be_bytes());
+                Bytes::from(payload)
+            };
+            for i in 0..17 {
+                let packet = payload(1_000_000 + tick * 17 + i, 1200);
+                sender.send_media(Class::Video, DatagramKind::Rtp, 0, Alias(2), &packet);
+            }
+            sender.send_media(Class::Audio, DatagramKind::Rtp, 0, Alias(1), &payload(tick, 320));
+            if tick % 4 == 0 {
+                let now = start.elapsed().as_micros() as u64;
+                let mut message = vec![0; 200];
+                message[..8].copy_from_slice(&now.to_be_bytes());
+                assert!(sender.send_message(Class::Control, message.into()));
+            }
+        }
+    });
+    let mut delays = Vec::new();
+    while delays.len() < 50 {
+        let message = b.message().await;
+        let sent = Duration::from_micros(u64::from_be_bytes(message[..8].try_into().unwrap()));
+        delays.push(start.elapsed() - sent);
+    }
+    source.await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    delays.sort_unstable();
+    let order = b.delivered.order.lock().unwrap();
+    let audio = order.iter().filter(|number| **number < 1_000_000).count();
+    let video = order.len() - audio;
+    println!(
+        "audio {audio} of 200, video {video} of 3400, control p50 {:?} max {:?}",
+        delays[25], delays[49]
+    );
+    assert!(audio >= 180, "{audio} of 200 audio packets");
+    assert!((100..1700).contains(&video), "{video} of 3400 video packets");
+    assert!(delays[25] < Duration::from_millis(400), "{delays:?}");
 }

@@ -77,7 +77,7 @@ impl Victim {
     }
 
     /// The good neighbor's link is as it was.
-    async fn is_unhurt(mut self) {
+    async fn check_unhurt(mut self) {
         assert!(self.to_good.send_message(Class::Control, Bytes::from_static(b"still there?")));
         loop {
             match next(&mut self.good_events).await {
@@ -144,7 +144,7 @@ async fn an_oversized_frame_closes_only_that_link() {
         assert!(reason.contains("limit is 262144"), "{reason}");
         assert!(closed(&connection).await.contains("limit is 262144"));
     }
-    victim.is_unhurt().await;
+    victim.check_unhurt().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,7 +161,7 @@ async fn a_neighbor_of_another_version_is_told_what_to_do() {
     );
     let reason = closed(&connection).await;
     assert!(reason.contains("update the older one"), "{reason}");
-    victim.is_unhurt().await;
+    victim.check_unhurt().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,7 +175,7 @@ async fn junk_instead_of_a_hello_makes_no_link() {
         }
         let _ = closed(&connection).await;
     }
-    victim.is_unhurt().await;
+    victim.check_unhurt().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,7 +183,7 @@ async fn a_stranger_that_says_nothing_is_closed() {
     let victim = Victim::start().await;
     let (_endpoint, connection) = connect(victim.bridges.local_addr()).await;
     let _ = closed(&connection).await;
-    victim.is_unhurt().await;
+    victim.check_unhurt().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -226,7 +226,7 @@ async fn junk_and_repeated_datagrams_are_dropped_and_the_link_stays() {
     .await
     .expect("four different packets");
     assert_eq!(victim.delivered.load(Ordering::Relaxed), 4);
-    victim.is_unhurt().await;
+    victim.check_unhurt().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,5 +245,5 @@ async fn a_neighbor_that_never_reads_is_cut_off_and_its_queue_was_bounded() {
     let (gone, reason) = down(&mut victim.events).await;
     assert_eq!(gone, bad);
     assert!(closed(&connection).await.contains("not read fast enough"), "{reason}");
-    victim.is_unhurt().await;
+    victim.check_unhurt().await;
 }
