@@ -174,3 +174,79 @@ impl Detector {
         DOWN_AFTER.max(self.suspect_after() * 5 / 4)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Lets time pass, asked exactly when due; the neighbor is silent. Says when the state changed.
+    fn silence(detector: &mut Detector, from: Instant, time: Duration) -> Vec<(u128, State)> {
+        let mut changes = Vec::new();
+        while detector.poll_timeout() <= from + time {
+            let at = detector.poll_timeout();
+            if detector.handle_timeout(at).0 {
+                changes.push(((at - from).as_millis(), detector.state()));
+            }
+        }
+        changes
+    }
+
+    #[test]
+    fn a_busy_link_is_suspect_after_200_ms_and_down_after_a_second() {
+        let start = crate::sim::epoch();
+        let mut detector = Detector::new(start);
+        detector.handle_busy(true, start);
+        detector.handle_heard(start);
+        let changes = silence(&mut detector, start, MS * 3000);
+        assert_eq!(changes, [(200, State::Suspect), (1000, State::Down)]);
+    }
+
+    #[test]
+    fn an_idle_link_has_four_slow_probes() {
+        let start = crate::sim::epoch();
+        let mut detector = Detector::new(start);
+        let changes = silence(&mut detector, start, MS * 3000);
+        assert_eq!(changes, [(800, State::Suspect), (1000, State::Down)]);
+    }
+
+    #[test]
+    fn a_link_that_was_down_is_up_after_two_clean_seconds() {
+        let start = crate::sim::epoch();
+        let mut detector = Detector::new(start);
+        silence(&mut detector, start, MS * 1500);
+        let mut up = None;
+        for step in 0..40 {
+            let now = start + MS * 1500 + MS * 100 * step;
+            detector.handle_heard(now);
+            if detector.handle_timeout(now).0 {
+                up = Some((now - start).as_millis());
+            }
+        }
+        assert_eq!((up, detector.state()), (Some(3500), State::Up));
+    }
+
+    #[test]
+    fn a_driver_that_slept_does_not_blame_the_link() {
+        let start = crate::sim::epoch();
+        let mut detector = Detector::new(start);
+        detector.handle_busy(true, start);
+        let _ = detector.handle_timeout(start);
+        assert_eq!(detector.handle_timeout(start + MS * 5000).0, false);
+        assert_eq!(detector.state(), State::Up);
+    }
+
+    #[test]
+    fn a_long_way_is_not_suspect_for_being_long() {
+        let start = crate::sim::epoch();
+        let mut detector = Detector::new(start);
+        detector.handle_busy(true, start);
+        let (_, nonce) = detector.handle_timeout(start);
+        detector.handle_probe_ack(nonce.unwrap(), start + MS * 400);
+        detector.handle_heard(start + MS * 400);
+        assert_eq!(detector.rtt(), Some(MS * 400));
+        let changes = silence(&mut detector, start + MS * 400, MS * 900);
+        assert_eq!(changes, [(800, State::Suspect)]);
+    }
+}

@@ -225,3 +225,77 @@ impl Logs {
         crate::flood::first_word(&hasher)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINK: LinkId = LinkId(1);
+
+    fn writer() -> NodeId {
+        NodeId([7; 32])
+    }
+
+    fn bytes(length: usize) -> Bytes {
+        vec![0; length].into()
+    }
+
+    #[test]
+    fn only_the_next_number_is_taken_and_a_gap_is_asked_for() {
+        let (mut logs, now) = (Logs::default(), crate::sim::epoch());
+        let taken = logs.take(LINK, (writer(), 1, vec![bytes(1), bytes(1)]), None, now).unwrap();
+        assert_eq!((taken.new.len(), taken.ask), (2, None));
+        let taken = logs.take(LINK, (writer(), 2, vec![bytes(1)]), None, now).unwrap();
+        assert_eq!((taken.new.len(), taken.duplicates), (0, 1));
+        let taken = logs.take(LINK, (writer(), 9, vec![bytes(1)]), None, now).unwrap();
+        assert_eq!(taken.ask, Some(Message::Pull { writer: writer(), after: 2 }));
+        // Not asked twice while the first answer may still come.
+        let taken = logs.take(LINK, (writer(), 10, vec![bytes(1)]), None, now).unwrap();
+        assert_eq!((taken.new.len(), taken.ask), (0, None));
+    }
+
+    #[test]
+    fn an_answer_is_bounded_and_says_that_there_is_more() {
+        let mut logs = Logs::default();
+        for _ in 0..100 {
+            logs.append(writer(), bytes(PAYLOAD_MAX));
+        }
+        let Message::Append { payloads, pulled, first, .. } = logs.answer(writer(), 50) else { panic!() };
+        assert_eq!((first, payloads.len()), (51, TURN / PAYLOAD_MAX));
+        assert_eq!(pulled, Some(Pulled { floor: 0, more: true }));
+    }
+
+    #[test]
+    fn a_latecomer_starts_at_the_floor() {
+        let (mut old, mut new, now) = (Logs::default(), Logs::default(), crate::sim::epoch());
+        for _ in 0..RECORDS_MAX + 10 {
+            old.append(writer(), bytes(10));
+        }
+        let asks = new.missing(LINK, &[(writer(), 10, RECORDS_MAX as u64 + 10)], now);
+        let mut ask = asks.into_iter().next();
+        let mut number = 10;
+        while let Some(Message::Pull { writer, after }) = ask {
+            let Message::Append { writer, first, payloads, pulled } = old.answer(writer, after) else {
+                panic!()
+            };
+            let taken = new.take(LINK, (writer, first, payloads), pulled, now).unwrap();
+            for record in taken.new {
+                number += 1;
+                assert_eq!(record.number, number);
+            }
+            ask = taken.ask;
+        }
+        assert_eq!(number, RECORDS_MAX as u64 + 10);
+        assert_eq!(new.hash(), old.hash());
+    }
+
+    #[test]
+    fn what_was_on_disk_is_not_new() {
+        let (mut logs, now) = (Logs::default(), crate::sim::epoch());
+        for number in 4..9 {
+            logs.restore(Record { writer: writer(), number, payload: bytes(1) });
+        }
+        assert!(logs.missing(LINK, &[(writer(), 0, 8)], now).is_empty());
+        assert_eq!(logs.append(writer(), bytes(1)), 9);
+    }
+}

@@ -217,3 +217,115 @@ impl Message {
         Ok(self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use protocol::{Kind, StreamName, ZoneName};
+
+    use super::*;
+    use crate::{
+        Config, LinkId, Mesh,
+        link_state::Edge,
+        sim::{epoch, node},
+    };
+
+    fn track() -> TrackKey {
+        TrackKey { origin: node(2), stream: StreamName::new("main-stage").unwrap(), kind: Kind::Audio }
+    }
+
+    /// One of each.
+    fn samples() -> Vec<Message> {
+        let (track, alias) = (track(), Alias(7));
+        let links = vec![Edge { neighbor: node(0), cost: 9, rtt_us: 1000, loss: 0 }];
+        let zone = ZoneName::new("camping").unwrap();
+        let record = LinkState { origin: node(1), zone, sequence: 5, links, streams: Vec::new() };
+        vec![
+            Message::Probe { nonce: 1 },
+            Message::ProbeAck { nonce: 1 },
+            Message::LinkState { age_ms: 10, record },
+            Message::Digest { entries: vec![(node(1), 9), (node(3), 1)] },
+            Message::Request { origins: vec![node(0), node(1)] },
+            Message::Summary { database: 1, logs: 2 },
+            Message::Join { track: track.clone(), alias, limit: 3 },
+            Message::Joined { track: track.clone(), alias, depth: 1, path: vec![node(2), node(1)] },
+            Message::Refused { track: track.clone(), alias, reason: Refusal::TooDeep },
+            Message::Leave { track: track.clone(), alias },
+            Message::Lost { track: track.clone(), alias, broken: Some((node(2), node(1))) },
+            Message::Keyframe { track },
+            Message::Append {
+                writer: node(1),
+                first: 1,
+                payloads: vec![Bytes::from_static(b"hello")],
+                pulled: Some(Pulled { floor: 0, more: false }),
+            },
+            Message::Heads { entries: vec![(node(1), 0, 4)] },
+            Message::Pull { writer: node(0), after: 0 },
+        ]
+    }
+
+    /// Gives a relay with a neighbor these messages, and everything that follows from them.
+    fn feed(messages: &[Vec<u8>]) {
+        let mut now = epoch();
+        let zone = ZoneName::new("stage").unwrap();
+        let mut mesh = Mesh::new(Config { id: node(0), zone, boot: 1, seed: 1 }, now);
+        mesh.handle_link_up(LinkId(1), node(1), now);
+        mesh.handle_interest(track(), true, now);
+        mesh.handle_append(Bytes::from_static(b"own"), now).unwrap();
+        for bytes in messages {
+            let _ = mesh.handle_message(LinkId(1), bytes, now);
+            while mesh.poll_output().is_some() {}
+            now += Duration::from_millis(70);
+            mesh.handle_timeout(now);
+            while mesh.poll_output().is_some() {}
+            let _ = (mesh.topology(), mesh.poll_timeout());
+        }
+    }
+
+    #[test]
+    fn every_message_reads_back_as_written() {
+        for message in samples() {
+            assert_eq!(Message::decode(&message.encode()), Ok(message));
+        }
+    }
+
+    #[test]
+    fn another_version_is_told_apart() {
+        assert_eq!(Message::decode(&[VERSION + 1, 0]), Err(MeshError::Version { found: VERSION + 1 }));
+        assert_eq!(Message::decode(&[]), Err(MeshError::Malformed));
+    }
+
+    #[test]
+    fn a_count_without_the_entries_is_refused_at_once() {
+        // A digest of 2^32 entries in ten bytes.
+        let bytes = [VERSION, 3, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 2, 3];
+        assert_eq!(Message::decode(&bytes), Err(MeshError::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            feed(&[bytes.clone(), [&[VERSION], &bytes[..]].concat()]);
+        }
+
+        #[test]
+        fn mutated_messages_are_survived(
+            picks in proptest::collection::vec((0..15usize, any::<u16>(), any::<u8>(), any::<bool>()), 1..12),
+        ) {
+            let messages: Vec<Vec<u8>> = picks
+                .into_iter()
+                .map(|(pick, at, value, mutate)| {
+                    let mut bytes = samples()[pick].encode().to_vec();
+                    let at = usize::from(at) % bytes.len();
+                    if mutate {
+                        bytes[at] = value;
+                    }
+                    bytes
+                })
+                .collect();
+            feed(&messages);
+        }
+    }
+}

@@ -173,3 +173,83 @@ impl Routes {
         self.candidates.get(origin).map_or(&[], Vec::as_slice)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use petgraph::{algo::dijkstra, graph::UnGraph};
+    use protocol::ZoneName;
+
+    use super::*;
+    use crate::{
+        link_state::{Edge, LinkState},
+        sim::{epoch, node, random::Random, shape},
+    };
+
+    fn database(relays: usize, edges: &BTreeMap<(usize, usize), (u16, u16)>) -> Database {
+        let mut database = Database::default();
+        for index in 0..relays {
+            let edge = |neighbor: usize, cost| Edge { neighbor: node(neighbor), cost, rtt_us: 0, loss: 0 };
+            let mut links: Vec<Edge> = edges
+                .iter()
+                .flat_map(|((a, b), (there, back))| [(*a, *b, *there), (*b, *a, *back)])
+                .filter(|(from, _, cost)| *from == index && *cost > 0)
+                .map(|(_, to, cost)| edge(to, cost))
+                .collect();
+            links.sort_by_key(|edge| edge.neighbor);
+            let zone = ZoneName::new("zone").unwrap();
+            let record = LinkState { origin: node(index), zone, sequence: 1, links, streams: Vec::new() };
+            record.check().unwrap();
+            database.offer(record, Duration::ZERO, epoch()).unwrap();
+        }
+        database
+    }
+
+    #[test]
+    fn distances_agree_with_petgraph() {
+        for seed in 0..50 {
+            let mut random = Random::new(seed);
+            let relays = 2 + random.below(40) as usize;
+            // Some edges are listed by one end only: they do not count.
+            let edges: BTreeMap<_, _> = shape::geometric(relays, 3, &mut random)
+                .into_iter()
+                .map(|wire| {
+                    let back = if random.once_in(6) { 0 } else { 1 + random.below(50) as u16 };
+                    (wire, (1 + random.below(50) as u16, back))
+                })
+                .collect();
+            let both = edges.iter().filter(|(_, (_, back))| *back > 0);
+            let mut oracle = UnGraph::<(), u32>::new_undirected();
+            let at: Vec<_> = (0..relays).map(|_| oracle.add_node(())).collect();
+            for ((a, b), (there, back)) in both {
+                oracle.add_edge(at[*a], at[*b], u32::from(*there.max(back)));
+            }
+            let graph = Graph::new(&database(relays, &edges), &BTreeSet::new());
+            let paths = graph.paths(&node(0), None).unwrap();
+            let distances = dijkstra(&oracle, at[0], None, |edge| *edge.weight());
+            for index in 0..relays {
+                let step = graph.step(&paths, &node(index));
+                assert_eq!(step.map(|s| s.distance), distances.get(&at[index]).copied(), "seed {seed}");
+                let path = graph.path(&paths, &node(index));
+                assert_eq!(path.map(|path| path.len() as u32 - 1), step.map(|s| s.hops), "seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn candidates_do_not_lead_back_through_here() {
+        let edges = shape::ring(4).into_iter().map(|(a, b)| ((a, b), (5, 5))).collect();
+        let database = database(4, &edges);
+        let neighbors = BTreeMap::from([(node(0), 5), (node(2), 5)]);
+        let mut routes = Routes::new(&node(1), &database, &BTreeSet::new());
+        let found: Vec<_> = routes
+            .candidates(&node(1), &node(0), &neighbors)
+            .iter()
+            .map(|c| (c.neighbor, c.cost, c.depth))
+            .collect();
+        assert_eq!(found, [(node(0), 5, 0), (node(2), 15, 2)]);
+        let mut routes = Routes::new(&node(1), &database, &BTreeSet::from([pair(node(3), node(0))]));
+        assert_eq!(routes.candidates(&node(1), &node(0), &neighbors)[0].neighbor, node(0));
+    }
+}

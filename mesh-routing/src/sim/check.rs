@@ -87,11 +87,8 @@ fn same_everywhere(sim: &Sim) {
             let mesh = relay.mesh.as_ref().expect("a group is of relays with power");
             let known: Vec<_> = mesh.topology().nodes.iter().map(|n| n.id).collect();
             assert_eq!(known, ids, "relay {index} knows the relays it can reach");
-            let mut streams: Vec<_> = group
-                .iter()
-                .flat_map(|i| sim.relays[*i].published.keys())
-                .map(|key| key.stream.clone())
-                .collect();
+            let mut streams: Vec<_> =
+                group.iter().flat_map(|i| &sim.relays[*i].published).map(|key| key.stream.clone()).collect();
             streams.sort();
             streams.dedup();
             let known: Vec<_> = mesh.streams().into_iter().map(|s| s.name).collect();
