@@ -233,7 +233,7 @@ mod tests {
         let mut detector = Detector::new(start);
         detector.handle_busy(true, start);
         let _ = detector.handle_timeout(start);
-        assert_eq!(detector.handle_timeout(start + MS * 5000).0, false);
+        assert!(!detector.handle_timeout(start + MS * 5000).0);
         assert_eq!(detector.state(), State::Up);
     }
 

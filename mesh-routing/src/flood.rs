@@ -1,7 +1,17 @@
-//! When this relay says something new of itself: at once after a quiet time, then less and less often.
+//! Link-state on its way: when this relay says something new of itself, what it passes on, what it asks for.
 //! What the database holds belongs to `link_state.rs`.
 
 use std::time::{Duration, Instant};
+
+use protocol::NodeId;
+
+use crate::{
+    error::MeshError,
+    link::LinkId,
+    link_state::{LinkState, Offered},
+    mesh::Mesh,
+    message::{ENTRIES_MAX, Message},
+};
 
 /// A relay says the same again after this time.
 pub const REFRESH: Duration = Duration::from_secs(5 * 60);
@@ -11,6 +21,9 @@ pub const BACK_OFF_MIN: Duration = Duration::from_millis(200);
 pub const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// The longest wait for a lost or new edge or stream.
 pub const BACK_OFF_URGENT: Duration = Duration::from_millis(400);
+
+/// Bytes of link-state sent in answer to one message; what is left is asked for again.
+const ANSWER_MAX: usize = 4 << 20;
 
 /// Paces the own record.
 #[derive(Debug)]
@@ -59,6 +72,106 @@ impl Pace {
             Some(false) => last + self.wait,
             Some(true) => last + self.wait.min(BACK_OFF_URGENT),
         })
+    }
+}
+
+impl Mesh {
+    pub(crate) fn take_link_state(
+        &mut self,
+        link: LinkId,
+        age_ms: u32,
+        record: LinkState,
+        now: Instant,
+    ) -> Result<(), MeshError> {
+        let origin = record.origin;
+        let age = Duration::from_millis(age_ms.into());
+        if origin == self.config.id {
+            let own = self.database.get(&origin).map(|held| &held.record);
+            match own.map(|own| own.sequence.cmp(&record.sequence)) {
+                Some(std::cmp::Ordering::Greater) => self.send_records(link, &[origin]),
+                Some(std::cmp::Ordering::Equal) if own == Some(&record) => {}
+                _ => self.pace.handle_own(record.sequence),
+            }
+            return Ok(());
+        }
+        match self.database.offer(record, age, now)? {
+            Offered::Newer { changed, shape } => {
+                self.routes_changed |= changed;
+                if shape {
+                    self.trees.handle_change(true);
+                }
+                if let Some(message) = self.link_state(&origin) {
+                    self.send_all(Some(link), &message);
+                }
+            }
+            Offered::Same => {
+                if let Some(link) = self.links.get_mut(&link) {
+                    link.counters.duplicates += 1;
+                }
+            }
+            Offered::Older => self.send_records(link, &[origin]),
+        }
+        Ok(())
+    }
+
+    /// Asks for what is newer there; sends what is newer here.
+    pub(crate) fn take_digest(&mut self, link: LinkId, entries: &[(NodeId, u64)]) {
+        let sequence = |origin| self.database.get(origin).map(|held| held.record.sequence);
+        let newer_there: Vec<_> = entries
+            .iter()
+            .filter(|(id, there)| sequence(id).is_none_or(|here| here < *there))
+            .map(|(id, _)| *id)
+            .collect();
+        let newer_here: Vec<_> = entries
+            .iter()
+            .filter(|(id, there)| sequence(id).is_some_and(|here| here > *there))
+            .map(|(id, _)| *id)
+            .collect();
+        if !newer_there.is_empty() {
+            self.send(link, &Message::Request { origins: newer_there });
+        }
+        self.send_records(link, &newer_here);
+    }
+
+    pub(crate) fn send_records(&mut self, link: LinkId, origins: &[NodeId]) {
+        let mut room = ANSWER_MAX;
+        for origin in origins {
+            let Some(message) = self.link_state(origin) else { continue };
+            let bytes = message.encode();
+            let Some(left) = room.checked_sub(bytes.len()) else { return };
+            room = left;
+            self.send_bytes(link, &message, bytes);
+        }
+    }
+
+    fn link_state(&self, origin: &NodeId) -> Option<Message> {
+        let held = self.database.get(origin)?;
+        Some(Message::LinkState { age_ms: held.age_ms(self.now), record: held.record.clone() })
+    }
+
+    pub(crate) fn send_digest(&mut self, link: LinkId) {
+        let entries: Vec<_> = self.database.iter().map(|(id, held)| (*id, held.record.sequence)).collect();
+        for part in entries.chunks(ENTRIES_MAX) {
+            self.send(link, &Message::Digest { entries: part.to_vec() });
+        }
+    }
+
+    pub(crate) fn originate(&mut self, sequence: u64, now: Instant) {
+        let origin = self.config.id;
+        let record = LinkState {
+            origin,
+            zone: self.config.zone.clone(),
+            sequence,
+            links: self.neighbors.values().map(|neighbor| neighbor.edge.clone()).collect(),
+            streams: self.published.values().cloned().collect(),
+        };
+        if let Ok(Offered::Newer { changed, .. }) = self.database.offer(record, Duration::ZERO, now) {
+            self.routes_changed |= changed;
+            self.counters.originated += 1;
+            if let Some(message) = self.link_state(&origin) {
+                self.send_all(None, &message);
+            }
+        }
     }
 }
 

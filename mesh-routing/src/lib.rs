@@ -16,6 +16,7 @@ pub mod message;
 pub mod neighbor;
 pub mod route;
 pub mod topology;
+mod track;
 mod tree;
 
 #[cfg(any(test, feature = "sim"))]

@@ -18,12 +18,12 @@ use crate::{
     flood::Pace,
     forward::ForwardEntry,
     link::{Link, LinkCounters, LinkId},
-    link_state::{Advertised, Database, LinkState, Offered, STREAMS_MAX, check_stream},
+    link_state::{Advertised, Database, STREAMS_MAX, check_stream},
     log::{Logs, PAYLOAD_MAX, Record},
-    message::{ENTRIES_MAX, Message},
+    message::Message,
     neighbor::{Neighbor, neighbors},
-    route::{Pair, Routes, pair},
-    topology::{LinkView, NodeView, StreamView, Topology},
+    route::{Pair, Routes},
+    topology::StreamView,
     tree::{Event, Surroundings, Trees},
 };
 
@@ -49,8 +49,6 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// How long an edge is avoided that somebody lost a parent over: until the flood says so, or not.
 const AVOID: Duration = Duration::from_secs(2);
 const AVOIDED_MAX: usize = 256;
-/// Bytes of link-state sent in answer to one message; what is left is asked for again.
-const ANSWER_MAX: usize = 4 << 20;
 /// Messages a link may get wrong before it is dropped.
 const PATIENCE: u64 = 64;
 
@@ -132,27 +130,27 @@ pub struct Counters {
 /// are brought up to date in `poll_output`, so a batch costs one computation.
 #[derive(Debug)]
 pub struct Mesh {
-    config: Config,
-    now: Instant,
-    links: BTreeMap<LinkId, Link>,
-    neighbors: BTreeMap<NodeId, Neighbor>,
-    costs: BTreeMap<NodeId, u32>,
-    database: Database,
-    pace: Pace,
-    published: BTreeMap<StreamName, Advertised>,
-    avoided: BTreeMap<Pair, Instant>,
-    routes: Routes,
-    trees: Trees,
-    logs: Logs,
-    next_summary: Instant,
-    next_sweep: Instant,
-    links_changed: bool,
-    routes_changed: bool,
-    settled: bool,
-    forwarding: Vec<ForwardEntry>,
-    streams: Vec<StreamView>,
-    counters: Counters,
-    outputs: VecDeque<Output>,
+    pub(crate) config: Config,
+    pub(crate) now: Instant,
+    pub(crate) links: BTreeMap<LinkId, Link>,
+    pub(crate) neighbors: BTreeMap<NodeId, Neighbor>,
+    pub(crate) costs: BTreeMap<NodeId, u32>,
+    pub(crate) database: Database,
+    pub(crate) pace: Pace,
+    pub(crate) published: BTreeMap<StreamName, Advertised>,
+    pub(crate) avoided: BTreeMap<Pair, Instant>,
+    pub(crate) routes: Routes,
+    pub(crate) trees: Trees,
+    pub(crate) logs: Logs,
+    pub(crate) next_summary: Instant,
+    pub(crate) next_sweep: Instant,
+    pub(crate) links_changed: bool,
+    pub(crate) routes_changed: bool,
+    pub(crate) settled: bool,
+    pub(crate) forwarding: Vec<ForwardEntry>,
+    pub(crate) streams: Vec<StreamView>,
+    pub(crate) counters: Counters,
+    pub(crate) outputs: VecDeque<Output>,
 }
 
 impl Mesh {
@@ -351,36 +349,6 @@ impl Mesh {
         self.forwarding.clone()
     }
 
-    /// Relays that can be reached and the links between them.
-    pub fn topology(&self) -> Topology {
-        let reached = |id: &NodeId| *id == self.config.id || self.routes.reaches(id);
-        let nodes: Vec<_> = self
-            .database
-            .iter()
-            .filter(|(id, _)| reached(id))
-            .map(|(id, held)| NodeView { id: *id, zone: held.record.zone.clone(), since: held.since })
-            .collect();
-        let mut links: BTreeMap<Pair, LinkView> = BTreeMap::new();
-        for (id, held) in self.database.iter().filter(|(id, _)| reached(id)) {
-            for edge in held.record.links.iter().filter(|edge| reached(&edge.neighbor)) {
-                let (a, b) = pair(*id, edge.neighbor);
-                let rtt = Duration::from_micros(edge.rtt_us.into());
-                let loss = f32::from(edge.loss) / f32::from(u16::MAX);
-                let cost = edge.cost.into();
-                links
-                    .entry((a, b))
-                    .and_modify(|link| {
-                        link.up = true;
-                        link.rtt = link.rtt.max(rtt);
-                        link.loss = link.loss.max(loss);
-                        link.cost = link.cost.max(cost);
-                    })
-                    .or_insert(LinkView { a, b, rtt, loss, cost, up: false });
-            }
-        }
-        Topology { nodes, links: links.into_values().collect() }
-    }
-
     /// What was counted, links aside.
     pub fn counters(&self) -> Counters {
         self.counters
@@ -469,86 +437,6 @@ impl Mesh {
         Ok(())
     }
 
-    fn take_link_state(
-        &mut self,
-        link: LinkId,
-        age_ms: u32,
-        record: LinkState,
-        now: Instant,
-    ) -> Result<(), MeshError> {
-        let origin = record.origin;
-        let age = Duration::from_millis(age_ms.into());
-        if origin == self.config.id {
-            let own = self.database.get(&origin).map(|held| &held.record);
-            match own.map(|own| own.sequence.cmp(&record.sequence)) {
-                Some(std::cmp::Ordering::Greater) => self.send_records(link, &[origin]),
-                Some(std::cmp::Ordering::Equal) if own == Some(&record) => {}
-                _ => self.pace.handle_own(record.sequence),
-            }
-            return Ok(());
-        }
-        match self.database.offer(record, age, now)? {
-            Offered::Newer { changed, shape } => {
-                self.routes_changed |= changed;
-                if shape {
-                    self.trees.handle_change(true);
-                }
-                if let Some(message) = self.link_state(&origin) {
-                    self.send_all(Some(link), &message);
-                }
-            }
-            Offered::Same => {
-                if let Some(link) = self.links.get_mut(&link) {
-                    link.counters.duplicates += 1;
-                }
-            }
-            Offered::Older => self.send_records(link, &[origin]),
-        }
-        Ok(())
-    }
-
-    /// Asks for what is newer there; sends what is newer here.
-    fn take_digest(&mut self, link: LinkId, entries: &[(NodeId, u64)]) {
-        let sequence = |origin| self.database.get(origin).map(|held| held.record.sequence);
-        let newer_there: Vec<_> = entries
-            .iter()
-            .filter(|(id, there)| sequence(id).is_none_or(|here| here < *there))
-            .map(|(id, _)| *id)
-            .collect();
-        let newer_here: Vec<_> = entries
-            .iter()
-            .filter(|(id, there)| sequence(id).is_some_and(|here| here > *there))
-            .map(|(id, _)| *id)
-            .collect();
-        if !newer_there.is_empty() {
-            self.send(link, &Message::Request { origins: newer_there });
-        }
-        self.send_records(link, &newer_here);
-    }
-
-    fn send_records(&mut self, link: LinkId, origins: &[NodeId]) {
-        let mut room = ANSWER_MAX;
-        for origin in origins {
-            let Some(message) = self.link_state(origin) else { continue };
-            let bytes = message.encode();
-            let Some(left) = room.checked_sub(bytes.len()) else { return };
-            room = left;
-            self.send_bytes(link, &message, bytes);
-        }
-    }
-
-    fn link_state(&self, origin: &NodeId) -> Option<Message> {
-        let held = self.database.get(origin)?;
-        Some(Message::LinkState { age_ms: held.age_ms(self.now), record: held.record.clone() })
-    }
-
-    fn send_digest(&mut self, link: LinkId) {
-        let entries: Vec<_> = self.database.iter().map(|(id, held)| (*id, held.record.sequence)).collect();
-        for part in entries.chunks(ENTRIES_MAX) {
-            self.send(link, &Message::Digest { entries: part.to_vec() });
-        }
-    }
-
     fn send_heads(&mut self, link: LinkId) {
         for message in self.logs.heads() {
             self.send(link, &message);
@@ -580,11 +468,11 @@ impl Mesh {
         }
     }
 
-    fn send(&mut self, link: LinkId, message: &Message) {
+    pub(crate) fn send(&mut self, link: LinkId, message: &Message) {
         self.send_bytes(link, message, message.encode());
     }
 
-    fn send_bytes(&mut self, link: LinkId, message: &Message, bytes: Bytes) {
+    pub(crate) fn send_bytes(&mut self, link: LinkId, message: &Message, bytes: Bytes) {
         if let Some(state) = self.links.get_mut(&link) {
             state.counters.sent += 1;
             self.outputs.push_back(Output::Send { link, class: message.class(), message: bytes });
@@ -592,7 +480,7 @@ impl Mesh {
     }
 
     /// To every neighbor that can be talked to, once, but not to the one at the other end of `except`.
-    fn send_all(&mut self, except: Option<LinkId>, message: &Message) {
+    pub(crate) fn send_all(&mut self, except: Option<LinkId>, message: &Message) {
         let except = except.and_then(|link| self.links.get(&link)).map(|link| link.neighbor);
         let bytes = message.encode();
         let to: Vec<_> = neighbors(&self.links)
@@ -655,6 +543,8 @@ impl Mesh {
     fn settle_links(&mut self) {
         let now = neighbors(&self.links);
         let shape = !now.keys().eq(self.neighbors.keys());
+        let states =
+            now.values().map(|n| (n.link, n.state)).ne(self.neighbors.values().map(|n| (n.link, n.state)));
         let told = now.values().map(|n| &n.edge).ne(self.neighbors.values().map(|n| &n.edge));
         if shape || told {
             self.pace.handle_news(shape);
@@ -662,25 +552,7 @@ impl Mesh {
         self.costs = now.iter().map(|(id, neighbor)| (*id, neighbor.edge.cost.into())).collect();
         self.neighbors = now;
         self.routes_changed |= told || shape;
-        self.trees.handle_change(true);
-    }
-
-    fn originate(&mut self, sequence: u64, now: Instant) {
-        let origin = self.config.id;
-        let record = LinkState {
-            origin,
-            zone: self.config.zone.clone(),
-            sequence,
-            links: self.neighbors.values().map(|neighbor| neighbor.edge.clone()).collect(),
-            streams: self.published.values().cloned().collect(),
-        };
-        if let Ok(Offered::Newer { changed, .. }) = self.database.offer(record, Duration::ZERO, now) {
-            self.routes_changed |= changed;
-            self.counters.originated += 1;
-            if let Some(message) = self.link_state(&origin) {
-                self.send_all(None, &message);
-            }
-        }
+        self.trees.handle_change(shape || states);
     }
 
     fn settle_routes(&mut self) -> bool {
@@ -725,51 +597,5 @@ impl Mesh {
         self.forwarding = forwarding;
         self.outputs.push_back(Output::ForwardingChanged);
         true
-    }
-
-    fn settle_views(&mut self) {
-        let mut newest: BTreeMap<&StreamName, (u64, NodeId)> = BTreeMap::new();
-        for (id, held) in self.database.iter() {
-            if *id != self.config.id && !self.routes.reaches(id) {
-                continue;
-            }
-            for advertised in &held.record.streams {
-                let best = newest.entry(&advertised.stream.name).or_insert((advertised.since, *id));
-                // Relays come by id: of equal ones the lowest stays.
-                if advertised.since > best.0 {
-                    *best = (advertised.since, *id);
-                }
-            }
-        }
-        let streams: Vec<_> =
-            newest.iter().filter_map(|(name, (_, origin))| self.stream(name, origin)).collect();
-        if streams != self.streams {
-            self.streams = streams;
-            self.outputs.push_back(Output::StreamsChanged);
-        }
-    }
-
-    fn stream(&self, name: &StreamName, origin: &NodeId) -> Option<StreamView> {
-        let held = self.database.get(origin)?;
-        let advertised = held.record.streams.iter().find(|advertised| advertised.stream.name == *name)?;
-        let tracks = advertised.stream.tracks.clone();
-        let joined = tracks.iter().find_map(|track| {
-            let key = TrackKey { origin: *origin, stream: name.clone(), kind: track.kind };
-            self.trees.path(&key, self.config.id)
-        });
-        let path = match joined {
-            Some(path) => path,
-            None if *origin == self.config.id => vec![*origin],
-            None => self.routes.path_from(origin)?,
-        };
-        Some(StreamView {
-            name: name.clone(),
-            tracks,
-            origin: *origin,
-            origin_zone: held.record.zone.clone(),
-            hops: u32::try_from(path.len() - 1).unwrap_or(u32::MAX),
-            path,
-            since: *held.streams_since.get(name)?,
-        })
     }
 }

@@ -1,8 +1,16 @@
 //! What the mesh looks like from here, for people: relays, links, streams. Nothing decides by these views.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use protocol::{NodeId, StreamName, TrackDescription, ZoneName};
+use protocol::{NodeId, StreamName, TrackDescription, ZoneName, mesh::TrackKey};
+
+use crate::{
+    mesh::{Mesh, Output},
+    route::{Pair, pair},
+};
 
 /// A live stream somewhere in the mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,4 +66,83 @@ pub struct LinkView {
     pub cost: u32,
     /// Both ends say that it works; only then it counts.
     pub up: bool,
+}
+
+impl Mesh {
+    /// Relays that can be reached and the links between them.
+    pub fn topology(&self) -> Topology {
+        let reached = |id: &NodeId| *id == self.config.id || self.routes.reaches(id);
+        let nodes: Vec<_> = self
+            .database
+            .iter()
+            .filter(|(id, _)| reached(id))
+            .map(|(id, held)| NodeView { id: *id, zone: held.record.zone.clone(), since: held.since })
+            .collect();
+        let mut links: BTreeMap<Pair, LinkView> = BTreeMap::new();
+        for (id, held) in self.database.iter().filter(|(id, _)| reached(id)) {
+            for edge in held.record.links.iter().filter(|edge| reached(&edge.neighbor)) {
+                let (a, b) = pair(*id, edge.neighbor);
+                let rtt = Duration::from_micros(edge.rtt_us.into());
+                let loss = f32::from(edge.loss) / f32::from(u16::MAX);
+                let cost = edge.cost.into();
+                links
+                    .entry((a, b))
+                    .and_modify(|link| {
+                        link.up = true;
+                        link.rtt = link.rtt.max(rtt);
+                        link.loss = link.loss.max(loss);
+                        link.cost = link.cost.max(cost);
+                    })
+                    .or_insert(LinkView { a, b, rtt, loss, cost, up: false });
+            }
+        }
+        Topology { nodes, links: links.into_values().collect() }
+    }
+
+    /// Lists the streams anew.
+    pub(crate) fn settle_views(&mut self) {
+        let mut newest: BTreeMap<&StreamName, (u64, NodeId)> = BTreeMap::new();
+        for (id, held) in self.database.iter() {
+            if *id != self.config.id && !self.routes.reaches(id) {
+                continue;
+            }
+            for advertised in &held.record.streams {
+                let best = newest.entry(&advertised.stream.name).or_insert((advertised.since, *id));
+                // Relays come by id: of equal ones the lowest stays.
+                if advertised.since > best.0 {
+                    *best = (advertised.since, *id);
+                }
+            }
+        }
+        let streams: Vec<_> =
+            newest.iter().filter_map(|(name, (_, origin))| self.stream(name, origin)).collect();
+        if streams != self.streams {
+            self.streams = streams;
+            self.outputs.push_back(Output::StreamsChanged);
+        }
+    }
+
+    fn stream(&self, name: &StreamName, origin: &NodeId) -> Option<StreamView> {
+        let held = self.database.get(origin)?;
+        let advertised = held.record.streams.iter().find(|advertised| advertised.stream.name == *name)?;
+        let tracks = advertised.stream.tracks.clone();
+        let joined = tracks.iter().find_map(|track| {
+            let key = TrackKey { origin: *origin, stream: name.clone(), kind: track.kind };
+            self.trees.path(&key, self.config.id)
+        });
+        let path = match joined {
+            Some(path) => path,
+            None if *origin == self.config.id => vec![*origin],
+            None => self.routes.path_from(origin)?,
+        };
+        Some(StreamView {
+            name: name.clone(),
+            tracks,
+            origin: *origin,
+            origin_zone: held.record.zone.clone(),
+            hops: u32::try_from(path.len() - 1).unwrap_or(u32::MAX),
+            path,
+            since: *held.streams_since.get(name)?,
+        })
+    }
 }
