@@ -164,12 +164,15 @@ impl Trees {
         around: &Surroundings<'_>,
         now: Instant,
     ) {
-        let Some(track) = self.tracks.get_mut(key) else { return };
+        let leave = Event::Send(link, Message::Leave { track: key.clone(), alias });
+        let Some(track) = self.tracks.get_mut(key) else {
+            self.events.push(leave);
+            return;
+        };
         let loops = path.contains(&around.own)
             || path.len() >= PATH_MAX
             || usize::from(depth) >= PATH_MAX
             || path.first() != Some(&key.origin);
-        let leave = Event::Send(link, Message::Leave { track: key.clone(), alias });
         if let Some(pending) = track.pending.take_if(|pending| pending.link == link && pending.alias == alias)
         {
             if loops || track.depth.is_some_and(|own| depth >= own) {

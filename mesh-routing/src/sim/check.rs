@@ -61,7 +61,13 @@ pub fn at_rest(sim: &mut Sim) {
             .iter()
             .filter(|e| matches!(e.source, Source::Link { link: from, .. } if Some(from) == link))
             .count() as u64;
-        assert!(crossed <= wanted * 51, "{crossed} packets on wire {wire} for {wanted} tracks");
+        assert!(
+            crossed <= wanted * 51,
+            "{crossed} packets for {wanted} tracks on {:?} toward its end {end}; tables there {:?}, at the other end {:?}",
+            sim.wires[*wire],
+            relay.table,
+            sim.relays[sim.wires[*wire].ends[1 - *end]].table,
+        );
     }
     same_everywhere(sim);
 }

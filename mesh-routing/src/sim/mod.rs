@@ -296,6 +296,7 @@ impl Sim {
             Condition::Silent => self.wires[wire].silent_since = Some(self.now),
             Condition::Good => {
                 self.wires[wire].silent_since = None;
+                self.hold(wire);
                 for end in [0, 1] {
                     for (link, bytes) in std::mem::take(&mut self.wires[wire].held[end]) {
                         self.carry(wire, end, link, bytes);
@@ -457,6 +458,17 @@ impl Sim {
         let at = (self.now + state.delay + jitter).max(state.arrives[end]);
         state.arrives[end] = at;
         self.push(at, Event::Message { wire, end, link, bytes });
+    }
+
+    /// Puts what is on a wire behind what waits there: the order of a stream stays.
+    fn hold(&mut self, mended: usize) {
+        let on_it = |event: &Event| matches!(event, Event::Message { wire, .. } if *wire == mended);
+        let late: Vec<_> = self.queue.extract_if(.., |_, event| on_it(event)).collect();
+        for (_, event) in late {
+            if let Event::Message { end, link, bytes, .. } = event {
+                self.wires[mended].held[end].push((link, bytes));
+            }
+        }
     }
 
     fn happen(&mut self, event: Event) {
