@@ -199,6 +199,11 @@ impl Track {
             let path: Vec<_> = parent.path.iter().copied().chain([around.own]).collect();
             self.promote(key, &path, &mut events);
         }
+        // Those who waited may have been refused: then all this was for nobody.
+        let upward = self.parent.is_some() || self.pending.is_some();
+        if upward && !self.local && self.children.is_empty() && self.linger.is_none() {
+            self.linger = Some(now + LINGER);
+        }
         events
     }
 
@@ -304,8 +309,10 @@ impl Track {
         let present = self.parent.as_ref()?.neighbor;
         let candidates = around.routes.candidates(&around.own, &key.origin, around.costs);
         let cost = candidates.iter().find(|c| c.neighbor == present).map_or(0, |c| c.cost);
+        let promised = self.depth.filter(|_| self.children.values().any(|child| child.active));
         let gains = |c: &Candidate| {
-            c.cost.saturating_add(GAIN) <= cost && u64::from(c.cost) * 100 < u64::from(cost) * 85
+            let keeps = promised.is_none_or(|depth| c.depth < u32::from(depth));
+            keeps && c.cost.saturating_add(GAIN) <= cost && u64::from(c.cost) * 100 < u64::from(cost) * 85
         };
         let Some(best) = best.filter(gains) else {
             self.better_since = None;

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use protocol::{
@@ -26,6 +26,8 @@ use crate::{
     track::{Child, Parent, Pending, Track},
 };
 
+/// A better parent that refused is left alone for this time.
+const GAIN_REFUSED: Duration = Duration::from_secs(50);
 /// Tracks at one relay.
 const TRACKS_MAX: usize = 4096;
 
@@ -229,7 +231,8 @@ impl Trees {
         let Some(track) = self.tracks.get_mut(key) else { return };
         if let Some(pending) = track.pending.take_if(|pending| pending.link == link && pending.alias == alias)
         {
-            track.better_since = None;
+            // What was better on paper is not: it is tried again, but not soon.
+            track.better_since = pending.gain.then_some(now + GAIN_REFUSED);
             if reason == Refusal::TooDeep && track.depth.is_some() && !pending.gain {
                 track.release(key, &mut self.events);
             } else if !pending.gain {
