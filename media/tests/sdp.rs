@@ -185,7 +185,8 @@ fn capital_opus_and_a_bundle_only_line_are_served() {
     assert!(answer.contains("a=rtpmap:96 OPUS/48000/2"));
     assert_eq!(plan.tracks[1].mid, "video1");
     assert_eq!(plan.tracks[1].codecs[0].profile_level_id, Some([0x42, 0xc0, 0x1f]));
-    assert!(plan.tracks[0].feedback.nack && !plan.tracks[0].feedback.pli || plan.tracks[0].feedback.pli);
+    assert!(plan.tracks[0].feedback.nack && !plan.tracks[0].feedback.pli);
+    assert!(!answer.contains("96 nack pli") && answer.contains("97 nack pli"));
 }
 
 #[test]
@@ -311,7 +312,12 @@ fn strange_candidates_are_read_and_never_repeated() {
         [Reach::Name, Reach::Nowhere, Reach::Udp(there), Reach::Tcp, Reach::Nowhere, Reach::Nowhere]
     );
     let (answer, _) = ingest(&offer).unwrap();
-    assert!(!answer.contains("77") && !answer.contains(".local") && !answer.contains("255"));
+    assert!(
+        !answer.contains("192.0.2.77")
+            && !answer.contains("::77")
+            && !answer.contains(".local")
+            && !answer.contains("255.255")
+    );
     let many = strange.repeat(50);
     let offer = offer!("obs").replacen("a=mid:0\n", &format!("a=mid:0\n{many}"), 1);
     assert_eq!(Offer::parse(&offer).unwrap_err().status(), 400);

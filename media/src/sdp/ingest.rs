@@ -109,7 +109,7 @@ fn accept(
         playout_delay: None,
         ..line.extensions(Direction::SendOnly)
     };
-    let mut feedback = Feedback::offered(codecs.iter().map(|codec| codec.payload));
+    let mut feedback = Feedback::offered(kind, codecs.iter().map(|codec| codec.payload));
     feedback.transport_cc &= extensions.transport_cc.is_some();
     if !feedback.transport_cc {
         extensions.transport_cc = None;
