@@ -34,14 +34,16 @@ pub struct Feedback {
 }
 
 impl Feedback {
-    /// What the payloads of an m-line offer.
-    pub(super) fn offered<'p>(payloads: impl Iterator<Item = &'p Payload>) -> Feedback {
+    /// What the payloads of an m-line offer. A lost picture is no matter of audio, though some
+    /// clients offer to tell of it.
+    pub(super) fn offered<'p>(kind: Kind, payloads: impl Iterator<Item = &'p Payload>) -> Feedback {
+        let video = kind == Kind::Video;
         let mut feedback = Feedback::default();
         for value in payloads.flat_map(|payload| &payload.feedback) {
             match value.as_str() {
                 "nack" => feedback.nack = true,
-                "nack pli" => feedback.pli = true,
-                "ccm fir" => feedback.fir = true,
+                "nack pli" => feedback.pli = video,
+                "ccm fir" => feedback.fir = video,
                 "transport-cc" => feedback.transport_cc = true,
                 "goog-remb" => feedback.remb = true,
                 _ => {}

@@ -128,7 +128,7 @@ fn accept(
 ) -> EgressTrack {
     let mut extensions =
         ExtensionIds { rid: None, repaired_rid: None, ..line.extensions(Direction::RecvOnly) };
-    let mut feedback = Feedback::offered(codecs.iter().map(|codec| codec.payload));
+    let mut feedback = Feedback::offered(kind, codecs.iter().map(|codec| codec.payload));
     feedback.nack |= kind == Kind::Audio && policy.audio_nack;
     feedback.remb &= policy.remb;
     feedback.transport_cc &= policy.transport_cc && extensions.transport_cc.is_some();

@@ -4,7 +4,7 @@
 use std::fmt::{self, Write};
 
 use super::media_line::{MOST_CANDIDATES, bounded, mid};
-use super::offer::{pwd, ufrag};
+use super::offer::{MOST_LINES, pwd, ufrag};
 use super::{Candidate, Local, SdpError, candidate};
 
 /// A fragment, parsed and checked.
@@ -25,7 +25,7 @@ pub struct Fragment {
 }
 
 impl Fragment {
-    /// Reads a fragment. Bounded: 64 KiB, 16 m-lines, 256 candidates.
+    /// Reads a fragment. Bounded: 64 KiB, 2000 lines, 16 m-lines, 256 candidates.
     ///
     /// # Errors
     ///
@@ -36,7 +36,9 @@ impl Fragment {
         }
         let mut fragment = Fragment::default();
         let mut media = 0;
-        for line in text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)) {
+        for (index, line) in text.split('\n').enumerate() {
+            bounded(index, MOST_LINES, "lines")?;
+            let line = line.strip_suffix('\r').unwrap_or(line);
             if line.chars().any(|c| c.is_control() && c != '\t') {
                 return Err(SdpError::Syntax { reason: "a control character inside a line".to_owned() });
             }

@@ -1,7 +1,7 @@
 //! The answer to a publisher (WHIP, RFC 9725): at most one audio and one video track, every codec we
 //! can forward, music settings for Opus. Simulcast is not accepted: the publisher sends one layer.
 
-use protocol::{Codec, Kind};
+use protocol::Kind;
 
 use super::answer::{Answer, Track};
 use super::codec_choice::{Feedback, choose};
@@ -109,7 +109,7 @@ fn accept(
         playout_delay: None,
         ..line.extensions(Direction::SendOnly)
     };
-    let mut feedback = Feedback::offered(codecs.iter().map(|codec| codec.payload));
+    let mut feedback = Feedback::offered(kind, codecs.iter().map(|codec| codec.payload));
     feedback.transport_cc &= extensions.transport_cc.is_some();
     if !feedback.transport_cc {
         extensions.transport_cc = None;
@@ -137,7 +137,6 @@ fn accept(
 /// A browser sends music, in stereo and at this bitrate, only if all of this is said. In-band FEC
 /// does nothing for music and takes bits from it; DTX would cut the quiet ends of it.
 fn opus_fmtp(policy: &IngestPolicy) -> String {
-    debug_assert_eq!(Codec::Opus.clock_rate(), 48_000);
     format!(
         "minptime=10;stereo=1;sprop-stereo=1;maxaveragebitrate={};useinbandfec=0;usedtx=0;cbr=0",
         policy.opus_max_average_bitrate

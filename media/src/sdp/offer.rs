@@ -6,7 +6,7 @@ use std::io::Cursor;
 use rtc_sdp::{MediaDescription, SessionDescription};
 
 use super::error::quote;
-use super::media_line::{Direction, MediaLine, Medium, check_protocol};
+use super::media_line::{Direction, MediaLine, Medium, bounded, check_protocol};
 use super::{Fingerprint, SdpError, Setup};
 
 /// An offer that can be answered, if its tracks can.
@@ -114,7 +114,7 @@ impl Offer {
 
 /// The largest offer seen is Chromium's with simulcast, about 9 kB.
 const MOST_BYTES: usize = 64 * 1024;
-const MOST_LINES: usize = 2000;
+pub(super) const MOST_LINES: usize = 2000;
 const MOST_MEDIA: usize = 16;
 const MOST_LINE_BYTES: usize = 4096;
 
@@ -132,14 +132,12 @@ fn check_size(text: &str) -> Result<(), SdpError> {
         if line.len() > MOST_LINE_BYTES {
             return Err(SdpError::Syntax { reason: "a line longer than 4096 bytes".to_owned() });
         }
+        bounded(lines, MOST_LINES, "lines")?;
         lines += 1;
-        media += usize::from(line.starts_with("m="));
-    }
-    if lines > MOST_LINES {
-        return Err(SdpError::TooMany { what: "lines", most: MOST_LINES });
-    }
-    if media > MOST_MEDIA {
-        return Err(SdpError::TooMany { what: "m-lines", most: MOST_MEDIA });
+        if line.starts_with("m=") {
+            bounded(media, MOST_MEDIA, "m-lines")?;
+            media += 1;
+        }
     }
     Ok(())
 }

@@ -1,0 +1,381 @@
+//! Offers of real clients, answered: what is agreed, and that the answers are SDP with one m-line for
+//! each of the offer's.
+
+use std::io::Cursor;
+use std::net::SocketAddr;
+
+use media::sdp::{
+    Direction, EgressPlan, EgressPolicy, Fragment, IngestPlan, IngestPolicy, Local, Offer, Reach, SdpError,
+    Setup, answer_egress, answer_ingest,
+};
+use protocol::{Codec, Kind};
+use rtc_sdp::{MediaDescription, SessionDescription};
+
+macro_rules! offer {
+    ($name:literal) => {
+        include_str!(concat!("offers/", $name, ".sdp"))
+    };
+}
+
+const PUBLISHERS: [(&str, &str); 10] = [
+    ("chromium", offer!("chromium_publish")),
+    ("chromium simulcast", offer!("chromium_publish_simulcast")),
+    ("firefox", offer!("firefox_publish")),
+    ("firefox simulcast", offer!("firefox_publish_simulcast")),
+    ("safari", offer!("safari_sendrecv")),
+    ("ffmpeg passive", offer!("ffmpeg_passive")),
+    ("ffmpeg active", offer!("ffmpeg_active")),
+    ("gstreamer", offer!("gstreamer_whipclientsink")),
+    ("obs", offer!("obs")),
+    ("aiortc", offer!("aiortc_publish")),
+];
+
+const LISTENERS: [(&str, &str); 4] = [
+    ("chromium", offer!("chromium_recvonly")),
+    ("firefox", offer!("firefox_recvonly")),
+    ("safari", offer!("safari_sendrecv")),
+    ("aiortc", offer!("aiortc_recvonly")),
+];
+
+fn local(candidates: &[SocketAddr]) -> Local<'_> {
+    Local {
+        ufrag: "relayufrag",
+        pwd: "relaypasswordrelaypassword",
+        fingerprint: "sha-256 00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF",
+        candidates,
+        session_id: 42,
+    }
+}
+
+fn addresses() -> Vec<SocketAddr> {
+    vec![
+        SocketAddr::from(([192, 0, 2, 1], 8080)),
+        SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 8080)),
+    ]
+}
+
+fn ingest(text: &str) -> Result<(String, IngestPlan), SdpError> {
+    answer_ingest(&Offer::parse(text)?, &local(&addresses()), &IngestPolicy::default())
+}
+
+fn egress_with(text: &str, preferred: &[Codec]) -> Result<(String, EgressPlan), SdpError> {
+    let policy = EgressPolicy::new("main-stage/commentary", preferred, 1000);
+    answer_egress(&Offer::parse(text)?, &local(&addresses()), &policy)
+}
+
+fn egress(text: &str) -> Result<(String, EgressPlan), SdpError> {
+    egress_with(text, &[])
+}
+
+fn parsed(text: &str) -> SessionDescription {
+    SessionDescription::unmarshal(&mut Cursor::new(text.as_bytes())).expect("a printed answer parses")
+}
+
+fn values<'m>(media: &'m MediaDescription, key: &str) -> Vec<&'m str> {
+    media.attributes.iter().filter(|a| a.key == key).filter_map(|a| a.value.as_deref()).collect()
+}
+
+/// What RFC 8829 section 5.3 and RFC 9143 ask of any answer.
+fn check_shape(who: &str, offer: &str, answer: &str) {
+    let (offer, answer) = (parsed(offer), parsed(answer));
+    assert_eq!(offer.media_descriptions.len(), answer.media_descriptions.len(), "{who}");
+    assert!(answer.has_attribute("ice-lite"), "{who}");
+    let mut accepted = Vec::new();
+    for (asked, given) in offer.media_descriptions.iter().zip(&answer.media_descriptions) {
+        assert_eq!(asked.media_name.media, given.media_name.media, "{who}");
+        assert_eq!(asked.media_name.protos, given.media_name.protos, "{who}");
+        assert_eq!(values(asked, "mid"), values(given, "mid"), "{who}");
+        for format in &given.media_name.formats {
+            assert!(asked.media_name.formats.contains(format), "{who}: {format} was not offered");
+        }
+        if given.media_name.port.value == 0 {
+            continue;
+        }
+        for extension in values(given, "extmap") {
+            let offered = values(asked, "extmap");
+            assert!(
+                offered.iter().any(|line| line.contains(extension.split(' ').nth(1).unwrap_or("?"))),
+                "{who}"
+            );
+        }
+        assert_eq!(values(given, "ice-ufrag"), ["relayufrag"], "{who}");
+        assert_eq!(values(given, "fingerprint").len(), 1, "{who}");
+        assert!(matches!(values(given, "setup")[..], ["active"] | ["passive"]), "{who}");
+        assert!(!given.has_attribute("rid") && !given.has_attribute("simulcast"), "{who}");
+        if accepted.is_empty() {
+            assert_eq!(values(given, "candidate").len(), 2, "{who}");
+            assert!(given.has_attribute("end-of-candidates"), "{who}");
+        }
+        accepted.extend(values(given, "mid"));
+    }
+    let group = answer.attribute("group").map(String::as_str).unwrap_or_default();
+    assert_eq!(group, format!("BUNDLE {}", accepted.join(" ")), "{who}");
+}
+
+#[test]
+fn every_publisher_gets_audio_and_video() {
+    for (who, offer) in PUBLISHERS {
+        let (answer, plan) = ingest(offer).unwrap_or_else(|error| panic!("{who}: {error}"));
+        check_shape(who, offer, &answer);
+        let kinds: Vec<Kind> = plan.tracks.iter().map(|track| track.kind).collect();
+        assert_eq!(kinds, [Kind::Audio, Kind::Video], "{who}");
+        assert_eq!(plan.tracks[0].codecs[0].codec, Codec::Opus, "{who}");
+        assert!(answer.contains("stereo=1;sprop-stereo=1;maxaveragebitrate=256000"), "{who}");
+        assert!(answer.contains("a=recvonly") && !answer.contains("a=sendrecv"), "{who}");
+    }
+}
+
+#[test]
+fn every_listener_may_get_audio_and_video() {
+    for (who, offer) in LISTENERS {
+        let (answer, plan) = egress(offer).unwrap_or_else(|error| panic!("{who}: {error}"));
+        check_shape(who, offer, &answer);
+        assert_eq!(plan.tracks.len(), 2, "{who}");
+        let [audio, video] = &plan.tracks[..] else { unreachable!("two were counted") };
+        assert!(audio.feedback.nack, "{who}");
+        assert!(video.codecs.iter().any(|codec| codec.codec == Codec::Vp8 && codec.rtx.is_some()), "{who}");
+        assert!(answer.contains(&format!("a=ssrc-group:FID {} {}\r\n", video.ssrc, video.rtx_ssrc)), "{who}");
+        assert!(answer.contains("a=msid:main-stage.commentary audio\r\n"), "{who}");
+        assert!(answer.contains("a=sendonly") && !answer.contains("a=recvonly"), "{who}");
+    }
+}
+
+#[test]
+fn setup_is_answered_for_every_role() {
+    let offer = offer!("obs");
+    for (role, ours) in [("actpass", Setup::Passive), ("active", Setup::Passive), ("passive", Setup::Active)]
+    {
+        let (answer, plan) = ingest(&offer.replace("setup:actpass", &format!("setup:{role}"))).unwrap();
+        assert_eq!(plan.setup, ours);
+        assert!(answer.contains(&format!("a=setup:{}\r\n", ours.name())));
+    }
+    assert_eq!(ingest(offer!("ffmpeg_passive")).unwrap().1.setup, Setup::Active);
+    assert_eq!(ingest(offer!("ffmpeg_active")).unwrap().1.setup, Setup::Passive);
+    assert_eq!(ingest(&offer.replace("setup:actpass", "setup:holdconn")).unwrap_err().status(), 422);
+}
+
+#[test]
+fn chromium_publishes_one_layer_of_a_simulcast_offer() {
+    let (answer, plan) = ingest(offer!("chromium_publish_simulcast")).unwrap();
+    assert_eq!(plan.tracks[1].rids, ["h", "m", "l"]);
+    assert_eq!(plan.tracks[1].extensions.rid, None);
+    assert!(!answer.contains("rtp-stream-id"));
+}
+
+#[test]
+fn ssrcs_come_with_their_retransmissions() {
+    let (_, plan) = ingest(offer!("ffmpeg_passive")).unwrap();
+    let [(video, Some(rtx))] = plan.tracks[1].ssrcs[..] else { panic!("{:?}", plan.tracks[1].ssrcs) };
+    assert_eq!(rtx, video + 1);
+    assert_eq!(plan.tracks[0].ssrcs.len(), 1);
+    assert!(plan.tracks[1].feedback.nack && !plan.tracks[1].feedback.pli);
+}
+
+#[test]
+fn constrained_baseline_is_taken_from_several_h264() {
+    let (answer, plan) = ingest(offer!("safari_sendrecv")).unwrap();
+    let h264 = &plan.tracks[1].codecs[0];
+    assert_eq!((h264.codec, h264.payload_type, h264.rtx), (Codec::H264, 98, Some(99)));
+    assert_eq!(h264.profile_level_id, Some([0x42, 0xe0, 0x1f]));
+    assert!(!answer.contains("640c1f"));
+    assert!(!answer.to_lowercase().contains("red/") && !answer.contains("fec/"));
+}
+
+#[test]
+fn capital_opus_and_a_bundle_only_line_are_served() {
+    let offer = offer!("gstreamer_whipclientsink");
+    let parsed_offer = Offer::parse(offer).unwrap();
+    assert_eq!(parsed_offer.ufrag().len(), 32);
+    assert!(parsed_offer.lines()[1].live);
+    let (answer, plan) = ingest(offer).unwrap();
+    assert!(answer.contains("a=rtpmap:96 OPUS/48000/2"));
+    assert_eq!(plan.tracks[1].mid, "video1");
+    assert_eq!(plan.tracks[1].codecs[0].profile_level_id, Some([0x42, 0xc0, 0x1f]));
+    assert!(plan.tracks[0].feedback.nack && !plan.tracks[0].feedback.pli);
+    assert!(!answer.contains("96 nack pli") && answer.contains("97 nack pli"));
+}
+
+#[test]
+fn what_the_stream_carries_stands_first() {
+    for codec in [Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1] {
+        let (answer, plan) = egress_with(offer!("chromium_recvonly"), &[Codec::Opus, codec]).unwrap();
+        let video = &plan.tracks[1];
+        assert_eq!(video.codecs[0].codec, codec);
+        assert_eq!(video.codecs.len(), 4);
+        let first = parsed(&answer).media_descriptions[1].media_name.formats[0].clone();
+        assert_eq!(first, video.codecs[0].payload_type.to_string());
+    }
+}
+
+#[test]
+fn unknown_and_second_lines_of_a_listener_are_rejected_alone() {
+    let offer = offer!("chromium_recvonly");
+    let (start, data) = offer.split_once("m=application").unwrap();
+    let offer =
+        format!("{start}m=text 9 UDP/TLS/RTP/SAVPF 98\r\nc=IN IP4 0.0.0.0\r\na=mid:t\r\nm=application{data}")
+            .replace("BUNDLE 0 1 2", "BUNDLE 0 1 t 2");
+    let (answer, plan) = egress(&offer).unwrap();
+    check_shape("text", &offer, &answer);
+    assert!(answer.contains("m=text 0 UDP/TLS/RTP/SAVPF 98"));
+    assert!(answer.contains("BUNDLE 0 1 2\r\n"));
+    assert!(plan.data_channel);
+    assert_eq!(ingest(&offer.replace("recvonly", "sendonly")).unwrap_err().status(), 422);
+}
+
+#[test]
+fn our_ssrcs_avoid_those_of_the_peer() {
+    let offer = offer!("obs").replace("a=sendonly", "a=sendrecv").replace("1326154372", "1001");
+    let (_, plan) = egress(&offer).unwrap();
+    let ours = [plan.tracks[0].ssrc, plan.tracks[0].rtx_ssrc, plan.tracks[1].ssrc, plan.tracks[1].rtx_ssrc];
+    assert_eq!(ours, [1000, 1002, 1003, 1004]);
+}
+
+#[test]
+fn one_line_needs_no_bundle_but_two_do() {
+    let offer = offer!("obs").replace("a=group:BUNDLE 0 1\r\n", "").replace("a=group:BUNDLE 0 1\n", "");
+    assert_eq!(ingest(&offer).unwrap_err(), SdpError::NoBundle);
+    let (alone, _) = offer.split_once("m=video").unwrap();
+    let (answer, plan) = ingest(&alone.replace("a=mid:0\n", "")).unwrap();
+    assert_eq!(plan.tracks[0].mid, "");
+    assert!(!answer.contains("BUNDLE") && !answer.contains("a=mid"));
+}
+
+#[test]
+fn an_offer_without_credentials_or_fingerprint_is_refused() {
+    for (who, offer) in PUBLISHERS {
+        for attribute in ["fingerprint", "ice-ufrag", "ice-pwd"] {
+            let without: String = offer
+                .lines()
+                .filter(|line| !line.starts_with(&format!("a={attribute}")))
+                .fold(String::new(), |text, line| text + line + "\r\n");
+            let error = Offer::parse(&without).unwrap_err();
+            assert_eq!(error, SdpError::Missing { attribute }, "{who}");
+            assert_eq!(error.status(), 400);
+        }
+        let without = offer.replace("a=rtcp-mux", "a=x-mux");
+        assert_eq!(Offer::parse(&without).unwrap_err().status(), 422, "{who}");
+    }
+}
+
+#[test]
+fn two_hundred_m_lines_are_refused() {
+    let mut offer = offer!("obs").to_owned();
+    for mid in 2..200 {
+        offer += &format!("m=video 9 UDP/TLS/RTP/SAVPF 96\nc=IN IP4 0.0.0.0\na=mid:{mid}\n");
+    }
+    assert_eq!(Offer::parse(&offer).unwrap_err(), SdpError::TooMany { what: "m-lines", most: 16 });
+}
+
+#[test]
+fn two_audio_tracks_are_refused_in_whip() {
+    let (start, video) = offer!("obs").split_once("m=video").unwrap();
+    let (_, audio) = start.split_once("m=audio").unwrap();
+    let offer = format!("{start}m=audio{}m=video{video}", audio.replace("a=mid:0", "a=mid:2"))
+        .replace("BUNDLE 0 1", "BUNDLE 0 2 1");
+    let error = ingest(&offer).unwrap_err();
+    assert_eq!((error.status(), &error), (422, &SdpError::ManyTracks { kind: Kind::Audio }));
+    assert!(error.to_string().contains("more than one audio track"));
+    // a second line that the client itself has rejected does not count
+    let (first, rest) = offer.split_once("m=audio 9").unwrap();
+    let (middle, last) = rest.split_once("m=audio 9").unwrap();
+    let (answer, plan) = ingest(&format!("{first}m=audio 9{middle}m=audio 0{last}")).unwrap();
+    assert_eq!(plan.tracks.len(), 2);
+    assert!(answer.contains("m=audio 0 "));
+}
+
+#[test]
+fn directions_that_do_not_fit_are_refused() {
+    let (publish, play) = (offer!("aiortc_publish"), offer!("aiortc_recvonly"));
+    for direction in ["recvonly", "inactive"] {
+        let offer = publish.replace("a=sendrecv", &format!("a={direction}"));
+        assert_eq!(ingest(&offer).unwrap_err().status(), 422, "{direction}");
+    }
+    for direction in ["sendonly", "inactive"] {
+        let offer = play.replace("a=recvonly", &format!("a={direction}"));
+        assert_eq!(egress(&offer).unwrap_err().status(), 422, "{direction}");
+    }
+    assert_eq!(Offer::parse(play).unwrap().lines()[0].direction, Direction::RecvOnly);
+}
+
+#[test]
+fn strange_candidates_are_read_and_never_repeated() {
+    let strange = "a=candidate:1 1 udp 1 host.local 5000 typ host\n\
+                   a=candidate:2 1 udp 1 fe80::1 5000 typ host\n\
+                   a=candidate:3 1 udp 1 2001:db8::77 5000 typ host\n\
+                   a=candidate:4 1 tcp 1 192.0.2.77 9 typ host tcptype active\n\
+                   a=candidate:5 1 udp 1 255.255.255.255 5000 typ host\n\
+                   a=candidate:6 1 udp 1 192.0.2.77 0 typ host\n\
+                   a=candidate:\na=candidate:x y z\n";
+    let offer = offer!("obs").replacen("a=mid:0\n", &format!("a=mid:0\n{strange}"), 1);
+    let reach: Vec<Reach> = Offer::parse(&offer).unwrap().lines()[0]
+        .candidates()
+        .iter()
+        .map(|candidate| candidate.reach)
+        .collect();
+    let there = "[2001:db8::77]:5000".parse().unwrap();
+    assert_eq!(
+        reach,
+        [Reach::Name, Reach::Nowhere, Reach::Udp(there), Reach::Tcp, Reach::Nowhere, Reach::Nowhere]
+    );
+    let (answer, _) = ingest(&offer).unwrap();
+    assert!(
+        !answer.contains("192.0.2.77")
+            && !answer.contains("::77")
+            && !answer.contains(".local")
+            && !answer.contains("255.255")
+    );
+    let many = strange.repeat(50);
+    let offer = offer!("obs").replacen("a=mid:0\n", &format!("a=mid:0\n{many}"), 1);
+    assert_eq!(Offer::parse(&offer).unwrap_err().status(), 400);
+}
+
+#[test]
+fn no_line_can_be_smuggled_into_an_answer() {
+    let offer = offer!("obs").replace("a=fmtp:96 ", "a=fmtp:96 x=1\ra=candidate:evil;");
+    assert_eq!(Offer::parse(&offer).unwrap_err().status(), 400);
+    let offer = offer!("obs").replace("a=mid:1", "a=mid:1 2");
+    assert_eq!(Offer::parse(&offer).unwrap_err().status(), 400);
+}
+
+#[test]
+fn an_ice_lite_peer_is_told_that_nobody_would_check() {
+    let offer = offer!("obs").replace("a=setup", "a=ice-lite\na=setup");
+    assert_eq!(Offer::parse(&offer).unwrap_err(), SdpError::BothIceLite);
+}
+
+#[test]
+fn trickled_candidates_are_counted() {
+    let text = "a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n\
+                a=candidate:1387637174 1 udp 2122260223 192.0.2.1 61764 typ host generation 0 ufrag EsAw\r\n\
+                a=candidate:3471623853 1 udp 2122194687 abc.local 61765 typ host\r\na=end-of-candidates\r\n";
+    let fragment = Fragment::parse(text).unwrap();
+    assert_eq!(fragment.candidates.len(), 2);
+    assert_eq!(fragment.mids, ["0"]);
+    assert!(fragment.end_of_candidates);
+    assert!(!fragment.restarts("EsAw", "P2uYro0UCOQ4zxjKXaWCBui1"));
+    assert!(fragment.restarts("other", "P2uYro0UCOQ4zxjKXaWCBui1"));
+}
+
+#[test]
+fn a_restart_is_answered_with_all_candidates() {
+    let text = "a=ice-ufrag:ysXw\r\na=ice-pwd:vw5LmwG4y/e6dPP/zAP9Gp5k\r\na=group:BUNDLE 0 1\r\n\
+                m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\n";
+    let addresses = addresses();
+    let answer = Fragment::parse(text).unwrap().answer(&local(&addresses));
+    let back = Fragment::parse(&answer).unwrap();
+    assert_eq!(back.ufrag.as_deref(), Some("relayufrag"));
+    assert_eq!((back.candidates.len(), back.end_of_candidates), (2, true));
+    assert!(answer.contains("m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\n"));
+}
+
+#[test]
+fn half_a_fragment_is_refused() {
+    for text in ["a=ice-ufrag:abcd", "a=ice-pwd:0123456789012345678901", "hello", "m=audio", "a=mid:"] {
+        assert_eq!(Fragment::parse(text).unwrap_err().status(), 400, "{text}");
+    }
+    assert_eq!(
+        Fragment::parse(&"a=candidate:1 1 udp 1 192.0.2.1 5 typ host\n".repeat(300)).unwrap_err().status(),
+        400
+    );
+    assert_eq!(Fragment::parse(&"a".repeat(70_000)).unwrap_err().status(), 400);
+}
