@@ -231,8 +231,8 @@ async fn a_refusal_says_what_the_relay_said() {
     let (_forwarder, address) = Forwarder::start().await;
     let endpoint =
         Endpoint::new(&format!("http://{address}/whip/main-stage"), Some("bad".to_owned())).unwrap();
-    let publishing =
-        publish::publish(&endpoint, &mut Demo::new(1), &publish::Options::default(), std::future::pending());
+    let (mut demo, defaults) = (Demo::new(1), publish::Options::default());
+    let publishing = publish::publish(&endpoint, &mut demo, &defaults, std::future::pending());
     let error = publishing.await.unwrap_err();
     assert!(error.to_string().contains("401: Ask the organizer for a token"), "{error}");
     assert_eq!((error.exit_code(), error.is_passing()), (1, false));
