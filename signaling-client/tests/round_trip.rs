@@ -1,4 +1,5 @@
 //! The participant against an endpoint made of its own parts on 127.0.0.1: what is published is heard.
+#![expect(clippy::unwrap_used, reason = "a test endpoint fails its test by panicking")]
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,7 +21,7 @@ use signaling_client::participant::{Participant, gone};
 use signaling_client::source::{Demo, Tone};
 use signaling_client::whep::Wanted;
 use signaling_client::{Error, listen, load, publish};
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_remote::TrackRemoteEvent;
@@ -31,7 +32,8 @@ const SSRC: u32 = 0x5050_5050;
 #[derive(Clone)]
 struct Forwarder {
     stream: broadcast::Sender<Packet>,
-    sessions: Arc<Mutex<Vec<(String, Arc<tokio::sync::Notify>)>>>,
+    /// By their numbers; each is told when it is deleted.
+    sessions: Arc<Mutex<Vec<Arc<Notify>>>>,
     publishers: Arc<AtomicU32>,
     deleted: Arc<AtomicU32>,
 }
@@ -55,11 +57,11 @@ impl Forwarder {
         (forwarder, address)
     }
 
-    fn session(&self, location: &str, answer: String) -> (Response, Arc<tokio::sync::Notify>) {
+    fn session(&self, location: &str, answer: String) -> (Response, Arc<Notify>) {
         let mut sessions = self.sessions.lock().unwrap();
-        let ended = Arc::new(tokio::sync::Notify::new());
+        let ended = Arc::new(Notify::new());
         let id = sessions.len().to_string();
-        sessions.push((id.clone(), Arc::clone(&ended)));
+        sessions.push(Arc::clone(&ended));
         let headers = [
             ("content-type", "application/sdp".to_owned()),
             ("location", format!("{location}{id}")),
@@ -156,8 +158,8 @@ async fn whep(State(forwarder): State<Forwarder>, offer: String) -> Response {
 
 async fn end(State(forwarder): State<Forwarder>, Path(id): Path<String>) -> StatusCode {
     let sessions = forwarder.sessions.lock().unwrap();
-    match sessions.iter().find(|(own, _)| *own == id) {
-        Some((_, ended)) => {
+    match id.parse::<usize>().ok().and_then(|id| sessions.get(id)) {
+        Some(ended) => {
             forwarder.deleted.fetch_add(1, Ordering::SeqCst);
             ended.notify_one();
             StatusCode::OK
