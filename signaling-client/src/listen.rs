@@ -180,11 +180,11 @@ async fn follow(track: Arc<dyn TrackRemote>, mut over: watch::Receiver<bool>) ->
         match event {
             Some(TrackRemoteEvent::OnRtpPacket(packet)) => {
                 let now = clock::now();
-                if let Track::Video { picture, codec, .. } = &mut taken {
-                    if codec.is_empty() {
-                        *codec = track.codec(packet.header.ssrc).await.unwrap_or_default().mime_type;
-                        *picture = Picture::new(VideoCodec::of_mime(codec));
-                    }
+                if let Track::Video { picture, codec, .. } = &mut taken
+                    && codec.is_empty()
+                {
+                    *codec = track.codec(packet.header.ssrc).await.unwrap_or_default().mime_type;
+                    *picture = Picture::new(VideoCodec::of_mime(codec));
                 }
                 taken.handle_packet(&packet, now);
                 if taken.wants_keyframe() && asked_at.is_none_or(|at| now - at > PICTURE_REQUEST_INTERVAL) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+use protocol::signaling::FromRelay;
 use signaling_client::chat::{self, Chat};
 use signaling_client::endpoint::Endpoint;
 use signaling_client::source::{Demo, Source, Tone};
@@ -241,6 +242,7 @@ async fn run_chat(args: ChatArgs) -> Result<(), Error> {
     loop {
         tokio::select! {
             said = room.next() => match said? {
+                Some(FromRelay::Refused { reason, .. }) => tracing::warn!("not accepted: {reason}"),
                 Some(said) => chat::messages(said).iter().for_each(|message| println!("{}", json(message))),
                 None => return Err(Error::WebSocket("the relay closed the room".to_owned())),
             },

@@ -42,7 +42,7 @@ pub enum State {
     Gone,
 }
 
-/// One peer connection. [`Participant::close`] ends it; dropping it leaves it running.
+/// One peer connection. [`Participant::close`] ends it; so does dropping it, a little later.
 pub struct Participant {
     connection: Arc<dyn PeerConnection>,
     state: watch::Receiver<State>,
@@ -175,6 +175,17 @@ impl Participant {
         let _ = tokio::time::timeout(GATHERING_TIMEOUT, gathered).await;
         let description = self.connection.local_description().await;
         Ok(description.ok_or(webrtc::error::Error::ErrConnectionClosed)?.sdp)
+    }
+}
+
+impl Drop for Participant {
+    fn drop(&mut self) {
+        // The library's tasks outlive its handle unless it is closed, which is async. Without a runtime
+        // they are gone already. Closing twice does nothing.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let connection = Arc::clone(&self.connection);
+            runtime.spawn(async move { connection.close().await });
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::clock::{self, Pace};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::participant::gone;
-use crate::source::{FRAME_SAMPLES, Frame, SAMPLE_RATE, Source};
+use crate::source::{CHANNELS, FRAME_SAMPLES, Frame, SAMPLE_RATE, Source};
 use crate::stamp;
 use crate::whip::Publication;
 
@@ -53,14 +53,14 @@ impl Default for Options {
 pub struct Sent {
     /// Packets handed to the connection.
     pub packets: u64,
-    /// Frames left out because the machine was too slow or no connection stood.
+    /// Frames left out because the machine was too slow.
     pub skipped: u64,
     /// Times the publication was established.
     pub sessions: u64,
 }
 
 /// Publishes until the length is over, `stop` is ready, or an error that is not to be outlived.
-/// Either way the session at the relay is ended.
+/// Either way the session at the relay is ended; dropping the future instead leaves it to expire there.
 ///
 /// # Errors
 /// Whatever ended it before its time.
@@ -77,11 +77,24 @@ pub async fn publish(
     let end = options.length.map(|length| (length.as_millis() / FRAME_TIME.as_millis()) as u64);
     loop {
         let begun = clock::now();
-        let session = tokio::select! {
-            session = run(endpoint, source, &mut encoder, options, end, &mut sent) => session,
+        let publication = tokio::select! {
+            publication = Publication::open(endpoint) => publication,
             () = &mut stop => return Ok(sent),
         };
-        match session {
+        let outcome = match publication {
+            Ok(mut publication) => {
+                sent.sessions += 1;
+                tracing::info!("publishing at {}", publication.session().url());
+                let outcome = tokio::select! {
+                    outcome = send(&mut publication, source, &mut encoder, options, end, &mut sent) => outcome,
+                    () = &mut stop => Ok(()),
+                };
+                publication.close().await;
+                outcome
+            }
+            Err(error) => Err(error),
+        };
+        match outcome {
             Ok(()) => return Ok(sent),
             Err(error) if options.reconnect && error.is_passing() => {
                 if clock::now().saturating_duration_since(begun) > GOOD_RUN {
@@ -100,66 +113,34 @@ pub async fn publish(
     }
 }
 
-/// One publication, from the offer to its end.
-async fn run(
-    endpoint: &Endpoint,
+/// Sends frame by frame until the end or until the connection is lost.
+async fn send(
+    publication: &mut Publication,
     source: &mut dyn Source,
     encoder: &mut Encoder,
     options: &Options,
     end: Option<u64>,
     sent: &mut Sent,
 ) -> Result<(), Error> {
-    let publication = Publication::open(endpoint).await?;
-    sent.sessions += 1;
-    tracing::info!("publishing at {}", publication.session().url());
-    let mut closing = Closing(Some(publication));
-    let publication = closing.0.as_mut().expect("it was put there in the line above");
-    let mut state = pin!(gone(publication.state()));
+    let mut lost = pin!(gone(publication.state()));
     let mut pace = Pace::new(FRAME_TIME, clock::now());
-    let mut frame = [0.0; FRAME_SAMPLES * 2];
-    let outcome = loop {
-        if end.is_some_and(|end| sent.packets + sent.skipped >= end) {
-            break Ok(());
-        }
+    let mut frame = [0.0; FRAME_SAMPLES * CHANNELS];
+    while end.is_none_or(|end| sent.packets + sent.skipped < end) {
         tokio::select! {
             () = clock::sleep_until(pace.due()) => {}
-            () = &mut state => break Err(Error::Lost),
+            () = &mut lost => return Err(Error::Lost),
         }
         let missed = pace.skip_missed(SLACK, clock::now());
         publication.skip(missed.wrapping_mul(FRAME_SAMPLES as u32));
         sent.skipped += u64::from(missed);
-        if let Err(error) = source.fill(&mut frame) {
-            break Err(error);
-        }
+        source.fill(&mut frame)?;
         let packet = encoder.encode(&frame)?;
         let packet = if options.stamp { stamp::write(packet, clock::unix_micros()) } else { packet };
-        if let Err(error) = publication.send(packet, FRAME_SAMPLES as u32).await {
-            break Err(error);
-        }
+        publication.send(packet, FRAME_SAMPLES as u32).await?;
         sent.packets += 1;
         pace.advance();
-    };
-    closing.close().await;
-    outcome
-}
-
-/// Ends a publication even when the future that holds it is dropped, as a stop does.
-struct Closing(Option<Publication>);
-
-impl Closing {
-    async fn close(&mut self) {
-        if let Some(publication) = self.0.take() {
-            publication.close().await;
-        }
     }
-}
-
-impl Drop for Closing {
-    fn drop(&mut self) {
-        if let Some(publication) = self.0.take() {
-            tokio::spawn(publication.close());
-        }
-    }
+    Ok(())
 }
 
 /// Opus for music: stereo, 20 ms, no in-band FEC.
