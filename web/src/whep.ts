@@ -21,6 +21,8 @@ export class Player {
   private readonly session: Session;
   private readonly gauge = new PlayoutGauge();
   private kinds: Kind[] = [];
+  /** Kinds asked for since they came up: one that this browser cannot play is not asked for again and again. */
+  private readonly tried = new Set<Kind>();
 
   constructor(
     readonly stream: string,
@@ -47,6 +49,10 @@ export class Player {
     });
   }
 
+  get running(): boolean {
+    return this.session.phase !== "idle" && this.session.phase !== "refused";
+  }
+
   start(): void {
     this.session.start();
   }
@@ -64,7 +70,12 @@ export class Player {
 
   /** The stream now has these kinds: one that was not there when we joined needs a new offer. */
   expect(kinds: Kind[]): void {
-    if (this.session.phase === "connected" && kinds.some((kind) => !this.kinds.includes(kind))) this.session.renew();
+    for (const kind of this.tried) if (!kinds.includes(kind)) this.tried.delete(kind);
+    if (this.session.phase !== "connected") return;
+    const missing = kinds.filter((kind) => !this.kinds.includes(kind) && !this.tried.has(kind));
+    if (missing.length === 0) return;
+    for (const kind of missing) this.tried.add(kind);
+    this.session.renew();
   }
 
   async measure(now: number): Promise<Playout | undefined> {

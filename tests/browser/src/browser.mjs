@@ -15,6 +15,17 @@ const FIREFOX = process.env.FIREFOX_BIN ?? ["/usr/bin/firefox-esr", "/usr/bin/fi
 /** What Firefox's fake microphone plays. */
 export const FIREFOX_HZ = 700;
 
+/** Runs in each page before its own scripts: keeps the connections it makes, for their statistics. */
+function keepPeers() {
+  window.peers = [];
+  window.RTCPeerConnection = class extends RTCPeerConnection {
+    constructor(...parameters) {
+      super(...parameters);
+      window.peers.push(this);
+    }
+  };
+}
+
 export class Chromium {
   static async launch() {
     const directory = await mkdtemp(join(tmpdir(), "tone-"));
@@ -58,6 +69,7 @@ export class Chromium {
     page.on("pageerror", (error) => page.faults.push(error.message));
     page.on("request", (request) => page.requests.push(request.url()));
     page.on("websocket", (socket) => page.requests.push(socket.url()));
+    await page.addInitScript(keepPeers);
     await page.goto(url);
     return page;
   }
@@ -126,6 +138,7 @@ export class Firefox {
     page.faults = [];
     page.on("console", (message) => message.type() === "error" && page.faults.push(message.text()));
     page.on("pageerror", (error) => page.faults.push(error.message));
+    await page.evaluateOnNewDocument(keepPeers);
     await page.goto(url);
     return page;
   }

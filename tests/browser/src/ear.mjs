@@ -84,9 +84,9 @@ export function silences(page, from) {
 /** Whether there is sound right now. */
 export const sounding = (page) => page.evaluate(() => window.ear.samples.slice(-4).every(([, db]) => db > -50));
 
-/** The picture: its size, how many frames were shown, and how bright and varied a drawn one is. */
+/** The picture: its size, how many frames were decoded, and how bright and varied a drawn one is. */
 export function look(page) {
-  return page.evaluate(() => {
+  return page.evaluate(async () => {
     const video = document.querySelector(".screen video");
     if (!video || video.hidden || video.videoWidth === 0) return undefined;
     const canvas = Object.assign(document.createElement("canvas"), { width: 64, height: 36 });
@@ -100,7 +100,10 @@ export function look(page) {
       brightest = Math.max(brightest, light);
       darkest = Math.min(darkest, light);
     }
-    const quality = video.getVideoPlaybackQuality();
-    return { width: video.videoWidth, height: video.videoHeight, frames: quality.totalVideoFrames, brightest, darkest };
+    let frames = 0;
+    for (const entry of (await window.peers.at(-1).getStats()).values()) {
+      if (entry.type === "inbound-rtp" && entry.kind === "video") frames += entry.framesDecoded ?? 0;
+    }
+    return { width: video.videoWidth, height: video.videoHeight, frames, brightest, darkest };
   });
 }

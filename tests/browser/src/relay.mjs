@@ -95,13 +95,23 @@ export class Relay {
 /** Relays of the zones given, each bridged to the one before; resolves when the ends know each other. */
 export async function chain(...zones) {
   const relays = [];
-  for (const zone of zones) {
-    relays.push(await Relay.start(zone, relays.length ? [relays.at(-1).addresses.bridge] : []));
+  try {
+    for (const zone of zones) {
+      relays.push(await Relay.start(zone, relays.length ? [relays.at(-1).addresses.bridge] : []));
+    }
+    await meet(relays);
+    return relays;
+  } catch (error) {
+    for (const relay of relays) console.error(`--- ${relay.zone}\n${relay.log.slice(-4_000)}`);
+    await Promise.all(relays.map((relay) => relay.stop()));
+    throw error;
   }
-  await until("the ends of the chain know each other", 20_000, async () => {
+}
+
+function meet(relays) {
+  return until("the ends of the chain know each other", 20_000, async () => {
     const ends = [relays[0], relays.at(-1)];
     const meshes = await Promise.all(ends.map((relay) => relay.get("/api/v1/mesh")));
-    return meshes.every((mesh) => mesh.nodes.length === zones.length && mesh.links.filter((link) => link.up).length >= zones.length - 1);
+    return meshes.every((mesh) => mesh.nodes.length === relays.length && mesh.links.filter((link) => link.up).length >= relays.length - 1);
   });
-  return relays;
 }

@@ -10,6 +10,8 @@ import { Player as Whep } from "../whep";
 import { Chips } from "./stream-list";
 
 const MEASURE_MS = 500;
+/** So long after the relay came back something should have arrived. */
+const RETURN_MS = 1_200;
 
 export interface PlayerProps {
   name: string;
@@ -30,7 +32,10 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
   const [picture, setPicture] = useState(false);
   const [needsTap, setNeedsTap] = useState(false);
   const [playout, setPlayout] = useState<Playout>();
-  const [volume, setVolume] = useState(() => Number(lasting.get("volume") ?? 1));
+  const [volume, setVolume] = useState(() => {
+    const kept = Number(lasting.get("volume") ?? 1);
+    return kept >= 0 && kept <= 1 ? kept : 1;
+  });
   const [muted, setMuted] = useState(false);
   const player = useMemo(
     // Tracks that a script adds fire no event on their stream, so the player says when to start.
@@ -61,10 +66,17 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
   useEffect(() => {
     audio.current!.srcObject = player.sound;
     video.current!.srcObject = player.picture;
-    const leave = () => void player.stop(true);
+    let leftPlaying = false;
+    const leave = () => {
+      leftPlaying = player.running;
+      void player.stop(true);
+    };
+    const back = (event: PageTransitionEvent) => event.persisted && leftPlaying && play();
     window.addEventListener("pagehide", leave);
+    window.addEventListener("pageshow", back);
     return () => {
       window.removeEventListener("pagehide", leave);
+      window.removeEventListener("pageshow", back);
       void player.stop();
       setLockScreenState("none");
     };
@@ -84,7 +96,12 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
 
   useEffect(() => {
     // The relay was away: if nothing arrives, do not wait until ICE notices.
-    if (returns > 0 && (playout?.quietMs ?? 0) > 1_000) player.check();
+    if (returns === 0) return;
+    const timer = setTimeout(async () => {
+      const { quietMs } = (await player.measure(performance.now())) ?? {};
+      if (quietMs !== undefined && quietMs > RETURN_MS / 2) player.check();
+    }, RETURN_MS);
+    return () => clearTimeout(timer);
   }, [returns]);
   useEffect(() => {
     const check = () => player.check();

@@ -258,6 +258,12 @@ function OnAir({ publisher, state, onStop }: { publisher: Publisher; state: Stat
   const [uplink, setUplink] = useState<Uplink>();
   const streams = usePolled<Stream[]>(getStreams, 2_000).value;
   const stream = streams?.find((one) => one.name === publisher.stream);
+  const missed = useRef(0);
+  useEffect(() => {
+    // Connected as far as ICE knows, but the relay does not list us twice in a row: it was restarted.
+    missed.current = streams && !stream && state.phase === "connected" ? missed.current + 1 : 0;
+    if (missed.current === 2) publisher.check();
+  }, [streams]);
   useEffect(() => {
     const timer = setInterval(async () => {
       setNow(performance.now());
