@@ -12,7 +12,7 @@ COPY web ./
 RUN npm run build
 
 FROM rust:1.95-slim-bookworm AS build
-RUN apt-get update && apt-get install -y --no-install-recommends build-essential cmake clang pkg-config libopus-dev \
+RUN apt-get update && apt-get install -y --no-install-recommends build-essential cmake \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
@@ -22,9 +22,7 @@ RUN --mount=type=cache,target=/src/target --mount=type=cache,target=/usr/local/c
     && install -D -t /out target/release/relay-node target/release/signaling-client
 
 FROM debian:bookworm-slim
-RUN apt-get update && apt-get install -y --no-install-recommends libopus0 \
-    && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 8080 --home-dir /data --shell /usr/sbin/nologin relay \
+RUN useradd --system --uid 8080 --home-dir /data --shell /usr/sbin/nologin relay \
     && install -d -o relay -g relay /data
 COPY --from=build /out/ /usr/local/bin/
 COPY LICENSE-MIT LICENSE-APACHE /usr/share/doc/relay-node/

@@ -75,6 +75,23 @@ impl Offer {
         self
     }
 
+    /// With a VP8 track under that mid, on the transport of the first section.
+    pub fn and_video(self, mid: &str) -> Offer {
+        let mut offer = self.and_section(mid);
+        let start =
+            offer.0.iter().rposition(|line| line.starts_with("m=")).expect("a section was just added");
+        let video = |line: String| match &*line {
+            line if line.starts_with("m=audio") => "m=video 9 UDP/TLS/RTP/SAVPF 96".to_owned(),
+            line if line.starts_with("a=rtpmap") => "a=rtpmap:96 VP8/90000".to_owned(),
+            line if line.starts_with("a=fmtp") => "a=rtcp-fb:96 nack pli".to_owned(),
+            line if line.starts_with("a=ssrc") => "a=ssrc:7654321 cname:test".to_owned(),
+            _ => line,
+        };
+        let section = offer.0.split_off(start);
+        offer.0.extend(section.into_iter().map(video));
+        offer
+    }
+
     /// As it goes over the wire.
     pub fn text(&self) -> String {
         self.0.iter().flat_map(|line| [line, "\r\n"]).collect()
