@@ -102,7 +102,7 @@ mod tests {
         let bound = "10.1.1.1:9000".parse().expect("an address");
         assert_eq!(media_candidates(bound, &[]).expect("no interface is asked"), [bound]);
         let named = media_candidates(bound, &ips(&["192.0.2.1"])).expect("no interface is asked");
-        assert_eq!(named, ["192.0.2.1:9000".parse().expect("an address")]);
+        assert_eq!(named, ["192.0.2.1:9000".parse::<SocketAddr>().expect("an address")]);
     }
 
     #[test]

@@ -12,7 +12,8 @@ fn main() -> ExitCode {
             return ExitCode::from(error.exit_code());
         }
     };
-    let log = tracing_subscriber::EnvFilter::new(&config.log);
+    // rtc-dtls warns at each start of a server name that a DTLS server does not have.
+    let log = tracing_subscriber::EnvFilter::new(format!("rtc_dtls=error,{}", config.log));
     tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).init();
     let result = match task {
         Task::Serve => relay::run(config),

@@ -9,7 +9,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver as Inbox, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver as Inbox, SyncSender, TryRecvError, TrySendError, sync_channel},
     },
     thread,
     time::Duration,
@@ -146,8 +146,10 @@ pub fn start(
             forwarding: forwarding.clone(),
             events: events.clone(),
             metrics: WorkerMetrics::default(),
+            stopping: false,
         };
-        threads.push(thread::Builder::new().name(format!("media-{index}")).spawn(move || media_thread.run())?);
+        threads
+            .push(thread::Builder::new().name(format!("media-{index}")).spawn(move || media_thread.run())?);
     }
     Ok((workers, threads))
 }
@@ -163,6 +165,7 @@ struct MediaThread {
     forwarding: Arc<Forwarding>,
     events: mpsc::Sender<Event>,
     metrics: WorkerMetrics,
+    stopping: bool,
 }
 
 impl MediaThread {
@@ -173,7 +176,7 @@ impl MediaThread {
         let mut occurred = Events::with_capacity(8);
         let mut report_at = clock::now() + METRICS_INTERVAL;
         loop {
-            let Some(more_inputs) = self.take_inputs() else { break };
+            let more_inputs = self.take_inputs();
             let more_datagrams = self.receive(&mut receiver);
             let now = clock::now();
             if self.worker.poll_timeout().is_some_and(|at| at <= now) {
@@ -194,26 +197,26 @@ impl MediaThread {
                 report_at = now + METRICS_INTERVAL;
                 self.metrics.publish(self.worker.stats());
             }
-            if !more_inputs && !more_datagrams && !self.wait(&mut occurred, report_at) {
-                break;
+            if self.stopping {
+                break; // goodbyes to all peers have just been sent
+            }
+            if !more_inputs && !more_datagrams {
+                self.wait(&mut occurred, report_at);
             }
         }
         self.metrics.publish(self.worker.stats());
     }
 
-    /// What other threads have for us; `None` when the relay stops, else whether there is more.
-    fn take_inputs(&mut self) -> Option<bool> {
+    /// What other threads have for us; true if there may be more.
+    fn take_inputs(&mut self) -> bool {
         for _ in 0..INPUTS_PER_TURN {
-            let Ok(input) = self.inbox.try_recv() else { return Some(false) };
-            if !self.take(input) {
-                return None;
-            }
+            let Ok(input) = self.inbox.try_recv() else { return false };
+            self.take(input);
         }
-        Some(true)
+        true
     }
 
-    /// False when the relay stops.
-    fn take(&mut self, input: Input) -> bool {
+    fn take(&mut self, input: Input) {
         let now = clock::now();
         match input {
             Input::Command(command) => self.worker.handle_command(command, now),
@@ -222,9 +225,8 @@ impl MediaThread {
                 self.worker.handle_clock(track, epoch, clock, now);
             }
             Input::Datagram(from, data) => self.worker.handle_datagram(from, &data, now),
-            Input::Stop => return false,
+            Input::Stop => self.stopping = true,
         }
-        true
     }
 
     /// What came to the socket; true if there may be more.
@@ -279,8 +281,8 @@ impl MediaThread {
         }
     }
 
-    /// Sleeps until something happens; false if polling is broken.
-    fn wait(&mut self, occurred: &mut Events, report_at: std::time::Instant) -> bool {
+    /// Sleeps until something happens.
+    fn wait(&mut self, occurred: &mut Events, report_at: std::time::Instant) {
         self.sleep.asleep.store(true, Ordering::SeqCst);
         // An input that came before the flag was up would not have woken us.
         match self.inbox.try_recv() {
@@ -288,20 +290,19 @@ impl MediaThread {
                 self.sleep.asleep.store(false, Ordering::Release);
                 return self.take(input);
             }
-            Err(std::sync::mpsc::TryRecvError::Disconnected) => return false,
-            Err(std::sync::mpsc::TryRecvError::Empty) => {}
+            // Nobody is left who could tell us to stop.
+            Err(TryRecvError::Disconnected) => self.stopping = true,
+            Err(TryRecvError::Empty) => {}
         }
         let now = clock::now();
         let until = self.worker.poll_timeout().map_or(report_at, |at| at.min(report_at));
         let result = self.poll.poll(occurred, Some(until.saturating_duration_since(now)));
         self.sleep.asleep.store(false, Ordering::Release);
-        match result {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
-            Err(error) => {
-                tracing::error!(%error, "a media worker cannot wait for its socket and stops");
-                false
-            }
+        if let Err(error) = result
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            tracing::error!(%error, "a media worker cannot wait for its socket and stops");
+            self.stopping = true;
         }
     }
 }
@@ -316,7 +317,13 @@ fn send_to_child(child: &Child, relayed: &Relayed) {
         Relayed::Clock { epoch, clock } => {
             let mut payload = BytesMut::with_capacity(SenderClock::LEN);
             clock.write(&mut payload);
-            child.link.send_media(Class::Audio, DatagramKind::SenderClock, *epoch, child.alias, &payload.freeze());
+            child.link.send_media(
+                Class::Audio,
+                DatagramKind::SenderClock,
+                *epoch,
+                child.alias,
+                &payload.freeze(),
+            );
         }
     }
 }

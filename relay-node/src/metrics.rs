@@ -57,7 +57,11 @@ fn describe() {
 const COUNTERS: [(&str, Unit, &str); 10] = [
     ("relay_rtp_packets_total", Unit::Count, "RTP packets, by kind and direction"),
     ("relay_rtp_bytes_total", Unit::Bytes, "bytes of RTP packets, by kind and direction"),
-    ("relay_rtp_lost_total", Unit::Count, "packets that publishers sent and that never came, by kind"),
+    (
+        "relay_rtp_lost_total",
+        Unit::Count,
+        "packets missing when the next one came, by direction (in: from publishers, bridge: from neighbors)",
+    ),
     ("relay_nack_total", Unit::Count, "packets asked for again, by direction"),
     ("relay_repair_total", Unit::Count, "packets sent to listeners once more because they asked"),
     ("relay_pli_total", Unit::Count, "keyframes asked for, by direction"),

@@ -116,7 +116,15 @@ const STREAMS_MAX: usize = 4096;
 impl Node {
     /// A relay without links, streams and participants. `epoch_seed` differs from start to start, so that
     /// other relays notice that numbers start anew.
-    pub fn new(id: NodeId, zone: ZoneName, mesh: Mesh, sessions: Sessions, epoch_seed: u8, now: Instant, wall: WallTime) -> Node {
+    pub fn new(
+        id: NodeId,
+        zone: ZoneName,
+        mesh: Mesh,
+        sessions: Sessions,
+        epoch_seed: u8,
+        now: Instant,
+        wall: WallTime,
+    ) -> Node {
         Node {
             id,
             rooms: Rooms::new(zone.clone()),
@@ -134,7 +142,13 @@ impl Node {
     }
 
     /// A publisher is connected: its stream is live.
-    pub fn handle_published(&mut self, session: SessionId, stream: &StreamName, tracks: Vec<TrackDescription>, now: Instant) {
+    pub fn handle_published(
+        &mut self,
+        session: SessionId,
+        stream: &StreamName,
+        tracks: Vec<TrackDescription>,
+        now: Instant,
+    ) {
         let Some(known) = self.streams.get_mut(stream) else { return };
         if known.publisher != Some(session) {
             return; // replaced meanwhile
@@ -147,8 +161,15 @@ impl Node {
 
     /// A publisher's session ended. `wanted` says that it was ended on purpose: then its stream is over at
     /// once, else it may come back within 30 s.
-    pub fn handle_publisher_gone(&mut self, session: SessionId, stream: &StreamName, wanted: bool, now: Instant) {
-        let Some(known) = self.streams.get_mut(stream).filter(|known| known.publisher == Some(session)) else {
+    pub fn handle_publisher_gone(
+        &mut self,
+        session: SessionId,
+        stream: &StreamName,
+        wanted: bool,
+        now: Instant,
+    ) {
+        let Some(known) = self.streams.get_mut(stream).filter(|known| known.publisher == Some(session))
+        else {
             return;
         };
         known.publisher = None;
@@ -237,7 +258,9 @@ impl Node {
                 Effect::Streams
             }
             Output::KeyframeWanted { track } => match self.streams.get(&track.stream) {
-                Some(known) => Effect::Workers(Command::RequestKeyframe { track: known.tracks.of(track.kind) }),
+                Some(known) => {
+                    Effect::Workers(Command::RequestKeyframe { track: known.tracks.of(track.kind) })
+                }
                 None => return,
             },
             Output::Record(record) => Effect::Store(record),
@@ -301,11 +324,15 @@ impl Node {
         let live = self.live(name);
         let Some(known) = self.streams.get_mut(name) else { return };
         let wanted: BTreeSet<TrackKey> = match live {
-            Some(stream) if stream.origin != self.id && known.published.is_none() && !known.listeners.is_empty() => stream
-                .tracks
-                .iter()
-                .map(|track| TrackKey { origin: stream.origin, stream: name.clone(), kind: track.kind })
-                .collect(),
+            Some(stream)
+                if stream.origin != self.id && known.published.is_none() && !known.listeners.is_empty() =>
+            {
+                stream
+                    .tracks
+                    .iter()
+                    .map(|track| TrackKey { origin: stream.origin, stream: name.clone(), kind: track.kind })
+                    .collect()
+            }
             _ => BTreeSet::new(),
         };
         for key in wanted.difference(&known.interests) {
@@ -340,14 +367,20 @@ impl Node {
             .forwarding()
             .into_iter()
             .filter_map(|entry| {
-                let local = self.streams.get(&entry.track.stream).map(|known| known.tracks.of(entry.track.kind));
+                let local =
+                    self.streams.get(&entry.track.stream).map(|known| known.tracks.of(entry.track.kind));
                 let source = match entry.source {
                     Source::Local => ForwardSource::Here(local?),
                     Source::Link { link, alias } => ForwardSource::Link(link, alias),
                     Source::None => return None,
                 };
                 let class = Class::of(entry.track.kind);
-                Some(Forward { source, local: local.filter(|_| entry.local), class, children: entry.children })
+                Some(Forward {
+                    source,
+                    local: local.filter(|_| entry.local),
+                    class,
+                    children: entry.children,
+                })
             })
             .collect()
     }

@@ -46,7 +46,9 @@ impl Rate {
     /// True if [`Rate::take`] would fail.
     pub fn is_spent(&self, address: IpAddr, now: Instant) -> bool {
         let full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        full_at.get(&address).is_some_and(|at| (*at).max(now) + self.interval > now + self.interval * self.burst)
+        full_at
+            .get(&address)
+            .is_some_and(|at| (*at).max(now) + self.interval > now + self.interval * self.burst)
     }
 }
 

@@ -64,7 +64,8 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     let (store, loaded) = Store::open(&config.data).map_err(unavailable)?;
     let identity = Arc::new(Identity::load_or_create(&config.data).map_err(unavailable)?);
     let dtls = Arc::new(DtlsIdentity::generate().map_err(failed)?);
-    let sockets = udp::bind(config.media, config.workers).map_err(|error| taken("media", config.media, &error))?;
+    let sockets =
+        udp::bind(config.media, config.workers).map_err(|error| taken("media", config.media, &error))?;
     let media = sockets[0].local_addr().map_err(|error| taken("media", config.media, &error))?;
     if let Some(len) = udp::short_receive_buffer(&sockets[0]) {
         tracing::warn!(
@@ -75,8 +76,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     }
     let http = TcpListener::bind(config.http).await.map_err(|error| taken("http", config.http, &error))?;
     let http_address = http.local_addr().map_err(|error| taken("http", config.http, &error))?;
-    let candidates =
-        media_candidates(media, &config.public_ips).map_err(failed)?;
+    let candidates = media_candidates(media, &config.public_ips).map_err(failed)?;
     // Media threads before the bridges: what a link brings must have somewhere to go.
     let forwarding = Arc::new(Forwarding::new());
     let (media_events, media_inbox) = mpsc::channel(EVENTS_MAX);
@@ -101,8 +101,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     // The node with everything that survived the last stop, before anybody can ask it.
     let now = clock::now();
     let id = identity.node_id();
-    let mesh_config =
-        MeshConfig { id, zone: config.zone.clone(), boot: loaded.boot, seed: rand::random() };
+    let mesh_config = MeshConfig { id, zone: config.zone.clone(), boot: loaded.boot, seed: rand::random() };
     let mut node = Node::new(
         id,
         config.zone.clone(),

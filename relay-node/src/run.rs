@@ -11,20 +11,14 @@ use std::{
 use bytes::Bytes;
 use media::Event;
 use mesh_routing::{LinkId, Record};
-use protocol::{
-    RoomName,
-    api::Posted,
-    mesh::Class,
-    signaling::FromRelay,
-};
+use protocol::{RoomName, api::Posted, mesh::Class, signaling::FromRelay};
 use rooms::{Output as RoomsOutput, ParticipantId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     ask::{Ask, Entered, PARTICIPANT_EVENTS_MAX, PostError},
     bridge::{BridgeEvent, Bridges, Child, Forwarding, LinkSender, Route, Table},
-    clock,
-    fresh,
+    clock, fresh,
     media_thread::Workers,
     node::{Effect, ForwardSource, Node},
     sessions::Direction,
@@ -72,7 +66,13 @@ pub struct Inputs {
 
 impl NodeLoop {
     /// The loop around a node.
-    pub fn new(node: Node, workers: Workers, bridges: Bridges, forwarding: Arc<Forwarding>, store: Store) -> NodeLoop {
+    pub fn new(
+        node: Node,
+        workers: Workers,
+        bridges: Bridges,
+        forwarding: Arc<Forwarding>,
+        store: Store,
+    ) -> NodeLoop {
         NodeLoop {
             node,
             workers,
@@ -107,6 +107,8 @@ impl NodeLoop {
             }
             self.carry_out();
         }
+        self.node.handle_stop(clock::now());
+        self.carry_out();
         self.participants.clear();
         self.workers.stop();
         self.bridges.shutdown().await;
@@ -117,7 +119,8 @@ impl NodeLoop {
         if let Event::Connected { session } = &event
             && let Some(opened) = self.node.opened_at(*session)
         {
-            metrics::histogram!("relay_join_duration_seconds").record(now.duration_since(opened).as_secs_f64());
+            metrics::histogram!("relay_join_duration_seconds")
+                .record(now.duration_since(opened).as_secs_f64());
         }
         self.node.handle_media(event, now);
     }
@@ -140,7 +143,9 @@ impl NodeLoop {
                     metrics::counter!("relay_drop_total", "reason" => error.reason()).increment(1);
                 }
             }
-            BridgeEvent::Measured { link, rtt, loss } => self.node.mesh.handle_measurement(link, rtt, loss, now),
+            BridgeEvent::Measured { link, rtt, loss } => {
+                self.node.mesh.handle_measurement(link, rtt, loss, now)
+            }
         }
     }
 
@@ -157,7 +162,10 @@ impl NodeLoop {
                 }
             }
             Err(error) => {
-                tracing::error!(?error, "a record could not be stored: chat of this moment will be missing after a restart");
+                tracing::error!(
+                    ?error,
+                    "a record could not be stored: chat of this moment will be missing after a restart"
+                );
                 self.node.handle_stored(&record, clock::wall());
                 if let Some(post) = post {
                     let _ = post.reply.send(Err(PostError::NotStored));
@@ -229,7 +237,9 @@ impl NodeLoop {
         while let Some(effect) = self.node.poll_effect(clock::now()) {
             match effect {
                 Effect::Workers(command) => self.workers.tell(&command),
-                Effect::Send { link, class: Class::Chat, message } => self.held.push_back(Held::Send(link, message)),
+                Effect::Send { link, class: Class::Chat, message } => {
+                    self.held.push_back(Held::Send(link, message))
+                }
                 Effect::Send { link, class, message } => self.send(link, class, message),
                 Effect::DropLink { link, reason } => {
                     tracing::warn!(link = link.0, reason, "closing a bridge");
@@ -303,12 +313,15 @@ impl NodeLoop {
             let children: Vec<Child> = forward
                 .children
                 .iter()
-                .filter_map(|(link, alias)| Some(Child { link: self.links.get(link)?.clone(), alias: *alias }))
+                .filter_map(|(link, alias)| {
+                    Some(Child { link: self.links.get(link)?.clone(), alias: *alias })
+                })
                 .collect();
             match forward.source {
                 ForwardSource::Here(track) => drop(table.local.insert(track.0, children)),
                 ForwardSource::Link(link, alias) => {
-                    let route = Route { local: forward.local.map(|track| track.0), class: forward.class, children };
+                    let route =
+                        Route { local: forward.local.map(|track| track.0), class: forward.class, children };
                     table.incoming.insert((link, alias), route);
                 }
             }

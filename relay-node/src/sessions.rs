@@ -110,7 +110,9 @@ pub enum SessionError {
     #[error("there is no such session: it may have ended; open a new one with POST")]
     NoSession,
     /// The entity tag is that of an earlier ICE session.
-    #[error("If-Match does not name this session's entity tag: use the ETag of the last answer, or * to restart ICE")]
+    #[error(
+        "If-Match does not name this session's entity tag: use the ETag of the last answer, or * to restart ICE"
+    )]
     Tag,
     /// As many sessions as the relay serves are open or opening.
     #[error("this relay is full: try again in a few seconds")]
@@ -148,7 +150,12 @@ impl Sessions {
         opening < OPENING_MAX && self.sessions.len() < SESSIONS_MAX
     }
 
-    fn find(&self, id: SessionId, stream: &StreamName, direction: Direction) -> Result<&Session, SessionError> {
+    fn find(
+        &self,
+        id: SessionId,
+        stream: &StreamName,
+        direction: Direction,
+    ) -> Result<&Session, SessionError> {
         self.sessions
             .get(&id)
             .filter(|session| session.stream == *stream && session.direction == direction)
@@ -159,11 +166,18 @@ impl Sessions {
 impl Node {
     /// WHIP: a publisher's offer. Who publishes a name anew replaces whoever publishes it here: a sound
     /// engineer whose laptop crashed comes back before anybody noticed that it is gone.
-    pub fn handle_publish(&mut self, stream: StreamName, offer: &Offer, fresh: Fresh, now: Instant) -> Result<Opened, SessionError> {
+    pub fn handle_publish(
+        &mut self,
+        stream: StreamName,
+        offer: &Offer,
+        fresh: Fresh,
+        now: Instant,
+    ) -> Result<Opened, SessionError> {
         if !self.sessions.has_room() {
             return Err(SessionError::Full);
         }
-        let policy = IngestPolicy { opus_max_average_bitrate: self.sessions.opus_bitrate, data_channel: true };
+        let policy =
+            IngestPolicy { opus_max_average_bitrate: self.sessions.opus_bitrate, data_channel: true };
         let fingerprint = self.sessions.identity.fingerprint().to_string();
         let (answer, plan) = answer_ingest(offer, &self.local(&fresh, &fingerprint), &policy)?;
         let transport = self.transport(offer, &fresh, plan.setup, plan.data_channel)?;
@@ -183,7 +197,13 @@ impl Node {
     }
 
     /// WHEP: a listener's offer.
-    pub fn handle_listen(&mut self, stream: StreamName, offer: &Offer, fresh: Fresh, now: Instant) -> Result<Opened, SessionError> {
+    pub fn handle_listen(
+        &mut self,
+        stream: StreamName,
+        offer: &Offer,
+        fresh: Fresh,
+        now: Instant,
+    ) -> Result<Opened, SessionError> {
         let Some(live) = self.live(&stream) else { return Err(SessionError::NotLive { stream }) };
         if !self.sessions.has_room() {
             return Err(SessionError::Full);
@@ -200,7 +220,15 @@ impl Node {
         let tracks = self.stream_mut(&stream).tracks;
         let flow = Flow::Egress { plan, tracks, cname: stream.to_string() };
         let id = fresh.id;
-        let opened = self.open(fresh, stream.clone(), Direction::Egress, Vec::new(), offer, (answer, transport, flow), now);
+        let opened = self.open(
+            fresh,
+            stream.clone(),
+            Direction::Egress,
+            Vec::new(),
+            offer,
+            (answer, transport, flow),
+            now,
+        );
         // From now on, so that media is there when the session is connected.
         self.handle_listener(&stream, id, true, now);
         Ok(opened)
@@ -243,7 +271,13 @@ impl Node {
     }
 
     /// DELETE: the participant ends the session.
-    pub fn handle_end(&mut self, direction: Direction, stream: &StreamName, id: SessionId, now: Instant) -> Result<(), SessionError> {
+    pub fn handle_end(
+        &mut self,
+        direction: Direction,
+        stream: &StreamName,
+        id: SessionId,
+        now: Instant,
+    ) -> Result<(), SessionError> {
         self.sessions.find(id, stream, direction)?;
         self.session_over(id, true, now);
         Ok(())
@@ -269,7 +303,15 @@ impl Node {
         }
     }
 
-    /// How long ago the session was opened, if it has just connected.
+    /// The relay stops: every peer is told goodbye.
+    pub fn handle_stop(&mut self, now: Instant) {
+        let all: Vec<SessionId> = self.sessions.sessions.keys().copied().collect();
+        for session in all {
+            self.session_over(session, false, now);
+        }
+    }
+
+    /// When the session was opened.
     pub fn opened_at(&self, id: SessionId) -> Option<Instant> {
         self.sessions.sessions.get(&id).map(|session| session.opened)
     }
@@ -298,7 +340,8 @@ impl Node {
         let plan = SessionPlan { id: fresh.id, transport, flow, claim: Claim::default() };
         self.effects.push_back(Effect::Workers(Command::Open(Arc::new(plan))));
         let remote = Credentials { ufrag: offer.ufrag().to_owned(), pwd: offer.pwd().to_owned() };
-        let session = Session { stream, direction, tracks, remote, tag: tag.clone(), opened: now, connected: false };
+        let session =
+            Session { stream, direction, tracks, remote, tag: tag.clone(), opened: now, connected: false };
         self.sessions.sessions.insert(fresh.id, session);
         Opened { id: fresh.id, tag, answer }
     }
@@ -315,13 +358,23 @@ impl Node {
         }
     }
 
-    fn transport(&self, offer: &Offer, fresh: &Fresh, setup: Setup, data_channels: bool) -> Result<TransportConfig, SdpError> {
+    fn transport(
+        &self,
+        offer: &Offer,
+        fresh: &Fresh,
+        setup: Setup,
+        data_channels: bool,
+    ) -> Result<TransportConfig, SdpError> {
         Ok(TransportConfig {
             identity: self.sessions.identity.clone(),
             role: if setup == Setup::Active { DtlsRole::Client } else { DtlsRole::Server },
             local: fresh.local.clone(),
             remote_ufrag: offer.ufrag().to_owned(),
-            fingerprint: offer.fingerprint().to_string().parse().map_err(|_| SdpError::Missing { attribute: "fingerprint" })?,
+            fingerprint: offer
+                .fingerprint()
+                .to_string()
+                .parse()
+                .map_err(|_| SdpError::Missing { attribute: "fingerprint" })?,
             data_channels,
         })
     }

@@ -12,10 +12,7 @@ use std::{
     ptr,
 };
 
-use media::{
-    Batch, Run,
-    batch::MAX_RUNS,
-};
+use media::{Batch, Run, batch::MAX_RUNS};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Datagrams one `recvmmsg` brings.
@@ -47,9 +44,7 @@ fn bind_shared(address: SocketAddr) -> io::Result<UdpSocket> {
 
 /// Asks for large buffers; with the privilege for it also beyond the system's cap.
 fn raise_buffers(socket: Socket) -> Socket {
-    for (force, plain) in
-        [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)]
-    {
+    for (force, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
         let len = BUFFER as libc::c_int;
         for option in [force, plain] {
             // SAFETY: the option value is an int that lives through the call.
@@ -86,7 +81,8 @@ pub struct Receiver {
 impl Default for Receiver {
     fn default() -> Self {
         // SAFETY: all zeros is a valid sockaddr_storage and a valid octet array.
-        let (buffers, addresses) = unsafe { (Box::new_zeroed().assume_init(), Box::new_zeroed().assume_init()) };
+        let (buffers, addresses) =
+            unsafe { (Box::new_zeroed().assume_init(), Box::new_zeroed().assume_init()) };
         Receiver { buffers, addresses, lengths: [0; MAX_RECEIVED], received: 0 }
     }
 }
@@ -230,7 +226,12 @@ impl Sender {
         // SAFETY: the first `runs.len()` headers point to names, parts and controls of this stack frame and
         // to octets of `batch`, which the kernel only reads.
         let count = unsafe {
-            libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), runs.len() as libc::c_uint, libc::MSG_DONTWAIT)
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                messages.as_mut_ptr(),
+                runs.len() as libc::c_uint,
+                libc::MSG_DONTWAIT,
+            )
         };
         if count < 0 { Err(io::Error::last_os_error()) } else { Ok(count as usize) }
     }
@@ -341,7 +342,8 @@ mod tests {
 
     #[test]
     fn an_address_that_cannot_be_reached_costs_only_its_own_datagrams() {
-        let [a, b] = [(); 2].map(|()| bind("127.0.0.1:0".parse().expect("an address"), 1).expect("binds").remove(0));
+        let [a, b] =
+            [(); 2].map(|()| bind("127.0.0.1:0".parse().expect("an address"), 1).expect("binds").remove(0));
         let to = b.local_addr().expect("bound");
         let mut batch = Batch::default();
         for to in ["255.255.255.255:9".parse().expect("an address"), to] {

@@ -63,15 +63,31 @@ pub fn router(state: WhipState) -> Router {
     Router::new().route("/whip/{*path}", any(whip)).route("/whep/{*path}", any(whep)).with_state(state)
 }
 
-async fn whip(state: State<WhipState>, client: ConnectInfo<SocketAddr>, path: Path<String>, request: Request) -> Response {
+async fn whip(
+    state: State<WhipState>,
+    client: ConnectInfo<SocketAddr>,
+    path: Path<String>,
+    request: Request,
+) -> Response {
     serve(&state, Direction::Ingest, client.0, &path, request).await
 }
 
-async fn whep(state: State<WhipState>, client: ConnectInfo<SocketAddr>, path: Path<String>, request: Request) -> Response {
+async fn whep(
+    state: State<WhipState>,
+    client: ConnectInfo<SocketAddr>,
+    path: Path<String>,
+    request: Request,
+) -> Response {
     serve(&state, Direction::Egress, client.0, &path, request).await
 }
 
-async fn serve(state: &WhipState, direction: Direction, client: SocketAddr, path: &str, request: Request) -> Response {
+async fn serve(
+    state: &WhipState,
+    direction: Direction,
+    client: SocketAddr,
+    path: &str,
+    request: Request,
+) -> Response {
     let method = request.method().clone();
     let mut response = match method {
         Method::OPTIONS => preflight(),
@@ -102,21 +118,33 @@ fn preflight() -> Response {
 fn method_not_allowed() -> Response {
     let title = "offer with POST here; PATCH and DELETE belong to the session URL that POST answers";
     let mut response = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", title).into_response();
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST, PATCH, DELETE, OPTIONS, HEAD"));
+    response
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static("POST, PATCH, DELETE, OPTIONS, HEAD"));
     response
 }
 
-async fn post(state: &WhipState, direction: Direction, client: SocketAddr, path: &str, request: Request) -> Result<Response, ApiError> {
+async fn post(
+    state: &WhipState,
+    direction: Direction,
+    client: SocketAddr,
+    path: &str,
+    request: Request,
+) -> Result<Response, ApiError> {
     if direction == Direction::Ingest {
         state.auth.may_publish(request.headers())?;
     }
     let stream = StreamName::new(path)?;
     if !client.ip().is_loopback() && !state.offers.take(client.ip(), clock::now()) {
-        return Err(ApiError::too_many_requests("too many offers from this address: try again in a second", 1));
+        return Err(ApiError::too_many_requests(
+            "too many offers from this address: try again in a second",
+            1,
+        ));
     }
     let text = read(request, SDP).await?;
     let offer = Box::new(Offer::parse(&text)?);
-    let opened = state.asks.ask(|reply| Ask::Open { direction, stream: stream.clone(), offer, reply }).await??;
+    let opened =
+        state.asks.ask(|reply| Ask::Open { direction, stream: stream.clone(), offer, reply }).await??;
     let door = match direction {
         Direction::Ingest => "whip",
         Direction::Egress => "whep",
@@ -132,7 +160,13 @@ async fn post(state: &WhipState, direction: Direction, client: SocketAddr, path:
     Ok((StatusCode::CREATED, headers, opened.answer).into_response())
 }
 
-async fn patch(state: &WhipState, direction: Direction, client: SocketAddr, path: &str, request: Request) -> Result<Response, ApiError> {
+async fn patch(
+    state: &WhipState,
+    direction: Direction,
+    client: SocketAddr,
+    path: &str,
+    request: Request,
+) -> Result<Response, ApiError> {
     let (stream, session) = session_of(state, client, path)?;
     if direction == Direction::Ingest {
         state.auth.may_publish(request.headers())?;
@@ -154,7 +188,13 @@ async fn patch(state: &WhipState, direction: Direction, client: SocketAddr, path
     })
 }
 
-async fn delete(state: &WhipState, direction: Direction, client: SocketAddr, path: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
+async fn delete(
+    state: &WhipState,
+    direction: Direction,
+    client: SocketAddr,
+    path: &str,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
     let (stream, session) = session_of(state, client, path)?;
     if direction == Direction::Ingest {
         state.auth.may_publish(headers)?;
@@ -177,14 +217,18 @@ impl WhipState {
 }
 
 /// `{stream}/{session}`.
-fn session_of(state: &WhipState, client: SocketAddr, path: &str) -> Result<(StreamName, SessionId), ApiError> {
+fn session_of(
+    state: &WhipState,
+    client: SocketAddr,
+    path: &str,
+) -> Result<(StreamName, SessionId), ApiError> {
     if state.misses.is_spent(client.ip(), clock::now()) {
         let title = "too many requests for sessions that do not exist: try again in a minute";
         return Err(ApiError::too_many_requests(title, 60));
     }
-    let parsed = path.rsplit_once('/').and_then(|(stream, session)| {
-        Some((StreamName::new(stream).ok()?, session.parse().ok()?))
-    });
+    let parsed = path
+        .rsplit_once('/')
+        .and_then(|(stream, session)| Some((StreamName::new(stream).ok()?, session.parse().ok()?)));
     parsed.ok_or_else(|| {
         state.count_miss(client, &SessionError::NoSession);
         SessionError::NoSession.into()

@@ -22,14 +22,14 @@ impl WorkerMetrics {
             traffic(stats.received[kind], last.received[kind], name, "in");
             traffic(stats.sent[kind], last.sent[kind], name, "out");
         }
-        add("relay_rtp_lost_total", stats.lost - last.lost);
+        counter!("relay_rtp_lost_total", "direction" => "in").increment(stats.lost - last.lost);
         for (direction, name) in ["out", "in"].into_iter().enumerate() {
             let nacks = stats.nacks[direction] - last.nacks[direction];
             counter!("relay_nack_total", "direction" => name).increment(nacks);
             let requests = stats.keyframe_requests[direction] - last.keyframe_requests[direction];
             counter!("relay_pli_total", "direction" => name).increment(requests);
         }
-        add("relay_repair_total", stats.repairs - last.repairs);
+        counter!("relay_repair_total").increment(stats.repairs - last.repairs);
         for (reason, count) in &stats.drops {
             let before = last.drops.get(reason).copied().unwrap_or_default();
             counter!("relay_drop_total", "reason" => *reason).increment(count - before);
@@ -64,8 +64,4 @@ fn traffic(now: Traffic, before: Traffic, kind: &'static str, direction: &'stati
         .increment(now.packets - before.packets);
     counter!("relay_rtp_bytes_total", "kind" => kind, "direction" => direction)
         .increment(now.octets - before.octets);
-}
-
-fn add(name: &'static str, count: u64) {
-    counter!(name).increment(count);
 }
