@@ -84,6 +84,8 @@ pub enum Sent {
 /// A receiver takes the first packet's rollover counter to be 0, so the first index is far from the wrap.
 const FIRST_INDEX: u64 = 1000;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// A latecomer's burst is queued before it is sent: look again when it will have left.
+const NOTHING_SENT_INTERVAL: Duration = Duration::from_millis(50);
 /// The largest packet with our header, padding and tag.
 pub const MAX_SEALED_LEN: usize = crate::packet::MAX_LEN + EXTENSION_LEN + 2 + 64 + 16;
 
@@ -244,7 +246,12 @@ impl Egress {
 
     /// Appends a sender report to `out` if one is due: `clock` was true at `at`.
     pub fn poll_report(&mut self, clock: Option<(SenderClock, Instant)>, out: &mut Compound, now: Instant) {
-        if self.packets == 0 || self.report_at.is_some_and(|at| at > now) {
+        if self.report_at.is_some_and(|at| at > now) {
+            return;
+        }
+        if self.packets == 0 {
+            // What was due is put off, or the session would be woken for it for ever.
+            self.report_at = self.report_at.map(|_| now + NOTHING_SENT_INTERVAL);
             return;
         }
         self.report_at = Some(now + REPORT_INTERVAL);
@@ -346,5 +353,37 @@ impl RepairBudget {
         }
         self.used += 1;
         self.used <= REPAIRS_PER_SECOND
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sdp::{ExtensionIds, Feedback, NegotiatedCodec};
+
+    #[test]
+    fn report_that_is_due_before_anything_was_sent_is_put_off() {
+        let plan = EgressTrack {
+            kind: Kind::Video,
+            mid: "0".into(),
+            codecs: vec![NegotiatedCodec {
+                codec: Codec::Vp8,
+                payload_type: 96,
+                rtx: None,
+                profile_level_id: None,
+            }],
+            ssrc: 1,
+            rtx_ssrc: 2,
+            extensions: ExtensionIds::default(),
+            feedback: Feedback::default(),
+        };
+        let mut egress = Egress::new(&plan, TrackId(1));
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let now = Instant::now();
+        egress.report_soon(now);
+        let mut out = Compound::default();
+        egress.poll_report(None, &mut out, now);
+        assert!(out.is_empty());
+        assert!(egress.report_at().is_some_and(|at| at > now));
     }
 }

@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, HashMap, VecDeque},
+    collections::{BTreeMap, BinaryHeap, HashMap, VecDeque, binary_heap::PeekMut},
     net::SocketAddr,
     sync::Arc,
     time::Instant,
@@ -143,11 +143,10 @@ impl Worker {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(Reverse((at, key))) = self.wakes.peek().copied() {
-            if at > now {
-                break;
-            }
-            self.wakes.pop();
+        // A session that asks to be woken in the past waits for the next turn: it must not keep this one.
+        for _ in 0..self.wakes.len() {
+            let Some(wake) = self.wakes.peek_mut().filter(|wake| wake.0.0 <= now) else { break };
+            let Reverse((at, key)) = PeekMut::pop(wake);
             let Some(session) = self.session_mut(key).filter(|session| session.wake == Some(at)) else {
                 continue; // an earlier wake-up came instead, or the session is gone
             };

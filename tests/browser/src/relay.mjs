@@ -32,7 +32,9 @@ export class Relay {
     await rm(join(this.data, "addresses.json"), { force: true });
     const flags = ["--zone", this.zone, "--http", ports.http, "--media", ports.media, "--bridge", ports.bridge];
     flags.push("--data", this.data, "--workers", "1", "--dev", ...this.peers.flatMap((peer) => ["--peer", peer]));
-    this.child = spawn(BINARY, flags, { stdio: ["ignore", "pipe", "pipe"] });
+    // RELAY_… in the environment would configure the relay, and RELAY_BIN is none of its keys.
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("RELAY_")));
+    this.child = spawn(BINARY, flags, { stdio: ["ignore", "pipe", "pipe"], env });
     this.ended = new Promise((done) => this.child.once("exit", (code, signal) => done({ code, signal })));
     this.ended.then((how) => (this.how = how));
     this.how = undefined;
