@@ -90,6 +90,14 @@ pub enum Output {
     /// A record that was never here before, own or not; of each writer in order, each once. To be on disk
     /// before the outputs after it are carried out, or a crash may give its number to another record.
     Record(Record),
+    /// Records of a writer are forgotten here; on disk they are not needed any more either. Comes after a
+    /// number of them, not for each.
+    Forget {
+        /// Whose.
+        writer: NodeId,
+        /// Those with lower numbers.
+        below: u64,
+    },
     /// A track that lost its parent has another one.
     Rerouted {
         /// Which track.
@@ -315,6 +323,7 @@ impl Mesh {
     /// A record from disk, per writer in order: at boot, before any link. It does not come out again.
     pub fn handle_restore(&mut self, record: Record) {
         self.logs.restore(record);
+        self.settled = false;
     }
 
     /// Time has passed: to be called when [`Mesh::poll_timeout`] says, or at any other time.
@@ -553,6 +562,9 @@ impl Mesh {
         } else if self.audience.due(now) {
             let sequence = self.pace.next();
             self.originate(sequence, now);
+        }
+        for (writer, floor) in self.logs.poll_floors() {
+            self.outputs.push_back(Output::Forget { writer, below: floor + 1 });
         }
         let rerouted = self.settle_routes();
         let changed = self.settle_trees(now);
