@@ -60,8 +60,13 @@ impl Pace {
         self.wait = if quiet { BACK_OFF_MIN } else { (self.wait * 2).clamp(BACK_OFF_MIN, BACK_OFF_MAX) };
         self.last = Some(now);
         self.dirty = None;
+        Some(self.next())
+    }
+
+    /// The sequence to say something with that has a pace of its own: what is due here is not delayed by it.
+    pub fn next(&mut self) -> u64 {
         self.counter += 1;
-        Some(self.counter)
+        self.counter
     }
 
     /// When it is time to say something: `None` if at once.
@@ -95,8 +100,9 @@ impl Mesh {
             return Ok(());
         }
         match self.database.offer(record, age, now)? {
-            Offered::Newer { changed, shape } => {
+            Offered::Newer { changed, shape, heard } => {
                 self.routes_changed |= changed;
+                self.shown.stale |= heard;
                 if shape {
                     self.trees.handle_change(true);
                 }
@@ -164,8 +170,10 @@ impl Mesh {
             sequence,
             links: self.neighbors.values().map(|neighbor| neighbor.edge.clone()).collect(),
             streams: self.published.values().cloned().collect(),
+            heard: self.audience.streams().cloned().collect(),
         };
         if let Ok(Offered::Newer { changed, .. }) = self.database.offer(record, Duration::ZERO, now) {
+            self.audience.handle_told(now);
             self.routes_changed |= changed;
             self.counters.originated += 1;
             if let Some(message) = self.link_state(&origin) {

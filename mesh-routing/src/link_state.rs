@@ -17,6 +17,8 @@ pub const NODES_MAX: usize = 8192;
 pub const LINKS_MAX: usize = 64;
 /// Streams published at one relay.
 pub const STREAMS_MAX: usize = 256;
+/// Streams that one relay may say it hears.
+pub const HEARD_MAX: usize = 256;
 /// A record older than this is forgotten.
 pub const EXPIRY: Duration = Duration::from_secs(15 * 60);
 
@@ -37,6 +39,8 @@ pub struct LinkState {
     pub links: Vec<Edge>,
     /// What is published there, ascending by name.
     pub streams: Vec<Advertised>,
+    /// Live streams somebody listens to there, ascending. Nothing is decided by it.
+    pub heard: Vec<StreamName>,
 }
 
 /// One neighbor in a [`LinkState`].
@@ -69,8 +73,11 @@ impl LinkState {
         if self.sequence > SEQUENCE_MAX {
             return absurd("a sequence this high");
         }
-        if self.links.len() > LINKS_MAX || self.streams.len() > STREAMS_MAX {
+        if self.links.len() > LINKS_MAX || self.streams.len() > STREAMS_MAX || self.heard.len() > HEARD_MAX {
             return absurd("a record with this many links or streams");
+        }
+        if !self.heard.is_sorted_by(|a, b| a < b) {
+            return absurd("heard streams out of order");
         }
         if !self.links.is_sorted_by(|a, b| a.neighbor < b.neighbor) {
             return absurd("links out of order");
@@ -144,10 +151,12 @@ impl Held {
 pub enum Offered {
     /// It is newer; whether routes or streams may differ now.
     Newer {
-        /// Something besides the sequence differs.
+        /// Zone, edges, costs or streams differ.
         changed: bool,
         /// The set of edges or streams differs, not just costs.
         shape: bool,
+        /// It has other listeners.
+        heard: bool,
     },
     /// It is known already.
     Same,
@@ -184,6 +193,7 @@ impl Database {
             held.record.streams != record.streams
                 || !held.record.links.iter().map(|e| e.neighbor).eq(record.links.iter().map(|e| e.neighbor))
         });
+        let heard = held.is_none_or(|held| held.record.heard != record.heard);
         let since = held.map_or(now, |held| held.since);
         let streams_since = record
             .streams
@@ -200,7 +210,7 @@ impl Database {
             .collect();
         let expires = now + left;
         self.records.insert(record.origin, Held { record, expires, since, streams_since });
-        Ok(Offered::Newer { changed, shape })
+        Ok(Offered::Newer { changed, shape, heard })
     }
 
     /// Forgets what nobody refreshed; says whether there was any.

@@ -2,7 +2,7 @@
 //! for. Records are pushed when they are new and pulled, a bounded piece at a time, when they were missed.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -20,11 +20,20 @@ use crate::{
 pub const PAYLOAD_MAX: usize = 16 * 1024;
 /// Records kept per writer; older ones are below the floor.
 pub const RECORDS_MAX: usize = 5000;
-/// Bytes kept per writer.
+/// Bytes kept per writer, [`OVERHEAD`] for each record included.
 pub const BYTES_MAX: usize = 8 << 20;
+/// Bytes kept of all writers together: whoever has most gives way. The last record of each writer stays all
+/// the same: by it a relay that restarts knows its own next number.
+pub const TOTAL_MAX: usize = 64 << 20;
+/// What a record takes besides its payload, in bytes: without it, empty records would count for nothing.
+pub const OVERHEAD: usize = 64;
 /// Bytes in the answer to one pull.
 pub const TURN: usize = 64 * 1024;
 
+/// A floor is reported when it has risen by so many records: the disk need not follow each of them.
+const REPORT_EVERY: u64 = 64;
+/// Bytes that give way at once when there are too many.
+const GIVE_WAY: usize = 1 << 20;
 /// A pull that is not answered for so long may be asked elsewhere.
 const PULL_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -45,6 +54,8 @@ struct Log {
     floor: u64,
     records: VecDeque<Bytes>,
     bytes: usize,
+    /// The floor that was reported last.
+    reported: u64,
 }
 
 impl Log {
@@ -53,17 +64,22 @@ impl Log {
     }
 
     fn push(&mut self, payload: Bytes) {
-        self.bytes += payload.len();
+        self.bytes += payload.len() + OVERHEAD;
         self.records.push_back(payload);
         while self.records.len() > RECORDS_MAX || self.bytes > BYTES_MAX {
-            let Some(gone) = self.records.pop_front() else { break };
-            self.bytes -= gone.len();
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(gone) = self.records.pop_front() {
+            self.bytes -= gone.len() + OVERHEAD;
             self.floor += 1;
         }
     }
 
     fn jump(&mut self, floor: u64) {
-        *self = Log { floor, ..Log::default() };
+        *self = Log { floor, reported: self.reported, ..Log::default() };
     }
 }
 
@@ -82,6 +98,10 @@ pub(crate) struct Taken {
 #[derive(Debug, Default)]
 pub(crate) struct Logs {
     logs: BTreeMap<NodeId, Log>,
+    /// Of all logs.
+    bytes: usize,
+    /// Writers whose floor has risen enough to be reported.
+    risen: BTreeSet<NodeId>,
     /// The pull under way for a writer.
     pulls: BTreeMap<NodeId, (LinkId, Instant)>,
 }
@@ -89,21 +109,26 @@ pub(crate) struct Logs {
 impl Logs {
     /// Appends to the own log.
     pub fn append(&mut self, own: NodeId, payload: Bytes) -> u64 {
-        let log = self.logs.entry(own).or_default();
-        log.push(payload);
-        log.highest()
+        self.change(own, |log| {
+            log.push(payload);
+            log.highest()
+        })
     }
 
     /// Takes a record from disk; the first of a writer says where its log starts.
     pub fn restore(&mut self, record: Record) {
-        let log = self.logs.entry(record.writer).or_default();
-        if record.number <= log.highest() || record.payload.len() > PAYLOAD_MAX {
+        let highest = self.highest(&record.writer);
+        if record.number <= highest || record.payload.len() > PAYLOAD_MAX {
             return;
         }
-        if record.number != log.highest() + 1 {
-            log.jump(record.number - 1);
-        }
-        log.push(record.payload);
+        self.change(record.writer, |log| {
+            if record.number != highest + 1 {
+                log.jump(record.number - 1);
+                // The disk has nothing older, or it was to be forgotten anyway.
+                log.reported = if highest == 0 { log.floor } else { log.reported };
+            }
+            log.push(record.payload);
+        });
     }
 
     /// Takes records of a neighbor: only those that go on where the log ends, or, in the answer to a pull,
@@ -126,24 +151,29 @@ impl Logs {
             return Err(MeshError::Full { what: "writer" });
         }
         let mut taken = Taken::default();
-        let log = self.logs.entry(writer).or_default();
-        if let (true, Some(pulled)) = (answers, pulled)
-            && pulled.floor > log.highest()
-            && pulled.floor + 1 == first
-            && !payloads.is_empty()
-        {
-            log.jump(pulled.floor);
-        }
-        let mut gap = false;
-        for (number, payload) in (first..).zip(payloads) {
-            if number <= log.highest() {
-                taken.duplicates += 1;
-            } else if number == log.highest() + 1 {
-                log.push(payload.clone());
-                taken.new.push(Record { writer, number, payload });
-            } else {
-                gap = true;
-            }
+        let highest = self.highest(&writer);
+        let jump = answers
+            && pulled.is_some_and(|pulled| pulled.floor > highest && pulled.floor + 1 == first)
+            && !payloads.is_empty();
+        let end = first + payloads.len() as u64;
+        // A writer nothing is taken of gets no log.
+        let gap = !jump && first > highest + 1 && end > first;
+        if gap || end <= highest + 1 {
+            taken.duplicates = if gap { 0 } else { end - first };
+        } else {
+            self.change(writer, |log| {
+                if jump {
+                    log.jump(first - 1);
+                }
+                for (number, payload) in (first..).zip(payloads) {
+                    if number <= log.highest() {
+                        taken.duplicates += 1;
+                        continue;
+                    }
+                    log.push(payload.clone());
+                    taken.new.push(Record { writer, number, payload });
+                }
+            });
         }
         let more = answers && pulled.is_some_and(|pulled| pulled.more) && !taken.new.is_empty();
         if gap || more {
@@ -167,12 +197,11 @@ impl Logs {
 
     /// What to ask a neighbor for whose logs go so far.
     pub fn missing(&mut self, link: LinkId, entries: &[(NodeId, u64, u64)], now: Instant) -> Vec<Message> {
-        let highest = |logs: &Self, writer| logs.logs.get(writer).map_or(0, Log::highest);
         entries
             .iter()
             .filter(|(_, _, theirs)| *theirs < u64::MAX >> 1)
             .filter_map(|(writer, _, theirs)| {
-                (*theirs > highest(self, writer)).then(|| self.pull(link, *writer, now)).flatten()
+                (*theirs > self.highest(writer)).then(|| self.pull(link, *writer, now)).flatten()
             })
             .collect()
     }
@@ -188,7 +217,53 @@ impl Logs {
             return None;
         }
         self.pulls.insert(writer, (link, now));
-        Some(Message::Pull { writer, after: self.logs.get(&writer).map_or(0, Log::highest) })
+        Some(Message::Pull { writer, after: self.highest(&writer) })
+    }
+
+    /// Writers and the floors of their logs, where these rose: what is below may be deleted on disk.
+    pub fn poll_floors(&mut self) -> Vec<(NodeId, u64)> {
+        let mut report = |writer| {
+            let log = self.logs.get_mut(&writer)?;
+            log.reported = log.floor;
+            Some((writer, log.floor))
+        };
+        std::mem::take(&mut self.risen).into_iter().filter_map(&mut report).collect()
+    }
+
+    fn highest(&self, writer: &NodeId) -> u64 {
+        self.logs.get(writer).map_or(0, Log::highest)
+    }
+
+    /// Does something with one log and keeps the bounds.
+    fn change<T>(&mut self, writer: NodeId, what: impl FnOnce(&mut Log) -> T) -> T {
+        let log = self.logs.entry(writer).or_default();
+        let before = log.bytes;
+        let result = what(log);
+        self.bytes = self.bytes + log.bytes - before;
+        if log.floor >= log.reported + REPORT_EVERY {
+            self.risen.insert(writer);
+        }
+        if self.bytes > TOTAL_MAX {
+            self.give_way();
+        }
+        result
+    }
+
+    fn give_way(&mut self) {
+        while self.bytes > TOTAL_MAX - GIVE_WAY {
+            let many = self.logs.iter_mut().filter(|(_, log)| log.records.len() > 1);
+            let Some((writer, log)) = many.max_by_key(|(_, log)| log.bytes) else { return };
+            let before = log.bytes;
+            // A small log gives one record, a large one a piece of itself.
+            let until = before - before / 8;
+            while log.bytes >= until && log.records.len() > 1 {
+                log.drop_oldest();
+            }
+            self.bytes -= before - log.bytes;
+            if log.floor >= log.reported + REPORT_EVERY {
+                self.risen.insert(*writer);
+            }
+        }
     }
 
     /// The answer to a pull: at most [`TURN`] bytes, or one record.
@@ -287,6 +362,77 @@ mod tests {
         }
         assert_eq!(number, RECORDS_MAX as u64 + 10);
         assert_eq!(new.hash(), old.hash());
+    }
+
+    #[test]
+    fn all_logs_together_are_bounded_and_the_largest_gives_way() {
+        let (mut logs, now) = (Logs::default(), crate::sim::epoch());
+        let small = NodeId([1; 32]);
+        for _ in 0..100 {
+            logs.append(small, bytes(100));
+        }
+        for number in 1..=600u64 {
+            for writer in 2..14 {
+                let records = (NodeId([writer; 32]), number, vec![bytes(PAYLOAD_MAX)]);
+                assert_eq!(logs.take(LINK, records, None, now).unwrap().new.len(), 1);
+            }
+        }
+        let counted = |log: &Log| log.records.iter().map(|record| record.len() + OVERHEAD).sum::<usize>();
+        assert!(logs.logs.values().all(|log| counted(log) == log.bytes && log.bytes <= BYTES_MAX));
+        assert_eq!(logs.logs.values().map(counted).sum::<usize>(), logs.bytes);
+        assert!((TOTAL_MAX - 3 * GIVE_WAY..=TOTAL_MAX).contains(&logs.bytes), "{}", logs.bytes);
+        assert_eq!(logs.logs[&small].floor, 0, "the small log is whole");
+        assert!(logs.logs.values().all(|log| log.highest() >= 100));
+        let floors = logs.poll_floors();
+        assert_eq!(floors.len(), 12);
+        assert!(floors.iter().all(|(writer, floor)| logs.logs[writer].floor == *floor));
+        assert!(logs.poll_floors().is_empty());
+    }
+
+    #[test]
+    fn the_last_record_of_each_writer_stays() {
+        let mut logs = Logs::default();
+        for writer in 0..5000u64 {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&writer.to_be_bytes());
+            for _ in 0..2 {
+                logs.append(NodeId(id), bytes(PAYLOAD_MAX));
+            }
+        }
+        assert!(logs.logs.values().all(|log| log.records.len() == 1 && log.highest() == 2));
+    }
+
+    #[test]
+    fn empty_records_count_too() {
+        let mut logs = Logs::default();
+        for writer in 0..400u64 {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&writer.to_be_bytes());
+            for _ in 0..RECORDS_MAX {
+                logs.append(NodeId(id), Bytes::new());
+            }
+        }
+        let records: usize = logs.logs.values().map(|log| log.records.len()).sum();
+        assert!(records <= TOTAL_MAX / OVERHEAD, "{records}");
+    }
+
+    #[test]
+    fn a_writer_nothing_is_taken_of_gets_no_log() {
+        let (mut logs, now) = (Logs::default(), crate::sim::epoch());
+        let taken = logs.take(LINK, (writer(), 5, vec![bytes(1)]), None, now).unwrap();
+        assert_eq!((taken.new.len(), taken.ask), (0, Some(Message::Pull { writer: writer(), after: 0 })));
+        assert!(logs.logs.is_empty());
+    }
+
+    #[test]
+    fn a_floor_is_reported_now_and_then() {
+        let mut logs = Logs::default();
+        let mut reported = Vec::new();
+        for _ in 0..RECORDS_MAX + 200 {
+            logs.append(writer(), bytes(1));
+            reported.extend(logs.poll_floors());
+        }
+        assert_eq!(reported, [(writer(), 64), (writer(), 128), (writer(), 192)]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use protocol::{
 };
 
 use crate::{
+    audience::{Audience, Shown},
     detector::State,
     error::MeshError,
     flood::Pace,
@@ -79,7 +80,7 @@ pub enum Output {
     },
     /// [`Mesh::forwarding`] differs from what it was.
     ForwardingChanged,
-    /// [`Mesh::streams`] differs from what it was.
+    /// [`Mesh::streams`] or [`Mesh::heard_by`] differs from what it was.
     StreamsChanged,
     /// Somebody in the mesh needs a keyframe of a track published here.
     KeyframeWanted {
@@ -89,6 +90,14 @@ pub enum Output {
     /// A record that was never here before, own or not; of each writer in order, each once. To be on disk
     /// before the outputs after it are carried out, or a crash may give its number to another record.
     Record(Record),
+    /// Records of a writer are forgotten here; on disk they are not needed any more either. Comes after a
+    /// number of them, not for each.
+    Forget {
+        /// Whose.
+        writer: NodeId,
+        /// Those with lower numbers.
+        below: u64,
+    },
     /// A track that lost its parent has another one.
     Rerouted {
         /// Which track.
@@ -122,6 +131,7 @@ pub struct Counters {
 /// [`handle_measurement`](Mesh::handle_measurement), [`handle_message`](Mesh::handle_message),
 /// [`handle_media`](Mesh::handle_media)), what happens here ([`handle_publish`](Mesh::handle_publish),
 /// [`handle_unpublish`](Mesh::handle_unpublish), [`handle_interest`](Mesh::handle_interest),
+/// [`handle_listeners`](Mesh::handle_listeners),
 /// [`handle_keyframe_request`](Mesh::handle_keyframe_request), [`handle_append`](Mesh::handle_append)), time
 /// ([`handle_timeout`](Mesh::handle_timeout)).
 ///
@@ -138,6 +148,8 @@ pub struct Mesh {
     pub(crate) database: Database,
     pub(crate) pace: Pace,
     pub(crate) published: BTreeMap<StreamName, Advertised>,
+    pub(crate) audience: Audience,
+    pub(crate) shown: Shown,
     pub(crate) avoided: BTreeMap<Pair, Instant>,
     pub(crate) routes: Routes,
     pub(crate) trees: Trees,
@@ -168,6 +180,8 @@ impl Mesh {
             costs: BTreeMap::new(),
             database: Database::default(),
             published: BTreeMap::new(),
+            audience: Audience::default(),
+            shown: Shown::default(),
             avoided: BTreeMap::new(),
             routes: Routes::default(),
             logs: Logs::default(),
@@ -274,7 +288,17 @@ impl Mesh {
     /// Somebody here wants a track, wherever it is published, or nobody does any more.
     pub fn handle_interest(&mut self, track: TrackKey, wanted: bool, now: Instant) {
         self.touch(now);
+        self.audience.handle_interest(&track, wanted, now);
+        self.shown.stale = true;
         self.trees.handle_interest(track, wanted);
+    }
+
+    /// Somebody here listens to a stream that is published here, or nobody does any more. It flows without
+    /// the mesh: this is for [`Mesh::heard_by`] alone.
+    pub fn handle_listeners(&mut self, stream: &StreamName, listen: bool, now: Instant) {
+        self.touch(now);
+        self.audience.handle_listeners(stream, listen, now);
+        self.shown.stale = true;
     }
 
     /// A listener here needs a keyframe. Goes upstream at most once per 500 ms and track.
@@ -299,6 +323,7 @@ impl Mesh {
     /// A record from disk, per writer in order: at boot, before any link. It does not come out again.
     pub fn handle_restore(&mut self, record: Record) {
         self.logs.restore(record);
+        self.settled = false;
     }
 
     /// Time has passed: to be called when [`Mesh::poll_timeout`] says, or at any other time.
@@ -326,7 +351,8 @@ impl Mesh {
         let pace = self.pace.poll_timeout();
         let avoided = self.avoided.values().copied();
         let other = [self.next_summary, self.next_sweep];
-        links.chain(pace).chain(avoided).chain(other).chain(self.trees.poll_timeout()).min()
+        let heard = self.audience.poll_timeout().into_iter().chain(self.shown.poll_timeout());
+        links.chain(pace).chain(avoided).chain(other).chain(heard).chain(self.trees.poll_timeout()).min()
     }
 
     /// What to do next; `None` when there is nothing left.
@@ -530,13 +556,22 @@ impl Mesh {
         if std::mem::take(&mut self.links_changed) {
             self.settle_links();
         }
+        self.shown.stale |= self.audience.handle_timeout(now);
         if let Some(sequence) = self.pace.handle_timeout(now) {
             self.originate(sequence, now);
+        } else if self.audience.due(now) {
+            let sequence = self.pace.next();
+            self.originate(sequence, now);
+        }
+        for (writer, floor) in self.logs.poll_floors() {
+            self.outputs.push_back(Output::Forget { writer, below: floor + 1 });
         }
         let rerouted = self.settle_routes();
         let changed = self.settle_trees(now);
-        if rerouted || changed {
-            self.settle_views();
+        let listed = (rerouted || changed) && self.settle_views();
+        self.shown.stale |= rerouted || listed;
+        if self.settle_heard(now) || listed {
+            self.outputs.push_back(Output::StreamsChanged);
         }
     }
 

@@ -241,7 +241,8 @@ mod tests {
         let (track, alias) = (track(), Alias(7));
         let links = vec![Edge { neighbor: node(0), cost: 9, rtt_us: 1000, loss: 0 }];
         let zone = ZoneName::new("camping").unwrap();
-        let record = LinkState { origin: node(1), zone, sequence: 5, links, streams: Vec::new() };
+        let record =
+            LinkState { origin: node(1), zone, sequence: 5, links, streams: Vec::new(), heard: Vec::new() };
         vec![
             Message::Probe { nonce: 1 },
             Message::ProbeAck { nonce: 1 },

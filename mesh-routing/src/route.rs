@@ -199,7 +199,14 @@ mod tests {
                 .collect();
             links.sort_by_key(|edge| edge.neighbor);
             let zone = ZoneName::new("zone").unwrap();
-            let record = LinkState { origin: node(index), zone, sequence: 1, links, streams: Vec::new() };
+            let record = LinkState {
+                origin: node(index),
+                zone,
+                sequence: 1,
+                links,
+                streams: Vec::new(),
+                heard: Vec::new(),
+            };
             record.check().unwrap();
             database.offer(record, Duration::ZERO, epoch()).unwrap();
         }

@@ -8,7 +8,7 @@ use std::{
 use protocol::{NodeId, StreamName, TrackDescription, ZoneName, mesh::TrackKey};
 
 use crate::{
-    mesh::{Mesh, Output},
+    mesh::Mesh,
     route::{Pair, pair},
 };
 
@@ -99,8 +99,8 @@ impl Mesh {
         Topology { nodes, links: links.into_values().collect() }
     }
 
-    /// Lists the streams anew.
-    pub(crate) fn settle_views(&mut self) {
+    /// Lists the streams anew; says whether the list differs.
+    pub(crate) fn settle_views(&mut self) -> bool {
         let mut newest: BTreeMap<&StreamName, (u64, NodeId)> = BTreeMap::new();
         for (id, held) in self.database.iter() {
             if *id != self.config.id && !self.routes.reaches(id) {
@@ -116,10 +116,9 @@ impl Mesh {
         }
         let streams: Vec<_> =
             newest.iter().filter_map(|(name, (_, origin))| self.stream(name, origin)).collect();
-        if streams != self.streams {
-            self.streams = streams;
-            self.outputs.push_back(Output::StreamsChanged);
-        }
+        let differs = streams != self.streams;
+        self.streams = streams;
+        differs
     }
 
     fn stream(&self, name: &StreamName, origin: &NodeId) -> Option<StreamView> {

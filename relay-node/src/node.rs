@@ -82,6 +82,8 @@ pub enum Effect {
     Streams,
     /// Store a record, then hand it to [`Node::handle_stored`].
     Store(Record),
+    /// Records of a writer below a number may be deleted.
+    Forget(NodeId, u64),
     /// For the metric.
     Rerouted,
 }
@@ -264,6 +266,7 @@ impl Node {
                 None => return,
             },
             Output::Record(record) => Effect::Store(record),
+            Output::Forget { writer, below } => Effect::Forget(writer, below),
             Output::Rerouted { .. } => Effect::Rerouted,
             Output::DropLink { link, reason } => Effect::DropLink { link, reason },
         };
@@ -323,6 +326,8 @@ impl Node {
     fn settle(&mut self, name: &StreamName, now: Instant) {
         let live = self.live(name);
         let Some(known) = self.streams.get_mut(name) else { return };
+        let heard_here = known.published.is_some() && !known.listeners.is_empty();
+        self.mesh.handle_listeners(name, heard_here, now);
         let wanted: BTreeSet<TrackKey> = match live {
             Some(stream)
                 if stream.origin != self.id && known.published.is_none() && !known.listeners.is_empty() =>
@@ -394,6 +399,8 @@ impl Node {
         };
         let streams = self.mesh.streams().into_iter().map(|stream| {
             let listeners = self.streams.get(&stream.name).map_or(0, |known| known.listeners.len());
+            // A zone may have several relays.
+            let heard_in: BTreeSet<String> = self.mesh.heard_by(&stream.name).iter().map(zone).collect();
             api::Stream {
                 name: stream.name.to_string(),
                 tracks: stream.tracks,
@@ -402,7 +409,7 @@ impl Node {
                 path: stream.path.iter().map(zone).collect(),
                 age_ms: now.saturating_duration_since(stream.since).as_millis() as u64,
                 listeners: listeners as u32,
-                heard_in: if listeners > 0 { vec![self.zone.to_string()] } else { Vec::new() },
+                heard_in: heard_in.into_iter().collect(),
             }
         });
         streams.collect()

@@ -256,6 +256,7 @@ impl NodeLoop {
                     let stored = self.store.append(entry);
                     self.held.push_back(Held::Record(record, stored));
                 }
+                Effect::Forget(writer, below) => self.store.forget(writer, below),
                 Effect::Rerouted => metrics::counter!("relay_reroute_total").increment(1),
             }
         }

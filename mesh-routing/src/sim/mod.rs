@@ -556,6 +556,9 @@ impl Sim {
                 }
                 Output::ForwardingChanged => changed = true,
                 Output::Record(record) => self.relays[relay].keep(record),
+                Output::Forget { writer, below } => {
+                    self.relays[relay].disk.retain(|r| r.writer != writer || r.number >= below);
+                }
                 Output::KeyframeWanted { .. } => self.relays[relay].keyframes += 1,
                 Output::Rerouted { .. } => self.rerouted += 1,
                 Output::StreamsChanged => {}

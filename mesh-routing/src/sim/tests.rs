@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use protocol::mesh::TrackKey;
+
 use super::{Condition, Sim, check, random::Random, shape};
 
 fn seconds(seconds: u64) -> Duration {
@@ -20,6 +22,63 @@ fn a_stream_is_heard_at_the_other_end_of_a_chain_of_four() {
     assert_eq!((view.hops, view.path.clone()), (3, (0..4).map(super::node).collect()));
     sim.run(seconds(5));
     check::at_rest(&mut sim);
+}
+
+/// Who hears a stream, by index, as known at a relay.
+fn heard_at(sim: &Sim, relay: usize, key: &TrackKey) -> Vec<usize> {
+    let by = sim.relays[relay].mesh.as_ref().unwrap().heard_by(&key.stream);
+    let mut by: Vec<_> = by.iter().map(|id| sim.relays.iter().position(|r| r.id == *id).unwrap()).collect();
+    by.sort_unstable();
+    by
+}
+
+#[test]
+fn every_relay_knows_where_a_stream_is_heard() {
+    let mut sim = Sim::new(4, &shape::chain(4), 1);
+    let key = sim.publish(0, "main-stage");
+    sim.run(seconds(2));
+    sim.want(1, &key, true);
+    sim.run(Duration::from_millis(100));
+    sim.want(3, &key, true);
+    sim.run(Duration::from_millis(900));
+    assert_eq!(heard_at(&sim, 0, &key), [1, 3], "after a second at most");
+    assert_eq!(heard_at(&sim, 2, &key), [1, 3], "where nobody listens too");
+    sim.want(3, &key, false);
+    sim.run(seconds(5));
+    assert_eq!(heard_at(&sim, 0, &key), [1], "gone after five seconds at most");
+    let now = sim.now;
+    sim.with(0, |mesh| mesh.handle_listeners(&key.stream, true, now));
+    sim.run(seconds(1));
+    assert_eq!((heard_at(&sim, 0, &key), heard_at(&sim, 3, &key)), (vec![0, 1], vec![0, 1]));
+    sim.set_wire(0, Condition::Cut);
+    sim.run(seconds(2));
+    assert_eq!(heard_at(&sim, 0, &key), [0], "whoever cannot be reached does not hear it");
+    sim.set_wire(0, Condition::Good);
+    sim.run(seconds(8));
+    assert_eq!(heard_at(&sim, 0, &key), [0, 1]);
+}
+
+#[test]
+fn listeners_that_come_and_go_cost_little_and_no_routes() {
+    let mut sim = Sim::new(6, &shape::ring(6), 9);
+    sim.run(seconds(10));
+    let routed = |sim: &Sim| -> Vec<u64> {
+        sim.relays.iter().map(|relay| relay.mesh.as_ref().unwrap().counters().routed).collect()
+    };
+    let originated = |sim: &Sim| sim.relays[0].mesh.as_ref().unwrap().counters().originated;
+    let before = (routed(&sim), originated(&sim));
+    let names: Vec<_> = (0..200).map(|i| protocol::StreamName::new(format!("stage-{i}")).unwrap()).collect();
+    for name in &names {
+        let now = sim.now;
+        sim.with(0, |mesh| mesh.handle_listeners(name, true, now));
+        sim.run(Duration::from_millis(100));
+    }
+    assert_eq!(routed(&sim), before.0);
+    assert!(originated(&sim) - before.1 <= 16, "{} in twenty seconds", originated(&sim) - before.1);
+    // News of routes does not wait behind it.
+    let before = originated(&sim);
+    sim.set_wire(0, Condition::Cut);
+    assert_eq!(originated(&sim), before + 1);
 }
 
 #[test]
@@ -257,7 +316,7 @@ fn schedule(seed: u64) {
     check::at_rest(&mut sim);
 }
 
-fn origin(sim: &Sim, key: &protocol::mesh::TrackKey) -> usize {
+fn origin(sim: &Sim, key: &TrackKey) -> usize {
     sim.relays.iter().position(|relay| relay.id == key.origin).unwrap()
 }
 
