@@ -49,7 +49,7 @@ def main():
             why = str(error) if isinstance(error, Failed) else traceback.format_exc()
             print(f"{test.__name__:<44} FAILED  {time.monotonic() - began:5.1f} s  {why}", flush=True)
             for zone in ("stage", "camping"):
-                print(f"---- log of {zone} ----\n{festival.log(f'relay {zone}')}", flush=True)
+                print(f"---- log of {zone} ----\n{festival.log(f'relay {zone}', lines=8)}", flush=True)
             failed += 1
     festival.close()
     print(f"\n{passed} passed, {failed} failed")

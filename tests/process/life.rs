@@ -114,7 +114,7 @@ async fn a_configuration_file_is_checked_before_anything_is_bound() {
     let file = path.display().to_string();
     for (text, words) in [
         ("zone = \"stage\"\ncolour = \"blue\"\n", vec!["colour"]),
-        ("zone = 7\n", vec!["zone", "7"]),
+        ("zone = [\"stage\"]\n", vec!["zone"]),
         ("workers = \"many\"\n", vec!["workers", "many"]),
         ("zone = \"stage\n", vec!["relay-node.toml"]),
     ] {
