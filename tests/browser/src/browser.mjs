@@ -119,6 +119,8 @@ export class Firefox {
         "media.autoplay.default": 0,
         "media.autoplay.blocking_policy": 0,
         "privacy.reduceTimerPrecision": false,
+        // Otherwise it has no candidate that reaches a relay on 127.0.0.1.
+        "media.peerconnection.ice.loopback": true,
         "media.navigator.streams.fake": true,
         "media.navigator.audio.fake_frequency": FIREFOX_HZ,
         "permissions.default.microphone": 1,

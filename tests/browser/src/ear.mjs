@@ -65,13 +65,16 @@ export async function hear(page, ms = 15_000) {
 /** The page's clock, for {@link silences}. */
 export const now = (page) => page.evaluate(() => performance.now());
 
-/** Stretches of silence since `from` (page's clock), in milliseconds: between the sounds around each. */
+/**
+ * Stretches without the tone since `from` (page's clock), in milliseconds: between the sounds around each.
+ * Below -30 dBFS it is gone; a browser first fades out what it makes up for missing packets.
+ */
 export function silences(page, from) {
   return page.evaluate((from) => {
     const out = [];
     let loud = from;
     for (const [at, db] of window.ear.samples.filter(([at]) => at >= from)) {
-      if (db <= -50) continue;
+      if (db <= -30) continue;
       if (at - loud > 100) out.push(Math.round(at - loud));
       loud = at;
     }

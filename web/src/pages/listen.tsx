@@ -36,7 +36,11 @@ function Listen() {
   }, [chosen, streams]);
 
   const roomName = roomOf(chosen);
+  // Which room it is depends on what is live, unless the address or a tap has said so.
+  const settled = chosen !== undefined || streams?.length !== undefined || polled.fault;
+  const choosing = chosen === undefined && streams?.length === 1;
   useEffect(() => {
+    if (!settled || choosing) return;
     const room = new Room(roomName, {
       onView: setView,
       onStreams: setPushed,
@@ -55,7 +59,7 @@ function Listen() {
       room.close();
       setView(NOBODY);
     };
-  }, [roomName]);
+  }, [roomName, settled, choosing]);
 
   const choose = (name: string) => {
     setChosen(name);
