@@ -4,7 +4,7 @@
 //! from the driver.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -28,6 +28,8 @@ pub struct Sessions {
     candidates: Vec<SocketAddr>,
     opus_bitrate: u32,
     sessions: BTreeMap<SessionId, Session>,
+    /// Ended by their peers: a DELETE that comes behind the goodbye of DTLS is answered as the first.
+    ended: VecDeque<SessionId>,
 }
 
 struct Session {
@@ -122,13 +124,15 @@ pub enum SessionError {
 /// Sessions that have not connected yet: above it offers wait.
 const OPENING_MAX: usize = 1000;
 const SESSIONS_MAX: usize = 10_000;
+/// Sessions that ended and are still known by their ids.
+const ENDED_MAX: usize = 1024;
 /// A session that never connects is gone after this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Sessions {
     /// No sessions yet. `candidates` are offered to browsers, the best first.
     pub fn new(identity: Arc<Identity>, candidates: Vec<SocketAddr>, opus_bitrate: u32) -> Sessions {
-        Sessions { identity, candidates, opus_bitrate, sessions: BTreeMap::new() }
+        Sessions { identity, candidates, opus_bitrate, sessions: BTreeMap::new(), ended: VecDeque::new() }
     }
 
     /// Time has passed: the sessions that never connected.
@@ -278,6 +282,9 @@ impl Node {
         id: SessionId,
         now: Instant,
     ) -> Result<(), SessionError> {
+        if self.sessions.ended.contains(&id) {
+            return Ok(());
+        }
         self.sessions.find(id, stream, direction)?;
         self.session_over(id, true, now);
         Ok(())
@@ -318,6 +325,10 @@ impl Node {
 
     pub(crate) fn session_over(&mut self, id: SessionId, wanted: bool, now: Instant) {
         let Some(session) = self.sessions.sessions.remove(&id) else { return };
+        if self.sessions.ended.len() == ENDED_MAX {
+            self.sessions.ended.pop_front();
+        }
+        self.sessions.ended.push_back(id);
         self.effects.push_back(Effect::Workers(Command::Close { session: id }));
         match session.direction {
             Direction::Ingest => self.handle_publisher_gone(id, &session.stream, wanted, now),
