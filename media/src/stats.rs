@@ -22,7 +22,7 @@ pub struct Stats {
     pub sent: [Traffic; 2],
     /// Packets of publishers that were missing when the next one came.
     pub lost: u64,
-    /// NACKed packets: asked of publishers, asked by listeners.
+    /// Asked again: entries of NACKs to publishers, each 1 to 17 packets; packets that listeners asked for.
     pub nacks: [u64; 2],
     /// Packets sent again to listeners.
     pub repairs: u64,

@@ -58,7 +58,7 @@ enum Owner {
     Foreign(u8),
 }
 
-/// Flows of other workers' sessions that land here; beyond that the oldest knowledge is thrown away.
+/// Addresses known here; beyond that those of other workers' sessions are forgotten, and learnt anew.
 const MAX_FOREIGN: usize = 16_384;
 /// Addresses of one session: more than any client has.
 const MAX_ADDRESSES: usize = 8;

@@ -2,9 +2,10 @@
 //!
 //! A media packet inside a relay and between relays is an RTP packet (RFC 3550) in *canonical form*:
 //! the payload type is [`Codec::canonical_payload_type`](crate::Codec::canonical_payload_type), the
-//! SSRC is 0, there are no CSRCs and no padding, sequence numbers and timestamps go on without a break
-//! when the publisher reloads, and header extensions are one-byte (RFC 8285) with the ids of
-//! [`extension`].
+//! SSRC is 0, there are no CSRCs and no padding, sequence numbers and timestamps are the publisher's, and
+//! header extensions are one-byte (RFC 8285) with the ids of [`extension`]. When numbers and timestamps
+//! start anew, because the publisher reloads, the epoch of the datagram header changes; each listener's
+//! own numbers are made at egress.
 
 use bytes::{BufMut, Bytes};
 use serde::{Deserialize, Serialize};
