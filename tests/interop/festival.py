@@ -12,8 +12,8 @@ import urllib.request
 class Festival:
     """Zone `stage` and zone `camping`, one hop apart, open to all."""
 
-    def __init__(self, bin_directory):
-        self.bin = bin_directory
+    def __init__(self, bin_directory, media_address="127.0.0.1"):
+        self.bin, self.media_address = bin_directory, media_address
         self.directory = tempfile.TemporaryDirectory(prefix="relay-interop-")
         self.processes = []
         self.logs = {}
@@ -28,7 +28,7 @@ class Festival:
         address = "127.0.0.1:0"
         command = [
             os.path.join(self.bin, "relay-node"), "--zone", zone, "--dev", "--data", data,
-            "--http", address, "--media", address, "--bridge", address, *arguments,
+            "--http", address, "--media", f"{self.media_address}:0", "--bridge", address, *arguments,
         ]  # fmt: skip
         process = self.start(f"relay {zone}", command)
         path = os.path.join(data, "addresses.json")

@@ -20,6 +20,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", required=True, help="where relay-node and signaling-client are")
     parser.add_argument("--gst-whip", help="the GStreamer publisher; without it its test is left out")
+    parser.add_argument("--media-address", default="127.0.0.1", help="where the relays take media: GStreamer calls no loopback address")
     parser.add_argument("names", nargs="*")
     arguments = parser.parse_args()
     tests = []
@@ -37,7 +38,7 @@ def main():
         print(f"only GStreamer: {error}")
     tests = [test for test in tests if not arguments.names or any(name in test.__name__ for name in arguments.names)]
 
-    festival = Festival(arguments.bin)
+    festival = Festival(arguments.bin, arguments.media_address)
     passed = failed = 0
     for test in tests:
         began = time.monotonic()

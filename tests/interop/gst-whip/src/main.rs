@@ -44,7 +44,9 @@ fn run(url: &str, hertz: &str) -> Result<(), Box<dyn std::error::Error>> {
     for message in bus.iter_timed(gstreamer::ClockTime::NONE) {
         match message.view() {
             MessageView::Eos(_) => break,
-            MessageView::Error(error) => return Err(format!("{} ({:?})", error.error(), error.debug()).into()),
+            MessageView::Error(error) => {
+                return Err(format!("{} ({:?})", error.error(), error.debug()).into());
+            }
             _ => {}
         }
     }
