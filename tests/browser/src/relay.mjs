@@ -85,6 +85,7 @@ export class Relay {
   }
 
   async stop() {
+    if (this.how) console.error(`the relay of ${this.zone} ended by itself: ${JSON.stringify(this.how)}\n${this.log.slice(-4_000)}`);
     this.child.kill("SIGTERM");
     const timer = setTimeout(() => this.child.kill("SIGKILL"), 5_000);
     await this.ended;
