@@ -58,7 +58,8 @@ pub struct DelayHistogram {
 
 impl DelayHistogram {
     /// Upper bounds, seconds.
-    pub const BOUNDS: [f64; 12] = [50e-6, 100e-6, 200e-6, 300e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3];
+    pub const BOUNDS: [f64; 12] =
+        [50e-6, 100e-6, 200e-6, 300e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3];
 
     /// Counts one delay.
     pub fn record(&mut self, delay: Duration) {

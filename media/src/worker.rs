@@ -143,11 +143,13 @@ impl Worker {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(Reverse((at, key))) = self.wakes.peek().copied() {
-            if at > now {
-                break;
-            }
+        // Only what is due by now: a session that wants to be woken at once again has to wait its turn.
+        let mut due = Vec::new();
+        while let Some(Reverse((at, key))) = self.wakes.peek().copied().filter(|wake| wake.0.0 <= now) {
             self.wakes.pop();
+            due.push((at, key));
+        }
+        for (at, key) in due {
             let Some(session) = self.session_mut(key).filter(|session| session.wake == Some(at)) else {
                 continue; // an earlier wake-up came instead, or the session is gone
             };
