@@ -224,9 +224,9 @@ impl Ingest {
         (track.ssrc == Some(*ssrc)).then_some((track.id, track.epoch, *clock))
     }
 
-    /// Somebody needs a keyframe of this track.
+    /// Somebody needs a keyframe of this track. A source that has not begun will begin with one.
     pub fn handle_keyframe_request(&mut self, track: TrackId, now: Instant) {
-        if let Some(track) = self.tracks.iter_mut().find(|known| known.id == track) {
+        if let Some(track) = self.tracks.iter_mut().find(|known| known.id == track && known.ssrc.is_some()) {
             track.keyframe.request(now);
         }
     }

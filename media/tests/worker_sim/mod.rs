@@ -1,0 +1,379 @@
+//! Media workers in virtual time, joined as the relay's threads join them, and peers at the end of a wire
+//! that may lose and reorder media. The seed decides every loss and delay; only keys differ from run to run.
+//!
+//! Every datagram that leaves a worker is checked: it goes to an address with an authentic check, and no
+//! (SSRC, sequence number) of a peer is ever sealed into different octets.
+
+pub mod feed;
+pub mod peer;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use media::sdp::{EgressPolicy, IngestPolicy, Local, Offer, Setup, answer_egress, answer_ingest};
+use media::transport::{CloseReason, Credentials, DtlsRole, Identity, Kind, TransportConfig, classify};
+use media::{Batch, Claim, Command, Event, Flow, Relayed, SessionPlan, TrackId, TrackPair, Worker};
+use protocol::{Codec, SessionId};
+
+use crate::transport_sim::{Rng, origin};
+pub use peer::{Media, Peer};
+
+pub const TRACKS: TrackPair = TrackPair { audio: TrackId(0), video: TrackId(1) };
+pub const SECOND: Duration = Duration::from_secs(1);
+
+pub const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// What the wire does to SRTP and SRTCP; STUN and DTLS always arrive, their loss is tested elsewhere.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Impairment {
+    pub loss_percent: u64,
+    pub jitter: Duration,
+}
+
+enum Item {
+    Up { from: SocketAddr, data: Vec<u8> },
+    Down { peer: usize, data: Vec<u8> },
+    Command(usize, Command),
+    Relayed(usize, TrackId, Relayed),
+    Datagram { worker: usize, from: SocketAddr, data: Vec<u8> },
+}
+
+/// What left for a peer under one (SSRC, sequence number).
+pub struct Sealed {
+    pub octets: Vec<u8>,
+    pub times: u32,
+}
+
+pub struct Sim {
+    pub start: Instant,
+    pub now: Instant,
+    pub workers: Vec<Worker>,
+    pub peers: Vec<Peer>,
+    pub up: Impairment,
+    pub down: Impairment,
+    /// The worker at which datagrams from an address land; 0 for those not named.
+    pub lands: BTreeMap<SocketAddr, usize>,
+    pub closed: Vec<(SessionId, CloseReason)>,
+    pub foreign: usize,
+    pub keyframes_wanted: usize,
+    /// By peer, SSRC and sequence number.
+    pub sealed: HashMap<(usize, u32, u16), Sealed>,
+    /// Packets dropped by the wire on the way up.
+    pub lost_up: usize,
+    pub rng: Rng,
+    /// Passes packets between workers with up to this much delay.
+    pub handover: Duration,
+    /// Who may be sent to.
+    pub validated: BTreeSet<SocketAddr>,
+    identity: Arc<Identity>,
+    flying: BTreeMap<(Instant, u64), Item>,
+    count: u64,
+    by_address: HashMap<SocketAddr, usize>,
+}
+
+impl Sim {
+    pub fn new(workers: u8, seed: u64) -> Sim {
+        let now = origin();
+        Sim {
+            start: now,
+            now,
+            workers: (0..workers).map(Worker::new).collect(),
+            peers: Vec::new(),
+            up: Impairment::default(),
+            down: Impairment::default(),
+            lands: BTreeMap::new(),
+            closed: Vec::new(),
+            foreign: 0,
+            keyframes_wanted: 0,
+            sealed: HashMap::new(),
+            lost_up: 0,
+            rng: Rng(seed),
+            handover: Duration::ZERO,
+            validated: BTreeSet::new(),
+            identity: Arc::new(Identity::generate().unwrap()),
+            flying: BTreeMap::new(),
+            count: 0,
+            by_address: HashMap::new(),
+        }
+    }
+
+    /// A publisher with this offer, opened but not connected.
+    pub fn publisher(&mut self, offer: &str, epoch: u8) -> usize {
+        self.open(offer, |offer, local, _| {
+            let (_, plan) = answer_ingest(offer, local, &IngestPolicy::default()).unwrap();
+            let setup = (plan.setup, plan.data_channel);
+            (setup, Media::Ingest(plan.clone()), Flow::Ingest { plan, tracks: TRACKS, epoch })
+        })
+    }
+
+    /// A listener with this offer, opened but not connected.
+    pub fn listener(&mut self, offer: &str) -> usize {
+        self.listener_with(offer, &[Codec::Opus, Codec::Vp8], |_| {})
+    }
+
+    /// As `listener`, with what the stream carries now, and with changes to what was agreed.
+    pub fn listener_with(
+        &mut self,
+        offer: &str,
+        preferred: &[Codec],
+        change: impl FnOnce(&mut media::sdp::EgressPlan),
+    ) -> usize {
+        self.open(offer, |offer, local, number| {
+            let policy = EgressPolicy {
+                transport_cc: false,
+                ..EgressPolicy::new("main-stage", preferred, 10_000 + 100 * number as u32)
+            };
+            let (_, mut plan) = answer_egress(offer, local, &policy).unwrap();
+            change(&mut plan);
+            let setup = (plan.setup, plan.data_channel);
+            let flow = Flow::Egress { plan: plan.clone(), tracks: TRACKS, cname: "main-stage".into() };
+            (setup, Media::Egress(plan), flow)
+        })
+    }
+
+    fn open(
+        &mut self,
+        text: &str,
+        answer: impl FnOnce(&Offer, &Local<'_>, usize) -> ((Setup, bool), Media, Flow),
+    ) -> usize {
+        let number = self.peers.len();
+        let offer = Offer::parse(text).unwrap();
+        let (ufrag, pwd) = (format!("relay{number}"), format!("relay-password-{number:08}"));
+        let fingerprint = self.identity.fingerprint().to_string();
+        let local =
+            Local { ufrag: &ufrag, pwd: &pwd, fingerprint: &fingerprint, candidates: &[], session_id: 1 };
+        let ((setup, data_channels), media, flow) = answer(&offer, &local, number);
+        let mut id = SessionId([0; 16]);
+        id.0[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        let role = if setup == Setup::Active { DtlsRole::Client } else { DtlsRole::Server };
+        let address = SocketAddr::from(([10, 0, (number / 250) as u8, (number % 250) as u8 + 1], 40_000));
+        let peer = Peer::new(id, address, role, &ufrag, offer.ufrag(), &pwd, media, self.now);
+        let transport = TransportConfig {
+            identity: self.identity.clone(),
+            role,
+            local: Credentials { ufrag, pwd },
+            remote_ufrag: offer.ufrag().to_owned(),
+            fingerprint: peer.browser.fingerprint(),
+            data_channels,
+        };
+        let plan = Arc::new(SessionPlan { id, transport, flow, claim: Claim::default() });
+        self.tell(&Command::Open(plan));
+        self.peers.push(peer);
+        self.move_to(number, address);
+        number
+    }
+
+    /// Connects what has been opened.
+    pub fn connect(&mut self) {
+        for _ in 0..20 {
+            self.run(ms(100));
+            if self.peers.iter().all(|peer| peer.keys.is_some() || peer.gone) {
+                return;
+            }
+        }
+        panic!("peers that do not connect");
+    }
+
+    /// The peer sends from another address.
+    pub fn move_to(&mut self, peer: usize, address: SocketAddr) {
+        self.peers[peer].browser.address = address;
+        self.by_address.insert(address, peer);
+    }
+
+    /// Ends a session, as DELETE does.
+    pub fn close(&mut self, peer: usize) {
+        let session = self.peers[peer].session;
+        self.peers[peer].gone = true;
+        self.tell(&Command::Close { session });
+    }
+
+    pub fn tell(&mut self, command: &Command) {
+        for worker in 0..self.workers.len() {
+            self.fly(self.now, Item::Command(worker, command.clone()));
+        }
+    }
+
+    /// A datagram from anywhere.
+    pub fn inject(&mut self, from: SocketAddr, data: Vec<u8>) {
+        self.fly(self.now, Item::Up { from, data });
+    }
+
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            self.poll_peers();
+            while self.flying.first_key_value().is_some_and(|((at, _), _)| *at <= self.now) {
+                self.deliver();
+                (0..self.workers.len()).for_each(|worker| self.turn(worker));
+                self.poll_peers();
+            }
+            let timers = self.peers.iter().filter_map(Peer::next);
+            let timers = timers.chain(self.workers.iter().filter_map(Worker::poll_timeout));
+            let next = timers.chain(self.flying.keys().next().map(|(at, _)| *at)).min();
+            let Some(next) = next.filter(|next| *next <= end) else {
+                self.now = end;
+                return;
+            };
+            self.now = self.now.max(next);
+            (0..self.workers.len()).for_each(|worker| self.turn(worker));
+            self.peers.iter_mut().for_each(|peer| peer.handle_timeout(self.now));
+        }
+    }
+
+    /// Everything that is due, without letting the workers send in between: as one batch of the socket.
+    fn deliver(&mut self) {
+        while let Some(entry) = self.flying.first_entry().filter(|entry| entry.key().0 <= self.now) {
+            match entry.remove() {
+                Item::Up { from, data } => {
+                    let worker = self.lands.get(&from).copied().unwrap_or_default();
+                    self.workers[worker].handle_datagram(from, &data, self.now);
+                }
+                Item::Down { peer, data } => self.peers[peer].receive(&data, self.now),
+                Item::Command(worker, command) => self.workers[worker].handle_command(command, self.now),
+                Item::Relayed(worker, track, Relayed::Packet(packet)) => {
+                    self.workers[worker].handle_packet(track, packet, self.now);
+                }
+                Item::Relayed(worker, track, Relayed::Clock { epoch, clock }) => {
+                    self.workers[worker].handle_clock(track, epoch, clock, self.now);
+                }
+                Item::Datagram { worker, from, data } => {
+                    self.workers[worker].handle_datagram(from, &data, self.now);
+                }
+            }
+        }
+    }
+
+    /// One turn of a worker's thread after it has received.
+    fn turn(&mut self, worker: usize) {
+        if self.workers[worker].poll_timeout().is_some_and(|at| at <= self.now) {
+            self.workers[worker].handle_timeout(self.now);
+            let next = self.workers[worker].poll_timeout();
+            assert!(next.is_none_or(|at| at > self.now), "a timer that never ends");
+        }
+        self.pass_on(worker);
+        let mut batch = Batch::default();
+        while self.workers[worker].poll_transmit(&mut batch, self.now) {
+            for run in batch.runs() {
+                for datagram in batch.bytes(run).chunks(run.segment) {
+                    self.emit(run.to, datagram.to_vec());
+                }
+            }
+            batch.clear();
+        }
+        self.pass_on(worker);
+    }
+
+    fn pass_on(&mut self, worker: usize) {
+        while let Some((track, relayed)) = self.workers[worker].poll_relayed() {
+            for other in (0..self.workers.len()).filter(|other| *other != worker) {
+                let at = self.now + self.random(self.handover);
+                self.fly(at, Item::Relayed(other, track, relayed.clone()));
+            }
+        }
+        while let Some(event) = self.workers[worker].poll_event() {
+            match event {
+                Event::Foreign { worker, from, data } => {
+                    self.foreign += 1;
+                    self.fly(self.now, Item::Datagram { worker: usize::from(worker), from, data });
+                }
+                Event::KeyframeWanted { track } => {
+                    self.keyframes_wanted += 1;
+                    self.tell(&Command::RequestKeyframe { track });
+                }
+                Event::Closed { session, reason } => {
+                    self.closed.push((session, reason));
+                    self.tell(&Command::Close { session });
+                }
+                Event::Connected { .. } | Event::Message { .. } => {}
+            }
+        }
+    }
+
+    fn emit(&mut self, to: SocketAddr, data: Vec<u8>) {
+        assert!(self.validated.contains(&to), "a datagram to {to}, which never sent an authentic check");
+        let Some(&peer) = self.by_address.get(&to) else { return };
+        let kind = classify(&data);
+        if kind == Kind::Rtp {
+            let header = media::rtp::Header::parse(&data).unwrap();
+            let key = (peer, header.ssrc, header.sequence);
+            let sealed = self.sealed.entry(key).or_insert_with(|| Sealed { octets: data.clone(), times: 0 });
+            assert!(sealed.octets == data, "different octets under one number: {key:?}");
+            sealed.times += 1;
+        }
+        let at = match self.travel(kind, self.down) {
+            Some(at) => at,
+            None => return,
+        };
+        self.fly(at, Item::Down { peer, data });
+    }
+
+    fn poll_peers(&mut self) {
+        for peer in 0..self.peers.len() {
+            let from = self.peers[peer].browser.address;
+            while let Some(data) = self.peers[peer].poll_transmit(self.now) {
+                let kind = classify(&data);
+                if kind == Kind::Stun {
+                    self.validated.insert(from);
+                }
+                match self.travel(kind, self.up) {
+                    Some(at) => self.fly(at, Item::Up { from, data }),
+                    None => self.lost_up += usize::from(kind == Kind::Rtp),
+                }
+            }
+        }
+    }
+
+    /// When a datagram arrives, if it does; in steps of half a millisecond, so that some come together.
+    fn travel(&mut self, kind: Kind, impairment: Impairment) -> Option<Instant> {
+        let media = matches!(kind, Kind::Rtp | Kind::Rtcp);
+        if media && self.rng.below(100) < impairment.loss_percent {
+            return None;
+        }
+        let delay = ms(10) + if media { self.random(impairment.jitter) } else { Duration::ZERO };
+        Some(self.now + delay)
+    }
+
+    fn random(&mut self, below: Duration) -> Duration {
+        let steps = below.as_micros() as u64 / 500;
+        if steps == 0 { Duration::ZERO } else { Duration::from_micros(500 * self.rng.below(steps + 1)) }
+    }
+
+    fn fly(&mut self, at: Instant, item: Item) {
+        self.count += 1;
+        self.flying.insert((at, self.count), item);
+    }
+
+    /// Sound for this many packets of 20 ms.
+    pub fn sound(&mut self, publisher: usize, packets: usize) {
+        for _ in 0..packets {
+            let peer = &mut self.peers[publisher];
+            let feed = peer.feed(protocol::Kind::Audio);
+            let payload = [&b"opus"[..], &feed.timestamp.to_be_bytes()].concat();
+            peer.publish(protocol::Kind::Audio, &payload, false);
+            peer.feed(protocol::Kind::Audio).timestamp += 960;
+            self.run(ms(20));
+        }
+    }
+
+    /// One frame of VP8 in packets of about `size` octets, all at once; no time passes.
+    pub fn frame(&mut self, publisher: usize, keyframe: bool, packets: usize, size: usize) {
+        let peer = &mut self.peers[publisher];
+        for packet in 0..packets {
+            let mut payload = vec![if packet == 0 { 0x10 } else { 0 }, u8::from(!keyframe)];
+            payload.extend(peer.feed(protocol::Kind::Video).timestamp.to_be_bytes());
+            payload.extend((packet as u16).to_be_bytes());
+            payload.resize(size.max(8) + self.rng.below(30) as usize, 0xab);
+            peer.publish(protocol::Kind::Video, &payload, packet + 1 == packets);
+        }
+        peer.feed(protocol::Kind::Video).timestamp += 3000;
+    }
+
+    /// Dropped for this reason by all workers.
+    pub fn drops(&self, reason: &str) -> u64 {
+        self.workers.iter().filter_map(|worker| worker.stats().drops.get(reason)).sum()
+    }
+}

@@ -1,0 +1,271 @@
+//! A peer of a worker: a browser's transport from the component crates, SRTP from `rtc-srtp`, and a note of
+//! everything that came.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use media::rtcp::{self, Compound, Report};
+use media::rtp::Header;
+use media::sdp::{EgressPlan, EgressTrack, IngestPlan, IngestTrack};
+use media::transport::{DtlsRole, Kind as DatagramKind, classify};
+use protocol::{Kind, SessionId, mesh::SenderClock};
+use rtc_dtls::crypto::Certificate;
+use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc_srtp::{context::Context, protection_profile::ProtectionProfile};
+
+use super::feed::Feed;
+use crate::transport_sim::{Browser, Checker, Node, addr, certificate};
+
+/// What was agreed.
+pub enum Media {
+    Ingest(IngestPlan),
+    Egress(EgressPlan),
+}
+
+/// An RTP packet that came, opened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Got {
+    pub at: Instant,
+    pub ssrc: u32,
+    pub payload_type: u8,
+    pub sequence: u16,
+    pub timestamp: u32,
+    pub marker: bool,
+    pub payload: Vec<u8>,
+    pub padding: usize,
+    pub extensions: Vec<(u8, Vec<u8>)>,
+}
+
+pub struct Keys {
+    pub seal: Context,
+    pub open: Context,
+}
+
+pub struct Peer {
+    pub session: SessionId,
+    pub browser: Browser,
+    pub media: Media,
+    pub keys: Option<Keys>,
+    pub got: Vec<Got>,
+    /// Compound packets that came, opened.
+    pub reports: Vec<(Instant, Vec<u8>)>,
+    /// It was closed, or is silent on purpose.
+    pub gone: bool,
+    /// A publisher that answers NACKs.
+    pub repairs: bool,
+    /// What a publisher sends: audio, video.
+    pub feeds: [Option<Feed>; 2],
+    /// The next transport-wide sequence number.
+    pub transport_sequence: u16,
+    outgoing: VecDeque<Vec<u8>>,
+}
+
+impl Peer {
+    #[expect(clippy::too_many_arguments, reason = "both ends' credentials")]
+    pub fn new(
+        session: SessionId,
+        address: SocketAddr,
+        relay: DtlsRole,
+        relay_ufrag: &str,
+        ufrag: &str,
+        relay_pwd: &str,
+        media: Media,
+        now: Instant,
+    ) -> Peer {
+        static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
+        let ours = if relay == DtlsRole::Client { DtlsRole::Server } else { DtlsRole::Client };
+        let certificate = CERTIFICATE.get_or_init(|| certificate(false)).clone();
+        let profiles = [SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm];
+        let mut browser = Browser::new(ours, certificate, &profiles, false, now);
+        browser.address = address;
+        let username = format!("{relay_ufrag}:{ufrag}");
+        browser.checker = Checker::new(addr("192.0.2.1:8080"), &username, relay_pwd, now);
+        let feeds = match &media {
+            Media::Ingest(plan) => [Kind::Audio, Kind::Video]
+                .map(|kind| plan.tracks.iter().find(|track| track.kind == kind).map(Feed::new)),
+            Media::Egress(_) => [None, None],
+        };
+        Peer {
+            session,
+            browser,
+            media,
+            keys: None,
+            got: Vec::new(),
+            reports: Vec::new(),
+            gone: false,
+            repairs: false,
+            feeds,
+            transport_sequence: 65_500,
+            outgoing: VecDeque::new(),
+        }
+    }
+
+    /// The track of this kind that was agreed on with a listener.
+    pub fn egress(&self, kind: Kind) -> &EgressTrack {
+        let Media::Egress(plan) = &self.media else { panic!("a publisher") };
+        plan.tracks.iter().find(|track| track.kind == kind).unwrap()
+    }
+
+    /// The track of this kind that was agreed on with a publisher.
+    pub fn ingest(&self, kind: Kind) -> &IngestTrack {
+        let Media::Ingest(plan) = &self.media else { panic!("a listener") };
+        plan.tracks.iter().find(|track| track.kind == kind).unwrap()
+    }
+
+    pub fn feed(&mut self, kind: Kind) -> &mut Feed {
+        self.feeds[kind as usize].as_mut().unwrap()
+    }
+
+    /// What came on this kind of track, without retransmissions.
+    pub fn got_media(&self, kind: Kind) -> Vec<&Got> {
+        let ssrc = self.egress(kind).ssrc;
+        self.got.iter().filter(|got| got.ssrc == ssrc).collect()
+    }
+
+    /// Publishes a packet that follows the last one of its kind.
+    pub fn publish(&mut self, kind: Kind, payload: &[u8], marker: bool) -> u16 {
+        let transport_sequence = self.transport_sequence;
+        let feed = self.feed(kind);
+        let plain = feed.packet(payload, marker, transport_sequence);
+        let sequence = feed.sequence.wrapping_sub(1);
+        self.transport_sequence = transport_sequence.wrapping_add(1);
+        self.send_rtp(&plain);
+        sequence
+    }
+
+    /// Seals and sends a plain RTP packet.
+    pub fn send_rtp(&mut self, plain: &[u8]) {
+        let keys = self.keys.as_mut().expect("connected");
+        self.outgoing.push_back(keys.seal.encrypt_rtp(plain).unwrap().to_vec());
+    }
+
+    /// Seals and sends a plain compound packet.
+    pub fn send_rtcp(&mut self, plain: &[u8]) {
+        let keys = self.keys.as_mut().expect("connected");
+        self.outgoing.push_back(keys.seal.encrypt_rtcp(plain).unwrap().to_vec());
+    }
+
+    /// A sender report of this kind's feed: its clock at `ntp`.
+    pub fn send_report(&mut self, kind: Kind, clock: SenderClock) {
+        let ssrc = self.feed(kind).ssrc;
+        let mut compound = Compound::default();
+        compound.sender_report(ssrc, clock, 1, 1).cname(ssrc, "publisher");
+        self.send_rtcp(compound.bytes());
+    }
+
+    /// Asks again for packets of the relay's source.
+    pub fn nack(&mut self, ssrc: u32, sequences: impl IntoIterator<Item = u16>) {
+        let pairs: Vec<_> = sequences.into_iter().map(|sequence| (sequence, 0)).collect();
+        let mut compound = Compound::default();
+        compound.receiver_report(7, &[]).nack(7, ssrc, &pairs);
+        self.send_rtcp(compound.bytes());
+    }
+
+    /// Asks for a keyframe.
+    pub fn picture_loss(&mut self) {
+        let ssrc = self.egress(Kind::Video).ssrc;
+        let mut compound = Compound::default();
+        compound.receiver_report(7, &[]).picture_loss(7, ssrc);
+        self.send_rtcp(compound.bytes());
+    }
+
+    pub fn receive(&mut self, data: &[u8], now: Instant) {
+        if self.gone {
+            return;
+        }
+        match classify(data) {
+            DatagramKind::Rtp => {
+                let plain = self.keys.as_mut().expect("keys").open.decrypt_rtp(data).expect("authentic");
+                self.note(&plain, now);
+            }
+            DatagramKind::Rtcp => {
+                let plain = self.keys.as_mut().expect("keys").open.decrypt_rtcp(data).expect("authentic");
+                self.reports.push((now, plain.to_vec()));
+                if self.repairs {
+                    self.repair(&rtcp::parse(&plain));
+                }
+            }
+            _ => self.browser.receive(addr("192.0.2.1:8080"), data, now),
+        }
+        if self.browser.done && self.keys.is_none() {
+            self.keys = Some(self.cut_keys());
+        }
+        assert_eq!(self.browser.failed, None);
+    }
+
+    fn note(&mut self, plain: &[u8], now: Instant) {
+        let header = Header::parse(plain).unwrap();
+        let padded = &plain[header.header_len..];
+        let len = header.payload_len(padded).unwrap();
+        self.got.push(Got {
+            at: now,
+            ssrc: header.ssrc,
+            payload_type: header.payload_type,
+            sequence: header.sequence,
+            timestamp: header.timestamp,
+            marker: header.marker,
+            payload: padded[..len].to_vec(),
+            padding: padded.len() - len,
+            extensions: header.extensions(plain).map(|(id, value)| (id, value.to_vec())).collect(),
+        });
+    }
+
+    fn repair(&mut self, reports: &[Report]) {
+        for report in reports {
+            let Report::Nack { ssrc, pairs } = report else { continue };
+            let sequences: Vec<u16> = pairs
+                .iter()
+                .flat_map(|(first, more)| {
+                    let following = (0..16).filter(move |bit| more >> bit & 1 == 1);
+                    std::iter::once(*first).chain(following.map(move |bit| first.wrapping_add(bit + 1)))
+                })
+                .collect();
+            for sequence in sequences {
+                let transport_sequence = self.transport_sequence;
+                let feed = self.feeds.iter_mut().flatten().find(|feed| feed.ssrc == *ssrc);
+                let Some(plain) = feed.and_then(|feed| feed.again(sequence, transport_sequence)) else {
+                    continue;
+                };
+                self.transport_sequence = transport_sequence.wrapping_add(1);
+                self.send_rtp(&plain);
+            }
+        }
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if !self.gone && self.browser.next().is_some_and(|at| at <= now) {
+            self.browser.timeout(now);
+        }
+    }
+
+    pub fn next(&self) -> Option<Instant> {
+        if self.gone { None } else { self.browser.next() }
+    }
+
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Vec<u8>> {
+        if self.gone {
+            return None;
+        }
+        self.outgoing.extend(self.browser.send(now).into_iter().map(|(_, _, data)| data));
+        self.outgoing.pop_front()
+    }
+
+    /// Key order of RFC 5764 section 4.2.
+    fn cut_keys(&self) -> Keys {
+        let material = self.browser.keying_material(56);
+        let (client, server) = ((&material[..16], &material[32..44]), (&material[16..32], &material[44..56]));
+        let we_are_client = matches!(
+            &self.media,
+            Media::Ingest(IngestPlan { setup, .. }) | Media::Egress(EgressPlan { setup, .. })
+                if *setup == media::sdp::Setup::Passive
+        );
+        let (ours, theirs) = if we_are_client { (client, server) } else { (server, client) };
+        let context = |(key, salt): (&[u8], &[u8])| {
+            let provider = rtc_crypto::default_provider().unwrap();
+            Context::new(key, salt, ProtectionProfile::AeadAes128Gcm, None, None, provider.crypto()).unwrap()
+        };
+        Keys { seal: context(ours), open: context(theirs) }
+    }
+}
