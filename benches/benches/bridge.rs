@@ -23,7 +23,8 @@ use protocol::{
 };
 use relay_node::{
     bridge::{
-        BridgeConfig, BridgeEvent, Bridges, Child, Forwarding, Identity, LinkId, LinkSender, Route, Table, Trust,
+        BridgeConfig, BridgeEvent, Bridges, Child, Forwarding, Identity, LinkId, LinkSender, Route, Table,
+        Trust,
     },
     clock::now,
 };
@@ -182,7 +183,8 @@ fn print(what: &str, runs: &[[f64; 3]]) {
 fn losses(metrics: &PrometheusHandle) -> Vec<String> {
     let text = metrics.render();
     let counted = |line: &&str| {
-        (line.starts_with("relay_drop_total") || line.starts_with("relay_rtp_lost_total")) && !line.ends_with(" 0")
+        (line.starts_with("relay_drop_total") || line.starts_with("relay_rtp_lost_total"))
+            && !line.ends_with(" 0")
     };
     text.lines().filter(counted).map(str::to_owned).collect()
 }
@@ -217,7 +219,8 @@ async fn main() {
             .await
             .expect("the source does not panic");
             tokio::time::sleep(DRAIN).await;
-            let [at_b, at_c] = [&b, &c].map(|relay| std::mem::take(&mut *relay.samples.lock().expect("no thread panics")));
+            let [at_b, at_c] =
+                [&b, &c].map(|relay| std::mem::take(&mut *relay.samples.lock().expect("no thread panics")));
             if run == 0 {
                 continue;
             }

@@ -39,7 +39,10 @@ struct Row {
 fn main() {
     let asked: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
     let counts = if asked.is_empty() { vec![300, 1000] } else { asked };
-    println!("fan-out: thread-CPU time per datagram, medians of {ROUNDS} rounds, load average {}", load_average());
+    println!(
+        "fan-out: thread-CPU time per datagram, medians of {ROUNDS} rounds, load average {}",
+        load_average()
+    );
     for count in counts {
         let (mut stage, mut crowd) = join(count);
         let mut limit = Limit::new(&crowd.addresses());

@@ -86,7 +86,8 @@ impl Stage {
         let offer = Offer::parse(&offer(&theirs, fingerprint, data_channel)).expect("a complete offer");
         let ours = self.identity.fingerprint().to_string();
         let candidates = [self.address()];
-        let local = Local { ufrag: &ufrag, pwd: &pwd, fingerprint: &ours, candidates: &candidates, session_id: 1 };
+        let local =
+            Local { ufrag: &ufrag, pwd: &pwd, fingerprint: &ours, candidates: &candidates, session_id: 1 };
         let policy = EgressPolicy::new("main-stage", &[Codec::Opus, Codec::Vp8], 1 + 4 * number as u32);
         let (_, plan) = answer_egress(&offer, &local, &policy).expect("an offer that can be served");
         let mut id = [0; 16];

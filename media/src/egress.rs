@@ -207,6 +207,10 @@ impl Egress {
     ) -> Sent {
         let (Some(rewrite), Some(last)) = (self.rewrite, self.last) else { return Sent::NotThere };
         let index = rtp::extend(last.index, sequence);
+        // What fan-out has not sent yet is not missing, and its padding is not settled yet.
+        if index >= self.next {
+            return Sent::NotThere;
+        }
         let Some(number) = index.checked_sub(rewrite.index).map(|step| rewrite.first + step) else {
             return Sent::NotThere;
         };

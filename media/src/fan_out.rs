@@ -31,6 +31,14 @@ pub(crate) enum Job {
 }
 
 impl Job {
+    /// True if it sends numbers of this track, which a new source makes void.
+    pub(crate) fn is_of(&self, id: TrackId) -> bool {
+        match self {
+            Job::FanOut { track, .. } | Job::CatchUp { track, .. } => *track == id,
+            Job::Repair { .. } => false,
+        }
+    }
+
     /// True if it serves only this session.
     pub(crate) fn is_for(&self, session: usize) -> bool {
         match self {

@@ -43,6 +43,8 @@ struct Track {
     missing: Missing,
     reception: ReceptionState,
     keyframe: KeyframeRequest,
+    /// Numbers the full intra requests (RFC 5104 section 4.3.1.1).
+    intra_requests: u8,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +92,7 @@ impl Ingest {
                 missing: Missing::default(),
                 reception: ReceptionState::default(),
                 keyframe: KeyframeRequest::default(),
+                intra_requests: 0,
             })
             .collect();
         let mut sources = BTreeMap::new();
@@ -263,8 +266,14 @@ impl Ingest {
                 }
             }
             if track.keyframe.poll(now) {
-                count.keyframe_requests += 1;
-                out.picture_loss(OWN_SSRC, ssrc);
+                let feedback = track.plan.feedback;
+                count.keyframe_requests += u64::from(feedback.pli || feedback.fir);
+                if feedback.pli {
+                    out.picture_loss(OWN_SSRC, ssrc);
+                } else if feedback.fir {
+                    track.intra_requests = track.intra_requests.wrapping_add(1);
+                    out.full_intra_request(OWN_SSRC, ssrc, track.intra_requests);
+                }
             }
         }
         if let Some(log) = &mut self.arrivals {

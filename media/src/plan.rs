@@ -123,6 +123,11 @@ pub enum Command {
         /// Of this track.
         track: TrackId,
     },
+    /// Nobody here publishes, wants or hears the track any more.
+    Forget {
+        /// This one.
+        track: TrackId,
+    },
     /// The track comes from elsewhere from now on: its next packet starts anew.
     Reset {
         /// This one.

@@ -213,6 +213,14 @@ impl Compound {
         self.feedback(PICTURE_LOSS, PAYLOAD_FEEDBACK, own, ssrc, |_| {})
     }
 
+    /// Asks for a keyframe of a sender that knows no picture loss indication (RFC 5104 section 4.3.1).
+    pub fn full_intra_request(&mut self, own: u32, ssrc: u32, number: u8) -> &mut Self {
+        self.feedback(FULL_INTRA_REQUEST, PAYLOAD_FEEDBACK, own, 0, |out| {
+            out.extend(ssrc.to_be_bytes());
+            out.extend([number, 0, 0, 0]);
+        })
+    }
+
     /// Tells the sender what it may send, bits per second.
     pub fn estimate(&mut self, own: u32, ssrcs: &[u32], bitrate: u64) -> &mut Self {
         let exponent = (64 - bitrate.leading_zeros()).saturating_sub(18);
@@ -292,15 +300,17 @@ mod tests {
             .cname(1, "stage")
             .nack(1, 3, &[(65_535, 0x8001)])
             .picture_loss(1, 4)
+            .full_intra_request(1, 6, 2)
             .estimate(1, &[4], 2_500_000);
         let reports = parse(compound.bytes());
         assert_eq!(reports[0], Report::Sender { ssrc: 1, clock });
         assert_eq!(reports[1], Report::Reception(block));
         assert_eq!(reports[2], Report::Nack { ssrc: 3, pairs: vec![(65_535, 0x8001)] });
         assert_eq!(reports[3], Report::Keyframe { ssrc: 4 });
-        let Report::Estimate { bitrate } = reports[4] else { panic!("{:?}", reports[4]) };
+        assert_eq!(reports[4], Report::Keyframe { ssrc: 6 });
+        let Report::Estimate { bitrate } = reports[5] else { panic!("{:?}", reports[5]) };
         assert!((2_490_000..=2_500_000).contains(&bitrate), "{bitrate}");
-        assert_eq!(reports.len(), 5);
+        assert_eq!(reports.len(), 6);
     }
 
     #[test]

@@ -106,6 +106,11 @@ impl Worker {
             Command::RequestKeyframe { track } => {
                 self.request_keyframe(track, now);
             }
+            Command::Forget { track } => {
+                if self.tracks.get(&track).is_some_and(|track| track.listeners().is_empty()) {
+                    self.tracks.remove(&track);
+                }
+            }
             Command::Reset { track } => {
                 if let Some(track) = self.tracks.get_mut(&track) {
                     track.handle_reset();
@@ -317,6 +322,7 @@ impl Worker {
             }
             Taken::Pending => {}
             Taken::Anew => {
+                self.jobs.retain(|job| !job.is_of(id));
                 for listener in track.listeners() {
                     if let Some(egress) = egress_mut(&mut self.sessions, *listener) {
                         egress.stop();
@@ -353,10 +359,12 @@ impl Worker {
                     egress.poll_report(clock, &mut compound, now);
                 }
                 let Flow::Egress { cname, .. } = &session.plan.flow else { return };
-                let Some(ssrc) = tracks.first().map(Egress::ssrc).filter(|_| !compound.is_empty()) else {
+                if compound.is_empty() {
                     return;
-                };
-                compound.cname(ssrc, cname);
+                }
+                for egress in tracks {
+                    compound.cname(egress.ssrc(), cname);
+                }
                 compound
             }
         };
@@ -491,7 +499,8 @@ impl Worker {
         if self.addresses.len() >= MAX_FOREIGN {
             self.addresses.retain(|_, owner| matches!(owner, Owner::Own(_)));
         }
-        self.addresses.insert(from, Owner::Foreign(worker));
+        // An address that has proven itself to a session here stays with it.
+        self.addresses.entry(from).or_insert(Owner::Foreign(worker));
         self.events.push_back(Event::Foreign { worker, from, data: data.to_vec() });
     }
 

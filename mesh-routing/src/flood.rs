@@ -60,11 +60,11 @@ impl Pace {
         self.wait = if quiet { BACK_OFF_MIN } else { (self.wait * 2).clamp(BACK_OFF_MIN, BACK_OFF_MAX) };
         self.last = Some(now);
         self.dirty = None;
-        Some(self.next())
+        Some(self.next_sequence())
     }
 
     /// The sequence to say something with that has a pace of its own: what is due here is not delayed by it.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_sequence(&mut self) -> u64 {
         self.counter += 1;
         self.counter
     }

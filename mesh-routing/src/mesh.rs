@@ -560,7 +560,7 @@ impl Mesh {
         if let Some(sequence) = self.pace.handle_timeout(now) {
             self.originate(sequence, now);
         } else if self.audience.due(now) {
-            let sequence = self.pace.next();
+            let sequence = self.pace.next_sequence();
             self.originate(sequence, now);
         }
         for (writer, floor) in self.logs.poll_floors() {

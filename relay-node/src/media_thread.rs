@@ -4,6 +4,7 @@
 //! the other workers and to the links from here, past the node loop.
 
 use std::{
+    collections::VecDeque,
     io,
     net::{SocketAddr, UdpSocket},
     sync::{
@@ -145,6 +146,7 @@ pub fn start(
             workers: workers.clone(),
             forwarding: forwarding.clone(),
             events: events.clone(),
+            undelivered: VecDeque::new(),
             metrics: WorkerMetrics::default(),
             stopping: false,
         };
@@ -164,6 +166,8 @@ struct MediaThread {
     workers: Workers,
     forwarding: Arc<Forwarding>,
     events: mpsc::Sender<Event>,
+    /// Events for which the node loop has no room yet: a few for each session at most.
+    undelivered: VecDeque<Event>,
     metrics: WorkerMetrics,
     stopping: bool,
 }
@@ -271,12 +275,18 @@ impl MediaThread {
                         door.offer(Input::Datagram(from, data));
                     }
                 }
-                // The node loop is never far behind: the queue holds a second of the worst it gets.
-                event => {
-                    if self.events.try_send(event).is_err() {
-                        metrics::counter!("relay_drop_total", "reason" => "node_queue_full").increment(1);
-                    }
+                // The next listener that needs a picture asks again.
+                Event::KeyframeWanted { .. } if !self.undelivered.is_empty() => {
+                    metrics::counter!("relay_drop_total", "reason" => "node_queue_full").increment(1);
                 }
+                event => self.undelivered.push_back(event),
+            }
+        }
+        // Never lost, and never waited for: the node loop may be waiting for room at this worker.
+        while let Some(event) = self.undelivered.pop_front() {
+            if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
+                self.undelivered.push_front(event);
+                break;
             }
         }
     }

@@ -42,7 +42,7 @@ fn describe() {
     describe_histogram!(
         "relay_join_duration_seconds",
         Unit::Seconds,
-        "from a listener's offer to its first media"
+        "from a listener's offer to the end of its DTLS handshake"
     );
     describe_gauge!("relay_bridge_up", Unit::Count, "links to other relays that are up, by their zone");
     describe_gauge!("relay_bridge_rtt_seconds", Unit::Seconds, "round trip to a neighbor, by its zone");

@@ -143,7 +143,8 @@ impl Node {
         }
     }
 
-    /// A publisher is connected: its stream is live.
+    /// A publisher is connected: its stream is live. Only now it replaces whoever published the name here,
+    /// so an offer that never connects silences nobody.
     pub fn handle_published(
         &mut self,
         session: SessionId,
@@ -152,11 +153,12 @@ impl Node {
         now: Instant,
     ) {
         let Some(known) = self.streams.get_mut(stream) else { return };
-        if known.publisher != Some(session) {
-            return; // replaced meanwhile
-        }
+        let replaced = known.publisher.replace(session);
         known.until = None;
         known.published = Some(tracks.clone());
+        if let Some(replaced) = replaced {
+            self.session_over(replaced, false, now);
+        }
         self.mesh.handle_publish(StreamAdvertisement { name: stream.clone(), tracks }, now);
         self.settle(stream, now);
     }
@@ -356,11 +358,13 @@ impl Node {
     }
 
     fn forget_unused(&mut self) {
-        self.streams.retain(|_, known| {
-            let used = known.publisher.is_some() || known.published.is_some() || !known.listeners.is_empty();
+        self.streams.retain(|name, known| {
+            let used = known.published.is_some() || self.sessions.serve(name);
             if !used {
-                self.by_track.remove(&known.tracks.audio);
-                self.by_track.remove(&known.tracks.video);
+                for track in [known.tracks.audio, known.tracks.video] {
+                    self.by_track.remove(&track);
+                    self.effects.push_back(Effect::Workers(Command::Forget { track }));
+                }
             }
             used
         });
@@ -440,9 +444,9 @@ impl Node {
 }
 
 impl Stream {
-    /// A new publisher: the one it replaces, and the epoch of its packets.
-    pub(crate) fn replace_publisher(&mut self, session: SessionId) -> (Option<SessionId>, u8) {
+    /// The epoch for the packets of a new publisher.
+    pub(crate) fn next_epoch(&mut self) -> u8 {
         self.epoch = (self.epoch + 2) & 0x0e;
-        (self.publisher.replace(session), self.epoch)
+        self.epoch
     }
 }

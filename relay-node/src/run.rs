@@ -52,6 +52,9 @@ struct PendingPost {
     reply: oneshot::Sender<Result<Posted, PostError>>,
 }
 
+/// Records and messages that may wait for the disk; beyond it posts are refused.
+const HELD_MAX: usize = 8192;
+
 /// What the loop listens to.
 pub struct Inputs {
     /// From HTTP and WebSocket.
@@ -117,7 +120,7 @@ impl NodeLoop {
     fn media(&mut self, event: Event) {
         let now = clock::now();
         if let Event::Connected { session } = &event
-            && let Some(opened) = self.node.opened_at(*session)
+            && let Some(opened) = self.node.listener_opened_at(*session)
         {
             metrics::histogram!("relay_join_duration_seconds")
                 .record(now.duration_since(opened).as_secs_f64());
@@ -184,6 +187,10 @@ impl NodeLoop {
             Ask::Post { room, new, reply } => match self.node.rooms.handle_post(room, new, clock::wall()) {
                 Ok(accepted) => match accepted.payload {
                     None => drop(reply.send(Ok(Posted { id: accepted.id }))),
+                    Some(_) if self.held.len() >= HELD_MAX => {
+                        metrics::counter!("relay_drop_total", "reason" => "disk_too_slow").increment(1);
+                        drop(reply.send(Err(PostError::NotStored)));
+                    }
                     Some(payload) => match self.node.mesh.handle_append(payload.clone(), now) {
                         Ok(_) => self.posts.push(PendingPost { payload, id: accepted.id, reply }),
                         Err(error) => {
@@ -298,6 +305,7 @@ impl NodeLoop {
             .map(|(place, _)| place.clone())
             .collect();
         for (room, participant) in slow {
+            metrics::counter!("relay_drop_total", "reason" => "participant_too_slow").increment(1);
             self.leave(&room, participant);
         }
     }

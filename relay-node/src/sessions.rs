@@ -14,6 +14,7 @@ use media::{
     Claim, Command, Event, Flow, SessionPlan,
     sdp::{
         EgressPolicy, Fragment, IngestPolicy, Local, Offer, SdpError, Setup, answer_egress, answer_ingest,
+        msid_token,
     },
     transport::{CloseReason, Credentials, DtlsRole, Identity, TransportConfig},
 };
@@ -149,6 +150,11 @@ impl Sessions {
         opening.map(|session| session.opened + CONNECT_TIMEOUT).min()
     }
 
+    /// True if a session of this stream is open or opening.
+    pub(crate) fn serve(&self, stream: &StreamName) -> bool {
+        self.sessions.values().any(|session| session.stream == *stream)
+    }
+
     fn has_room(&self) -> bool {
         let opening = self.sessions.values().filter(|session| !session.connected).count();
         opening < OPENING_MAX && self.sessions.len() < SESSIONS_MAX
@@ -191,12 +197,7 @@ impl Node {
         });
         let tracks = tracks.collect();
         let known = self.stream_mut(&stream);
-        let (replaced, epoch) = known.replace_publisher(fresh.id);
-        let flow = Flow::Ingest { plan, tracks: known.tracks, epoch };
-        if let Some(replaced) = replaced {
-            self.sessions.sessions.remove(&replaced);
-            self.effects.push_back(Effect::Workers(Command::Close { session: replaced }));
-        }
+        let flow = Flow::Ingest { plan, tracks: known.tracks, epoch: known.next_epoch() };
         Ok(self.open(fresh, stream, Direction::Ingest, tracks, offer, (answer, transport, flow), now))
     }
 
@@ -222,7 +223,7 @@ impl Node {
         let (answer, plan) = answer_egress(offer, &self.local(&fresh, &fingerprint), &policy)?;
         let transport = self.transport(offer, &fresh, plan.setup, plan.data_channel)?;
         let tracks = self.stream_mut(&stream).tracks;
-        let flow = Flow::Egress { plan, tracks, cname: stream.to_string() };
+        let flow = Flow::Egress { plan, tracks, cname: msid_token(stream.as_str()) };
         let id = fresh.id;
         let opened = self.open(
             fresh,
@@ -318,9 +319,10 @@ impl Node {
         }
     }
 
-    /// When the session was opened.
-    pub fn opened_at(&self, id: SessionId) -> Option<Instant> {
-        self.sessions.sessions.get(&id).map(|session| session.opened)
+    /// When a listener's session was opened.
+    pub fn listener_opened_at(&self, id: SessionId) -> Option<Instant> {
+        let session = self.sessions.sessions.get(&id)?;
+        (session.direction == Direction::Egress).then_some(session.opened)
     }
 
     pub(crate) fn session_over(&mut self, id: SessionId, wanted: bool, now: Instant) {

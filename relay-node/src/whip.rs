@@ -204,7 +204,8 @@ async fn delete(
         .ask(|reply| Ask::End { direction, stream, session, reply })
         .await?
         .inspect_err(|error| state.count_miss(client, error))?;
-    Ok(StatusCode::OK.into_response())
+    // With a body: ffmpeg takes an empty answer for a broken one.
+    Ok((StatusCode::OK, "the session is over\n").into_response())
 }
 
 impl WhipState {

@@ -124,9 +124,9 @@ fn read(path: &Path) -> String {
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-/// Where a program of this workspace was built: beside the tests, or in the directory `RELAY_BIN_DIR` names.
+/// Where a program of this workspace was built: beside the tests, or in the directory `PEDDLENET_BIN_DIR` names.
 pub fn program(name: &str) -> Result<PathBuf> {
-    let directory = match std::env::var_os("RELAY_BIN_DIR") {
+    let directory = match std::env::var_os("PEDDLENET_BIN_DIR") {
         Some(directory) => PathBuf::from(directory),
         None => {
             // target/debug/deps/process_chain-0123 → target/debug

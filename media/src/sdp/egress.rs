@@ -184,7 +184,7 @@ fn source_lines(stream: &str, kind: Kind, ssrc: u32, rtx: Option<u32>) -> Vec<(&
 
 /// The name of a stream as an msid identifier: 1 to 64 token characters, of which `/` is none
 /// (RFC 8830 section 2).
-fn msid_token(stream: &str) -> String {
+pub fn msid_token(stream: &str) -> String {
     let token: String = stream
         .chars()
         .take(64)

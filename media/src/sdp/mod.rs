@@ -21,7 +21,7 @@ mod source;
 pub use answer::{Local, Setup};
 pub use candidate::{Candidate, Reach};
 pub use codec_choice::{Feedback, NegotiatedCodec};
-pub use egress::{EgressPlan, EgressPolicy, EgressTrack, answer_egress};
+pub use egress::{EgressPlan, EgressPolicy, EgressTrack, answer_egress, msid_token};
 pub use error::SdpError;
 pub use extension::ExtensionIds;
 pub use fingerprint::Fingerprint;
