@@ -178,3 +178,21 @@ test("listener_comes_back_by_itself_when_its_relay_was_killed", async (t) => {
   t.diagnostic(`silent for ${gap} ms, restart included`);
   assert.ok(gap < 10_000, `silent for ${gap} ms`);
 });
+
+test("stream_without_a_picture_shows_no_black_box", async (t) => {
+  const { listener } = await broadcast(t, "sound-only");
+  await hear(listener);
+  assert.equal(await listener.evaluate(() => document.querySelector(".screen video").checkVisibility()), false);
+  assert.equal(await listener.evaluate(() => document.querySelector(".lights").checkVisibility()), true);
+});
+
+test("sound_that_becomes_a_camera_is_seen_without_a_tap", async (t) => {
+  const { publisher, listener } = await broadcast(t, "changes");
+  await hear(listener);
+  await publisher.click("button.stop");
+  await goLive(publisher, { stream: "changes", source: "camera" });
+  const start = performance.now();
+  await until("a picture is shown", 15_000, async () => (await look(listener))?.brightest > 100);
+  t.diagnostic(`seen ${Math.round(performance.now() - start)} ms after going live with a camera`);
+  assert.ok(await sounding(listener));
+});

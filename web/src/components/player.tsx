@@ -30,6 +30,7 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
   const lights = useRef<HTMLDivElement>(null);
   const [state, setState] = useState<State>({ phase: "idle", problem: undefined });
   const [picture, setPicture] = useState(false);
+  const [drawn, setDrawn] = useState(false);
   const [needsTap, setNeedsTap] = useState(false);
   const [playout, setPlayout] = useState<Playout>();
   const [volume, setVolume] = useState(() => {
@@ -43,6 +44,10 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
     [name],
   );
   const playing = state.phase !== "idle" && state.phase !== "refused";
+  // Accepted, advertised, and a frame of it has come: else the lights are nicer than a black box.
+  const advertised = stream === undefined || stream.tracks.some((track) => track.kind === "video");
+  const seen = picture && advertised && drawn && playing;
+  const frame = () => setDrawn((video.current?.videoWidth ?? 0) > 0);
 
   const sound = () => {
     // Inside the tap, or phones keep the element silent.
@@ -136,10 +141,20 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
   });
   const moving = status.tone === "good";
   return (
-    <section class={`player ${status.tone} ${picture && playing ? "seen" : ""}`} aria-label={`Player: ${spoken(name)}`}>
+    <section class={`player ${status.tone}`} aria-label={`Player: ${spoken(name)}`}>
       <div class="screen">
-        <video ref={video} muted playsInline autoPlay hidden={!picture || !playing} aria-label={`Picture of ${spoken(name)}`} />
-        <div class="lights" ref={lights} aria-hidden="true" hidden={picture && playing}>
+        <video
+          ref={video}
+          muted
+          playsInline
+          autoPlay
+          hidden={!seen}
+          onLoadedData={frame}
+          onResize={frame}
+          onEmptied={frame}
+          aria-label={`Picture of ${spoken(name)}`}
+        />
+        <div class="lights" ref={lights} aria-hidden="true" hidden={seen}>
           {Array.from({ length: 24 }, (_, i) => (
             <i key={i} />
           ))}
