@@ -16,6 +16,7 @@ use crate::{
     arrival::ArrivalLog,
     estimate::LossEstimate,
     packet::{self, Canonical, Packet},
+    renumber::Renumber,
     repair::Missing,
     rtcp::{Compound, Reception, Report},
     rtp,
@@ -41,6 +42,7 @@ struct Track {
     epoch: u8,
     ssrc: Option<u32>,
     missing: Missing,
+    renumber: Renumber,
     reception: ReceptionState,
     keyframe: KeyframeRequest,
     /// Numbers the full intra requests (RFC 5104 section 4.3.1.1).
@@ -90,6 +92,7 @@ impl Ingest {
                 epoch: epoch & 0x0e,
                 ssrc: None,
                 missing: Missing::default(),
+                renumber: Renumber::default(),
                 reception: ReceptionState::default(),
                 keyframe: KeyframeRequest::default(),
                 intra_requests: 0,
@@ -194,8 +197,11 @@ impl Ingest {
             estimate.handle_packet(sealed.len(), lost);
         }
         if buffer.len() == canonical.header_len() {
+            track.renumber.handle_empty(canonical.sequence);
             return Err("rtp_empty_payload");
         }
+        canonical.sequence = track.renumber.handle_packet(canonical.sequence);
+        buffer[2..4].copy_from_slice(&canonical.sequence.to_be_bytes());
         let packet = Packet::from_parts(canonical, buffer, track.epoch, now);
         Ok(Received::Packet { track: track.id, packet, lost })
     }
@@ -314,6 +320,7 @@ impl Track {
         if self.ssrc.is_some() {
             self.epoch ^= 1;
             self.missing = Missing::default();
+            self.renumber = Renumber::default();
             self.reception = ReceptionState::default();
         }
         self.ssrc = Some(ssrc);

@@ -13,6 +13,7 @@ pub mod ingest;
 pub mod keyframe;
 pub mod packet;
 pub mod plan;
+mod renumber;
 pub mod repair;
 pub mod ring;
 pub mod rtcp;
