@@ -87,6 +87,23 @@ export function silences(page, from) {
 /** Whether there is sound right now. */
 export const sounding = (page) => page.evaluate(() => window.ear.samples.slice(-4).every(([, db]) => db > -50));
 
+/** What the browser counted of the sound since it joined. */
+export function counted(page) {
+  return page.evaluate(async () => {
+    for (const entry of (await window.peers.at(-1).getStats()).values()) {
+      if (entry.type !== "inbound-rtp" || entry.kind !== "audio") continue;
+      const concealed = (entry.concealedSamples ?? 0) - (entry.silentConcealedSamples ?? 0);
+      return {
+        packets: entry.packetsReceived,
+        lost: entry.packetsLost,
+        nacks: entry.nackCount ?? 0,
+        concealed: Math.round((1_000 * concealed) / (entry.totalSamplesReceived || 1)) / 10,
+      };
+    }
+    return undefined;
+  });
+}
+
 /** The picture: its size, how many frames were decoded, and how bright and varied a drawn one is. */
 export function look(page) {
   return page.evaluate(async () => {

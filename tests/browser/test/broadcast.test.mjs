@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Chromium } from "../src/browser.mjs";
-import { attach, hear, look, now, silences, sounding } from "../src/ear.mjs";
+import { attach, counted, hear, look, now, silences, sounding } from "../src/ear.mjs";
 import { goLive, listen, onAir, textOf } from "../src/people.mjs";
 import { chain } from "../src/relay.mjs";
 import { LEFT_HZ, RIGHT_HZ } from "../src/tone.mjs";
@@ -56,6 +56,17 @@ test("both_channels_arrive_as_they_were_published", async (t) => {
   t.diagnostic(`source ${mono ? "mono" : "stereo"}; heard left ${heard.left} Hz, right ${heard.right} Hz`);
   if (mono) return t.skip("this Chromium's fake microphone is mono");
   assert.ok(Math.abs(heard.left - LEFT_HZ) < 3 && Math.abs(heard.right - RIGHT_HZ) < 3);
+});
+
+test("nothing_is_lost_on_a_clean_path", async (t) => {
+  const { listener } = await broadcast(t, "clean");
+  await sleep(8_000);
+  const count = await counted(listener);
+  t.diagnostic(`${count.packets} packets, ${count.lost} lost, ${count.nacks} asked for again, ${count.concealed} % made up`);
+  assert.ok(count.packets > 300);
+  // Also where the publisher probes its bandwidth with empty packets: they must leave no holes.
+  assert.equal(count.lost, 0);
+  assert.equal(count.nacks, 0);
 });
 
 test("picture_of_zone_a_is_decoded_two_hops_away", async (t) => {
