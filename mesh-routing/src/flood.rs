@@ -1,16 +1,20 @@
 //! Link-state on its way: when this relay says something new of itself, what it passes on, what it asks for.
 //! What the database holds belongs to `link_state.rs`.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use protocol::NodeId;
 
 use crate::{
     error::MeshError,
     link::LinkId,
-    link_state::{LinkState, Offered},
+    link_state::{LinkState, Offered, plausible},
     mesh::Mesh,
     message::{ENTRIES_MAX, Message},
+    route::Routes,
 };
 
 /// A relay says the same again after this time.
@@ -24,6 +28,8 @@ pub const BACK_OFF_URGENT: Duration = Duration::from_millis(400);
 
 /// Bytes of link-state sent in answer to one message; what is left is asked for again.
 const ANSWER_MAX: usize = 4 << 20;
+/// A full database is searched for relays that cannot be reached at most this often.
+const ROOM_EVERY: Duration = Duration::from_secs(1);
 
 /// Paces the own record.
 #[derive(Debug)]
@@ -60,11 +66,11 @@ impl Pace {
         self.wait = if quiet { BACK_OFF_MIN } else { (self.wait * 2).clamp(BACK_OFF_MIN, BACK_OFF_MAX) };
         self.last = Some(now);
         self.dirty = None;
-        Some(self.next_sequence())
+        Some(self.advance())
     }
 
     /// The sequence to say something with that has a pace of its own: what is due here is not delayed by it.
-    pub fn next_sequence(&mut self) -> u64 {
+    pub fn advance(&mut self) -> u64 {
         self.counter += 1;
         self.counter
     }
@@ -90,7 +96,14 @@ impl Mesh {
     ) -> Result<(), MeshError> {
         let origin = record.origin;
         let age = Duration::from_millis(age_ms.into());
-        if origin == self.config.id {
+        let own = origin == self.config.id;
+        let last = self.database.get(&origin).map(|held| held.record.sequence);
+        if !plausible(record.sequence, if own { Some(self.pace.counter) } else { last }) {
+            // Whoever passed it on may have known a last one that is not known here: no fault of the link's.
+            self.counters.implausible += 1;
+            return Ok(());
+        }
+        if own {
             let own = self.database.get(&origin).map(|held| &held.record);
             match own.map(|own| own.sequence.cmp(&record.sequence)) {
                 Some(std::cmp::Ordering::Greater) => self.send_records(link, &[origin]),
@@ -98,6 +111,10 @@ impl Mesh {
                 _ => self.pace.handle_own(record.sequence),
             }
             return Ok(());
+        }
+        if self.database.room_for(&record).is_err() {
+            self.make_room(now);
+            self.database.room_for(&record)?;
         }
         match self.database.offer(record, age, now)? {
             Offered::Newer { changed, shape, heard } => {
@@ -150,8 +167,20 @@ impl Mesh {
         }
     }
 
+    /// Forgets the records of relays that cannot be reached, at most once a second.
+    fn make_room(&mut self, now: Instant) {
+        if self.room_made.is_some_and(|at| now < at + ROOM_EVERY) {
+            return;
+        }
+        self.room_made = Some(now);
+        let routes = Routes::new(&self.config.id, &self.database, &BTreeSet::new());
+        let own = self.config.id;
+        self.routes_changed |= self.database.keep(|id, _| *id == own || routes.reaches(id));
+    }
+
     fn link_state(&self, origin: &NodeId) -> Option<Message> {
-        let held = self.database.get(origin)?;
+        // What has expired here has expired there.
+        let held = self.database.get(origin).filter(|held| held.expires > self.now)?;
         Some(Message::LinkState { age_ms: held.age_ms(self.now), record: held.record.clone() })
     }
 

@@ -39,6 +39,8 @@ pub(crate) struct Link {
     pub neighbor: NodeId,
     pub detector: Detector,
     pub counters: LinkCounters,
+    /// Messages it got wrong since patience began.
+    pub wrong: u32,
     measured: Option<Duration>,
     loss: f32,
     /// What the mesh was told last.
@@ -51,6 +53,7 @@ impl Link {
             neighbor,
             detector: Detector::new(now),
             counters: LinkCounters::default(),
+            wrong: 0,
             measured: None,
             loss: 0.0,
             told: (Duration::ZERO, 0.0),

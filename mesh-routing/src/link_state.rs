@@ -22,8 +22,16 @@ pub const HEARD_MAX: usize = 256;
 /// A record older than this is forgotten.
 pub const EXPIRY: Duration = Duration::from_secs(15 * 60);
 
+/// Bytes of records kept, as [`LinkState::weight`] counts them: 8192 relays of the usual size are a tenth.
+pub const DATABASE_MAX: usize = 32 << 20;
 /// Sequences above this cannot be reached honestly: a relay could never jump over its own.
 const SEQUENCE_MAX: u64 = u64::MAX >> 1;
+/// Sequences up to this one, a million starts, are believed at once.
+const SEQUENCE_EASY: u64 = 1 << 52;
+/// Higher ones have to follow the last one known within 4096 starts, so that no single lie uses them up.
+const SEQUENCE_STEP: u64 = 1 << 44;
+/// No name is published so often.
+pub(crate) const SINCE_MAX: u64 = 1 << 48;
 const LAYERS_MAX: u8 = 8;
 
 /// What a relay says of itself.
@@ -89,9 +97,19 @@ impl LinkState {
             return absurd("streams out of order");
         }
         for advertised in &self.streams {
+            if advertised.since > SINCE_MAX {
+                return absurd("a name published this often");
+            }
             check_stream(&advertised.stream)?;
         }
         Ok(())
+    }
+
+    /// About the bytes it takes in memory.
+    fn weight(&self) -> usize {
+        let streams = self.streams.iter().map(|ad| 160 + 2 * ad.stream.name.as_str().len());
+        let heard = self.heard.iter().map(|name| 40 + name.as_str().len());
+        320 + self.links.len() * 48 + streams.sum::<usize>() + heard.sum::<usize>()
     }
 
     /// The edge to `neighbor`.
@@ -108,6 +126,12 @@ impl LinkState {
             .and_then(|at| self.streams.get(at))
             .is_some_and(|advertised| advertised.stream.tracks.iter().any(|track| track.kind == kind))
     }
+}
+
+/// Whether a relay may have said something under this sequence, after what is the last one known.
+pub(crate) fn plausible(sequence: u64, last: Option<u64>) -> bool {
+    let follows = |last| sequence.saturating_sub(last) <= SEQUENCE_STEP;
+    sequence <= SEQUENCE_EASY || last.is_some_and(follows)
 }
 
 /// At most one track of each kind, with a sane number of layers.
@@ -168,6 +192,7 @@ pub enum Offered {
 #[derive(Debug, Default)]
 pub struct Database {
     records: BTreeMap<NodeId, Held>,
+    bytes: usize,
 }
 
 impl Database {
@@ -177,7 +202,6 @@ impl Database {
         match held.map(|held| record.sequence.cmp(&held.record.sequence)) {
             Some(std::cmp::Ordering::Less) => return Ok(Offered::Older),
             Some(std::cmp::Ordering::Equal) => return Ok(Offered::Same),
-            None if self.records.len() >= NODES_MAX => return Err(MeshError::Full { what: "relay" }),
             _ => {}
         }
         let left = EXPIRY.saturating_sub(age);
@@ -209,14 +233,38 @@ impl Database {
             })
             .collect();
         let expires = now + left;
+        self.bytes = self.bytes_with(&record);
         self.records.insert(record.origin, Held { record, expires, since, streams_since });
         Ok(Offered::Newer { changed, shape, heard })
     }
 
+    /// Whether a record of another relay may be taken without breaking a bound.
+    pub fn room_for(&self, record: &LinkState) -> Result<(), MeshError> {
+        if self.records.len() >= NODES_MAX && !self.records.contains_key(&record.origin) {
+            return Err(MeshError::Full { what: "relay" });
+        }
+        let bytes = self.bytes_with(record);
+        if bytes > DATABASE_MAX && bytes > self.bytes {
+            return Err(MeshError::Full { what: "record" });
+        }
+        Ok(())
+    }
+
+    fn bytes_with(&self, record: &LinkState) -> usize {
+        let old = self.records.get(&record.origin).map_or(0, |held| held.record.weight());
+        self.bytes - old + record.weight()
+    }
+
     /// Forgets what nobody refreshed; says whether there was any.
     pub fn expire(&mut self, own: &NodeId, now: Instant) -> bool {
+        self.keep(|origin, held| origin == own || held.expires > now)
+    }
+
+    /// Forgets all others; says whether there were any.
+    pub fn keep(&mut self, which: impl Fn(&NodeId, &Held) -> bool) -> bool {
         let before = self.records.len();
-        self.records.retain(|origin, held| origin == own || held.expires > now);
+        self.records.retain(|origin, held| which(origin, held));
+        self.bytes = self.records.values().map(|held| held.record.weight()).sum();
         self.records.len() != before
     }
 
@@ -233,6 +281,11 @@ impl Database {
     /// How many relays are known.
     pub fn len(&self) -> usize {
         self.records.len()
+    }
+
+    /// What the records take, as [`DATABASE_MAX`] bounds it.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether none is.

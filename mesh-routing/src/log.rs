@@ -32,6 +32,8 @@ pub const TURN: usize = 64 * 1024;
 
 /// A floor is reported when it has risen by so many records: the disk need not follow each of them.
 const REPORT_EVERY: u64 = 64;
+/// A latecomer does not start further ahead than this: no log is so long, and no single lie uses up its numbers.
+const JUMP_MAX: u64 = 1 << 40;
 /// Bytes that give way at once when there are too many.
 const GIVE_WAY: usize = 1 << 20;
 /// A pull that is not answered for so long may be asked elsewhere.
@@ -153,7 +155,8 @@ impl Logs {
         let mut taken = Taken::default();
         let highest = self.highest(&writer);
         let jump = answers
-            && pulled.is_some_and(|pulled| pulled.floor > highest && pulled.floor + 1 == first)
+            && pulled.is_some_and(|pulled| pulled.floor > highest && pulled.floor == first - 1)
+            && first - highest <= JUMP_MAX
             && !payloads.is_empty();
         let end = first + payloads.len() as u64;
         // A writer nothing is taken of gets no log.
@@ -176,7 +179,8 @@ impl Logs {
             });
         }
         let more = answers && pulled.is_some_and(|pulled| pulled.more) && !taken.new.is_empty();
-        if gap || more {
+        // An answer with a gap is a lie: it is not asked for again at once.
+        if (gap && !answers) || more {
             taken.ask = self.pull(link, writer, now);
         }
         Ok(taken)
@@ -228,6 +232,11 @@ impl Logs {
             Some((writer, log.floor))
         };
         std::mem::take(&mut self.risen).into_iter().filter_map(&mut report).collect()
+    }
+
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     fn highest(&self, writer: &NodeId) -> u64 {

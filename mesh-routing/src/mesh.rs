@@ -19,7 +19,7 @@ use crate::{
     flood::Pace,
     forward::ForwardEntry,
     link::{Link, LinkCounters, LinkId},
-    link_state::{Advertised, Database, STREAMS_MAX, check_stream},
+    link_state::{Advertised, Database, SINCE_MAX, STREAMS_MAX, check_stream},
     log::{Logs, PAYLOAD_MAX, Record},
     message::Message,
     neighbor::{Neighbor, neighbors},
@@ -51,7 +51,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 const AVOID: Duration = Duration::from_secs(2);
 const AVOIDED_MAX: usize = 256;
 /// Messages a link may get wrong before it is dropped.
-const PATIENCE: u64 = 64;
+const PATIENCE: u32 = 64;
 
 /// What a relay has to know to take part.
 #[derive(Debug, Clone)]
@@ -123,6 +123,8 @@ pub struct Counters {
     pub rerouted: u64,
     /// Publications refused: absurd, or more than 256.
     pub publications_refused: u64,
+    /// Records ignored because no relay can have come to such a sequence.
+    pub implausible: u64,
 }
 
 /// A relay's part of the mesh.
@@ -155,6 +157,7 @@ pub struct Mesh {
     pub(crate) trees: Trees,
     pub(crate) logs: Logs,
     pub(crate) next_summary: Instant,
+    pub(crate) room_made: Option<Instant>,
     pub(crate) next_sweep: Instant,
     pub(crate) links_changed: bool,
     pub(crate) routes_changed: bool,
@@ -186,6 +189,7 @@ impl Mesh {
             routes: Routes::default(),
             logs: Logs::default(),
             next_summary: now + SUMMARY_EVERY + spread,
+            room_made: None,
             next_sweep: now + SWEEP_EVERY,
             links_changed: true,
             routes_changed: true,
@@ -251,9 +255,16 @@ impl Mesh {
             Ok(()) => state.counters.received += 1,
             Err(error) => {
                 state.counters.refused += 1;
-                if let MeshError::Version { .. } = error {
-                    self.outputs.push_back(Output::DropLink { link, reason: "another protocol version" });
-                } else if state.counters.refused == PATIENCE {
+                match error {
+                    MeshError::Version { .. } => {
+                        self.outputs.push_back(Output::DropLink { link, reason: "another protocol version" });
+                    }
+                    // That there is no room here is not the neighbor's fault.
+                    MeshError::Full { .. } => {}
+                    _ => state.wrong += 1,
+                }
+                if state.wrong == PATIENCE {
+                    state.wrong = 0;
                     self.outputs.push_back(Output::DropLink { link, reason: "too many bad messages" });
                 }
             }
@@ -270,7 +281,7 @@ impl Mesh {
             self.counters.publications_refused += 1;
             return;
         }
-        let since = known.unwrap_or_else(|| self.newest(&stream.name).saturating_add(1));
+        let since = known.unwrap_or_else(|| (self.newest(&stream.name) + 1).min(SINCE_MAX));
         self.published.insert(stream.name.clone(), Advertised { stream, since });
         self.pace.handle_news(true);
         self.trees.handle_change(false);
@@ -560,7 +571,7 @@ impl Mesh {
         if let Some(sequence) = self.pace.handle_timeout(now) {
             self.originate(sequence, now);
         } else if self.audience.due(now) {
-            let sequence = self.pace.next_sequence();
+            let sequence = self.pace.advance();
             self.originate(sequence, now);
         }
         for (writer, floor) in self.logs.poll_floors() {

@@ -30,6 +30,8 @@ use crate::{
 const GAIN_REFUSED: Duration = Duration::from_secs(50);
 /// Tracks at one relay.
 const TRACKS_MAX: usize = 4096;
+/// Tracks that one link may take, so that no neighbor takes all the room.
+const TRACKS_OF_LINK_MAX: usize = 1024;
 
 /// What trees may look at.
 pub(crate) struct Surroundings<'a> {
@@ -131,7 +133,7 @@ impl Trees {
             Some(Refusal::LinkDown)
         } else if !around.available(&key) {
             Some(Refusal::Unknown)
-        } else if !self.tracks.contains_key(&key) && self.tracks.len() >= TRACKS_MAX {
+        } else if !self.tracks.contains_key(&key) && self.full(link) {
             Some(Refusal::Full)
         } else {
             let track = self.tracks.entry(key.clone()).or_default();
@@ -323,6 +325,18 @@ impl Trees {
             track.children.keys().copied().chain(up).chain(soon).collect::<Vec<_>>()
         };
         self.tracks.values().flat_map(of).collect()
+    }
+
+    /// Whether there is no room for a track that nobody but a child on `link` wants.
+    fn full(&self, link: LinkId) -> bool {
+        let taken = || self.tracks.values().filter(|track| track.children.contains_key(&link)).count();
+        self.tracks.len() >= TRACKS_MAX
+            || (self.tracks.len() >= TRACKS_OF_LINK_MAX && taken() >= TRACKS_OF_LINK_MAX)
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.tracks.len()
     }
 
     /// No alias comes back before 65535 others.

@@ -1,0 +1,300 @@
+//! A neighbor that says well-formed things that are not true: what the others suffer, and that it passes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use protocol::{
+    Codec, Kind, NodeId, StreamName, TrackDescription, ZoneName,
+    mesh::{Alias, StreamAdvertisement, TrackKey},
+};
+
+use super::{Sim, check, epoch, node, random::Random};
+use crate::{
+    Config, LinkId, Mesh, Output,
+    detector::State,
+    link_state::{Advertised, DATABASE_MAX, Edge, LinkState, NODES_MAX},
+    log::{OVERHEAD, PAYLOAD_MAX, TOTAL_MAX},
+    message::{Message, Pulled, Refusal},
+};
+
+/// The liar's link at the relay it lies to: the simulation knows nothing of it.
+const LINK: LinkId = LinkId(1 << 30);
+/// Relays that exist, and the first that does not.
+const REAL: usize = 5;
+const FAKE: usize = 1000;
+
+struct Liar(Random);
+
+impl Liar {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0.below(bound)
+    }
+
+    fn one<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize]
+    }
+
+    fn fake(&mut self) -> NodeId {
+        node(FAKE + self.below(40) as usize)
+    }
+
+    fn any(&mut self) -> NodeId {
+        let real = node(self.below(REAL as u64) as usize);
+        let fake = self.fake();
+        self.one(&[real, fake, node(FAKE)])
+    }
+
+    fn number(&mut self) -> u64 {
+        let shift = self.below(64);
+        let any = self.0.word() >> shift;
+        self.one(&[any, 0, 1, 2, u64::MAX, u64::MAX >> 1, (u64::MAX >> 1) - 1, 1 << 52, 1 << 40])
+    }
+
+    fn stream(&mut self) -> StreamName {
+        let name = format!("stage-{}", self.below(6));
+        StreamName::new(name).unwrap()
+    }
+
+    fn track(&mut self) -> TrackKey {
+        let kind = self.one(&[Kind::Audio, Kind::Video]);
+        TrackKey { origin: self.any(), stream: self.stream(), kind }
+    }
+
+    fn record(&mut self) -> LinkState {
+        let origin = self.any();
+        let mut neighbors: Vec<_> = (0..self.below(8)).map(|_| self.any()).collect();
+        neighbors.retain(|neighbor| *neighbor != origin);
+        neighbors.sort();
+        neighbors.dedup();
+        let links = neighbors.into_iter().map(|neighbor| Edge {
+            neighbor,
+            cost: self.one(&[1, 9, u16::MAX]),
+            rtt_us: self.number() as u32,
+            loss: self.number() as u16,
+        });
+        let links = links.collect();
+        let mut names: Vec<_> = (0..self.below(5)).map(|_| self.stream()).collect();
+        names.sort();
+        names.dedup();
+        let heard = names.clone();
+        let streams = names.into_iter().map(|name| {
+            let codec = Codec::Opus;
+            let tracks = vec![TrackDescription { kind: Kind::Audio, codec, layers: 1 }];
+            Advertised { stream: StreamAdvertisement { name, tracks }, since: self.number() >> 20 }
+        });
+        let streams = streams.collect();
+        let zone = ZoneName::new("nowhere").unwrap();
+        LinkState { origin, zone, sequence: self.number() >> 1, links, streams, heard }
+    }
+
+    fn path(&mut self) -> Vec<NodeId> {
+        (0..1 + self.below(5)).map(|_| self.any()).collect()
+    }
+
+    /// About logs of relays that do not exist: those of others are not signed, and can be spoilt.
+    fn about_logs(&mut self) -> Message {
+        let writer = self.fake();
+        match self.below(3) {
+            0 => {
+                let highest = self.number();
+                Message::Heads { entries: vec![(writer, self.below(highest.max(1)), highest)] }
+            }
+            1 => Message::Pull { writer, after: self.number() },
+            _ => {
+                let first = self.number();
+                let floor = self.one(&[first.wrapping_sub(1), 0, first]);
+                let pulled = Pulled { floor, more: self.below(2) == 0 };
+                let payloads = (0..self.below(4)).map(|_| Bytes::from_static(b"lies")).collect();
+                let pulled = (self.below(3) > 0).then_some(pulled);
+                Message::Append { writer, first, payloads, pulled }
+            }
+        }
+    }
+
+    fn lie(&mut self) -> Message {
+        let (track, alias) = (self.track(), Alias(self.below(4) as u16));
+        match self.below(14) {
+            0..=3 => Message::LinkState { age_ms: self.below(800_000) as u32, record: self.record() },
+            4 => Message::Digest { entries: vec![(self.any(), self.number()), (self.any(), self.number())] },
+            5 => Message::Request { origins: vec![self.any(), self.any()] },
+            6 => Message::Summary { database: self.number(), logs: self.number() },
+            7..=8 => Message::Join { track, alias, limit: self.number() as u8 },
+            9 => Message::Joined { track, alias, depth: self.number() as u8, path: self.path() },
+            10 => Message::Lost { track, alias, broken: Some((self.any(), self.any())) },
+            11 => match self.below(3) {
+                0 => Message::Refused { track, alias, reason: Refusal::TooDeep },
+                1 => Message::Leave { track, alias },
+                _ => Message::Keyframe { track },
+            },
+            _ => self.about_logs(),
+        }
+    }
+
+    /// An answer to what the relay asked the liar: it agrees, from a place of its choice.
+    fn agree(&mut self, asked: &[u8]) -> Option<Message> {
+        match Message::decode(asked).ok()? {
+            Message::Probe { nonce } => Some(Message::ProbeAck { nonce }),
+            Message::Join { track, alias, .. } => {
+                let mut path = self.path();
+                path[0] = track.origin;
+                Some(Message::Joined { track, alias, depth: self.below(4) as u8, path })
+            }
+            Message::Pull { writer, after } => {
+                let first = self.number().max(after).saturating_add(1);
+                let pulled = Some(Pulled { floor: first - 1, more: true });
+                Some(Message::Append { writer, first, payloads: vec![Bytes::from_static(b"lies")], pulled })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn all_links_are_well(sim: &Sim) {
+    for relay in &sim.relays {
+        for (link, _, state, counters) in relay.mesh.as_ref().unwrap().links() {
+            if link != LINK {
+                assert_eq!((state, counters.suspected, counters.refused), (State::Up, 0, 0), "{link:?}");
+            }
+        }
+    }
+}
+
+/// A chain that ends in a ring; the liar is the neighbor of a relay of the ring.
+fn lied_to(seed: u64, lies: usize) {
+    let mut sim = Sim::new(REAL, &[(0, 1), (1, 2), (2, 3), (3, 4), (4, 1)], seed);
+    sim.lied_to = true;
+    let keys = [sim.publish(0, "stage-0"), sim.publish(3, "stage-1")];
+    for key in &keys {
+        (0..REAL).for_each(|relay| sim.want(relay, key, true));
+    }
+    sim.run(Duration::from_secs(3));
+    let mut liar = Liar(Random::new(seed));
+    let now = sim.now;
+    sim.with(2, |mesh| mesh.handle_link_up(LINK, node(FAKE), now));
+    let mut asked: Vec<Bytes> = Vec::new();
+    for lie in 0..lies {
+        let now = sim.now;
+        if lie % 10 == 0 {
+            sim.append(lie / 10 % REAL, "the truth");
+        }
+        let answers: Vec<_> = asked.iter().filter_map(|bytes| liar.agree(bytes)).collect();
+        asked.clear();
+        for message in answers.into_iter().chain([liar.lie()]) {
+            sim.with(2, |mesh| drop(mesh.handle_message(LINK, &message.encode(), now)));
+        }
+        asked.extend(sim.unsent.drain(..).filter(|(link, _)| *link == LINK).map(|(_, bytes)| bytes));
+        let pause = liar.below(40);
+        sim.run(Duration::from_millis(pause));
+        asked.extend(sim.unsent.drain(..).filter(|(link, _)| *link == LINK).map(|(_, bytes)| bytes));
+    }
+    all_links_are_well(&sim);
+    let now = sim.now;
+    sim.with(2, |mesh| mesh.handle_link_down(LINK, now));
+    sim.run(Duration::from_secs(25));
+    all_links_are_well(&sim);
+    check::at_rest(&mut sim);
+    let heard = sim.relays[0].mesh.as_ref().unwrap().heard_by(&keys[1].stream);
+    assert_eq!(heard.len(), REAL, "who hears it is known again");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_lying_neighbor_hurts_no_other_link_and_is_forgotten(seed in any::<u64>(), lies in 1usize..300) {
+        lied_to(seed, lies);
+    }
+}
+
+/// A relay with an honest neighbor on one link and a liar on another.
+fn between() -> (Mesh, LinkId) {
+    let (now, honest) = (epoch(), LinkId(1));
+    let zone = ZoneName::new("stage").unwrap();
+    let mut mesh = Mesh::new(Config { id: node(0), zone, boot: 1, seed: 1 }, now);
+    mesh.handle_link_up(honest, node(1), now);
+    mesh.handle_link_up(LINK, node(FAKE), now);
+    (mesh, honest)
+}
+
+fn streams(number: usize) -> Vec<Advertised> {
+    let mut names: Vec<_> = (0..number).map(|i| format!("stage-{i}/{}", "x".repeat(60))).collect();
+    names.sort();
+    let tracks = vec![TrackDescription { kind: Kind::Audio, codec: Codec::Opus, layers: 1 }];
+    let stream = |name| StreamAdvertisement { name: StreamName::new(name).unwrap(), tracks: tracks.clone() };
+    names.into_iter().map(|name| Advertised { stream: stream(name), since: 1 }).collect()
+}
+
+fn say(mesh: &mut Mesh, link: LinkId, message: &Message) -> bool {
+    let now = mesh.now;
+    let taken = mesh.handle_message(link, &message.encode(), now).is_ok();
+    calm(mesh);
+    taken
+}
+
+fn calm(mesh: &mut Mesh) {
+    while let Some(output) = mesh.poll_output() {
+        assert!(!matches!(output, Output::DropLink { link: other, .. } if other != LINK));
+    }
+}
+
+fn said_by(id: NodeId, neighbors: &[NodeId], streams: Vec<Advertised>) -> Message {
+    let mut neighbors = neighbors.to_vec();
+    neighbors.sort();
+    let edge = |neighbor| Edge { neighbor, cost: 5, rtt_us: 1000, loss: 0 };
+    let links = neighbors.into_iter().map(edge).collect();
+    let zone = ZoneName::new("camping").unwrap();
+    let record = LinkState { origin: id, zone, sequence: 1 << 32, links, streams, heard: Vec::new() };
+    Message::LinkState { age_ms: 0, record }
+}
+
+#[test]
+fn records_of_relays_that_are_not_there_give_way() {
+    let (mut mesh, honest) = between();
+    assert!(say(&mut mesh, honest, &said_by(node(1), &[node(0), node(2)], Vec::new())));
+    // Many, then few that are large.
+    for (number, of_each) in [(NODES_MAX + 100, 0), (1500, 256)] {
+        let streams = streams(of_each);
+        for i in 0..number {
+            let id = node(FAKE + of_each * 100 + i);
+            let (message, now) = (said_by(id, &[node(0)], streams.clone()), mesh.now);
+            let _ = mesh.handle_message(LINK, &message.encode(), now);
+        }
+        calm(&mut mesh);
+        assert!(mesh.database.len() <= NODES_MAX && mesh.database.bytes() <= DATABASE_MAX);
+        mesh.now += Duration::from_secs(2);
+    }
+    assert!(say(&mut mesh, honest, &said_by(node(2), &[node(1)], streams(200))), "there is room again");
+    assert_eq!(mesh.topology().nodes.len(), 4);
+}
+
+#[test]
+fn one_link_cannot_take_all_the_tracks() {
+    let (mut mesh, honest) = between();
+    say(&mut mesh, honest, &said_by(node(1), &[node(0)], streams(1)));
+    say(&mut mesh, LINK, &said_by(node(FAKE), &[node(0)], streams(256)));
+    for origin in 1..30 {
+        say(&mut mesh, honest, &said_by(node(FAKE + origin), &[node(1)], streams(256)));
+        for advertised in streams(256) {
+            let (origin, stream) = (node(FAKE + origin), advertised.stream.name);
+            let track = TrackKey { origin, stream, kind: Kind::Audio };
+            say(&mut mesh, LINK, &Message::Join { track, alias: Alias(7), limit: 255 });
+        }
+    }
+    assert!(mesh.trees.len() <= 1024, "{}", mesh.trees.len());
+}
+
+#[test]
+fn logs_of_writers_that_are_not_there_are_bounded() {
+    let (mut mesh, _) = between();
+    for writer in 0..6000 {
+        let payloads = vec![vec![0; PAYLOAD_MAX].into(); 3];
+        say(
+            &mut mesh,
+            LINK,
+            &Message::Append { writer: node(writer + FAKE), first: 1, payloads, pulled: None },
+        );
+    }
+    // The last one of each stays, whatever it is.
+    assert!(mesh.logs.bytes() <= TOTAL_MAX.max(6000 * (PAYLOAD_MAX + OVERHEAD)), "{}", mesh.logs.bytes());
+}
