@@ -204,8 +204,7 @@ async fn delete(
         .ask(|reply| Ask::End { direction, stream, session, reply })
         .await?
         .inspect_err(|error| state.count_miss(client, error))?;
-    // With a body: ffmpeg takes an empty answer for a broken one.
-    Ok((StatusCode::OK, "the session is over\n").into_response())
+    Ok(StatusCode::OK.into_response())
 }
 
 impl WhipState {
