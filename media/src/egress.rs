@@ -84,6 +84,8 @@ pub enum Sent {
 /// A receiver takes the first packet's rollover counter to be 0, so the first index is far from the wrap.
 const FIRST_INDEX: u64 = 1000;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// By then the first packets have left: a report before them would say nothing.
+const FIRST_REPORT: Duration = Duration::from_millis(20);
 /// The largest packet with our header, padding and tag.
 pub const MAX_SEALED_LEN: usize = crate::packet::MAX_LEN + EXTENSION_LEN + 2 + 64 + 16;
 
@@ -244,10 +246,13 @@ impl Egress {
 
     /// Appends a sender report to `out` if one is due: `clock` was true at `at`.
     pub fn poll_report(&mut self, clock: Option<(SenderClock, Instant)>, out: &mut Compound, now: Instant) {
-        if self.packets == 0 || self.report_at.is_some_and(|at| at > now) {
+        if self.report_at.is_none_or(|at| at > now) {
             return;
         }
         self.report_at = Some(now + REPORT_INTERVAL);
+        if self.packets == 0 {
+            return; // whoever cannot take the codec gets nothing, and no report of it
+        }
         let (Some((clock, at)), Some(rewrite)) = (clock, self.rewrite) else { return };
         let codec_clock = match self.kind {
             Kind::Audio => Codec::Opus.clock_rate(),
@@ -264,9 +269,9 @@ impl Egress {
         out.sender_report(self.ssrc, clock, self.packets, self.octets);
     }
 
-    /// The first report goes out as soon as there is something to report.
+    /// The first report goes out right after the first packets.
     pub fn report_soon(&mut self, now: Instant) {
-        self.report_at.get_or_insert(now);
+        self.report_at.get_or_insert(now + FIRST_REPORT);
     }
 
     fn rewritten(&self, number: u64, packet: &Packet) -> Option<(u64, u32)> {

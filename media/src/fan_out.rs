@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use protocol::Kind;
+use smallvec::SmallVec;
 
 use crate::{
     Worker,
@@ -162,6 +163,7 @@ impl Worker {
         let mut traffic = crate::stats::Traffic::default();
         let mut done_all = true;
         let mut waiting = false;
+        let mut started = SmallVec::<[usize; 8]>::new();
         for listener in &track.listeners()[*done..] {
             if !batch.has_room(numbers.len().min(MAX_RUNS), MAX_SEALED_LEN) {
                 done_all = false;
@@ -181,6 +183,7 @@ impl Worker {
                 let Some((packet, _)) = ring.get(numbers[from]) else { continue };
                 egress.start(numbers[from], packet, now);
                 egress.report_soon(now);
+                started.push(listener.session);
             }
             for number in &numbers[from..] {
                 let Some((packet, padding)) = ring.get(*number).filter(|_| egress.wants(*number)) else {
@@ -199,6 +202,7 @@ impl Worker {
         let total = Stats::traffic(&mut self.stats.sent, kind);
         total.packets += traffic.packets;
         total.octets += traffic.octets;
+        started.into_iter().for_each(|session| self.schedule(session));
         if waiting {
             self.want_keyframe(id, now);
         }
