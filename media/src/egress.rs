@@ -207,10 +207,14 @@ impl Egress {
     ) -> Sent {
         let (Some(rewrite), Some(last)) = (self.rewrite, self.last) else { return Sent::NotThere };
         let index = rtp::extend(last.index, sequence);
+        // What was not sent may still get its number from the next source.
+        if index >= self.next {
+            return Sent::NotThere;
+        }
         let Some(number) = index.checked_sub(rewrite.index).map(|step| rewrite.first + step) else {
             return Sent::NotThere;
         };
-        let Some((packet, padding)) = ring.get(number) else { return Sent::NotThere };
+        let Some((packet, padding)) = ring.get_sent(number) else { return Sent::NotThere };
         let Some(types) = self.payload_types[packet.codec as usize] else { return Sent::Codec };
         if !self.repairs.take(now) {
             return Sent::Budget;
@@ -228,9 +232,6 @@ impl Egress {
                     original: Some(sequence),
                 }
             }
-            // Padding is decided after a latecomer may have got the packet without: then the octets
-            // would differ under the same number, which a cipher in counter mode does not forgive.
-            None if padding > 0 => return Sent::NotThere,
             None => {
                 EgressHeader { payload_type: types.media, ssrc: self.ssrc, index, timestamp, original: None }
             }

@@ -135,6 +135,13 @@ impl Peer {
         sequence
     }
 
+    /// As `publish`, but gives the plain packet instead of sending it.
+    pub fn hold(&mut self, kind: Kind, payload: &[u8]) -> Vec<u8> {
+        let transport_sequence = self.transport_sequence;
+        self.transport_sequence = transport_sequence.wrapping_add(1);
+        self.feed(kind).packet(payload, false, transport_sequence)
+    }
+
     /// Seals and sends a plain RTP packet.
     pub fn send_rtp(&mut self, plain: &[u8]) {
         let keys = self.keys.as_mut().expect("connected");
