@@ -323,3 +323,24 @@ fn a_change_of_codec_reaches_those_who_know_it_and_is_counted_for_those_who_do_n
     assert!(types(&sim, never_knew).is_empty());
     assert_eq!(sim.drops("codec_not_negotiated"), 4);
 }
+
+#[test]
+fn an_address_that_changed_hands_stays_with_who_was_checked_last() {
+    let mut sim = Sim::new(1, 11);
+    let publisher = sim.publisher(offer!("chromium_publish"), 0);
+    let moves = sim.listener(offer!("chromium_recvonly"));
+    sim.connect();
+    let home = sim.peers[moves].browser.address;
+    sim.move_to(moves, "10.9.9.1:1000".parse().unwrap());
+    sim.run(SECOND * 3);
+    sim.move_to(publisher, home);
+    sim.run(SECOND * 3);
+    for port in 1001..1012 {
+        sim.move_to(moves, ([10, 9, 9, 1], port).into());
+        sim.run(SECOND * 3);
+    }
+    sim.sound(publisher, 5);
+    sim.run(ms(50));
+    assert_eq!(sim.peers[moves].got_media(Kind::Audio).len(), 5);
+    assert_eq!(sim.drops("unknown_source"), 0);
+}

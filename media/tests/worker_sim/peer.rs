@@ -9,6 +9,7 @@ use std::time::Instant;
 use media::rtcp::{self, Compound, Report};
 use media::rtp::Header;
 use media::sdp::{EgressPlan, EgressTrack, IngestPlan, IngestTrack};
+use media::srtp::{Sealer, SrtpProfile};
 use media::transport::{DtlsRole, Kind as DatagramKind, classify};
 use protocol::{Kind, SessionId, mesh::SenderClock};
 use rtc_dtls::crypto::Certificate;
@@ -37,6 +38,8 @@ pub struct Got {
     pub padding: usize,
     pub extensions: Vec<(u8, Vec<u8>)>,
 }
+
+type Secret = (Vec<u8>, Vec<u8>);
 
 pub struct Keys {
     pub seal: Context,
@@ -154,6 +157,17 @@ impl Peer {
         self.outgoing.push_back(keys.seal.encrypt_rtcp(plain).unwrap().to_vec());
     }
 
+    /// Sends a datagram as it is.
+    pub fn send_raw(&mut self, data: Vec<u8>) {
+        self.outgoing.push_back(data);
+    }
+
+    /// For packets that `rtc-srtp` refuses to seal.
+    pub fn sealer(&self) -> Sealer {
+        let (ours, _) = self.secrets();
+        Sealer::new(SrtpProfile::AeadAes128Gcm, &ours.0, &ours.1).unwrap()
+    }
+
     /// A sender report of this kind's feed: its clock at `ntp`.
     pub fn send_report(&mut self, kind: Kind, clock: SenderClock) {
         let ssrc = self.feed(kind).ssrc;
@@ -259,20 +273,27 @@ impl Peer {
         self.outgoing.pop_front()
     }
 
-    /// Key order of RFC 5764 section 4.2.
     fn cut_keys(&self) -> Keys {
+        let (ours, theirs) = self.secrets();
+        let context = |(key, salt): (Vec<u8>, Vec<u8>)| {
+            let provider = rtc_crypto::default_provider().unwrap();
+            Context::new(&key, &salt, ProtectionProfile::AeadAes128Gcm, None, None, provider.crypto())
+                .unwrap()
+        };
+        Keys { seal: context(ours), open: context(theirs) }
+    }
+
+    /// Key and salt of what we send and of what we get, in the order of RFC 5764 section 4.2.
+    fn secrets(&self) -> (Secret, Secret) {
         let material = self.browser.keying_material(56);
-        let (client, server) = ((&material[..16], &material[32..44]), (&material[16..32], &material[44..56]));
+        let secret =
+            |key: usize, salt: usize| (material[key..key + 16].to_vec(), material[salt..salt + 12].to_vec());
+        let (client, server) = (secret(0, 32), secret(16, 44));
         let we_are_client = matches!(
             &self.media,
             Media::Ingest(IngestPlan { setup, .. }) | Media::Egress(EgressPlan { setup, .. })
                 if *setup == media::sdp::Setup::Passive
         );
-        let (ours, theirs) = if we_are_client { (client, server) } else { (server, client) };
-        let context = |(key, salt): (&[u8], &[u8])| {
-            let provider = rtc_crypto::default_provider().unwrap();
-            Context::new(key, salt, ProtectionProfile::AeadAes128Gcm, None, None, provider.crypto()).unwrap()
-        };
-        Keys { seal: context(ours), open: context(theirs) }
+        if we_are_client { (client, server) } else { (server, client) }
     }
 }
