@@ -531,7 +531,9 @@ impl Worker {
         session.addresses.push(address);
         if session.addresses.len() > MAX_ADDRESSES {
             let oldest = session.addresses.remove(0);
-            self.addresses.remove(&oldest);
+            if matches!(self.addresses.get(&oldest), Some(Owner::Own(owner)) if *owner == key) {
+                self.addresses.remove(&oldest);
+            }
         }
     }
 
