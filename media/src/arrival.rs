@@ -1,33 +1,48 @@
 //! When packets of a publisher arrived, told back to it as transport-wide congestion control feedback
 //! (draft-holmer-rmcat-transport-wide-cc-extensions-01): that is what lets a browser raise its bitrate.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use crate::{rtcp::Compound, rtp};
 
-/// Arrival times between two feedbacks.
+/// Arrival times of the last half second, and from where on the next feedback tells them.
 #[derive(Debug)]
 pub struct ArrivalLog {
     started: Instant,
-    arrivals: Vec<(u64, Instant)>,
+    arrivals: BTreeMap<u64, Instant>,
     highest: Option<u64>,
     next: Option<u64>,
+    untold: usize,
     feedbacks: u8,
     due: Option<Instant>,
 }
 
 const INTERVAL: Duration = Duration::from_millis(50);
 /// More packets than that in one interval, and feedback goes out early.
-const MAX_ARRIVALS: usize = 200;
-/// A gap longer than this is not told packet by packet: the publisher restarted its numbers.
+const MAX_UNTOLD: usize = 200;
+/// A gap longer than this is not told packet by packet: the publisher restarted its numbers. Also what is
+/// remembered at most.
 const MAX_SPAN: u64 = 2000;
+/// A packet that comes later than this after its neighbors is told of no more.
+const MEMORY: Duration = Duration::from_millis(500);
 const REFERENCE_UNIT: Duration = Duration::from_millis(64);
 const DELTA_UNIT_US: i64 = 250;
 
 impl ArrivalLog {
     /// An empty log.
     pub fn new(now: Instant) -> ArrivalLog {
-        ArrivalLog { started: now, arrivals: Vec::new(), highest: None, next: None, feedbacks: 0, due: None }
+        ArrivalLog {
+            started: now,
+            arrivals: BTreeMap::new(),
+            highest: None,
+            next: None,
+            untold: 0,
+            feedbacks: 0,
+            due: None,
+        }
     }
 
     /// A packet with this transport-wide sequence number arrived.
@@ -35,12 +50,23 @@ impl ArrivalLog {
         // room below, so that numbers that arrive out of order at the start do not go below zero
         let number =
             self.highest.map_or((1 << 16) | u64::from(sequence), |highest| rtp::extend(highest, sequence));
-        self.highest = Some(self.highest.map_or(number, |highest| highest.max(number)));
-        if self.arrivals.len() < MAX_ARRIVALS {
-            self.arrivals.push((number, now));
+        let oldest = self.arrivals.first_key_value().map(|(oldest, _)| *oldest);
+        if let Some(next) = self.next.filter(|next| number < *next) {
+            // It was told to be lost. What came after it is told once more with it, because a feedback
+            // says of every number in its span whether it came.
+            if oldest.is_none_or(|oldest| number < oldest) {
+                return;
+            }
+            self.next = Some(next.min(number));
         }
+        self.highest = Some(self.highest.map_or(number, |highest| highest.max(number)));
+        self.arrivals.entry(number).or_insert(now);
+        if self.arrivals.len() as u64 > MAX_SPAN {
+            self.arrivals.pop_first();
+        }
+        self.untold += 1;
         self.due.get_or_insert(now + INTERVAL);
-        if self.arrivals.len() >= MAX_ARRIVALS {
+        if self.untold >= MAX_UNTOLD {
             self.due = Some(now);
         }
     }
@@ -55,19 +81,21 @@ impl ArrivalLog {
         if self.due.is_none_or(|due| due > now) {
             return;
         }
-        self.due = None;
-        self.arrivals.sort_unstable();
-        self.arrivals.dedup_by_key(|arrival| arrival.0);
-        let (Some(first), Some(last)) = (self.arrivals.first(), self.arrivals.last()) else { return };
-        let base = self.next.filter(|next| *next <= first.0 && last.0 - next < MAX_SPAN).unwrap_or(first.0);
-        self.next = Some(last.0 + 1);
-        if last.0 - base < MAX_SPAN {
+        (self.due, self.untold) = (None, 0);
+        let Some(last) = self.highest else { return };
+        let first = self.arrivals.range(self.next.unwrap_or_default()..).next().map(|(first, _)| *first);
+        let Some(first) = first else { return };
+        let base = self.next.filter(|next| last - next < MAX_SPAN).unwrap_or(first);
+        self.next = Some(last + 1);
+        if last - base < MAX_SPAN {
             let feedback = self.feedbacks;
             self.feedbacks = self.feedbacks.wrapping_add(1);
-            let (started, arrivals) = (self.started, &self.arrivals);
-            out.transport_wide(own, ssrc, |out| write(base, arrivals, started, feedback, out));
+            let told: Vec<(u64, Instant)> =
+                self.arrivals.range(base..).map(|(number, at)| (*number, *at)).collect();
+            let started = self.started;
+            out.transport_wide(own, ssrc, |out| write(base, &told, started, feedback, out));
         }
-        self.arrivals.clear();
+        self.arrivals.retain(|_, at| now.duration_since(*at) < MEMORY);
     }
 }
 

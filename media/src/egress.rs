@@ -84,8 +84,8 @@ pub enum Sent {
 /// A receiver takes the first packet's rollover counter to be 0, so the first index is far from the wrap.
 const FIRST_INDEX: u64 = 1000;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// A latecomer's burst is queued before it is sent: look again when it will have left.
-const NOTHING_SENT_INTERVAL: Duration = Duration::from_millis(50);
+/// By then the first packets have left: a report before them would say nothing.
+const FIRST_REPORT: Duration = Duration::from_millis(20);
 /// The largest packet with our header, padding and tag.
 pub const MAX_SEALED_LEN: usize = crate::packet::MAX_LEN + EXTENSION_LEN + 2 + 64 + 16;
 
@@ -207,14 +207,14 @@ impl Egress {
     ) -> Sent {
         let (Some(rewrite), Some(last)) = (self.rewrite, self.last) else { return Sent::NotThere };
         let index = rtp::extend(last.index, sequence);
-        // What fan-out has not sent yet is not missing, and its padding is not settled yet.
+        // What was not sent may still get its number from the next source.
         if index >= self.next {
             return Sent::NotThere;
         }
         let Some(number) = index.checked_sub(rewrite.index).map(|step| rewrite.first + step) else {
             return Sent::NotThere;
         };
-        let Some((packet, padding)) = ring.get(number) else { return Sent::NotThere };
+        let Some((packet, padding)) = ring.get_sent(number) else { return Sent::NotThere };
         let Some(types) = self.payload_types[packet.codec as usize] else { return Sent::Codec };
         if !self.repairs.take(now) {
             return Sent::Budget;
@@ -232,9 +232,6 @@ impl Egress {
                     original: Some(sequence),
                 }
             }
-            // Padding is decided after a latecomer may have got the packet without: then the octets
-            // would differ under the same number, which a cipher in counter mode does not forgive.
-            None if padding > 0 => return Sent::NotThere,
             None => {
                 EgressHeader { payload_type: types.media, ssrc: self.ssrc, index, timestamp, original: None }
             }
@@ -250,15 +247,13 @@ impl Egress {
 
     /// Appends a sender report to `out` if one is due: `clock` was true at `at`.
     pub fn poll_report(&mut self, clock: Option<(SenderClock, Instant)>, out: &mut Compound, now: Instant) {
-        if self.report_at.is_some_and(|at| at > now) {
-            return;
-        }
-        if self.packets == 0 {
-            // What was due is put off, or the session would be woken for it for ever.
-            self.report_at = self.report_at.map(|_| now + NOTHING_SENT_INTERVAL);
+        if self.report_at.is_none_or(|at| at > now) {
             return;
         }
         self.report_at = Some(now + REPORT_INTERVAL);
+        if self.packets == 0 {
+            return; // whoever cannot take the codec gets nothing, and no report of it
+        }
         let (Some((clock, at)), Some(rewrite)) = (clock, self.rewrite) else { return };
         let codec_clock = match self.kind {
             Kind::Audio => Codec::Opus.clock_rate(),
@@ -275,9 +270,9 @@ impl Egress {
         out.sender_report(self.ssrc, clock, self.packets, self.octets);
     }
 
-    /// The first report goes out as soon as there is something to report.
+    /// The first report goes out right after the first packets.
     pub fn report_soon(&mut self, now: Instant) {
-        self.report_at.get_or_insert(now);
+        self.report_at.get_or_insert(now + FIRST_REPORT);
     }
 
     fn rewritten(&self, number: u64, packet: &Packet) -> Option<(u64, u32)> {
@@ -357,37 +352,5 @@ impl RepairBudget {
         }
         self.used += 1;
         self.used <= REPAIRS_PER_SECOND
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sdp::{ExtensionIds, Feedback, NegotiatedCodec};
-
-    #[test]
-    fn report_that_is_due_before_anything_was_sent_is_put_off() {
-        let plan = EgressTrack {
-            kind: Kind::Video,
-            mid: "0".into(),
-            codecs: vec![NegotiatedCodec {
-                codec: Codec::Vp8,
-                payload_type: 96,
-                rtx: None,
-                profile_level_id: None,
-            }],
-            ssrc: 1,
-            rtx_ssrc: 2,
-            extensions: ExtensionIds::default(),
-            feedback: Feedback::default(),
-        };
-        let mut egress = Egress::new(&plan, TrackId(1));
-        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-        let now = Instant::now();
-        egress.report_soon(now);
-        let mut out = Compound::default();
-        egress.poll_report(None, &mut out, now);
-        assert!(out.is_empty());
-        assert!(egress.report_at().is_some_and(|at| at > now));
     }
 }

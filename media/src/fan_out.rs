@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use protocol::Kind;
+use smallvec::SmallVec;
 
 use crate::{
     Worker,
@@ -15,7 +16,7 @@ use crate::{
     plan::TrackId,
     ring::Ring,
     stats::Stats,
-    track::{Listener, Track},
+    track::Listener,
     worker::sending,
 };
 
@@ -95,15 +96,16 @@ impl Worker {
             if let Some((packet, _)) = track.ring().get(numbers[0]) {
                 self.stats.delay.record(now.saturating_duration_since(packet.received));
             }
-            equalize(track, &numbers);
+            numbers.sort_unstable();
+            equalize(track.ring_mut(), &numbers);
             self.jobs.push_back(Job::FanOut { track: id, numbers, done: 0 });
         }
     }
 
     /// A latecomer gets the picture from its keyframe on in one burst, if it is all there.
     pub(crate) fn catch_up(&mut self, listener: Listener, id: TrackId, now: Instant) -> bool {
-        let Some(track) = self.tracks.get(&id) else { return false };
-        let ring = track.ring();
+        let Some(track) = self.tracks.get_mut(&id) else { return false };
+        let ring = track.ring_mut();
         let (Some(start), Some(highest)) = (ring.whole_picture(), ring.highest()) else { return false };
         let Some((packet, _)) = ring.get(start).filter(|_| highest - start < MAX_CATCH_UP) else {
             return false;
@@ -112,6 +114,7 @@ impl Worker {
         egress.start(start, packet, now);
         egress.report_soon(now);
         egress.catch_up(highest + 1);
+        (start..=highest).for_each(|number| ring.fix_padding(number, 0)); // of those that wait for their frame
         self.jobs.push_back(Job::CatchUp { listener, track: id, next: start, end: highest + 1 });
         true
     }
@@ -170,6 +173,7 @@ impl Worker {
         let mut traffic = crate::stats::Traffic::default();
         let mut done_all = true;
         let mut waiting = false;
+        let mut started = SmallVec::<[usize; 8]>::new();
         for listener in &track.listeners()[*done..] {
             if !batch.has_room(numbers.len().min(MAX_RUNS), MAX_SEALED_LEN) {
                 done_all = false;
@@ -189,6 +193,7 @@ impl Worker {
                 let Some((packet, _)) = ring.get(numbers[from]) else { continue };
                 egress.start(numbers[from], packet, now);
                 egress.report_soon(now);
+                started.push(listener.session);
             }
             for number in &numbers[from..] {
                 let Some((packet, padding)) = ring.get(*number).filter(|_| egress.wants(*number)) else {
@@ -207,6 +212,7 @@ impl Worker {
         let total = Stats::traffic(&mut self.stats.sent, kind);
         total.packets += traffic.packets;
         total.octets += traffic.octets;
+        started.into_iter().for_each(|session| self.schedule(session));
         if waiting {
             self.want_keyframe(id, now);
         }
@@ -225,24 +231,19 @@ fn start(ring: &Ring, numbers: &[u64], kind: Kind) -> Option<usize> {
 }
 
 /// Pads all packets but the last to the length of the longest, where that is a matter of a few octets.
-fn equalize(track: &mut Track, numbers: &[u64]) {
-    let Some((_, but_last)) = numbers.split_last().filter(|(_, but_last)| !but_last.is_empty()) else {
-        return;
-    };
-    let len = |track: &Track, number: u64| {
-        track
-            .ring()
-            .get(number)
+/// From here on their octets are fixed.
+fn equalize(ring: &mut Ring, numbers: &[u64]) {
+    let len = |ring: &Ring, number: u64| {
+        ring.get(number)
             .filter(|(packet, _)| packet.kind() == Kind::Video)
             .map(|(packet, _)| packet.payload().len())
     };
-    let Some(longest) = numbers.iter().filter_map(|number| len(track, *number)).max() else { return };
-    for number in but_last {
-        if let Some(short) =
-            len(track, *number).map(|len| longest - len).filter(|short| (1..=MAX_PADDING).contains(short))
-        {
-            track.ring_mut().set_padding(*number, short as u8);
-        }
+    let longest = numbers.iter().filter_map(|number| len(ring, *number)).max().unwrap_or_default();
+    let last = numbers.last();
+    for number in numbers {
+        let short = len(ring, *number).map_or(0, |len| longest - len);
+        let pad = Some(number) != last && short <= MAX_PADDING;
+        ring.fix_padding(*number, if pad { short as u8 } else { 0 });
     }
 }
 

@@ -356,6 +356,7 @@ struct ReceptionState {
 impl ReceptionState {
     fn handle_packet(&mut self, header: &rtp::Header, codec: Codec, now: Instant) {
         self.received += 1;
+        self.first.get_or_insert((1 << 16) | u32::from(header.sequence)); // as `Missing` counts
         let started = *self.started.get_or_insert(now);
         let clock = f64::from(codec.clock_rate());
         let arrival = now.duration_since(started).as_secs_f64() * clock;
@@ -369,8 +370,7 @@ impl ReceptionState {
     }
 
     fn block(&mut self, ssrc: u32, highest: u32, now: Instant) -> Reception {
-        let first = *self.first.get_or_insert(highest.saturating_sub(self.received.saturating_sub(1)));
-        let expected = highest.wrapping_sub(first).wrapping_add(1);
+        let expected = highest.wrapping_sub(self.first.unwrap_or(highest)).wrapping_add(1);
         let expected_now = expected.saturating_sub(self.expected_before);
         let received_now = self.received.saturating_sub(self.received_before);
         let lost_now = expected_now.saturating_sub(received_now);
@@ -382,7 +382,7 @@ impl ReceptionState {
         Reception {
             ssrc,
             fraction_lost: (lost_now * 256).checked_div(expected_now).unwrap_or_default().min(255) as u8,
-            total_lost: expected.saturating_sub(self.received) as i32,
+            total_lost: expected.wrapping_sub(self.received) as i32, // less than none after reordering at the start
             highest,
             jitter: self.jitter as u32,
             last_report,

@@ -30,4 +30,4 @@ pub use batch::{Batch, Run};
 pub use packet::Packet;
 pub use plan::{Claim, Command, Event, Flow, Relayed, SessionPlan, TrackId, TrackPair};
 pub use stats::Stats;
-pub use worker::Worker;
+pub use worker::{Holdings, Worker};

@@ -7,13 +7,16 @@ use crate::{packet::Packet, rtp};
 pub struct Ring {
     slots: Box<[Option<Slot>]>,
     highest: Option<u64>,
+    /// The lap in which numbers start.
+    first: u64,
     keyframe: Option<Keyframe>,
 }
 
 #[derive(Debug)]
 struct Slot {
     number: u64,
-    padding: u8,
+    /// There from the moment the packet may leave.
+    padding: Option<u8>,
     packet: Packet,
 }
 
@@ -30,13 +33,13 @@ impl Ring {
     /// A ring of `len` packets; `len` is a power of two.
     pub fn new(len: usize) -> Ring {
         debug_assert!(len.is_power_of_two(), "numbers are masked");
-        Ring { slots: (0..len).map(|_| None).collect(), highest: None, keyframe: None }
+        Ring { slots: (0..len).map(|_| None).collect(), highest: None, first: FIRST, keyframe: None }
     }
 
     /// Stores a packet and gives its extended number; `None` if it is there already or a lap too late.
     pub fn push(&mut self, packet: Packet) -> Option<u64> {
         let number = match self.highest {
-            None => FIRST | u64::from(packet.sequence),
+            None => self.first | u64::from(packet.sequence),
             Some(highest) => rtp::extend(highest, packet.sequence),
         };
         let slot = self.slot(number);
@@ -49,23 +52,28 @@ impl Ring {
             self.note_keyframe(number, packet.timestamp);
         }
         self.highest = Some(self.highest.map_or(number, |highest| highest.max(number)));
-        self.slots[slot] = Some(Slot { number, padding: 0, packet });
+        self.slots[slot] = Some(Slot { number, padding: None, packet });
         Some(number)
     }
 
-    /// Forgets everything: numbers start anew.
+    /// Forgets everything: the next packet starts anew, above all numbers that were ever given, so that
+    /// who still holds such a number finds nothing.
     pub fn clear(&mut self) {
         self.slots.fill_with(|| None);
-        self.highest = None;
+        if let Some(highest) = self.highest.take() {
+            self.first = ((highest >> 16) + 2) << 16;
+        }
         self.keyframe = None;
     }
 
-    /// The packet with this number and the padding it was sent with.
+    /// The packet with this number and the padding it is sent with, once that is fixed.
     pub fn get(&self, number: u64) -> Option<(&Packet, u8)> {
-        self.slots[self.slot(number)]
-            .as_ref()
-            .filter(|slot| slot.number == number)
-            .map(|slot| (&slot.packet, slot.padding))
+        self.slot_of(number).map(|slot| (&slot.packet, slot.padding.unwrap_or_default()))
+    }
+
+    /// As `get`, but nothing for a packet that still waits to be sent.
+    pub fn get_sent(&self, number: u64) -> Option<(&Packet, u8)> {
+        self.slot_of(number).and_then(|slot| Some((&slot.packet, slot.padding?)))
     }
 
     /// The number that a 16-bit sequence number stands for, near the newest packet.
@@ -73,12 +81,13 @@ impl Ring {
         self.highest.map(|highest| rtp::extend(highest, sequence))
     }
 
-    /// Fixes the padding a packet is sent with: it has to be the same each time, because the same number
-    /// may never be sealed with different octets.
-    pub fn set_padding(&mut self, number: u64, padding: u8) {
+    /// Fixes the padding a packet is sent with, before it leaves for the first time: it has to be the same
+    /// each time, because the same number may never be sealed with different octets. Later calls for the
+    /// same packet change nothing.
+    pub fn fix_padding(&mut self, number: u64, padding: u8) {
         let slot = self.slot(number);
         if let Some(slot) = self.slots[slot].as_mut().filter(|slot| slot.number == number) {
-            slot.padding = padding;
+            slot.padding.get_or_insert(padding);
         }
     }
 
@@ -102,6 +111,10 @@ impl Ring {
             Some(known) if known.number > number => {}
             _ => self.keyframe = Some(Keyframe { number, timestamp }),
         }
+    }
+
+    fn slot_of(&self, number: u64) -> Option<&Slot> {
+        self.slots[self.slot(number)].as_ref().filter(|slot| slot.number == number)
     }
 
     fn slot(&self, number: u64) -> usize {
@@ -151,6 +164,20 @@ mod tests {
         assert!(ring.push(packet(100, false)).is_none());
         assert!(ring.push(packet(101, false)).is_some(), "late, but within the lap");
         assert!(ring.get(FIRST + 100).is_none());
+    }
+
+    #[test]
+    fn numbers_are_never_given_again_and_padding_is_fixed_once() {
+        let mut ring = Ring::new(8);
+        let before = ring.push(packet(65_535, false)).expect("new");
+        assert!(ring.get_sent(before).is_none(), "it waits");
+        ring.fix_padding(before, 3);
+        ring.fix_padding(before, 5);
+        assert_eq!(ring.get_sent(before).map(|(_, padding)| padding), Some(3));
+        ring.clear();
+        assert!(ring.push(packet(0, false)).expect("new") > before + 1);
+        assert!(ring.push(packet(65_535, false)).expect("late, but new") > before);
+        assert!(ring.get(before).is_none());
     }
 
     #[test]

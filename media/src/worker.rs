@@ -46,6 +46,19 @@ pub struct Worker {
     pub(crate) stats: Stats,
 }
 
+/// What a worker keeps for its sessions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Sessions it owns.
+    pub sessions: usize,
+    /// ICE user fragments that lead to a session, also to one that another worker owns.
+    pub ufrags: usize,
+    /// Addresses that lead to a session it owns.
+    pub addresses: usize,
+    /// Places of listeners at tracks.
+    pub places: usize,
+}
+
 #[derive(Debug)]
 enum Ufrag {
     Waiting(Arc<SessionPlan>),
@@ -183,6 +196,16 @@ impl Worker {
     /// What has been counted.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// What is kept at the moment.
+    pub fn holdings(&self) -> Holdings {
+        Holdings {
+            sessions: self.sessions.iter().flatten().count(),
+            ufrags: self.ufrags.len(),
+            addresses: self.addresses.values().filter(|owner| matches!(owner, Owner::Own(_))).count(),
+            places: self.tracks.values().map(|track| track.listeners().len()).sum(),
+        }
     }
 
     fn handle_stun(&mut self, from: SocketAddr, data: &[u8], now: Instant) {
@@ -514,7 +537,9 @@ impl Worker {
         session.addresses.push(address);
         if session.addresses.len() > MAX_ADDRESSES {
             let oldest = session.addresses.remove(0);
-            self.addresses.remove(&oldest);
+            if matches!(self.addresses.get(&oldest), Some(Owner::Own(owner)) if *owner == key) {
+                self.addresses.remove(&oldest);
+            }
         }
     }
 

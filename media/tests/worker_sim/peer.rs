@@ -9,6 +9,7 @@ use std::time::Instant;
 use media::rtcp::{self, Compound, Report};
 use media::rtp::Header;
 use media::sdp::{EgressPlan, EgressTrack, IngestPlan, IngestTrack};
+use media::srtp::{Sealer, SrtpProfile};
 use media::transport::{DtlsRole, Kind as DatagramKind, classify};
 use protocol::{Kind, SessionId, mesh::SenderClock};
 use rtc_dtls::crypto::Certificate;
@@ -37,6 +38,8 @@ pub struct Got {
     pub padding: usize,
     pub extensions: Vec<(u8, Vec<u8>)>,
 }
+
+type Secret = (Vec<u8>, Vec<u8>);
 
 pub struct Keys {
     pub seal: Context,
@@ -135,6 +138,13 @@ impl Peer {
         sequence
     }
 
+    /// As `publish`, but gives the plain packet instead of sending it.
+    pub fn hold(&mut self, kind: Kind, payload: &[u8]) -> Vec<u8> {
+        let transport_sequence = self.transport_sequence;
+        self.transport_sequence = transport_sequence.wrapping_add(1);
+        self.feed(kind).packet(payload, false, transport_sequence)
+    }
+
     /// Seals and sends a plain RTP packet.
     pub fn send_rtp(&mut self, plain: &[u8]) {
         let keys = self.keys.as_mut().expect("connected");
@@ -145,6 +155,17 @@ impl Peer {
     pub fn send_rtcp(&mut self, plain: &[u8]) {
         let keys = self.keys.as_mut().expect("connected");
         self.outgoing.push_back(keys.seal.encrypt_rtcp(plain).unwrap().to_vec());
+    }
+
+    /// Sends a datagram as it is.
+    pub fn send_raw(&mut self, data: Vec<u8>) {
+        self.outgoing.push_back(data);
+    }
+
+    /// For packets that `rtc-srtp` refuses to seal.
+    pub fn sealer(&self) -> Sealer {
+        let (ours, _) = self.secrets();
+        Sealer::new(SrtpProfile::AeadAes128Gcm, &ours.0, &ours.1).unwrap()
     }
 
     /// A sender report of this kind's feed: its clock at `ntp`.
@@ -252,20 +273,27 @@ impl Peer {
         self.outgoing.pop_front()
     }
 
-    /// Key order of RFC 5764 section 4.2.
     fn cut_keys(&self) -> Keys {
+        let (ours, theirs) = self.secrets();
+        let context = |(key, salt): (Vec<u8>, Vec<u8>)| {
+            let provider = rtc_crypto::default_provider().unwrap();
+            Context::new(&key, &salt, ProtectionProfile::AeadAes128Gcm, None, None, provider.crypto())
+                .unwrap()
+        };
+        Keys { seal: context(ours), open: context(theirs) }
+    }
+
+    /// Key and salt of what we send and of what we get, in the order of RFC 5764 section 4.2.
+    fn secrets(&self) -> (Secret, Secret) {
         let material = self.browser.keying_material(56);
-        let (client, server) = ((&material[..16], &material[32..44]), (&material[16..32], &material[44..56]));
+        let secret =
+            |key: usize, salt: usize| (material[key..key + 16].to_vec(), material[salt..salt + 12].to_vec());
+        let (client, server) = (secret(0, 32), secret(16, 44));
         let we_are_client = matches!(
             &self.media,
             Media::Ingest(IngestPlan { setup, .. }) | Media::Egress(EgressPlan { setup, .. })
                 if *setup == media::sdp::Setup::Passive
         );
-        let (ours, theirs) = if we_are_client { (client, server) } else { (server, client) };
-        let context = |(key, salt): (&[u8], &[u8])| {
-            let provider = rtc_crypto::default_provider().unwrap();
-            Context::new(key, salt, ProtectionProfile::AeadAes128Gcm, None, None, provider.crypto()).unwrap()
-        };
-        Keys { seal: context(ours), open: context(theirs) }
+        if we_are_client { (client, server) } else { (server, client) }
     }
 }
