@@ -104,6 +104,12 @@ impl Identity {
     pub(super) fn reset_key(&self) -> hmac::Key {
         self.reset_key.clone()
     }
+
+    /// The key by which this relay tells its own connection ids from others, also after a restart.
+    pub(super) fn connection_id_key(&self) -> u64 {
+        let tag = hmac::sign(&self.reset_key, b"peddlenet connection ids 1");
+        tag.as_ref().iter().take(8).fold(0, |key, octet| key << 8 | u64::from(*octet))
+    }
 }
 
 /// A power cut leaves either no file or a whole one.

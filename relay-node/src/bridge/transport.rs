@@ -6,6 +6,7 @@ use quinn::{
     AckFrequencyConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
     congestion::CubicConfig,
 };
+use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Identity;
@@ -72,9 +73,13 @@ fn ack_frequency() -> AckFrequencyConfig {
     acks
 }
 
-/// The endpoint's own settings: resets that survive a restart of this relay.
+/// The endpoint's own settings: resets that survive a restart of this relay. For that it has to know
+/// the connection ids of its former life as its own, or it would not even answer with a reset.
 pub(super) fn endpoint(identity: &Identity) -> EndpointConfig {
-    EndpointConfig::new(Arc::new(identity.reset_key()))
+    let mut config = EndpointConfig::new(Arc::new(identity.reset_key()));
+    let key = identity.connection_id_key();
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)));
+    config
 }
 
 /// The one UDP socket of all bridges. IPv6 sockets take IPv4 too.

@@ -69,6 +69,8 @@ test("message_sent_while_the_relay_is_away_arrives_once", async (t) => {
   await until("it crosses to the other zone", 20_000, async () => (await said(ben)).length > 0);
   t.diagnostic(`accepted ${accepted} ms, in the other zone ${Math.round(performance.now() - start)} ms after the relay was back`);
   assert.equal((await said(ben)).length, 1);
+  // A restarted relay tells its neighbors: none of them sits out an idle timeout.
+  assert.ok(performance.now() - start < 5_000, "the bridge took too long to come back");
 });
 
 test("history_is_there_for_who_comes_later", async (t) => {
@@ -89,15 +91,10 @@ test("message_out_of_sight_raises_the_unread_pill", async (t) => {
   await shows(ben, "first");
   await ben.setViewportSize({ width: 390, height: 300 });
   await ben.evaluate(() => scrollTo(0, 0));
-  await until("the log is out of sight", 5_000, () => ben.evaluate(() => document.querySelector(".log").getBoundingClientRect().top > innerHeight * 0.6 || true));
+  await until("the log is out of sight", 5_000, () => ben.evaluate(() => document.querySelector(".log").getBoundingClientRect().top > innerHeight));
   for (let i = 0; i < 2; i++) await say(ana, "Ana", `more ${i}`);
   await shows(ben, "more 1");
-  const pill = await textOf(ben, ".unread");
-  t.diagnostic(pill);
-  if (pill) {
-    await ben.click(".unread");
-    await until("read", 5_000, async () => (await textOf(ben, ".unread")) === "");
-  }
-  await ana.waitForTimeout(100);
-  assert.match(pill, /new message/);
+  assert.match(await textOf(ben, ".unread"), /^2 new messages/);
+  await ben.click(".unread");
+  await until("read", 5_000, async () => (await textOf(ben, ".unread")) === "");
 });
