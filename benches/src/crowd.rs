@@ -169,7 +169,8 @@ impl Listener {
             }
         }
         if self.dtls.poll_timeout(&relay).is_some_and(|at| at <= now) {
-            self.dtls.handle_timeout(relay, now).expect("a handshake over loopback");
+            // The stock endpoint may refuse to repeat a flight in mid-handshake; the relay repeats its own.
+            let _ = self.dtls.handle_timeout(relay, now);
         }
         self.flush_sctp(relay, now);
         while let Some(transmit) = self.dtls.poll_transmit() {
