@@ -99,6 +99,12 @@ fn same_everywhere(sim: &Sim) {
             streams.dedup();
             let known: Vec<_> = mesh.streams().into_iter().map(|s| s.name).collect();
             assert_eq!(known, streams, "relay {index} knows the streams it can reach");
+            for stream in &streams {
+                let wants = |i: &&usize| sim.relays[**i].wanted.iter().any(|key| key.stream == *stream);
+                let mut hears: Vec<_> = group.iter().filter(wants).map(|i| node(*i)).collect();
+                hears.sort();
+                assert_eq!(mesh.heard_by(stream), hears, "relay {index} knows where {stream} is heard");
+            }
             // Of a writer that does not exist everybody may have another part.
             let exists = |r: &&crate::Record| sim.relays.iter().any(|relay| relay.id == r.writer);
             let disk = relay.disk.iter().filter(exists);

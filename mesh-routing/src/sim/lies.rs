@@ -198,8 +198,13 @@ fn lied_to(seed: u64, lies: usize) {
     assert_eq!(heard.len(), REAL, "who hears it is known again");
 }
 
+/// `SIM_RUNS=n` tries more.
+fn cases() -> u32 {
+    std::env::var("SIM_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(48)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn a_lying_neighbor_hurts_no_other_link_and_is_forgotten(seed in any::<u64>(), lies in 1usize..300) {
