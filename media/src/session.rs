@@ -16,6 +16,8 @@ use crate::{
 pub struct Session {
     /// What was negotiated.
     pub plan: Arc<SessionPlan>,
+    /// Our newest ICE user fragment.
+    pub ufrag: String,
     /// ICE, DTLS and data channels.
     pub transport: Transport,
     /// There once the session is connected.
@@ -60,6 +62,7 @@ impl Session {
             ),
         };
         Session {
+            ufrag: plan.transport.local.ufrag.clone(),
             transport: Transport::new(plan.transport.clone(), now),
             plan,
             keys: None,

@@ -501,11 +501,14 @@ impl Worker {
         remote_ufrag: String,
         now: Instant,
     ) {
+        // The credentials before these stay valid until the first check with the new ones, older ones do not.
         if let Some(key) = self.find(id) {
+            let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
+            let before = std::mem::replace(&mut session.ufrag, local.ufrag.clone());
+            self.ufrags
+                .retain(|name, ufrag| *name == before || !matches!(ufrag, Ufrag::Own(own) if *own == key));
             self.ufrags.insert(local.ufrag.clone(), Ufrag::Own(key));
-            if let Some(session) = self.session_mut(key) {
-                session.transport.handle_restart(local, remote_ufrag, now);
-            }
+            session.transport.handle_restart(local, remote_ufrag, now);
             return;
         }
         // Owned by another worker: its checks may land here, and then they are forwarded.
@@ -514,6 +517,10 @@ impl Worker {
             _ => None,
         });
         if let Some(plan) = plan {
+            let first = &plan.transport.local.ufrag;
+            self.ufrags.retain(|name, ufrag| {
+                name == first || !matches!(ufrag, Ufrag::Waiting(waiting) if waiting.id == id)
+            });
             self.ufrags.insert(local.ufrag, Ufrag::Waiting(plan));
         }
     }

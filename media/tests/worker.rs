@@ -10,6 +10,7 @@ mod worker_sim;
 use media::rtcp::{self, Report};
 use media::transport::CloseReason;
 use protocol::{Codec, Kind};
+use transport_sim::addr;
 use worker_sim::*;
 
 macro_rules! offer {
@@ -341,4 +342,33 @@ fn an_address_that_changed_hands_stays_with_who_was_checked_last() {
     }
     sim.run(ms(50));
     assert_eq!(sim.drops("unknown_source"), 0);
+}
+
+#[test]
+fn restarts_without_number_leave_a_bounded_trace_and_the_last_one_works() {
+    let mut sim = Sim::new(2, 12);
+    let publisher = sim.publisher(offer!("chromium_publish"), 0);
+    let listener = sim.listener(offer!("chromium_recvonly"));
+    sim.connect();
+    for round in 0..100 {
+        sim.restart(listener, round, round == 99);
+        sim.run(ms(10));
+    }
+    for worker in &sim.workers {
+        assert!(worker.holdings().ufrags <= 4, "{:?}", worker.holdings());
+    }
+    // to another worker's socket, and long enough for consent to end if checks did not count
+    let elsewhere = addr("10.9.9.9:9");
+    sim.lands.insert(elsewhere, 1);
+    sim.move_to(listener, elsewhere);
+    for _ in 0..20 {
+        sim.run(SECOND * 2);
+        sim.sound(publisher, 1);
+    }
+    sim.run(ms(50));
+    assert_eq!(sim.peers[listener].got_media(Kind::Audio).len(), 20);
+    assert!(sim.closed.is_empty());
+    sim.close(listener);
+    sim.run(ms(10));
+    assert_eq!([0, 1].map(|worker: usize| sim.workers[worker].holdings().ufrags), [1, 1], "the publisher's");
 }

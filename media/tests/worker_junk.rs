@@ -58,7 +58,7 @@ fn seal(sim: &mut Sim, publisher: usize, plain: &[u8], header_len: usize) {
 fn broken_rtp_is_dropped_and_counted_and_the_next_packet_passes() {
     let (mut sim, publisher, listener) = playing();
     let csrcs = [7; 60];
-    let cases: [(&str, u8, Vec<u8>, Vec<u8>, &str); 6] = [
+    let cases = [
         ("padding longer than the payload", 0xa0, vec![], vec![1, 2, 255], "rtp_malformed_padding"),
         ("padding of nothing", 0xa0, vec![], vec![1, 2, 0], "rtp_malformed_padding"),
         ("an empty payload", 0x80, vec![], vec![], "rtp_empty_payload"),

@@ -17,7 +17,7 @@ use media::transport::{CloseReason, Credentials, DtlsRole, Identity, Kind, Trans
 use media::{Batch, Claim, Command, Event, Flow, Relayed, SessionPlan, TrackId, TrackPair, Worker};
 use protocol::{Codec, SessionId};
 
-use crate::transport_sim::{Rng, origin};
+use crate::transport_sim::{Checker, Rng, addr, origin};
 pub use peer::{Media, Peer};
 
 pub const TRACKS: TrackPair = TrackPair { audio: TrackId(0), video: TrackId(1) };
@@ -182,6 +182,19 @@ impl Sim {
     pub fn move_to(&mut self, peer: usize, address: SocketAddr) {
         self.peers[peer].browser.address = address;
         self.by_address.insert(address, peer);
+    }
+
+    /// An ICE restart; the peer checks with the new credentials if it is told to.
+    pub fn restart(&mut self, peer: usize, round: usize, checks: bool) {
+        let local =
+            Credentials { ufrag: format!("again{peer}x{round}"), pwd: format!("password-again-{round:08}") };
+        let session = self.peers[peer].session;
+        if checks {
+            let username = format!("{}:new", local.ufrag);
+            self.peers[peer].browser.checker =
+                Checker::new(addr("192.0.2.1:8080"), &username, &local.pwd, self.now);
+        }
+        self.tell(&Command::Restart { session, local, remote_ufrag: "new".into() });
     }
 
     /// Ends a session, as DELETE does.
