@@ -73,7 +73,7 @@ fn a_nack_is_answered_by_the_same_octets_where_it_was_not() {
     sim.run(ms(50));
     for sequence in asked {
         // that they are the same octets is checked where they leave
-        assert_eq!(sim.sealed[&(listener, ssrc, sequence)].times, 2, "{sequence}");
+        assert_eq!(sim.sealed[&(listener, ssrc, sequence.into())].times, 2, "{sequence}");
     }
     assert_eq!(sim.peers[listener].got.len(), 82);
 }
@@ -191,7 +191,7 @@ fn a_packet_asked_for_before_it_was_sent_does_not_use_up_its_number() {
     sim.connect();
     sim.frame(second, true, 1, 50);
     sim.run(ms(33));
-    assert_eq!(sim.sealed[&(listener, ssrc, sequence + 1)].times, 1);
+    assert_eq!(sim.sealed[&(listener, ssrc, (sequence + 1).into())].times, 1);
 }
 
 /// What may happen to a stream.

@@ -61,7 +61,8 @@ pub struct Sim {
     pub foreign: usize,
     pub keyframes_wanted: usize,
     /// By peer, SSRC and sequence number.
-    pub sealed: HashMap<(usize, u32, u16), Sealed>,
+    pub sealed: HashMap<(usize, u32, u64), Sealed>,
+    highest: HashMap<(usize, u32), u64>,
     /// Packets dropped by the wire on the way up.
     pub lost_up: usize,
     pub rng: Rng,
@@ -90,6 +91,7 @@ impl Sim {
             foreign: 0,
             keyframes_wanted: 0,
             sealed: HashMap::new(),
+            highest: HashMap::new(),
             lost_up: 0,
             rng: Rng(seed),
             handover: Duration::ZERO,
@@ -312,7 +314,14 @@ impl Sim {
         let kind = classify(&data);
         if kind == Kind::Rtp {
             let header = media::rtp::Header::parse(&data).unwrap();
-            let key = (peer, header.ssrc, header.sequence);
+            // as the receiver extends them: a jump of the source may bring the wrap near
+            let number = match self.highest.get(&(peer, header.ssrc)) {
+                Some(highest) => media::rtp::extend(*highest, header.sequence),
+                None => u64::from(header.sequence),
+            };
+            let highest = self.highest.entry((peer, header.ssrc)).or_default();
+            *highest = number.max(*highest);
+            let key = (peer, header.ssrc, number);
             let sealed = self.sealed.entry(key).or_insert_with(|| Sealed { octets: data.clone(), times: 0 });
             assert!(sealed.octets == data, "different octets under one number: {key:?}");
             sealed.times += 1;
