@@ -29,7 +29,7 @@ pub struct Sessions {
     candidates: Vec<SocketAddr>,
     opus_bitrate: u32,
     sessions: BTreeMap<SessionId, Session>,
-    /// Ended by their peers: a DELETE that comes behind the goodbye of DTLS is answered as the first.
+    /// Ended by a goodbye on DTLS: the DELETE that comes behind it is answered as if it were the first.
     ended: VecDeque<SessionId>,
 }
 
@@ -95,6 +95,8 @@ pub enum IfMatch {
     Any,
     /// One entity tag, without quotes.
     Tag(String),
+    /// The header is not there.
+    Missing,
 }
 
 /// Why a session was not opened or changed.
@@ -117,6 +119,9 @@ pub enum SessionError {
         "If-Match does not name this session's entity tag: use the ETag of the last answer, or * to restart ICE"
     )]
     Tag,
+    /// No condition was sent.
+    #[error("send If-Match with the session's ETag, or If-Match: * to restart ICE")]
+    NoTag,
     /// As many sessions as the relay serves are open or opening.
     #[error("this relay is full: try again in a few seconds")]
     Full,
@@ -250,6 +255,7 @@ impl Node {
         let session = self.sessions.find(id, stream, direction)?;
         let restarts = fragment.restarts(&session.remote.ufrag, &session.remote.pwd);
         match if_match {
+            IfMatch::Missing => return Err(SessionError::NoTag),
             IfMatch::Tag(tag) if *tag != session.tag => return Err(SessionError::Tag),
             _ if !restarts => return Ok(Patched::Trickled),
             _ => {}
@@ -283,7 +289,8 @@ impl Node {
         id: SessionId,
         now: Instant,
     ) -> Result<(), SessionError> {
-        if self.sessions.ended.contains(&id) {
+        if let Some(index) = self.sessions.ended.iter().position(|ended| *ended == id) {
+            self.sessions.ended.remove(index);
             return Ok(());
         }
         self.sessions.find(id, stream, direction)?;
@@ -303,6 +310,12 @@ impl Node {
                 }
             }
             Event::Closed { session, reason } => {
+                if reason == CloseReason::PeerClosed && self.sessions.sessions.contains_key(&session) {
+                    if self.sessions.ended.len() == ENDED_MAX {
+                        self.sessions.ended.pop_front();
+                    }
+                    self.sessions.ended.push_back(session);
+                }
                 self.session_over(session, reason == CloseReason::PeerClosed, now);
             }
             Event::KeyframeWanted { track } => self.handle_keyframe_wanted(track, now),
@@ -327,10 +340,6 @@ impl Node {
 
     pub(crate) fn session_over(&mut self, id: SessionId, wanted: bool, now: Instant) {
         let Some(session) = self.sessions.sessions.remove(&id) else { return };
-        if self.sessions.ended.len() == ENDED_MAX {
-            self.sessions.ended.pop_front();
-        }
-        self.sessions.ended.push_back(id);
         self.effects.push_back(Effect::Workers(Command::Close { session: id }));
         match session.direction {
             Direction::Ingest => self.handle_publisher_gone(id, &session.stream, wanted, now),

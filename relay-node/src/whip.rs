@@ -171,7 +171,7 @@ async fn patch(
     if direction == Direction::Ingest {
         state.auth.may_publish(request.headers())?;
     }
-    let if_match = if_match(request.headers())?;
+    let if_match = if_match(request.headers());
     let text = read(request, FRAGMENT).await?;
     let fragment = Fragment::parse(&text)?;
     let patched = state
@@ -235,16 +235,11 @@ fn session_of(
     })
 }
 
-fn if_match(headers: &HeaderMap) -> Result<IfMatch, ApiError> {
-    let value = headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok()).map(str::trim);
-    match value {
-        Some("*") => Ok(IfMatch::Any),
-        Some(tag) => Ok(IfMatch::Tag(tag.trim_matches('"').to_owned())),
-        None => Err(ApiError::new(
-            StatusCode::PRECONDITION_REQUIRED,
-            "precondition-required",
-            "send If-Match with the session's ETag, or If-Match: * to restart ICE",
-        )),
+fn if_match(headers: &HeaderMap) -> IfMatch {
+    match headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok()).map(str::trim) {
+        Some("*") => IfMatch::Any,
+        Some(tag) => IfMatch::Tag(tag.trim_matches('"').to_owned()),
+        None => IfMatch::Missing,
     }
 }
 
@@ -277,6 +272,9 @@ impl From<SessionError> for ApiError {
             }
             SessionError::NoSession => ApiError::not_found(title),
             SessionError::Tag => ApiError::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", title),
+            SessionError::NoTag => {
+                ApiError::new(StatusCode::PRECONDITION_REQUIRED, "precondition-required", title)
+            }
             SessionError::Full => ApiError::unavailable(title, RETRY_FULL),
         }
     }
