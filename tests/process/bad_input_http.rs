@@ -355,7 +355,8 @@ async fn whip_and_whep_behave_as_their_documents_say() {
             api.send("DELETE", &location, &[("if-match", "\"other\"")], "").await.unwrap().status.as_u16(),
             200
         );
-        refused("a session that ended", &api.send("DELETE", &location, &[], "").await.unwrap(), &[404]);
+        let answer = patch(Some("*"), FRAGMENT, restart).await;
+        refused("a session that ended", &answer, &[404]);
         let answer = api.send("PUT", door, &[SDP], "").await.unwrap();
         refused("PUT", &answer, &[405]);
     }

@@ -147,14 +147,15 @@ async fn sessions_that_never_connect_are_gone_in_thirty_seconds() {
         locations.push(answer.header("location").to_owned());
     }
     let began = now();
-    // A PATCH without If-Match changes nothing: 428 while the session is there, 404 afterwards.
+    // A PATCH for another entity tag changes nothing: 412 while the session is there, 404 afterwards.
+    let headers = [("content-type", "application/trickle-ice-sdpfrag"), ("if-match", "\"other\"")];
+    let fragment = "a=ice-ufrag:Zq3x\r\na=ice-pwd:pY9mQ7cS1hT2vB4nK6jL8dFw\r\n";
     for location in &locations {
         until("the session is gone", Duration::from_secs(40), || async {
+            let status = api.send("PATCH", location, &headers, fragment).await?.status.as_u16();
             pause(Duration::from_millis(200)).await;
-            let answer = api
-                .send("PATCH", location, &[("content-type", "application/trickle-ice-sdpfrag")], "")
-                .await?;
-            Ok((answer.status.as_u16() == 404).then_some(()))
+            anyhow::ensure!(status == 404, "PATCH gave {status}");
+            Ok(Some(()))
         })
         .await
         .unwrap();
