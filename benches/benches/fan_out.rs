@@ -31,9 +31,13 @@ const DATAGRAMS: usize = 48_000;
 /// A listener of one audio stream: a packet each 20 ms.
 const AUDIO_RATE: f64 = 50.0;
 
+/// Nanoseconds for each datagram, round by round; `sending` is the part of the system calls.
+#[derive(Default)]
 struct Row {
     limit: Vec<f64>,
+    limit_sending: Vec<f64>,
     ours: Vec<f64>,
+    ours_sending: Vec<f64>,
 }
 
 fn main() {
@@ -47,7 +51,7 @@ fn main() {
         let (mut stage, mut crowd) = join(count);
         let mut limit = Limit::new(&crowd.addresses());
         println!(
-            "\n{count:5} sessions        limit ns (low to high)        ours ns (low to high)    limit/ours   ours Mpkt/s"
+            "\n{count:5} sessions     limit ns (range), send part   ours ns (range), send part   limit/ours  ours Mpkt/s"
         );
         for (len, burst, codec) in ROWS {
             let row = measure(&mut stage, &mut crowd, &mut limit, (len, burst, codec), count);
@@ -96,14 +100,15 @@ fn measure(
     let bursts = DATAGRAMS.div_ceil(count * burst);
     let datagrams = (bursts * burst * count) as f64;
     let packet = vec![0x80; len];
-    let mut row = Row { limit: Vec::new(), ours: Vec::new() };
+    let mut row = Row::default();
     // The first round warms up caches and is not counted.
     for round in 0..=ROUNDS {
         crowd.keep_alive(clock::now());
         stage.turn();
-        let mut figures = [0.0; 2];
+        let (mut figures, mut sending) = ([0.0; 2], [0.0; 2]);
         for turn in [round % 2, (round + 1) % 2] {
             let sent = stage.sent();
+            (limit.sending_ns, stage.sending_ns) = (0, 0);
             let begin = thread_cpu_ns();
             for _ in 0..bursts {
                 match turn {
@@ -112,12 +117,15 @@ fn measure(
                 }
             }
             figures[turn] = (thread_cpu_ns() - begin) as f64 / datagrams;
+            sending[turn] = (limit.sending_ns + stage.sending_ns) as f64 / datagrams;
             let expected = if turn == 0 { 0 } else { datagrams as u64 };
             assert_eq!(stage.sent() - sent, expected, "everybody gets everything");
         }
         if round > 0 {
             row.limit.push(figures[0]);
             row.ours.push(figures[1]);
+            row.limit_sending.push(sending[0]);
+            row.ours_sending.push(sending[1]);
         }
     }
     row
@@ -127,13 +135,15 @@ fn print(len: usize, burst: usize, codec: Codec, row: &Row) {
     let ratios: Vec<f64> = row.limit.iter().zip(&row.ours).map(|(limit, ours)| limit / ours).collect();
     let (limit, ours, ratio) = (median(&row.limit), median(&row.ours), median(&ratios));
     println!(
-        "{len:5} B, burst of {burst}   {:7.0} ({:5.0} to {:5.0})        {:7.0} ({:5.0} to {:5.0})        {:5.2}        {:5.3}",
+        "{len:5} B, burst of {burst}   {:6.0} ({:4.0} to {:4.0}), {:4.0}      {:6.0} ({:4.0} to {:4.0}), {:4.0}       {:5.2}        {:5.3}",
         limit.0,
         limit.1,
         limit.2,
+        median(&row.limit_sending).0,
         ours.0,
         ours.1,
         ours.2,
+        median(&row.ours_sending).0,
         ratio.0,
         1e3 / ours.0
     );

@@ -11,11 +11,7 @@ use std::{
     time::Duration,
 };
 
-use benches::{
-    crowd::Crowd,
-    measure::{heap_in_use, resident},
-    stage::Stage,
-};
+use benches::{crowd::Crowd, measure::heap_in_use, stage::Stage};
 use media::transport::Fingerprint;
 use protocol::Codec;
 use relay_node::clock;
@@ -34,23 +30,22 @@ fn main() {
     }
     let count = arguments.iter().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(LISTENERS);
     println!("heap of {count} connected listeners, each with one audio and one video track (KiB each):");
-    println!("                              heap in use   resident   heap after 32 s");
+    println!("                              just joined   after 32 s");
     for data_channels in [false, true] {
         let what = if data_channels { "with an open data channel" } else { "without data channels" };
-        let [heap, resident, later] = measure(count, data_channels);
-        println!("  {what:<26} {heap:11.1} {resident:11.1} {later:17.1}");
+        let [joined, later] = measure(count, data_channels);
+        println!("  {what:<26} {joined:11.1} {later:12.1}");
     }
 }
 
-/// KiB for each listener: heap and resident memory when all have joined, and heap when handshakes are
-/// forgotten.
-fn measure(count: usize, data_channels: bool) -> [f64; 3] {
+/// KiB for each listener: when all have joined, and when handshakes are forgotten.
+fn measure(count: usize, data_channels: bool) -> [f64; 2] {
     let mut stage = Stage::new();
     // What the stream itself needs is there before the first listener comes.
     stage.forward(Codec::Opus, 160, 1);
     stage.forward(Codec::Vp8, 1200, 1);
     let (mut crowd, fingerprint) = start_crowd(&stage, count, data_channels);
-    let before = (heap_in_use(), resident());
+    let before = heap_in_use();
     (0..count).for_each(|number| stage.open(number, &fingerprint, data_channels));
     let begin = clock::now();
     while stage.connected < count {
@@ -59,11 +54,11 @@ fn measure(count: usize, data_channels: bool) -> [f64; 3] {
     }
     run(&mut stage, SETTLE);
     assert_eq!(stage.closed, 0, "all are still there");
-    let each = |now: u64, before: u64| now.saturating_sub(before) as f64 / count as f64 / 1024.0;
-    let joined = [each(heap_in_use(), before.0), each(resident(), before.1)];
+    let each = || heap_in_use().saturating_sub(before) as f64 / count as f64 / 1024.0;
+    let joined = each();
     run(&mut stage, LAST_FLIGHT);
     assert_eq!(stage.closed, 0, "all are still there");
-    let later = each(heap_in_use(), before.0);
+    let later = each();
     let joined_all = crowd.stdout.take().map(|mut out| {
         let mut said = [0; 2];
         out.read_exact(&mut said).map(|()| said)
@@ -72,7 +67,7 @@ fn measure(count: usize, data_channels: bool) -> [f64; 3] {
     // It has nothing left to do; an error would only say that it is gone.
     let _ = crowd.kill();
     let _ = crowd.wait();
-    [joined[0], joined[1], later]
+    [joined, later]
 }
 
 /// A second as a listener of the stream would see it: the worker has time, and media flows.

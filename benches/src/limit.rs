@@ -7,6 +7,8 @@ use std::{io, mem, net::SocketAddr, net::UdpSocket, os::fd::AsRawFd};
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
+use crate::measure::thread_cpu_ns;
+
 const MESSAGES: usize = 64;
 const HEADER: usize = 12;
 const TAG: usize = 16;
@@ -17,6 +19,8 @@ pub struct Limit {
     names: Vec<libc::sockaddr_in>,
     arena: Vec<u8>,
     index: u64,
+    /// CPU time spent on sending alone, nanoseconds.
+    pub sending_ns: u64,
 }
 
 #[repr(C, align(8))]
@@ -36,6 +40,7 @@ impl Limit {
             names: addresses.iter().map(name).collect(),
             arena: vec![0; MESSAGES * 8 * 1500],
             index: 0,
+            sending_ns: 0,
         }
     }
 
@@ -51,7 +56,9 @@ impl Limit {
                     seal(key, packet, self.index + number as u64, out);
                 }
             }
+            let begin = thread_cpu_ns();
             send(socket, &mut self.names[first..first + keys.len()], &self.arena, sealed, burst);
+            self.sending_ns += thread_cpu_ns() - begin;
         }
         self.index += burst as u64;
     }

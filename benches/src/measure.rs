@@ -17,13 +17,6 @@ pub fn heap_in_use() -> u64 {
     (info.uordblks + info.hblkhd) as u64
 }
 
-/// Octets of memory this process occupies.
-pub fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/statm").expect("Linux has /proc");
-    let pages: u64 = status.split(' ').nth(1).and_then(|field| field.parse().ok()).expect("a number");
-    pages * 4096
-}
-
 /// The middle one of some figures, and the lowest and highest.
 pub fn median(figures: &[f64]) -> (f64, f64, f64) {
     let mut sorted = figures.to_vec();

@@ -20,7 +20,7 @@ use relay_node::{
     udp::{self, Receiver, Sender},
 };
 
-use crate::credentials;
+use crate::{credentials, measure::thread_cpu_ns};
 
 /// The tracks of the one stream.
 pub const TRACKS: TrackPair = TrackPair { audio: TrackId(1), video: TrackId(2) };
@@ -40,6 +40,8 @@ pub struct Stage {
     pub closed: usize,
     /// Datagrams the kernel did not take.
     pub dropped: usize,
+    /// CPU time spent on sending alone, nanoseconds.
+    pub sending_ns: u64,
 }
 
 impl Stage {
@@ -57,6 +59,7 @@ impl Stage {
             connected: 0,
             closed: 0,
             dropped: 0,
+            sending_ns: 0,
         }
     }
 
@@ -127,7 +130,9 @@ impl Stage {
             self.worker.handle_timeout(now);
         }
         while self.worker.poll_transmit(&mut self.batch, clock::now()) {
+            let begin = thread_cpu_ns();
             self.dropped += self.sender.send(&self.socket, &self.batch).dropped;
+            self.sending_ns += thread_cpu_ns() - begin;
             self.batch.clear();
         }
         while let Some(event) = self.worker.poll_event() {
