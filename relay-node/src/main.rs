@@ -1,6 +1,6 @@
 //! Starts what the command line asks for: the relay itself or one of its small tasks.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 use relay_node::{bridge::Identity, config, config::Task, doctor, relay};
 
@@ -14,7 +14,8 @@ fn main() -> ExitCode {
     };
     // rtc-dtls warns at each start of a server name that a DTLS server does not have.
     let log = tracing_subscriber::EnvFilter::new(format!("rtc_dtls=error,{}", config.log));
-    tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(log).with_ansi(colours).with_writer(std::io::stderr).init();
     let result = match task {
         Task::Serve => relay::run(config),
         Task::Id => Identity::load_or_create(&config.data)
