@@ -117,7 +117,7 @@ fn help_is_not_an_error_and_subcommands_take_the_same_flags() {
 
 #[test]
 fn the_example_file_is_good_and_names_every_key() {
-    let text = include_str!("../../relay-node.example.toml");
+    let text = include_str!("../../deploy/relay-node.example.toml");
     let file = file(text);
     run(&["--config", file.path().to_str().expect("text")], &[]).expect("is good");
     for (key, _) in KEYS {
