@@ -25,7 +25,8 @@ use super::{
     tls, transport,
 };
 
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Longer than the idle timeout of a connection, which is the last resort of its ends.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn identity() -> Arc<Identity> {
     let data = tempfile::tempdir().unwrap();
@@ -244,6 +245,9 @@ async fn a_neighbor_that_never_reads_is_cut_off_and_its_queue_was_bounded() {
     assert!(control < 64, "{control}");
     let (gone, reason) = down(&mut victim.events).await;
     assert_eq!(gone, bad);
-    assert!(closed(&connection).await.contains("not read fast enough"), "{reason}");
+    assert!(reason.contains("not read fast enough"), "{reason}");
+    // The megabyte sent to a neighbor that does not read may drown the one packet that says so in the
+    // kernel's buffer: then it hears of the end by a reset or by the idle timeout.
+    let _ = closed(&connection).await;
     victim.check_unhurt().await;
 }

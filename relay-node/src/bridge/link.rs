@@ -5,7 +5,7 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -67,6 +67,8 @@ pub(super) struct LinkShared {
     outboxes: [Outbox; 3],
     scheduler: Mutex<Scheduler>,
     open: AtomicBool,
+    /// Why this side closed it, for the log: quinn only knows that it did.
+    closed_for: OnceLock<String>,
     ended: watch::Sender<bool>,
 }
 
@@ -87,6 +89,7 @@ impl LinkShared {
             outboxes: [control, chat, bulk],
             scheduler: Mutex::default(),
             open: AtomicBool::new(true),
+            closed_for: OnceLock::new(),
             ended: watch::Sender::new(false),
         };
         (Arc::new(link), [a, b, c])
@@ -94,6 +97,7 @@ impl LinkShared {
 
     /// Ends the link; its `Down` follows.
     pub fn close(&self, why: Close, reason: &str) {
+        let _ = self.closed_for.set(reason.to_owned());
         self.connection.close(why.code(), reason.as_bytes());
     }
 
@@ -256,7 +260,11 @@ pub(super) async fn run(run: Run) {
             Some(Ok(reason)) => reason,
             _ => "a task of the link failed".to_owned(),
         };
-        let reason = connection.close_reason().map_or(reason, |closed| closed.to_string());
+        let reason = match (link.closed_for.get(), connection.close_reason()) {
+            (Some(own), _) => own.clone(),
+            (None, Some(closed)) => closed.to_string(),
+            (None, None) => reason,
+        };
         link.open.store(false, Ordering::Release);
         link.close(Close::Protocol, &reason);
         tasks.shutdown().await;
