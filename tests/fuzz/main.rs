@@ -12,7 +12,7 @@ use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use mutation::Mutation;
@@ -62,10 +62,10 @@ fn fuzz(target: &Target, seed: u64, time: Option<Duration>) -> Result<String, St
     for path in &kept {
         corpus.push(fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?);
     }
-    let began = Instant::now();
+    let began = tests::now();
     let mut slowest = Duration::ZERO;
     let mut feed = |input: &[u8], what: &str| {
-        let start = Instant::now();
+        let start = tests::now();
         let panicked = catch_unwind(AssertUnwindSafe(|| (target.feed)(input))).is_err();
         slowest = slowest.max(start.elapsed());
         if panicked || start.elapsed() > SLOW {

@@ -1,13 +1,16 @@
 //! What is fed: each parser or core that takes bytes from outside, with messages to start from.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use media::sdp::{EgressPolicy, Fragment, IngestPolicy, Local, Offer, answer_egress, answer_ingest};
-use mesh_routing::{Config, LinkId, Mesh, message::Message};
+use mesh_routing::{Config, LinkId, Mesh, message::Message, signature::Keys};
 use protocol::{
-    Codec, NodeId, ZoneName,
-    mesh::{DatagramHeader, SenderClock},
+    Codec, Kind, NodeId, StreamName, TrackDescription, ZoneName,
+    mesh::{DatagramHeader, SenderClock, StreamAdvertisement, TrackKey},
     signaling::FromParticipant,
 };
 use rooms::{Rooms, WallTime};
@@ -49,19 +52,13 @@ pub fn all() -> Vec<Target> {
         Target {
             name: "mesh_neighbor",
             longest: 64 * 1024,
-            runs: 1_500,
+            runs: 20_000,
             samples: conversations,
             feed: mesh_neighbor,
         },
         Target { name: "room_record", longest: 20_000, runs: 100_000, samples: records, feed: room_record },
         Target { name: "websocket", longest: 64 * 1024, runs: 100_000, samples: said, feed: websocket },
     ]
-}
-
-/// The one reading of the clock: no core looks at its value.
-fn start() -> Instant {
-    #[expect(clippy::disallowed_methods, reason = "an Instant cannot be made in any other way")]
-    Instant::now()
 }
 
 fn offers() -> Vec<Vec<u8>> {
@@ -107,7 +104,7 @@ fn packets() -> Vec<Vec<u8>> {
 
 fn rtp(bytes: &[u8]) {
     let _ = media::rtp::Header::parse(bytes);
-    if let Some(packet) = media::Packet::from_canonical(Bytes::copy_from_slice(bytes), 0, start()) {
+    if let Some(packet) = media::Packet::from_canonical(Bytes::copy_from_slice(bytes), 0, tests::now()) {
         let _ = packet.payload().len();
     }
     for codec in [Codec::Opus, Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1] {
@@ -158,12 +155,22 @@ fn mesh_message(bytes: &[u8]) {
 /// Everything that two relays say to each other in a short life, in one direction.
 fn conversation(seed: u64) -> Vec<Vec<u8>> {
     let mut said = Vec::new();
-    let mut now = start();
+    let mut now = tests::now();
     let mut relays = [relay(0, seed, now), relay(1, seed, now)];
     relays[0].handle_link_up(LinkId(1), NodeId([1; 32]), now);
     relays[1].handle_link_up(LinkId(1), NodeId([0; 32]), now);
-    live(&mut relays[1], now);
-    for _ in 0..200 {
+    relays.iter_mut().for_each(|relay| live(relay, now));
+    for step in 0..200 {
+        if step == 20 {
+            for (at, other) in [(0, 1), (1, 0)] {
+                relays[at].handle_interest(track(other), true, now);
+                relays[at].handle_keyframe_request(&track(other), now);
+            }
+        }
+        if step == 120 {
+            relays[1].handle_interest(track(0), false, now);
+            relays[0].handle_unpublish(&track(0).stream, now);
+        }
         for at in [0, 1] {
             let mut out = Vec::new();
             while let Some(output) = relays[at].poll_output() {
@@ -187,19 +194,38 @@ fn conversation(seed: u64) -> Vec<Vec<u8>> {
 
 fn relay(index: u8, seed: u64, now: Instant) -> Mesh {
     let zone = ZoneName::new("stage").expect("a good name");
-    Mesh::new(Config { id: NodeId([index; 32]), zone, boot: 1, seed }, now)
+    Mesh::new(Config::new(Arc::new(Believer(NodeId([index; 32]))), zone, 1, seed), now)
+}
+
+/// Believes every signature: what is behind them shall be fuzzed too.
+#[derive(Debug)]
+struct Believer(NodeId);
+
+impl Keys for Believer {
+    fn node_id(&self) -> NodeId {
+        self.0
+    }
+
+    fn sign(&self, _: &[u8]) -> [u8; 64] {
+        [7; 64]
+    }
+
+    fn verify(&self, _: &NodeId, _: &[u8], _: &[u8; 64]) -> bool {
+        true
+    }
+}
+
+/// A picture of the main stage.
+fn track(origin: u8) -> TrackKey {
+    let stream = StreamName::new("main-stage").expect("a good name");
+    TrackKey { origin: NodeId([origin; 32]), stream, kind: Kind::Video }
 }
 
 /// Something of everything that a relay says.
 fn live(mesh: &mut Mesh, now: Instant) {
-    let stream = protocol::mesh::StreamAdvertisement {
-        name: protocol::StreamName::new("main-stage").expect("a good name"),
-        tracks: vec![protocol::TrackDescription {
-            kind: protocol::Kind::Audio,
-            codec: Codec::Opus,
-            layers: 1,
-        }],
-    };
+    let name = track(0).stream;
+    let tracks = vec![TrackDescription { kind: Kind::Video, codec: Codec::Vp8, layers: 1 }];
+    let stream = StreamAdvertisement { name, tracks };
     mesh.handle_publish(stream, now);
     for text in ["one", "two"] {
         let _ = mesh.handle_append(Bytes::from_static(text.as_bytes()), now);
@@ -222,7 +248,7 @@ fn conversations() -> Vec<Vec<u8>> {
 
 /// A relay whose neighbor says all this, and everything that follows from it.
 fn mesh_neighbor(bytes: &[u8]) {
-    let mut now = start();
+    let mut now = tests::now();
     let mut mesh = relay(0, 7, now);
     mesh.handle_link_up(LinkId(1), NodeId([1; 32]), now);
     mesh.handle_link_up(LinkId(2), NodeId([2; 32]), now);
