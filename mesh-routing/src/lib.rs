@@ -5,9 +5,11 @@
 //! came and carries out what [`Mesh::poll_output`] says.
 
 mod audience;
+pub mod database;
 pub mod detector;
 pub mod error;
 pub mod flood;
+mod flood_tree;
 pub mod forward;
 pub mod link;
 pub mod link_state;
@@ -15,8 +17,11 @@ pub mod log;
 pub mod mesh;
 pub mod message;
 pub mod neighbor;
+mod news;
+pub mod record;
 pub mod route;
 pub mod signature;
+mod spf;
 pub mod topology;
 mod track;
 mod tree;

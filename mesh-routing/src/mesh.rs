@@ -15,17 +15,19 @@ use protocol::{
 
 use crate::{
     audience::{Audience, Shown},
+    database::Database,
     detector::State,
     error::MeshError,
-    flood::Pace,
+    flood::{Flood, Pace},
     forward::ForwardEntry,
     link::{Link, LinkCounters, LinkId},
-    link_state::{Advertised, Database, SINCE_MAX, STREAMS_MAX, check_stream},
+    link_state::{Advertised, SINCE_MAX, STREAMS_MAX, check_stream},
     log::{Logs, PAYLOAD_MAX, Record},
     message::Message,
     neighbor::{Neighbor, neighbors},
     route::{Pair, Routes},
     signature::Keys,
+    spf::Spf,
     topology::StreamView,
     tree::{Event, Surroundings, Trees},
 };
@@ -134,8 +136,6 @@ pub struct Counters {
     pub rerouted: u64,
     /// Publications refused: absurd, or more than 256.
     pub publications_refused: u64,
-    /// Records ignored because no relay can have come to such a sequence.
-    pub implausible: u64,
 }
 
 /// A relay's part of the mesh.
@@ -160,6 +160,8 @@ pub struct Mesh {
     pub(crate) costs: BTreeMap<NodeId, u32>,
     pub(crate) database: Database,
     pub(crate) pace: Pace,
+    pub(crate) flood: Flood,
+    pub(crate) spf: Spf,
     pub(crate) published: BTreeMap<StreamName, Advertised>,
     pub(crate) audience: Audience,
     pub(crate) shown: Shown,
@@ -172,6 +174,7 @@ pub struct Mesh {
     pub(crate) next_sweep: Instant,
     pub(crate) links_changed: bool,
     pub(crate) routes_changed: bool,
+    pub(crate) streams_changed: bool,
     pub(crate) settled: bool,
     pub(crate) forwarding: Vec<ForwardEntry>,
     pub(crate) streams: Vec<StreamView>,
@@ -186,6 +189,8 @@ impl Mesh {
         let spread = Duration::from_millis(config.seed % 1000);
         Mesh {
             pace: Pace::new(config.boot),
+            flood: Flood::default(),
+            spf: Spf::default(),
             trees: Trees::new(config.seed),
             config,
             now,
@@ -204,6 +209,7 @@ impl Mesh {
             next_sweep: now + SWEEP_EVERY,
             links_changed: true,
             routes_changed: true,
+            streams_changed: false,
             settled: false,
             forwarding: Vec::new(),
             streams: Vec::new(),
@@ -229,6 +235,7 @@ impl Mesh {
         self.touch(now);
         if self.links.remove(&link).is_some() {
             self.logs.forget(link);
+            self.flood.forget(link);
             self.links_changed = true;
         }
     }
@@ -294,7 +301,7 @@ impl Mesh {
         }
         let since = known.unwrap_or_else(|| (self.newest(&stream.name) + 1).min(SINCE_MAX));
         self.published.insert(stream.name.clone(), Advertised { stream, since });
-        self.pace.handle_news(true);
+        self.flood.handle_publication(self.config.boot);
         self.trees.handle_change(false);
     }
 
@@ -302,7 +309,7 @@ impl Mesh {
     pub fn handle_unpublish(&mut self, stream: &StreamName, now: Instant) {
         self.touch(now);
         if self.published.remove(stream).is_some() {
-            self.pace.handle_news(true);
+            self.flood.handle_publication(self.config.boot);
             self.trees.handle_change(false);
         }
     }
@@ -363,14 +370,18 @@ impl Mesh {
         }
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
-            self.routes_changed |= self.database.expire(&self.config.id, now);
+            if self.database.expire(&self.config.id, now) {
+                self.spf.handle_news(now);
+                self.streams_changed = true;
+            }
         }
     }
 
     /// When [`Mesh::handle_timeout`] has something to do. Exact once `poll_output` has nothing left.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let links = self.links.values().map(|link| link.detector.poll_timeout());
-        let pace = self.pace.poll_timeout();
+        let pace = [self.pace.poll_timeout(), self.flood.poll_timeout(), self.spf.poll_timeout()];
+        let pace = pace.into_iter().flatten();
         let avoided = self.avoided.values().copied();
         let other = [self.next_summary, self.next_sweep];
         let heard = self.audience.poll_timeout().into_iter().chain(self.shown.poll_timeout());
@@ -427,13 +438,13 @@ impl Mesh {
                     self.links_changed |= link.retell();
                 }
             }
-            Message::LinkState { age_ms, record } => self.take_link_state(link, age_ms, record, now)?,
+            Message::LinkState { age_ms, record } => self.take_record(link, age_ms, record, now)?,
             Message::Digest { entries } => self.take_digest(link, &entries),
-            Message::Request { origins } => self.send_records(link, &origins),
+            Message::Request { keys } => self.send_records(link, &keys),
+            Message::News { entries } => self.take_news(link, &entries, now),
+            Message::Buckets { hashes } => self.take_buckets(link, &hashes),
             Message::Summary { database, logs } => {
-                if database != self.database.hash() {
-                    self.send_digest(link);
-                }
+                self.take_summary(link, database, now);
                 if logs != self.logs.hash() {
                     self.send_heads(link);
                 }
@@ -568,7 +579,7 @@ impl Mesh {
 
     /// The highest `since` of a name, anywhere and ever known.
     fn newest(&self, name: &StreamName) -> u64 {
-        let streams = self.database.iter().flat_map(|(_, held)| &held.record.streams);
+        let streams = self.database.publications().flat_map(|(said, _)| &said.streams);
         streams.filter(|advertised| advertised.stream.name == *name).map(|ad| ad.since).max().unwrap_or(0)
     }
 
@@ -579,18 +590,15 @@ impl Mesh {
             self.settle_links();
         }
         self.shown.stale |= self.audience.handle_timeout(now);
-        if let Some(sequence) = self.pace.handle_timeout(now) {
-            self.originate(sequence, now);
-        } else if self.audience.due(now) {
-            let sequence = self.pace.advance();
-            self.originate(sequence, now);
-        }
+        self.settle_own(now);
+        self.settle_news(now);
         for (writer, floor) in self.logs.poll_floors() {
             self.outputs.push_back(Output::Forget { writer, below: floor + 1 });
         }
         let rerouted = self.settle_routes();
         let changed = self.settle_trees(now);
-        let listed = (rerouted || changed) && self.settle_views();
+        let restreamed = std::mem::take(&mut self.streams_changed);
+        let listed = (rerouted || changed || restreamed) && self.settle_views();
         self.shown.stale |= rerouted || listed;
         if self.settle_heard(now) || listed {
             self.outputs.push_back(Output::StreamsChanged);
@@ -613,11 +621,15 @@ impl Mesh {
     }
 
     fn settle_routes(&mut self) -> bool {
-        if !std::mem::take(&mut self.routes_changed) {
+        if std::mem::take(&mut self.routes_changed) {
+            self.spf.handle_urgent();
+        }
+        if !self.spf.handle_timeout(self.now) {
             return false;
         }
         let avoided: BTreeSet<Pair> = self.avoided.keys().copied().collect();
         self.routes = Routes::new(&self.config.id, &self.database, &avoided);
+        self.flood.trees.handle_routes();
         self.counters.routed += 1;
         self.trees.handle_change(false);
         true

@@ -8,10 +8,14 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{error::MeshError, link_state::LinkState};
+use crate::{
+    database::BUCKETS,
+    error::MeshError,
+    record::{Key, Signed},
+};
 
 /// The first byte of every message.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// No message is longer, in bytes.
 pub const MESSAGE_MAX: usize = 256 * 1024;
 /// Entries in one [`Message::Digest`], [`Message::Request`] or [`Message::Heads`]; a longer list is sent in parts.
@@ -39,19 +43,19 @@ pub enum Message {
         /// How old it is, in milliseconds, as counted by the relays it passed.
         age_ms: u32,
         /// The record.
-        record: LinkState,
+        record: Signed,
     },
-    /// The records the sender has, by origin and sequence.
+    /// The records the sender has, by key and sequence.
     Digest {
         /// At most [`ENTRIES_MAX`].
-        entries: Vec<(NodeId, u64)>,
+        entries: Vec<(Key, u64)>,
     },
-    /// Asks for the records of these origins.
+    /// Asks for these records.
     Request {
         /// At most [`ENTRIES_MAX`].
-        origins: Vec<NodeId>,
+        keys: Vec<Key>,
     },
-    /// Hashes of what should be equal everywhere; if not, [`Message::Digest`] or [`Message::Heads`] follow.
+    /// Hashes of what should be equal everywhere; if not, [`Message::Buckets`] or [`Message::Heads`] follow.
     Summary {
         /// Of the link-state database.
         database: u64,
@@ -131,6 +135,16 @@ pub enum Message {
         /// The highest number the sender has.
         after: u64,
     },
+    /// Records that have just come to the sender, for whoever does not get them by itself.
+    News {
+        /// At most [`ENTRIES_MAX`].
+        entries: Vec<(Key, u64)>,
+    },
+    /// Hashes of the parts of the sender's database; a [`Message::Digest`] of those that differ follows.
+    Buckets {
+        /// One for each part.
+        hashes: Vec<u32>,
+    },
 }
 
 /// What the answer to a pull says besides the records.
@@ -193,12 +207,16 @@ impl Message {
     fn check(self) -> Result<Message, MeshError> {
         let absurd = |what| Err(MeshError::Absurd { what });
         match &self {
-            Message::LinkState { record, .. } => record.check()?,
+            Message::LinkState { record, .. } => record.record().check()?,
             Message::Digest { entries } if entries.len() > ENTRIES_MAX => {
                 return absurd("a digest this long");
             }
-            Message::Request { origins } if origins.len() > ENTRIES_MAX => {
+            Message::Request { keys } if keys.len() > ENTRIES_MAX => {
                 return absurd("a request this long");
+            }
+            Message::News { entries } if entries.len() > ENTRIES_MAX => return absurd("news this long"),
+            Message::Buckets { hashes } if hashes.len() != BUCKETS => {
+                return absurd("another number of parts");
             }
             Message::Heads { entries } if entries.len() > ENTRIES_MAX => return absurd("heads this long"),
             Message::Heads { entries } if entries.iter().any(|(_, floor, highest)| floor > highest) => {
@@ -228,7 +246,9 @@ mod tests {
     use super::*;
     use crate::{
         LinkId, Mesh,
-        link_state::Edge,
+        link_state::{Edge, LinkState},
+        record::Record,
+        signature::SimulatedKeys,
         sim::{config, epoch, node},
     };
 
@@ -241,14 +261,14 @@ mod tests {
         let (track, alias) = (track(), Alias(7));
         let links = vec![Edge { neighbor: node(0), cost: 9, rtt_us: 1000, loss: 0 }];
         let zone = ZoneName::new("camping").unwrap();
-        let record =
-            LinkState { origin: node(1), zone, sequence: 5, links, streams: Vec::new(), heard: Vec::new() };
+        let said = LinkState { origin: node(1), zone, sequence: 5, links, heard: Vec::new() };
+        let record = Signed::new(Record::Links(said), &SimulatedKeys(node(1)));
         vec![
             Message::Probe { nonce: 1 },
             Message::ProbeAck { nonce: 1 },
             Message::LinkState { age_ms: 10, record },
-            Message::Digest { entries: vec![(node(1), 9), (node(3), 1)] },
-            Message::Request { origins: vec![node(0), node(1)] },
+            Message::Digest { entries: vec![(Key::Links(node(1)), 9), (Key::Streams(node(3)), 1)] },
+            Message::Request { keys: vec![Key::Links(node(0)), Key::Streams(node(1))] },
             Message::Summary { database: 1, logs: 2 },
             Message::Join { track: track.clone(), alias, limit: 3 },
             Message::Joined { track: track.clone(), alias, depth: 1, path: vec![node(2), node(1)] },
@@ -264,6 +284,8 @@ mod tests {
             },
             Message::Heads { entries: vec![(node(1), 0, 4)] },
             Message::Pull { writer: node(0), after: 0 },
+            Message::News { entries: vec![(Key::Links(node(1)), 9)] },
+            Message::Buckets { hashes: vec![7; BUCKETS] },
         ]
     }
 
@@ -313,7 +335,7 @@ mod tests {
 
         #[test]
         fn mutated_messages_are_survived(
-            picks in proptest::collection::vec((0..15usize, any::<u16>(), any::<u8>(), any::<bool>()), 1..12),
+            picks in proptest::collection::vec((0..17usize, any::<u16>(), any::<u8>(), any::<bool>()), 1..12),
         ) {
             let messages: Vec<Vec<u8>> = picks
                 .into_iter()

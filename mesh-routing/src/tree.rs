@@ -16,10 +16,11 @@ use protocol::{
 };
 
 use crate::{
+    database::Database,
     detector::State,
     forward::{ForwardEntry, Source},
     link::{Link, LinkId},
-    link_state::{Advertised, Database},
+    link_state::Advertised,
     message::{Message, PATH_MAX, Refusal},
     neighbor::Neighbor,
     route::{Pair, Routes, pair},
@@ -54,7 +55,7 @@ impl Surroundings<'_> {
             let advertised = self.published.get(&key.stream);
             return advertised.is_some_and(|ad| ad.stream.tracks.iter().any(|track| track.kind == key.kind));
         }
-        self.database.get(&key.origin).is_some_and(|held| held.record.publishes(&key.stream, key.kind))
+        self.database.publishes(&key.origin, &key.stream, key.kind)
     }
 }
 

@@ -4,6 +4,8 @@
 
 pub mod check;
 #[cfg(test)]
+mod flooding;
+#[cfg(test)]
 mod lies;
 pub mod random;
 pub mod shape;
