@@ -20,6 +20,7 @@ mod wire_tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -29,7 +30,7 @@ use protocol::{
     mesh::{StreamAdvertisement, TrackKey},
 };
 
-use crate::{LinkId, Mesh, Output};
+use crate::{Config, LinkId, Mesh, Output, signature::SimulatedKeys};
 use event::{Event, Events};
 pub use media::{Heard, PACKET_EVERY};
 use random::Random;
@@ -40,6 +41,11 @@ pub use wire::{Carried, Condition, Quality, Wire};
 #[expect(clippy::disallowed_methods, reason = "an Instant cannot be made in any other way")]
 pub fn epoch() -> Instant {
     Instant::now()
+}
+
+/// What a simulated relay knows of itself.
+pub fn config(id: NodeId, zone: ZoneName, boot: u64, seed: u64) -> Config {
+    Config::new(Arc::new(SimulatedKeys(id)), zone, boot, seed)
 }
 
 /// The id of a relay by index: not in the order of the indices.

@@ -5,11 +5,11 @@ use std::{collections::BTreeSet, time::Duration};
 use protocol::ZoneName;
 
 use super::{
-    Sim,
+    Sim, config,
     event::Event,
     wire::{Condition, Quality},
 };
-use crate::{Config, LinkId, Mesh};
+use crate::{LinkId, Mesh};
 
 /// After so long without a sign of life a driver gives a link up by itself.
 const DRIVER_IDLE: Duration = Duration::from_secs(10);
@@ -68,7 +68,7 @@ impl Sim {
         let zone = self.zones[relay].clone();
         let started = &mut self.relays[relay];
         started.boot += 1;
-        let mut mesh = Mesh::new(Config { id: started.id, zone, boot: started.boot, seed }, now);
+        let mut mesh = Mesh::new(config(started.id, zone, started.boot, seed), now);
         for record in &started.disk {
             mesh.handle_restore(record.clone());
         }
