@@ -15,12 +15,12 @@ use crate::{
 
 fn duplicates(sim: &Sim) -> u64 {
     let of = |mesh: &Mesh| mesh.links().map(|(_, _, _, counters)| counters.duplicates).sum::<u64>();
-    sim.relays.iter().filter_map(|relay| relay.mesh.as_ref()).map(of).sum()
+    sim.relays.iter().filter_map(|relay| relay.mesh.as_deref()).map(of).sum()
 }
 
 fn lists(sim: &Sim, name: &str) -> usize {
     let lists = |mesh: &Mesh| mesh.streams().iter().any(|stream| stream.name.as_str() == name);
-    sim.relays.iter().filter(|relay| relay.mesh.as_ref().is_some_and(lists)).count()
+    sim.relays.iter().filter(|relay| relay.mesh.as_deref().is_some_and(lists)).count()
 }
 
 #[test]
