@@ -5,6 +5,7 @@
 //! came and carries out what [`Mesh::poll_output`] says.
 
 mod audience;
+mod damping;
 pub mod detector;
 pub mod error;
 pub mod flood;
@@ -25,7 +26,7 @@ pub mod sim;
 
 pub use error::MeshError;
 pub use forward::{ForwardEntry, Source};
-pub use link::{LinkCounters, LinkId};
+pub use link::{Capacity, LinkCounters, LinkId, Measurement, Underlay, UnderlayKind};
 pub use log::Record;
 pub use mesh::{Config, Counters, Mesh, Output};
 pub use topology::{LinkView, NodeView, StreamView, Topology};

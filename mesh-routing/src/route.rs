@@ -190,7 +190,13 @@ mod tests {
     fn database(relays: usize, edges: &BTreeMap<(usize, usize), (u16, u16)>) -> Database {
         let mut database = Database::default();
         for index in 0..relays {
-            let edge = |neighbor: usize, cost| Edge { neighbor: node(neighbor), cost, rtt_us: 0, loss: 0 };
+            let edge = |neighbor: usize, cost| Edge {
+                neighbor: node(neighbor),
+                cost,
+                rtt_us: 0,
+                loss: 0,
+                capacity: Default::default(),
+            };
             let mut links: Vec<Edge> = edges
                 .iter()
                 .flat_map(|((a, b), (there, back))| [(*a, *b, *there), (*b, *a, *back)])
@@ -206,6 +212,7 @@ mod tests {
                 links,
                 streams: Vec::new(),
                 heard: Vec::new(),
+                addresses: Vec::new(),
             };
             record.check().unwrap();
             database.offer(record, Duration::ZERO, epoch()).unwrap();
