@@ -5,6 +5,7 @@
 //! came and carries out what [`Mesh::poll_output`] says.
 
 mod audience;
+pub mod choose;
 mod damping;
 pub mod detector;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod mesh;
 pub mod message;
 pub mod neighbor;
 pub mod route;
+pub mod skeleton;
 pub mod topology;
 mod track;
 mod tree;

@@ -15,6 +15,7 @@ use protocol::{
 
 use crate::{
     audience::{Audience, Shown},
+    choose::Choosing,
     damping::Remembered,
     detector::State,
     error::MeshError,
@@ -148,6 +149,7 @@ pub struct Mesh {
     pub(crate) now: Instant,
     pub(crate) links: BTreeMap<LinkId, Link>,
     pub(crate) flapped: Remembered,
+    pub(crate) choosing: Choosing,
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) neighbors: BTreeMap<NodeId, Neighbor>,
     pub(crate) costs: BTreeMap<NodeId, u32>,
@@ -184,6 +186,7 @@ impl Mesh {
             now,
             links: BTreeMap::new(),
             flapped: Remembered::default(),
+            choosing: Choosing::default(),
             addresses: Vec::new(),
             neighbors: BTreeMap::new(),
             costs: BTreeMap::new(),
@@ -369,6 +372,7 @@ impl Mesh {
         self.touch(now);
         self.probe(now);
         self.trees.handle_timeout(now);
+        self.choose(now);
         let avoided = self.avoided.len();
         self.avoided.retain(|_, until| *until > now);
         self.routes_changed |= self.avoided.len() != avoided;
@@ -386,7 +390,7 @@ impl Mesh {
     /// When [`Mesh::handle_timeout`] has something to do. Exact once `poll_output` has nothing left.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let links = self.links.values().map(Link::poll_timeout);
-        let pace = self.pace.poll_timeout();
+        let pace = self.pace.poll_timeout().into_iter().chain(self.choosing.poll_timeout());
         let avoided = self.avoided.values().copied();
         let other = [self.next_summary, self.next_sweep];
         let heard = self.audience.poll_timeout().into_iter().chain(self.shown.poll_timeout());
@@ -423,7 +427,7 @@ impl Mesh {
         self.links.iter().map(|(id, link)| (*id, link.neighbor, link.state(), link.counters))
     }
 
-    fn touch(&mut self, now: Instant) {
+    pub(crate) fn touch(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.settled = false;
     }

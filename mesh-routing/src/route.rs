@@ -137,6 +137,11 @@ impl Routes {
         self.own.as_ref().is_some_and(|paths| self.graph.step(paths, node).is_some())
     }
 
+    /// What the way to `node` costs.
+    pub fn distance(&self, node: &NodeId) -> Option<u32> {
+        self.graph.step(self.own.as_ref()?, node).map(|step| step.distance)
+    }
+
     /// The nodes from `node` to here.
     pub fn path_from(&self, node: &NodeId) -> Option<Vec<NodeId>> {
         let mut path = self.graph.path(self.own.as_ref()?, node)?;
