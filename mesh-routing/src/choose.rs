@@ -40,6 +40,8 @@ const BACK_OFF: Duration = Duration::from_secs(10);
 const DISCOVERED_FOR: Duration = Duration::from_secs(300);
 const DISCOVERED_MAX: usize = 256;
 const TRIED_MAX: usize = 1024;
+/// What a link cost is believed for so long after it was given up.
+const MEASURED_FOR: Duration = Duration::from_secs(3600);
 /// Addresses in one dial.
 const ADDRESSES_MAX: usize = 8;
 
@@ -97,6 +99,8 @@ pub struct Chooser {
     rounds: u64,
     discovered: BTreeMap<NodeId, (Vec<SocketAddr>, Instant)>,
     tried: BTreeMap<NodeId, Tried>,
+    /// What links cost while they were there, and when that is forgotten.
+    costs: BTreeMap<NodeId, (u16, Instant)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -117,7 +121,15 @@ pub enum Wish {
 impl Chooser {
     /// A relay that chooses from now on.
     pub fn new(own: NodeId, seed: u64, now: Instant) -> Chooser {
-        Chooser { own, seed, next: now, rounds: 0, discovered: BTreeMap::new(), tried: BTreeMap::new() }
+        Chooser {
+            own,
+            seed,
+            next: now,
+            rounds: 0,
+            discovered: BTreeMap::new(),
+            tried: BTreeMap::new(),
+            costs: BTreeMap::new(),
+        }
     }
 
     /// A relay was seen on the local network.
@@ -146,7 +158,11 @@ impl Chooser {
         self.rounds += 1;
         self.discovered.retain(|_, (_, until)| *until > now);
         self.tried.retain(|_, tried| tried.not_before + LEFT_ALONE > now);
+        self.costs.retain(|_, (_, until)| *until > now);
         for (node, present) in view.neighbors {
+            if self.costs.len() < TRIED_MAX || self.costs.contains_key(node) {
+                self.costs.insert(*node, (present.cost, now + MEASURED_FOR));
+            }
             if now >= present.since + SETTLED {
                 self.tried.remove(node);
             }
@@ -215,7 +231,11 @@ impl Chooser {
                 return Some(*node);
             }
         }
-        let distance = |node: &NodeId| view.distances.get(node).copied();
+        // The direct way costs what it cost when there was one, and no more than the way through the mesh.
+        let distance = |node: &NodeId| {
+            let measured = self.costs.get(node).map(|(cost, _)| u32::from(*cost));
+            measured.into_iter().chain(view.distances.get(node).copied()).min()
+        };
         if count < NEIGHBORS_AIM {
             // What was seen on the local network is near whatever the way through the mesh costs.
             let nearness = |node: &&NodeId| {
@@ -223,8 +243,6 @@ impl Chooser {
             };
             return candidates.iter().min_by_key(nearness).copied();
         }
-        // The direct way is no longer than the one through the mesh: if that is shorter than a near link of
-        // ours, there is a nearer neighbor to be had.
         let mut costs: Vec<u32> = view.neighbors.values().map(|present| present.cost.into()).collect();
         costs.sort_unstable();
         let worst = *costs.get(NEAR - 1)?;
@@ -234,7 +252,10 @@ impl Chooser {
         // One that has no room gives up another for it.
         let candidates = self.candidates(view, NEIGHBORS_MAX + 1, now);
         let nearer = |node: &&NodeId| distance(node).is_some_and(|cost| cost * 5 < worst * 4);
-        candidates.iter().filter(nearer).min_by_key(|node| distance(node)).copied()
+        // Nobody knows how near one is that was seen on the local network, until it was tried once.
+        let unknown = |node: &&NodeId| self.discovered.contains_key(*node) && !self.costs.contains_key(*node);
+        let nearest = candidates.iter().filter(nearer).min_by_key(|node| distance(node));
+        nearest.or_else(|| candidates.iter().filter(unknown).min_by_key(|node| self.order(node))).copied()
     }
 
     /// Relays that can be dialed and have fewer neighbors than `full`, or any if this relay is in need.
@@ -546,16 +567,16 @@ mod tests {
             let mut chosen = (0.0, 0.0, 0.0);
             let mut nearest = 0.0;
             let mut degrees = (usize::MAX, 0, 0.0);
-            let fields = 2;
+            let fields = if relays == 50 { 3 } else { 1 };
             for seed in 0..fields {
                 let mut random = Random::new(seed);
                 let mut field = Field::new(relays, &mut random);
                 field.run(S * 300);
                 let early = field.edges();
-                field.run(S * 600);
+                field.run(S * 1800);
                 let (late, dropped) = (field.edges(), field.dropped);
-                field.run(S * 300);
-                assert!(field.dropped - dropped <= relays / 10, "it does not come to rest");
+                field.run(S * 600);
+                assert!(field.dropped - dropped <= relays / 10, "{} drops", field.dropped - dropped);
                 let skeleton = field.skeleton();
                 for at in 0..relays {
                     let degree = skeleton.degree(&node(at));
@@ -580,7 +601,7 @@ mod tests {
             }
             println!(
                 "{relays} relays, 30 % removed: survivors in the largest part {:.2} % with the four nearest; \
-                 chosen {:.2} % after 5 minutes, {:.2} % after 15 (neighbors {} to {}, mean {:.1}, {:.1} of the 4 \
+                 chosen {:.2} % after 5 minutes, {:.2} % after 35 (neighbors {} to {}, mean {:.1}, {:.1} of the 4 \
                  nearest)",
                 nearest * 100.0,
                 chosen.0 * 100.0,

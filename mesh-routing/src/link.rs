@@ -316,8 +316,8 @@ pub(crate) fn cost(rtt: Duration, loss: f32, queue: Duration, more: u32) -> u16 
 mod tests {
     use super::*;
     use crate::{
-        Config, Mesh, Output,
-        sim::{epoch, node, random::Random},
+        Mesh, Output,
+        sim::{config, epoch, node, random::Random},
     };
 
     const MS: Duration = Duration::from_millis(1);
@@ -403,7 +403,7 @@ mod tests {
             let now = epoch();
             let mesh = |index| {
                 let zone = protocol::ZoneName::new("zone").unwrap();
-                Mesh::new(Config { id: node(index), zone, boot: 1, seed: index as u64 }, now)
+                Mesh::new(config(node(index), zone, 1, index as u64), now)
             };
             Pair { now, meshes: [mesh(0), mesh(1)], works: true }
         }

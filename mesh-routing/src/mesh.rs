@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -27,6 +28,7 @@ use crate::{
     message::Message,
     neighbor::{Neighbor, neighbors},
     route::{Pair, Routes},
+    signature::Keys,
     topology::StreamView,
     tree::{Event, Surroundings, Trees},
 };
@@ -67,6 +69,15 @@ pub struct Config {
     pub boot: u64,
     /// Randomness.
     pub seed: u64,
+    /// Signs what it says, checks what others say.
+    pub keys: Arc<dyn Keys>,
+}
+
+impl Config {
+    /// A relay with the id of its keys.
+    pub fn new(keys: Arc<dyn Keys>, zone: ZoneName, boot: u64, seed: u64) -> Config {
+        Config { id: keys.node_id(), zone, boot, seed, keys }
+    }
 }
 
 /// What the driver has to do.
