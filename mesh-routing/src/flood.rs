@@ -351,6 +351,7 @@ impl Mesh {
             sequence,
             links: self.neighbors.values().map(|neighbor| neighbor.edge.clone()).collect(),
             heard: self.audience.streams().cloned().collect(),
+            addresses: self.addresses.clone(),
         };
         self.audience.handle_told(now);
         self.say(Record::Links(said), now);

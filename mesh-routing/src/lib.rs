@@ -5,6 +5,8 @@
 //! came and carries out what [`Mesh::poll_output`] says.
 
 mod audience;
+pub mod choose;
+mod damping;
 pub mod database;
 pub mod detector;
 pub mod error;
@@ -21,6 +23,7 @@ mod news;
 pub mod record;
 pub mod route;
 pub mod signature;
+pub mod skeleton;
 mod spf;
 pub mod topology;
 mod track;
@@ -31,7 +34,7 @@ pub mod sim;
 
 pub use error::MeshError;
 pub use forward::{ForwardEntry, Source};
-pub use link::{LinkCounters, LinkId};
+pub use link::{Capacity, LinkCounters, LinkId, Measurement, Underlay, UnderlayKind};
 pub use log::Record;
 pub use mesh::{Config, Counters, Mesh, Output};
 pub use signature::{Keys, Signature};

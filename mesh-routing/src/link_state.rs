@@ -1,12 +1,12 @@
 //! What each relay says of itself: who its neighbors are, and what is published there.
 //! What all of them said is kept in `database.rs`; when a record is made and where it is sent is `flood.rs`'.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use protocol::{Kind, NodeId, StreamName, ZoneName, mesh::StreamAdvertisement};
 use serde::{Deserialize, Serialize};
 
-use crate::error::MeshError;
+use crate::{error::MeshError, link::Capacity};
 
 /// Relays in one mesh.
 pub const NODES_MAX: usize = 8192;
@@ -16,6 +16,8 @@ pub const LINKS_MAX: usize = 64;
 pub const STREAMS_MAX: usize = 256;
 /// Streams that one relay may say it hears.
 pub const HEARD_MAX: usize = 256;
+/// Addresses at which other relays reach one relay.
+pub const ADDRESSES_MAX: usize = 4;
 /// A record older than this is forgotten.
 pub const EXPIRY: Duration = Duration::from_secs(15 * 60);
 
@@ -38,6 +40,8 @@ pub struct LinkState {
     pub links: Vec<Edge>,
     /// Live streams somebody listens to there, ascending. Nothing is decided by it.
     pub heard: Vec<StreamName>,
+    /// Where other relays reach it, if it wants to be reached: at most [`ADDRESSES_MAX`].
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// One neighbor in a [`LinkState`].
@@ -51,6 +55,8 @@ pub struct Edge {
     pub rtt_us: u32,
     /// Share of packets lost, in 1/65535.
     pub loss: u16,
+    /// What it carries: a bound for trees, not a part of the cost.
+    pub capacity: Capacity,
 }
 
 /// What is published at a relay. It travels through all areas, while a [`LinkState`] stays in its own.
@@ -77,6 +83,11 @@ pub struct Advertised {
 }
 
 impl LinkState {
+    /// A relay with these links, of which nothing else is said.
+    pub fn new(origin: NodeId, zone: ZoneName, sequence: u64, links: Vec<Edge>) -> LinkState {
+        LinkState { origin, zone, sequence, links, heard: Vec::new(), addresses: Vec::new() }
+    }
+
     /// Refuses what no relay says.
     pub(crate) fn check(&self) -> Result<(), MeshError> {
         let absurd = |what| Err(MeshError::Absurd { what });
@@ -85,6 +96,12 @@ impl LinkState {
         }
         if self.links.len() > LINKS_MAX || self.heard.len() > HEARD_MAX {
             return absurd("a record with this many links or heard streams");
+        }
+        if self.addresses.len() > ADDRESSES_MAX {
+            return absurd("a relay in this many places");
+        }
+        if self.links.iter().any(|edge| edge.capacity > Capacity::MAX) {
+            return absurd("a capacity this high");
         }
         if !self.heard.is_sorted_by(|a, b| a < b) {
             return absurd("heard streams out of order");
@@ -101,7 +118,7 @@ impl LinkState {
     /// About the bytes it takes in memory.
     pub(crate) fn weight(&self) -> usize {
         let heard = self.heard.iter().map(|name| 40 + name.as_str().len());
-        320 + self.links.len() * 48 + heard.sum::<usize>()
+        320 + self.addresses.len() * 32 + self.links.len() * 48 + heard.sum::<usize>()
     }
 
     /// The edge to `neighbor`.

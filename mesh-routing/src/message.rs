@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     database::BUCKETS,
+    detector::Rate,
     error::MeshError,
     record::{Key, Signed},
 };
@@ -32,11 +33,15 @@ pub enum Message {
     Probe {
         /// Comes back in the answer.
         nonce: u32,
+        /// How soon the sender wants to know that the link is gone.
+        rate: Rate,
     },
     /// The answer to a probe.
     ProbeAck {
         /// The probe's.
         nonce: u32,
+        /// As in the probe, of whoever answers.
+        rate: Rate,
     },
     /// What a relay says of itself, passed on by every relay that did not know it yet.
     LinkState {
@@ -182,6 +187,11 @@ impl Message {
         }
     }
 
+    /// Whether it says that the link is of use, rather than keeping it alive.
+    pub(crate) fn of_use(&self) -> bool {
+        !matches!(self, Message::Probe { .. } | Message::ProbeAck { .. } | Message::Summary { .. })
+    }
+
     /// As bytes.
     pub fn encode(&self) -> Bytes {
         let bytes = postcard::to_extend(self, vec![VERSION])
@@ -246,6 +256,7 @@ mod tests {
     use super::*;
     use crate::{
         LinkId, Mesh,
+        link::Capacity,
         link_state::{Edge, LinkState},
         record::Record,
         signature::SimulatedKeys,
@@ -259,13 +270,13 @@ mod tests {
     /// One of each.
     fn samples() -> Vec<Message> {
         let (track, alias) = (track(), Alias(7));
-        let links = vec![Edge { neighbor: node(0), cost: 9, rtt_us: 1000, loss: 0 }];
+        let links = vec![Edge { neighbor: node(0), cost: 9, rtt_us: 1000, loss: 0, capacity: Capacity(7) }];
         let zone = ZoneName::new("camping").unwrap();
-        let said = LinkState { origin: node(1), zone, sequence: 5, links, heard: Vec::new() };
+        let said = LinkState::new(node(1), zone, 5, links);
         let record = Signed::new(Record::Links(said), &SimulatedKeys(node(1)));
         vec![
-            Message::Probe { nonce: 1 },
-            Message::ProbeAck { nonce: 1 },
+            Message::Probe { nonce: 1, rate: Rate::Busy },
+            Message::ProbeAck { nonce: 1, rate: Rate::Quiet },
             Message::LinkState { age_ms: 10, record },
             Message::Digest { entries: vec![(Key::Links(node(1)), 9), (Key::Streams(node(3)), 1)] },
             Message::Request { keys: vec![Key::Links(node(0)), Key::Streams(node(1))] },

@@ -11,6 +11,7 @@ use crate::{
     mesh::Mesh,
     record::Key,
     route::{Pair, pair},
+    skeleton::{Cuts, Skeleton},
 };
 
 /// A live stream somewhere in the mesh.
@@ -39,6 +40,8 @@ pub struct Topology {
     pub nodes: Vec<NodeView>,
     /// Each once, by its ends.
     pub links: Vec<LinkView>,
+    /// What holds it together.
+    pub cuts: Cuts,
 }
 
 /// A relay in a [`Topology`].
@@ -95,7 +98,8 @@ impl Mesh {
                     .or_insert(LinkView { a, b, rtt, loss, cost, up: false });
             }
         }
-        Topology { nodes, links: links.into_values().collect() }
+        let cuts = Skeleton::of(&self.database).cuts(&self.config.id);
+        Topology { nodes, links: links.into_values().collect(), cuts }
     }
 
     /// Lists the streams anew; says whether the list differs.

@@ -75,10 +75,7 @@ fn a_forged_record_is_refused_and_held_against_its_link() {
     let mut mesh = Mesh::new(config(node(0), zone.clone(), 1, 1), now);
     mesh.handle_link_up(liars, node(1), now);
     mesh.handle_link_up(honest, node(2), now);
-    let said = |origin, sequence| {
-        let zone = zone.clone();
-        Record::Links(LinkState { origin, zone, sequence, links: Vec::new(), heard: Vec::new() })
-    };
+    let said = |origin, sequence| Record::Links(LinkState::new(origin, zone.clone(), sequence, Vec::new()));
     let message = |record| Message::LinkState { age_ms: 0, record }.encode();
     let true_one = message(Signed::new(said(node(2), 1 << 32), &SimulatedKeys(node(2))));
     assert_eq!(mesh.handle_message(honest, &true_one, now), Ok(()));

@@ -14,6 +14,7 @@ use crate::{
     LinkId, Mesh, Output,
     database::DATABASE_MAX,
     detector::State,
+    link::Capacity,
     link_state::{Advertised, Edge, LinkState, NODES_MAX, Publication},
     log::{OVERHEAD, PAYLOAD_MAX, TOTAL_MAX},
     message::{Message, Pulled, Refusal},
@@ -83,6 +84,7 @@ impl Liar {
             cost: self.one(&[1, 9, u16::MAX]),
             rtt_us: self.number() as u32,
             loss: self.number() as u16,
+            capacity: Capacity(self.below(16) as u8),
         });
         let links = links.collect();
         let mut names: Vec<_> = (0..self.below(5)).map(|_| self.stream()).collect();
@@ -100,7 +102,8 @@ impl Liar {
         if self.below(2) == 0 {
             return Record::Streams(Publication { origin, zone, sequence, streams });
         }
-        Record::Links(LinkState { origin, zone, sequence, links, heard })
+        let said = LinkState::new(origin, zone, sequence, links);
+        Record::Links(LinkState { heard, ..said })
     }
 
     fn path(&mut self) -> Vec<NodeId> {
@@ -153,7 +156,7 @@ impl Liar {
     /// An answer to what the relay asked the liar: it agrees, from a place of its choice.
     fn agree(&mut self, asked: &[u8]) -> Option<Message> {
         match Message::decode(asked).ok()? {
-            Message::Probe { nonce } => Some(Message::ProbeAck { nonce }),
+            Message::Probe { nonce, rate } => Some(Message::ProbeAck { nonce, rate }),
             Message::Join { track, alias, .. } => {
                 let mut path = self.path();
                 path[0] = track.origin;
@@ -270,10 +273,10 @@ fn of(record: Record) -> Message {
 fn said_by(id: NodeId, neighbors: &[NodeId]) -> Message {
     let mut neighbors = neighbors.to_vec();
     neighbors.sort();
-    let edge = |neighbor| Edge { neighbor, cost: 5, rtt_us: 1000, loss: 0 };
+    let edge = |neighbor| Edge { neighbor, cost: 5, rtt_us: 1000, loss: 0, capacity: Capacity(1) };
     let links = neighbors.into_iter().map(edge).collect();
     let zone = ZoneName::new("camping").unwrap();
-    of(Record::Links(LinkState { origin: id, zone, sequence: 1 << 32, links, heard: Vec::new() }))
+    of(Record::Links(LinkState::new(id, zone, 1 << 32, links)))
 }
 
 fn published_by(id: NodeId, streams: Vec<Advertised>) -> Message {
