@@ -9,6 +9,7 @@ use std::{
 use protocol::{Kind, NodeId, StreamName};
 
 use crate::{
+    area::{AreaId, Fragment, Short, Way},
     error::MeshError,
     link_state::{EXPIRY, LinkState, NODES_MAX, Publication},
     record::{Key, Record, Signed},
@@ -16,8 +17,13 @@ use crate::{
 
 /// Bytes of records kept, as `weight` counts them: 8192 relays of the usual size are a sixth.
 pub const DATABASE_MAX: usize = 32 << 20;
+/// Records of publications and of ways to other areas, together.
+const OTHERS_MAX: usize = 4 * NODES_MAX;
 /// Parts of the database that are compared by a hash each.
 pub const BUCKETS: usize = 64;
+
+/// No fragment comes before.
+const FIRST: Fragment = Fragment { area: AreaId(0), lowest: Short([0; 8]) };
 
 /// A record in the database.
 #[derive(Debug, Clone)]
@@ -65,7 +71,8 @@ pub struct Database {
     /// Relays that say who their neighbors are.
     nodes: usize,
     bytes: usize,
-    buckets: Buckets,
+    /// Of what stays in the area, and of what does not.
+    buckets: [Buckets; 2],
     /// When it last became another.
     changed: Option<Instant>,
 }
@@ -96,11 +103,11 @@ impl Database {
         };
         self.bytes = self.bytes_with(&signed);
         if let Some(held) = held {
-            self.buckets.0[bucket(&key)] ^= word(&key, held.sequence());
+            self.buckets[usize::from(!key.local())].0[bucket(&key)] ^= word(&key, held.sequence());
         } else if matches!(key, Key::Links(_)) {
             self.nodes += 1;
         }
-        self.buckets.0[bucket(&key)] ^= word(&key, signed.record().sequence());
+        self.buckets[usize::from(!key.local())].0[bucket(&key)] ^= word(&key, signed.record().sequence());
         self.changed = Some(now);
         self.records.insert(key, Held { signed, expires: now + left, since, streams_since });
         Ok(changed)
@@ -111,7 +118,7 @@ impl Database {
         let key = signed.record().key();
         let full = match key {
             Key::Links(_) => self.nodes >= NODES_MAX,
-            _ => self.records.len() - self.nodes >= NODES_MAX,
+            _ => self.records.len() - self.nodes >= OTHERS_MAX,
         };
         if full && !self.records.contains_key(&key) {
             return Err(MeshError::Full { what: "relay" });
@@ -130,7 +137,8 @@ impl Database {
 
     /// Forgets what nobody refreshed; says whether there was any.
     pub fn expire(&mut self, own: &NodeId, now: Instant) -> bool {
-        self.keep(now, |key, held| key.origin() == *own || held.expires > now)
+        let withdrawn = |held: &Held| matches!(held.signed.record(), Record::Way(Way { reach: None, .. }));
+        self.keep(now, |key, held| held.expires > now || (key.origin() == *own && !withdrawn(held)))
     }
 
     /// Forgets all others; says whether there were any.
@@ -140,7 +148,7 @@ impl Database {
         for (key, held) in gone {
             self.bytes -= held.signed.weight();
             self.nodes -= usize::from(matches!(key, Key::Links(_)));
-            self.buckets.0[bucket(&key)] ^= word(&key, held.sequence());
+            self.buckets[usize::from(!key.local())].0[bucket(&key)] ^= word(&key, held.sequence());
             self.changed = Some(now);
         }
         self.records.len() != before
@@ -173,6 +181,24 @@ impl Database {
                 Record::Streams(said) => Some((said, held)),
                 _ => None,
             }
+        })
+    }
+
+    /// How border relays reach fragments of other areas, by origin.
+    pub fn ways(&self) -> impl Iterator<Item = (&Way, &Held)> {
+        let first = Key::Way(NodeId([0; 32]), FIRST);
+        self.records.range(first..).filter_map(|(_, held)| match held.signed.record() {
+            Record::Way(said) => Some((said, held)),
+            _ => None,
+        })
+    }
+
+    /// How one border relay reaches fragments of other areas.
+    pub fn ways_of(&self, origin: &NodeId) -> impl Iterator<Item = (&Way, &Held)> {
+        let origin = *origin;
+        self.records.range(Key::Way(origin, FIRST)..).map_while(move |(_, held)| match held.signed.record() {
+            Record::Way(said) if said.origin == origin => Some((said, held)),
+            _ => None,
         })
     }
 
@@ -217,23 +243,28 @@ impl Database {
         self.changed
     }
 
-    /// Equal on two relays that have the same records.
-    pub fn hash(&self) -> u64 {
+    /// Equal on two relays that have the same records; `across` areas only those that do not stay in one.
+    pub fn hash(&self, across: bool) -> u64 {
         let mut hasher = blake3::Hasher::new();
-        for word in self.buckets.0 {
+        for word in self.words(across) {
             hasher.update(&word.to_be_bytes());
         }
         crate::flood::first_word(&hasher)
     }
 
     /// A hash of each part.
-    pub fn buckets(&self) -> Vec<u32> {
-        self.buckets.0.iter().map(|word| *word as u32).collect()
+    pub fn buckets(&self, across: bool) -> Vec<u32> {
+        self.words(across).map(|word| word as u32).collect()
+    }
+
+    fn words(&self, across: bool) -> impl Iterator<Item = u64> {
+        let [local, global] = &self.buckets;
+        local.0.iter().zip(&global.0).map(move |(a, b)| if across { *b } else { a ^ b })
     }
 
     /// What is held of the parts that `which` names.
-    pub fn digest(&self, which: impl Fn(usize) -> bool) -> Vec<(Key, u64)> {
-        let named = |key: &Key| which(bucket(key));
+    pub fn digest(&self, across: bool, which: impl Fn(usize) -> bool) -> Vec<(Key, u64)> {
+        let named = |key: &Key| which(bucket(key)) && !(across && key.local());
         self.records.iter().filter(|(key, _)| named(key)).map(|(key, held)| (*key, held.sequence())).collect()
     }
 }
@@ -249,6 +280,14 @@ fn changed(old: Option<&Record>, new: &Record) -> Changed {
         (Some(Record::Streams(old)), Record::Streams(new)) => {
             let differ = old.streams != new.streams;
             Changed { shape: differ, streams: differ || old.zone != new.zone, ..Changed::default() }
+        }
+        (Some(Record::Way(old)), Record::Way(new)) => {
+            let differ = old.reach != new.reach;
+            Changed { edges: differ, shape: differ, streams: differ, heard: false }
+        }
+        (_, Record::Way(new)) => {
+            let any = new.reach.is_some();
+            Changed { edges: any, shape: any, streams: any, heard: false }
         }
         (_, Record::Links(_)) => Changed { edges: true, shape: true, streams: true, heard: true },
         (_, Record::Streams(new)) => {
@@ -270,15 +309,20 @@ fn streams_since(held: Option<&Held>, said: &Publication, now: Instant) -> BTree
 }
 
 fn bucket(key: &Key) -> usize {
-    usize::from(key.origin().0[31]) % BUCKETS
+    let fragment = if let Key::Way(_, fragment) = key { fragment.lowest.0[7] } else { 0 };
+    usize::from(key.origin().0[31] ^ fragment) % BUCKETS
 }
 
 fn word(key: &Key, sequence: u64) -> u64 {
     let kind: u8 = match key {
         Key::Links(_) => 0,
         Key::Streams(_) => 1,
+        Key::Way(..) => 2,
     };
     let mut hasher = blake3::Hasher::new();
+    if let Key::Way(_, fragment) = key {
+        hasher.update(&fragment.area.0.to_be_bytes()).update(&fragment.lowest.0);
+    }
     hasher.update(&[kind]).update(&key.origin().0).update(&sequence.to_be_bytes());
     crate::flood::first_word(&hasher)
 }

@@ -132,6 +132,9 @@ impl Mesh {
         now: Instant,
     ) -> Result<(), MeshError> {
         let (key, sequence) = (signed.record().key(), signed.record().sequence());
+        if key.local() && self.border.crosses(link) {
+            return Ok(());
+        }
         self.flood.news.handle_known(link, &key, sequence);
         let held = self.database.held(&key);
         match held.map(|held| sequence.cmp(&held.sequence())) {
@@ -170,11 +173,13 @@ impl Mesh {
 
     /// An own record of an earlier life is still in the mesh: the next one has a higher sequence.
     fn jump_over(&mut self, key: &Key, sequence: u64) {
+        let boot = self.config.boot;
         let pace = match key {
             Key::Links(_) => &mut self.pace,
-            Key::Streams(_) => {
-                let boot = self.config.boot;
-                self.flood.publication.get_or_insert_with(|| Pace::new(boot))
+            Key::Streams(_) => self.flood.publication.get_or_insert_with(|| Pace::new(boot)),
+            Key::Way(_, fragment) => {
+                self.border.handle_own(*fragment, sequence);
+                return;
             }
         };
         pace.handle_own(sequence);
@@ -201,7 +206,11 @@ impl Mesh {
         let bytes = message.encode();
         let to: Vec<_> = self.neighbors.iter().map(|(id, neighbor)| (*id, neighbor.link)).collect();
         for (id, link) in to.into_iter().filter(|(id, _)| Some(*id) != from && *id != origin) {
-            let turn = self.flood.trees.turn(&self.routes.graph, &own, (&id, &origin), now);
+            let turn = match self.border.crosses(link) {
+                true if key.local() => continue,
+                true => Turn::Unknown,
+                false => self.flood.trees.turn(&self.routes, &own, (&id, &origin), now),
+            };
             if origin == own || turn != Turn::Elsewhere {
                 self.flood.news.handle_known(link, key, sequence);
                 self.send_bytes(link, &message, bytes.clone());
@@ -214,7 +223,8 @@ impl Mesh {
     /// A neighbor tells what has come to it: what is newer than here is pulled, unless it comes by itself.
     pub(crate) fn take_news(&mut self, link: LinkId, entries: &[(Key, u64)], now: Instant) {
         let mut newer_here = Vec::new();
-        for (key, there) in entries {
+        let across = self.border.crosses(link);
+        for (key, there) in entries.iter().filter(|(key, _)| !(across && key.local())) {
             let here = self.database.held(key).map(|held| held.sequence());
             match here.map(|here| here.cmp(there)) {
                 Some(Ordering::Equal) => self.flood.news.handle_known(link, key, *there),
@@ -248,9 +258,11 @@ impl Mesh {
 
     /// Asks for what is newer there; sends what is newer here.
     pub(crate) fn take_digest(&mut self, link: LinkId, entries: &[(Key, u64)]) {
+        let across = self.border.crosses(link);
         let sequence = |key| self.database.held(key).map(|held| held.sequence());
         let newer_there: Vec<_> = entries
             .iter()
+            .filter(|(key, _)| !(across && key.local()))
             .filter(|(key, there)| sequence(key).is_none_or(|here| here < *there))
             .map(|(key, _)| *key)
             .collect();
@@ -268,7 +280,8 @@ impl Mesh {
     /// A neighbor's hash of its database. Records on their way make it another for a moment, so it is answered
     /// only if nothing came here for a while or it goes on.
     pub(crate) fn take_summary(&mut self, link: LinkId, hash: u64, now: Instant) {
-        if hash == self.database.hash() {
+        let across = self.border.crosses(link);
+        if hash == self.database.hash(across) {
             self.flood.differs.remove(&link);
             return;
         }
@@ -277,15 +290,16 @@ impl Mesh {
         *times += 1;
         if quiet || *times >= PATIENCE {
             *times = 0;
-            self.send(link, &Message::Buckets { hashes: self.database.buckets() });
+            self.send(link, &Message::Buckets { hashes: self.database.buckets(across) });
         }
     }
 
     /// Hashes of the parts of a neighbor's database: it is told what is here of those that differ.
     pub(crate) fn take_buckets(&mut self, link: LinkId, hashes: &[u32]) {
-        let own = self.database.buckets();
+        let across = self.border.crosses(link);
+        let own = self.database.buckets(across);
         let differs = |bucket: usize| hashes.get(bucket) != own.get(bucket);
-        let entries = self.database.digest(differs);
+        let entries = self.database.digest(across, differs);
         // Also if there are none: the neighbor's turn to tell comes with the next summary.
         for part in entries.chunks(ENTRIES_MAX) {
             self.send(link, &Message::Digest { entries: part.to_vec() });
@@ -294,7 +308,8 @@ impl Mesh {
 
     pub(crate) fn send_records(&mut self, link: LinkId, keys: &[Key]) {
         let mut room = ANSWER_MAX;
-        for key in keys {
+        let across = self.border.crosses(link);
+        for key in keys.iter().filter(|key| !(across && key.local())) {
             let Some(message) = self.record(key) else { continue };
             let bytes = message.encode();
             let Some(left) = room.checked_sub(bytes.len()) else { return };
@@ -309,9 +324,14 @@ impl Mesh {
             return;
         }
         self.room_made = Some(now);
-        let routes = Routes::new(&self.config.id, &self.database, &BTreeSet::new());
+        let mut routes = Routes::new(&self.config.id, &self.database, &BTreeSet::new());
+        routes.look_abroad(&self.config.id, self.config.area, &self.database);
         let own = self.config.id;
-        if self.database.keep(now, |key, _| key.origin() == own || routes.reaches(&key.origin())) {
+        let reached = |key: &Key| match key {
+            Key::Streams(origin) => routes.finds(origin),
+            _ => routes.reaches(&key.origin()),
+        };
+        if self.database.keep(now, |key, _| key.origin() == own || reached(key)) {
             self.spf.handle_news(now);
             self.streams_changed = true;
         }
@@ -324,7 +344,8 @@ impl Mesh {
     }
 
     pub(crate) fn send_digest(&mut self, link: LinkId) {
-        for part in self.database.digest(|_| true).chunks(ENTRIES_MAX) {
+        let across = self.border.crosses(link);
+        for part in self.database.digest(across, |_| true).chunks(ENTRIES_MAX) {
             self.send(link, &Message::Digest { entries: part.to_vec() });
         }
     }
@@ -345,11 +366,12 @@ impl Mesh {
     }
 
     fn say_links(&mut self, sequence: u64, now: Instant) {
+        let inside = self.neighbors.values().filter(|neighbor| !self.border.crosses(neighbor.link));
         let said = LinkState {
             origin: self.config.id,
             zone: self.config.zone.clone(),
             sequence,
-            links: self.neighbors.values().map(|neighbor| neighbor.edge.clone()).collect(),
+            links: inside.map(|neighbor| neighbor.edge.clone()).collect(),
             heard: self.audience.streams().cloned().collect(),
             addresses: self.addresses.clone(),
         };
@@ -357,7 +379,7 @@ impl Mesh {
         self.say(Record::Links(said), now);
     }
 
-    fn say(&mut self, record: Record, now: Instant) {
+    pub(crate) fn say(&mut self, record: Record, now: Instant) {
         let key = record.key();
         let signed = Signed::new(record, &*self.config.keys);
         if let Ok(changed) = self.database.take(signed, Duration::ZERO, now) {

@@ -9,7 +9,7 @@ use std::{
 
 use protocol::NodeId;
 
-use crate::route::Graph;
+use crate::route::Routes;
 
 /// An old tree is good enough for so long: while links change there is not one more computation per change.
 const STALE: Duration = Duration::from_millis(500);
@@ -18,8 +18,8 @@ const STALE: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub(crate) struct FloodTrees {
     nodes: Vec<NodeId>,
-    /// By neighbor, for each of `nodes`.
-    by: BTreeMap<NodeId, Vec<Turn>>,
+    /// By neighbor, for each of `nodes`: how its way there begins, and what it costs.
+    by: BTreeMap<NodeId, Vec<(Turn, u32)>>,
     made: Option<Instant>,
     /// Routes are others since.
     outdated: bool,
@@ -45,11 +45,12 @@ impl FloodTrees {
     /// How the way of a neighbor to an origin begins.
     pub fn turn(
         &mut self,
-        graph: &Graph,
+        routes: &Routes,
         own: &NodeId,
         (neighbor, origin): (&NodeId, &NodeId),
         now: Instant,
     ) -> Turn {
+        let graph = &routes.graph;
         let stale = self.made.is_none_or(|made| now.saturating_duration_since(made) >= STALE);
         if self.outdated && stale {
             self.outdated = false;
@@ -57,10 +58,20 @@ impl FloodTrees {
             self.nodes.clone_from(&graph.nodes);
             self.by.clear();
         }
-        let Ok(at) = self.nodes.binary_search(origin) else { return Turn::Unknown };
         if !self.by.contains_key(neighbor) && self.nodes == graph.nodes {
             self.by.insert(*neighbor, graph.first_turns(neighbor, own));
         }
-        self.by.get(neighbor).map_or(Turn::Unknown, |turns| turns[at])
+        let Some(turns) = self.by.get(neighbor) else { return Turn::Unknown };
+        if let Ok(at) = self.nodes.binary_search(origin) {
+            return turns[at].0;
+        }
+        if self.nodes != graph.nodes {
+            return Turn::Unknown;
+        }
+        // From another area: it comes in by the border relay on the neighbor's best way there.
+        let exits = routes.foreign.exits(origin);
+        let reached = exits.iter().filter(|(at, _, _)| turns[*at].0 != Turn::Unknown);
+        let best = reached.min_by_key(|(at, cost, hops)| (turns[*at].1.saturating_add(*cost), *hops, *at));
+        best.map_or(Turn::Unknown, |(at, _, _)| turns[*at].0)
     }
 }

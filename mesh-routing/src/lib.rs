@@ -4,7 +4,9 @@
 //! reads no clock and no socket: the driver in `relay-node` hands over messages with the time at which they
 //! came and carries out what [`Mesh::poll_output`] says.
 
+pub mod area;
 mod audience;
+pub mod border;
 pub mod choose;
 mod damping;
 pub mod database;
@@ -32,6 +34,7 @@ mod tree;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 
+pub use area::{AreaId, Fragment};
 pub use error::MeshError;
 pub use forward::{ForwardEntry, Source};
 pub use link::{Capacity, LinkCounters, LinkId, Measurement, Underlay, UnderlayKind};

@@ -22,7 +22,7 @@ pub const ADDRESSES_MAX: usize = 4;
 pub const EXPIRY: Duration = Duration::from_secs(15 * 60);
 
 /// Sequences above this cannot be reached honestly: a relay could never jump over its own.
-const SEQUENCE_MAX: u64 = u64::MAX >> 1;
+pub(crate) const SEQUENCE_MAX: u64 = u64::MAX >> 1;
 /// No name is published so often.
 pub(crate) const SINCE_MAX: u64 = 1 << 48;
 const LAYERS_MAX: u8 = 8;

@@ -15,7 +15,9 @@ use protocol::{
 };
 
 use crate::{
+    area::AreaId,
     audience::{Audience, Shown},
+    border::Border,
     choose::Choosing,
     damping::Remembered,
     database::Database,
@@ -73,12 +75,14 @@ pub struct Config {
     pub seed: u64,
     /// Signs what it says, checks what others say.
     pub keys: Arc<dyn Keys>,
+    /// The area it is in.
+    pub area: AreaId,
 }
 
 impl Config {
-    /// A relay with the id of its keys.
+    /// A relay with the id of its keys, in area 0.
     pub fn new(keys: Arc<dyn Keys>, zone: ZoneName, boot: u64, seed: u64) -> Config {
-        Config { id: keys.node_id(), zone, boot, seed, keys }
+        Config { id: keys.node_id(), zone, boot, seed, keys, area: AreaId::default() }
     }
 }
 
@@ -168,6 +172,7 @@ pub struct Mesh {
     pub(crate) pace: Pace,
     pub(crate) flood: Flood,
     pub(crate) spf: Spf,
+    pub(crate) border: Border,
     pub(crate) published: BTreeMap<StreamName, Advertised>,
     pub(crate) audience: Audience,
     pub(crate) shown: Shown,
@@ -197,6 +202,7 @@ impl Mesh {
             pace: Pace::new(config.boot),
             flood: Flood::default(),
             spf: Spf::default(),
+            border: Border::new(config.boot),
             trees: Trees::new(config.seed),
             config,
             now,
@@ -242,6 +248,7 @@ impl Mesh {
         let flaps = self.flapped.take(neighbor, underlay.kind);
         self.links.insert(link, Link::new(neighbor, underlay, flaps, now));
         self.links_changed = true;
+        self.send(link, &Message::Area { area: self.config.area });
         self.compare_notes(link);
     }
 
@@ -255,6 +262,7 @@ impl Mesh {
             self.flapped.keep(gone.neighbor, gone.underlay.kind, gone.flaps, now);
             self.logs.forget(link);
             self.flood.forget(link);
+            self.border.forget(link);
             self.links_changed = true;
         }
     }
@@ -396,8 +404,7 @@ impl Mesh {
         self.routes_changed |= self.avoided.len() != avoided;
         if now >= self.next_summary {
             self.next_summary = now + SUMMARY_EVERY;
-            let message = Message::Summary { database: self.database.hash(), logs: self.logs.hash() };
-            self.send_all(None, &message);
+            self.send_summaries();
         }
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
@@ -412,6 +419,7 @@ impl Mesh {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let links = self.links.values().map(Link::poll_timeout);
         let pace = [self.pace.poll_timeout(), self.flood.poll_timeout(), self.spf.poll_timeout()];
+        let pace = pace.into_iter().chain([self.border.poll_timeout()]);
         let pace = pace.into_iter().flatten().chain(self.choosing.poll_timeout());
         let avoided = self.avoided.values().copied();
         let other = [self.next_summary, self.next_sweep];
@@ -478,6 +486,8 @@ impl Mesh {
             Message::LinkState { age_ms, record } => self.take_record(link, age_ms, record, now)?,
             Message::Digest { entries } => self.take_digest(link, &entries),
             Message::Request { keys } => self.send_records(link, &keys),
+            Message::Area { area } => self.take_area(link, area),
+            Message::Reach { fragment, reach } => self.take_reach(link, fragment, reach)?,
             Message::News { entries } => self.take_news(link, &entries, now),
             Message::Buckets { hashes } => self.take_buckets(link, &hashes),
             Message::Summary { database, logs } => {
@@ -531,6 +541,15 @@ impl Mesh {
             }
         }
         Ok(())
+    }
+
+    fn send_summaries(&mut self) {
+        let logs = self.logs.hash();
+        let to: Vec<_> = self.neighbors.values().map(|neighbor| neighbor.link).collect();
+        for link in to {
+            let database = self.database.hash(self.border.crosses(link));
+            self.send(link, &Message::Summary { database, logs });
+        }
     }
 
     fn send_heads(&mut self, link: LinkId) {
@@ -640,7 +659,13 @@ impl Mesh {
         for (writer, floor) in self.logs.poll_floors() {
             self.outputs.push_back(Output::Forget { writer, below: floor + 1 });
         }
-        let rerouted = self.settle_routes();
+        let mut rerouted = self.settle_routes();
+        if rerouted || self.streams_changed {
+            self.border.handle_news();
+        }
+        if self.settle_border(now) {
+            rerouted |= self.settle_routes();
+        }
         let changed = self.settle_trees(now);
         let restreamed = std::mem::take(&mut self.streams_changed);
         let listed = (rerouted || changed || restreamed) && self.settle_views();
@@ -656,12 +681,13 @@ impl Mesh {
         let states =
             now.values().map(|n| (n.link, n.state)).ne(self.neighbors.values().map(|n| (n.link, n.state)));
         let told = now.values().map(|n| &n.edge).ne(self.neighbors.values().map(|n| &n.edge));
-        if shape || told {
-            self.pace.handle_news(shape);
+        let moved = std::mem::take(&mut self.border.moved);
+        if shape || told || moved {
+            self.pace.handle_news(shape || moved);
         }
         self.costs = now.iter().map(|(id, neighbor)| (*id, neighbor.edge.cost.into())).collect();
         self.neighbors = now;
-        self.routes_changed |= told || shape;
+        self.routes_changed |= told || shape || moved;
         self.trees.handle_change(shape || states);
     }
 
@@ -674,6 +700,9 @@ impl Mesh {
         }
         let avoided: BTreeSet<Pair> = self.avoided.keys().copied().collect();
         self.routes = Routes::new(&self.config.id, &self.database, &avoided);
+        self.routes.look_abroad(&self.config.id, self.config.area, &self.database);
+        let offered = self.offered();
+        self.routes.foreign.handle_offered(offered);
         self.flood.trees.handle_routes();
         self.counters.routed += 1;
         self.trees.handle_change(false);

@@ -9,6 +9,7 @@ use protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    area::{AreaId, Fragment, Reach},
     database::BUCKETS,
     detector::Rate,
     error::MeshError,
@@ -145,6 +146,18 @@ pub enum Message {
         /// At most [`ENTRIES_MAX`].
         entries: Vec<(Key, u64)>,
     },
+    /// The first message on a link: which area the sender is in.
+    Area {
+        /// Its number.
+        area: AreaId,
+    },
+    /// To a neighbor in another area: how the sender reaches a fragment, or that it does not any more.
+    Reach {
+        /// Where to.
+        fragment: Fragment,
+        /// From the sender on.
+        reach: Option<Reach>,
+    },
     /// Hashes of the parts of the sender's database; a [`Message::Digest`] of those that differ follows.
     Buckets {
         /// One for each part.
@@ -224,6 +237,9 @@ impl Message {
             Message::Request { keys } if keys.len() > ENTRIES_MAX => {
                 return absurd("a request this long");
             }
+            Message::Reach { fragment, reach } => {
+                reach.iter().try_for_each(|reach| reach.check(fragment))?;
+            }
             Message::News { entries } if entries.len() > ENTRIES_MAX => return absurd("news this long"),
             Message::Buckets { hashes } if hashes.len() != BUCKETS => {
                 return absurd("another number of parts");
@@ -256,6 +272,7 @@ mod tests {
     use super::*;
     use crate::{
         LinkId, Mesh,
+        area::Way,
         link::Capacity,
         link_state::{Edge, LinkState},
         record::Record,
@@ -274,6 +291,10 @@ mod tests {
         let zone = ZoneName::new("camping").unwrap();
         let said = LinkState::new(node(1), zone, 5, links);
         let record = Signed::new(Record::Links(said), &SimulatedKeys(node(1)));
+        let fragment = Fragment { area: AreaId(3), lowest: (&node(4)).into() };
+        let (path, publishers) = (vec![fragment], vec![(&node(5)).into()]);
+        let reach = Reach { cost: 7, hops: 2, relays: 30, path, publishers };
+        let way = Way { origin: node(1), fragment, sequence: 4, reach: Some(reach.clone()) };
         vec![
             Message::Probe { nonce: 1, rate: Rate::Busy },
             Message::ProbeAck { nonce: 1, rate: Rate::Quiet },
@@ -297,6 +318,9 @@ mod tests {
             Message::Pull { writer: node(0), after: 0 },
             Message::News { entries: vec![(Key::Links(node(1)), 9)] },
             Message::Buckets { hashes: vec![7; BUCKETS] },
+            Message::Area { area: AreaId(3) },
+            Message::Reach { fragment, reach: Some(reach.clone()) },
+            Message::LinkState { age_ms: 10, record: Signed::new(Record::Way(way), &SimulatedKeys(node(1))) },
         ]
     }
 
@@ -346,7 +370,7 @@ mod tests {
 
         #[test]
         fn mutated_messages_are_survived(
-            picks in proptest::collection::vec((0..17usize, any::<u16>(), any::<u8>(), any::<bool>()), 1..12),
+            picks in proptest::collection::vec((0..20usize, any::<u16>(), any::<u8>(), any::<bool>()), 1..12),
         ) {
             let messages: Vec<Vec<u8>> = picks
                 .into_iter()

@@ -6,6 +6,7 @@ use protocol::NodeId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
+    area::{Fragment, Way},
     error::MeshError,
     link_state::{LinkState, Publication},
     signature::{Keys, LINK_STATE, Signature},
@@ -21,13 +22,20 @@ pub enum Key {
     Links(NodeId),
     /// The streams published at a relay.
     Streams(NodeId),
+    /// How a border relay reaches a fragment of another area.
+    Way(NodeId, Fragment),
 }
 
 impl Key {
+    /// Whether it stays in the area of its origin.
+    pub fn local(&self) -> bool {
+        !matches!(self, Key::Streams(_))
+    }
+
     /// Whose it is.
     pub fn origin(&self) -> NodeId {
         match self {
-            Key::Links(origin) | Key::Streams(origin) => *origin,
+            Key::Links(origin) | Key::Streams(origin) | Key::Way(origin, _) => *origin,
         }
     }
 }
@@ -39,6 +47,8 @@ pub enum Record {
     Links(LinkState),
     /// What is published there.
     Streams(Publication),
+    /// How it reaches a fragment of another area.
+    Way(Way),
 }
 
 impl Record {
@@ -47,6 +57,7 @@ impl Record {
         match self {
             Record::Links(said) => Key::Links(said.origin),
             Record::Streams(said) => Key::Streams(said.origin),
+            Record::Way(said) => Key::Way(said.origin, said.fragment),
         }
     }
 
@@ -55,6 +66,7 @@ impl Record {
         match self {
             Record::Links(said) => said.sequence,
             Record::Streams(said) => said.sequence,
+            Record::Way(said) => said.sequence,
         }
     }
 
@@ -63,6 +75,7 @@ impl Record {
         match self {
             Record::Links(said) => said.check(),
             Record::Streams(said) => said.check(),
+            Record::Way(said) => said.check(),
         }
     }
 
@@ -71,6 +84,7 @@ impl Record {
         match self {
             Record::Links(said) => said.weight(),
             Record::Streams(said) => said.weight(),
+            Record::Way(said) => said.weight(),
         }
     }
 }

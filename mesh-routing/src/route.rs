@@ -8,7 +8,12 @@ use std::{
 
 use protocol::NodeId;
 
-use crate::{database::Database, flood_tree::Turn, link_state::LinkState};
+use crate::{
+    area::{AreaId, Exit, Foreign},
+    database::Database,
+    flood_tree::Turn,
+    link_state::LinkState,
+};
 
 /// An edge, its lower end first.
 pub(crate) type Pair = (NodeId, NodeId);
@@ -140,18 +145,19 @@ impl Graph {
         Paths { root, steps: labels.into_iter().map(step).collect(), order }
     }
 
-    /// How the way of `root` to each node begins: with `own` or not.
-    pub(crate) fn first_turns(&self, root: &NodeId, own: &NodeId) -> Vec<Turn> {
-        let mut turns = vec![Turn::Unknown; self.nodes.len()];
+    /// How the way of `root` to each node begins, with `own` or not, and what it costs.
+    pub(crate) fn first_turns(&self, root: &NodeId, own: &NodeId) -> Vec<(Turn, u32)> {
+        let mut turns = vec![(Turn::Unknown, u32::MAX); self.nodes.len()];
         let (Some(paths), Some(own)) = (self.paths(root, None), self.place(own)) else { return turns };
         for at in paths.order.iter().map(|at| *at as usize) {
             let Some(step) = paths.steps[at] else { continue };
-            turns[at] = match step.previous {
+            let turn = match step.previous {
                 _ if at == paths.root => Turn::Elsewhere,
                 previous if previous == paths.root && at == own => Turn::Here,
                 previous if previous == paths.root => Turn::Elsewhere,
-                previous => turns[previous],
+                previous => turns[previous].0,
             };
+            turns[at] = (turn, step.distance);
         }
         turns
     }
@@ -190,6 +196,8 @@ pub(crate) struct Routes {
     pub graph: Graph,
     /// Without the edges that somebody reported broken a moment ago.
     pub cautious: Option<Graph>,
+    /// What is elsewhere.
+    pub foreign: Foreign,
     /// From here to everywhere.
     own: Option<Paths>,
     candidates: BTreeMap<NodeId, Vec<Candidate>>,
@@ -200,7 +208,50 @@ impl Routes {
         let graph = Graph::new(database, &BTreeSet::new());
         let cautious = (!avoided.is_empty()).then(|| Graph::new(database, avoided));
         let paths = graph.paths(own, None);
-        Routes { graph, cautious, own: paths, candidates: BTreeMap::new() }
+        Routes { graph, cautious, own: paths, foreign: Foreign::default(), candidates: BTreeMap::new() }
+    }
+
+    /// Looks at what is known of other areas.
+    pub fn look_abroad(&mut self, own: &NodeId, area: AreaId, database: &Database) {
+        self.foreign = Foreign::new(area, own, database, &self.graph, self.own.as_ref());
+    }
+
+    /// Where ways to an origin begin: at itself, or at the border relays toward it.
+    pub fn roots(&self, origin: &NodeId) -> Vec<Exit> {
+        match self.graph.place(origin) {
+            Some(place) if self.reaches(origin) => vec![(place, 0, 0)],
+            place => {
+                let exits = self.foreign.exits(origin);
+                if exits.is_empty() { place.map(|place| (place, 0, 0)).into_iter().collect() } else { exits }
+            }
+        }
+    }
+
+    /// Cost and links to a relay of this area.
+    pub fn distance_and_hops(&self, node: &NodeId) -> Option<(u32, u32)> {
+        self.graph.step(self.own.as_ref()?, node).map(|step| (step.distance, step.hops))
+    }
+
+    /// The best border relay toward an origin elsewhere, and the links from here to the edge of its fragment.
+    fn exit(&self, origin: &NodeId) -> Option<(usize, u32)> {
+        let paths = self.own.as_ref()?;
+        let way = |(at, cost, hops): Exit| {
+            let step = paths.steps[at]?;
+            Some((step.distance.saturating_add(cost), step.hops.saturating_add(hops), at))
+        };
+        let (_, hops, at) = self.foreign.exits(origin).into_iter().filter_map(way).min()?;
+        Some((at, hops))
+    }
+
+    /// Whether a relay that publishes something can be reached, also elsewhere.
+    pub fn finds(&self, origin: &NodeId) -> bool {
+        self.reaches(origin) || self.exit(origin).is_some()
+    }
+
+    /// The links to an origin; if it is elsewhere, to the edge of its fragment.
+    pub fn hops(&self, origin: &NodeId) -> Option<u32> {
+        let inside = self.distance_and_hops(origin).map(|(_, hops)| hops);
+        inside.or_else(|| self.exit(origin).map(|(_, hops)| hops))
     }
 
     pub fn reaches(&self, node: &NodeId) -> bool {
@@ -212,9 +263,18 @@ impl Routes {
         self.graph.step(self.own.as_ref()?, node).map(|step| step.distance)
     }
 
-    /// The nodes from `node` to here.
+    /// The nodes from `node` to here; of a way from elsewhere those inside this area.
     pub fn path_from(&self, node: &NodeId) -> Option<Vec<NodeId>> {
-        let mut path = self.graph.path(self.own.as_ref()?, node)?;
+        let paths = self.own.as_ref()?;
+        let inside = self.graph.path(paths, node);
+        let mut path = match inside {
+            Some(path) => path,
+            None => {
+                let (exit, _) = self.exit(node)?;
+                let path = self.graph.path(paths, &self.graph.nodes[exit])?;
+                path.into_iter().chain([*node]).collect()
+            }
+        };
         path.reverse();
         Some(path)
     }
@@ -229,8 +289,10 @@ impl Routes {
     ) -> &[Candidate] {
         if !self.candidates.contains_key(origin) {
             let mut found = Vec::new();
+            let roots = self.roots(origin);
+            let abroad = !self.reaches(origin);
             for graph in self.cautious.iter().chain([&self.graph]) {
-                let Some(paths) = graph.paths(origin, Some(own)) else { continue };
+                let paths = graph.paths_from(&roots, graph.place(own));
                 for (neighbor, cost) in neighbors {
                     let known = found.iter().any(|c: &Candidate| c.neighbor == *neighbor);
                     // On the second pass the ways over edges reported broken come after all others.
@@ -240,6 +302,12 @@ impl Routes {
                         let cost = step.distance.saturating_add(*cost).saturating_add(late);
                         found.push(Candidate { neighbor: *neighbor, cost, depth: step.hops });
                     }
+                }
+            }
+            // A neighbor in another area is in no graph.
+            for (neighbor, link) in neighbors {
+                if let Some((cost, depth)) = self.foreign.offer(origin, neighbor).filter(|_| abroad) {
+                    found.push(Candidate { neighbor: *neighbor, cost: cost.saturating_add(*link), depth });
                 }
             }
             found.sort_by_key(|c| (c.cost, c.depth, c.neighbor));

@@ -107,7 +107,7 @@ impl Mesh {
         let mut newest: BTreeMap<&StreamName, (u64, NodeId)> = BTreeMap::new();
         for (said, _) in self.database.publications() {
             let id = said.origin;
-            if id != self.config.id && !self.routes.reaches(&id) {
+            if id != self.config.id && !self.routes.finds(&id) {
                 continue;
             }
             for advertised in &said.streams {
@@ -134,17 +134,22 @@ impl Mesh {
             let key = TrackKey { origin: *origin, stream: name.clone(), kind: track.kind };
             self.trees.path(&key, self.config.id)
         });
+        let mut hops = None;
         let path = match joined {
             Some(path) => path,
             None if *origin == self.config.id => vec![*origin],
-            None => self.routes.path_from(origin)?,
+            None => {
+                hops = self.routes.hops(origin);
+                self.routes.path_from(origin)?
+            }
         };
+        let links = u32::try_from(path.len() - 1).unwrap_or(u32::MAX);
         Some(StreamView {
             name: name.clone(),
             tracks,
             origin: *origin,
             origin_zone: said.zone.clone(),
-            hops: u32::try_from(path.len() - 1).unwrap_or(u32::MAX),
+            hops: hops.unwrap_or(links),
             path,
             since: *held.streams_since.get(name)?,
         })
