@@ -25,6 +25,23 @@ const COST_NEWS: u32 = 8;
 /// A way that is this old is told again: half of [`crate::flood::REFRESH`].
 const REFRESH_MS: u32 = 150_000;
 
+/// A fragment, as reached from here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AreaView {
+    /// Which one; the own one is listed too.
+    pub fragment: Fragment,
+    /// Sum of costs to its edge.
+    pub cost: u32,
+    /// Links to its edge.
+    pub hops: u32,
+    /// Relays in it; not told anew for every single one.
+    pub relays: u32,
+    /// Relays in it that publish something.
+    pub publishers: u32,
+    /// Fragments on the way, from the next one to it; empty for the own one.
+    pub path: Vec<Fragment>,
+}
+
 /// What a relay keeps of other areas.
 #[derive(Debug, Default)]
 pub(crate) struct Border {
@@ -144,6 +161,39 @@ impl Mesh {
         }
         self.spf.handle_urgent();
         true
+    }
+
+    /// The fragments that can be reached, the own one included, by number.
+    pub fn areas(&self) -> Vec<AreaView> {
+        let Some(here) = self.routes.foreign.own else { return Vec::new() };
+        let view = |fragment: &Fragment, reach: &Reach, (cost, hops): (u32, u32)| AreaView {
+            fragment: *fragment,
+            cost: reach.cost.saturating_add(cost),
+            hops: u32::from(reach.hops).saturating_add(hops),
+            relays: reach.relays.into(),
+            publishers: reach.publishers.len() as u32,
+            path: reach.path.clone(),
+        };
+        let home = AreaView { path: Vec::new(), ..view(&here, &self.home(&here), (0, 0)) };
+        let mut found = BTreeMap::from([(here, home)]);
+        for (way, _) in self.database.ways() {
+            let (Some(reach), Some(from)) = (&way.reach, self.routes.distance_and_hops(&way.origin)) else {
+                continue;
+            };
+            let view = view(&way.fragment, reach, from);
+            if reach.path.contains(&here) {
+                continue;
+            }
+            found
+                .entry(way.fragment)
+                .and_modify(|best: &mut AreaView| {
+                    if (view.cost, view.hops) < (best.cost, best.hops) {
+                        *best = view.clone();
+                    }
+                })
+                .or_insert(view);
+        }
+        found.into_values().collect()
     }
 
     /// What neighbors in other areas offer, for the routes: without the cost of the link to them.

@@ -35,6 +35,7 @@ mod tree;
 pub mod sim;
 
 pub use area::{AreaId, Fragment};
+pub use border::AreaView;
 pub use error::MeshError;
 pub use forward::{ForwardEntry, Source};
 pub use link::{Capacity, LinkCounters, LinkId, Measurement, Underlay, UnderlayKind};

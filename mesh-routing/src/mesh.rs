@@ -186,6 +186,7 @@ pub struct Mesh {
     pub(crate) links_changed: bool,
     pub(crate) routes_changed: bool,
     pub(crate) streams_changed: bool,
+    pub(crate) paths_changed: bool,
     pub(crate) settled: bool,
     pub(crate) forwarding: Vec<ForwardEntry>,
     pub(crate) streams: Vec<StreamView>,
@@ -225,6 +226,7 @@ impl Mesh {
             links_changed: true,
             routes_changed: true,
             streams_changed: false,
+            paths_changed: false,
             settled: false,
             forwarding: Vec::new(),
             streams: Vec::new(),
@@ -524,6 +526,7 @@ impl Mesh {
                 self.trees.handle_join((link, neighbor), track, (alias, limit), &around, now);
             }
             Message::Joined { track, alias, depth, path } => {
+                self.paths_changed = true;
                 let around = surroundings!(self);
                 self.trees.handle_joined(link, &track, (alias, depth, path), &around, now);
             }
@@ -667,7 +670,7 @@ impl Mesh {
             rerouted |= self.settle_routes();
         }
         let changed = self.settle_trees(now);
-        let restreamed = std::mem::take(&mut self.streams_changed);
+        let restreamed = std::mem::take(&mut self.streams_changed) | std::mem::take(&mut self.paths_changed);
         let listed = (rerouted || changed || restreamed) && self.settle_views();
         self.shown.stale |= rerouted || listed;
         if self.settle_heard(now) || listed {

@@ -12,7 +12,7 @@ use super::{
     event::Toward,
     media::{Heard, Packet, Passed},
 };
-use crate::{ForwardEntry, Mesh, Record};
+use crate::{AreaId, ForwardEntry, Mesh, Record};
 
 /// A relay and what its driver keeps.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Relay {
     pub heard: BTreeMap<TrackKey, Heard>,
     /// Keyframes its publisher was asked for.
     pub keyframes: u64,
+    /// The area it is in when it starts.
+    pub area: AreaId,
     pub(super) boot: u64,
     pub(super) published: BTreeSet<TrackKey>,
     pub(super) wanted: BTreeSet<TrackKey>,
@@ -54,6 +56,7 @@ impl Relay {
             table: Vec::new(),
             heard: BTreeMap::new(),
             keyframes: 0,
+            area: AreaId::default(),
             boot: 0,
             published: BTreeSet::new(),
             wanted: BTreeSet::new(),
