@@ -5,8 +5,11 @@
 //! came and carries out what [`Mesh::poll_output`] says.
 
 mod audience;
+mod child;
 pub mod detector;
+mod detour;
 pub mod error;
+mod feed;
 pub mod flood;
 pub mod forward;
 pub mod link;
@@ -24,8 +27,9 @@ mod tree;
 pub mod sim;
 
 pub use error::MeshError;
-pub use forward::{ForwardEntry, Source};
+pub use forward::ForwardEntry;
 pub use link::{LinkCounters, LinkId};
 pub use log::Record;
 pub use mesh::{Config, Counters, Mesh, Output};
 pub use topology::{LinkView, NodeView, StreamView, Topology};
+pub use tree::Refusals;

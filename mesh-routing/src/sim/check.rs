@@ -1,39 +1,8 @@
 //! The invariants: at every step, and after things have been quiet for a while.
 
-use std::{collections::BTreeMap, time::Duration};
-
-use protocol::mesh::TrackKey;
+use std::time::Duration;
 
 use super::{Sim, node};
-use crate::Source;
-
-/// No packet can go in a circle: followed from child to parent, every track's tables end somewhere.
-pub fn no_cycle(sim: &Sim) {
-    let mut parents: BTreeMap<(usize, &TrackKey), usize> = BTreeMap::new();
-    for (index, relay) in sim.relays.iter().enumerate() {
-        for entry in &relay.table {
-            let Source::Link { link, alias } = entry.source else { continue };
-            let Some((wire, end)) = sim.by_link.get(&link) else { continue };
-            let parent = sim.wires[*wire].ends[1 - end];
-            let Some(their) = sim.wires[*wire].links[1 - end] else { continue };
-            let sends = sim.relays[parent]
-                .table
-                .iter()
-                .any(|e| e.track == entry.track && e.children.contains(&(their, alias)));
-            if sends {
-                parents.insert((index, &entry.track), parent);
-            }
-        }
-    }
-    for (start, track) in parents.keys() {
-        let (mut at, mut steps) = (*start, 0);
-        while let Some(parent) = parents.get(&(at, *track)) {
-            at = *parent;
-            steps += 1;
-            assert!(steps <= sim.relays.len(), "a circle through relay {start} after {:?}", sim.elapsed());
-        }
-    }
-}
 
 /// After quiescence: who wants a stream that can be had hears it, nothing else flows, everybody knows the
 /// same relays, streams and records.
@@ -56,11 +25,9 @@ pub fn at_rest(sim: &mut Sim) {
         let crossed = count - before.get(&(*wire, *end)).copied().unwrap_or(0);
         let relay = &sim.relays[sim.wires[*wire].ends[*end]];
         let link = sim.wires[*wire].links[*end];
-        let wanted = relay
-            .table
-            .iter()
-            .filter(|e| matches!(e.source, Source::Link { link: from, .. } if Some(from) == link))
-            .count() as u64;
+        let wanted =
+            relay.table.iter().filter(|e| e.sources.iter().any(|(from, _)| Some(*from) == link)).count()
+                as u64;
         assert!(
             crossed <= wanted * 51,
             "{crossed} packets for {wanted} tracks on {:?} toward its end {end}; tables there {:?}, at the other end {:?}",

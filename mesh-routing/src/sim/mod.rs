@@ -21,7 +21,7 @@ use protocol::{
     mesh::{Alias, StreamAdvertisement, TrackKey},
 };
 
-use crate::{Config, ForwardEntry, LinkId, Mesh, Output, Record, Source};
+use crate::{Config, ForwardEntry, LinkId, Mesh, Output, Record};
 use random::Random;
 
 /// Between packets of a track.
@@ -50,6 +50,8 @@ pub struct Relay {
     pub heard: BTreeMap<TrackKey, Heard>,
     /// Keyframes its publisher was asked for.
     pub keyframes: u64,
+    /// The packets that it forwarded, those of the last seconds.
+    seen: BTreeMap<TrackKey, BTreeSet<u64>>,
     boot: u64,
     published: BTreeSet<TrackKey>,
     wanted: BTreeSet<TrackKey>,
@@ -61,9 +63,8 @@ pub struct Relay {
 pub struct Heard {
     /// Packets.
     pub packets: u64,
-    /// Packets that came once more, by another path.
-    pub again: u64,
-    /// The highest number heard.
+    /// The first and the highest number heard.
+    pub first: u64,
     pub highest: u64,
     /// When the last new packet came.
     pub last: Option<Instant>,
@@ -123,7 +124,8 @@ struct Packet {
     track: TrackKey,
     alias: Alias,
     number: u64,
-    visited: Vec<usize>,
+    /// Relays that forwarded it, and in which of their lives.
+    visited: Vec<(usize, u64)>,
 }
 
 /// A mesh in virtual time.
@@ -151,7 +153,7 @@ pub struct Sim {
     sequence: u64,
     next_link: u32,
     by_link: BTreeMap<LinkId, (usize, usize)>,
-    copies: BTreeSet<(usize, usize, TrackKey, u64, Vec<usize>)>,
+    copies: BTreeSet<(usize, usize, TrackKey, u64, u64)>,
 }
 
 impl Sim {
@@ -166,6 +168,7 @@ impl Sim {
             table: Vec::new(),
             heard: BTreeMap::new(),
             keyframes: 0,
+            seen: BTreeMap::new(),
             boot: 0,
             published: BTreeSet::new(),
             wanted: BTreeSet::new(),
@@ -324,6 +327,7 @@ impl Sim {
         (killed.mesh, killed.due) = (None, None);
         killed.table.clear();
         killed.heard.clear();
+        killed.seen.clear();
         for wire in 0..self.wires.len() {
             if let Some(end) = self.wires[wire].ends.iter().position(|end| *end == relay) {
                 if let Some(link) = self.wires[wire].links[end].take() {
@@ -505,7 +509,7 @@ impl Sim {
                 *self.crossed.entry((wire, end)).or_default() += 1;
                 let relay = self.wires[wire].ends[end];
                 self.with(relay, |mesh| mesh.handle_media(link, now));
-                let source = Source::Link { link, alias: packet.alias };
+                let source = Some((link, packet.alias));
                 self.forward(relay, source, packet);
             }
             Event::Tick => {
@@ -517,7 +521,7 @@ impl Sim {
                     let published = self.relays[relay].published.clone();
                     for track in published {
                         let packet = Packet { track, alias: Alias(0), number, visited: Vec::new() };
-                        self.forward(relay, Source::Local, packet);
+                        self.forward(relay, None, packet);
                     }
                 }
                 if self.elapsed().as_millis() % 1000 < 20 {
@@ -527,19 +531,31 @@ impl Sim {
         }
     }
 
-    /// What the packet path of a relay does with a packet, by its table alone.
-    fn forward(&mut self, relay: usize, source: Source, mut packet: Packet) {
-        let entry = self.relays[relay].table.iter().find(|e| e.track == packet.track && e.source == source);
+    /// What the packet path of a relay does with a packet, by its table alone: each once, and not back.
+    fn forward(&mut self, relay: usize, source: Option<(LinkId, Alias)>, mut packet: Packet) {
+        let from = |e: &&ForwardEntry| source.map_or(e.published, |source| e.sources.contains(&source));
+        let entry = self.relays[relay].table.iter().find(|e| e.track == packet.track && from(e));
         let Some(entry) = entry.cloned() else { return };
-        assert!(!packet.visited.contains(&relay), "a packet came back: {:?} at {relay}", packet.visited);
-        packet.visited.push(relay);
+        let seen = self.relays[relay].seen.entry(packet.track.clone()).or_default();
+        if !seen.insert(packet.number) {
+            return;
+        }
+        if seen.len() > 1024 {
+            seen.pop_first();
+        }
+        let boot = self.relays[relay].boot;
+        assert!(!packet.visited.contains(&(relay, boot)), "a packet came back: {:?}", packet.visited);
+        packet.visited.push((relay, boot));
         if entry.local {
             self.relays[relay].hear(&packet, self.now);
         }
         for (link, alias) in entry.children {
+            if source.is_some_and(|(from, _)| from == link) {
+                continue;
+            }
             let Some(&(wire, end)) = self.by_link.get(&link) else { continue };
             let to = 1 - end;
-            let copy = (wire, to, packet.track.clone(), packet.number, packet.visited.clone());
+            let copy = (wire, to, packet.track.clone(), packet.number, boot);
             assert!(self.copies.insert(copy), "two copies of one packet on wire {wire}");
             let Some(link) = self.wires[wire].links[to] else { continue };
             let jitter = Duration::from_micros(self.random.below(self.wires[wire].jitter));
@@ -585,9 +601,6 @@ impl Sim {
             state.table = mesh.forwarding();
         }
         state.mesh = Some(mesh);
-        if changed {
-            check::no_cycle(self);
-        }
     }
 }
 
@@ -598,11 +611,10 @@ fn state_end(wires: &[Wire], wire: usize, end: usize) -> usize {
 impl Relay {
     fn hear(&mut self, packet: &Packet, now: Instant) {
         let heard = self.heard.entry(packet.track.clone()).or_default();
-        if packet.number <= heard.highest {
-            heard.again += 1;
-            return;
+        if heard.packets == 0 {
+            heard.first = packet.number;
         }
-        heard.highest = packet.number;
+        heard.highest = heard.highest.max(packet.number);
         heard.packets += 1;
         if let Some(last) = heard.last.replace(now) {
             heard.gap = heard.gap.max(now - last);
