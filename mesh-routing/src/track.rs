@@ -420,7 +420,8 @@ impl Track {
             offer: None,
             pause: None,
         };
-        let asked = self.ask(place, &feed, step);
+        let mut asked = self.ask(place, &feed, step);
+        asked.active &= !(gain && place == SECONDARY);
         let feed = Feed { asked, ..feed };
         step.events.push(feed.join(step.key));
         self.slots[place].next = Some(feed);
@@ -463,6 +464,8 @@ impl Track {
                 let Some(feed) = (if next { &slot.next } else { &slot.feed }) else { continue };
                 let mut ask = self.ask(place, feed, step);
                 let slot = &mut self.slots[place];
+                // What may turn out to be no better sends nothing yet.
+                ask.active &= !(next && slot.gain && place == SECONDARY);
                 let Some(feed) = (if next { &mut slot.next } else { &mut slot.feed }) else { continue };
                 if ask.active || !feed.asked.active {
                     feed.pause = None;

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use media::{Command, TrackId, TrackPair};
-use mesh_routing::{LinkId, Mesh, Output, Record, Source, StreamView};
+use mesh_routing::{ForwardEntry, LinkId, Mesh, Output, Record, StreamView};
 use protocol::{
     Kind, NodeId, SessionId, StreamName, TrackDescription, ZoneName, api,
     mesh::{Alias, Class, StreamAdvertisement, TrackKey},
@@ -34,6 +34,9 @@ pub struct Node {
     pub(crate) streams: BTreeMap<StreamName, Stream>,
     by_track: BTreeMap<TrackId, (StreamName, Kind)>,
     next_track: u32,
+    /// Numbers of the tracks in the forwarding table.
+    relayed: BTreeMap<TrackKey, u64>,
+    next_relayed: u64,
     epoch_seed: u8,
     started: Instant,
     started_wall: WallTime,
@@ -91,6 +94,8 @@ pub enum Effect {
 /// A row of the forwarding table, in the numbers of this relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {
+    /// The same for all sources of a track, while it is in the table, and no other track's ever.
+    pub track: u64,
     /// Where the packets come from.
     pub source: ForwardSource,
     /// The track's local number, if somebody here listens.
@@ -102,12 +107,12 @@ pub struct Forward {
 }
 
 /// Where the packets of a track come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ForwardSource {
     /// A publisher here.
     Here(TrackId),
-    /// A neighbor.
-    Link(LinkId, Alias),
+    /// Neighbors; a packet may come from each of them.
+    Links(Vec<(LinkId, Alias)>),
 }
 
 /// A publisher that drops may come back under its name for so long without its listeners doing anything.
@@ -136,6 +141,8 @@ impl Node {
             streams: BTreeMap::new(),
             by_track: BTreeMap::new(),
             next_track: 0,
+            relayed: BTreeMap::new(),
+            next_relayed: 0,
             epoch_seed,
             started: now,
             started_wall: wall,
@@ -371,27 +378,32 @@ impl Node {
     }
 
     /// The forwarding table in this relay's numbers.
-    pub fn forwarding(&self) -> Vec<Forward> {
-        self.mesh
-            .forwarding()
-            .into_iter()
-            .filter_map(|entry| {
-                let local =
-                    self.streams.get(&entry.track.stream).map(|known| known.tracks.of(entry.track.kind));
-                let source = match entry.source {
-                    Source::Local => ForwardSource::Here(local?),
-                    Source::Link { link, alias } => ForwardSource::Link(link, alias),
-                    Source::None => return None,
-                };
-                let class = Class::of(entry.track.kind);
-                Some(Forward {
-                    source,
-                    local: local.filter(|_| entry.local),
-                    class,
-                    children: entry.children,
-                })
+    pub fn forwarding(&mut self) -> Vec<Forward> {
+        let entries = self.mesh.forwarding();
+        let mut known = std::mem::take(&mut self.relayed);
+        for entry in &entries {
+            let number = known.remove(&entry.track).unwrap_or_else(|| {
+                self.next_relayed += 1;
+                self.next_relayed
+            });
+            self.relayed.insert(entry.track.clone(), number);
+        }
+        let row = |entry: ForwardEntry| {
+            let local = self.streams.get(&entry.track.stream).map(|known| known.tracks.of(entry.track.kind));
+            let source = if entry.published {
+                ForwardSource::Here(local?)
+            } else {
+                ForwardSource::Links(entry.sources)
+            };
+            Some(Forward {
+                track: *self.relayed.get(&entry.track)?,
+                source,
+                local: local.filter(|_| entry.local),
+                class: Class::of(entry.track.kind),
+                children: entry.children,
             })
-            .collect()
+        };
+        entries.into_iter().filter_map(row).collect()
     }
 
     /// `GET /api/v1/streams`.

@@ -269,7 +269,8 @@ impl NodeLoop {
         }
         self.release();
         if forwarding {
-            self.forwarding.replace(self.table());
+            let table = self.table();
+            self.forwarding.replace(table);
         }
         if streams {
             let event = FromRelay::Streams { streams: self.node.streams(clock::now()) };
@@ -316,7 +317,7 @@ impl NodeLoop {
         }
     }
 
-    fn table(&self) -> Table {
+    fn table(&mut self) -> Table {
         let mut table = Table::default();
         for forward in self.node.forwarding() {
             let children: Vec<Child> = forward
@@ -328,10 +329,10 @@ impl NodeLoop {
                 .collect();
             match forward.source {
                 ForwardSource::Here(track) => drop(table.local.insert(track.0, children)),
-                ForwardSource::Link(link, alias) => {
-                    let route =
-                        Route { local: forward.local.map(|track| track.0), class: forward.class, children };
-                    table.incoming.insert((link, alias), route);
+                ForwardSource::Links(sources) => {
+                    let local = forward.local.map(|track| track.0);
+                    let route = Route { track: forward.track, local, class: forward.class, children };
+                    table.incoming.extend(sources.into_iter().map(|source| (source, route.clone())));
                 }
             }
         }

@@ -4,6 +4,8 @@
 
 pub mod check;
 #[cfg(test)]
+mod feeds;
+#[cfg(test)]
 mod lies;
 pub mod random;
 pub mod shape;
@@ -63,8 +65,9 @@ pub struct Relay {
 pub struct Heard {
     /// Packets.
     pub packets: u64,
-    /// The first and the highest number heard.
+    /// The first number heard.
     pub first: u64,
+    /// The highest number heard.
     pub highest: u64,
     /// When the last new packet came.
     pub last: Option<Instant>,

@@ -195,7 +195,10 @@ async fn junk_and_repeated_datagrams_are_dropped_and_the_link_stays() {
     let (bad, _) = up(&mut victim.events).await;
     let children = vec![Child { link: victim.to_good.clone(), alias: Alias(4) }];
     victim.forwarding.replace(Table {
-        incoming: HashMap::from([((bad, Alias(3)), Route { local: Some(0), class: Class::Audio, children })]),
+        incoming: HashMap::from([(
+            (bad, Alias(3)),
+            Route { track: 1, local: Some(0), class: Class::Audio, children },
+        )]),
         local: HashMap::new(),
     });
     let datagram = |alias, sequence| {

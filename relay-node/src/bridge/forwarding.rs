@@ -46,6 +46,8 @@ pub struct Table {
 /// What happens to the packets of one track from one neighbor.
 #[derive(Debug, Clone)]
 pub struct Route {
+    /// The track's number: the same for every neighbor it comes from, so that a packet is taken once.
+    pub track: u64,
     /// The track's local number if this relay has listeners for it.
     pub local: Option<u32>,
     /// The priority on the next links.
