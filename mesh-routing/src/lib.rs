@@ -6,6 +6,8 @@
 
 mod audience;
 mod child;
+pub mod choose;
+mod damping;
 pub mod detector;
 mod detour;
 pub mod error;
@@ -19,6 +21,8 @@ pub mod mesh;
 pub mod message;
 pub mod neighbor;
 pub mod route;
+pub mod signature;
+pub mod skeleton;
 pub mod topology;
 mod track;
 mod tree;
@@ -28,8 +32,9 @@ pub mod sim;
 
 pub use error::MeshError;
 pub use forward::ForwardEntry;
-pub use link::{LinkCounters, LinkId};
+pub use link::{Capacity, LinkCounters, LinkId, Measurement, Underlay, UnderlayKind};
 pub use log::Record;
 pub use mesh::{Config, Counters, Mesh, Output};
+pub use signature::{Keys, Signature};
 pub use topology::{LinkView, NodeView, StreamView, Topology};
 pub use tree::Refusals;

@@ -382,7 +382,7 @@ impl Track {
         let fit = |c: &Candidate| {
             let neighbor = step.around.neighbors.get(&c.neighbor).filter(|n| n.state == State::Up)?;
             let free = !used.contains(&c.neighbor) && !self.slots[place].shuns(&c.neighbor, step.now);
-            free.then_some((neighbor.link, *c))
+            free.then(|| (neighbor.pick(hash(step.key), |_| 0), *c))
         };
         candidates.iter().find_map(fit).or_else(|| self.weak(place, step))
     }
@@ -396,11 +396,7 @@ impl Track {
         if self.slots[SECONDARY].shuns(&primary.neighbor, step.now) {
             return None;
         }
-        let other = |(id, link): (&LinkId, &crate::link::Link)| {
-            let same = link.neighbor == primary.neighbor && *id != primary.link && link.state() == State::Up;
-            same.then_some(*id)
-        };
-        let link = step.around.links.iter().find_map(other)?;
+        let link = step.around.neighbors.get(&primary.neighbor)?.other(primary.link)?;
         let depth = primary.path().len() as u32;
         Some((link, Candidate { neighbor: primary.neighbor, cost: u32::MAX, depth }))
     }
@@ -639,4 +635,13 @@ fn shared(own: NodeId, a: &Feed, b: &Feed) -> u32 {
         this.offer.as_ref().is_some_and(|offer| offer.guarded) && !other.path().contains(&this.neighbor)
     };
     if spare(a, b) || spare(b, a) { 0 } else { common(own, a.path(), b.path()) }
+}
+
+/// Spreads tracks over parallel links, the same way after every start.
+fn hash(key: &TrackKey) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&key.origin.0).update(key.stream.as_str().as_bytes()).update(&[key.kind as u8]);
+    u64::from_le_bytes(
+        hasher.finalize().as_bytes()[..8].try_into().expect("a hash is longer than eight octets"),
+    )
 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
     time::{Duration, Instant},
 };
 
@@ -34,9 +35,6 @@ pub struct Node {
     pub(crate) streams: BTreeMap<StreamName, Stream>,
     by_track: BTreeMap<TrackId, (StreamName, Kind)>,
     next_track: u32,
-    /// Numbers of the tracks in the forwarding table.
-    relayed: BTreeMap<TrackKey, u64>,
-    next_relayed: u64,
     epoch_seed: u8,
     started: Instant,
     started_wall: WallTime,
@@ -94,7 +92,7 @@ pub enum Effect {
 /// A row of the forwarding table, in the numbers of this relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {
-    /// The same for all sources of a track, while it is in the table, and no other track's ever.
+    /// The track, the same number for all its feeds while it is in the table, and no other's ever.
     pub track: u64,
     /// Where the packets come from.
     pub source: ForwardSource,
@@ -141,8 +139,6 @@ impl Node {
             streams: BTreeMap::new(),
             by_track: BTreeMap::new(),
             next_track: 0,
-            relayed: BTreeMap::new(),
-            next_relayed: 0,
             epoch_seed,
             started: now,
             started_wall: wall,
@@ -378,16 +374,7 @@ impl Node {
     }
 
     /// The forwarding table in this relay's numbers.
-    pub fn forwarding(&mut self) -> Vec<Forward> {
-        let entries = self.mesh.forwarding();
-        let mut known = std::mem::take(&mut self.relayed);
-        for entry in &entries {
-            let number = known.remove(&entry.track).unwrap_or_else(|| {
-                self.next_relayed += 1;
-                self.next_relayed
-            });
-            self.relayed.insert(entry.track.clone(), number);
-        }
+    pub fn forwarding(&self) -> Vec<Forward> {
         let row = |entry: ForwardEntry| {
             let local = self.streams.get(&entry.track.stream).map(|known| known.tracks.of(entry.track.kind));
             let source = if entry.published {
@@ -396,14 +383,14 @@ impl Node {
                 ForwardSource::Links(entry.sources)
             };
             Some(Forward {
-                track: *self.relayed.get(&entry.track)?,
+                track: number(&entry.track),
                 source,
                 local: local.filter(|_| entry.local),
                 class: Class::of(entry.track.kind),
                 children: entry.children,
             })
         };
-        entries.into_iter().filter_map(row).collect()
+        self.mesh.forwarding().into_iter().filter_map(row).collect()
     }
 
     /// `GET /api/v1/streams`.
@@ -461,4 +448,11 @@ impl Stream {
         self.epoch = (self.epoch + 2) & 0x0e;
         self.epoch
     }
+}
+
+/// A number for a track that is the same for as long as this relay runs, whichever of its feeds is meant.
+fn number(track: &TrackKey) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    track.hash(&mut hasher);
+    hasher.finish()
 }

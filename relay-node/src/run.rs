@@ -269,8 +269,7 @@ impl NodeLoop {
         }
         self.release();
         if forwarding {
-            let table = self.table();
-            self.forwarding.replace(table);
+            self.forwarding.replace(self.table());
         }
         if streams {
             let event = FromRelay::Streams { streams: self.node.streams(clock::now()) };
@@ -317,7 +316,7 @@ impl NodeLoop {
         }
     }
 
-    fn table(&mut self) -> Table {
+    fn table(&self) -> Table {
         let mut table = Table::default();
         for forward in self.node.forwarding() {
             let children: Vec<Child> = forward

@@ -47,8 +47,8 @@ impl Gaps {
 fn listen(relays: usize, wires: &[(usize, usize)], kind: Kind, seed: u64) -> (Sim, TrackKey) {
     let mut sim = Sim::new(relays, wires, seed);
     for wire in &mut sim.wires {
-        wire.delay = Duration::from_micros(500 + wire.delay.as_micros() as u64 % 1500);
-        wire.jitter = 500;
+        wire.quality.delay_us = 500 + wire.quality.delay_us % 1500;
+        wire.quality.jitter_us = 500;
     }
     let key = sim.publish_kind(0, "main-stage", kind);
     (1..relays).for_each(|relay| sim.want(relay, &key, true));
