@@ -7,13 +7,16 @@
 
 #[cfg(test)]
 mod bad_neighbor;
+mod congestion;
 mod datagram;
 mod dial;
 mod forwarding;
 mod identity;
+mod intake;
 mod link;
 mod measure;
 mod neighbors;
+mod repair;
 mod scheduler;
 mod stream;
 mod switch;
