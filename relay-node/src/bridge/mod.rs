@@ -7,6 +7,8 @@
 
 #[cfg(test)]
 mod bad_neighbor;
+#[doc(hidden)]
+pub mod bench;
 mod congestion;
 mod datagram;
 mod dial;
@@ -15,6 +17,8 @@ mod identity;
 mod intake;
 mod link;
 mod measure;
+#[cfg(test)]
+mod narrow;
 mod neighbors;
 mod repair;
 mod scheduler;
