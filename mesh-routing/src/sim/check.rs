@@ -2,38 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::mesh::TrackKey;
-
 use super::{Sim, node};
-use crate::{ForwardEntry, Source};
-
-/// No packet can go in a circle: followed from child to parent, what changed at a relay ends somewhere.
-pub fn no_cycle(sim: &Sim, relay: usize) {
-    for entry in &sim.relays[relay].table {
-        let mut at = parent(sim, relay, &entry.track);
-        let mut steps = 0;
-        while let Some(found) = at {
-            steps += 1;
-            let circle = found == relay || steps > sim.relays.len();
-            assert!(!circle, "a circle through relay {relay} after {:?}", sim.elapsed());
-            at = parent(sim, found, &entry.track);
-        }
-    }
-}
-
-/// The relay that sends a track to this one, where both agree.
-fn parent(sim: &Sim, relay: usize, track: &TrackKey) -> Option<usize> {
-    let Source::Link { link, alias } = entry(sim, relay, track)?.source else { return None };
-    let (wire, end) = sim.at(link)?;
-    let parent = sim.wires[wire].ends[1 - end];
-    let their = sim.wires[wire].links[1 - end]?;
-    entry(sim, parent, track)?.children.contains(&(their, alias)).then_some(parent)
-}
-
-fn entry<'a>(sim: &'a Sim, relay: usize, track: &TrackKey) -> Option<&'a ForwardEntry> {
-    let table = &sim.relays[relay].table;
-    table.binary_search_by(|entry| entry.track.cmp(track)).ok().map(|at| &table[at])
-}
 
 /// After quiescence: who wants a stream that can be had hears it, nothing else flows, everybody knows the
 /// same relays, streams and records.
@@ -56,11 +25,9 @@ pub fn at_rest(sim: &mut Sim) {
         let crossed = count - before.get(&(*wire, *end)).copied().unwrap_or(0);
         let relay = &sim.relays[sim.wires[*wire].ends[*end]];
         let link = sim.wires[*wire].links[*end];
-        let wanted = relay
-            .table
-            .iter()
-            .filter(|e| matches!(e.source, Source::Link { link: from, .. } if Some(from) == link))
-            .count() as u64;
+        let wanted =
+            relay.table.iter().filter(|e| e.sources.iter().any(|(from, _)| Some(*from) == link)).count()
+                as u64;
         assert!(
             crossed <= wanted * 51,
             "{crossed} packets for {wanted} tracks on {:?} toward its end {end}; tables there {:?}, at the other end {:?}",
