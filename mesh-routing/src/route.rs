@@ -11,6 +11,7 @@ use protocol::NodeId;
 use crate::{
     area::{AreaId, Exit, Foreign},
     database::Database,
+    detour::Detours,
     flood_tree::Turn,
     link_state::LinkState,
 };
@@ -201,6 +202,7 @@ pub(crate) struct Routes {
     /// From here to everywhere.
     own: Option<Paths>,
     candidates: BTreeMap<NodeId, Vec<Candidate>>,
+    pub detours: Detours,
 }
 
 impl Routes {
@@ -208,7 +210,8 @@ impl Routes {
         let graph = Graph::new(database, &BTreeSet::new());
         let cautious = (!avoided.is_empty()).then(|| Graph::new(database, avoided));
         let paths = graph.paths(own, None);
-        Routes { graph, cautious, own: paths, foreign: Foreign::default(), candidates: BTreeMap::new() }
+        let (foreign, candidates, detours) = Default::default();
+        Routes { graph, cautious, own: paths, foreign, candidates, detours }
     }
 
     /// Looks at what is known of other areas.
