@@ -417,11 +417,17 @@ impl Track {
             pause: None,
         };
         let mut asked = self.ask(place, &feed, step);
-        asked.active &= !(gain && place == SECONDARY);
+        asked.active &= !self.tries(place, gain, step.around);
         let feed = Feed { asked, ..feed };
         step.events.push(feed.join(step.key));
         self.slots[place].next = Some(feed);
         self.slots[place].gain = gain;
+    }
+
+    /// What is asked for may turn out to be of no use, and nothing is urgent: it sends nothing before its answer.
+    fn tries(&self, place: usize, gain: bool, around: &Surroundings<'_>) -> bool {
+        let first = self.slots[PRIMARY].feed.as_ref();
+        place == SECONDARY && (gain || first.is_some_and(|feed| feed.good(around)))
     }
 
     /// What a feed is wanted for now.
@@ -437,18 +443,22 @@ impl Track {
                 && !led_through(feed.path(), child)
                 && (active || first.is_none_or(|first| led_through(first.path(), child)))
         });
-        let avoid: BTreeSet<NodeId> = if leads && place == PRIMARY {
-            BTreeSet::new()
-        } else if leads {
-            first.map_or(&[][..], Feed::path).iter().skip(1).copied().collect()
-        } else {
-            let below = self.children.values().flat_map(|child| &child.ask.avoid).copied();
-            below.filter(|id| *id != own && *id != feed.neighbor && *id != step.key.origin).collect()
-        };
+        let mut avoid = BTreeSet::new();
+        if leads && place == SECONDARY {
+            avoid.extend(first.map_or(&[][..], Feed::path).iter().skip(1));
+        } else if !leads {
+            avoid.extend(self.children.values().flat_map(|child| &child.ask.avoid));
+        }
+        if place == SECONDARY {
+            avoid.extend(self.unserved(first.map_or(&[][..], Feed::path)));
+        } else if !leads {
+            avoid.extend(self.children.values().map(|child| child.neighbor));
+        }
+        let avoid = avoid.into_iter().filter(|id| ![own, feed.neighbor, step.key.origin].contains(id));
         Ask {
             role: if place == PRIMARY && leads { Role::Primary } else { Role::Secondary },
             active: (self.local && active) || below,
-            avoid: avoid.into_iter().take(PATH_MAX).collect(),
+            avoid: avoid.take(PATH_MAX).collect(),
         }
     }
 
@@ -459,9 +469,8 @@ impl Track {
                 let slot = &self.slots[place];
                 let Some(feed) = (if next { &slot.next } else { &slot.feed }) else { continue };
                 let mut ask = self.ask(place, feed, step);
+                ask.active &= !(next && self.tries(place, slot.gain, step.around));
                 let slot = &mut self.slots[place];
-                // What may turn out to be no better sends nothing yet.
-                ask.active &= !(next && slot.gain && place == SECONDARY);
                 let Some(feed) = (if next { &mut slot.next } else { &mut slot.feed }) else { continue };
                 if ask.active || !feed.asked.active {
                     feed.pause = None;
