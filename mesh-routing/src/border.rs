@@ -55,6 +55,7 @@ pub(crate) struct Border {
     pace: Option<Pace>,
     /// The own links are told otherwise: one of them leads to another area now, or not any more.
     pub moved: bool,
+    seed: u64,
     /// Numbers the ways that are told.
     counter: u64,
     /// Own ways of an earlier life that are still in the area.
@@ -62,8 +63,8 @@ pub(crate) struct Border {
 }
 
 impl Border {
-    pub fn new(boot: u64) -> Border {
-        Border { counter: boot << 32, ..Border::default() }
+    pub fn new(boot: u64, seed: u64) -> Border {
+        Border { counter: boot << 32, seed, ..Border::default() }
     }
 
     /// Whether the link leads to another area.
@@ -86,7 +87,7 @@ impl Border {
             Some(pace) => pace.handle_news(true),
             // A relay inside its area has nothing to say.
             None if self.areas.is_empty() => {}
-            pace => *pace = Some(Pace::new(0)),
+            pace => *pace = Some(Pace::new(0).spread(self.seed)),
         }
     }
 

@@ -45,12 +45,21 @@ pub struct Pace {
     last: Option<Instant>,
     wait: Duration,
     dirty: Option<bool>,
+    /// Until the same is said again: less at first, so that relays that were switched on together do not all
+    /// say it again at once.
+    refresh: Duration,
 }
 
 impl Pace {
     /// The first sequence is the first of this boot.
     pub fn new(boot: u64) -> Pace {
-        Pace { counter: boot << 32, last: None, wait: Duration::ZERO, dirty: Some(true) }
+        Pace { counter: boot << 32, last: None, wait: Duration::ZERO, dirty: Some(true), refresh: REFRESH }
+    }
+
+    /// Says the same again for the first time somewhere within [`REFRESH`], where `seed` says.
+    pub fn spread(self, seed: u64) -> Pace {
+        let parts = 1 + (seed >> 20) % 1000;
+        Pace { refresh: REFRESH * parts as u32 / 1000, ..self }
     }
 
     /// There is news; `urgent` if routes are wrong without it.
@@ -71,6 +80,9 @@ impl Pace {
         }
         let quiet = self.last.is_none_or(|last| now.saturating_duration_since(last) > self.wait * 2);
         self.wait = if quiet { BACK_OFF_MIN } else { (self.wait * 2).clamp(BACK_OFF_MIN, BACK_OFF_MAX) };
+        if self.dirty.is_none() {
+            self.refresh = REFRESH;
+        }
         self.last = Some(now);
         self.dirty = None;
         Some(self.advance())
@@ -86,7 +98,7 @@ impl Pace {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let last = self.last?;
         Some(match self.dirty {
-            None => last + REFRESH,
+            None => last + self.refresh,
             Some(false) => last + self.wait,
             Some(true) => last + self.wait.min(BACK_OFF_URGENT),
         })
@@ -106,8 +118,8 @@ pub(crate) struct Flood {
 
 impl Flood {
     /// There is news of streams.
-    pub fn handle_publication(&mut self, boot: u64) {
-        self.publication.get_or_insert_with(|| Pace::new(boot)).handle_news(true);
+    pub fn handle_publication(&mut self, boot: u64, seed: u64) {
+        self.publication.get_or_insert_with(|| Pace::new(boot).spread(seed >> 10)).handle_news(true);
     }
 
     /// The link is gone.

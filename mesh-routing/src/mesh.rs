@@ -202,10 +202,10 @@ impl Mesh {
         // The seed keeps relays that were switched on together from comparing notes all at once.
         let spread = Duration::from_millis(config.seed % 1000);
         Mesh {
-            pace: Pace::new(config.boot),
+            pace: Pace::new(config.boot).spread(config.seed),
             flood: Flood::default(),
             spf: Spf::default(),
-            border: Border::new(config.boot),
+            border: Border::new(config.boot, config.seed),
             trees: Trees::new(config.seed),
             config,
             now,
@@ -352,7 +352,7 @@ impl Mesh {
         }
         let since = known.unwrap_or_else(|| (self.newest(&stream.name) + 1).min(SINCE_MAX));
         self.published.insert(stream.name.clone(), Advertised { stream, since });
-        self.flood.handle_publication(self.config.boot);
+        self.flood.handle_publication(self.config.boot, self.config.seed);
         self.trees.handle_change(false);
     }
 
@@ -360,7 +360,7 @@ impl Mesh {
     pub fn handle_unpublish(&mut self, stream: &StreamName, now: Instant) {
         self.touch(now);
         if self.published.remove(stream).is_some() {
-            self.flood.handle_publication(self.config.boot);
+            self.flood.handle_publication(self.config.boot, self.config.seed);
             self.trees.handle_change(false);
         }
     }

@@ -154,3 +154,113 @@ fn a_log_goes_through_all_areas() {
     sim.run(seconds(2));
     assert!(sim.relays.iter().all(|relay| relay.disk.len() == 1));
 }
+
+/// What crosses a link, in bytes per second, both directions together.
+#[derive(Debug)]
+struct Traffic {
+    probes: f64,
+    control: f64,
+}
+
+/// The numbers of probes and their answers in `Message`.
+const PROBES: [u8; 2] = [0, 1];
+
+fn measured(sim: &mut Sim, time: Duration) -> Traffic {
+    sim.said.clear();
+    sim.run(time);
+    let per = time.as_secs_f64() * sim.wires.len() as f64;
+    let bytes = |probes: bool| {
+        let of = sim.said.iter().filter(|(kind, _)| PROBES.contains(kind) == probes);
+        of.map(|(_, (_, bytes))| bytes).sum::<u64>() as f64 / per
+    };
+    Traffic { probes: bytes(true), control: bytes(false) }
+}
+
+/// A field with near wires and some far ones: about six at each relay.
+fn field(relays: usize, random: &mut Random) -> Vec<(usize, usize)> {
+    let mut wires = shape::geometric(relays, 3, random);
+    let mut any = || random.below(relays as u64) as usize;
+    wires.extend(
+        (0..relays / 2).map(|_| (any(), any())).filter(|(a, b)| a != b).map(|(a, b)| (a.min(b), a.max(b))),
+    );
+    wires.sort_unstable();
+    wires.dedup();
+    wires
+}
+
+/// Fields, each an area; those that are near each other are tied twice.
+fn fields(areas: usize, of_each: usize, random: &mut Random) -> Vec<(usize, usize)> {
+    let mut wires = Vec::new();
+    for area in 0..areas {
+        let inside = field(of_each, random);
+        wires.extend(inside.into_iter().map(|(a, b)| (area * of_each + a, area * of_each + b)));
+    }
+    let near = shape::geometric(areas, 3, random);
+    for (a, b) in near.into_iter().flat_map(|pair| [pair, pair]) {
+        let mut end = |area: usize| area * of_each + random.below(of_each as u64) as usize;
+        wires.push((end(a), end(b)));
+    }
+    wires.sort_unstable();
+    wires.dedup();
+    wires
+}
+
+/// Everybody in an area knows the same of it, and everybody anywhere lists all streams.
+fn at_rest(sim: &Sim, of_each: usize, streams: usize) {
+    for (relay, of) in sim.relays.iter().enumerate() {
+        let (mesh, first) = (of.mesh.as_ref().unwrap(), mesh(sim, relay / of_each * of_each));
+        assert_eq!(mesh.database.hash(false), first.database.hash(false), "relay {relay} knows its area");
+        assert_eq!(mesh.database.hash(true), self::mesh(sim, 0).database.hash(true));
+        assert_eq!(mesh.streams().len(), streams, "relay {relay} lists all streams");
+    }
+}
+
+/// Prints what crosses a link: when nothing happens, and because one link in the middle of it is cut.
+fn figures(what: &str, sim: &mut Sim, of_each: usize) {
+    let cut = sim.wires.iter().position(|wire| wire.ends[0] / of_each == wire.ends[1] / of_each).unwrap();
+    let steady = measured(sim, seconds(30));
+    sim.set_wire(cut, Condition::Cut);
+    let changed = measured(sim, seconds(3));
+    let more = (changed.control - steady.control).max(0.0) * 3.0;
+    println!(
+        "{what}: {:.0} B/s of probes, {:.0} B/s of control, {more:.0} B more for one link cut, per link",
+        steady.probes, steady.control
+    );
+    assert!(steady.control < 2000.0 && more < 10_000.0);
+}
+
+#[test]
+fn what_500_relays_in_one_area_say() {
+    let began = super::epoch();
+    let mut random = Random::new(500);
+    let wires = field(500, &mut random);
+    let mut sim = in_areas(500, 500, wires, 500);
+    for stage in 0..25 {
+        sim.publish(stage * 20, &format!("stage-{stage}"));
+    }
+    sim.run(seconds(12));
+    at_rest(&sim, 500, 25);
+    figures(&format!("500 relays, {} links", sim.wires.len()), &mut sim, 500);
+    println!("{:?} to simulate", began.elapsed());
+}
+
+#[test]
+fn what_5000_relays_in_50_areas_say() {
+    let began = super::epoch();
+    let mut random = Random::new(5000);
+    let wires = fields(50, 100, &mut random);
+    let mut sim = in_areas(100, 5000, wires, 5000);
+    let keys: Vec<_> = (0..50).map(|area| sim.publish(area * 100 + 17, &format!("stage-{area}"))).collect();
+    sim.run(seconds(15));
+    println!("{:?} until all is known", began.elapsed());
+    at_rest(&sim, 100, 50);
+    // The stream that is furthest away from relay 0, and what is heard of it there.
+    let far = mesh(&sim, 0).areas().into_iter().max_by_key(|area| area.path.len()).unwrap();
+    assert!(far.path.len() >= 3, "{far:?}");
+    let key = keys[usize::from(far.fragment.area.0)].clone();
+    sim.want(0, &key, true);
+    sim.run(seconds(2));
+    assert!(hears(&sim, 0, &key), "{far:?}");
+    figures(&format!("5000 relays in 50 areas, {} links", sim.wires.len()), &mut sim, 100);
+    println!("{} fragments on the way, {:?} to simulate", far.path.len(), began.elapsed());
+}
