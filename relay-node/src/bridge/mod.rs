@@ -7,14 +7,21 @@
 
 #[cfg(test)]
 mod bad_neighbor;
+#[doc(hidden)]
+pub mod bench;
+mod congestion;
 mod datagram;
 mod dial;
 mod forwarding;
 mod identity;
+mod intake;
 mod link;
 mod measure;
+#[cfg(test)]
+mod narrow;
 mod neighbors;
 pub mod peer;
+mod repair;
 mod scheduler;
 mod stream;
 mod switch;
