@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use mesh_routing::Underlay;
 use metrics::gauge;
 use protocol::{
     NodeId, ZoneName,
@@ -139,6 +140,14 @@ impl LinkSender {
         self.0.neighbor
     }
 
+    /// Pieces of media and messages that came so far, counted only where they were proven to be the
+    /// neighbor's: a number that grew is a sign of life. Acknowledgements are none: QUIC gives them also for
+    /// a relay that does nothing any more.
+    pub fn heard(&self) -> u64 {
+        let frames = self.0.connection.stats().frame_rx;
+        frames.datagram + frames.stream
+    }
+
     /// Queues a message that arrives whole and, among those of its class, in order. `false` if it was
     /// not taken: longer than 256 KiB, the link is down, or the queue is full. A neighbor that lets the
     /// queue of control messages fill up does not follow the mesh any more, so that closes the link.
@@ -227,6 +236,7 @@ pub(super) struct Run {
     pub outboxes: [OutboxReader; 3],
     pub streams: Streams,
     pub zone: ZoneName,
+    pub underlay: Underlay,
     pub remote: SocketAddr,
     pub forwarding: Arc<Forwarding>,
     pub local: LocalDelivery,
@@ -235,12 +245,13 @@ pub(super) struct Run {
 
 /// Carries the link until it ends: `Up`, messages and measurements, `Down`.
 pub(super) async fn run(run: Run) {
-    let Run { link, outboxes, streams, zone, remote, forwarding, local, events } = run;
+    let Run { link, outboxes, streams, zone, underlay, remote, forwarding, local, events } = run;
     let up = BridgeEvent::Up {
         link: link.id,
         neighbor: link.neighbor,
         zone: zone.clone(),
         remote,
+        underlay,
         sender: LinkSender(link.clone()),
     };
     let up_gauge = gauge!("relay_bridge_up", "zone" => zone.to_string());
