@@ -32,7 +32,7 @@ pub mod sim;
 
 pub use error::MeshError;
 pub use forward::ForwardEntry;
-pub use link::{Capacity, LinkCounters, LinkId, Measurement, Underlay, UnderlayKind};
+pub use link::{Capacity, LinkCounters, LinkFigures, LinkId, Measurement, Underlay, UnderlayKind};
 pub use log::Record;
 pub use mesh::{Config, Counters, Mesh, Output};
 pub use signature::{Keys, Signature};

@@ -22,7 +22,7 @@ use crate::{
     error::MeshError,
     flood::Pace,
     forward::ForwardEntry,
-    link::{Link, LinkCounters, LinkId, Measurement, Underlay},
+    link::{Link, LinkCounters, LinkFigures, LinkId, Measurement, Underlay},
     link_state::{Advertised, Database, SINCE_MAX, STREAMS_MAX, check_stream},
     log::{Logs, PAYLOAD_MAX, Record},
     message::Message,
@@ -447,6 +447,11 @@ impl Mesh {
     /// What was counted on each link, its neighbor and its state.
     pub fn links(&self) -> impl Iterator<Item = (LinkId, NodeId, State, LinkCounters)> + '_ {
         self.links.iter().map(|(id, link)| (*id, link.neighbor, link.state(), link.counters))
+    }
+
+    /// What is known of a link of this relay.
+    pub fn figures(&self, link: LinkId) -> Option<LinkFigures> {
+        self.links.get(&link).map(|link| link.view(self.now))
     }
 
     pub(crate) fn touch(&mut self, now: Instant) {

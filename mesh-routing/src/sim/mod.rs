@@ -7,13 +7,20 @@ pub mod check;
 mod event;
 #[cfg(test)]
 mod feeds;
+pub mod generate;
 #[cfg(test)]
 mod lies;
 pub mod media;
 mod power;
 pub mod random;
 mod relay;
+pub mod schedule;
+#[cfg(test)]
+mod schedule_tests;
 pub mod shape;
+pub mod shrink;
+#[cfg(test)]
+mod survival_tests;
 #[cfg(test)]
 mod tests;
 pub mod wire;
@@ -296,7 +303,7 @@ impl Sim {
                     }
                 }
                 Output::ForwardingChanged => changed = true,
-                Output::Record(record) => self.relays[relay].keep(record, self.lied_to),
+                Output::Record(record) => self.relays[relay].keep(record, self.lied_to, self.now),
                 Output::Forget { writer, below } => {
                     self.relays[relay].disk.retain(|r| r.writer != writer || r.number >= below);
                 }

@@ -6,6 +6,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use protocol::{NodeId, mesh::TrackKey};
 
 use super::{
@@ -27,9 +28,13 @@ pub struct Relay {
     pub table: Vec<ForwardEntry>,
     /// What it hears, by track.
     pub heard: BTreeMap<TrackKey, Heard>,
+    /// Payloads of the records that came, its own too, and when.
+    pub arrivals: Vec<(Bytes, Instant)>,
     /// Keyframes its publisher was asked for.
     pub keyframes: u64,
     pub(super) boot: u64,
+    /// Not after its disk was lost: it does not know its numbers.
+    pub(super) may_write: bool,
     pub(super) published: BTreeSet<TrackKey>,
     pub(super) wanted: BTreeSet<TrackKey>,
     /// When its mesh wants to be called, and the earliest entry among the events that does it.
@@ -53,8 +58,10 @@ impl Relay {
             disk: Vec::new(),
             table: Vec::new(),
             heard: BTreeMap::new(),
+            arrivals: Vec::new(),
             keyframes: 0,
             boot: 0,
+            may_write: true,
             published: BTreeSet::new(),
             wanted: BTreeSet::new(),
             due: None,
@@ -79,11 +86,12 @@ impl Relay {
         }
     }
 
-    pub(super) fn keep(&mut self, record: Record, lied_to: bool) {
+    pub(super) fn keep(&mut self, record: Record, lied_to: bool, now: Instant) {
         let last = self.last.entry(record.writer).or_default();
         let jumps = lied_to && record.number > *last + 1;
         assert!(record.number == *last + 1 || jumps, "records of a writer come in order, each once");
         *last = record.number;
+        self.arrivals.push((record.payload.clone(), now));
         self.disk.push(record);
     }
 
@@ -99,7 +107,8 @@ impl Relay {
     /// It loses its disk.
     pub(super) fn wipe(&mut self) {
         self.disk.clear();
+        self.arrivals.clear();
         self.last.clear();
-        self.boot = 0;
+        (self.boot, self.may_write) = (0, false);
     }
 }
