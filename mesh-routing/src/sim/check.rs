@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use protocol::mesh::TrackKey;
-
 use super::{Sim, node};
-use crate::{ForwardEntry, Source};
 
 /// Between two looks at a mesh that settles.
 const STEP: Duration = Duration::from_millis(500);
@@ -19,34 +16,6 @@ const QUIET: Duration = Duration::from_secs(12);
 const LEAVING: Duration = Duration::from_millis(2500);
 
 type Crossed = BTreeMap<(usize, usize), u64>;
-
-/// No packet can go in a circle: followed from child to parent, what changed at a relay ends somewhere.
-pub fn no_cycle(sim: &Sim, relay: usize) {
-    for entry in &sim.relays[relay].table {
-        let mut at = parent(sim, relay, &entry.track);
-        let mut steps = 0;
-        while let Some(found) = at {
-            steps += 1;
-            let circle = found == relay || steps > sim.relays.len();
-            assert!(!circle, "a circle through relay {relay} after {:?}", sim.elapsed());
-            at = parent(sim, found, &entry.track);
-        }
-    }
-}
-
-/// The relay that sends a track to this one, where both agree.
-fn parent(sim: &Sim, relay: usize, track: &TrackKey) -> Option<usize> {
-    let Source::Link { link, alias } = entry(sim, relay, track)?.source else { return None };
-    let (wire, end) = sim.at(link)?;
-    let parent = sim.wires[wire].ends[1 - end];
-    let their = sim.wires[wire].links[1 - end]?;
-    entry(sim, parent, track)?.children.contains(&(their, alias)).then_some(parent)
-}
-
-fn entry<'a>(sim: &'a Sim, relay: usize, track: &TrackKey) -> Option<&'a ForwardEntry> {
-    let table = &sim.relays[relay].table;
-    table.binary_search_by(|entry| entry.track.cmp(track)).ok().map(|at| &table[at])
-}
 
 /// After quiescence: who wants a stream that can be had hears it, nothing else flows, everybody knows the
 /// same relays, streams and records.
@@ -91,11 +60,9 @@ fn nothing_else_flows(sim: &Sim, before: &Crossed, most: u64) -> Result<(), Stri
         let crossed = count - before.get(at).copied().unwrap_or(0);
         let relay = &sim.relays[sim.wires[*wire].ends[*end]];
         let link = sim.wires[*wire].links[*end];
-        let wanted = relay
-            .table
-            .iter()
-            .filter(|e| matches!(e.source, Source::Link { link: from, .. } if Some(from) == link))
-            .count() as u64;
+        let wanted =
+            relay.table.iter().filter(|e| e.sources.iter().any(|(from, _)| Some(*from) == link)).count()
+                as u64;
         if crossed > wanted * most {
             let ends = sim.wires[*wire].ends;
             let there = &sim.relays[ends[1 - *end]].table;

@@ -78,13 +78,12 @@ impl Relay {
         self.sleeps_until.is_some_and(|until| until > now)
     }
 
-    /// No relay forwards what came one way twice.
-    pub(super) fn pass(&mut self, packet: &Packet, way: u64) {
-        let first = match self.passed.get_mut(&packet.track) {
-            Some(passed) => passed.note(packet.number, way),
-            None => self.passed.entry(packet.track.clone()).or_default().note(packet.number, way),
-        };
-        assert!(first, "a packet is forwarded twice: {:?} {}", packet.track, packet.number);
+    /// Says whether a packet is fresh here: no relay forwards it twice.
+    pub(super) fn pass(&mut self, packet: &Packet) -> bool {
+        match self.passed.get_mut(&packet.track) {
+            Some(passed) => passed.note(packet.number),
+            None => self.passed.entry(packet.track.clone()).or_default().note(packet.number),
+        }
     }
 
     pub(super) fn keep(&mut self, record: Record, lied_to: bool, now: Instant) {

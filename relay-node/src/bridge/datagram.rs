@@ -1,39 +1,86 @@
 //! The media path of one link: datagrams in, table lookup, datagrams out. Nothing here waits for the
 //! node loop.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use bytes::Bytes;
-use protocol::mesh::{Alias, DatagramHeader};
+use protocol::mesh::{Alias, DatagramHeader, DatagramKind};
 use quinn::{Connection, ConnectionError, SendDatagramError};
 
-use super::{Forwarding, LinkId, LocalDelivery, link::LinkShared, measure::Counters};
+use super::{
+    Forwarding, LinkId, LocalDelivery,
+    congestion::Room,
+    link::LinkShared,
+    measure::Counters,
+    repair::{Ask, Gaps},
+    scheduler::{Next, Packet},
+    switch::{self, Switch, Taken},
+    transport::DATAGRAM_SEND_BUFFER,
+    window::{Pace, Seen, Window},
+};
+use crate::clock;
 
-/// Sequences behind the newest that are still told apart from duplicates.
-const WINDOW: u16 = 1024;
 /// Above this many windows those of aliases that left the table go.
 const WINDOWS: usize = 256;
+/// What quinn's queue counts for each datagram besides its bytes.
+const QUEUED: u64 = 32;
 
-/// Feeds quinn from the link's queues, only while it has room.
+/// Feeds quinn from the link's queues, only while there is room on the way.
 pub(super) async fn send(connection: Connection, link: Arc<LinkShared>) -> SendDatagramError {
+    poll_fn(|cx| poll_send(&connection, &link, cx)).await
+}
+
+fn poll_send(connection: &Connection, link: &LinkShared, cx: &mut Context<'_>) -> Poll<SendDatagramError> {
+    let room = &*link.room;
+    // Before looking: what comes from now on wakes us.
+    room.waker.register(cx.waker());
+    switch::with(|switch| switch.take_in(link.id));
+    let space = connection.datagram_send_buffer_space();
+    let mut buffered = DATAGRAM_SEND_BUFFER.saturating_sub(space) as u64;
     loop {
-        while let Some(datagram) = link.next_datagram() {
-            match connection.send_datagram_wait(datagram).await {
-                Ok(()) => {}
-                Err(SendDatagramError::TooLarge) => link.counters.too_large.increment(1),
-                Err(error) => return error,
-            }
+        let queue = room.buffer().min(DATAGRAM_SEND_BUFFER as u64).saturating_sub(buffered + 2 * QUEUED);
+        let (urgent, media) = (room.for_urgent(buffered).min(queue), room.for_media(buffered).min(queue));
+        let next = switch::with(|switch| switch.pop(link.id, urgent, media));
+        room.want(next == Next::Wait);
+        let Next::Datagram(datagram) = next else { return Poll::Pending };
+        buffered += datagram.len() as u64 + QUEUED;
+        match connection.send_datagram(datagram) {
+            Ok(()) => {}
+            Err(SendDatagramError::TooLarge) => link.counters.too_large.increment(1),
+            Err(error) => return Poll::Ready(error),
         }
-        link.wake.notified().await;
     }
 }
 
 /// Reads datagrams and sends each where the table says.
 pub(super) async fn receive(connection: Connection, mut inbound: Inbound) -> ConnectionError {
     loop {
-        match connection.read_datagram().await {
-            Ok(datagram) => inbound.handle(datagram),
-            Err(error) => return error,
+        let due = inbound.poll_timeout();
+        let sleep = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            datagram = connection.read_datagram() => match datagram {
+                Ok(datagram) => {
+                    let now = clock::now();
+                    switch::with(|switch| inbound.handle(switch, datagram, now));
+                    if due.is_some_and(|due| due <= now) {
+                        switch::with(|switch| inbound.handle_timeout(switch, now));
+                    }
+                }
+                Err(error) => return error,
+            },
+            () = sleep => switch::with(|switch| inbound.handle_timeout(switch, clock::now())),
         }
     }
 }
@@ -44,38 +91,64 @@ pub(super) struct Inbound {
     forwarding: Arc<Forwarding>,
     local: LocalDelivery,
     counters: Arc<Counters>,
-    windows: HashMap<Alias, Window>,
+    room: Arc<Room>,
+    feeds: HashMap<Alias, Feed>,
+    gaps: Gaps,
+}
+
+/// What came with one alias.
+struct Feed {
+    window: Window,
+    pace: Option<Pace>,
 }
 
 impl Inbound {
-    pub fn new(
-        link: LinkId,
-        forwarding: Arc<Forwarding>,
-        local: LocalDelivery,
-        counters: Arc<Counters>,
-    ) -> Inbound {
-        Inbound { link, forwarding, local, counters, windows: HashMap::new() }
+    pub fn new(link: &LinkShared, forwarding: Arc<Forwarding>, local: LocalDelivery) -> Inbound {
+        Inbound {
+            link: link.id,
+            forwarding,
+            local,
+            counters: link.counters.clone(),
+            room: link.room.clone(),
+            feeds: HashMap::new(),
+            gaps: Gaps::default(),
+        }
     }
 
-    fn handle(&mut self, datagram: Bytes) {
+    /// A datagram came.
+    pub fn handle(&mut self, switch: &mut Switch, datagram: Bytes, now: Instant) {
         let Some((header, payload)) = DatagramHeader::split(datagram) else {
             self.counters.malformed.increment(1);
             return;
         };
+        if header.kind == DatagramKind::Nack {
+            match Ask::read(header.alias, header.sequence, &payload) {
+                Some(ask) => switch.answer(self.link, ask),
+                None => self.counters.malformed.increment(1),
+            }
+            return;
+        }
         let table = self.forwarding.load();
         let Some(route) = table.incoming.get(&(self.link, header.alias)) else {
             self.counters.unknown_alias.increment(1);
             return;
         };
-        if self.windows.len() > WINDOWS && !self.windows.contains_key(&header.alias) {
+        if self.feeds.len() > WINDOWS && !self.feeds.contains_key(&header.alias) {
             let link = self.link;
-            self.windows.retain(|alias, _| table.incoming.contains_key(&(link, *alias)));
+            self.feeds.retain(|alias, _| table.incoming.contains_key(&(link, *alias)));
         }
-        let window = self.windows.entry(header.alias).or_insert_with(|| Window::new(header.sequence));
-        match window.insert(header.sequence) {
+        let feed = self
+            .feeds
+            .entry(header.alias)
+            .or_insert_with(|| Feed { window: Window::new(header.sequence), pace: None });
+        match feed.window.insert(header.sequence) {
             Seen::Fresh { missed: 0 } => {}
-            Seen::Fresh { missed } => self.counters.lost.increment(u64::from(missed)),
-            Seen::Late => {}
+            Seen::Fresh { missed } => {
+                self.counters.lost.increment(u64::from(missed));
+                let rtt = self.room.rtt();
+                self.gaps.handle_gap(header.alias, header.sequence, missed, route.class, rtt, now);
+            }
+            Seen::Late => self.gaps.handle_late(header.alias, header.sequence),
             Seen::Duplicate => {
                 self.counters.duplicate.increment(1);
                 return;
@@ -85,114 +158,44 @@ impl Inbound {
                 return;
             }
         }
-        for child in &route.children {
-            child.link.send_media(route.class, header.kind, header.epoch, child.alias, &payload);
+        match switch.take(&table, route.track, &header, &payload, &mut feed.pace) {
+            Taken::Fresh => {}
+            Taken::Known => {
+                self.counters.second_feed.increment(1);
+                return;
+            }
+            Taken::Malformed => {
+                self.counters.malformed.increment(1);
+                return;
+            }
+        }
+        // Not back to where it came from: with two feeds two relays can be each other's.
+        for child in route.children.iter().filter(|child| child.link.link() != self.link) {
+            let packet = Packet {
+                kind: header.kind,
+                class: route.class,
+                epoch: header.epoch,
+                alias: child.alias,
+                payload: payload.clone(),
+            };
+            switch.pass_on(&child.link.0, packet);
         }
         if let Some(track) = route.local {
             (self.local)(track, header, payload);
         }
     }
-}
 
-/// Which of the last sequences of an alias came.
-#[derive(Debug)]
-struct Window {
-    newest: u16,
-    bits: [u64; WINDOW as usize / 64],
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Seen {
-    /// Newer than all before; so many between were jumped over.
-    Fresh {
-        missed: u16,
-    },
-    /// It had been jumped over.
-    Late,
-    Duplicate,
-    TooOld,
-}
-
-impl Window {
-    /// A window in which `first` is the next to come.
-    fn new(first: u16) -> Window {
-        // Everything before counts as seen: a track is joined in the middle.
-        Window { newest: first.wrapping_sub(1), bits: [u64::MAX; WINDOW as usize / 64] }
+    /// When to call [`Inbound::handle_timeout`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.gaps.poll_timeout()
     }
 
-    fn insert(&mut self, sequence: u16) -> Seen {
-        let ahead = sequence.wrapping_sub(self.newest);
-        if ahead != 0 && ahead < 0x8000 {
-            if ahead >= WINDOW {
-                self.bits = [0; WINDOW as usize / 64];
-            } else {
-                (1..=ahead).for_each(|i| self.clear(self.newest.wrapping_add(i)));
-            }
-            self.newest = sequence;
-            self.set(sequence);
-            return Seen::Fresh { missed: ahead - 1 };
+    /// Asks for what is missing, gives up what is too late.
+    pub fn handle_timeout(&mut self, switch: &mut Switch, now: Instant) {
+        while let Some(ask) = self.gaps.poll_ask(self.room.rtt(), now) {
+            self.counters.nacks.increment(1);
+            switch.ask(self.link, ask);
         }
-        if self.newest.wrapping_sub(sequence) >= WINDOW {
-            return Seen::TooOld;
-        }
-        if self.set(sequence) { Seen::Late } else { Seen::Duplicate }
-    }
-
-    fn set(&mut self, sequence: u16) -> bool {
-        let (word, bit) = Self::place(sequence);
-        let fresh = self.bits[word] & bit == 0;
-        self.bits[word] |= bit;
-        fresh
-    }
-
-    fn clear(&mut self, sequence: u16) {
-        let (word, bit) = Self::place(sequence);
-        self.bits[word] &= !bit;
-    }
-
-    fn place(sequence: u16) -> (usize, u64) {
-        let slot = sequence % WINDOW;
-        (usize::from(slot / 64), 1 << (slot % 64))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn each_sequence_passes_once() {
-        let mut window = Window::new(65_530);
-        for sequence in (65_530..=u16::MAX).chain(0..2000) {
-            assert_eq!(window.insert(sequence), Seen::Fresh { missed: 0 });
-            assert_eq!(window.insert(sequence), Seen::Duplicate);
-        }
-    }
-
-    #[test]
-    fn what_was_jumped_over_may_come_late_once() {
-        let mut window = Window::new(10);
-        assert_eq!(window.insert(10), Seen::Fresh { missed: 0 });
-        assert_eq!(window.insert(13), Seen::Fresh { missed: 2 });
-        assert_eq!(window.insert(11), Seen::Late);
-        assert_eq!(window.insert(11), Seen::Duplicate);
-        assert_eq!(window.insert(9), Seen::Duplicate, "from before the track was joined");
-        assert_eq!(window.insert(5000), Seen::Fresh { missed: 4986 });
-        assert_eq!(window.insert(12), Seen::TooOld);
-        assert_eq!(window.insert(4999), Seen::Late);
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_the_order_nothing_passes_twice(sequences in prop::collection::vec(0_u16..1000, 1..2000)) {
-            let mut window = Window::new(0);
-            let mut passed = std::collections::BTreeSet::new();
-            for sequence in sequences {
-                let fresh = matches!(window.insert(sequence), Seen::Fresh { .. } | Seen::Late);
-                prop_assert_eq!(fresh, passed.insert(sequence));
-            }
-        }
+        self.counters.repair_late.increment(self.gaps.take_late());
     }
 }
