@@ -299,3 +299,38 @@ impl Festival {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{report, trial};
+
+    const EXAMPLE: &str = include_str!("../../../deploy/festival.example.json");
+
+    #[test]
+    fn the_example_runs_and_its_weak_point_is_found() {
+        let festival = Festival::parse(EXAMPLE).unwrap();
+        let figures = trial::figures(&festival, true);
+        assert!(figures.delivery.iter().all(|delivery| !delivery.lost && delivery.share > 0.9));
+        assert_eq!((figures.chat.share, figures.articulations.join(" ")), (1.0, "gate".to_owned()));
+        let gate = figures.failures.iter().find(|failure| failure.what == "relay gate dies").unwrap();
+        assert_eq!(gate.cut_off, ["parking"]);
+        assert!(gate.hurt.iter().any(|delivery| delivery.lost && delivery.at == "parking"));
+        let tables = report::tables(&figures);
+        assert!(tables.contains("Relays the mesh hangs on: gate."));
+        assert!(serde_json::to_string(&figures).is_ok());
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        let said = |from: &str, to: &str| Festival::parse(&EXAMPLE.replace(from, to)).unwrap_err();
+        assert_eq!(
+            said(r#""at": "main-stage" }"#, r#""at": "moon" }"#),
+            "streams[0].at: no relay is called \"moon\""
+        );
+        assert_eq!(said(r#""loss": 0.02"#, r#""loss": 2"#), "wires[5].loss: 2 is not from 0 to 0.9");
+        assert!(said(r#""seconds""#, r#""secons""#).contains("secons"));
+        let error = said(r#"["gate", "camping-north"] } },"#, r#"["gate", "main-stage"] } },"#);
+        assert_eq!(error, "events[0].do: no wire joins \"gate\" and \"main-stage\"");
+    }
+}
