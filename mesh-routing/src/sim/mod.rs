@@ -15,9 +15,11 @@ pub mod generate;
 #[cfg(test)]
 mod lies;
 pub mod media;
+pub mod plan;
 mod power;
 pub mod random;
 mod relay;
+pub mod report;
 pub mod schedule;
 #[cfg(test)]
 mod schedule_tests;
@@ -27,6 +29,7 @@ pub mod shrink;
 mod survival_tests;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 pub mod wire;
 #[cfg(test)]
 mod wire_tests;
