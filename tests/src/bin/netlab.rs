@@ -5,7 +5,12 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tests::{
-    netlab::{Conditions, Netlab, Topology, babel::Babel, flow::Flow, race},
+    netlab::{
+        Conditions, Netlab, Topology,
+        babel::{Babel, Tuning},
+        flow::Flow,
+        race,
+    },
     pause,
 };
 
@@ -91,7 +96,10 @@ async fn run(command: Command) -> Result<()> {
                 Some(reason) => println!("skipped: {reason}"),
                 None => {
                     for hello in hello_ms {
-                        table.extend(race::babeld(trials, Duration::from_millis(hello)).await?);
+                        for link_quality in [false, true] {
+                            let tuning = Tuning { hello: Duration::from_millis(hello), link_quality };
+                            table.extend(race::babeld(trials, tuning).await?);
+                        }
                     }
                 }
             }

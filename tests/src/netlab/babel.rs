@@ -1,6 +1,6 @@
 //! babeld on every host of a lab: the router that ours is measured beside.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fmt, fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
@@ -15,6 +15,23 @@ pub struct Babel {
     _state: TempDir,
 }
 
+/// How babeld is set.
+#[derive(Debug, Clone, Copy)]
+pub struct Tuning {
+    /// Hello interval; a full update goes out every fourth time.
+    pub hello: Duration,
+    /// Link-quality estimation: a single lost hello raises the cost, and a route that is no worse is taken at
+    /// once, since nothing is smoothed here. Without it the neighbor is gone after two lost hellos of three.
+    pub link_quality: bool,
+}
+
+impl fmt::Display for Tuning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.link_quality { ", link quality" } else { "" };
+        write!(f, "babeld, hello {} ms{kind}", self.hello.as_millis())
+    }
+}
+
 impl Babel {
     /// Whether the program is there (Debian: babeld).
     pub fn obstacle() -> Option<String> {
@@ -24,10 +41,8 @@ impl Babel {
         (!there).then(|| "babeld is not installed (Debian: babeld; script/setup netlab)".to_owned())
     }
 
-    /// Starts them with a hello every so often and a full update every fourth time. Interfaces are of type
-    /// wired, without link-quality estimation: two lost hellos in three and the neighbor is gone, the fastest
-    /// that babeld has.
-    pub async fn start(lab: &Netlab, hello: Duration) -> Result<Babel> {
+    /// Starts them.
+    pub async fn start(lab: &Netlab, tuning: Tuning) -> Result<Babel> {
         let state = TempDir::new()?;
         let mut routers = vec![];
         for host in lab.hosts() {
@@ -37,7 +52,7 @@ impl Babel {
                 .filter_map(|wire| wire.other(host.name()))
                 .map(|to| format!("to-{to}"))
                 .collect();
-            let arguments = arguments(host.name(), hello, state.path(), &interfaces);
+            let arguments = arguments(host.name(), tuning, state.path(), &interfaces);
             let name = format!("babeld {}", host.name());
             let router = host
                 .run(async move {
@@ -61,13 +76,17 @@ impl Babel {
     }
 }
 
-fn arguments(name: &str, hello: Duration, state: &Path, interfaces: &[String]) -> Vec<String> {
+fn arguments(name: &str, tuning: Tuning, state: &Path, interfaces: &[String]) -> Vec<String> {
+    let Tuning { hello, link_quality } = tuning;
     let (hello, update) = (hello.as_secs_f64(), hello.as_secs_f64() * 4.0);
     let file = |what: &str| state.join(format!("{name}.{what}")).display().to_string();
     let mut arguments: Vec<String> =
         ["--pdeathsig", "KILL", "babeld", "-I", &file("pid"), "-S", &file("state")].map(str::to_owned).into();
     for line in [
-        &*format!("default type wired link-quality false hello-interval {hello} update-interval {update}"),
+        &*format!(
+            "default type wired link-quality {link_quality} hello-interval {hello} update-interval {update}"
+        ),
+        "smoothing-half-life 0",
         "redistribute local ip 10.78.0.0/24",
         "redistribute local deny",
     ] {

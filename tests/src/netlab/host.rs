@@ -38,6 +38,7 @@ impl Host {
         let thread = thread::Builder::new().name(format!("host {name}")).spawn(move || {
             let begun = (|| {
                 let namespace = kernel::own_namespace().context("making a network namespace")?;
+                kernel::prefer();
                 anyhow::Ok((namespace, Builder::new_current_thread().enable_all().build()?))
             })();
             match begun {

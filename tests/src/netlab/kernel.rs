@@ -1,7 +1,7 @@
 //! What only the kernel can do for a lab: a network namespace, a TUN device, waiting for many devices with
 //! a deadline of microseconds. The one file of the harness with unsafe code: these calls have no safe form
 //! in the standard library.
-#![expect(unsafe_code, reason = "unshare, the TUNSETIFF ioctl, ppoll and sched_setscheduler")]
+#![expect(unsafe_code, reason = "unshare, the TUNSETIFF ioctl, ppoll, priorities")]
 
 use std::{
     fs::{File, OpenOptions},
@@ -83,12 +83,19 @@ impl Waiting {
     }
 }
 
-/// Asks that the calling thread goes before ordinary ones, so that a busy machine does not lengthen its
-/// waits. Without the privilege nothing changes.
+/// Asks that the calling thread and the programs it starts go before ordinary ones, each in turn, so that a lab
+/// on a busy machine measures what is in it and not the machine. Without the privilege nothing changes.
+pub fn prefer() -> bool {
+    schedule(libc::SCHED_RR, 1)
+}
+
+/// Asks that the calling thread goes before those too: what carries packets must not be late.
 pub fn go_first() -> bool {
-    let wanted = libc::sched_param { sched_priority: 10 };
+    schedule(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, 10)
+}
+
+fn schedule(policy: libc::c_int, priority: libc::c_int) -> bool {
+    let wanted = libc::sched_param { sched_priority: priority };
     // SAFETY: reads `wanted`, which lives through the call; 0 is the calling thread.
-    unsafe {
-        libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const wanted) == 0
-    }
+    unsafe { libc::sched_setscheduler(0, policy, &raw const wanted) == 0 }
 }

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use anyhow::{Result, bail};
 
-use super::{Conditions, Netlab, Topology, babel::Babel, flow::Flow};
+use super::{
+    Conditions, Netlab, Topology,
+    babel::{Babel, Tuning},
+    flow::Flow,
+};
 use crate::clock::{now, pause, until};
 
 /// One-way delay of each wire.
@@ -84,38 +88,66 @@ pub fn ring() -> Topology {
     Topology::ring(4, Conditions::delay(WIRE_DELAY))
 }
 
-/// babeld with that hello interval: flows of a packet every 5 ms from `a` to each of the others.
-pub async fn babeld(trials: usize, hello: Duration) -> Result<Table> {
+/// babeld: flows of a packet every 5 ms from `a` to each of the others.
+pub async fn babeld(trials: usize, tuning: Tuning) -> Result<Table> {
     let lab = Netlab::new(&ring(), 1).await?;
-    let mut babel = Babel::start(&lab, hello).await?;
+    let mut babel = Babel::start(&lab, tuning).await?;
     let mut flows = vec![];
     for to in ["b", "c", "d"] {
         flows.push(Flow::start(&lab, "a", to, Duration::from_millis(5)).await?);
     }
-    let name = format!("babeld, hello {} ms", hello.as_millis());
-    let (mut calm, mut gaps) = (Figures::default(), Figures::default());
+    let mut gaps = Gaps::default();
     for trial in 0..trials {
-        settled(&flows, hello).await?;
+        settled(&flows, tuning.hello).await?;
         if let Some(reason) = babel.ended()? {
             bail!("{reason}");
         }
-        let quiet = now();
+        let calm = now();
         let wire = carrying(&lab, trial).await?;
-        pause(CUT.saturating_sub(quiet.elapsed())).await;
-        calm.add(longest(&flows, quiet).1);
+        pause(CUT.saturating_sub(calm.elapsed())).await;
         let cut = now();
+        let quiet = flows.iter().map(|flow| flow.gap(calm, cut)).collect::<Vec<_>>();
         lab.wires()[wire].cut();
         pause(CUT).await;
-        let (flow, gap) = longest(&flows, cut);
-        gaps.add(gap);
-        let [a, b] = lab.wires()[wire].ends();
-        println!("{name}, trial {trial}: {a}-{b} cut, {flow} silent for {:.0} ms", gap.as_secs_f64() * 1e3);
+        let after = flows.iter().map(|flow| flow.gap(cut, now())).collect::<Vec<_>>();
+        gaps.add(&format!("{tuning}, trial {trial}"), lab.wires()[wire].ends(), &quiet, &after);
         lab.wires()[wire].heal();
     }
-    let mut table = Table::default();
-    table.row(&format!("{name}: nothing cut"), calm);
-    table.row(&name, gaps);
-    Ok(table)
+    Ok(gaps.table(&tuning.to_string()))
+}
+
+/// Silences at `b`, `c`, `d`, trial by trial.
+#[derive(Debug, Default)]
+pub struct Gaps {
+    calm: Figures,
+    far: Figures,
+    worst: Figures,
+}
+
+impl Gaps {
+    /// One trial: the silence of each without a cut, and around the cut.
+    pub fn add(&mut self, trial: &str, [a, b]: [&str; 2], calm: &[Duration], cut: &[Duration]) {
+        let worst = |gaps: &[Duration]| gaps.iter().copied().max().unwrap_or_default();
+        self.calm.add(worst(calm));
+        self.worst.add(worst(cut));
+        // The far corner has two ways of the same length. If the cut took neither, there is nothing to tell.
+        if cut[1] > worst(calm) + Duration::from_millis(10) {
+            self.far.add(cut[1]);
+        }
+        let ms = |gaps: &[Duration]| {
+            gaps.iter().map(|gap| format!("{:.0}", gap.as_secs_f64() * 1e3)).collect::<Vec<_>>().join(" ")
+        };
+        println!("{trial}: {a}-{b} cut, silent for {} ms at b c d ({} before)", ms(cut), ms(calm));
+    }
+
+    /// As rows.
+    pub fn table(self, name: &str) -> Table {
+        let mut table = Table::default();
+        table.row(&format!("{name}: nothing cut"), self.calm);
+        table.row(&format!("{name}: far corner, where heard"), self.far);
+        table.row(&format!("{name}: worst of three"), self.worst);
+        table
+    }
 }
 
 /// The wire of this trial: in turn, but one that carries a flow.
@@ -132,11 +164,6 @@ pub async fn carrying(lab: &Netlab, trial: usize) -> Result<usize> {
         Some(wire) => Ok(wire),
         None => bail!("no wire carries anything"),
     }
-}
-
-fn longest(flows: &[Flow], from: std::time::Instant) -> (&str, Duration) {
-    let gaps = flows.iter().map(|flow| (flow.name(), flow.gap(from, now())));
-    gaps.max_by_key(|(_, gap)| *gap).unwrap_or_default()
 }
 
 /// All flows flow, and a healed wire had the time to be seen.
