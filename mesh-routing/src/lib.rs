@@ -5,6 +5,8 @@
 //! came and carries out what [`Mesh::poll_output`] says.
 
 mod audience;
+pub mod choose;
+mod damping;
 pub mod detector;
 pub mod error;
 pub mod flood;
@@ -16,6 +18,8 @@ pub mod mesh;
 pub mod message;
 pub mod neighbor;
 pub mod route;
+pub mod signature;
+pub mod skeleton;
 pub mod topology;
 mod track;
 mod tree;
@@ -25,7 +29,8 @@ pub mod sim;
 
 pub use error::MeshError;
 pub use forward::{ForwardEntry, Source};
-pub use link::{LinkCounters, LinkId};
+pub use link::{Capacity, LinkCounters, LinkId, Measurement, Underlay, UnderlayKind};
 pub use log::Record;
 pub use mesh::{Config, Counters, Mesh, Output};
+pub use signature::{Keys, Signature};
 pub use topology::{LinkView, NodeView, StreamView, Topology};
