@@ -37,9 +37,15 @@ enum Command {
         /// Cuts of each kind
         #[arg(long, default_value_t = 30)]
         trials: usize,
-        /// babeld's hello intervals, in milliseconds
+        /// babeld's hello intervals, in milliseconds; 0 leaves it out
         #[arg(long, value_delimiter = ',', default_value = "200,50")]
         hello_ms: Vec<u64>,
+        /// Let babeld estimate link quality
+        #[arg(long)]
+        link_quality: bool,
+        /// Leave the relays out
+        #[arg(long)]
+        babeld_only: bool,
     },
 }
 
@@ -90,18 +96,19 @@ async fn run(command: Command) -> Result<()> {
     match command {
         Command::Check => Ok(()),
         Command::Accuracy { delay_ms } => accuracy(delay_ms).await,
-        Command::Race { trials, hello_ms } => {
+        Command::Race { trials, hello_ms, link_quality, babeld_only } => {
             let mut table = race::Table::default();
             match Babel::obstacle() {
                 Some(reason) => println!("skipped: {reason}"),
                 None => {
-                    for hello in hello_ms {
-                        for link_quality in [false, true] {
-                            let tuning = Tuning { hello: Duration::from_millis(hello), link_quality };
-                            table.extend(race::babeld(trials, tuning).await?);
-                        }
+                    for hello in hello_ms.into_iter().filter(|hello| *hello > 0) {
+                        let tuning = Tuning { hello: Duration::from_millis(hello), link_quality };
+                        table.extend(race::babeld(trials, tuning).await?);
                     }
                 }
+            }
+            if !babeld_only {
+                table.extend(race::relays(trials).await?);
             }
             println!("\n{table}");
             Ok(())

@@ -11,6 +11,7 @@ mod host;
 mod kernel;
 mod pump;
 pub mod race;
+pub mod relays;
 pub mod topology;
 
 use std::{collections::BTreeMap, fs::File, net::Ipv4Addr};

@@ -3,19 +3,23 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use protocol::api::MeshLink;
 
 use super::{
     Conditions, Netlab, Topology,
     babel::{Babel, Tuning},
     flow::Flow,
+    relays::{Heard, Peer, Relays, Silence, longest},
 };
-use crate::clock::{now, pause, until};
+use crate::clock::{now, pause, unix_ms, until};
 
 /// One-way delay of each wire.
 pub const WIRE_DELAY: Duration = Duration::from_millis(2);
 /// How long a wire stays cut, and for how long the gap is looked for.
 const CUT: Duration = Duration::from_millis(2500);
+/// After a healed wire is known everywhere, before the next trial.
+const SETTLE: Duration = Duration::from_secs(3);
 /// A wire that carries fewer large packets a second carries no flow.
 const CARRIES: f64 = 20.0;
 
@@ -114,6 +118,98 @@ pub async fn babeld(trials: usize, tuning: Tuning) -> Result<Table> {
         lab.wires()[wire].heal();
     }
     Ok(gaps.table(&tuning.to_string()))
+}
+
+/// Relays: a tone and a picture published at `a`, somebody listening at each of the others.
+pub async fn relays(trials: usize) -> Result<Table> {
+    let lab = Netlab::new(&ring(), 1).await?;
+    let relays = Relays::start(&lab).await?;
+    let mut peers = vec![relays.publish(&lab, "a", "main-stage", true).await?];
+    relays.list(&lab, &["a", "b", "c", "d"], "main-stage").await?;
+    for host in ["b", "c", "d"] {
+        peers.push(relays.listen(&lab, host, "main-stage").await?);
+    }
+    pause(Duration::from_secs(5)).await;
+    let mut cuts = vec![];
+    for trial in 0..trials {
+        relays.converge(&lab, lab.wires().len()).await?;
+        pause(SETTLE).await;
+        peers.iter_mut().try_for_each(Peer::goes_on)?;
+        let wire = carrying(&lab, trial).await?;
+        let cut = Cut { wire, at_ms: unix_ms(), known: known(&lab, &relays, wire).await? };
+        pause(Duration::from_secs_f64(((cut.at_ms - unix_ms()) / 1e3 + CUT.as_secs_f64()).max(0.0))).await;
+        let ([a, b], known) = (lab.wires()[wire].ends(), cut.known.as_secs_f64() * 1e3);
+        println!("relays, trial {trial}: {a}-{b} cut, known everywhere after {known:.0} ms");
+        cuts.push(cut);
+        lab.wires()[wire].heal();
+    }
+    let mut heard = vec![];
+    for peer in peers.drain(1..) {
+        heard.push(peer.heard().await?);
+    }
+    figures(&lab, &cuts, &heard)
+}
+
+/// One cut of a wire between relays.
+struct Cut {
+    wire: usize,
+    at_ms: f64,
+    known: Duration,
+}
+
+/// Cuts a wire, and waits until no relay counts it any more.
+async fn known(lab: &Netlab, relays: &Relays, wire: usize) -> Result<Duration> {
+    let ends = lab.wires()[wire].ends().map(|end| relays.relay(end).node().to_owned());
+    let cut = now();
+    lab.wires()[wire].cut();
+    let gone = lab.hosts().map(|host| {
+        let ends = ends.clone();
+        until("the cut is known everywhere", Duration::from_secs(20), move || {
+            let [a, b] = ends.clone();
+            async move {
+                let mesh = relays.mesh(lab, host.name()).await?;
+                let joins = |link: &MeshLink| (link.a == a && link.b == b) || (link.a == b && link.b == a);
+                Ok((!mesh.links.iter().any(|link| link.up && joins(link))).then_some(()))
+            }
+        })
+    });
+    futures_util::future::try_join_all(gone).await?;
+    Ok(cut.elapsed())
+}
+
+/// The silences around each cut, laid beside those of the same time before it.
+fn figures(lab: &Netlab, cuts: &[Cut], heard: &[Heard]) -> Result<Table> {
+    let (mut audio, mut video) = (Gaps::default(), Gaps::default());
+    let (mut settled, mut missing) = (Figures::default(), 0);
+    let length = CUT.as_secs_f64() * 1e3;
+    for (trial, cut) in cuts.iter().enumerate() {
+        let ends = lab.wires()[cut.wire].ends();
+        let around = |silences: &[Silence], spacing: f64| {
+            let calm = longest(silences, cut.at_ms - length, cut.at_ms - 2.0 * spacing, spacing);
+            (calm.0, longest(silences, cut.at_ms, cut.at_ms + length, spacing))
+        };
+        let sounds: Vec<_> = heard.iter().map(|heard| around(&heard.silences, 20.0)).collect();
+        let seen: Vec<_> =
+            heard.iter().map(|h| h.video.as_ref().context("no picture")).collect::<Result<_>>()?;
+        let pictures: Vec<_> = seen.iter().map(|seen| around(&seen.silences, 40.0)).collect();
+        missing += sounds.iter().map(|(_, (_, missing))| missing).sum::<u64>();
+        // Settled: everybody knows, and nobody waits any more for sound that was rerouted.
+        let last = heard.iter().flat_map(|heard| &heard.silences).filter(|silence| {
+            silence.ms > 60.0 && silence.at_ms + silence.ms > cut.at_ms && silence.at_ms < cut.at_ms + length
+        });
+        let last = last.map(|silence| silence.at_ms + silence.ms - cut.at_ms).fold(0.0, f64::max);
+        settled.add(cut.known.max(Duration::from_secs_f64(last / 1e3)));
+        for (gaps, name, all) in [(&mut audio, "audio", &sounds), (&mut video, "video", &pictures)] {
+            let calm: Vec<_> = all.iter().map(|(calm, _)| *calm).collect();
+            let cut: Vec<_> = all.iter().map(|(_, (gap, _))| *gap).collect();
+            gaps.add(&format!("relays, {name}, trial {trial}"), ends, &calm, &cut);
+        }
+    }
+    println!("audio packets missing around all cuts, at all listeners: {missing}");
+    let mut table = audio.table("relays, audio");
+    table.extend(video.table("relays, video"));
+    table.row("relays: route settled", settled);
+    Ok(table)
 }
 
 /// Silences at `b`, `c`, `d`, trial by trial.
