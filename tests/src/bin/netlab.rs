@@ -8,8 +8,9 @@ use tests::{
     netlab::{
         Conditions, Netlab, Topology,
         babel::{Babel, Tuning},
+        console,
         flow::Flow,
-        race,
+        loss, partition, race,
     },
     pause,
 };
@@ -26,6 +27,14 @@ struct Cli {
 enum Command {
     /// Say whether there can be a lab here: exit code 77 if not
     Check,
+    /// Bring a lab up and take commands, line by line
+    Up {
+        /// JSON: {"relays": ["a", "b"], "wires": [{"ends": ["a", "b"], "delay_ms": 2}]}
+        topology: std::path::PathBuf,
+        /// What to run on each host, with NETLAB_HOST and NETLAB_PEERS set; without it, a relay
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
     /// Measure how exactly a wire keeps its delay
     Accuracy {
         /// One-way delay to ask for
@@ -95,6 +104,10 @@ async fn stopped() {
 async fn run(command: Command) -> Result<()> {
     match command {
         Command::Check => Ok(()),
+        Command::Up { topology, command } => {
+            let topology = Topology::parse(&std::fs::read_to_string(&topology)?)?;
+            console::console(&topology, &command).await
+        }
         Command::Accuracy { delay_ms } => accuracy(delay_ms).await,
         Command::Race { trials, hello_ms, link_quality, babeld_only } => {
             let mut table = race::Table::default();

@@ -5,10 +5,13 @@
 //! goes when the [`Netlab`] does: namespaces have no names and devices belong to open files.
 
 pub mod babel;
+pub mod console;
 pub mod emulator;
 pub mod flow;
 mod host;
 mod kernel;
+pub mod loss;
+pub mod partition;
 mod pump;
 pub mod race;
 pub mod relays;

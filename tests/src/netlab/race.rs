@@ -46,6 +46,12 @@ impl Figures {
         sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or_default()
     }
 
+    /// The share of them that is not above `limit`; 1 if there are none.
+    pub fn share(&self, limit: Duration) -> f64 {
+        let below = self.0.iter().filter(|figure| **figure <= limit).count();
+        if self.0.is_empty() { 1.0 } else { below as f64 / self.0.len() as f64 }
+    }
+
     /// The largest.
     pub fn max(&self) -> Duration {
         self.rank(1.0)
@@ -54,6 +60,9 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return write!(f, "– | – | – | 0");
+        }
         let ms = |share| format!("{:.0}", self.rank(share).as_secs_f64() * 1e3);
         write!(f, "{} | {} | {} | {}", ms(0.5), ms(0.95), ms(1.0), self.count())
     }
