@@ -11,7 +11,7 @@ use std::{
 
 use crate::bridge::peer as bridge;
 use clap::{Args, Parser, Subcommand};
-use mesh_routing::Underlay;
+use mesh_routing::{AreaId, Underlay};
 use protocol::{NodeId, ZoneName};
 use thiserror::Error;
 
@@ -33,6 +33,8 @@ pub enum Task {
 pub struct Config {
     /// The zone this relay serves.
     pub zone: ZoneName,
+    /// The area of the mesh it is in.
+    pub area: AreaId,
     /// TCP: pages, API, WebSocket, WHIP, WHEP.
     pub http: SocketAddr,
     /// UDP: every WebRTC session.
@@ -205,6 +207,10 @@ struct Flags {
     /// The zone this relay serves [default: main]
     #[arg(long, value_name = "NAME", global = true)]
     zone: Option<String>,
+    /// The area of the mesh this relay is in, 0 to 65535: above 200 relays give each part of the field one
+    /// [default: 0]
+    #[arg(long, value_name = "NUMBER", global = true)]
+    area: Option<String>,
     /// TCP address of pages, API, WebSocket, WHIP and WHEP [default: 0.0.0.0:8080]
     #[arg(long, value_name = "ADDR", global = true)]
     http: Option<String>,
@@ -249,8 +255,9 @@ struct Flags {
 }
 
 /// Key and whether it is a list. The order is that of the documentation.
-const KEYS: [(&str, bool); 14] = [
+const KEYS: [(&str, bool); 15] = [
     ("zone", false),
+    ("area", false),
     ("http", false),
     ("media", false),
     ("bridge", false),
@@ -313,6 +320,7 @@ fn flag_layer(flags: Flags) -> Layer {
     let discover = flags.discover.then(|| "true".to_owned());
     let values = [
         ("zone", one(flags.zone)),
+        ("area", one(flags.area)),
         ("http", one(flags.http)),
         ("media", one(flags.media)),
         ("bridge", one(flags.bridge)),
@@ -447,6 +455,7 @@ impl Config {
             zone: one(values, "zone", "main", |text| {
                 ZoneName::new(text).map_err(|error| format!("{error}, for example `camping`"))
             })?,
+            area: one(values, "area", "0", |text| number(text, 0, u16::MAX, "an area").map(AreaId))?,
             http: address("http", "0.0.0.0:8080")?,
             media: address("media", "0.0.0.0:8080")?,
             bridge: address("bridge", "0.0.0.0:8081")?,

@@ -52,6 +52,7 @@ fn an_error_names_key_value_source_and_what_is_allowed() {
     for (arguments, parts) in [
         (vec!["--zone", "Main Stage"], vec!["zone", "Main Stage", "--zone", "a-z, 0-9 and -"]),
         (vec!["--http", "8080"], vec!["http", "8080", "0.0.0.0:8080"]),
+        (vec!["--area", "65536"], vec!["area", "from 0 to 65535"]),
         (vec!["--workers", "0"], vec!["workers", "from 1 to 64"]),
         (vec!["--peer", "stage"], vec!["peer", "stage", "HOST:PORT"]),
         (vec!["--peer", "stage:0"], vec!["peer", "HOST:PORT"]),
