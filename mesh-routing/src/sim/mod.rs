@@ -20,6 +20,7 @@ mod power;
 pub mod random;
 mod relay;
 pub mod report;
+pub mod route_load;
 pub mod schedule;
 #[cfg(test)]
 mod schedule_tests;
