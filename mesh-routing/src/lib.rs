@@ -16,6 +16,7 @@ pub mod mesh;
 pub mod message;
 pub mod neighbor;
 pub mod route;
+mod spread;
 pub mod topology;
 mod track;
 mod tree;

@@ -20,7 +20,7 @@ use crate::{
     forward::ForwardEntry,
     link::{Link, LinkCounters, LinkId},
     link_state::{Advertised, Database, SINCE_MAX, STREAMS_MAX, check_stream},
-    log::{Logs, PAYLOAD_MAX, Record},
+    log::{Logs, Record},
     message::Message,
     neighbor::{Neighbor, neighbors},
     route::{Pair, Routes},
@@ -318,25 +318,6 @@ impl Mesh {
         self.trees.handle_keyframe(track, None);
     }
 
-    /// Appends to this relay's own log and sends it to every relay. Returns the record's number; refused if
-    /// it is longer than [`PAYLOAD_MAX`].
-    pub fn handle_append(&mut self, payload: Bytes, now: Instant) -> Result<u64, MeshError> {
-        self.touch(now);
-        if payload.len() > PAYLOAD_MAX {
-            return Err(MeshError::TooLong { length: payload.len() });
-        }
-        let writer = self.config.id;
-        let number = self.logs.append(writer, payload.clone());
-        self.spread(None, vec![Record { writer, number, payload }]);
-        Ok(number)
-    }
-
-    /// A record from disk, per writer in order: at boot, before any link. It does not come out again.
-    pub fn handle_restore(&mut self, record: Record) {
-        self.logs.restore(record);
-        self.settled = false;
-    }
-
     /// Time has passed: to be called when [`Mesh::poll_timeout`] says, or at any other time.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.touch(now);
@@ -396,7 +377,7 @@ impl Mesh {
         self.links.iter().map(|(id, link)| (*id, link.neighbor, link.state(), link.counters))
     }
 
-    fn touch(&mut self, now: Instant) {
+    pub(crate) fn touch(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.settled = false;
     }
@@ -429,27 +410,10 @@ impl Mesh {
             }
             Message::Keyframe { track } => self.trees.handle_keyframe(&track, Some(link)),
             Message::Append { writer, first, payloads, pulled } => {
-                let taken = self.logs.take(link, (writer, first, payloads), pulled, now)?;
-                if let Some(link) = self.links.get_mut(&link) {
-                    link.counters.duplicates += taken.duplicates;
-                }
-                if let Some(ask) = taken.ask {
-                    self.send(link, &ask);
-                }
-                match pulled {
-                    None => self.spread(Some(link), taken.new),
-                    Some(_) => self.announce(link, writer, taken.new),
-                }
+                self.take_append(link, (writer, first, payloads), pulled, now)?;
             }
-            Message::Heads { entries } => {
-                for ask in self.logs.missing(link, &entries, now) {
-                    self.send(link, &ask);
-                }
-            }
-            Message::Pull { writer, after } => {
-                let answer = self.logs.answer(writer, after);
-                self.send(link, &answer);
-            }
+            Message::Heads { entries } => self.take_heads(link, &entries, now),
+            Message::Pull { writer, after } => self.take_pull(link, writer, after),
             Message::Join { track, alias, limit } => {
                 let around = surroundings!(self);
                 self.trees.handle_join((link, neighbor), track, (alias, limit), &around, now);
@@ -474,35 +438,9 @@ impl Mesh {
         Ok(())
     }
 
-    fn send_heads(&mut self, link: LinkId) {
-        for message in self.logs.heads() {
-            self.send(link, &message);
-        }
-    }
-
     fn compare_notes(&mut self, link: LinkId) {
         self.send_digest(link);
         self.send_heads(link);
-    }
-
-    /// New records go out, and on to every neighbor but the one they came from.
-    fn spread(&mut self, from: Option<LinkId>, records: Vec<Record>) {
-        for record in records {
-            let Record { writer, number: first, payload } = record.clone();
-            self.outputs.push_back(Output::Record(record));
-            self.send_all(from, &Message::Append { writer, first, payloads: vec![payload], pulled: None });
-        }
-    }
-
-    /// Old records that came late go out; neighbors are told of them and ask if they lack them too.
-    fn announce(&mut self, from: LinkId, writer: NodeId, records: Vec<Record>) {
-        if records.is_empty() {
-            return;
-        }
-        self.outputs.extend(records.into_iter().map(Output::Record));
-        if let Some(message) = self.logs.head(&writer) {
-            self.send_all(Some(from), &message);
-        }
     }
 
     pub(crate) fn send(&mut self, link: LinkId, message: &Message) {
