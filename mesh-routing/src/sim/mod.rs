@@ -12,6 +12,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,7 +22,7 @@ use protocol::{
     mesh::{Alias, StreamAdvertisement, TrackKey},
 };
 
-use crate::{Config, ForwardEntry, LinkId, Mesh, Output, Record, Source};
+use crate::{Config, ForwardEntry, LinkId, Mesh, Output, Record, Source, signature::SimulatedKeys};
 use random::Random;
 
 /// Between packets of a track.
@@ -343,7 +344,7 @@ impl Sim {
         let started = &mut self.relays[relay];
         started.boot += 1;
         let zone = ZoneName::new(format!("zone-{relay}")).expect("a good name");
-        let mut mesh = Mesh::new(Config { id: started.id, zone, boot: started.boot, seed }, now);
+        let mut mesh = Mesh::new(config(started.id, zone, started.boot, seed), now);
         for record in &started.disk {
             mesh.handle_restore(record.clone());
         }
@@ -616,6 +617,11 @@ impl Relay {
         assert!(record.number == next || jumps, "records of a writer come in order, each once");
         self.disk.push(record);
     }
+}
+
+/// What a simulated relay knows of itself.
+pub fn config(id: NodeId, zone: ZoneName, boot: u64, seed: u64) -> Config {
+    Config::new(Arc::new(SimulatedKeys(id)), zone, boot, seed)
 }
 
 /// The id of a relay by index: not in the order of the indices.
