@@ -28,7 +28,7 @@ pub mod sim;
 pub use error::MeshError;
 pub use forward::{ForwardEntry, Source};
 pub use link::{LinkCounters, LinkId};
-pub use log::Record;
+pub use log::{Entry, LogCounters, LogKey, Record};
 pub use mesh::{Config, Counters, Mesh, Output};
 pub use signature::{Keys, Signature};
 pub use topology::{LinkView, NodeView, StreamView, Topology};

@@ -21,11 +21,12 @@ use crate::{
     forward::ForwardEntry,
     link::{Link, LinkCounters, LinkId},
     link_state::{Advertised, Database, SINCE_MAX, STREAMS_MAX, check_stream},
-    log::{Logs, Record},
+    log::{Arrival, LogCounters, LogKey, Logs, Record},
     message::Message,
     neighbor::{Neighbor, neighbors},
     route::{Pair, Routes},
     signature::Keys,
+    spread::Spread,
     topology::StreamView,
     tree::{Event, Surroundings, Trees},
 };
@@ -98,14 +99,24 @@ pub enum Output {
         /// Which track.
         track: TrackKey,
     },
-    /// A record that was never here before, own or not; of each writer in order, each once. To be on disk
+    /// A record that was never here before, own or not; of each log in order, each once. To be on disk
     /// before the outputs after it are carried out, or a crash may give its number to another record.
     Record(Record),
-    /// Records of a writer are forgotten here; on disk they are not needed any more either. Comes after a
+    /// Records of the own log up to a number are on the disk of another relay.
+    Saved {
+        /// Which log.
+        key: LogKey,
+        /// The last of them.
+        upto: u64,
+    },
+    /// The own logs go on in another life, because this disk is behind what was written here: to be given
+    /// to [`Mesh::handle_life`] from the next start on.
+    Life(u64),
+    /// Records of a log are forgotten here; on disk they are not needed any more either. Comes after a
     /// number of them, not for each.
     Forget {
-        /// Whose.
-        writer: NodeId,
+        /// Which log.
+        key: LogKey,
         /// Those with lower numbers.
         below: u64,
     },
@@ -136,6 +147,8 @@ pub struct Counters {
     pub publications_refused: u64,
     /// Records ignored because no relay can have come to such a sequence.
     pub implausible: u64,
+    /// About logs.
+    pub logs: LogCounters,
 }
 
 /// A relay's part of the mesh.
@@ -167,6 +180,7 @@ pub struct Mesh {
     pub(crate) routes: Routes,
     pub(crate) trees: Trees,
     pub(crate) logs: Logs,
+    pub(crate) spread: Spread,
     pub(crate) next_summary: Instant,
     pub(crate) room_made: Option<Instant>,
     pub(crate) next_sweep: Instant,
@@ -187,6 +201,7 @@ impl Mesh {
         Mesh {
             pace: Pace::new(config.boot),
             trees: Trees::new(config.seed),
+            logs: Logs::new(config.id, config.seed),
             config,
             now,
             links: BTreeMap::new(),
@@ -198,7 +213,7 @@ impl Mesh {
             shown: Shown::default(),
             avoided: BTreeMap::new(),
             routes: Routes::default(),
-            logs: Logs::default(),
+            spread: Spread::default(),
             next_summary: now + SUMMARY_EVERY + spread,
             room_made: None,
             next_sweep: now + SWEEP_EVERY,
@@ -228,7 +243,7 @@ impl Mesh {
     pub fn handle_link_down(&mut self, link: LinkId, now: Instant) {
         self.touch(now);
         if self.links.remove(&link).is_some() {
-            self.logs.forget(link);
+            self.logs.forget(link, now);
             self.links_changed = true;
         }
     }
@@ -345,6 +360,7 @@ impl Mesh {
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
             self.routes_changed |= self.database.expire(&self.config.id, now);
+            self.logs.expire(now);
         }
     }
 
@@ -355,6 +371,7 @@ impl Mesh {
         let avoided = self.avoided.values().copied();
         let other = [self.next_summary, self.next_sweep];
         let heard = self.audience.poll_timeout().into_iter().chain(self.shown.poll_timeout());
+        let heard = heard.chain(self.poll_spread());
         links.chain(pace).chain(avoided).chain(other).chain(heard).chain(self.trees.poll_timeout()).min()
     }
 
@@ -380,7 +397,7 @@ impl Mesh {
 
     /// What was counted, links aside.
     pub fn counters(&self) -> Counters {
-        self.counters
+        Counters { logs: self.logs.counters, ..self.counters }
     }
 
     /// What was counted on each link, its neighbor and its state.
@@ -416,15 +433,18 @@ impl Mesh {
                     self.send_digest(link);
                 }
                 if logs != self.logs.hash() {
-                    self.send_heads(link);
+                    self.compare_logs(link);
                 }
             }
             Message::Keyframe { track } => self.trees.handle_keyframe(&track, Some(link)),
-            Message::Append { writer, first, payloads, pulled } => {
-                self.take_append(link, (writer, first, payloads), pulled, now)?;
+            Message::Append { key, first, entries, path, pulled } => {
+                let arrival = Arrival { link, neighbor, key, first, entries, pulled };
+                self.take_append(arrival, path, now)?;
             }
-            Message::Heads { entries } => self.take_heads(link, &entries, now),
-            Message::Pull { writer, after } => self.take_pull(link, writer, after),
+            Message::Heads { entries, fresh } => self.take_heads(link, &entries, fresh, now),
+            Message::Topics { after, until, entries } => self.take_topics(link, (after, until), &entries),
+            Message::Pull { key, after } => self.take_pull(link, key, after),
+            Message::Stored { entries } => self.take_stored(&entries),
             Message::Join { track, alias, limit } => {
                 let around = surroundings!(self);
                 self.trees.handle_join((link, neighbor), track, (alias, limit), &around, now);
@@ -451,7 +471,8 @@ impl Mesh {
 
     fn compare_notes(&mut self, link: LinkId) {
         self.send_digest(link);
-        self.send_heads(link);
+        self.compare_logs(link);
+        self.tell_writer(link);
     }
 
     pub(crate) fn send(&mut self, link: LinkId, message: &Message) {
@@ -490,7 +511,7 @@ impl Mesh {
                 match (before, link.state()) {
                     (State::Down, _) => back.push(*id),
                     (_, State::Suspect) => link.counters.suspected += 1,
-                    (_, State::Down) => self.logs.forget(*id),
+                    (_, State::Down) => self.logs.forget(*id, now),
                     _ => {}
                 }
             }
@@ -523,10 +544,8 @@ impl Mesh {
             let sequence = self.pace.advance();
             self.originate(sequence, now);
         }
-        for (writer, floor) in self.logs.poll_floors() {
-            self.outputs.push_back(Output::Forget { writer, below: floor + 1 });
-        }
         let rerouted = self.settle_routes();
+        self.settle_logs(now);
         let changed = self.settle_trees(now);
         let listed = (rerouted || changed) && self.settle_views();
         self.shown.stale |= rerouted || listed;

@@ -91,6 +91,16 @@ impl Graph {
         paths.steps[self.nodes.binary_search(node).ok()?]
     }
 
+    /// The nodes right after `node` on the shortest paths from `root`.
+    pub fn children(&self, node: &NodeId, root: &NodeId) -> Vec<NodeId> {
+        let (Some(paths), Ok(at)) = (self.paths(root, None), self.nodes.binary_search(node)) else {
+            return Vec::new();
+        };
+        let after =
+            |to: &usize| *to != paths.root && paths.steps[*to].is_some_and(|step| step.previous == at);
+        (0..self.nodes.len()).filter(after).map(|to| self.nodes[to]).collect()
+    }
+
     /// The nodes from the root to `node`, both included.
     pub fn path(&self, paths: &Paths, node: &NodeId) -> Option<Vec<NodeId>> {
         let mut at = self.nodes.binary_search(node).ok()?;
@@ -123,6 +133,7 @@ pub(crate) struct Routes {
     /// From here to everywhere.
     own: Option<Paths>,
     candidates: BTreeMap<NodeId, Vec<Candidate>>,
+    children: BTreeMap<NodeId, Vec<NodeId>>,
 }
 
 impl Routes {
@@ -130,7 +141,7 @@ impl Routes {
         let graph = Graph::new(database, &BTreeSet::new());
         let cautious = (!avoided.is_empty()).then(|| Graph::new(database, avoided));
         let paths = graph.paths(own, None);
-        Routes { graph, cautious, own: paths, candidates: BTreeMap::new() }
+        Routes { graph, cautious, own: paths, candidates: BTreeMap::new(), children: BTreeMap::new() }
     }
 
     pub fn reaches(&self, node: &NodeId) -> bool {
@@ -142,6 +153,14 @@ impl Routes {
         let mut path = self.graph.path(self.own.as_ref()?, node)?;
         path.reverse();
         Some(path)
+    }
+
+    /// The relays that come right after this one on the shortest-path tree of `origin`.
+    pub fn children(&mut self, own: &NodeId, origin: &NodeId) -> &[NodeId] {
+        if !self.children.contains_key(origin) {
+            self.children.insert(*origin, self.graph.children(own, origin));
+        }
+        self.children.get(origin).map_or(&[], Vec::as_slice)
     }
 
     /// The neighbors (of those given, with the cost of their link) whose way to `origin` does not lead

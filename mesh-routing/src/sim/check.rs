@@ -106,9 +106,9 @@ fn same_everywhere(sim: &Sim) {
                 assert_eq!(mesh.heard_by(stream), hears, "relay {index} knows where {stream} is heard");
             }
             // Of a writer that does not exist everybody may have another part.
-            let exists = |r: &&crate::Record| sim.relays.iter().any(|relay| relay.id == r.writer);
+            let exists = |r: &&crate::Record| sim.relays.iter().any(|relay| relay.id == r.key.writer);
             let disk = relay.disk.iter().filter(exists);
-            let mut disk: Vec<_> = disk.map(|r| (r.writer, r.number, r.payload.clone())).collect();
+            let mut disk: Vec<_> = disk.map(|r| (r.key.clone(), r.number, r.entry.payload.clone())).collect();
             disk.sort();
             let first = records.get_or_insert_with(|| disk.clone());
             assert_eq!(first.len(), disk.len(), "relay {index} has as many records as the others");

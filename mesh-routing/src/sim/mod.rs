@@ -18,13 +18,15 @@ use std::{
 
 use bytes::Bytes;
 use protocol::{
-    Codec, Kind, NodeId, StreamName, TrackDescription, ZoneName,
+    Codec, Kind, NodeId, RoomName, StreamName, Topic, TrackDescription, WallTime, ZoneName,
     mesh::{Alias, StreamAdvertisement, TrackKey},
 };
 
-use crate::{Config, ForwardEntry, LinkId, Mesh, Output, Record, Source, signature::SimulatedKeys};
+use crate::{Config, ForwardEntry, LinkId, LogKey, Mesh, Output, Record, Source, signature::SimulatedKeys};
 use random::Random;
 
+/// What the wall clocks say when virtual time begins.
+const WALL: WallTime = WallTime(1_800_000_000_000);
 /// Between packets of a track.
 pub const PACKET_EVERY: Duration = Duration::from_millis(20);
 /// After so long without a sign of life a driver gives a link up by itself.
@@ -45,6 +47,8 @@ pub struct Relay {
     pub mesh: Option<Mesh>,
     /// What it wrote to disk, in order.
     pub disk: Vec<Record>,
+    /// Its own logs, and how far they are on another disk.
+    pub saved: BTreeMap<LogKey, u64>,
     /// The forwarding table its driver read last.
     pub table: Vec<ForwardEntry>,
     /// What it hears, by track.
@@ -52,6 +56,8 @@ pub struct Relay {
     /// Keyframes its publisher was asked for.
     pub keyframes: u64,
     boot: u64,
+    /// Another one each time the disk was lost.
+    life: u64,
     published: BTreeSet<TrackKey>,
     wanted: BTreeSet<TrackKey>,
     due: Option<Instant>,
@@ -164,10 +170,12 @@ impl Sim {
             id: node(index),
             mesh: None,
             disk: Vec::new(),
+            saved: BTreeMap::new(),
             table: Vec::new(),
             heard: BTreeMap::new(),
             keyframes: 0,
             boot: 0,
+            life: 0,
             published: BTreeSet::new(),
             wanted: BTreeSet::new(),
             due: None,
@@ -280,11 +288,17 @@ impl Sim {
         self.with(relay, |mesh| mesh.handle_interest(key.clone(), wanted, now));
     }
 
-    /// Appends to the log of a relay that is alive.
+    /// Appends to the log of a relay that is alive, about the lobby.
     pub fn append(&mut self, relay: usize, text: &str) {
+        let lobby = RoomName::new("lobby").expect("a good name");
+        self.append_to(relay, Topic::Room(lobby), text);
+    }
+
+    /// Appends to the log of a relay that is alive.
+    pub fn append_to(&mut self, relay: usize, topic: Topic, text: &str) {
         let (now, payload) = (self.now, Bytes::copy_from_slice(text.as_bytes()));
         self.with(relay, |mesh| {
-            mesh.handle_append(payload, now).expect("texts in tests are short");
+            mesh.handle_append(topic, payload, now).expect("texts in tests are short");
         });
     }
 
@@ -341,10 +355,16 @@ impl Sim {
     /// A relay starts, with what is on its disk; its publishers and listeners come back.
     pub fn start(&mut self, relay: usize) {
         let (now, seed) = (self.now, self.random.word());
+        let wall = self.elapsed().as_millis() as u64;
         let started = &mut self.relays[relay];
         started.boot += 1;
         let zone = ZoneName::new(format!("zone-{relay}")).expect("a good name");
         let mut mesh = Mesh::new(config(started.id, zone, started.boot, seed), now);
+        if started.disk.is_empty() {
+            started.life = seed;
+        }
+        mesh.handle_life(started.life);
+        mesh.handle_wall(WallTime(WALL.0 + wall), now);
         for record in &started.disk {
             mesh.handle_restore(record.clone());
         }
@@ -569,9 +589,14 @@ impl Sim {
                     }
                 }
                 Output::ForwardingChanged => changed = true,
-                Output::Record(record) => self.relays[relay].keep(record, self.lied_to),
-                Output::Forget { writer, below } => {
-                    self.relays[relay].disk.retain(|r| r.writer != writer || r.number >= below);
+                Output::Record(record) => {
+                    mesh.handle_stored(&record.key, record.number, self.now);
+                    self.relays[relay].keep(record, self.lied_to);
+                }
+                Output::Saved { key, upto } => drop(self.relays[relay].saved.insert(key, upto)),
+                Output::Life(life) => self.relays[relay].life = life,
+                Output::Forget { key, below } => {
+                    self.relays[relay].disk.retain(|r| r.key != key || r.number >= below);
                 }
                 Output::KeyframeWanted { .. } => self.relays[relay].keyframes += 1,
                 Output::Rerouted { .. } => self.rerouted += 1,
@@ -611,7 +636,7 @@ impl Relay {
     }
 
     fn keep(&mut self, record: Record, lied_to: bool) {
-        let of_writer = self.disk.iter().rev().find(|kept| kept.writer == record.writer);
+        let of_writer = self.disk.iter().rev().find(|kept| kept.key == record.key);
         let next = of_writer.map_or(1, |kept| kept.number + 1);
         let jumps = lied_to && record.number > next;
         assert!(record.number == next || jumps, "records of a writer come in order, each once");
