@@ -128,7 +128,7 @@ pub enum Message {
     },
     /// How far the sender's logs go.
     Heads {
-        /// At most [`Message::HEADS_MAX`], all of one class.
+        /// At most [`Message::HEADS_MAX`]; the first one says in which class they travel.
         entries: Vec<Head>,
         /// It was written just now and may come by another way.
         fresh: bool,

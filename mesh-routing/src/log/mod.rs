@@ -5,6 +5,8 @@ mod pulls;
 mod quota;
 pub mod record;
 pub mod retention;
+#[cfg(test)]
+mod sim_tests;
 mod single;
 #[cfg(test)]
 mod tests;
@@ -302,12 +304,15 @@ impl Logs {
     }
 
     /// What to tell a neighbor for it to find out what it lacks: how far the logs go, or, if there are many,
-    /// a hash for each topic.
+    /// a hash for each topic besides those of the announcements.
     pub fn compare(&self) -> Vec<Message> {
         if self.logs.len() <= FEW {
             return self.heads(self.logs.keys(), false);
         }
-        self.topics()
+        let announcements = self.logs.keys().take_while(|key| key.topic == Topic::Announcements);
+        let mut messages = self.heads(announcements, false);
+        messages.extend(self.topics());
+        messages
     }
 
     /// A hash for each topic, in messages of bounded length.
@@ -353,7 +358,8 @@ impl Logs {
         self.heads(self.logs.keys().filter(|key| hashes.contains_key(&key.topic)), false)
     }
 
-    /// How far some logs go, in messages of bounded length and one class each.
+    /// How far some logs go, in messages of bounded length. Announcements come first; a few logs of chat go
+    /// along with them, so that the other side knows of both at once and asks in that order.
     pub fn heads<'a>(&self, keys: impl Iterator<Item = &'a LogKey>, fresh: bool) -> Vec<Message> {
         let head = |key: &LogKey| {
             let log = self.logs.get(key)?;
@@ -362,6 +368,10 @@ impl Logs {
         let heads: Vec<Head> = keys.filter_map(head).collect();
         let (first, rest): (Vec<_>, Vec<_>) =
             heads.into_iter().partition(|head| head.key.topic == Topic::Announcements);
+        if first.len() + rest.len() <= FEW {
+            let entries: Vec<_> = first.into_iter().chain(rest).collect();
+            return if entries.is_empty() { Vec::new() } else { vec![Message::Heads { entries, fresh }] };
+        }
         let parts = first.chunks(Message::HEADS_MAX).chain(rest.chunks(Message::HEADS_MAX));
         parts.map(|part| Message::Heads { entries: part.to_vec(), fresh }).collect()
     }

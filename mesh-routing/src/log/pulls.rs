@@ -1,10 +1,12 @@
 //! What others have and this relay lacks: who has it, whom it was asked of, whom to ask next. Announcements
-//! are asked for first.
+//! are asked for first, and chat once they are here.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
+
+use protocol::Topic;
 
 use super::record::LogKey;
 use crate::link::LinkId;
@@ -101,8 +103,12 @@ impl Pulls {
             return Vec::new();
         }
         let (mut at_once, mut wake, mut asks) = (BTreeMap::<LinkId, usize>::new(), Vec::new(), Vec::new());
-        for lack in self.lacking.values_mut() {
+        let mut urgent_until: BTreeMap<LinkId, Instant> = BTreeMap::new();
+        for (key, lack) in &mut self.lacking {
             let Some((link, since)) = lack.asked else { continue };
+            if key.topic == Topic::Announcements && since + PATIENCE > now {
+                urgent_until.insert(link, since + PATIENCE);
+            }
             let until = since + if lack.sources.len() > 1 { PATIENCE } else { LAST_PATIENCE };
             if until <= now {
                 lack.asked = None;
@@ -121,7 +127,7 @@ impl Pulls {
                 wake.push(lack.due);
                 continue;
             }
-            let urgent = key.topic == protocol::Topic::Announcements;
+            let urgent = key.topic == Topic::Announcements;
             let best = lack.sources.iter().map(|(link, theirs)| (*theirs, *link));
             let mut best: Vec<_> = best.collect();
             best.sort_unstable_by_key(|(theirs, link)| (std::cmp::Reverse(*theirs), *link));
@@ -131,10 +137,14 @@ impl Pulls {
                 if *busy >= AT_ONCE && !urgent {
                     continue;
                 }
-                match opens(link) {
+                let waits = urgent_until.get(&link).copied().filter(|_| !urgent);
+                match waits.or_else(|| opens(link)) {
                     Some(at) => wake.push(at.max(now + Duration::from_millis(1))),
                     None => {
                         *busy += 1;
+                        if urgent {
+                            urgent_until.insert(link, now + PATIENCE);
+                        }
                         lack.asked = Some((link, now));
                         wake.push(now + LAST_PATIENCE);
                         asks.push((link, key.clone()));
@@ -154,7 +164,7 @@ impl Pulls {
 
 #[cfg(test)]
 mod tests {
-    use protocol::{RoomName, Topic};
+    use protocol::RoomName;
 
     use super::*;
     use crate::sim::{epoch, node};
@@ -176,6 +186,14 @@ mod tests {
         assert_eq!(pulls.next(|_| None, now).len(), AT_ONCE);
         pulls.offer(&announcements(), link, 1, now);
         assert_eq!(pulls.next(|_| None, now), [(link, announcements())]);
+        // Chat goes on when they are here.
+        for writer in 0..4 {
+            pulls.handle_answer(&chat(writer), link, now);
+            pulls.handle_taken(&chat(writer), 5, now);
+        }
+        assert_eq!(pulls.next(|_| None, now), []);
+        pulls.handle_taken(&announcements(), 1, now);
+        assert_eq!(pulls.next(|_| None, now).len(), 4);
     }
 
     #[test]
