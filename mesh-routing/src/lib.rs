@@ -5,6 +5,8 @@
 //! came and carries out what [`Mesh::poll_output`] says.
 
 mod audience;
+pub mod choose;
+mod damping;
 pub mod detector;
 pub mod error;
 pub mod flood;
@@ -17,6 +19,7 @@ pub mod message;
 pub mod neighbor;
 pub mod route;
 pub mod signature;
+pub mod skeleton;
 mod spread;
 pub mod topology;
 mod track;
@@ -27,7 +30,7 @@ pub mod sim;
 
 pub use error::MeshError;
 pub use forward::{ForwardEntry, Source};
-pub use link::{LinkCounters, LinkId};
+pub use link::{Capacity, LinkCounters, LinkId, Measurement, Underlay, UnderlayKind};
 pub use log::{Entry, LogCounters, LogKey, Record};
 pub use mesh::{Config, Counters, Mesh, Output};
 pub use signature::{Keys, Signature};
