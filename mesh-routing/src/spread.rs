@@ -76,6 +76,11 @@ impl Mesh {
         }
     }
 
+    /// Whether a record of this relay's own log about a topic is on another relay's disk, as far as told.
+    pub fn is_saved(&self, topic: &Topic, number: u64) -> bool {
+        self.logs.is_elsewhere(topic, number)
+    }
+
     /// Whether a record that is appended now can be expected on another disk soon.
     pub fn has_neighbors(&self) -> bool {
         !self.neighbors.is_empty()

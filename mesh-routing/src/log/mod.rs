@@ -288,6 +288,12 @@ impl Logs {
         news
     }
 
+    /// Whether a record of an own log is on another disk, as far as told.
+    pub fn is_elsewhere(&self, topic: &Topic, number: u64) -> bool {
+        let key = LogKey { topic: topic.clone(), writer: self.own, life: self.life };
+        self.logs.get(&key).is_some_and(|log| number <= log.elsewhere)
+    }
+
     /// How far a log is on a disk other than its writer's, as far as told here, its own disk included.
     pub fn saved(&self, key: &LogKey) -> u64 {
         self.logs.get(key).map_or(0, |log| log.stored.max(log.elsewhere))

@@ -1,11 +1,14 @@
-use ::rooms::{Output, Rooms, WallTime};
+use ::rooms::{Output, Rooms, WallTime, Written};
 use axum::{
     body::{Body, Bytes},
     http::Request,
     routing::post,
 };
 use http_body_util::BodyExt;
-use protocol::{RoomName, api};
+use protocol::{
+    Hlc, RoomName, Topic,
+    api::{self, Posted, Saved},
+};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tower::ServiceExt;
@@ -26,16 +29,23 @@ async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
                 let own = node().to_string();
                 drop(reply.send(api::Mesh { own, nodes: Vec::new(), links: Vec::new() }));
             }
-            Ask::Post { room, new, reply } => {
-                let accepted = rooms.handle_post(room, new, wall).map_err(PostError::from);
+            Ask::Post { topic, new, reply } => {
+                let accepted = rooms.handle_post(&topic, new, wall).map_err(PostError::from);
                 if let Ok(Some(payload)) = accepted.as_ref().map(|accepted| accepted.payload.clone()) {
                     number += 1;
-                    rooms.handle_record(node(), number, &payload, true, wall).expect("is readable");
+                    let (writer, hlc) = (node(), Hlc(number));
+                    let written = Written { topic: &topic, writer, number, hlc, payload: &payload };
+                    rooms.handle_record(written, true, wall).expect("is readable");
                 }
-                drop(reply.send(accepted.map(|accepted| api::Posted { id: accepted.id })));
+                let posted = accepted.map(|accepted| Posted { id: accepted.id, saved: Saved::Here });
+                drop(reply.send(posted));
             }
-            Ask::History { room, after, limit, reply } => {
-                drop(reply.send(rooms.history(&room, after.as_deref(), limit)));
+            Ask::History { topic, after, limit, reply } => {
+                let after = after.as_deref();
+                drop(reply.send(match topic {
+                    Topic::Room(room) => rooms.history(&room, after, limit),
+                    Topic::Announcements => rooms.announcements(after, limit),
+                }));
             }
             Ask::Enter { room, reply } => {
                 let (sender, events) = mpsc::channel(PARTICIPANT_EVENTS_MAX);
@@ -51,8 +61,13 @@ async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
             // Sessions are tested with real peers: unanswered here.
             Ask::Open { .. } | Ask::Patch { .. } | Ask::End { .. } => {}
         }
-        while let Some(Output::Tell { room, event }) = rooms.poll_output() {
-            for (_, _, sender) in participants.iter().filter(|(other, ..)| *other == room) {
+        while let Some(output) = rooms.poll_output() {
+            let (to, event) = match output {
+                Output::Tell { room, event } => (Some(room), event),
+                Output::TellAll { event } => (None, event),
+            };
+            let told = |other: &RoomName| to.as_ref().is_none_or(|room| room == other);
+            for (_, _, sender) in participants.iter().filter(|(other, ..)| told(other)) {
                 let _ = sender.try_send(event.clone());
             }
         }
