@@ -97,7 +97,7 @@ async fn a_message_reaches_the_page_of_another_zone_soon() {
     here.send(&serde_json::to_string(&say).unwrap()).await;
     let id =
         here.next(|event| {
-            if let FromRelay::Said { nonce, id } = event { (nonce == "n1").then_some(id) } else { None }
+            if let FromRelay::Said { nonce, id, .. } = event { (nonce == "n1").then_some(id) } else { None }
         })
         .await;
     let message = there
