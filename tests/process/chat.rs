@@ -95,8 +95,8 @@ async fn a_message_reaches_the_page_of_another_zone_soon() {
     let say = FromParticipant::Say { author: "Ada".into(), text: "is this on?".into(), nonce: "n1".into() };
     let began = now();
     here.send(&serde_json::to_string(&say).unwrap()).await;
-    let id =
-        here.next(|event| {
+    let id = here
+        .next(|event| {
             if let FromRelay::Said { nonce, id, .. } = event { (nonce == "n1").then_some(id) } else { None }
         })
         .await;

@@ -6,12 +6,21 @@ mod carry;
 pub mod check;
 mod event;
 #[cfg(test)]
+mod feeds;
+pub mod generate;
+#[cfg(test)]
 mod lies;
 pub mod media;
 mod power;
 pub mod random;
 mod relay;
+pub mod schedule;
+#[cfg(test)]
+mod schedule_tests;
 pub mod shape;
+pub mod shrink;
+#[cfg(test)]
+mod survival_tests;
 #[cfg(test)]
 mod tests;
 pub mod wire;
@@ -305,7 +314,7 @@ impl Sim {
                 Output::ForwardingChanged => changed = true,
                 Output::Record(record) => {
                     mesh.handle_stored(&record.key, record.number, self.now);
-                    self.relays[relay].keep(record, self.lied_to);
+                    self.relays[relay].keep(record, self.lied_to, self.now);
                 }
                 Output::Saved { key, upto } => drop(self.relays[relay].saved.insert(key, upto)),
                 Output::Life(life) => self.relays[relay].life = life,
@@ -326,8 +335,5 @@ impl Sim {
         }
         state.mesh = Some(mesh);
         self.schedule(relay);
-        if changed {
-            check::no_cycle(self, relay);
-        }
     }
 }
