@@ -21,3 +21,37 @@ pub fn records(old: &[OldRecord], life: u64, keys: &dyn Keys) -> Vec<Record> {
     };
     old.iter().filter(|old| old.writer == own).filter_map(of_today).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use protocol::{Hlc, RoomName};
+
+    use super::*;
+    use crate::bridge::Identity;
+
+    #[test]
+    fn what_this_relay_wrote_is_numbered_by_room_and_signed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let keys = Identity::load_or_create(directory.path()).expect("is made").keys();
+        let old = |writer: NodeId, room: &str, text: &str, clock: u64| {
+            let chat = (0u8, room, "Ada", text, "n", "stage", 5u64, clock);
+            OldRecord { writer, payload: postcard::to_stdvec(&chat).expect("serializes").into() }
+        };
+        let other = NodeId([9; 32]);
+        let junk = OldRecord { writer: keys.node_id(), payload: vec![7; 20].into() };
+        let own = keys.node_id();
+        let old = [
+            old(own, "lobby", "one", 7),
+            old(own, "crew", "two", 8),
+            junk,
+            old(own, "lobby", "three", 9),
+            old(other, "lobby", "of another", 9),
+        ];
+        let records = records(&old, 5, &*keys);
+        let place = |record: &Record| (record.key.topic.clone(), record.number, record.entry.hlc);
+        let room = |name: &str| Topic::Room(RoomName::new(name).expect("a name"));
+        let expected = [(room("lobby"), 1, Hlc(7)), (room("crew"), 1, Hlc(8)), (room("lobby"), 2, Hlc(9))];
+        assert_eq!(records.iter().map(place).collect::<Vec<_>>(), expected);
+        assert!(records.iter().all(|record| record.key.life == 5 && record.verify(&*keys)));
+    }
+}

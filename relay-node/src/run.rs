@@ -122,6 +122,10 @@ impl NodeLoop {
         self.node.mesh.handle_wall(clock::wall(), now);
         self.node.handle_timeout(now);
         self.posts.handle_timeout(now);
+        let logs = self.node.mesh.counters().logs;
+        for (reason, count) in [("log_quota", logs.log_quota), ("log_looped", logs.looped)] {
+            metrics::counter!("relay_drop_total", "reason" => reason).absolute(count);
+        }
     }
 
     fn media(&mut self, event: Event) {

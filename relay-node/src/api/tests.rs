@@ -168,6 +168,41 @@ async fn a_posted_message_is_in_the_history() {
 }
 
 #[tokio::test]
+async fn an_announcement_is_in_its_own_list_and_in_no_room() {
+    let relay = relay();
+    let announce = Request::post("/api/v1/announcements").header(header::CONTENT_TYPE, "application/json");
+    let body = json!({ "author": "Safety", "text": "storm" }).to_string();
+    let answer = send(&relay, announce.body(body.into()).expect("a request")).await;
+    assert_eq!((answer.status, answer.json()["saved"].as_str()), (201, Some("here")));
+    let list = get(&relay, "/api/v1/announcements").await.json();
+    assert_eq!(
+        (list[0]["text"].as_str(), list[0]["id"].as_str()),
+        (Some("storm"), answer.json()["id"].as_str())
+    );
+    assert_eq!(get(&relay, "/api/v1/rooms/lobby/messages").await.json(), json!([]));
+    let after = format!("/api/v1/announcements?after={}", list[0]["id"].as_str().expect("an id"));
+    assert_eq!(get(&relay, &after).await.json(), json!([]));
+    get(&relay, "/api/v1/announcements?after=nothing").await.problem(404);
+}
+
+#[tokio::test]
+async fn an_announcement_needs_the_publish_token() {
+    let (mut state, _queue) = state();
+    let arguments = ["relay-node", "--publish-token", "correct-horse"].map(Into::into);
+    let (_, config) = crate::config::read(arguments, []).expect("a good configuration");
+    state.auth = Arc::new(Auth::new(&config));
+    let relay = router(state, Router::new());
+    for (token, status) in [(None, 401), (Some("Bearer wrong"), 403)] {
+        let mut request =
+            Request::post("/api/v1/announcements").header(header::CONTENT_TYPE, "application/json");
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, token);
+        }
+        send(&relay, request.body(Body::from("{}")).expect("a request")).await.problem(status);
+    }
+}
+
+#[tokio::test]
 async fn the_same_nonce_is_one_message_and_no_nonce_is_a_new_one() {
     let relay = relay();
     let once = json!({ "author": "Ada", "text": "hi", "nonce": "n1" }).to_string();
