@@ -38,6 +38,9 @@ pub struct Node {
     epoch_seed: u8,
     started: Instant,
     started_wall: WallTime,
+    /// Logs of which the disk lacks a record: what follows it is fetched again after a restart, so nobody is
+    /// told that it is stored.
+    torn: BTreeSet<LogKey>,
     pub(crate) effects: VecDeque<Effect>,
 }
 
@@ -146,6 +149,7 @@ impl Node {
             epoch_seed,
             started: now,
             started_wall: wall,
+            torn: BTreeSet::new(),
             effects: VecDeque::new(),
         }
     }
@@ -227,7 +231,10 @@ impl Node {
     pub fn handle_stored(&mut self, record: &Record, stored: bool, wall: WallTime, now: Instant) {
         // A payload that is not chat is another version's business: it travels on and is not shown.
         let _ = self.rooms.handle_record(written(record), true, wall);
-        if stored {
+        if !stored {
+            self.torn.insert(record.key.clone());
+        }
+        if !self.torn.contains(&record.key) {
             self.mesh.handle_stored(&record.key, record.number, now);
         }
     }
