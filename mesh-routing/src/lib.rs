@@ -4,6 +4,7 @@
 //! reads no clock and no socket: the driver in `relay-node` hands over messages with the time at which they
 //! came and carries out what [`Mesh::poll_output`] says.
 
+mod answer;
 mod audience;
 mod child;
 pub mod choose;
