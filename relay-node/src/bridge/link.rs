@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::{ArcSwap, Guard};
 use bytes::{Bytes, BytesMut};
 use mesh_routing::Underlay;
 use metrics::gauge;
@@ -67,8 +68,9 @@ pub(super) struct LinkShared {
     pub id: LinkId,
     pub neighbor: NodeId,
     pub counters: Arc<Counters>,
-    /// What is on its way to the neighbor, and the waker of who sends more.
-    pub room: Arc<Room>,
+    /// What is on its way to the neighbor, and the waker of who sends more. Another one when the neighbor's
+    /// address changes.
+    room: ArcSwap<Room>,
     /// Packets of other threads.
     pub intake: Intake,
     connection: Connection,
@@ -87,9 +89,7 @@ impl LinkShared {
         counters: Arc<Counters>,
     ) -> (Arc<LinkShared>, [OutboxReader; 3]) {
         let [(control, a), (chat, b), (bulk, c)] = Group::ALL.map(|_| stream::outbox());
-        // The controller is ours, see `transport.rs`; any other would leave the room closed.
-        let delay = connection.congestion_state().into_any().downcast::<Delay>();
-        let room = delay.map_or_else(|_| Arc::default(), |delay| delay.room());
+        let room = ArcSwap::from(room_of(&connection));
         let link = LinkShared {
             id,
             neighbor,
@@ -103,6 +103,26 @@ impl LinkShared {
             ended: watch::Sender::new(false),
         };
         (Arc::new(link), [a, b, c])
+    }
+
+    /// What is on its way to the neighbor.
+    pub fn room(&self) -> Guard<Arc<Room>> {
+        self.room.load()
+    }
+
+    /// There is something to send, or there may be room again.
+    pub fn wake(&self) {
+        self.room.load().waker.wake();
+    }
+
+    /// On a new path quinn begins with a new controller; and whatever went wrong with waking, media never waits
+    /// longer than from one look to the next.
+    fn look_for_room(&self) {
+        let room = room_of(&self.connection);
+        if !Arc::ptr_eq(&room, &self.room.load()) {
+            self.room.swap(room).waker.wake();
+        }
+        self.wake();
     }
 
     /// Ends the link; its `Down` follows.
@@ -183,8 +203,14 @@ impl LinkSender {
         if !link.intake.push(Packet { kind, class, epoch, alias, payload: payload.clone() }) {
             link.counters.queue_full.increment(1);
         }
-        link.room.waker.wake();
+        link.wake();
     }
+}
+
+/// The controller is ours, see `transport.rs`; any other would leave the room closed.
+fn room_of(connection: &Connection) -> Arc<Room> {
+    let delay = connection.congestion_state().into_any().downcast::<Delay>();
+    delay.map_or_else(|_| Arc::default(), |delay| delay.room())
 }
 
 /// Opens the streams and exchanges hellos, as the side that dialed.
@@ -338,8 +364,7 @@ async fn report(
             }
         });
         ticked += 1;
-        // Whatever went wrong with waking: media never waits longer than this.
-        link.room.waker.wake();
+        link.look_for_room();
         // A report that finds no room is worthless by the time there is some.
         let _ = events.try_send(BridgeEvent::Measured {
             link: link.id,
