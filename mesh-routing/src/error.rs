@@ -31,12 +31,9 @@ pub enum MeshError {
         /// What cannot be.
         what: &'static str,
     },
-    /// A record of a log that its writer did not sign.
-    #[error("record {number} is not signed by its writer")]
-    Forged {
-        /// Its number.
-        number: u64,
-    },
+    /// Its signature is not that of the relay it names.
+    #[error("signature does not match")]
+    Forged,
     /// A table that is bounded has no room for it.
     #[error("no room for another {what}")]
     Full {
@@ -54,7 +51,7 @@ impl MeshError {
             MeshError::Version { .. } => "version",
             MeshError::Malformed => "malformed",
             MeshError::Absurd { .. } => "absurd",
-            MeshError::Forged { .. } => "log_forged",
+            MeshError::Forged => "forged",
             MeshError::Full { .. } => "full",
         }
     }

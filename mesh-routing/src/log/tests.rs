@@ -81,7 +81,7 @@ fn a_record_its_writer_did_not_sign_is_refused_and_changes_nothing() {
     let mut forged = entries(&key, 1, 2, 5);
     forged[1].payload = bytes(6);
     let refused = take(&mut logs, &key, (1, forged), None, now).unwrap_err();
-    assert_eq!((refused, logs.highest(&key)), (MeshError::Forged { number: 2 }, 0));
+    assert_eq!((refused, logs.highest(&key)), (MeshError::Forged, 0));
     let other = LogKey { life: 2, ..key.clone() };
     assert!(take(&mut logs, &other, (1, entries(&key, 1, 1, 5)), None, now).is_err());
     assert_eq!((logs.counters.forged, logs.logs.len()), (2, 0));

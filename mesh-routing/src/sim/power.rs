@@ -9,7 +9,7 @@ use super::{
     event::Event,
     wire::{Condition, Quality},
 };
-use crate::{LinkId, Mesh, Record};
+use crate::{Config, LinkId, Mesh, Record};
 
 /// After so long without a sign of life a driver gives a link up by itself.
 const DRIVER_IDLE: Duration = Duration::from_secs(10);
@@ -69,7 +69,8 @@ impl Sim {
         let wall = WALL.0 + self.elapsed().as_millis() as u64;
         let started = &mut self.relays[relay];
         started.boot += 1;
-        let mut mesh = Mesh::new(config(started.id, zone, started.boot, seed), now);
+        let area = started.area;
+        let mut mesh = Mesh::new(Config { area, ..config(started.id, zone, started.boot, seed) }, now);
         if started.disk.is_empty() {
             started.life = seed;
         }

@@ -13,7 +13,7 @@ use super::{
     event::Toward,
     media::{Heard, Packet, Passed},
 };
-use crate::{ForwardEntry, LogKey, Mesh, Record};
+use crate::{AreaId, ForwardEntry, LogKey, Mesh, Record};
 
 /// A relay and what its driver keeps.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub struct Relay {
     pub saved: BTreeMap<LogKey, u64>,
     /// How far its wall clock is ahead, in milliseconds, from its next start.
     pub skew: i64,
+    /// The area it is in when it starts.
+    pub area: AreaId,
     pub(super) boot: u64,
     /// Another one each time the disk was lost.
     pub(super) life: u64,
@@ -66,6 +68,7 @@ impl Relay {
             keyframes: 0,
             saved: BTreeMap::new(),
             skew: 0,
+            area: AreaId::default(),
             boot: 0,
             life: 0,
             published: BTreeSet::new(),
