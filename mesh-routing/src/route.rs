@@ -168,16 +168,6 @@ impl Graph {
         paths.steps[self.place(node)?]
     }
 
-    /// The nodes right after `node` on the shortest paths from `root`.
-    pub fn children(&self, node: &NodeId, root: &NodeId) -> Vec<NodeId> {
-        let (Some(paths), Ok(at)) = (self.paths(root, None), self.nodes.binary_search(node)) else {
-            return Vec::new();
-        };
-        let after =
-            |to: &usize| *to != paths.root && paths.steps[*to].is_some_and(|step| step.previous == at);
-        (0..self.nodes.len()).filter(after).map(|to| self.nodes[to]).collect()
-    }
-
     /// The nodes from the root to `node`, both included.
     pub fn path(&self, paths: &Paths, node: &NodeId) -> Option<Vec<NodeId>> {
         let mut at = self.place(node)?;
@@ -212,7 +202,6 @@ pub(crate) struct Routes {
     /// From here to everywhere.
     own: Option<Paths>,
     candidates: BTreeMap<NodeId, Vec<Candidate>>,
-    children: BTreeMap<NodeId, Vec<NodeId>>,
     pub detours: Detours,
 }
 
@@ -221,8 +210,8 @@ impl Routes {
         let graph = Graph::new(database, &BTreeSet::new());
         let cautious = (!avoided.is_empty()).then(|| Graph::new(database, avoided));
         let paths = graph.paths(own, None);
-        let (foreign, candidates, children, detours) = Default::default();
-        Routes { graph, cautious, own: paths, foreign, candidates, children, detours }
+        let (foreign, candidates, detours) = Default::default();
+        Routes { graph, cautious, own: paths, foreign, candidates, detours }
     }
 
     /// Looks at what is known of other areas.
@@ -291,14 +280,6 @@ impl Routes {
         };
         path.reverse();
         Some(path)
-    }
-
-    /// The relays that come right after this one on the shortest-path tree of `origin`.
-    pub fn children(&mut self, own: &NodeId, origin: &NodeId) -> &[NodeId] {
-        if !self.children.contains_key(origin) {
-            self.children.insert(*origin, self.graph.children(own, origin));
-        }
-        self.children.get(origin).map_or(&[], Vec::as_slice)
     }
 
     /// The neighbors (of those given, with the cost of their link) whose way to `origin` does not lead

@@ -11,6 +11,7 @@ use protocol::{NodeId, Topic, WallTime, mesh::Class};
 
 use crate::{
     error::MeshError,
+    flood_tree::Turn,
     link::LinkId,
     log::{Arrival, LogKey, PAYLOAD_MAX, Record},
     mesh::{Mesh, Output},
@@ -101,7 +102,8 @@ impl Mesh {
             return Ok(());
         }
         let (key, database) = (arrival.key.clone(), &self.database);
-        let known = |writer: &NodeId| database.links(writer).is_some();
+        let known =
+            |writer: &NodeId| database.links(writer).is_some() || database.publication(writer).is_some();
         let taken = self.logs.take(arrival, &*self.config.keys, &known, now)?;
         if let Some(link) = self.links.get_mut(&link) {
             link.counters.duplicates += taken.duplicates;
@@ -211,10 +213,19 @@ impl Mesh {
             let others = self.links.iter().filter(|(_, link)| !from.contains(&link.neighbor));
             return others.map(|(id, _)| *id).collect();
         }
-        let children = self.routes.children(&self.config.id, &key.writer);
-        let neighbors = neighbors(&self.links);
-        let children = children.iter().filter(|child| !from.contains(child));
-        children.filter_map(|child| Some(neighbors.get(child)?.link)).collect()
+        let (own, now) = (self.config.id, self.now);
+        let neighbors = neighbors(&self.links).into_iter().filter(|(id, _)| !from.contains(id));
+        let mut to = Vec::new();
+        for (id, neighbor) in neighbors {
+            let turn = match self.border.crosses(neighbor.link) {
+                true => Turn::Unknown,
+                false => self.flood.trees.turn(&self.routes, &own, (&id, &key.writer), now),
+            };
+            if turn != Turn::Elsewhere && id != key.writer {
+                to.push(neighbor.link);
+            }
+        }
+        to
     }
 
     /// Neighbors other than these will hear that a log goes further.

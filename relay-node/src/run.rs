@@ -116,7 +116,10 @@ impl NodeLoop {
                 Some(seen) = inputs.discovered.recv() => {
                     self.node.mesh.handle_discovered(seen.node, seen.addresses, clock::now());
                 }
-                () = sleep => self.timeout(),
+                () = sleep => {
+                    self.listen();
+                    self.timeout();
+                }
             }
             self.carry_out();
         }

@@ -218,7 +218,7 @@ impl Logs {
         let here = if jump { 0 } else { highest + 1 - first };
         let new = (first..).zip(entries).skip(usize::try_from(here).unwrap_or(usize::MAX));
         let new: Vec<(u64, Entry)> = new.collect();
-        if new.iter().any(|(number, entry)| !entry.verify(keys, &key, *number)) {
+        if !new.iter().all(|(number, entry)| entry.verify(keys, &key, *number)) {
             self.counters.forged += 1;
             self.pulls.handle_lie(&key, link, now);
             return Err(MeshError::Forged);

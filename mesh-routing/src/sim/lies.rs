@@ -16,7 +16,7 @@ use crate::{
     detector::State,
     link::Capacity,
     link_state::{Advertised, Edge, LinkState, NODES_MAX, Publication},
-    log::{Entry, LogKey, OVERHEAD, PAYLOAD_MAX, TOTAL_MAX},
+    log::{self, Entry, LogKey, OVERHEAD, PAYLOAD_MAX, TOTAL_MAX},
     message::{Ask, Head, Message, Offer, Pulled, Refusal, Role},
     record::{Key, Record, Signed},
     signature::SimulatedKeys,
@@ -126,7 +126,7 @@ impl Liar {
         (0..number)
             .map(|i| {
                 let (number, hlc) = (first.wrapping_add(i), Hlc(self.number()));
-                crate::log::Record::sign(&keys, key.clone(), number, hlc, Bytes::from_static(b"lies")).entry
+                log::Record::sign(&keys, key.clone(), number, hlc, Bytes::from_static(b"lies")).entry
             })
             .collect()
     }
@@ -369,8 +369,7 @@ fn logs_of_writers_that_are_not_there_are_bounded() {
         let key = LogKey { topic: Topic::Announcements, writer, life: 1 };
         let payload = Bytes::from(vec![0; PAYLOAD_MAX]);
         let sign = |number| {
-            crate::log::Record::sign(&SimulatedKeys(writer), key.clone(), number, Hlc(7), payload.clone())
-                .entry
+            log::Record::sign(&SimulatedKeys(writer), key.clone(), number, Hlc(7), payload.clone()).entry
         };
         let entries = (1..4).map(sign).collect();
         say(

@@ -32,12 +32,12 @@ pub struct Relay {
     pub arrivals: Vec<(Bytes, Instant)>,
     /// Keyframes its publisher was asked for.
     pub keyframes: u64,
-    /// The area it is in when it starts.
-    pub area: AreaId,
     /// Its own logs, and how far they are on another disk.
     pub saved: BTreeMap<LogKey, u64>,
     /// How far its wall clock is ahead, in milliseconds, from its next start.
     pub skew: i64,
+    /// The area it is in when it starts.
+    pub area: AreaId,
     pub(super) boot: u64,
     /// Another one each time the disk was lost.
     pub(super) life: u64,
@@ -66,9 +66,9 @@ impl Relay {
             heard: BTreeMap::new(),
             arrivals: Vec::new(),
             keyframes: 0,
-            area: AreaId::default(),
             saved: BTreeMap::new(),
             skew: 0,
+            area: AreaId::default(),
             boot: 0,
             life: 0,
             published: BTreeSet::new(),
