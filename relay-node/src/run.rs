@@ -116,10 +116,7 @@ impl NodeLoop {
                 Some(seen) = inputs.discovered.recv() => {
                     self.node.mesh.handle_discovered(seen.node, seen.addresses, clock::now());
                 }
-                () = sleep => {
-                    self.listen();
-                    self.timeout();
-                }
+                () = sleep => self.timeout(),
             }
             self.carry_out();
         }

@@ -306,9 +306,6 @@ async fn two_addresses_of_one_relay_make_one_link() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_underlays_make_two_links_whoever_dials() {
-    let any_of = |ip: [u8; 4]| {
-        std::net::UdpSocket::bind((std::net::Ipv4Addr::from(ip), 0)).unwrap().local_addr().unwrap()
-    };
     let everywhere: SocketAddr = "0.0.0.0:0".parse().unwrap();
     let free_port = || std::net::UdpSocket::bind(everywhere).unwrap().local_addr().unwrap().port();
     let ((ia, _da), (ib, _db)) = (identity(), identity());
