@@ -27,12 +27,13 @@ use crate::{
     forward::ForwardEntry,
     link::{Link, LinkCounters, LinkFigures, LinkId, Measurement, Underlay},
     link_state::{Advertised, SINCE_MAX, STREAMS_MAX, check_stream},
-    log::{Logs, PAYLOAD_MAX, Record},
+    log::{Arrival, LogCounters, LogKey, Logs, Record},
     message::Message,
     neighbor::{Neighbor, neighbors},
     route::{Pair, Routes},
     signature::Keys,
     spf::Spf,
+    spread::Spread,
     topology::StreamView,
     tree::{Event, Refusals, Surroundings, Trees},
 };
@@ -107,14 +108,24 @@ pub enum Output {
         /// Which track.
         track: TrackKey,
     },
-    /// A record that was never here before, own or not; of each writer in order, each once. To be on disk
+    /// A record that was never here before, own or not; of each log in order, each once. To be on disk
     /// before the outputs after it are carried out, or a crash may give its number to another record.
     Record(Record),
-    /// Records of a writer are forgotten here; on disk they are not needed any more either. Comes after a
+    /// Records of the own log up to a number are on the disk of another relay.
+    Saved {
+        /// Which log.
+        key: LogKey,
+        /// The last of them.
+        upto: u64,
+    },
+    /// The own logs go on in another life, because this disk is behind what was written here: to be given
+    /// to [`Mesh::handle_life`] from the next start on.
+    Life(u64),
+    /// Records of a log are forgotten here; on disk they are not needed any more either. Comes after a
     /// number of them, not for each.
     Forget {
-        /// Whose.
-        writer: NodeId,
+        /// Which log.
+        key: LogKey,
         /// Those with lower numbers.
         below: u64,
     },
@@ -143,6 +154,8 @@ pub struct Counters {
     pub rerouted: u64,
     /// Publications refused: absurd, or more than 256.
     pub publications_refused: u64,
+    /// About logs.
+    pub logs: LogCounters,
     /// Joins refused to neighbors.
     pub refusals: Refusals,
 }
@@ -182,6 +195,7 @@ pub struct Mesh {
     pub(crate) routes: Routes,
     pub(crate) trees: Trees,
     pub(crate) logs: Logs,
+    pub(crate) spread: Spread,
     pub(crate) next_summary: Instant,
     pub(crate) room_made: Option<Instant>,
     pub(crate) next_sweep: Instant,
@@ -207,6 +221,7 @@ impl Mesh {
             spf: Spf::default(),
             border: Border::new(config.boot, config.seed),
             trees: Trees::new(config.seed),
+            logs: Logs::new(config.id, config.seed),
             config,
             now,
             links: BTreeMap::new(),
@@ -221,7 +236,7 @@ impl Mesh {
             shown: Shown::default(),
             avoided: BTreeMap::new(),
             routes: Routes::default(),
-            logs: Logs::default(),
+            spread: Spread::default(),
             next_summary: now + SUMMARY_EVERY + spread,
             room_made: None,
             next_sweep: now + SWEEP_EVERY,
@@ -264,7 +279,7 @@ impl Mesh {
                 gone.flaps.handle_bad(now);
             }
             self.flapped.keep(gone.neighbor, gone.underlay.kind, gone.flaps, now);
-            self.logs.forget(link);
+            self.logs.forget(link, now);
             self.flood.forget(link);
             self.border.forget(link);
             self.links_changed = true;
@@ -387,25 +402,6 @@ impl Mesh {
         self.trees.handle_keyframe(track, None);
     }
 
-    /// Appends to this relay's own log and sends it to every relay. Returns the record's number; refused if
-    /// it is longer than [`PAYLOAD_MAX`].
-    pub fn handle_append(&mut self, payload: Bytes, now: Instant) -> Result<u64, MeshError> {
-        self.touch(now);
-        if payload.len() > PAYLOAD_MAX {
-            return Err(MeshError::TooLong { length: payload.len() });
-        }
-        let writer = self.config.id;
-        let number = self.logs.append(writer, payload.clone());
-        self.spread(None, vec![Record { writer, number, payload }]);
-        Ok(number)
-    }
-
-    /// A record from disk, per writer in order: at boot, before any link. It does not come out again.
-    pub fn handle_restore(&mut self, record: Record) {
-        self.logs.restore(record);
-        self.settled = false;
-    }
-
     /// Time has passed: to be called when [`Mesh::poll_timeout`] says, or at any other time.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.touch(now);
@@ -425,6 +421,7 @@ impl Mesh {
                 self.spf.handle_news(now);
                 self.streams_changed = true;
             }
+            self.logs.expire(now);
         }
     }
 
@@ -437,6 +434,7 @@ impl Mesh {
         let avoided = self.avoided.values().copied();
         let other = [self.next_summary, self.next_sweep];
         let heard = self.audience.poll_timeout().into_iter().chain(self.shown.poll_timeout());
+        let heard = heard.chain(self.poll_spread());
         links.chain(pace).chain(avoided).chain(other).chain(heard).chain(self.trees.poll_timeout()).min()
     }
 
@@ -462,7 +460,7 @@ impl Mesh {
 
     /// What was counted, links aside.
     pub fn counters(&self) -> Counters {
-        Counters { refusals: self.trees.refusals(), ..self.counters }
+        Counters { logs: self.logs.counters, refusals: self.trees.refusals(), ..self.counters }
     }
 
     /// What was counted on each link, its neighbor and its state.
@@ -511,32 +509,18 @@ impl Mesh {
             Message::Summary { database, logs } => {
                 self.take_summary(link, database, now);
                 if logs != self.logs.hash() {
-                    self.send_heads(link);
+                    self.compare_logs(link);
                 }
             }
             Message::Keyframe { track } => self.trees.handle_keyframe(&track, Some(link)),
-            Message::Append { writer, first, payloads, pulled } => {
-                let taken = self.logs.take(link, (writer, first, payloads), pulled, now)?;
-                if let Some(link) = self.links.get_mut(&link) {
-                    link.counters.duplicates += taken.duplicates;
-                }
-                if let Some(ask) = taken.ask {
-                    self.send(link, &ask);
-                }
-                match pulled {
-                    None => self.spread(Some(link), taken.new),
-                    Some(_) => self.announce(link, writer, taken.new),
-                }
+            Message::Append { key, first, entries, path, pulled } => {
+                let arrival = Arrival { link, neighbor, key, first, entries, pulled };
+                self.take_append(arrival, path, now)?;
             }
-            Message::Heads { entries } => {
-                for ask in self.logs.missing(link, &entries, now) {
-                    self.send(link, &ask);
-                }
-            }
-            Message::Pull { writer, after } => {
-                let answer = self.logs.answer(writer, after);
-                self.send(link, &answer);
-            }
+            Message::Heads { entries, fresh } => self.take_heads(link, &entries, fresh, now),
+            Message::Topics { after, until, entries } => self.take_topics(link, (after, until), &entries),
+            Message::Pull { key, after } => self.take_pull(link, key, after),
+            Message::Stored { entries } => self.take_stored(&entries),
             Message::Join { track, alias, ask } => {
                 let around = surroundings!(self);
                 self.trees.handle_join((link, neighbor), track, (alias, ask), &around, now);
@@ -577,35 +561,10 @@ impl Mesh {
         }
     }
 
-    fn send_heads(&mut self, link: LinkId) {
-        for message in self.logs.heads() {
-            self.send(link, &message);
-        }
-    }
-
     fn compare_notes(&mut self, link: LinkId) {
         self.send_digest(link);
-        self.send_heads(link);
-    }
-
-    /// New records go out, and on to every neighbor but the one they came from.
-    fn spread(&mut self, from: Option<LinkId>, records: Vec<Record>) {
-        for record in records {
-            let Record { writer, number: first, payload } = record.clone();
-            self.outputs.push_back(Output::Record(record));
-            self.send_all(from, &Message::Append { writer, first, payloads: vec![payload], pulled: None });
-        }
-    }
-
-    /// Old records that came late go out; neighbors are told of them and ask if they lack them too.
-    fn announce(&mut self, from: LinkId, writer: NodeId, records: Vec<Record>) {
-        if records.is_empty() {
-            return;
-        }
-        self.outputs.extend(records.into_iter().map(Output::Record));
-        if let Some(message) = self.logs.head(&writer) {
-            self.send_all(Some(from), &message);
-        }
+        self.compare_logs(link);
+        self.tell_writer(link);
     }
 
     pub(crate) fn send(&mut self, link: LinkId, message: &Message) {
@@ -619,20 +578,6 @@ impl Mesh {
                 state.detector.handle_used(self.now);
             }
             self.outputs.push_back(Output::Send { link, class: message.class(), message: bytes });
-        }
-    }
-
-    /// To every neighbor that can be talked to, once, but not to the one at the other end of `except`.
-    pub(crate) fn send_all(&mut self, except: Option<LinkId>, message: &Message) {
-        let except = except.and_then(|link| self.links.get(&link)).map(|link| link.neighbor);
-        let bytes = message.encode();
-        let to: Vec<_> = neighbors(&self.links)
-            .iter()
-            .filter(|(id, _)| Some(**id) != except)
-            .map(|(_, n)| n.link)
-            .collect();
-        for link in to {
-            self.send_bytes(link, message, bytes.clone());
         }
     }
 
@@ -652,7 +597,7 @@ impl Mesh {
                 match (before, link.state()) {
                     (State::Down, _) => back.push(*id),
                     (_, State::Suspect) => link.counters.suspected += 1,
-                    (_, State::Down) => self.logs.forget(*id),
+                    (_, State::Down) => self.logs.forget(*id, now),
                     _ => {}
                 }
             }
@@ -681,9 +626,6 @@ impl Mesh {
         self.shown.stale |= self.audience.handle_timeout(now);
         self.settle_own(now);
         self.settle_news(now);
-        for (writer, floor) in self.logs.poll_floors() {
-            self.outputs.push_back(Output::Forget { writer, below: floor + 1 });
-        }
         let mut rerouted = self.settle_routes();
         if rerouted || self.streams_changed {
             self.border.handle_news();
@@ -691,6 +633,7 @@ impl Mesh {
         if self.settle_border(now) {
             rerouted |= self.settle_routes();
         }
+        self.settle_logs(now);
         let changed = self.settle_trees(now);
         let restreamed = std::mem::take(&mut self.streams_changed) | std::mem::take(&mut self.paths_changed);
         let listed = (rerouted || changed || restreamed) && self.settle_views();

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use protocol::{
-    NodeId,
+    NodeId, Topic,
     mesh::{Alias, Class, TrackKey},
 };
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use crate::{
     database::BUCKETS,
     detector::Rate,
     error::MeshError,
+    log::{Entry, LogKey, PAYLOAD_MAX},
     record::{Key, Signed},
 };
 
@@ -20,7 +21,7 @@ use crate::{
 pub const VERSION: u8 = 2;
 /// No message is longer, in bytes.
 pub const MESSAGE_MAX: usize = 256 * 1024;
-/// Entries in one [`Message::Digest`], [`Message::Request`] or [`Message::Heads`]; a longer list is sent in parts.
+/// Entries in one [`Message::Digest`] or [`Message::Request`]; a longer list is sent in parts.
 pub const ENTRIES_MAX: usize = 2048;
 /// Relays on a path; a longer one is refused.
 pub const PATH_MAX: usize = 64;
@@ -59,7 +60,8 @@ pub enum Message {
         /// At most [`ENTRIES_MAX`].
         keys: Vec<Key>,
     },
-    /// Hashes of what should be equal everywhere; if not, [`Message::Buckets`] or [`Message::Heads`] follow.
+    /// Hashes of what should be equal everywhere; if not, [`Message::Buckets`], [`Message::Heads`] or
+    /// [`Message::Topics`] follow.
     Summary {
         /// Of the link-state database.
         database: u64,
@@ -115,28 +117,46 @@ pub enum Message {
         /// Which track.
         track: TrackKey,
     },
-    /// Records of one writer, contiguous.
+    /// Records of one log, contiguous.
     Append {
-        /// Whose.
-        writer: NodeId,
+        /// Which log.
+        key: LogKey,
         /// The number of the first.
         first: u64,
         /// In order.
-        payloads: Vec<Bytes>,
+        entries: Vec<Entry>,
+        /// The relays it was pushed by, the sender last; empty in an answer.
+        path: Vec<NodeId>,
         /// Set in the answer to a [`Message::Pull`], also when there is nothing.
         pulled: Option<Pulled>,
     },
-    /// How far the sender's logs go: writer, floor, highest.
+    /// How far the sender's logs go.
     Heads {
-        /// At most [`ENTRIES_MAX`].
-        entries: Vec<(NodeId, u64, u64)>,
+        /// At most [`Message::HEADS_MAX`]; the first one says in which class they travel.
+        entries: Vec<Head>,
+        /// It was written just now and may come by another way.
+        fresh: bool,
     },
-    /// Asks for records of a writer above a number.
+    /// A hash of the heads of each topic, for the topics after one and until one.
+    Topics {
+        /// None: from the first topic on.
+        after: Option<Topic>,
+        /// None: to the last one.
+        until: Option<Topic>,
+        /// At most [`Message::TOPICS_MAX`].
+        entries: Vec<(Topic, u64)>,
+    },
+    /// Asks for records of a log above a number.
     Pull {
-        /// Whose.
-        writer: NodeId,
+        /// Which log.
+        key: LogKey,
         /// The highest number the sender has.
         after: u64,
+    },
+    /// Logs and numbers up to which they are on a disk, the sender's or one beyond it.
+    Stored {
+        /// At most [`Message::HEADS_MAX`].
+        entries: Vec<(LogKey, u64)>,
     },
     /// Records that have just come to the sender, for whoever does not get them by itself.
     News {
@@ -160,6 +180,17 @@ pub enum Message {
         /// One for each part.
         hashes: Vec<u32>,
     },
+}
+
+/// How far a log goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Which log.
+    pub key: LogKey,
+    /// Numbers up to this one are gone.
+    pub floor: u64,
+    /// The last number.
+    pub highest: u64,
 }
 
 /// What the answer to a pull says besides the records.
@@ -219,10 +250,21 @@ pub enum Refusal {
 }
 
 impl Message {
+    /// Entries in one [`Message::Heads`] or [`Message::Stored`]; a longer list is sent in parts.
+    pub const HEADS_MAX: usize = 1024;
+    /// Entries in one [`Message::Topics`]; a longer list is sent in parts.
+    pub const TOPICS_MAX: usize = 2048;
+    /// Relays that push a record on, one after another; those beyond pull it.
+    pub const HOPS_MAX: usize = 16;
+
     /// The class its bytes travel in.
     pub fn class(&self) -> Class {
         match self {
-            Message::Append { .. } | Message::Heads { .. } | Message::Pull { .. } => Class::Chat,
+            Message::Append { key, .. } | Message::Pull { key, .. } => key.topic.class(),
+            Message::Heads { entries, .. } => {
+                entries.first().map_or(Class::Chat, |head| head.key.topic.class())
+            }
+            Message::Topics { .. } => Class::Chat,
             _ => Class::Control,
         }
     }
@@ -271,19 +313,28 @@ impl Message {
             Message::Buckets { hashes } if hashes.len() != BUCKETS => {
                 return absurd("another number of parts");
             }
-            Message::Heads { entries } if entries.len() > ENTRIES_MAX => return absurd("heads this long"),
-            Message::Heads { entries } if entries.iter().any(|(_, floor, highest)| floor > highest) => {
-                return absurd("a floor above the highest number");
-            }
             Message::Joined { offer: Offer { path, .. }, .. } if path.is_empty() || path.len() > PATH_MAX => {
                 return absurd("a path of no or too many relays");
             }
             Message::Join { ask, .. } if ask.avoid.len() > PATH_MAX => {
                 return absurd("too many relays to avoid");
             }
-            Message::Append { payloads, .. }
-                if payloads.iter().any(|p| p.len() > crate::log::PAYLOAD_MAX) =>
-            {
+            Message::Heads { entries, .. } if entries.len() > Message::HEADS_MAX => {
+                return absurd("heads this long");
+            }
+            Message::Heads { entries, .. } if entries.iter().any(|head| head.floor > head.highest) => {
+                return absurd("a floor above the highest number");
+            }
+            Message::Topics { entries, .. } if entries.len() > Message::TOPICS_MAX => {
+                return absurd("topics this many");
+            }
+            Message::Stored { entries } if entries.len() > Message::HEADS_MAX => {
+                return absurd("stored logs this many");
+            }
+            Message::Append { path, .. } if path.len() > Message::HOPS_MAX => {
+                return absurd("a record that was pushed so far");
+            }
+            Message::Append { entries, .. } if entries.iter().any(|e| e.payload.len() > PAYLOAD_MAX) => {
                 return absurd("a record this long");
             }
             _ => {}
@@ -297,7 +348,7 @@ mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
-    use protocol::{Kind, StreamName, ZoneName};
+    use protocol::{Hlc, Kind, RoomName, StreamName, ZoneName};
 
     use super::*;
     use crate::{
@@ -305,6 +356,7 @@ mod tests {
         area::Way,
         link::Capacity,
         link_state::{Edge, LinkState},
+        log,
         record::Record,
         signature::SimulatedKeys,
         sim::{config, epoch, node},
@@ -317,6 +369,9 @@ mod tests {
     /// One of each.
     fn samples() -> Vec<Message> {
         let (track, alias) = (track(), Alias(7));
+        let key = LogKey { topic: Topic::Room(RoomName::new("lobby").unwrap()), writer: node(1), life: 3 };
+        let hello = Bytes::from_static(b"hello");
+        let written = crate::log::Record::sign(&SimulatedKeys(node(1)), key.clone(), 1, Hlc(7), hello);
         let links = vec![Edge { neighbor: node(0), cost: 9, rtt_us: 1000, loss: 0, capacity: Capacity(7) }];
         let zone = ZoneName::new("camping").unwrap();
         let said = LinkState::new(node(1), zone, 5, links);
@@ -342,13 +397,27 @@ mod tests {
             Message::Lost { track: track.clone(), alias, broken: Some((node(2), node(1))) },
             Message::Keyframe { track },
             Message::Append {
-                writer: node(1),
+                key: key.clone(),
                 first: 1,
-                payloads: vec![Bytes::from_static(b"hello")],
+                entries: vec![written.entry],
+                path: vec![node(1)],
+                pulled: None,
+            },
+            Message::Append {
+                key: key.clone(),
+                first: 9,
+                entries: Vec::new(),
+                path: Vec::new(),
                 pulled: Some(Pulled { floor: 0, more: false }),
             },
-            Message::Heads { entries: vec![(node(1), 0, 4)] },
-            Message::Pull { writer: node(0), after: 0 },
+            Message::Heads { entries: vec![Head { key: key.clone(), floor: 0, highest: 4 }], fresh: true },
+            Message::Topics {
+                after: None,
+                until: Some(key.topic.clone()),
+                entries: vec![(Topic::Announcements, 5), (key.topic.clone(), 6)],
+            },
+            Message::Pull { key: LogKey { writer: node(0), ..key.clone() }, after: 0 },
+            Message::Stored { entries: vec![(key, 3)] },
             Message::News { entries: vec![(Key::Links(node(1)), 9)] },
             Message::Buckets { hashes: vec![7; BUCKETS] },
             Message::Area { area: AreaId(3) },
@@ -364,7 +433,7 @@ mod tests {
         let mut mesh = Mesh::new(config(node(0), zone, 1, 1), now);
         mesh.handle_link_up(LinkId(1), node(1), now);
         mesh.handle_interest(track(), true, now);
-        mesh.handle_append(Bytes::from_static(b"own"), now).unwrap();
+        mesh.handle_append(Topic::Announcements, Bytes::from_static(b"own"), now).unwrap();
         for bytes in messages {
             let _ = mesh.handle_message(LinkId(1), bytes, now);
             while mesh.poll_output().is_some() {}
@@ -403,7 +472,7 @@ mod tests {
 
         #[test]
         fn mutated_messages_are_survived(
-            picks in proptest::collection::vec((0..20usize, any::<u16>(), any::<u8>(), any::<bool>()), 1..12),
+            picks in proptest::collection::vec((0..23usize, any::<u16>(), any::<u8>(), any::<bool>()), 1..12),
         ) {
             let messages: Vec<Vec<u8>> = picks
                 .into_iter()

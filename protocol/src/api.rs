@@ -114,6 +114,20 @@ pub struct NewMessage {
 pub struct Posted {
     /// The message's id, the same in every zone.
     pub id: String,
+    /// Where it is on disk.
+    #[serde(default)]
+    pub saved: Saved,
+}
+
+/// Where a message is on disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Saved {
+    /// On the disk of the relay it was posted to, and so far on no other.
+    #[default]
+    Here,
+    /// On the disk of another relay too: it survives the one it was posted to.
+    Mesh,
 }
 
 /// One chat message, in display order in `GET /api/v1/rooms/{room}/messages`.
@@ -129,6 +143,9 @@ pub struct Message {
     pub zone: String,
     /// When, by the clock of the relay it was posted to: RFC 3339 UTC with milliseconds.
     pub sent_at: String,
+    /// That clock was more than a minute ahead of this relay's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clock_ahead: bool,
 }
 
 /// An error, as `application/problem+json` (RFC 9457).

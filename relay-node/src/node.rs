@@ -11,12 +11,14 @@ use std::{
 
 use bytes::Bytes;
 use media::{Command, TrackId, TrackPair};
-use mesh_routing::{ForwardEntry, LinkId, Mesh, Output, Record, StreamView, Topology, choose::Choice};
+use mesh_routing::{
+    ForwardEntry, LinkId, LogKey, Mesh, Output, Record, StreamView, Topology, choose::Choice,
+};
 use protocol::{
     Kind, NodeId, SessionId, StreamName, TrackDescription, ZoneName, api,
     mesh::{Alias, Class, StreamAdvertisement, TrackKey},
 };
-use rooms::{Rooms, WallTime};
+use rooms::{Rooms, WallTime, Written};
 
 use crate::sessions::Sessions;
 
@@ -38,6 +40,9 @@ pub struct Node {
     epoch_seed: u8,
     started: Instant,
     started_wall: WallTime,
+    /// Logs of which the disk lacks a record: what follows it is fetched again after a restart, so nobody is
+    /// told that it is stored.
+    torn: BTreeSet<LogKey>,
     pub(crate) effects: VecDeque<Effect>,
 }
 
@@ -87,8 +92,12 @@ pub enum Effect {
     Streams,
     /// Store a record, then hand it to [`Node::handle_stored`].
     Store(Record),
-    /// Records of a writer below a number may be deleted.
-    Forget(NodeId, u64),
+    /// Records of a log below a number may be deleted.
+    Forget(LogKey, u64),
+    /// Records of an own log up to a number are on another relay's disk.
+    Saved(LogKey, u64),
+    /// From the next start on, own logs are written in this life.
+    Life(u64),
     /// For the metric.
     Rerouted,
 }
@@ -146,6 +155,7 @@ impl Node {
             epoch_seed,
             started: now,
             started_wall: wall,
+            torn: BTreeSet::new(),
             effects: VecDeque::new(),
         }
     }
@@ -217,16 +227,22 @@ impl Node {
     }
 
     /// A record that was on disk when the relay started.
-    pub fn restore(&mut self, writer: NodeId, number: u64, payload: Bytes) {
+    pub fn restore(&mut self, record: Record) {
         // As in `handle_stored`.
-        let _ = self.rooms.handle_record(writer, number, &payload, false, self.started_wall);
-        self.mesh.handle_restore(Record { writer, number, payload });
+        let _ = self.rooms.handle_record(written(&record), false, self.started_wall);
+        self.mesh.handle_restore(record);
     }
 
-    /// A record is on disk: now it may be shown.
-    pub fn handle_stored(&mut self, record: &Record, now: WallTime) {
+    /// A record is on disk, or, which is said, cannot be: now it may be shown.
+    pub fn handle_stored(&mut self, record: &Record, stored: bool, wall: WallTime, now: Instant) {
         // A payload that is not chat is another version's business: it travels on and is not shown.
-        let _ = self.rooms.handle_record(record.writer, record.number, &record.payload, true, now);
+        let _ = self.rooms.handle_record(written(record), true, wall);
+        if !stored {
+            self.torn.insert(record.key.clone());
+        }
+        if !self.torn.contains(&record.key) {
+            self.mesh.handle_stored(&record.key, record.number, now);
+        }
     }
 
     /// Time has passed.
@@ -281,7 +297,9 @@ impl Node {
                 None => return,
             },
             Output::Record(record) => Effect::Store(record),
-            Output::Forget { writer, below } => Effect::Forget(writer, below),
+            Output::Forget { key, below } => Effect::Forget(key, below),
+            Output::Saved { key, upto } => Effect::Saved(key, upto),
+            Output::Life(life) => Effect::Life(life),
             Output::Rerouted { .. } => Effect::Rerouted,
             Output::DropLink { link, reason } => Effect::DropLink { link, reason },
         };
@@ -489,6 +507,17 @@ impl Stream {
     pub(crate) fn next_epoch(&mut self) -> u8 {
         self.epoch = (self.epoch + 2) & 0x0e;
         self.epoch
+    }
+}
+
+fn written(record: &Record) -> Written<'_> {
+    let (key, entry) = (&record.key, &record.entry);
+    Written {
+        topic: &key.topic,
+        writer: key.writer,
+        number: record.number,
+        hlc: entry.hlc,
+        payload: &entry.payload,
     }
 }
 

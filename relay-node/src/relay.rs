@@ -20,7 +20,7 @@ use crate::{
     clock,
     config::Config,
     discover::{self, Seen},
-    media_thread, metrics,
+    media_thread, metrics, migrate,
     node::Node,
     run::{Inputs, NodeLoop},
     sessions::Sessions,
@@ -63,8 +63,15 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     // The recorder first: counters that are made before it count into nothing.
     let recorder = metrics::install().map_err(failed)?;
     // Then what only this machine can refuse: the directory, and the ports in the order of their use.
-    let (store, loaded) = Store::open(&config.data).map_err(unavailable)?;
+    let (mut store, mut loaded) = Store::open(&config.data).map_err(unavailable)?;
     let identity = Arc::new(Identity::load_or_create(&config.data).map_err(unavailable)?);
+    if !loaded.old.is_empty() {
+        let records = migrate::records(&loaded.old, loaded.life, &*identity.keys());
+        tracing::info!(old = loaded.old.len(), taken_over = records.len(), "chat of format 1 is taken over");
+        drop(store);
+        Store::migrate(&config.data, &records).map_err(unavailable)?;
+        (store, loaded) = Store::open(&config.data).map_err(unavailable)?;
+    }
     let dtls = Arc::new(DtlsIdentity::generate().map_err(failed)?);
     let sockets =
         udp::bind(config.media, config.workers).map_err(|error| taken("media", config.media, &error))?;
@@ -116,8 +123,10 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         now,
         clock::wall(),
     );
+    node.mesh.handle_life(loaded.life);
+    node.mesh.handle_wall(clock::wall(), now);
     for record in loaded.records {
-        node.restore(record.writer, record.number, record.payload);
+        node.restore(record);
     }
     let discovered = discover(&config, id, bridge, &mut node);
     // HTTP last: whoever gets an answer gets it from a relay that is whole.

@@ -11,7 +11,12 @@ use std::{
 use bytes::Bytes;
 use media::Event;
 use mesh_routing::{LinkId, Record};
-use protocol::{RoomName, api::Posted, mesh::Class, signaling::FromRelay};
+use protocol::{
+    RoomName, Topic,
+    api::{NewMessage, Posted, Saved},
+    mesh::Class,
+    signaling::FromRelay,
+};
 use rooms::{Output as RoomsOutput, ParticipantId};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -23,8 +28,9 @@ use crate::{
     fresh,
     media_thread::Workers,
     node::{Effect, ForwardSource, Node},
+    posts::{self, Posts},
     sessions::Direction,
-    store::{self, NotStored, Store},
+    store::{NotStored, Store},
 };
 
 /// The loop's own state: handles, and what waits for the disk.
@@ -39,21 +45,14 @@ pub struct NodeLoop {
     heard: BTreeMap<LinkId, u64>,
     participants: BTreeMap<(RoomName, ParticipantId), mpsc::Sender<FromRelay>>,
     held: VecDeque<Held>,
-    /// Replies to posts whose records are on their way to the disk, by the text of their ids.
-    posts: Vec<PendingPost>,
+    posts: Posts,
 }
 
 /// What may happen only once the records before it are on disk: otherwise a crash could give the number
 /// of a record that others have seen to another one.
 enum Held {
     Record(Record, oneshot::Receiver<Result<(), NotStored>>),
-    Send(LinkId, Bytes),
-}
-
-struct PendingPost {
-    payload: Bytes,
-    id: String,
-    reply: oneshot::Sender<Result<Posted, PostError>>,
+    Send(LinkId, Class, Bytes),
 }
 
 /// Records and messages that may wait for the disk; beyond it posts are refused.
@@ -92,14 +91,15 @@ impl NodeLoop {
             heard: BTreeMap::new(),
             participants: BTreeMap::new(),
             held: VecDeque::new(),
-            posts: Vec::new(),
+            posts: Posts::default(),
         }
     }
 
     /// Runs until it is told to stop.
     pub async fn run(mut self, mut inputs: Inputs) {
         loop {
-            let wake = self.node.poll_timeout().map(tokio::time::Instant::from_std);
+            let wake = self.node.poll_timeout().into_iter().chain(self.posts.poll_timeout()).min();
+            let wake = wake.map(tokio::time::Instant::from_std);
             let sleep = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -116,10 +116,7 @@ impl NodeLoop {
                 Some(seen) = inputs.discovered.recv() => {
                     self.node.mesh.handle_discovered(seen.node, seen.addresses, clock::now());
                 }
-                () = sleep => {
-                    self.listen();
-                    self.node.handle_timeout(clock::now());
-                }
+                () = sleep => self.timeout(),
             }
             self.carry_out();
         }
@@ -128,6 +125,18 @@ impl NodeLoop {
         self.participants.clear();
         self.workers.stop();
         self.bridges.shutdown().await;
+    }
+
+    fn timeout(&mut self) {
+        self.listen();
+        let now = clock::now();
+        self.node.mesh.handle_wall(clock::wall(), now);
+        self.node.handle_timeout(now);
+        self.posts.handle_timeout(now);
+        let logs = self.node.mesh.counters().logs;
+        for (reason, count) in [("log_quota", logs.log_quota), ("log_looped", logs.looped)] {
+            metrics::counter!("relay_drop_total", "reason" => reason).absolute(count);
+        }
     }
 
     /// Before a detector decides: did anything come over the links, media for example?
@@ -184,25 +193,22 @@ impl NodeLoop {
 
     fn stored(&mut self, result: Result<(), NotStored>) {
         let Some(Held::Record(record, _)) = self.held.pop_front() else { return };
-        let post = self.posts.iter().position(|post| post.payload == record.payload);
-        let post = post.map(|index| self.posts.swap_remove(index));
-        match result {
-            Ok(()) => {
-                self.node.handle_stored(&record, clock::wall());
-                if let Some(post) = post {
-                    // The participant may have gone.
-                    let _ = post.reply.send(Ok(Posted { id: post.id }));
-                }
-            }
-            Err(error) => {
-                tracing::error!(
-                    ?error,
-                    "a record could not be stored: chat of this moment will be missing after a restart"
-                );
-                self.node.handle_stored(&record, clock::wall());
-                if let Some(post) = post {
-                    let _ = post.reply.send(Err(PostError::NotStored));
-                }
+        let now = clock::now();
+        self.node.handle_stored(&record, result.is_ok(), clock::wall(), now);
+        let wait = self.node.mesh.has_neighbors();
+        let own = record.key.writer == self.node.id;
+        let place = (record.key, record.number);
+        self.posts.handle_stored(&place, result.is_ok(), wait, now);
+        if let Err(error) = result {
+            tracing::error!(
+                ?error,
+                "a record could not be stored: chat of this moment will be missing after a restart"
+            );
+            if own {
+                // After a restart its number would be given again: what comes is in another log.
+                let life = fresh::life();
+                self.node.mesh.handle_life(life);
+                self.store.set_life(life);
             }
         }
         self.release();
@@ -214,25 +220,13 @@ impl NodeLoop {
         match ask {
             Ask::Streams { reply } => drop(reply.send(self.node.streams(now))),
             Ask::Mesh { reply } => drop(reply.send(self.node.topology())),
-            Ask::Post { room, new, reply } => match self.node.rooms.handle_post(room, new, clock::wall()) {
-                Ok(accepted) => match accepted.payload {
-                    None => drop(reply.send(Ok(Posted { id: accepted.id }))),
-                    Some(_) if self.held.len() >= HELD_MAX => {
-                        metrics::counter!("relay_drop_total", "reason" => "disk_too_slow").increment(1);
-                        drop(reply.send(Err(PostError::NotStored)));
-                    }
-                    Some(payload) => match self.node.mesh.handle_append(payload.clone(), now) {
-                        Ok(_) => self.posts.push(PendingPost { payload, id: accepted.id, reply }),
-                        Err(error) => {
-                            tracing::error!(%error, "a message could not be appended to the log");
-                            drop(reply.send(Err(PostError::NotStored)));
-                        }
-                    },
-                },
-                Err(error) => drop(reply.send(Err(error.into()))),
-            },
-            Ask::History { room, after, limit, reply } => {
-                drop(reply.send(self.node.rooms.history(&room, after.as_deref(), limit)));
+            Ask::Post { topic, new, reply } => self.post(topic, new, reply),
+            Ask::History { topic, after, limit, reply } => {
+                let after = after.as_deref();
+                drop(reply.send(match topic {
+                    Topic::Room(room) => self.node.rooms.history(&room, after, limit),
+                    Topic::Announcements => self.node.rooms.announcements(after, limit),
+                }));
             }
             Ask::Enter { room, reply } => {
                 let entered = self.node.rooms.handle_enter(&room).map(|participant| {
@@ -268,14 +262,42 @@ impl NodeLoop {
         }
     }
 
+    fn post(&mut self, topic: Topic, new: NewMessage, reply: posts::Reply) {
+        let (now, wall) = (clock::now(), clock::wall());
+        let accepted = match self.node.rooms.handle_post(&topic, new, wall) {
+            Ok(accepted) => accepted,
+            Err(error) => return drop(reply.send(Err(error.into()))),
+        };
+        let Some(payload) = accepted.payload else {
+            let elsewhere = accepted.known.is_some_and(|(writer, number)| {
+                writer != self.node.id || self.node.mesh.is_saved(&topic, number)
+            });
+            let saved = if elsewhere { Saved::Mesh } else { Saved::Here };
+            return drop(reply.send(Ok(Posted { id: accepted.id, saved })));
+        };
+        if self.held.len() >= HELD_MAX {
+            metrics::counter!("relay_drop_total", "reason" => "disk_too_slow").increment(1);
+            return drop(reply.send(Err(PostError::NotStored)));
+        }
+        self.node.mesh.handle_wall(wall, now);
+        match self.node.mesh.handle_append(topic, payload, now) {
+            Ok(place) => self.posts.handle_appended(place, accepted.id, reply),
+            Err(error) => {
+                tracing::error!(%error, "a message could not be appended to the log");
+                metrics::counter!("relay_drop_total", "reason" => error.reason()).increment(1);
+                drop(reply.send(Err(PostError::NotStored)));
+            }
+        }
+    }
+
     fn carry_out(&mut self) {
         let mut forwarding = false;
         let mut streams = false;
         while let Some(effect) = self.node.poll_effect(clock::now()) {
             match effect {
                 Effect::Workers(command) => self.workers.tell(&command),
-                Effect::Send { link, class: Class::Chat, message } => {
-                    self.held.push_back(Held::Send(link, message))
+                Effect::Send { link, class: class @ (Class::Chat | Class::Announcement), message } => {
+                    self.held.push_back(Held::Send(link, class, message))
                 }
                 Effect::Send { link, class, message } => self.send(link, class, message),
                 Effect::Dial(node, addresses) => self.bridges.dial(node, addresses),
@@ -287,15 +309,16 @@ impl NodeLoop {
                 Effect::Forwarding => forwarding = true,
                 Effect::Streams => streams = true,
                 Effect::Store(record) => {
-                    let entry = store::Record {
-                        writer: record.writer,
-                        number: record.number,
-                        payload: record.payload.clone(),
-                    };
-                    let stored = self.store.append(entry);
+                    let stored = self.store.append(record.clone());
                     self.held.push_back(Held::Record(record, stored));
                 }
-                Effect::Forget(writer, below) => self.store.forget(writer, below),
+                Effect::Forget(key, below) => self.store.forget(key, below),
+                Effect::Saved(key, upto) => {
+                    for (topic, id) in self.posts.handle_saved(&key, upto) {
+                        self.node.rooms.handle_saved(&topic, id);
+                    }
+                }
+                Effect::Life(life) => self.store.set_life(life),
                 Effect::Rerouted => metrics::counter!("relay_reroute_total").increment(1),
             }
         }
@@ -307,17 +330,20 @@ impl NodeLoop {
             let event = FromRelay::Streams { streams: self.node.streams(clock::now()) };
             self.tell(|_| true, &event);
         }
-        while let Some(RoomsOutput::Tell { room, event }) = self.node.rooms.poll_output() {
-            self.tell(|place| *place == room, &event);
+        while let Some(output) = self.node.rooms.poll_output() {
+            match output {
+                RoomsOutput::Tell { room, event } => self.tell(|place| *place == room, &event),
+                RoomsOutput::TellAll { event } => self.tell(|_| true, &event),
+            }
         }
     }
 
     /// Sends what no longer waits for a record.
     fn release(&mut self) {
-        while let Some(Held::Send(link, message)) =
+        while let Some(Held::Send(link, class, message)) =
             self.held.pop_front_if(|held| matches!(held, Held::Send(..)))
         {
-            self.send(link, Class::Chat, message);
+            self.send(link, class, message);
         }
     }
 

@@ -306,10 +306,10 @@ async fn two_addresses_of_one_relay_make_one_link() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_underlays_make_two_links_whoever_dials() {
-    let any_of = |ip: [u8; 4]| std::net::UdpSocket::bind((ip, 0)).unwrap().local_addr().unwrap();
     let everywhere: SocketAddr = "0.0.0.0:0".parse().unwrap();
+    let free_port = || std::net::UdpSocket::bind(everywhere).unwrap().local_addr().unwrap().port();
     let ((ia, _da), (ib, _db)) = (identity(), identity());
-    let (port_a, port_b) = (any_of([0; 4]).port(), any_of([0; 4]).port());
+    let (port_a, port_b) = (free_port(), free_port());
     let listen = |port| SocketAddr::new(everywhere.ip(), port);
     let wifi = |port: u16| format!("127.0.0.1:{port},kind=wifi");
     let lte = |port: u16| format!("127.0.0.1:{port},kind=lte,metered,bias=20");

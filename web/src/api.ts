@@ -55,6 +55,8 @@ export interface Message {
   text: string;
   zone: string;
   sent_at: string;
+  /** Written by a clock that is more than a minute ahead of the relay's. */
+  clock_ahead?: boolean;
 }
 
 export interface Version {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 use protocol::{
-    Codec, Kind, NodeId, StreamName, TrackDescription, ZoneName,
+    Codec, Hlc, Kind, NodeId, RoomName, StreamName, Topic, TrackDescription, ZoneName,
     mesh::{Alias, StreamAdvertisement, TrackKey},
 };
 
@@ -16,8 +16,8 @@ use crate::{
     detector::State,
     link::Capacity,
     link_state::{Advertised, Edge, LinkState, NODES_MAX, Publication},
-    log::{OVERHEAD, PAYLOAD_MAX, TOTAL_MAX},
-    message::{Ask, Message, Offer, Pulled, Refusal, Role},
+    log::{self, Entry, LogKey, OVERHEAD, PAYLOAD_MAX, TOTAL_MAX},
+    message::{Ask, Head, Message, Offer, Pulled, Refusal, Role},
     record::{Key, Record, Signed},
     signature::SimulatedKeys,
 };
@@ -110,27 +110,55 @@ impl Liar {
         (0..1 + self.below(5)).map(|_| self.any()).collect()
     }
 
+    /// A log: one of a relay whose key the liar has, or one of anybody.
+    fn log(&mut self) -> LogKey {
+        let room = RoomName::new(format!("room-{}", self.below(3))).unwrap();
+        let topic = if self.below(3) == 0 { Topic::Announcements } else { Topic::Room(room) };
+        let writer = if self.below(4) == 0 { self.any() } else { self.fake() };
+        LogKey { topic, writer, life: self.below(2) }
+    }
+
+    /// Entries that a relay of its own signed, or that it says another signed.
+    fn entries(&mut self, key: &LogKey, first: u64, number: u64) -> Vec<Entry> {
+        let signer = if self.below(8) == 0 { node(FAKE) } else { key.writer };
+        let real = (0..REAL).any(|relay| node(relay) == signer);
+        let keys = SimulatedKeys(if real { node(FAKE) } else { signer });
+        (0..number)
+            .map(|i| {
+                let (number, hlc) = (first.wrapping_add(i), Hlc(self.number()));
+                log::Record::sign(&keys, key.clone(), number, hlc, Bytes::from_static(b"lies")).entry
+            })
+            .collect()
+    }
+
     fn offer(&mut self) -> Offer {
         let doubt = (self.below(4) == 0).then(|| (self.any(), self.any()));
         Offer { path: self.path(), guarded: self.below(2) == 0, doubt }
     }
 
-    /// About logs of relays that do not exist: those of others are not signed, and can be spoilt.
     fn about_logs(&mut self) -> Message {
-        let writer = self.fake();
-        match self.below(3) {
+        let key = self.log();
+        match self.below(5) {
             0 => {
                 let highest = self.number();
-                Message::Heads { entries: vec![(writer, self.below(highest.max(1)), highest)] }
+                let head = Head { key, floor: self.below(highest.max(1)), highest };
+                Message::Heads { entries: vec![head], fresh: self.below(2) == 0 }
             }
-            1 => Message::Pull { writer, after: self.number() },
+            1 => Message::Pull { key, after: self.number() },
+            2 => Message::Stored { entries: vec![(key, self.number())] },
+            3 => Message::Topics { after: None, until: None, entries: vec![(key.topic, self.number())] },
             _ => {
                 let first = self.number();
                 let floor = self.one(&[first.wrapping_sub(1), 0, first]);
                 let pulled = Pulled { floor, more: self.below(2) == 0 };
-                let payloads = (0..self.below(4)).map(|_| Bytes::from_static(b"lies")).collect();
+                let number = self.below(4);
+                let entries = self.entries(&key, first, number);
                 let pulled = (self.below(3) > 0).then_some(pulled);
-                Message::Append { writer, first, payloads, pulled }
+                let mut path = if pulled.is_none() { self.path() } else { Vec::new() };
+                if self.below(4) > 0 && pulled.is_none() {
+                    path.push(node(FAKE));
+                }
+                Message::Append { key, first, entries, path, pulled }
             }
         }
     }
@@ -170,10 +198,11 @@ impl Liar {
                 offer.path[0] = track.origin;
                 Some(Message::Joined { track, alias, offer })
             }
-            Message::Pull { writer, after } => {
+            Message::Pull { key, after } => {
                 let first = self.number().max(after).saturating_add(1);
                 let pulled = Some(Pulled { floor: first - 1, more: true });
-                Some(Message::Append { writer, first, payloads: vec![Bytes::from_static(b"lies")], pulled })
+                let entries = self.entries(&key, first, 1);
+                Some(Message::Append { key, first, entries, path: Vec::new(), pulled })
             }
             _ => None,
         }
@@ -336,12 +365,19 @@ fn one_link_cannot_take_all_the_tracks() {
 fn logs_of_writers_that_are_not_there_are_bounded() {
     let (mut mesh, _) = between();
     for writer in 0..6000 {
-        let payloads = vec![vec![0; PAYLOAD_MAX].into(); 3];
+        let writer = node(writer + FAKE);
+        let key = LogKey { topic: Topic::Announcements, writer, life: 1 };
+        let payload = Bytes::from(vec![0; PAYLOAD_MAX]);
+        let sign = |number| {
+            log::Record::sign(&SimulatedKeys(writer), key.clone(), number, Hlc(7), payload.clone()).entry
+        };
+        let entries = (1..4).map(sign).collect();
         say(
             &mut mesh,
             LINK,
-            &Message::Append { writer: node(writer + FAKE), first: 1, payloads, pulled: None },
+            &Message::Append { key, first: 1, entries, path: vec![node(FAKE)], pulled: None },
         );
+        mesh.now += Duration::from_millis(2);
     }
     // The last one of each stays, whatever it is.
     assert!(mesh.logs.bytes() <= TOTAL_MAX.max(6000 * (PAYLOAD_MAX + OVERHEAD)), "{}", mesh.logs.bytes());

@@ -43,7 +43,7 @@ use std::{
 
 use bytes::Bytes;
 use protocol::{
-    Codec, Kind, NodeId, StreamName, TrackDescription, ZoneName,
+    Codec, Kind, NodeId, RoomName, StreamName, Topic, TrackDescription, WallTime, ZoneName,
     mesh::{StreamAdvertisement, TrackKey},
 };
 
@@ -53,6 +53,9 @@ pub use media::{Heard, PACKET_EVERY};
 use random::Random;
 pub use relay::Relay;
 pub use wire::{Carried, Condition, Quality, Wire};
+
+/// What right clocks say when virtual time begins.
+const WALL: WallTime = WallTime(1_800_000_000_000);
 
 /// Where virtual time begins: the one reading of the clock, and nothing depends on its value.
 #[expect(clippy::disallowed_methods, reason = "an Instant cannot be made in any other way")]
@@ -201,11 +204,17 @@ impl Sim {
         self.with(relay, |mesh| mesh.handle_interest(key.clone(), wanted, now));
     }
 
-    /// Appends to the log of a relay that is alive.
+    /// Appends to the log of a relay that is alive, about the lobby.
     pub fn append(&mut self, relay: usize, text: &str) {
+        let lobby = RoomName::new("lobby").expect("a good name");
+        self.append_to(relay, Topic::Room(lobby), text);
+    }
+
+    /// Appends to the log of a relay that is alive.
+    pub fn append_to(&mut self, relay: usize, topic: Topic, text: &str) {
         let (now, payload) = (self.now, Bytes::copy_from_slice(text.as_bytes()));
         self.with(relay, |mesh| {
-            mesh.handle_append(payload, now).expect("texts in tests are short");
+            mesh.handle_append(topic, payload, now).expect("texts in tests are short");
         });
     }
 
@@ -316,9 +325,14 @@ impl Sim {
                     }
                 }
                 Output::ForwardingChanged => changed = true,
-                Output::Record(record) => self.relays[relay].keep(record, self.lied_to, self.now),
-                Output::Forget { writer, below } => {
-                    self.relays[relay].disk.retain(|r| r.writer != writer || r.number >= below);
+                Output::Record(record) => {
+                    mesh.handle_stored(&record.key, record.number, self.now);
+                    self.relays[relay].keep(record, self.lied_to, self.now);
+                }
+                Output::Saved { key, upto } => drop(self.relays[relay].saved.insert(key, upto)),
+                Output::Life(life) => self.relays[relay].life = life,
+                Output::Forget { key, below } => {
+                    self.relays[relay].disk.retain(|r| r.key != key || r.number >= below);
                 }
                 Output::KeyframeWanted { .. } => self.relays[relay].keyframes += 1,
                 Output::Rerouted { .. } => self.rerouted += 1,

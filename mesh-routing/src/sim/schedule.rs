@@ -290,7 +290,7 @@ impl Sim {
                 self.want(relay, &track(origin, stream), false);
             }
             Action::Append { relay } => {
-                if self.relays[relay].mesh.is_some() && self.relays[relay].may_write {
+                if self.relays[relay].mesh.is_some() {
                     self.append(relay, &format!("{relay} at {:?}", self.elapsed()));
                 }
             }

@@ -1,6 +1,7 @@
 //! The HTTP side: every route but WHIP and WHEP, which come as a router of their own, and what holds
 //! for all of them. A handler parses, asks the node loop, answers; it never touches state.
 
+pub mod announcements;
 pub mod assets;
 pub mod error;
 pub mod health;
@@ -69,6 +70,7 @@ pub fn router(state: ApiState, sessions: Router) -> Router {
     let api = Router::new()
         .route("/api/v1/streams", get(streams::list))
         .route("/api/v1/mesh", get(mesh::show))
+        .route("/api/v1/announcements", get(announcements::list).post(announcements::post))
         .route("/api/v1/rooms/{room}/messages", get(rooms::history).post(rooms::post))
         .route("/api/v1/openapi.json", get(openapi::document))
         .route("/version", get(health::version))

@@ -19,6 +19,8 @@ use utoipa::OpenApi;
         super::mesh::show,
         super::rooms::history,
         super::rooms::post,
+        super::announcements::list,
+        super::announcements::post,
         super::health::live,
         super::health::ready,
         super::health::metrics,

@@ -1,11 +1,14 @@
-use ::rooms::{Output, Rooms, WallTime};
+use ::rooms::{Output, Rooms, WallTime, Written};
 use axum::{
     body::{Body, Bytes},
     http::Request,
     routing::post,
 };
 use http_body_util::BodyExt;
-use protocol::{RoomName, api};
+use protocol::{
+    Hlc, RoomName, Topic,
+    api::{self, Posted, Saved},
+};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tower::ServiceExt;
@@ -32,16 +35,23 @@ async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
                     bridges: Vec::new(),
                 }));
             }
-            Ask::Post { room, new, reply } => {
-                let accepted = rooms.handle_post(room, new, wall).map_err(PostError::from);
+            Ask::Post { topic, new, reply } => {
+                let accepted = rooms.handle_post(&topic, new, wall).map_err(PostError::from);
                 if let Ok(Some(payload)) = accepted.as_ref().map(|accepted| accepted.payload.clone()) {
                     number += 1;
-                    rooms.handle_record(node(), number, &payload, true, wall).expect("is readable");
+                    let (writer, hlc) = (node(), Hlc(number));
+                    let written = Written { topic: &topic, writer, number, hlc, payload: &payload };
+                    rooms.handle_record(written, true, wall).expect("is readable");
                 }
-                drop(reply.send(accepted.map(|accepted| api::Posted { id: accepted.id })));
+                let posted = accepted.map(|accepted| Posted { id: accepted.id, saved: Saved::Here });
+                drop(reply.send(posted));
             }
-            Ask::History { room, after, limit, reply } => {
-                drop(reply.send(rooms.history(&room, after.as_deref(), limit)));
+            Ask::History { topic, after, limit, reply } => {
+                let after = after.as_deref();
+                drop(reply.send(match topic {
+                    Topic::Room(room) => rooms.history(&room, after, limit),
+                    Topic::Announcements => rooms.announcements(after, limit),
+                }));
             }
             Ask::Enter { room, reply } => {
                 let (sender, events) = mpsc::channel(PARTICIPANT_EVENTS_MAX);
@@ -57,8 +67,13 @@ async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
             // Sessions are tested with real peers: unanswered here.
             Ask::Open { .. } | Ask::Patch { .. } | Ask::End { .. } => {}
         }
-        while let Some(Output::Tell { room, event }) = rooms.poll_output() {
-            for (_, _, sender) in participants.iter().filter(|(other, ..)| *other == room) {
+        while let Some(output) = rooms.poll_output() {
+            let (to, event) = match output {
+                Output::Tell { room, event } => (Some(room), event),
+                Output::TellAll { event } => (None, event),
+            };
+            let told = |other: &RoomName| to.as_ref().is_none_or(|room| room == other);
+            for (_, _, sender) in participants.iter().filter(|(other, ..)| told(other)) {
                 let _ = sender.try_send(event.clone());
             }
         }
@@ -156,6 +171,41 @@ async fn a_posted_message_is_in_the_history() {
     assert_eq!(rest[0]["id"], ids[2]);
     assert_eq!(get(&relay, "/api/v1/rooms/quiet/messages").await.json(), json!([]));
     get(&relay, "/api/v1/rooms/lobby/messages?after=0000").await.problem(404);
+}
+
+#[tokio::test]
+async fn an_announcement_is_in_its_own_list_and_in_no_room() {
+    let relay = relay();
+    let announce = Request::post("/api/v1/announcements").header(header::CONTENT_TYPE, "application/json");
+    let body = json!({ "author": "Safety", "text": "storm" }).to_string();
+    let answer = send(&relay, announce.body(body.into()).expect("a request")).await;
+    assert_eq!((answer.status, answer.json()["saved"].as_str()), (201, Some("here")));
+    let list = get(&relay, "/api/v1/announcements").await.json();
+    assert_eq!(
+        (list[0]["text"].as_str(), list[0]["id"].as_str()),
+        (Some("storm"), answer.json()["id"].as_str())
+    );
+    assert_eq!(get(&relay, "/api/v1/rooms/lobby/messages").await.json(), json!([]));
+    let after = format!("/api/v1/announcements?after={}", list[0]["id"].as_str().expect("an id"));
+    assert_eq!(get(&relay, &after).await.json(), json!([]));
+    get(&relay, "/api/v1/announcements?after=nothing").await.problem(404);
+}
+
+#[tokio::test]
+async fn an_announcement_needs_the_publish_token() {
+    let (mut state, _queue) = state();
+    let arguments = ["relay-node", "--publish-token", "correct-horse"].map(Into::into);
+    let (_, config) = crate::config::read(arguments, []).expect("a good configuration");
+    state.auth = Arc::new(Auth::new(&config));
+    let relay = router(state, Router::new());
+    for (token, status) in [(None, 401), (Some("Bearer wrong"), 403)] {
+        let mut request =
+            Request::post("/api/v1/announcements").header(header::CONTENT_TYPE, "application/json");
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, token);
+        }
+        send(&relay, request.body(Body::from("{}")).expect("a request")).await.problem(status);
+    }
 }
 
 #[tokio::test]

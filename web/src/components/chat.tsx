@@ -98,6 +98,11 @@ export function Chat({ room, view }: { room: Room | undefined; view: RoomView })
               <b>{message.author}</b>
               {message.zone !== view.zone && <span class="from">{message.zone}</span>}
               <time dateTime={message.sent_at}>{clock(message.sent_at)}</time>
+              {view.unsaved.has(message.id) && (
+                <span class="from" title="Only this zone's relay has stored it so far">
+                  stored here only
+                </span>
+              )}
             </span>
             <span class="said">{message.text}</span>
           </li>
