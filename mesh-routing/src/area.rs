@@ -139,6 +139,8 @@ pub(crate) type Offered = BTreeMap<NodeId, BTreeMap<Fragment, (u32, u32)>>;
 pub(crate) struct Foreign {
     /// The fragment this relay is in.
     pub own: Option<Fragment>,
+    /// Where this relay is in the graph.
+    place: Option<usize>,
     exits: BTreeMap<Fragment, Vec<Exit>>,
     offered: Offered,
     publishers: BTreeMap<Short, Vec<Fragment>>,
@@ -156,8 +158,11 @@ impl Foreign {
         let reached = |id: &NodeId| id == own || paths.is_some_and(|paths| graph.step(paths, id).is_some());
         let lowest = database.relays().map(|(said, _)| &said.origin).find(|id| reached(id));
         let lowest = lowest.map_or(own, |lowest| lowest.min(own));
-        let mut foreign =
-            Foreign { own: Some(Fragment { area, lowest: lowest.into() }), ..Foreign::default() };
+        let mut foreign = Foreign {
+            own: Some(Fragment { area, lowest: lowest.into() }),
+            place: graph.place(own),
+            ..Foreign::default()
+        };
         for (way, _) in database.ways() {
             let (Some(reach), Some(place)) = (&way.reach, graph.place(&way.origin)) else { continue };
             if !reached(&way.origin) || foreign.own.is_some_and(|own| reach.path.contains(&own)) {
@@ -184,6 +189,13 @@ impl Foreign {
     pub fn exits(&self, origin: &NodeId) -> Vec<Exit> {
         let fragments = self.publishers.get(&origin.into()).into_iter().flatten();
         fragments.flat_map(|fragment| self.exits.get(fragment).into_iter().flatten().copied()).collect()
+    }
+
+    /// Where the ways to a fragment begin, the own one aside.
+    pub fn exits_to(&self, fragment: &Fragment) -> impl Iterator<Item = &Exit> {
+        let own = self.place;
+        let exits = self.exits.get(fragment).into_iter().flatten();
+        exits.filter(move |(at, _, _)| Some(*at) != own)
     }
 
     /// What the way from a neighbor in another area to a relay elsewhere costs, and its links.

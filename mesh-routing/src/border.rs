@@ -247,23 +247,39 @@ impl Mesh {
         let said: BTreeMap<_, _> =
             self.database.ways_of(&own).map(|(way, held)| (way.fragment, (way, held))).collect();
         let mut tell = std::mem::take(&mut self.border.leftover);
-        for (fragment, reach) in ways {
+        // Whoever would come here is better off at another border relay: it is the one to tell of it.
+        let told = |fragment: &Fragment| said.get(fragment).is_some_and(|(way, _)| way.reach.is_some());
+        let ways: BTreeMap<_, _> = ways
+            .iter()
+            .filter(|(fragment, reach)| {
+                let other = self.way_by_another(fragment).unwrap_or(u32::MAX);
+                let margin = if told(fragment) { other / 3 + COST_NEWS } else { other / 10 };
+                reach.cost <= other.saturating_add(margin)
+            })
+            .collect();
+        for (fragment, reach) in &ways {
             let same = said.get(fragment).is_some_and(|(way, held)| {
                 let fresh = held.age_ms(now) < REFRESH_MS;
                 fresh && way.reach.as_ref().is_some_and(|before| !news(before, reach))
             });
             if !same {
-                tell.insert(*fragment);
+                tell.insert(**fragment);
             }
         }
         let gone = said.values().filter(|(way, _)| way.reach.is_some() && !ways.contains_key(&way.fragment));
         tell.extend(gone.map(|(way, _)| way.fragment));
         for fragment in tell {
-            let reach = ways.get(&fragment).cloned();
+            let reach = ways.get(&fragment).map(|reach| Reach::clone(reach));
             self.border.counter += 1;
             let sequence = self.border.counter;
             self.say(Record::Way(Way { origin: own, fragment, sequence, reach }), now);
         }
+    }
+
+    /// What the best way to a fragment costs that another border relay of this area tells of.
+    fn way_by_another(&self, fragment: &Fragment) -> Option<u32> {
+        let others = self.routes.foreign.exits_to(fragment);
+        others.filter_map(|(at, cost, _)| Some(self.routes.distance_to(*at)?.saturating_add(*cost))).min()
     }
 
     /// Offers to a neighbor in another area what differs from what was offered to it.

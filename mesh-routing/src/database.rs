@@ -62,6 +62,8 @@ pub struct Changed {
     pub streams: bool,
     /// Listeners.
     pub heard: bool,
+    /// What is reached in other areas, and how.
+    pub ways: bool,
 }
 
 /// The newest record of each key.
@@ -276,6 +278,7 @@ fn changed(old: Option<&Record>, new: &Record) -> Changed {
             shape: !old.links.iter().map(|e| e.neighbor).eq(new.links.iter().map(|e| e.neighbor)),
             streams: old.zone != new.zone,
             heard: old.heard != new.heard,
+            ways: false,
         },
         (Some(Record::Streams(old)), Record::Streams(new)) => {
             let differ = old.streams != new.streams;
@@ -283,13 +286,15 @@ fn changed(old: Option<&Record>, new: &Record) -> Changed {
         }
         (Some(Record::Way(old)), Record::Way(new)) => {
             let differ = old.reach != new.reach;
-            Changed { edges: differ, shape: differ, streams: differ, heard: false }
+            Changed { ways: differ, shape: differ, streams: differ, ..Changed::default() }
         }
         (_, Record::Way(new)) => {
             let any = new.reach.is_some();
-            Changed { edges: any, shape: any, streams: any, heard: false }
+            Changed { ways: any, shape: any, streams: any, ..Changed::default() }
         }
-        (_, Record::Links(_)) => Changed { edges: true, shape: true, streams: true, heard: true },
+        (_, Record::Links(_)) => {
+            Changed { edges: true, shape: true, streams: true, heard: true, ways: false }
+        }
         (_, Record::Streams(new)) => {
             let any = !new.streams.is_empty();
             Changed { shape: any, streams: any, ..Changed::default() }

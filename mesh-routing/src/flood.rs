@@ -198,7 +198,8 @@ impl Mesh {
     }
 
     fn handle_changed(&mut self, changed: Changed, now: Instant) {
-        if changed.edges {
+        if changed.edges || changed.ways {
+            self.graph_changed |= changed.edges;
             self.spf.handle_news(now);
         }
         self.streams_changed |= changed.streams;
@@ -344,6 +345,7 @@ impl Mesh {
             _ => routes.reaches(&key.origin()),
         };
         if self.database.keep(now, |key, _| key.origin() == own || reached(key)) {
+            self.graph_changed = true;
             self.spf.handle_news(now);
             self.streams_changed = true;
         }
@@ -395,7 +397,8 @@ impl Mesh {
         let key = record.key();
         let signed = Signed::new(record, &*self.config.keys);
         if let Ok(changed) = self.database.take(signed, Duration::ZERO, now) {
-            if changed.edges {
+            if changed.edges || changed.ways {
+                self.graph_changed |= changed.edges;
                 self.spf.handle_urgent();
             }
             self.streams_changed |= changed.streams;

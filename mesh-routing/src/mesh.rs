@@ -201,6 +201,7 @@ pub struct Mesh {
     pub(crate) next_sweep: Instant,
     pub(crate) links_changed: bool,
     pub(crate) routes_changed: bool,
+    pub(crate) graph_changed: bool,
     pub(crate) streams_changed: bool,
     pub(crate) paths_changed: bool,
     pub(crate) settled: bool,
@@ -242,6 +243,7 @@ impl Mesh {
             next_sweep: now + SWEEP_EVERY,
             links_changed: true,
             routes_changed: true,
+            graph_changed: true,
             streams_changed: false,
             paths_changed: false,
             settled: false,
@@ -418,6 +420,7 @@ impl Mesh {
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
             if self.database.expire(&self.config.id, now) {
+                self.graph_changed = true;
                 self.spf.handle_news(now);
                 self.streams_changed = true;
             }
@@ -661,17 +664,20 @@ impl Mesh {
 
     fn settle_routes(&mut self) -> bool {
         if std::mem::take(&mut self.routes_changed) {
+            self.graph_changed = true;
             self.spf.handle_urgent();
         }
         if !self.spf.handle_timeout(self.now) {
             return false;
         }
-        let avoided: BTreeSet<Pair> = self.avoided.keys().copied().collect();
-        self.routes = Routes::new(&self.config.id, &self.database, &avoided);
+        if std::mem::take(&mut self.graph_changed) {
+            let avoided: BTreeSet<Pair> = self.avoided.keys().copied().collect();
+            self.routes = Routes::new(&self.config.id, &self.database, &avoided);
+            self.flood.trees.handle_routes();
+        }
         self.routes.look_abroad(&self.config.id, self.config.area, &self.database);
         let offered = self.offered();
         self.routes.foreign.handle_offered(offered);
-        self.flood.trees.handle_routes();
         self.counters.routed += 1;
         self.trees.handle_change(false);
         true

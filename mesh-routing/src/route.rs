@@ -66,18 +66,29 @@ fn step(label: Label) -> Option<Step> {
     })
 }
 
+fn begin(id: &NodeId) -> u64 {
+    let (first, _) = id.0.split_first_chunk().expect("an id has 32 bytes");
+    u64::from_be_bytes(*first)
+}
+
 impl Graph {
     /// The graph without the edges in `avoided`.
     pub fn new(database: &Database, avoided: &BTreeSet<(NodeId, NodeId)>) -> Graph {
         let said: Vec<&LinkState> = database.relays().map(|(said, _)| said).collect();
         let nodes: Vec<NodeId> = said.iter().map(|said| said.origin).collect();
-        // Both lists ascend, so places are searched for in what is left.
+        // The beginning of an id is mostly enough to find it, and many of them fit into the cache. Both lists
+        // ascend, so places are searched for in what is left.
+        let begins: Vec<u64> = nodes.iter().map(begin).collect();
         let listed: Vec<Vec<(usize, u32)>> = said
             .iter()
             .map(|said| {
                 let mut from = 0;
                 let mut place = |edge: &crate::link_state::Edge| {
-                    from += nodes[from..].partition_point(|node| *node < edge.neighbor);
+                    let first = begin(&edge.neighbor);
+                    from += begins[from..].partition_point(|begin| *begin < first);
+                    while begins.get(from) == Some(&first) && nodes[from] < edge.neighbor {
+                        from += 1;
+                    }
                     (nodes.get(from) == Some(&edge.neighbor)).then_some((from, u32::from(edge.cost)))
                 };
                 said.links.iter().filter_map(&mut place).collect()
@@ -202,6 +213,8 @@ pub(crate) struct Routes {
     /// From here to everywhere.
     own: Option<Paths>,
     candidates: BTreeMap<NodeId, Vec<Candidate>>,
+    /// From neighbors to everywhere, but not through here.
+    around: BTreeMap<NodeId, Paths>,
     pub detours: Detours,
 }
 
@@ -210,13 +223,15 @@ impl Routes {
         let graph = Graph::new(database, &BTreeSet::new());
         let cautious = (!avoided.is_empty()).then(|| Graph::new(database, avoided));
         let paths = graph.paths(own, None);
-        let (foreign, candidates, detours) = Default::default();
-        Routes { graph, cautious, own: paths, foreign, candidates, detours }
+        let (foreign, candidates, around, detours) = Default::default();
+        Routes { graph, cautious, own: paths, foreign, candidates, around, detours }
     }
 
     /// Looks at what is known of other areas.
     pub fn look_abroad(&mut self, own: &NodeId, area: AreaId, database: &Database) {
         self.foreign = Foreign::new(area, own, database, &self.graph, self.own.as_ref());
+        self.candidates.clear();
+        self.detours = Detours::default();
     }
 
     /// Where ways to an origin begin: at itself, or at the border relays toward it.
@@ -233,6 +248,11 @@ impl Routes {
     /// Cost and links to a relay of this area.
     pub fn distance_and_hops(&self, node: &NodeId) -> Option<(u32, u32)> {
         self.graph.step(self.own.as_ref()?, node).map(|step| (step.distance, step.hops))
+    }
+
+    /// Cost to a place in the graph.
+    pub fn distance_to(&self, place: usize) -> Option<u32> {
+        self.own.as_ref()?.steps.get(place)?.map(|step| step.distance)
     }
 
     /// The best border relay toward an origin elsewhere, and the links from here to the edge of its fragment.
@@ -294,6 +314,11 @@ impl Routes {
             let mut found = Vec::new();
             let roots = self.roots(origin);
             let abroad = !self.reaches(origin);
+            // Ways are as long in both directions: with many origins it is less to look from each neighbor.
+            if self.cautious.is_none() && !abroad && self.candidates.len() >= neighbors.len() {
+                let found = self.candidates_from_neighbors(own, origin, neighbors);
+                return self.candidates.entry(*origin).or_insert(found);
+            }
             for graph in self.cautious.iter().chain([&self.graph]) {
                 let paths = graph.paths_from(&roots, graph.place(own));
                 for (neighbor, cost) in neighbors {
@@ -317,6 +342,29 @@ impl Routes {
             self.candidates.insert(*origin, found);
         }
         self.candidates.get(origin).map_or(&[], Vec::as_slice)
+    }
+
+    fn candidates_from_neighbors(
+        &mut self,
+        own: &NodeId,
+        origin: &NodeId,
+        neighbors: &BTreeMap<NodeId, u32>,
+    ) -> Vec<Candidate> {
+        let mut found = Vec::new();
+        for (neighbor, cost) in neighbors {
+            if !self.around.contains_key(neighbor) {
+                let Some(paths) = self.graph.paths(neighbor, Some(own)) else { continue };
+                self.around.insert(*neighbor, paths);
+            }
+            let Some(step) = self.around.get(neighbor).and_then(|paths| self.graph.step(paths, origin))
+            else {
+                continue;
+            };
+            let cost = step.distance.saturating_add(*cost);
+            found.push(Candidate { neighbor: *neighbor, cost, depth: step.hops });
+        }
+        found.sort_by_key(|c| (c.cost, c.depth, c.neighbor));
+        found
     }
 }
 
@@ -388,6 +436,26 @@ mod tests {
                 assert_eq!(step.map(|s| s.distance), distances.get(place).copied(), "seed {seed}");
                 let path = graph.path(&paths, &node(index));
                 assert_eq!(path.map(|path| path.len() as u32 - 1), step.map(|s| s.hops), "seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_candidates_of_many_origins_are_those_of_each() {
+        for seed in 0..20 {
+            let mut random = Random::new(seed);
+            let edges: BTreeMap<_, _> = shape::geometric(30, 3, &mut random)
+                .into_iter()
+                .map(|wire| (wire, (1 + random.below(9) as u16, 1 + random.below(9) as u16)))
+                .collect();
+            let database = database(30, &edges);
+            let near = edges.keys().filter(|(a, b)| *a == 0 || *b == 0);
+            let neighbors: BTreeMap<_, _> = near.map(|(a, b)| (node(a.max(b).to_owned()), 5)).collect();
+            let mut all = Routes::new(&node(0), &database, &BTreeSet::new());
+            for origin in 1..30 {
+                let mut each = Routes::new(&node(0), &database, &BTreeSet::new());
+                let each = each.candidates(&node(0), &node(origin), &neighbors).to_vec();
+                assert_eq!(all.candidates(&node(0), &node(origin), &neighbors), each, "seed {seed}");
             }
         }
     }
