@@ -286,11 +286,11 @@ fn changed(old: Option<&Record>, new: &Record) -> Changed {
         }
         (Some(Record::Way(old)), Record::Way(new)) => {
             let differ = old.reach != new.reach;
-            Changed { ways: differ, shape: differ, streams: differ, ..Changed::default() }
+            Changed { ways: differ, shape: differ, ..Changed::default() }
         }
         (_, Record::Way(new)) => {
             let any = new.reach.is_some();
-            Changed { ways: any, shape: any, streams: any, ..Changed::default() }
+            Changed { ways: any, shape: any, ..Changed::default() }
         }
         (_, Record::Links(_)) => {
             Changed { edges: true, shape: true, streams: true, heard: true, ways: false }

@@ -315,7 +315,7 @@ impl Routes {
             let roots = self.roots(origin);
             let abroad = !self.reaches(origin);
             // Ways are as long in both directions: with many origins it is less to look from each neighbor.
-            if self.cautious.is_none() && !abroad && self.candidates.len() >= neighbors.len() {
+            if self.cautious.is_none() && !abroad && self.candidates.len() >= neighbors.len() / 2 {
                 let found = self.candidates_from_neighbors(own, origin, neighbors);
                 return self.candidates.entry(*origin).or_insert(found);
             }
