@@ -14,6 +14,7 @@ use protocol::{
 
 use crate::{
     audience::{Audience, Shown},
+    blob::{Blobs, FileOutput},
     detector::State,
     error::MeshError,
     flood::Pace,
@@ -110,6 +111,8 @@ pub enum Output {
         /// Why, as a clause.
         reason: &'static str,
     },
+    /// Something about files.
+    File(FileOutput),
 }
 
 /// What was counted, links aside.
@@ -156,6 +159,7 @@ pub struct Mesh {
     pub(crate) routes: Routes,
     pub(crate) trees: Trees,
     pub(crate) logs: Logs,
+    pub(crate) blobs: Blobs,
     pub(crate) next_summary: Instant,
     pub(crate) room_made: Option<Instant>,
     pub(crate) next_sweep: Instant,
@@ -188,6 +192,7 @@ impl Mesh {
             avoided: BTreeMap::new(),
             routes: Routes::default(),
             logs: Logs::default(),
+            blobs: Blobs::default(),
             next_summary: now + SUMMARY_EVERY + spread,
             room_made: None,
             next_sweep: now + SWEEP_EVERY,
@@ -210,6 +215,7 @@ impl Mesh {
         }
         self.links.insert(link, Link::new(neighbor, now));
         self.links_changed = true;
+        self.blobs.handle_link_up(link, now);
         self.compare_notes(link);
     }
 
@@ -218,6 +224,7 @@ impl Mesh {
         self.touch(now);
         if self.links.remove(&link).is_some() {
             self.logs.forget(link);
+            self.blobs.handle_link_down(link, now);
             self.links_changed = true;
         }
     }
@@ -363,7 +370,8 @@ impl Mesh {
         let avoided = self.avoided.values().copied();
         let other = [self.next_summary, self.next_sweep];
         let heard = self.audience.poll_timeout().into_iter().chain(self.shown.poll_timeout());
-        links.chain(pace).chain(avoided).chain(other).chain(heard).chain(self.trees.poll_timeout()).min()
+        let parts = self.trees.poll_timeout().into_iter().chain(self.blobs.poll_timeout());
+        links.chain(pace).chain(avoided).chain(other).chain(heard).chain(parts).min()
     }
 
     /// What to do next; `None` when there is nothing left.
@@ -396,7 +404,7 @@ impl Mesh {
         self.links.iter().map(|(id, link)| (*id, link.neighbor, link.state(), link.counters))
     }
 
-    fn touch(&mut self, now: Instant) {
+    pub(crate) fn touch(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.settled = false;
     }
@@ -470,6 +478,7 @@ impl Mesh {
                     self.routes_changed = true;
                 }
             }
+            Message::File(message) => self.take_file(link, neighbor, message, now)?,
         }
         Ok(())
     }
@@ -584,6 +593,7 @@ impl Mesh {
         if self.settle_heard(now) || listed {
             self.outputs.push_back(Output::StreamsChanged);
         }
+        self.settle_files(now);
     }
 
     fn settle_links(&mut self) {
@@ -597,6 +607,7 @@ impl Mesh {
         }
         self.costs = now.iter().map(|(id, neighbor)| (*id, neighbor.edge.cost.into())).collect();
         self.neighbors = now;
+        self.blobs.handle_change();
         self.routes_changed |= told || shape;
         self.trees.handle_change(shape || states);
     }
@@ -608,6 +619,7 @@ impl Mesh {
         let avoided: BTreeSet<Pair> = self.avoided.keys().copied().collect();
         self.routes = Routes::new(&self.config.id, &self.database, &avoided);
         self.counters.routed += 1;
+        self.blobs.handle_change();
         self.trees.handle_change(false);
         true
     }

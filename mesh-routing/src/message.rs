@@ -8,7 +8,7 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{error::MeshError, link_state::LinkState};
+use crate::{blob::FileMessage, error::MeshError, link_state::LinkState};
 
 /// The first byte of every message.
 pub const VERSION: u8 = 1;
@@ -131,6 +131,8 @@ pub enum Message {
         /// The highest number the sender has.
         after: u64,
     },
+    /// Something about a file.
+    File(FileMessage),
 }
 
 /// What the answer to a pull says besides the records.
@@ -164,6 +166,7 @@ impl Message {
     pub fn class(&self) -> Class {
         match self {
             Message::Append { .. } | Message::Heads { .. } | Message::Pull { .. } => Class::Chat,
+            Message::File(message) => message.class(),
             _ => Class::Control,
         }
     }
@@ -212,6 +215,7 @@ impl Message {
             {
                 return absurd("a record this long");
             }
+            Message::File(message) => message.check()?,
             _ => {}
         }
         Ok(self)

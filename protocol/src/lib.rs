@@ -13,4 +13,4 @@ pub mod signaling;
 
 pub use codec::{Codec, Kind, TrackDescription};
 pub use error::NameError;
-pub use id::{NodeId, RoomName, SessionId, StreamName, ZoneName};
+pub use id::{FileId, NodeId, RoomName, SessionId, StreamName, ZoneName};
