@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -25,6 +26,7 @@ use crate::{
     message::Message,
     neighbor::{Neighbor, neighbors},
     route::{Pair, Routes},
+    signature::Keys,
     topology::StreamView,
     tree::{Event, Surroundings, Trees},
 };
@@ -65,6 +67,15 @@ pub struct Config {
     pub boot: u64,
     /// Randomness.
     pub seed: u64,
+    /// Signs what it says, checks what others say.
+    pub keys: Arc<dyn Keys>,
+}
+
+impl Config {
+    /// A relay with the id of its keys.
+    pub fn new(keys: Arc<dyn Keys>, zone: ZoneName, boot: u64, seed: u64) -> Config {
+        Config { id: keys.node_id(), zone, boot, seed, keys }
+    }
 }
 
 /// What the driver has to do.

@@ -231,9 +231,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        Config, LinkId, Mesh,
+        LinkId, Mesh,
         link_state::Edge,
-        sim::{epoch, node},
+        sim::{config, epoch, node},
     };
 
     fn track() -> TrackKey {
@@ -275,7 +275,7 @@ mod tests {
     fn feed(messages: &[Vec<u8>]) {
         let mut now = epoch();
         let zone = ZoneName::new("stage").unwrap();
-        let mut mesh = Mesh::new(Config { id: node(0), zone, boot: 1, seed: 1 }, now);
+        let mut mesh = Mesh::new(config(node(0), zone, 1, 1), now);
         mesh.handle_link_up(LinkId(1), node(1), now);
         mesh.handle_interest(track(), true, now);
         mesh.handle_append(Bytes::from_static(b"own"), now).unwrap();

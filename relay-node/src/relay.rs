@@ -101,7 +101,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     // The node with everything that survived the last stop, before anybody can ask it.
     let now = clock::now();
     let id = identity.node_id();
-    let mesh_config = MeshConfig { id, zone: config.zone.clone(), boot: loaded.boot, seed: rand::random() };
+    let mesh_config = MeshConfig::new(identity.keys(), config.zone.clone(), loaded.boot, rand::random());
     let mut node = Node::new(
         id,
         config.zone.clone(),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     chat::{Chat, Kept, Place},
     error::RoomsError,
+    file::Files,
 };
 use protocol::api;
 
@@ -21,6 +22,7 @@ pub struct ParticipantId(pub u64);
 pub(crate) struct Room {
     messages: BTreeMap<Place, Kept>,
     places: BTreeMap<String, Place>,
+    pub files: Files,
     participants: BTreeSet<ParticipantId>,
     /// Grows with every use of any room: the room with the lowest value was used longest ago.
     pub last_use: u64,

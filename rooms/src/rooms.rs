@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use protocol::{
-    NodeId, RoomName, ZoneName,
+    FileId, NodeId, RoomName, ZoneName,
     api::{self, NewMessage},
     signaling::FromRelay,
 };
@@ -13,6 +13,7 @@ use protocol::{
 use crate::{
     chat::{Chat, HybridClock, Place, check_author, check_nonce, check_text},
     error::RoomsError,
+    file::{File, NewFile, media_type, shown_name},
     room::{ParticipantId, Room},
     wall::WallTime,
 };
@@ -111,6 +112,9 @@ impl Rooms {
         live: bool,
         now: WallTime,
     ) -> Result<(), RoomsError> {
+        if let Some(file) = File::decode(payload) {
+            return self.take_file(file?, (writer, number), live, now);
+        }
         let mut chat = Chat::decode(payload)?;
         chat.clock = chat.clock.clamped(now);
         chat.sent_at = chat.sent_at.min(WallTime(now.0.saturating_add(crate::chat::AHEAD_MAX_MS)));
@@ -122,6 +126,64 @@ impl Rooms {
         let message = room.insert(place, id, chat).map(|kept| kept.to_api());
         if live && let Some(message) = message {
             self.outputs.push_back(Output::Tell { room: room_name, event: FromRelay::Message { message } });
+        }
+        Ok(())
+    }
+
+    /// Announces in a room a file that is on this relay's disk; like a message it shows once its record came
+    /// back. The id is the file's.
+    pub fn handle_share(
+        &mut self,
+        room: RoomName,
+        new: NewFile,
+        origin: NodeId,
+        now: WallTime,
+    ) -> Result<Accepted, RoomsError> {
+        let author = check_author(&new.author)?;
+        self.use_room(&room)?;
+        let known = self.rooms.get(&room).is_some_and(|room| room.files.find(&new.file).is_some());
+        let clock = self.clock.tick(now);
+        let file = File {
+            room,
+            file: new.file,
+            name: shown_name(&new.name),
+            length: new.length,
+            media_type: media_type(&new.media_type),
+            author,
+            origin,
+            zone: self.zone.clone(),
+            sent_at: now,
+            clock,
+        };
+        Ok(Accepted { id: new.file.to_string(), payload: (!known).then(|| file.encode()) })
+    }
+
+    /// The files of a room in display order, and the id of each.
+    pub fn files(&self, room: &RoomName) -> Vec<(FileId, api::SharedFile)> {
+        let files = self.rooms.get(room).into_iter().flat_map(|room| room.files.iter());
+        files.map(|file| (file.file, file.to_api())).collect()
+    }
+
+    /// The relay that announced a file in any room.
+    pub fn file_origin(&self, file: &FileId) -> Option<NodeId> {
+        self.rooms.values().find_map(|room| room.files.find(file)).map(|file| file.origin)
+    }
+
+    fn take_file(
+        &mut self,
+        mut file: File,
+        (writer, number): (NodeId, u64),
+        live: bool,
+        now: WallTime,
+    ) -> Result<(), RoomsError> {
+        file.clock = file.clock.clamped(now);
+        file.sent_at = file.sent_at.min(WallTime(now.0.saturating_add(crate::chat::AHEAD_MAX_MS)));
+        self.clock.observe(file.clock);
+        let name = file.room.clone();
+        let place = Place { clock: file.clock, writer, number };
+        let shared = self.use_room(&name)?.files.insert(place, file);
+        if live && let Some(file) = shared {
+            self.outputs.push_back(Output::Tell { room: name, event: FromRelay::File { file } });
         }
         Ok(())
     }

@@ -104,6 +104,16 @@ impl Report {
         Ok(())
     }
 
+    /// Fails unless this tone was heard without a loss and without an interruption. A moment without packets
+    /// is none: the machine of the test may be busy, and a link that was lost is mended in no less than this.
+    pub fn undisturbed(&self, hertz: u32) -> Result<()> {
+        self.heard(hertz)?;
+        if self.lost > 0 || self.longest_gap() > Duration::from_millis(600) {
+            bail!("the listener noticed: {self:?}");
+        }
+        Ok(())
+    }
+
     /// The longest time without a packet.
     pub fn longest_gap(&self) -> Duration {
         Duration::from_secs_f64(self.gaps_ms.iter().copied().fold(0.0, f64::max) / 1000.0)

@@ -12,9 +12,9 @@ use protocol::{FileId, ZoneName};
 
 use super::{FileMessage, FileOutput, Manifest, Part, message::Answer};
 use crate::{
-    Config, LinkId, Mesh, Output,
+    LinkId, Mesh, Output,
     message::Message,
-    sim::{epoch, node, random::Random, shape},
+    sim::{config, epoch, node, random::Random, shape},
 };
 
 const CHUNK_BITS: u8 = 16;
@@ -68,7 +68,7 @@ impl Field {
         let now = epoch();
         let relay = |index: usize| {
             let zone = ZoneName::new(format!("zone-{index}")).unwrap();
-            let mesh = Mesh::new(Config { id: node(index), zone, boot: 1, seed: index as u64 }, now);
+            let mesh = Mesh::new(config(node(index), zone, 1, index as u64), now);
             Relay {
                 mesh: Some(mesh),
                 disk: BTreeMap::new(),
@@ -529,7 +529,7 @@ proptest! {
     ) {
         let now = epoch();
         let zone = ZoneName::new("stage").unwrap();
-        let mut mesh = Mesh::new(Config { id: node(0), zone, boot: 1, seed: 1 }, now);
+        let mut mesh = Mesh::new(config(node(0), zone, 1, 1), now);
         mesh.handle_link_up(LinkId(1), node(1), now);
         let chunks = vec![*blake3::hash(&[0; 1024]).as_bytes(); 2];
         let media_type = String::new();

@@ -1,38 +1,38 @@
 //! The invariants: at every step, and after things have been quiet for a while.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use protocol::mesh::TrackKey;
 
 use super::{Sim, node};
-use crate::Source;
+use crate::{ForwardEntry, Source};
 
-/// No packet can go in a circle: followed from child to parent, every track's tables end somewhere.
-pub fn no_cycle(sim: &Sim) {
-    let mut parents: BTreeMap<(usize, &TrackKey), usize> = BTreeMap::new();
-    for (index, relay) in sim.relays.iter().enumerate() {
-        for entry in &relay.table {
-            let Source::Link { link, alias } = entry.source else { continue };
-            let Some((wire, end)) = sim.by_link.get(&link) else { continue };
-            let parent = sim.wires[*wire].ends[1 - end];
-            let Some(their) = sim.wires[*wire].links[1 - end] else { continue };
-            let sends = sim.relays[parent]
-                .table
-                .iter()
-                .any(|e| e.track == entry.track && e.children.contains(&(their, alias)));
-            if sends {
-                parents.insert((index, &entry.track), parent);
-            }
-        }
-    }
-    for (start, track) in parents.keys() {
-        let (mut at, mut steps) = (*start, 0);
-        while let Some(parent) = parents.get(&(at, *track)) {
-            at = *parent;
+/// No packet can go in a circle: followed from child to parent, what changed at a relay ends somewhere.
+pub fn no_cycle(sim: &Sim, relay: usize) {
+    for entry in &sim.relays[relay].table {
+        let mut at = parent(sim, relay, &entry.track);
+        let mut steps = 0;
+        while let Some(found) = at {
             steps += 1;
-            assert!(steps <= sim.relays.len(), "a circle through relay {start} after {:?}", sim.elapsed());
+            let circle = found == relay || steps > sim.relays.len();
+            assert!(!circle, "a circle through relay {relay} after {:?}", sim.elapsed());
+            at = parent(sim, found, &entry.track);
         }
     }
+}
+
+/// The relay that sends a track to this one, where both agree.
+fn parent(sim: &Sim, relay: usize, track: &TrackKey) -> Option<usize> {
+    let Source::Link { link, alias } = entry(sim, relay, track)?.source else { return None };
+    let (wire, end) = sim.at(link)?;
+    let parent = sim.wires[wire].ends[1 - end];
+    let their = sim.wires[wire].links[1 - end]?;
+    entry(sim, parent, track)?.children.contains(&(their, alias)).then_some(parent)
+}
+
+fn entry<'a>(sim: &'a Sim, relay: usize, track: &TrackKey) -> Option<&'a ForwardEntry> {
+    let table = &sim.relays[relay].table;
+    table.binary_search_by(|entry| entry.track.cmp(track)).ok().map(|at| &table[at])
 }
 
 /// After quiescence: who wants a stream that can be had hears it, nothing else flows, everybody knows the
@@ -77,7 +77,7 @@ fn tables_have_reasons(sim: &Sim) {
         for entry in &relay.table {
             assert!(entry.local || !entry.children.is_empty());
             for (link, _) in &entry.children {
-                assert!(sim.by_link.contains_key(link), "relay {index} sends on a link that is gone");
+                assert!(sim.at(*link).is_some(), "relay {index} sends on a link that is gone");
             }
         }
     }

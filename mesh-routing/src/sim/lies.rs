@@ -9,9 +9,9 @@ use protocol::{
     mesh::{Alias, StreamAdvertisement, TrackKey},
 };
 
-use super::{Sim, check, epoch, node, random::Random};
+use super::{Sim, check, config, epoch, node, random::Random};
 use crate::{
-    Config, LinkId, Mesh, Output,
+    LinkId, Mesh, Output,
     detector::State,
     link_state::{Advertised, DATABASE_MAX, Edge, LinkState, NODES_MAX},
     log::{OVERHEAD, PAYLOAD_MAX, TOTAL_MAX},
@@ -216,7 +216,7 @@ proptest! {
 fn between() -> (Mesh, LinkId) {
     let (now, honest) = (epoch(), LinkId(1));
     let zone = ZoneName::new("stage").unwrap();
-    let mut mesh = Mesh::new(Config { id: node(0), zone, boot: 1, seed: 1 }, now);
+    let mut mesh = Mesh::new(config(node(0), zone, 1, 1), now);
     mesh.handle_link_up(honest, node(1), now);
     mesh.handle_link_up(LINK, node(FAKE), now);
     (mesh, honest)

@@ -1,5 +1,7 @@
 //! Numbers from a seed (SplitMix64), the same on every machine.
 
+use std::time::Duration;
+
 /// A stream of numbers.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
@@ -27,5 +29,20 @@ impl Random {
     /// True once in `of` times.
     pub fn once_in(&mut self, of: u64) -> bool {
         self.below(of) == 0
+    }
+
+    /// The next number from 0 to 1, 1 excluded.
+    pub fn share(&mut self) -> f64 {
+        (self.word() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// A time that is `seconds` on average, and may end at any moment however long it has lasted.
+    pub fn around(&mut self, seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds * -(1.0 - self.share()).ln()).max(Duration::from_nanos(1))
+    }
+
+    /// One of several.
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize]
     }
 }

@@ -11,8 +11,9 @@ use std::{
 
 use aws_lc_rs::{
     hmac,
-    signature::{Ed25519KeyPair, KeyPair},
+    signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey},
 };
+use mesh_routing::Keys;
 use protocol::NodeId;
 use quinn::rustls::{
     crypto::aws_lc_rs::sign::any_eddsa_type,
@@ -47,6 +48,7 @@ pub enum IdentityError {
 /// The relay's key pair.
 pub struct Identity {
     node_id: NodeId,
+    pair: Arc<Ed25519KeyPair>,
     certified: Arc<CertifiedKey>,
     reset_key: hmac::Key,
 }
@@ -84,6 +86,7 @@ impl Identity {
         let reset_secret = pair.sign(b"peddlenet stateless reset key 1");
         Some(Identity {
             node_id,
+            pair: Arc::new(pair),
             certified: Arc::new(CertifiedKey::new(vec![spki], key)),
             reset_key: hmac::Key::new(hmac::HMAC_SHA256, reset_secret.as_ref()),
         })
@@ -92,6 +95,11 @@ impl Identity {
     /// The public key.
     pub fn node_id(&self) -> NodeId {
         self.node_id
+    }
+
+    /// What the mesh signs and checks with.
+    pub fn keys(&self) -> Arc<dyn Keys> {
+        Arc::new(MeshKeys(self.node_id, self.pair.clone()))
     }
 
     /// The raw public key and its signer, as rustls takes them.
@@ -109,6 +117,30 @@ impl Identity {
     pub(super) fn connection_id_key(&self) -> u64 {
         let tag = hmac::sign(&self.reset_key, b"peddlenet connection ids 1");
         tag.as_ref().iter().take(8).fold(0, |key, octet| key << 8 | u64::from(*octet))
+    }
+}
+
+/// Every text the mesh signs begins with a context of its own: none is that of a TLS handshake (RFC 8446
+/// section 4.4.3 begins with 64 spaces) or the stateless reset key.
+struct MeshKeys(NodeId, Arc<Ed25519KeyPair>);
+
+impl std::fmt::Debug for MeshKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MeshKeys({:?})", self.0)
+    }
+}
+
+impl Keys for MeshKeys {
+    fn node_id(&self) -> NodeId {
+        self.0
+    }
+
+    fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.1.sign(message).as_ref().try_into().expect("an ed25519 signature has 64 bytes")
+    }
+
+    fn verify(&self, signer: &NodeId, message: &[u8], signature: &[u8; 64]) -> bool {
+        UnparsedPublicKey::new(&ED25519, signer.0).verify(message, signature).is_ok()
     }
 }
 
@@ -141,6 +173,17 @@ mod tests {
         let second = Identity::load_or_create(&data).unwrap();
         assert_eq!(first.node_id(), second.node_id());
         assert_eq!(fs::metadata(data.join(FILE)).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_a_relay_signs_only_its_id_has_signed() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let keys = Identity::load_or_create(dir.path()).unwrap().keys();
+        let other = Identity::load_or_create(other.path()).unwrap().keys();
+        let signature = keys.sign(b"hello");
+        assert!(other.verify(&keys.node_id(), b"hello", &signature));
+        assert!(!other.verify(&keys.node_id(), b"hullo", &signature));
+        assert!(!other.verify(&other.node_id(), b"hello", &signature));
     }
 
     #[test]

@@ -1,0 +1,167 @@
+//! Media in the simulation: publishers send every 20 ms, relays forward by their tables alone, listeners
+//! note what they hear.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use protocol::{
+    Kind,
+    mesh::{Alias, Class, TrackKey},
+};
+
+use super::{Sim, event::Event};
+use crate::{LinkId, Source};
+
+/// Between packets of a track.
+pub const PACKET_EVERY: Duration = Duration::from_millis(20);
+/// Packets of a track a relay remembers having forwarded.
+const REMEMBERED: usize = 128;
+
+/// The relays a packet came through, the last one first.
+#[derive(Debug)]
+pub(super) struct Trail {
+    relay: usize,
+    before: Option<Arc<Trail>>,
+    /// Tells ways apart.
+    hash: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Packet {
+    pub track: Arc<TrackKey>,
+    pub alias: Alias,
+    pub number: u64,
+    pub trail: Option<Arc<Trail>>,
+}
+
+impl Packet {
+    /// On the wire: 64 kbit/s of sound, 480 kbit/s of picture.
+    pub fn bytes(&self) -> usize {
+        match self.track.kind {
+            Kind::Audio => 180,
+            Kind::Video => 1200,
+        }
+    }
+
+    pub fn class(&self) -> Class {
+        Class::of(self.track.kind)
+    }
+
+    fn visited(&self, relay: usize) -> bool {
+        let mut at = self.trail.as_ref();
+        while let Some(trail) = at {
+            if trail.relay == relay {
+                return true;
+            }
+            at = trail.before.as_ref();
+        }
+        false
+    }
+
+    fn way(&self) -> Vec<usize> {
+        let trail = std::iter::successors(self.trail.as_ref(), |trail| trail.before.as_ref());
+        let mut way: Vec<_> = trail.map(|trail| trail.relay).collect();
+        way.reverse();
+        way
+    }
+}
+
+/// What the listeners at one relay hear of one track.
+#[derive(Debug, Default, Clone)]
+pub struct Heard {
+    /// Packets.
+    pub packets: u64,
+    /// Packets that came once more, by another path.
+    pub again: u64,
+    /// The highest number heard.
+    pub highest: u64,
+    /// When the last new packet came.
+    pub last: Option<Instant>,
+    /// The longest time between two new packets since [`Sim::forget_gaps`].
+    pub gap: Duration,
+}
+
+impl Heard {
+    fn hear(&mut self, number: u64, now: Instant) {
+        if number <= self.highest {
+            self.again += 1;
+            return;
+        }
+        self.highest = number;
+        self.packets += 1;
+        if let Some(last) = self.last.replace(now) {
+            self.gap = self.gap.max(now - last);
+        }
+    }
+}
+
+impl Sim {
+    /// Every publisher sends its next packet.
+    pub(super) fn tick(&mut self) {
+        self.events.push(self.now + PACKET_EVERY, Event::Tick);
+        let number = 1 + (self.elapsed().as_millis() / PACKET_EVERY.as_millis()) as u64;
+        for relay in self.publishers.iter().copied().collect::<Vec<_>>() {
+            if self.relays[relay].mesh.is_none() || self.relays[relay].sleeps(self.now) {
+                continue;
+            }
+            for track in self.relays[relay].published.iter().cloned().map(Arc::new).collect::<Vec<_>>() {
+                let packet = Packet { track, alias: Alias(0), number, trail: None };
+                self.forward(relay, Source::Local, packet);
+            }
+        }
+    }
+
+    pub(super) fn receive(&mut self, relay: usize, link: LinkId, packet: Packet) {
+        let source = Source::Link { link, alias: packet.alias };
+        self.forward(relay, source, packet);
+    }
+
+    /// What the packet path of a relay does with a packet, by its table alone.
+    fn forward(&mut self, relay: usize, source: Source, mut packet: Packet) {
+        let table = &self.relays[relay].table;
+        let Ok(at) = table.binary_search_by(|entry| entry.track.cmp(&packet.track)) else { return };
+        if table[at].source != source {
+            return;
+        }
+        let (children, local) = (table[at].children.clone(), table[at].local);
+        assert!(!packet.visited(relay), "a packet came back to {relay}: {:?}", packet.way());
+        let way = packet.trail.as_ref().map_or(0, |trail| trail.hash);
+        self.relays[relay].pass(&packet, way);
+        let hash = way.wrapping_add(relay as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        packet.trail = Some(Arc::new(Trail { relay, before: packet.trail.take(), hash }));
+        if local {
+            let heard = self.relays[relay].heard.entry(TrackKey::clone(&packet.track)).or_default();
+            heard.hear(packet.number, self.now);
+        }
+        let mut taken: Vec<LinkId> = Vec::with_capacity(children.len());
+        for (link, alias) in children {
+            assert!(!taken.contains(&link), "two copies of one packet on {link:?}");
+            taken.push(link);
+            let Some((wire, end)) = self.at(link) else { continue };
+            if self.wires[wire].links[1 - end].is_some() {
+                self.carry_packet(wire, 1 - end, Packet { alias, ..packet.clone() });
+            }
+        }
+    }
+}
+
+/// What a relay forwarded lately of one track: number and way.
+#[derive(Debug, Default)]
+pub(super) struct Passed(VecDeque<(u64, u64)>);
+
+impl Passed {
+    /// Says whether it is the first time.
+    pub fn note(&mut self, number: u64, way: u64) -> bool {
+        if self.0.contains(&(number, way)) {
+            return false;
+        }
+        if self.0.len() == REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back((number, way));
+        true
+    }
+}

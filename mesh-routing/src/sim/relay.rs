@@ -1,0 +1,106 @@
+//! A relay of the simulation, and what its driver keeps: the disk, the forwarding table it read last.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
+
+use protocol::{NodeId, mesh::TrackKey};
+
+use super::{
+    event::Toward,
+    media::{Heard, Packet, Passed},
+};
+use crate::{ForwardEntry, Mesh, Record};
+
+/// A relay and what its driver keeps.
+#[derive(Debug)]
+pub struct Relay {
+    /// Its id.
+    pub id: NodeId,
+    /// None while it is dead.
+    pub mesh: Option<Box<Mesh>>,
+    /// What it wrote to disk, in order.
+    pub disk: Vec<Record>,
+    /// The forwarding table its driver read last.
+    pub table: Vec<ForwardEntry>,
+    /// What it hears, by track.
+    pub heard: BTreeMap<TrackKey, Heard>,
+    /// Keyframes its publisher was asked for.
+    pub keyframes: u64,
+    pub(super) boot: u64,
+    pub(super) published: BTreeSet<TrackKey>,
+    pub(super) wanted: BTreeSet<TrackKey>,
+    /// When its mesh wants to be called, and the earliest entry among the events that does it.
+    pub(super) due: Option<Instant>,
+    pub(super) scheduled: Option<Instant>,
+    /// Deadlines that were met and still stood, in a row.
+    pub(super) stuck: u32,
+    pub(super) sleeps_until: Option<Instant>,
+    /// Packets that came while it slept.
+    pub(super) inbox: Vec<(Toward, Packet)>,
+    passed: BTreeMap<Arc<TrackKey>, Passed>,
+    /// The last number of each writer on disk.
+    last: BTreeMap<NodeId, u64>,
+}
+
+impl Relay {
+    pub(super) fn new(id: NodeId) -> Relay {
+        Relay {
+            id,
+            mesh: None,
+            disk: Vec::new(),
+            table: Vec::new(),
+            heard: BTreeMap::new(),
+            keyframes: 0,
+            boot: 0,
+            published: BTreeSet::new(),
+            wanted: BTreeSet::new(),
+            due: None,
+            scheduled: None,
+            stuck: 0,
+            sleeps_until: None,
+            inbox: Vec::new(),
+            passed: BTreeMap::new(),
+            last: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn sleeps(&self, now: Instant) -> bool {
+        self.sleeps_until.is_some_and(|until| until > now)
+    }
+
+    /// No relay forwards what came one way twice.
+    pub(super) fn pass(&mut self, packet: &Packet, way: u64) {
+        let first = match self.passed.get_mut(&packet.track) {
+            Some(passed) => passed.note(packet.number, way),
+            None => self.passed.entry(packet.track.clone()).or_default().note(packet.number, way),
+        };
+        assert!(first, "a packet is forwarded twice: {:?} {}", packet.track, packet.number);
+    }
+
+    pub(super) fn keep(&mut self, record: Record, lied_to: bool) {
+        let last = self.last.entry(record.writer).or_default();
+        let jumps = lied_to && record.number > *last + 1;
+        assert!(record.number == *last + 1 || jumps, "records of a writer come in order, each once");
+        *last = record.number;
+        self.disk.push(record);
+    }
+
+    /// It loses its power, and what it had in memory.
+    pub(super) fn die(&mut self) {
+        (self.mesh, self.due, self.sleeps_until) = (None, None, None);
+        self.table.clear();
+        self.heard.clear();
+        self.passed.clear();
+        self.inbox.clear();
+    }
+
+    /// It loses its disk.
+    pub(super) fn wipe(&mut self) {
+        self.disk.clear();
+        self.last.clear();
+        self.boot = 0;
+    }
+}

@@ -1,0 +1,307 @@
+//! What is fed: each parser or core that takes bytes from outside, with messages to start from.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use media::sdp::{EgressPolicy, Fragment, IngestPolicy, Local, Offer, answer_egress, answer_ingest};
+use mesh_routing::{Config, LinkId, Mesh, message::Message, signature::Keys};
+use protocol::{
+    Codec, Kind, NodeId, StreamName, TrackDescription, ZoneName,
+    mesh::{DatagramHeader, SenderClock, StreamAdvertisement, TrackKey},
+    signaling::FromParticipant,
+};
+use rooms::{Rooms, WallTime};
+
+/// A parser, or a core behind one.
+pub struct Target {
+    pub name: &'static str,
+    /// No input is longer.
+    pub longest: usize,
+    /// Inputs of a bounded run: about two seconds on one core.
+    pub runs: u32,
+    /// Good messages, made by the code itself: they change with it.
+    pub samples: fn() -> Vec<Vec<u8>>,
+    pub feed: fn(&[u8]),
+}
+
+pub fn all() -> Vec<Target> {
+    let none = Vec::new;
+    vec![
+        Target { name: "sdp", longest: 128 * 1024, runs: 8_000, samples: offers, feed: sdp },
+        Target {
+            name: "sdp_fragment",
+            longest: 16 * 1024,
+            runs: 100_000,
+            samples: fragments,
+            feed: sdp_fragment,
+        },
+        Target { name: "rtp", longest: 2000, runs: 100_000, samples: packets, feed: rtp },
+        Target { name: "rtcp", longest: 2000, runs: 100_000, samples: reports, feed: rtcp },
+        Target { name: "stun", longest: 2000, runs: 100_000, samples: none, feed: stun },
+        Target { name: "datagram", longest: 2000, runs: 100_000, samples: packets, feed: datagram },
+        Target {
+            name: "mesh_message",
+            longest: 300 * 1024,
+            runs: 40_000,
+            samples: messages,
+            feed: mesh_message,
+        },
+        Target {
+            name: "mesh_neighbor",
+            longest: 64 * 1024,
+            runs: 20_000,
+            samples: conversations,
+            feed: mesh_neighbor,
+        },
+        Target { name: "room_record", longest: 20_000, runs: 100_000, samples: records, feed: room_record },
+        Target { name: "websocket", longest: 64 * 1024, runs: 100_000, samples: said, feed: websocket },
+    ]
+}
+
+fn offers() -> Vec<Vec<u8>> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../media/tests/offers");
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    files.filter_map(|file| std::fs::read(file.path()).ok()).collect()
+}
+
+fn sdp(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let local = Local {
+        ufrag: "relayufrag",
+        pwd: "relaypasswordrelaypassword",
+        fingerprint: "sha-256 00",
+        candidates: &[],
+        session_id: 1,
+    };
+    let Ok(offer) = Offer::parse(text) else { return };
+    let _ = answer_ingest(&offer, &local, &IngestPolicy::default());
+    let _ = answer_egress(&offer, &local, &EgressPolicy::new("main-stage", &[], 7));
+}
+
+fn fragments() -> Vec<Vec<u8>> {
+    let text = "a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\na=group:BUNDLE 0 1\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=candidate:1387637174 1 udp 2122260223 192.0.2.1 61764 typ host generation 0 ufrag EsAw network-id 1\r\na=end-of-candidates\r\n";
+    vec![text.into()]
+}
+
+fn sdp_fragment(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = Fragment::parse(text);
+        let _ = media::sdp::Candidate::parse(text);
+        let _ = media::sdp::Fingerprint::parse(text);
+    }
+}
+
+fn packets() -> Vec<Vec<u8>> {
+    let plain = [0x80, 111, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 1, 2, 3, 4];
+    let extended = [
+        0xb1, 96, 0, 9, 0, 0, 0, 2, 0, 0, 0, 0, 7, 7, 7, 7, 0xbe, 0xde, 0, 1, 0x10, 0x80, 0x20, 0, 5, 0, 0, 2,
+    ];
+    vec![plain.to_vec(), extended.to_vec()]
+}
+
+fn rtp(bytes: &[u8]) {
+    let _ = media::rtp::Header::parse(bytes);
+    if let Some(packet) = media::Packet::from_canonical(Bytes::copy_from_slice(bytes), 0, tests::now()) {
+        let _ = packet.payload().len();
+    }
+    for codec in [Codec::Opus, Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1] {
+        let _ = media::keyframe::starts(codec, bytes);
+    }
+}
+
+fn reports() -> Vec<Vec<u8>> {
+    let mut compound = media::rtcp::Compound::default();
+    compound.nack(7, 9, &[(100, 3), (200, 0)]);
+    vec![
+        compound.bytes().to_vec(),
+        vec![
+            0x81, 201, 0, 7, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0,
+            0,
+        ],
+        vec![0x80, 200, 0, 6, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 5],
+        vec![0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2],
+    ]
+}
+
+fn rtcp(bytes: &[u8]) {
+    let _ = media::rtcp::parse(bytes);
+}
+
+fn stun(bytes: &[u8]) {
+    let _ = media::transport::stun_username(bytes);
+    let _ = media::transport::classify(bytes);
+}
+
+fn datagram(bytes: &[u8]) {
+    let _ = DatagramHeader::read(bytes);
+    let _ = SenderClock::read(bytes);
+    let _ = DatagramHeader::split(Bytes::copy_from_slice(bytes));
+}
+
+fn messages() -> Vec<Vec<u8>> {
+    conversation(3)
+}
+
+fn mesh_message(bytes: &[u8]) {
+    if let Ok(message) = Message::decode(bytes) {
+        let again = Message::decode(&message.encode());
+        assert_eq!(again.as_ref(), Ok(&message), "what decodes reads back as written");
+    }
+}
+
+/// Everything that two relays say to each other in a short life, in one direction.
+fn conversation(seed: u64) -> Vec<Vec<u8>> {
+    let mut said = Vec::new();
+    let mut now = tests::now();
+    let mut relays = [relay(0, seed, now), relay(1, seed, now)];
+    relays[0].handle_link_up(LinkId(1), NodeId([1; 32]), now);
+    relays[1].handle_link_up(LinkId(1), NodeId([0; 32]), now);
+    relays.iter_mut().for_each(|relay| live(relay, now));
+    for step in 0..200 {
+        if step == 20 {
+            for (at, other) in [(0, 1), (1, 0)] {
+                relays[at].handle_interest(track(other), true, now);
+                relays[at].handle_keyframe_request(&track(other), now);
+            }
+        }
+        if step == 120 {
+            relays[1].handle_interest(track(0), false, now);
+            relays[0].handle_unpublish(&track(0).stream, now);
+        }
+        for at in [0, 1] {
+            let mut out = Vec::new();
+            while let Some(output) = relays[at].poll_output() {
+                if let mesh_routing::Output::Send { message, .. } = output {
+                    out.push(message);
+                }
+            }
+            for message in out {
+                if at == 1 {
+                    said.push(message.to_vec());
+                }
+                let _ = relays[1 - at].handle_message(LinkId(1), &message, now);
+            }
+        }
+        now += Duration::from_millis(50);
+        relays.iter_mut().for_each(|relay| relay.handle_timeout(now));
+    }
+    said.dedup_by(|a, b| a.get(1) == b.get(1) && a.len() == b.len());
+    said
+}
+
+fn relay(index: u8, seed: u64, now: Instant) -> Mesh {
+    let zone = ZoneName::new("stage").expect("a good name");
+    Mesh::new(Config::new(Arc::new(Believer(NodeId([index; 32]))), zone, 1, seed), now)
+}
+
+/// Believes every signature: what is behind them shall be fuzzed too.
+#[derive(Debug)]
+struct Believer(NodeId);
+
+impl Keys for Believer {
+    fn node_id(&self) -> NodeId {
+        self.0
+    }
+
+    fn sign(&self, _: &[u8]) -> [u8; 64] {
+        [7; 64]
+    }
+
+    fn verify(&self, _: &NodeId, _: &[u8], _: &[u8; 64]) -> bool {
+        true
+    }
+}
+
+/// A picture of the main stage.
+fn track(origin: u8) -> TrackKey {
+    let stream = StreamName::new("main-stage").expect("a good name");
+    TrackKey { origin: NodeId([origin; 32]), stream, kind: Kind::Video }
+}
+
+/// Something of everything that a relay says.
+fn live(mesh: &mut Mesh, now: Instant) {
+    let name = track(0).stream;
+    let tracks = vec![TrackDescription { kind: Kind::Video, codec: Codec::Vp8, layers: 1 }];
+    let stream = StreamAdvertisement { name, tracks };
+    mesh.handle_publish(stream, now);
+    for text in ["one", "two"] {
+        let _ = mesh.handle_append(Bytes::from_static(text.as_bytes()), now);
+    }
+}
+
+/// Messages one behind the other, each behind its length in two bytes.
+fn conversations() -> Vec<Vec<u8>> {
+    (0..4)
+        .map(|seed| {
+            let mut bytes = Vec::new();
+            for message in conversation(seed) {
+                bytes.extend(u16::try_from(message.len()).unwrap_or(0).to_be_bytes());
+                bytes.extend(&message);
+            }
+            bytes
+        })
+        .collect()
+}
+
+/// A relay whose neighbor says all this, and everything that follows from it.
+fn mesh_neighbor(bytes: &[u8]) {
+    let mut now = tests::now();
+    let mut mesh = relay(0, 7, now);
+    mesh.handle_link_up(LinkId(1), NodeId([1; 32]), now);
+    mesh.handle_link_up(LinkId(2), NodeId([2; 32]), now);
+    live(&mut mesh, now);
+    let mut rest = BytesMut::from(bytes);
+    let mut count = 0;
+    while rest.len() >= 2 && count < 256 {
+        let length = usize::from(u16::from_be_bytes([rest[0], rest[1]])).min(rest.len() - 2);
+        let message = rest.split_to(2 + length).split_off(2);
+        let _ = mesh.handle_message(LinkId(1), &message, now);
+        let mut outputs = 0;
+        while mesh.poll_output().is_some() {
+            outputs += 1;
+            assert!(outputs < 100_000, "a message that is answered for ever");
+        }
+        now += Duration::from_millis(30);
+        mesh.handle_timeout(now);
+        count += 1;
+    }
+    while mesh.poll_output().is_some() {}
+    let _ = (mesh.topology(), mesh.streams(), mesh.forwarding(), mesh.poll_timeout());
+}
+
+fn a_room() -> Rooms {
+    Rooms::new(ZoneName::new("stage").expect("a good name"))
+}
+
+fn records() -> Vec<Vec<u8>> {
+    let room = protocol::RoomName::new("crew").expect("a good name");
+    let new = |text: &str| protocol::api::NewMessage {
+        author: "Ann".into(),
+        text: text.into(),
+        nonce: Some("n".into()),
+    };
+    ["hello", "<b>", "\u{202e}\u{200b}"]
+        .into_iter()
+        .filter_map(|text| a_room().handle_post(room.clone(), new(text), WallTime(1)).ok()?.payload)
+        .map(|payload| payload.to_vec())
+        .collect()
+}
+
+fn room_record(bytes: &[u8]) {
+    let mut rooms = a_room();
+    let _ = rooms.handle_record(NodeId([1; 32]), 1, &Bytes::copy_from_slice(bytes), true, WallTime(5));
+    while rooms.poll_output().is_some() {}
+}
+
+fn said() -> Vec<Vec<u8>> {
+    let say = br#"{"type":"say","author":"Ann","text":"hello","nonce":"1"}"#;
+    vec![say.to_vec()]
+}
+
+fn websocket(bytes: &[u8]) {
+    let _ = serde_json::from_slice::<FromParticipant>(bytes);
+    let _ = serde_json::from_slice::<protocol::api::NewMessage>(bytes);
+}
