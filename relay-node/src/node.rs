@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use media::{Command, TrackId, TrackPair};
-use mesh_routing::{LinkId, Mesh, Output, Record, Source, StreamView};
+use mesh_routing::{LinkId, Mesh, Output, Record, Source, StreamView, blob::FileOutput};
 use protocol::{
     Kind, NodeId, SessionId, StreamName, TrackDescription, ZoneName, api,
     mesh::{Alias, Class, StreamAdvertisement, TrackKey},
@@ -86,6 +86,8 @@ pub enum Effect {
     Forget(NodeId, u64),
     /// For the metric.
     Rerouted,
+    /// Something about files, for `files`.
+    File(FileOutput),
 }
 
 /// A row of the forwarding table, in the numbers of this relay.
@@ -271,6 +273,7 @@ impl Node {
             Output::Forget { writer, below } => Effect::Forget(writer, below),
             Output::Rerouted { .. } => Effect::Rerouted,
             Output::DropLink { link, reason } => Effect::DropLink { link, reason },
+            Output::File(output) => Effect::File(output),
         };
         self.effects.push_back(effect);
     }

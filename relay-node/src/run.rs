@@ -10,15 +10,17 @@ use std::{
 
 use bytes::Bytes;
 use media::Event;
-use mesh_routing::{LinkId, Record};
+use mesh_routing::{LinkId, Record, blob::Manifest};
 use protocol::{RoomName, api::Posted, mesh::Class, signaling::FromRelay};
-use rooms::{Output as RoomsOutput, ParticipantId};
+use rooms::{Accepted, NewFile, Output as RoomsOutput, ParticipantId, RoomsError};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     ask::{Ask, Entered, PARTICIPANT_EVENTS_MAX, PostError},
     bridge::{BridgeEvent, Bridges, Child, Forwarding, LinkSender, Route, Table},
-    clock, fresh,
+    clock,
+    files::{FileAsk, FileEvent, Files, Waiting},
+    fresh,
     media_thread::Workers,
     node::{Effect, ForwardSource, Node},
     sessions::Direction,
@@ -32,6 +34,7 @@ pub struct NodeLoop {
     bridges: Bridges,
     forwarding: Arc<Forwarding>,
     store: Store,
+    files: Waiting,
     links: BTreeMap<LinkId, LinkSender>,
     participants: BTreeMap<(RoomName, ParticipantId), mpsc::Sender<FromRelay>>,
     held: VecDeque<Held>,
@@ -61,6 +64,8 @@ pub struct Inputs {
     pub asks: mpsc::Receiver<Ask>,
     /// From the bridges.
     pub bridge: mpsc::Receiver<BridgeEvent>,
+    /// From the disk of files.
+    pub files: mpsc::Receiver<FileEvent>,
     /// From the media workers.
     pub media: mpsc::Receiver<Event>,
     /// Turns true when the relay stops.
@@ -75,6 +80,7 @@ impl NodeLoop {
         bridges: Bridges,
         forwarding: Arc<Forwarding>,
         store: Store,
+        files: Files,
     ) -> NodeLoop {
         NodeLoop {
             node,
@@ -82,6 +88,7 @@ impl NodeLoop {
             bridges,
             forwarding,
             store,
+            files: Waiting::new(files),
             links: BTreeMap::new(),
             participants: BTreeMap::new(),
             held: VecDeque::new(),
@@ -105,6 +112,7 @@ impl NodeLoop {
                 Some(event) = inputs.media.recv() => self.media(event),
                 Some(event) = inputs.bridge.recv() => self.bridge(event),
                 stored = stored(&mut self.held) => self.stored(stored),
+                Some(event) = inputs.files.recv() => self.files.handle_event(event, &mut self.node),
                 Some(ask) = inputs.asks.recv() => self.answer(ask),
                 () = sleep => self.node.handle_timeout(clock::now()),
             }
@@ -184,23 +192,17 @@ impl NodeLoop {
         match ask {
             Ask::Streams { reply } => drop(reply.send(self.node.streams(now))),
             Ask::Mesh { reply } => drop(reply.send(self.node.topology())),
-            Ask::Post { room, new, reply } => match self.node.rooms.handle_post(room, new, clock::wall()) {
-                Ok(accepted) => match accepted.payload {
-                    None => drop(reply.send(Ok(Posted { id: accepted.id }))),
-                    Some(_) if self.held.len() >= HELD_MAX => {
-                        metrics::counter!("relay_drop_total", "reason" => "disk_too_slow").increment(1);
-                        drop(reply.send(Err(PostError::NotStored)));
-                    }
-                    Some(payload) => match self.node.mesh.handle_append(payload.clone(), now) {
-                        Ok(_) => self.posts.push(PendingPost { payload, id: accepted.id, reply }),
-                        Err(error) => {
-                            tracing::error!(%error, "a message could not be appended to the log");
-                            drop(reply.send(Err(PostError::NotStored)));
-                        }
-                    },
-                },
-                Err(error) => drop(reply.send(Err(error.into()))),
-            },
+            Ask::Post { room, new, reply } => {
+                let accepted = self.node.rooms.handle_post(room, new, clock::wall());
+                self.append(accepted, reply);
+            }
+            Ask::File(ask) => {
+                if let Some(FileAsk::Share { room, new, manifest, reply }) =
+                    self.files.handle_ask(ask, &mut self.node)
+                {
+                    self.share(room, (new, manifest), reply);
+                }
+            }
             Ask::History { room, after, limit, reply } => {
                 drop(reply.send(self.node.rooms.history(&room, after.as_deref(), limit)));
             }
@@ -238,6 +240,47 @@ impl NodeLoop {
         }
     }
 
+    /// Appends what was accepted to the log; the reply comes when it is on disk.
+    fn append(
+        &mut self,
+        accepted: Result<Accepted, RoomsError>,
+        reply: oneshot::Sender<Result<Posted, PostError>>,
+    ) {
+        match accepted {
+            Ok(accepted) => match accepted.payload {
+                None => drop(reply.send(Ok(Posted { id: accepted.id }))),
+                Some(_) if self.held.len() >= HELD_MAX => {
+                    metrics::counter!("relay_drop_total", "reason" => "disk_too_slow").increment(1);
+                    drop(reply.send(Err(PostError::NotStored)));
+                }
+                Some(payload) => match self.node.mesh.handle_append(payload.clone(), clock::now()) {
+                    Ok(_) => self.posts.push(PendingPost { payload, id: accepted.id, reply }),
+                    Err(error) => {
+                        tracing::error!(%error, "a message could not be appended to the log");
+                        drop(reply.send(Err(PostError::NotStored)));
+                    }
+                },
+            },
+            Err(error) => drop(reply.send(Err(error.into()))),
+        }
+    }
+
+    /// Announces a file that is on disk here.
+    fn share(
+        &mut self,
+        room: RoomName,
+        (new, manifest): (NewFile, Manifest),
+        reply: oneshot::Sender<Result<Posted, PostError>>,
+    ) {
+        let all = vec![true; manifest.chunks.len()];
+        if !self.node.mesh.handle_file_here(new.file, manifest, &all) {
+            drop(reply.send(Err(PostError::NotStored)));
+            return;
+        }
+        let accepted = self.node.rooms.handle_share(room, new, self.node.id, clock::wall());
+        self.append(accepted, reply);
+    }
+
     fn carry_out(&mut self) {
         let mut forwarding = false;
         let mut streams = false;
@@ -264,6 +307,7 @@ impl NodeLoop {
                     self.held.push_back(Held::Record(record, stored));
                 }
                 Effect::Forget(writer, below) => self.store.forget(writer, below),
+                Effect::File(output) => self.files.carry_out(output, &mut self.node),
                 Effect::Rerouted => metrics::counter!("relay_reroute_total").increment(1),
             }
         }

@@ -12,7 +12,7 @@ pub const CHUNKS_MAX: usize = 4096;
 /// Bytes of an encoded manifest.
 pub const MANIFEST_MAX: usize = CHUNKS_MAX * 32 + 1024;
 /// Bytes of a name.
-pub const NAME_MAX: usize = 255;
+pub const NAME_MAX: usize = 512;
 /// Bytes of a media type.
 pub const MEDIA_TYPE_MAX: usize = 127;
 
@@ -109,7 +109,7 @@ mod tests {
             Manifest { length: u64::MAX, ..manifest() },
             Manifest { chunk_bits: 9, ..manifest() },
             Manifest { chunk_bits: 64, ..manifest() },
-            Manifest { name: "x".repeat(256), ..manifest() },
+            Manifest { name: "x".repeat(NAME_MAX + 1), ..manifest() },
             Manifest {
                 chunks: vec![[0; 32]; CHUNKS_MAX + 1],
                 length: 1024 * (CHUNKS_MAX as u64 + 1),
