@@ -116,7 +116,7 @@ async fn up(relay: &mut Relay) -> (LinkId, LinkSender) {
 }
 
 fn route(from: LinkId, alias: u16, class: Class, children: Vec<Child>) -> Table {
-    let route = Route { local: Some(1), class, children };
+    let route = Route { track: 1, local: Some(1), class, children };
     Table { incoming: HashMap::from([((from, Alias(alias)), route)]), local: HashMap::new() }
 }
 

@@ -3,14 +3,22 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// Between probes while the link carries live media.
 pub const PROBE_BUSY: Duration = Duration::from_millis(50);
 /// Between probes otherwise.
 pub const PROBE_IDLE: Duration = Duration::from_millis(200);
+/// Between probes that are answered, on a link that both ends have no use for.
+pub const PROBE_QUIET: Duration = Duration::from_secs(1);
+/// A link that was not used for so long is quiet.
+pub const QUIET_AFTER: Duration = Duration::from_secs(30);
 /// Silence after which a link is down.
 pub const DOWN_AFTER: Duration = Duration::from_secs(1);
 /// How long a link has to be heard before it is up again.
 pub const CLEAN: Duration = Duration::from_secs(2);
+/// And how long if it flapped.
+pub const CLEAN_FLAPPED: Duration = Duration::from_secs(8);
 
 /// A silence longer than this starts the [`CLEAN`] time anew.
 const CLEAN_GAP: Duration = Duration::from_millis(600);
@@ -30,6 +38,17 @@ pub enum State {
     Down,
 }
 
+/// How soon one end of a link wants to know that the other is gone. The faster of the two counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Rate {
+    /// The link carries live media: a probe every 50 ms.
+    Busy,
+    /// It may be needed at any moment: every 200 ms.
+    Idle,
+    /// Nothing but probes crossed it for half a minute: every second, every 200 ms while none is answered.
+    Quiet,
+}
+
 /// The detector of one link.
 #[derive(Debug)]
 pub struct Detector {
@@ -37,7 +56,12 @@ pub struct Detector {
     /// The last sign of life, or an excuse for its absence.
     heard: Instant,
     clean_since: Option<Instant>,
+    clean: Duration,
     busy: bool,
+    /// When the link was last of use to this end.
+    used: Instant,
+    /// What this end wants, and the other.
+    rates: (Rate, Rate),
     next_probe: Instant,
     nonce: u32,
     outstanding: [Option<(u32, Instant)>; OUTSTANDING],
@@ -52,13 +76,60 @@ impl Detector {
             state: State::Up,
             heard: now,
             clean_since: None,
+            clean: CLEAN,
             busy: false,
+            used: now,
+            rates: (Rate::Idle, Rate::Idle),
             next_probe: now,
             nonce: 0,
             outstanding: [None; OUTSTANDING],
             rtt: None,
             jitter: Duration::ZERO,
         }
+    }
+
+    /// A link that has just come up once too often: it has to prove itself first.
+    pub fn doubtful(now: Instant) -> Detector {
+        Detector { state: State::Down, clean: CLEAN_FLAPPED, ..Detector::new(now) }
+    }
+
+    /// How long the link has to be heard, should it be down.
+    pub fn handle_flapping(&mut self, flapping: bool) {
+        self.clean = if flapping { CLEAN_FLAPPED } else { CLEAN };
+    }
+
+    /// The rate this end wants, for the neighbor to know.
+    pub fn rate(&self) -> Rate {
+        if self.state == State::Down { self.rates.0.min(Rate::Idle) } else { self.rates.0 }
+    }
+
+    /// The neighbor said which rate it wants.
+    pub fn handle_rate(&mut self, theirs: Rate, now: Instant) {
+        self.change(|rates| rates.1 = theirs, now);
+    }
+
+    /// Something that matters crossed the link.
+    pub fn handle_used(&mut self, now: Instant) {
+        self.used = self.used.max(now);
+        if self.rates.0 == Rate::Quiet {
+            self.change(|rates| rates.0 = Rate::Idle, now);
+        }
+    }
+
+    fn change(&mut self, what: impl FnOnce(&mut (Rate, Rate)), now: Instant) {
+        let before = self.agreed();
+        what(&mut self.rates);
+        if self.agreed() < before {
+            // The slower pace gave no reason to expect anything since: the short deadline starts here.
+            self.next_probe = now;
+            if self.state == State::Up {
+                self.heard = self.heard.max(now.checked_sub(self.interval()).unwrap_or(now));
+            }
+        }
+    }
+
+    fn agreed(&self) -> Rate {
+        self.rates.0.min(self.rates.1)
     }
 
     /// The state now.
@@ -73,6 +144,10 @@ impl Detector {
 
     /// Something authenticated was received. True if the link is no longer suspect.
     pub fn handle_heard(&mut self, now: Instant) -> bool {
+        // What was heard before the silence says nothing of now.
+        if now < self.heard {
+            return false;
+        }
         if self.state == State::Down {
             if self.clean_since.is_none() || now.saturating_duration_since(self.heard) > CLEAN_GAP {
                 self.clean_since = Some(now);
@@ -80,7 +155,13 @@ impl Detector {
             self.heard = now;
             return false;
         }
-        self.heard = self.heard.max(now);
+        if self.state == State::Suspect && now == self.heard {
+            return false;
+        }
+        self.heard = now;
+        if self.agreed() == Rate::Quiet {
+            self.next_probe = self.next_probe.max(now + PROBE_QUIET);
+        }
         std::mem::replace(&mut self.state, State::Up) == State::Suspect
     }
 
@@ -100,14 +181,12 @@ impl Detector {
 
     /// Whether the link carries live media.
     pub fn handle_busy(&mut self, busy: bool, now: Instant) {
-        if busy && !self.busy {
-            // The idle pace gave no reason to expect anything since: the short deadline starts here.
-            self.next_probe = now;
-            if self.state == State::Up {
-                self.heard = self.heard.max(now.checked_sub(PROBE_BUSY).unwrap_or(now));
-            }
+        if busy == self.busy {
+            return;
         }
         self.busy = busy;
+        self.used = now;
+        self.change(|rates| rates.0 = if busy { Rate::Busy } else { Rate::Idle }, now);
     }
 
     /// The driver takes the link for dead, but keeps it.
@@ -135,11 +214,14 @@ impl Detector {
                 if silent {
                     self.clean_since = None;
                 }
-                if self.clean_since.is_some_and(|since| now >= since + CLEAN) {
+                if self.clean_since.is_some_and(|since| now >= since + self.clean) {
                     self.state = State::Up;
                     self.clean_since = None;
                 }
             }
+        }
+        if self.rates.0 == Rate::Idle && now >= self.used + QUIET_AFTER && self.state == State::Up {
+            self.rates.0 = Rate::Quiet;
         }
         let probe = (now >= self.next_probe).then(|| {
             self.nonce = self.nonce.wrapping_add(1);
@@ -155,19 +237,25 @@ impl Detector {
         let state = match self.state {
             State::Up => Some(self.heard + self.suspect_after()),
             State::Suspect => Some(self.heard + self.down_after()),
-            State::Down => self.clean_since.map(|since| since + CLEAN),
+            State::Down => self.clean_since.map(|since| since + self.clean),
         };
         state.map_or(self.next_probe, |state| state.min(self.next_probe))
     }
 
     fn interval(&self) -> Duration {
-        if self.busy && self.state != State::Down { PROBE_BUSY } else { PROBE_IDLE }
+        // A quiet probe that is not answered is followed by faster ones; an answer puts the next one off.
+        if self.agreed() == Rate::Busy && self.state != State::Down { PROBE_BUSY } else { PROBE_IDLE }
     }
 
     /// Four probes, or what the link's own round trip and jitter make likely.
     fn suspect_after(&self) -> Duration {
         let spread = self.rtt.unwrap_or_default() * 2 + self.jitter * 4;
-        (if self.busy { PROBE_BUSY * 4 } else { PROBE_IDLE * 4 }).max(spread)
+        let probes = match self.agreed() {
+            Rate::Busy => PROBE_BUSY * 4,
+            Rate::Idle => PROBE_IDLE * 4,
+            Rate::Quiet => PROBE_QUIET + PROBE_IDLE * 4,
+        };
+        probes.max(spread)
     }
 
     fn down_after(&self) -> Duration {
@@ -248,5 +336,108 @@ mod tests {
         assert_eq!(detector.rtt(), Some(MS * 400));
         let changes = silence(&mut detector, start + MS * 400, MS * 900);
         assert_eq!(changes, [(800, State::Suspect)]);
+    }
+
+    /// Two ends of a wire of 5 ms, until `time`; what each says arrives unless `cut`. Returns the probes sent.
+    fn ends(ends: &mut [Detector; 2], from: Instant, time: Duration, cut: bool) -> u32 {
+        let mut probes = 0;
+        // At, to, nonce, rate, answer.
+        let mut wire: Vec<(Instant, usize, u32, Rate, bool)> = Vec::new();
+        let mut now = from;
+        while now < from + time {
+            now += MS;
+            for (_, to, nonce, rate, answer) in wire.extract_if(.., |m| m.0 <= now).collect::<Vec<_>>() {
+                let _ = ends[to].handle_heard(now);
+                ends[to].handle_rate(rate, now);
+                if answer {
+                    ends[to].handle_probe_ack(nonce, now);
+                } else {
+                    wire.push((now + MS * 5, 1 - to, nonce, ends[to].rate(), true));
+                }
+            }
+            for index in [0, 1] {
+                if ends[index].poll_timeout() <= now
+                    && let (_, Some(nonce)) = ends[index].handle_timeout(now)
+                {
+                    probes += 1;
+                    wire.push((now + MS * 5, 1 - index, nonce, ends[index].rate(), false));
+                }
+            }
+            if cut {
+                wire.clear();
+            }
+        }
+        probes
+    }
+
+    #[test]
+    fn a_link_nobody_needs_is_probed_once_a_second() {
+        let start = crate::sim::epoch();
+        let mut both = [Detector::new(start), Detector::new(start)];
+        let first = ends(&mut both, start, MS * 10_000, false);
+        assert!((98..=102).contains(&first), "{first}");
+        ends(&mut both, start + MS * 10_000, MS * 25_000, false);
+        let quiet = ends(&mut both, start + MS * 35_000, MS * 10_000, false);
+        // Two probes a second if the ends happen to say them at one time.
+        assert!((9..=22).contains(&quiet), "{quiet}");
+        assert_eq!((both[0].state(), both[1].state()), (State::Up, State::Up));
+    }
+
+    #[test]
+    fn a_quiet_link_is_suspect_after_four_probes_too() {
+        let start = crate::sim::epoch();
+        let mut both = [Detector::new(start), Detector::new(start)];
+        ends(&mut both, start, MS * 40_000, false);
+        let cut = start + MS * 40_000;
+        let mut changes = Vec::new();
+        for step in 0..60 {
+            let before = both[0].state();
+            ends(&mut both, cut + MS * 50 * step, MS * 50, true);
+            if both[0].state() != before {
+                changes.push((50 * (step + 1), both[0].state()));
+            }
+        }
+        // Up to a second of it had passed when the wire was cut.
+        let [(suspect, State::Suspect), (down, State::Down)] = changes[..] else { panic!("{changes:?}") };
+        assert!((800..=1850).contains(&suspect) && (400..=500).contains(&(down - suspect)), "{changes:?}");
+        assert_eq!(both[1].state(), State::Down);
+    }
+
+    #[test]
+    fn one_end_that_becomes_busy_speeds_up_both() {
+        let start = crate::sim::epoch();
+        let mut both = [Detector::new(start), Detector::new(start)];
+        ends(&mut both, start, MS * 40_000, false);
+        let busy = start + MS * 40_000;
+        both[0].handle_busy(true, busy);
+        ends(&mut both, busy, MS * 30, false);
+        assert_eq!((both[0].agreed(), both[1].agreed()), (Rate::Busy, Rate::Busy));
+        let probes = ends(&mut both, busy + MS * 30, MS * 1000, false);
+        assert!((38..=42).contains(&probes), "{probes}");
+        // The end that has no use for it notices as fast.
+        ends(&mut both, busy + MS * 1030, MS * 210, true);
+        assert_eq!((both[0].state(), both[1].state()), (State::Suspect, State::Suspect));
+    }
+
+    #[test]
+    fn a_link_that_flapped_is_up_after_eight_clean_seconds() {
+        let start = crate::sim::epoch();
+        let mut both = [Detector::doubtful(start), Detector::doubtful(start)];
+        ends(&mut both, start, MS * 7_900, false);
+        assert_eq!(both[0].state(), State::Down);
+        ends(&mut both, start + MS * 7_900, MS * 300, false);
+        assert_eq!((both[0].state(), both[1].state()), (State::Up, State::Up));
+    }
+
+    #[test]
+    fn what_was_heard_before_the_silence_excuses_nothing() {
+        let start = crate::sim::epoch();
+        let mut detector = Detector::new(start);
+        detector.handle_busy(true, start);
+        detector.handle_heard(start);
+        silence(&mut detector, start, MS * 300);
+        assert!(!detector.handle_heard(start));
+        assert_eq!(detector.state(), State::Suspect);
+        assert!(detector.handle_heard(start + MS * 250));
     }
 }

@@ -200,6 +200,7 @@ impl Mesh {
             links: self.neighbors.values().map(|neighbor| neighbor.edge.clone()).collect(),
             streams: self.published.values().cloned().collect(),
             heard: self.audience.streams().cloned().collect(),
+            addresses: self.addresses.clone(),
         };
         if let Ok(Offered::Newer { changed, .. }) = self.database.offer(record, Duration::ZERO, now) {
             self.audience.handle_told(now);

@@ -6,6 +6,8 @@
 
 mod audience;
 pub mod blob;
+pub mod choose;
+mod damping;
 pub mod detector;
 pub mod error;
 pub mod flood;
@@ -18,6 +20,7 @@ pub mod message;
 pub mod neighbor;
 pub mod route;
 pub mod signature;
+pub mod skeleton;
 pub mod topology;
 mod track;
 mod tree;
@@ -27,7 +30,7 @@ pub mod sim;
 
 pub use error::MeshError;
 pub use forward::{ForwardEntry, Source};
-pub use link::{LinkCounters, LinkId};
+pub use link::{Capacity, LinkCounters, LinkId, Measurement, Underlay, UnderlayKind};
 pub use log::Record;
 pub use mesh::{Config, Counters, Mesh, Output};
 pub use signature::{Keys, Signature};

@@ -1,11 +1,13 @@
-//! One link: its neighbor, what was measured on it, what it costs, what was counted on it.
-//! Whether it is alive is decided in `detector.rs`.
+//! One link: its neighbor, what it runs over, what was measured on it, what it costs, what was counted on
+//! it. Whether it is alive is decided in `detector.rs`, what of it is told when in `damping.rs`.
 
 use std::time::{Duration, Instant};
 
 use protocol::NodeId;
+use serde::{Deserialize, Serialize};
 
 use crate::{
+    damping::{Figures, Flaps, News},
     detector::{Detector, State},
     link_state::Edge,
 };
@@ -13,6 +15,101 @@ use crate::{
 /// A link to a neighbor, numbered by the driver and never numbered so again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u32);
+
+/// What a link runs over, as the operator says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UnderlayKind {
+    /// Nothing is said.
+    #[default]
+    Unknown,
+    /// A fibre.
+    Fibre,
+    /// Copper.
+    Wired,
+    /// A radio in the same frequency for all.
+    Wifi,
+    /// A telephone network.
+    Lte,
+}
+
+impl UnderlayKind {
+    /// By its word in a configuration.
+    pub fn from_word(word: &str) -> Option<UnderlayKind> {
+        Some(match word {
+            "unknown" => UnderlayKind::Unknown,
+            "fibre" => UnderlayKind::Fibre,
+            "wired" => UnderlayKind::Wired,
+            "wifi" => UnderlayKind::Wifi,
+            "lte" => UnderlayKind::Lte,
+            _ => return None,
+        })
+    }
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            UnderlayKind::Unknown => "unknown",
+            UnderlayKind::Fibre => "fibre",
+            UnderlayKind::Wired => "wired",
+            UnderlayKind::Wifi => "wifi",
+            UnderlayKind::Lte => "lte",
+        }
+    }
+}
+
+/// What a link runs over and what the operator thinks of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Underlay {
+    /// Fibre, Wi-Fi, LTE, ….
+    pub kind: UnderlayKind,
+    /// Its bytes are paid for: used when there is nothing else, and for announcements.
+    pub metered: bool,
+    /// Added to the cost, in quarters of a millisecond.
+    pub bias: u16,
+}
+
+/// A bit rate as one of 16 steps, each twice the one before; 0 if nothing is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Capacity(pub u8);
+
+impl Capacity {
+    /// The highest step: 1 Gbit/s and more.
+    pub const MAX: Capacity = Capacity(15);
+    /// The lowest step that is known begins here, in bits per second.
+    const FIRST: u64 = 64_000;
+
+    /// The step a bit rate is in.
+    pub fn of(bits_per_second: u64) -> Capacity {
+        let step = (bits_per_second / Capacity::FIRST).checked_ilog2().map_or(1, |step| step + 1);
+        Capacity(step.min(u32::from(Capacity::MAX.0)) as u8)
+    }
+
+    /// The lowest bit rate of the step, 0 if nothing is known.
+    pub fn bits_per_second(self) -> u64 {
+        match self.0 {
+            0 => 0,
+            step => Capacity::FIRST << (step.min(Capacity::MAX.0) - 1),
+        }
+    }
+
+    /// Whether nothing is known.
+    pub fn unknown(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// What a driver measured on a link.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Measurement {
+    /// A round trip, smoothed or not.
+    pub rtt: Duration,
+    /// Share of packets lost, 0 to 1, of late.
+    pub loss: f32,
+    /// Bits per second it is thought to carry, if there is a thought.
+    pub capacity: Option<u64>,
+    /// How long a packet waits here before it is sent.
+    pub queue: Duration,
+}
 
 /// What was counted on a link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,32 +128,61 @@ pub struct LinkCounters {
 
 /// What each hop costs besides its delay, in quarters of a millisecond.
 const HOP: u32 = 4;
+/// What a metered link costs besides, in quarters of a millisecond: a way of 100 ms more is preferred.
+const METERED: u32 = 400;
 /// Loss in per cent, and what it costs in quarters of a millisecond.
 const LOSS_PENALTY: [(f32, f32); 5] = [(0.0, 0.0), (1.0, 8.0), (5.0, 60.0), (20.0, 480.0), (100.0, 4000.0)];
+
+/// The shortest round trip is that of the last one or two of these.
+const MIN_RTT_WINDOW: Duration = Duration::from_secs(30);
+/// Time constants of the two averages of loss.
+const LOSS_FAST: f32 = 1.0;
+const LOSS_SLOW: f32 = 10.0;
+const CAPACITY_SLOW: f32 = 2.0;
 
 #[derive(Debug)]
 pub(crate) struct Link {
     pub neighbor: NodeId,
+    pub underlay: Underlay,
     pub detector: Detector,
     pub counters: LinkCounters,
+    pub flaps: Flaps,
+    /// Since when the driver has it.
+    pub since: Instant,
     /// Messages it got wrong since patience began.
     pub wrong: u32,
-    measured: Option<Duration>,
-    loss: f32,
-    /// What the mesh was told last.
-    told: (Duration, f32),
+    measured: Option<Measured>,
+    news: News,
+}
+
+/// The driver's measurements, smoothed.
+#[derive(Debug)]
+struct Measured {
+    at: Instant,
+    srtt: Duration,
+    jitter: Duration,
+    /// The shortest of this window and of the one before.
+    shortest: (Duration, Duration),
+    window: Instant,
+    loss: (f32, f32),
+    capacity: Option<f32>,
+    queue: Duration,
 }
 
 impl Link {
-    pub fn new(neighbor: NodeId, now: Instant) -> Link {
+    /// A link that has just come up, with the history it had before.
+    pub fn new(neighbor: NodeId, underlay: Underlay, flaps: Flaps, now: Instant) -> Link {
+        let detector = if flaps.flapping(now) { Detector::doubtful(now) } else { Detector::new(now) };
         Link {
             neighbor,
-            detector: Detector::new(now),
+            underlay,
+            detector,
             counters: LinkCounters::default(),
+            flaps,
+            since: now,
             wrong: 0,
             measured: None,
-            loss: 0.0,
-            told: (Duration::ZERO, 0.0),
+            news: News::default(),
         }
     }
 
@@ -65,72 +191,336 @@ impl Link {
     }
 
     /// Takes a measurement of the driver; out of range is brought into range.
-    pub fn measure(&mut self, rtt: Duration, loss: f32) {
-        let rtt = rtt.min(Duration::from_secs(10));
-        self.measured = Some(self.measured.map_or(rtt, |old| (old * 7 + rtt) / 8));
-        let loss = if loss.is_finite() { loss.clamp(0.0, 1.0) } else { 0.0 };
-        self.loss = (self.loss * 7.0 + loss) / 8.0;
-    }
-
-    fn rtt(&self) -> Duration {
-        self.measured.or(self.detector.rtt()).unwrap_or_default()
-    }
-
-    /// Takes the present figures as those to tell, if they are news: more than 20 % and 2 ms apart, or a
-    /// different loss. Says whether they were.
-    pub fn retell(&mut self) -> bool {
-        let (rtt, loss) = (self.rtt(), self.loss);
-        let apart = self.told.0.abs_diff(rtt);
-        let rtt_news = apart > Duration::from_millis(2) && apart > self.told.0.max(rtt) / 5;
-        let loss_news =
-            (loss - self.told.1).abs() > 0.01 && (loss - self.told.1).abs() > 0.2 * loss.max(self.told.1);
-        if rtt_news || loss_news {
-            self.told = (rtt, loss);
+    pub fn measure(&mut self, measurement: &Measurement, now: Instant) {
+        let rtt = measurement.rtt.min(Duration::from_secs(10));
+        let loss = if measurement.loss.is_finite() { measurement.loss.clamp(0.0, 1.0) } else { 0.0 };
+        let queue = measurement.queue.min(Duration::from_secs(10));
+        let capacity = measurement.capacity.map(|bits| bits as f32);
+        let Some(known) = &mut self.measured else {
+            self.measured = Some(Measured {
+                at: now,
+                srtt: rtt,
+                jitter: Duration::ZERO,
+                shortest: (rtt, rtt),
+                window: now,
+                loss: (loss, loss),
+                capacity,
+                queue,
+            });
+            return;
+        };
+        let past = now.saturating_duration_since(std::mem::replace(&mut known.at, now)).as_secs_f32();
+        known.jitter = (known.jitter * 3 + known.srtt.abs_diff(rtt)) / 4;
+        known.srtt = (known.srtt * 7 + rtt) / 8;
+        if now >= known.window + MIN_RTT_WINDOW {
+            (known.shortest, known.window) = ((rtt, known.shortest.0), now);
         }
-        rtt_news || loss_news
+        known.shortest.0 = known.shortest.0.min(rtt);
+        known.loss.0 = toward(known.loss.0, loss, past, LOSS_FAST);
+        known.loss.1 = toward(known.loss.1, loss, past, LOSS_SLOW);
+        known.queue = (known.queue * 3 + queue) / 4;
+        known.capacity = match (known.capacity, capacity) {
+            (Some(old), Some(new)) => Some(toward(old, new, past, CAPACITY_SLOW)),
+            (old, new) => new.or(old),
+        };
+    }
+
+    /// The smoothed round trip: the driver's, else the probes'.
+    pub fn rtt(&self) -> Duration {
+        self.measured.as_ref().map(|known| known.srtt).or(self.detector.rtt()).unwrap_or_default()
+    }
+
+    /// The shortest round trip of the last 30 to 60 s: the link without its queues.
+    pub fn min_rtt(&self) -> Duration {
+        self.measured.as_ref().map_or(self.rtt(), |known| known.shortest.0.min(known.shortest.1))
+    }
+
+    /// How much the round trip varies.
+    pub fn jitter(&self) -> Duration {
+        self.measured.as_ref().map_or(Duration::ZERO, |known| known.jitter)
+    }
+
+    /// Bad is believed after a second, good after ten.
+    pub fn loss(&self) -> f32 {
+        self.measured.as_ref().map_or(0.0, |known| known.loss.0.max(known.loss.1))
+    }
+
+    /// What it is thought to carry.
+    pub fn capacity(&self) -> Capacity {
+        let bits = self.measured.as_ref().and_then(|known| known.capacity);
+        bits.map_or(Capacity::default(), |bits| Capacity::of(bits as u64))
+    }
+
+    /// Offers the present figures to be told. Says whether they are told from now on.
+    pub fn retell(&mut self, now: Instant) -> bool {
+        if self.measured.is_none() && self.detector.rtt().is_none() {
+            return false;
+        }
+        let figures = self.figures(now);
+        self.news.offer(figures, now)
+    }
+
+    /// When [`Link::retell`] has something to say if nothing changes.
+    pub fn poll_timeout(&self) -> Instant {
+        self.news
+            .poll_timeout()
+            .map_or(self.detector.poll_timeout(), |at| at.min(self.detector.poll_timeout()))
+    }
+
+    fn figures(&self, now: Instant) -> Figures {
+        let (rtt, loss) = (self.rtt(), self.loss());
+        let queue = self.measured.as_ref().map_or(Duration::ZERO, |known| known.queue);
+        let metered = if self.underlay.metered { METERED } else { 0 };
+        let more = u32::from(self.underlay.bias) + u32::from(self.flaps.penalty(now)) + metered;
+        Figures { cost: cost(rtt, loss, queue, more), rtt, loss, capacity: self.capacity() }
+    }
+
+    /// What a packet pays here now, whatever was told.
+    #[cfg(test)]
+    pub fn cost(&self, now: Instant) -> u16 {
+        self.figures(now).cost
     }
 
     /// The told figures as an edge.
     pub fn edge(&self) -> Edge {
+        let told = self.news.told();
         Edge {
             neighbor: self.neighbor,
-            cost: cost(self.told.0, self.told.1),
-            rtt_us: u32::try_from(self.told.0.as_micros()).unwrap_or(u32::MAX),
-            loss: (self.told.1 * f32::from(u16::MAX)) as u16,
+            cost: told.cost.max(HOP as u16),
+            rtt_us: u32::try_from(told.rtt.as_micros()).unwrap_or(u32::MAX),
+            loss: (told.loss * f32::from(u16::MAX)) as u16,
+            capacity: told.capacity,
         }
     }
 }
 
-/// Half the round trip in quarters of a millisecond, something for the hop, something for the loss.
-pub(crate) fn cost(rtt: Duration, loss: f32) -> u16 {
-    let delay = u32::try_from(rtt.as_micros() / 500).unwrap_or(u32::MAX);
+/// An average that forgets with a time constant, in seconds.
+fn toward(old: f32, new: f32, past: f32, constant: f32) -> f32 {
+    new + (old - new) * (-past / constant).exp()
+}
+
+/// Half the round trip and the wait in quarters of a millisecond, something for the hop, something for the
+/// loss, and `more`.
+pub(crate) fn cost(rtt: Duration, loss: f32, queue: Duration, more: u32) -> u16 {
+    let delay = u32::try_from(rtt.as_micros() / 500 + queue.as_micros() / 250).unwrap_or(u32::MAX);
     let percent = loss * 100.0;
     let penalty = LOSS_PENALTY.windows(2).find(|pair| percent <= pair[1].0).map_or(4000.0, |pair| {
         let ((x0, y0), (x1, y1)) = (pair[0], pair[1]);
         y0 + (y1 - y0) * (percent - x0) / (x1 - x0)
     });
-    u16::try_from(delay.saturating_add(HOP).saturating_add(penalty as u32)).unwrap_or(u16::MAX)
+    let sum = delay.saturating_add(HOP).saturating_add(penalty as u32).saturating_add(more);
+    u16::try_from(sum).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        Mesh, Output,
+        sim::{config, epoch, node, random::Random},
+    };
 
-    #[test]
-    fn cost_grows_with_delay_and_loss() {
-        assert_eq!(cost(Duration::ZERO, 0.0), 4);
-        assert_eq!(cost(Duration::from_millis(10), 0.0), 24);
-        assert_eq!(cost(Duration::ZERO, 0.01), 12);
-        assert_eq!(cost(Duration::ZERO, 0.05), 64);
-        assert_eq!(cost(Duration::from_secs(1000), 1.0), u16::MAX);
+    const MS: Duration = Duration::from_millis(1);
+
+    fn link(underlay: Underlay) -> Link {
+        Link::new(NodeId([1; 32]), underlay, Flaps::default(), epoch())
     }
 
     #[test]
-    fn small_changes_are_not_told() {
-        let mut link = Link::new(NodeId([1; 32]), crate::sim::epoch());
-        link.measure(Duration::from_millis(10), 0.0);
-        assert!(link.retell());
-        link.measure(Duration::from_millis(12), 0.0);
-        assert!(!link.retell());
+    fn cost_grows_with_delay_loss_and_queue() {
+        let plain = |rtt, loss| cost(rtt, loss, Duration::ZERO, 0);
+        assert_eq!(plain(Duration::ZERO, 0.0), 4);
+        assert_eq!(plain(MS * 10, 0.0), 24);
+        assert_eq!(plain(Duration::ZERO, 0.01), 12);
+        assert_eq!(plain(Duration::ZERO, 0.05), 64);
+        assert_eq!(cost(Duration::ZERO, 0.0, MS * 5, 7), 31);
+        assert_eq!(plain(Duration::from_secs(1000), 1.0), u16::MAX);
+    }
+
+    #[test]
+    fn capacity_has_sixteen_steps() {
+        assert_eq!(Capacity::of(0), Capacity(1));
+        assert_eq!(Capacity::of(64_000), Capacity(1));
+        assert_eq!(Capacity::of(128_000), Capacity(2));
+        assert_eq!(Capacity::of(10_000_000), Capacity(8));
+        assert_eq!(Capacity::of(u64::MAX), Capacity::MAX);
+        for step in 1..=15 {
+            assert_eq!(Capacity::of(Capacity(step).bits_per_second()), Capacity(step));
+        }
+    }
+
+    #[test]
+    fn a_metered_link_costs_more_than_a_long_one() {
+        let now = epoch();
+        let mut metered = link(Underlay { metered: true, ..Underlay::default() });
+        let mut long = link(Underlay::default());
+        metered.measure(&Measurement { rtt: MS * 2, ..Measurement::default() }, now);
+        long.measure(&Measurement { rtt: MS * 150, ..Measurement::default() }, now);
+        assert!(metered.cost(now) > long.cost(now));
+    }
+
+    #[test]
+    fn the_shortest_round_trip_is_remembered_for_half_a_minute() {
+        let start = epoch();
+        let mut link = link(Underlay::default());
+        for step in 0..280 {
+            let rtt = if step == 0 { MS * 4 } else { MS * 20 };
+            link.measure(&Measurement { rtt, ..Measurement::default() }, start + MS * 250 * step);
+            let expected = if step < 240 { MS * 4 } else { MS * 20 };
+            assert_eq!(link.min_rtt(), expected, "step {step}");
+        }
+        assert!(link.rtt() > MS * 19 && link.jitter() < MS);
+    }
+
+    #[test]
+    fn loss_is_believed_soon_and_forgotten_late() {
+        let start = epoch();
+        let mut link = link(Underlay::default());
+        let measure = |link: &mut Link, loss, from: u32, steps: u32| {
+            for step in from..from + steps {
+                link.measure(&Measurement { loss, ..Measurement::default() }, start + MS * 250 * step);
+            }
+        };
+        measure(&mut link, 0.0, 0, 4);
+        measure(&mut link, 0.1, 4, 4);
+        assert!(link.loss() > 0.06, "{}", link.loss());
+        measure(&mut link, 0.0, 8, 4);
+        assert!(link.loss() > 0.008, "{}", link.loss());
+        measure(&mut link, 0.0, 12, 160);
+        assert!(link.loss() < 0.001, "{}", link.loss());
+    }
+
+    /// Two relays and a link between them, in virtual time.
+    struct Pair {
+        now: Instant,
+        meshes: [Mesh; 2],
+        /// Messages arrive.
+        works: bool,
+    }
+
+    impl Pair {
+        fn new() -> Pair {
+            let now = epoch();
+            let mesh = |index| {
+                let zone = protocol::ZoneName::new("zone").unwrap();
+                Mesh::new(config(node(index), zone, 1, index as u64), now)
+            };
+            Pair { now, meshes: [mesh(0), mesh(1)], works: true }
+        }
+
+        fn deliver(&mut self) {
+            loop {
+                let mut quiet = true;
+                for from in [0, 1] {
+                    while let Some(output) = self.meshes[from].poll_output() {
+                        quiet = false;
+                        if let (Output::Send { link, message, .. }, true) = (output, self.works) {
+                            let _ = self.meshes[1 - from].handle_message(link, &message, self.now);
+                        }
+                    }
+                }
+                if quiet {
+                    return;
+                }
+            }
+        }
+
+        /// Lets time pass in steps of 10 ms.
+        fn run(&mut self, time: Duration, mut each: impl FnMut(&mut Mesh, Instant)) {
+            let until = self.now + time;
+            while self.now < until {
+                self.now += MS * 10;
+                for mesh in &mut self.meshes {
+                    each(mesh, self.now);
+                    if mesh.poll_timeout().is_some_and(|at| at <= self.now) {
+                        mesh.handle_timeout(self.now);
+                    }
+                }
+                self.deliver();
+            }
+        }
+
+        fn originated(&self) -> u64 {
+            self.meshes[0].counters().originated
+        }
+    }
+
+    /// Originations of one relay in a minute of a link that is down and up by turns of 3 s.
+    fn flapping(silent: bool, damped: bool) -> (u64, u64) {
+        let mut pair = Pair::new();
+        let mut before = 0;
+        let mut link = 0;
+        let mut minutes = (0, 0);
+        for turn in 0..20 {
+            let up = turn % 2 == 0;
+            if silent {
+                pair.works = up;
+            }
+            if turn == 0 || (up && !silent) {
+                link += 1;
+                for index in [0, 1] {
+                    let now = pair.now;
+                    pair.meshes[index].handle_link_up(LinkId(link), node(1 - index), now);
+                }
+            } else if !up && !silent {
+                for mesh in &mut pair.meshes {
+                    mesh.handle_link_down(LinkId(link), pair.now);
+                }
+            }
+            pair.run(MS * 3000, |mesh, now| {
+                if !damped {
+                    mesh.flapped.clear();
+                    for link in mesh.links.values_mut() {
+                        link.flaps = Flaps::default();
+                    }
+                }
+                for link in mesh.links.keys().copied().collect::<Vec<_>>() {
+                    mesh.handle_measurement(link, MS * 10, 0.0, now);
+                }
+            });
+            if turn == 9 {
+                minutes.0 = pair.originated() - before;
+                before = pair.originated();
+            }
+        }
+        minutes.1 = pair.originated() - before;
+        minutes
+    }
+
+    #[test]
+    fn a_flapping_link_is_told_of_a_few_times_only() {
+        for silent in [false, true] {
+            let (without, with) = (flapping(silent, false), flapping(silent, true));
+            let word = if silent { "silently" } else { "announced" };
+            println!(
+                "a link that flaps every 3 s, {word}: own records in the first and in the second half minute: \
+                 undamped {without:?}, damped {with:?}"
+            );
+            assert!(with.0 <= 8 && with.1 == 0, "{with:?}");
+            assert!(without.1 >= 8, "{without:?}");
+        }
+    }
+
+    #[test]
+    fn a_jittering_round_trip_is_never_news() {
+        let mut pair = Pair::new();
+        for index in [0, 1] {
+            let now = pair.now;
+            pair.meshes[index].handle_link_up(LinkId(1), node(1 - index), now);
+        }
+        let mut random = Random::new(7);
+        let mut step = 0;
+        let mut jitter = |mesh: &mut Mesh, now| {
+            step += 1;
+            if step % 50 < 2 {
+                mesh.handle_measurement(LinkId(1), MS * (15 + random.below(20) as u32), 0.0, now);
+            }
+        };
+        pair.run(MS * 60_000, &mut jitter);
+        let before = pair.originated();
+        pair.run(MS * 120_000, &mut jitter);
+        let said = pair.originated() - before;
+        println!("a round trip of 15 to 35 ms at random: {said} own records in two minutes");
+        assert_eq!(said, 0);
     }
 }

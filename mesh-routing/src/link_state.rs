@@ -3,13 +3,14 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use protocol::{Kind, NodeId, StreamName, ZoneName, mesh::StreamAdvertisement};
 use serde::{Deserialize, Serialize};
 
-use crate::error::MeshError;
+use crate::{error::MeshError, link::Capacity};
 
 /// Relays in one mesh.
 pub const NODES_MAX: usize = 8192;
@@ -19,6 +20,8 @@ pub const LINKS_MAX: usize = 64;
 pub const STREAMS_MAX: usize = 256;
 /// Streams that one relay may say it hears.
 pub const HEARD_MAX: usize = 256;
+/// Addresses at which other relays reach one relay.
+pub const ADDRESSES_MAX: usize = 4;
 /// A record older than this is forgotten.
 pub const EXPIRY: Duration = Duration::from_secs(15 * 60);
 
@@ -49,6 +52,8 @@ pub struct LinkState {
     pub streams: Vec<Advertised>,
     /// Live streams somebody listens to there, ascending. Nothing is decided by it.
     pub heard: Vec<StreamName>,
+    /// Where other relays reach it, if it wants to be reached: at most [`ADDRESSES_MAX`].
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// One neighbor in a [`LinkState`].
@@ -62,6 +67,8 @@ pub struct Edge {
     pub rtt_us: u32,
     /// Share of packets lost, in 1/65535.
     pub loss: u16,
+    /// What it carries: a bound for trees, not a part of the cost.
+    pub capacity: Capacity,
 }
 
 /// A stream in a [`LinkState`].
@@ -83,6 +90,12 @@ impl LinkState {
         }
         if self.links.len() > LINKS_MAX || self.streams.len() > STREAMS_MAX || self.heard.len() > HEARD_MAX {
             return absurd("a record with this many links or streams");
+        }
+        if self.addresses.len() > ADDRESSES_MAX {
+            return absurd("a relay in this many places");
+        }
+        if self.links.iter().any(|edge| edge.capacity > Capacity::MAX) {
+            return absurd("a capacity this high");
         }
         if !self.heard.is_sorted_by(|a, b| a < b) {
             return absurd("heard streams out of order");
@@ -109,7 +122,10 @@ impl LinkState {
     fn weight(&self) -> usize {
         let streams = self.streams.iter().map(|ad| 160 + 2 * ad.stream.name.as_str().len());
         let heard = self.heard.iter().map(|name| 40 + name.as_str().len());
-        320 + self.links.len() * 48 + streams.sum::<usize>() + heard.sum::<usize>()
+        320 + self.addresses.len() * 32
+            + self.links.len() * 48
+            + streams.sum::<usize>()
+            + heard.sum::<usize>()
     }
 
     /// The edge to `neighbor`.

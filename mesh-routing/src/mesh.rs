@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,11 +17,13 @@ use protocol::{
 use crate::{
     audience::{Audience, Shown},
     blob::{Blobs, FileOutput},
+    choose::Choosing,
+    damping::Remembered,
     detector::State,
     error::MeshError,
     flood::Pace,
     forward::ForwardEntry,
-    link::{Link, LinkCounters, LinkId},
+    link::{Link, LinkCounters, LinkId, Measurement, Underlay},
     link_state::{Advertised, Database, SINCE_MAX, STREAMS_MAX, check_stream},
     log::{Logs, PAYLOAD_MAX, Record},
     message::Message,
@@ -159,6 +162,9 @@ pub struct Mesh {
     pub(crate) config: Config,
     pub(crate) now: Instant,
     pub(crate) links: BTreeMap<LinkId, Link>,
+    pub(crate) flapped: Remembered,
+    pub(crate) choosing: Choosing,
+    pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) neighbors: BTreeMap<NodeId, Neighbor>,
     pub(crate) costs: BTreeMap<NodeId, u32>,
     pub(crate) database: Database,
@@ -194,6 +200,9 @@ impl Mesh {
             config,
             now,
             links: BTreeMap::new(),
+            flapped: Remembered::default(),
+            choosing: Choosing::default(),
+            addresses: Vec::new(),
             neighbors: BTreeMap::new(),
             costs: BTreeMap::new(),
             database: Database::default(),
@@ -219,12 +228,18 @@ impl Mesh {
 
     /// The driver has a link to an authenticated neighbor. Several links to one neighbor may exist.
     pub fn handle_link_up(&mut self, link: LinkId, neighbor: NodeId, now: Instant) {
+        self.handle_link_up_over(link, neighbor, Underlay::default(), now);
+    }
+
+    /// The driver has a link to an authenticated neighbor, and knows what it runs over.
+    pub fn handle_link_up_over(&mut self, link: LinkId, neighbor: NodeId, underlay: Underlay, now: Instant) {
         self.touch(now);
         if neighbor == self.config.id {
             self.outputs.push_back(Output::DropLink { link, reason: "a link to oneself" });
             return;
         }
-        self.links.insert(link, Link::new(neighbor, now));
+        let flaps = self.flapped.take(neighbor, underlay.kind);
+        self.links.insert(link, Link::new(neighbor, underlay, flaps, now));
         self.links_changed = true;
         self.blobs.handle_link_up(link, now);
         self.compare_notes(link);
@@ -233,25 +248,33 @@ impl Mesh {
     /// The link is gone for good.
     pub fn handle_link_down(&mut self, link: LinkId, now: Instant) {
         self.touch(now);
-        if self.links.remove(&link).is_some() {
+        if let Some(mut gone) = self.links.remove(&link) {
+            if gone.state() == State::Up {
+                gone.flaps.handle_bad(now);
+            }
+            self.flapped.keep(gone.neighbor, gone.underlay.kind, gone.flaps, now);
             self.logs.forget(link);
             self.blobs.handle_link_down(link, now);
             self.links_changed = true;
         }
     }
 
-    /// The driver's own measurement of a link.
+    /// The driver's own measurement of a link, where it knows a round trip and a loss.
     pub fn handle_measurement(&mut self, link: LinkId, rtt: Duration, loss: f32, now: Instant) {
+        self.handle_measured(link, Measurement { rtt, loss, ..Measurement::default() }, now);
+    }
+
+    /// The driver's own measurement of a link.
+    pub fn handle_measured(&mut self, link: LinkId, measurement: Measurement, now: Instant) {
         self.touch(now);
         if let Some(link) = self.links.get_mut(&link) {
-            link.measure(rtt, loss);
-            if link.retell() {
-                self.links_changed = true;
-            }
+            link.measure(&measurement, now);
+            self.links_changed |= link.retell(now);
         }
     }
 
-    /// A media packet came on the link: a sign of life.
+    /// A media packet came on the link: a sign of life. `now` may be a moment ago: the driver may ask its
+    /// packet path just before [`Mesh::handle_timeout`] instead of saying so for each packet.
     pub fn handle_media(&mut self, link: LinkId, now: Instant) {
         self.now = self.now.max(now);
         if self.links.get_mut(&link).is_some_and(|link| link.detector.handle_heard(now)) {
@@ -267,7 +290,14 @@ impl Mesh {
         let state = self.links.get_mut(&link).ok_or(MeshError::UnknownLink)?;
         self.links_changed |= state.detector.handle_heard(now);
         let neighbor = state.neighbor;
-        let result = Message::decode(bytes).and_then(|message| self.take(link, neighbor, message, now));
+        let result = Message::decode(bytes).and_then(|message| {
+            if message.of_use()
+                && let Some(link) = self.links.get_mut(&link)
+            {
+                link.detector.handle_used(now);
+            }
+            self.take(link, neighbor, message, now)
+        });
         let Some(state) = self.links.get_mut(&link) else { return result };
         match &result {
             Ok(()) => state.counters.received += 1,
@@ -360,6 +390,7 @@ impl Mesh {
         self.touch(now);
         self.probe(now);
         self.trees.handle_timeout(now);
+        self.choose(now);
         let avoided = self.avoided.len();
         self.avoided.retain(|_, until| *until > now);
         self.routes_changed |= self.avoided.len() != avoided;
@@ -376,8 +407,8 @@ impl Mesh {
 
     /// When [`Mesh::handle_timeout`] has something to do. Exact once `poll_output` has nothing left.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let links = self.links.values().map(|link| link.detector.poll_timeout());
-        let pace = self.pace.poll_timeout();
+        let links = self.links.values().map(Link::poll_timeout);
+        let pace = self.pace.poll_timeout().into_iter().chain(self.choosing.poll_timeout());
         let avoided = self.avoided.values().copied();
         let other = [self.next_summary, self.next_sweep];
         let heard = self.audience.poll_timeout().into_iter().chain(self.shown.poll_timeout());
@@ -428,11 +459,17 @@ impl Mesh {
         now: Instant,
     ) -> Result<(), MeshError> {
         match message {
-            Message::Probe { nonce } => self.send(link, &Message::ProbeAck { nonce }),
-            Message::ProbeAck { nonce } => {
+            Message::Probe { nonce, rate } => {
+                let Some(state) = self.links.get_mut(&link) else { return Ok(()) };
+                state.detector.handle_rate(rate, now);
+                let rate = state.detector.rate();
+                self.send(link, &Message::ProbeAck { nonce, rate });
+            }
+            Message::ProbeAck { nonce, rate } => {
                 if let Some(link) = self.links.get_mut(&link) {
+                    link.detector.handle_rate(rate, now);
                     link.detector.handle_probe_ack(nonce, now);
-                    self.links_changed |= link.retell();
+                    self.links_changed |= link.retell(now);
                 }
             }
             Message::LinkState { age_ms, record } => self.take_link_state(link, age_ms, record, now)?,
@@ -532,6 +569,9 @@ impl Mesh {
     pub(crate) fn send_bytes(&mut self, link: LinkId, message: &Message, bytes: Bytes) {
         if let Some(state) = self.links.get_mut(&link) {
             state.counters.sent += 1;
+            if message.of_use() {
+                state.detector.handle_used(self.now);
+            }
             self.outputs.push_back(Output::Send { link, class: message.class(), message: bytes });
         }
     }
@@ -556,8 +596,13 @@ impl Mesh {
         for (id, link) in &mut self.links {
             let before = link.state();
             let (changed, probe) = link.detector.handle_timeout(now);
+            self.links_changed |= link.retell(now);
             if changed {
                 self.links_changed = true;
+                if before == State::Up {
+                    link.flaps.handle_bad(now);
+                    link.detector.handle_flapping(link.flaps.flapping(now));
+                }
                 match (before, link.state()) {
                     (State::Down, _) => back.push(*id),
                     (_, State::Suspect) => link.counters.suspected += 1,
@@ -565,10 +610,10 @@ impl Mesh {
                     _ => {}
                 }
             }
-            probes.extend(probe.map(|nonce| (*id, nonce)));
+            probes.extend(probe.map(|nonce| (*id, nonce, link.detector.rate())));
         }
-        for (link, nonce) in probes {
-            self.send(link, &Message::Probe { nonce });
+        for (link, nonce, rate) in probes {
+            self.send(link, &Message::Probe { nonce, rate });
         }
         for link in back {
             self.compare_notes(link);

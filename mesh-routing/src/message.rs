@@ -8,10 +8,10 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{blob::FileMessage, error::MeshError, link_state::LinkState};
+use crate::{blob::FileMessage, detector::Rate, error::MeshError, link_state::LinkState};
 
 /// The first byte of every message.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// No message is longer, in bytes.
 pub const MESSAGE_MAX: usize = 256 * 1024;
 /// Entries in one [`Message::Digest`], [`Message::Request`] or [`Message::Heads`]; a longer list is sent in parts.
@@ -28,11 +28,15 @@ pub enum Message {
     Probe {
         /// Comes back in the answer.
         nonce: u32,
+        /// How soon the sender wants to know that the link is gone.
+        rate: Rate,
     },
     /// The answer to a probe.
     ProbeAck {
         /// The probe's.
         nonce: u32,
+        /// As in the probe, of whoever answers.
+        rate: Rate,
     },
     /// What a relay says of itself, passed on by every relay that did not know it yet.
     LinkState {
@@ -171,6 +175,11 @@ impl Message {
         }
     }
 
+    /// Whether it says that the link is of use, rather than keeping it alive.
+    pub(crate) fn of_use(&self) -> bool {
+        !matches!(self, Message::Probe { .. } | Message::ProbeAck { .. } | Message::Summary { .. })
+    }
+
     /// As bytes.
     pub fn encode(&self) -> Bytes {
         let bytes = postcard::to_extend(self, vec![VERSION])
@@ -232,6 +241,7 @@ mod tests {
     use super::*;
     use crate::{
         LinkId, Mesh,
+        link::Capacity,
         link_state::Edge,
         sim::{config, epoch, node},
     };
@@ -243,13 +253,20 @@ mod tests {
     /// One of each.
     fn samples() -> Vec<Message> {
         let (track, alias) = (track(), Alias(7));
-        let links = vec![Edge { neighbor: node(0), cost: 9, rtt_us: 1000, loss: 0 }];
+        let links = vec![Edge { neighbor: node(0), cost: 9, rtt_us: 1000, loss: 0, capacity: Capacity(7) }];
         let zone = ZoneName::new("camping").unwrap();
-        let record =
-            LinkState { origin: node(1), zone, sequence: 5, links, streams: Vec::new(), heard: Vec::new() };
+        let record = LinkState {
+            origin: node(1),
+            zone,
+            sequence: 5,
+            links,
+            streams: Vec::new(),
+            heard: Vec::new(),
+            addresses: Vec::new(),
+        };
         vec![
-            Message::Probe { nonce: 1 },
-            Message::ProbeAck { nonce: 1 },
+            Message::Probe { nonce: 1, rate: Rate::Busy },
+            Message::ProbeAck { nonce: 1, rate: Rate::Quiet },
             Message::LinkState { age_ms: 10, record },
             Message::Digest { entries: vec![(node(1), 9), (node(3), 1)] },
             Message::Request { origins: vec![node(0), node(1)] },

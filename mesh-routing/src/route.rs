@@ -137,6 +137,11 @@ impl Routes {
         self.own.as_ref().is_some_and(|paths| self.graph.step(paths, node).is_some())
     }
 
+    /// What the way to `node` costs.
+    pub fn distance(&self, node: &NodeId) -> Option<u32> {
+        self.graph.step(self.own.as_ref()?, node).map(|step| step.distance)
+    }
+
     /// The nodes from `node` to here.
     pub fn path_from(&self, node: &NodeId) -> Option<Vec<NodeId>> {
         let mut path = self.graph.path(self.own.as_ref()?, node)?;
@@ -190,7 +195,13 @@ mod tests {
     fn database(relays: usize, edges: &BTreeMap<(usize, usize), (u16, u16)>) -> Database {
         let mut database = Database::default();
         for index in 0..relays {
-            let edge = |neighbor: usize, cost| Edge { neighbor: node(neighbor), cost, rtt_us: 0, loss: 0 };
+            let edge = |neighbor: usize, cost| Edge {
+                neighbor: node(neighbor),
+                cost,
+                rtt_us: 0,
+                loss: 0,
+                capacity: Default::default(),
+            };
             let mut links: Vec<Edge> = edges
                 .iter()
                 .flat_map(|((a, b), (there, back))| [(*a, *b, *there), (*b, *a, *back)])
@@ -206,6 +217,7 @@ mod tests {
                 links,
                 streams: Vec::new(),
                 heard: Vec::new(),
+                addresses: Vec::new(),
             };
             record.check().unwrap();
             database.offer(record, Duration::ZERO, epoch()).unwrap();

@@ -10,6 +10,7 @@ use protocol::{NodeId, StreamName, TrackDescription, ZoneName, mesh::TrackKey};
 use crate::{
     mesh::Mesh,
     route::{Pair, pair},
+    skeleton::{Cuts, Skeleton},
 };
 
 /// A live stream somewhere in the mesh.
@@ -38,6 +39,8 @@ pub struct Topology {
     pub nodes: Vec<NodeView>,
     /// Each once, by its ends.
     pub links: Vec<LinkView>,
+    /// What holds it together.
+    pub cuts: Cuts,
 }
 
 /// A relay in a [`Topology`].
@@ -96,7 +99,8 @@ impl Mesh {
                     .or_insert(LinkView { a, b, rtt, loss, cost, up: false });
             }
         }
-        Topology { nodes, links: links.into_values().collect() }
+        let cuts = Skeleton::of(&self.database).cuts(&self.config.id);
+        Topology { nodes, links: links.into_values().collect(), cuts }
     }
 
     /// Lists the streams anew; says whether the list differs.

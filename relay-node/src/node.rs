@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
     time::{Duration, Instant},
 };
 
@@ -93,6 +94,8 @@ pub enum Effect {
 /// A row of the forwarding table, in the numbers of this relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {
+    /// The track, whichever feed of it this is.
+    pub track: u64,
     /// Where the packets come from.
     pub source: ForwardSource,
     /// The track's local number, if somebody here listens.
@@ -388,6 +391,7 @@ impl Node {
                 };
                 let class = Class::of(entry.track.kind);
                 Some(Forward {
+                    track: number(&entry.track),
                     source,
                     local: local.filter(|_| entry.local),
                     class,
@@ -452,4 +456,11 @@ impl Stream {
         self.epoch = (self.epoch + 2) & 0x0e;
         self.epoch
     }
+}
+
+/// A number for a track that is the same for as long as this relay runs, whichever of its feeds is meant.
+fn number(track: &TrackKey) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    track.hash(&mut hasher);
+    hasher.finish()
 }

@@ -373,8 +373,8 @@ impl NodeLoop {
             match forward.source {
                 ForwardSource::Here(track) => drop(table.local.insert(track.0, children)),
                 ForwardSource::Link(link, alias) => {
-                    let route =
-                        Route { local: forward.local.map(|track| track.0), class: forward.class, children };
+                    let local = forward.local.map(|track| track.0);
+                    let route = Route { track: forward.track, local, class: forward.class, children };
                     table.incoming.insert((link, alias), route);
                 }
             }

@@ -187,7 +187,7 @@ async fn chain() -> (Relay, Relay, Relay, LinkSender) {
     let mut a = Relay::start("a", &[b.address]).await;
     let (a_to_b, b_to_a) = (a.up().await, b.up().await);
 
-    let route = |local, children| Route { local, class: Class::Video, children };
+    let route = |local, children| Route { track: 1, local, class: Class::Video, children };
     b.forwarding.replace(Table {
         incoming: HashMap::from([(
             (b_to_a.link, Alias(5)),
@@ -394,11 +394,11 @@ async fn on_a_thin_path_video_gives_way_to_audio_and_both_to_control() {
     let path = thin_path(b.address, 2_000_000, 40_000).await;
     let mut a = Relay::start("a", &[path]).await;
     let (to_b, to_a) = (a.up().await, b.up().await);
-    let route = |class| Route { local: Some(0), class, children: vec![] };
+    let route = |track, class| Route { track, local: Some(0), class, children: vec![] };
     b.forwarding.replace(Table {
         incoming: HashMap::from([
-            ((to_a.link, Alias(1)), route(Class::Audio)),
-            ((to_a.link, Alias(2)), route(Class::Video)),
+            ((to_a.link, Alias(1)), route(1, Class::Audio)),
+            ((to_a.link, Alias(2)), route(2, Class::Video)),
         ]),
         local: HashMap::new(),
     });

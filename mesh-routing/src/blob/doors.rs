@@ -5,11 +5,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use protocol::{FileId, NodeId};
 
-use super::{Around, Event, FileCounters, FileMessage, Manifest, Part, Piece, Way};
+use super::{Around, Event, FileCounters, FileMessage, Manifest, Open, Part, Piece, Way};
 use crate::{
     detector::State,
     error::MeshError,
-    link::LinkId,
+    link::{Link, LinkId},
     mesh::{Mesh, Output},
     message::Message,
 };
@@ -18,7 +18,9 @@ use crate::{
 macro_rules! around {
     ($mesh:ident, $around:ident) => {
         let links = $mesh.links.iter().filter(|(_, link)| link.state() == State::Up);
-        let links = links.map(|(id, link)| (*id, link.neighbor)).collect();
+        let open =
+            |(id, l): (&LinkId, &Link)| Open { link: *id, neighbor: l.neighbor, metered: l.underlay.metered };
+        let links = links.map(open).collect();
         let (own, costs, routes) = ($mesh.config.id, &$mesh.costs, &mut $mesh.routes);
         let mut ways = |holder: &NodeId| {
             let found = routes.candidates(&own, holder, costs).iter();

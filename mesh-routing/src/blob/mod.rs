@@ -114,11 +114,20 @@ pub(crate) struct Way {
     pub beyond: u32,
 }
 
+/// A link that is up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Open {
+    pub link: LinkId,
+    pub neighbor: NodeId,
+    /// Its bytes are paid for.
+    pub metered: bool,
+}
+
 /// What files may look at.
 pub(crate) struct Around<'a> {
     pub own: NodeId,
-    /// Links that are up, each with its neighbor.
-    pub links: Vec<(LinkId, NodeId)>,
+    /// Links that are up.
+    pub links: Vec<Open>,
     /// The neighbors on ways to a relay that do not lead through here.
     pub ways: &'a mut dyn FnMut(&NodeId) -> Vec<Way>,
 }

@@ -124,14 +124,24 @@ impl Lane {
     }
 }
 
+/// How willingly a link is used: the next only if there is nothing before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// The neighbor is nearer to the holder than this relay is.
+    Downhill,
+    /// So it is, and its bytes are paid for.
+    Metered,
+    /// It is not: what it has to get, it may have to get through here.
+    Uphill,
+}
+
 /// A link a part may be asked over.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     link: LinkId,
     neighbor: NodeId,
     holder: NodeId,
-    /// The neighbor is nearer to the holder than this relay is.
-    downhill: bool,
+    rank: Rank,
     cost: u32,
 }
 
@@ -392,10 +402,8 @@ impl Blobs {
                 self.nowhere(key, around, now);
                 continue;
             }
-            // A neighbor that is not nearer to the holder is the last resort: what it has to get, it may have
-            // to get through here.
-            let downhill = open.iter().any(|c| c.downhill);
-            let stripes = open.iter().filter(|c| c.downhill == downhill).take(STRIPES);
+            let rank = open.iter().map(|c| c.rank).min();
+            let stripes = open.iter().filter(|c| Some(c.rank) == rank).take(STRIPES);
             let load = |c: &&Candidate| busy.get(&c.link).copied().unwrap_or_default();
             let Some(chosen) =
                 stripes.filter(|c| load(c) < PER_LINK).min_by_key(|c| (load(c), c.cost)).copied()
@@ -474,18 +482,18 @@ impl Blobs {
             let ways = (around.ways)(holder);
             let own = ways.iter().map(|way| way.cost).min().unwrap_or_default();
             for way in ways {
-                for (link, _) in around.links.iter().filter(|(_, neighbor)| *neighbor == way.neighbor) {
-                    found.push(Candidate {
-                        link: *link,
-                        neighbor: way.neighbor,
-                        holder: *holder,
-                        downhill: way.beyond < own,
-                        cost: way.cost,
-                    });
+                for open in around.links.iter().filter(|open| open.neighbor == way.neighbor) {
+                    let rank = match (way.beyond < own, open.metered) {
+                        (true, false) => Rank::Downhill,
+                        (true, true) => Rank::Metered,
+                        (false, _) => Rank::Uphill,
+                    };
+                    let (link, neighbor, cost) = (open.link, way.neighbor, way.cost);
+                    found.push(Candidate { link, neighbor, holder: *holder, rank, cost });
                 }
             }
         }
-        found.sort_by_key(|c| (!c.downhill, c.cost, c.link));
+        found.sort_by_key(|c| (c.rank, c.cost, c.link));
         let mut seen = BTreeSet::new();
         found.retain(|c| seen.insert(c.link));
         found

@@ -185,9 +185,9 @@ impl Blobs {
 
     fn toward(&mut self, to: &NodeId, message: FileMessage, around: &mut Around<'_>) {
         let next = (around.ways)(to).into_iter().min_by_key(|way| (way.cost, way.neighbor));
-        let link = next.and_then(|way| around.links.iter().find(|(_, n)| *n == way.neighbor));
-        if let Some((link, _)) = link {
-            self.send(*link, message);
+        let link = next.and_then(|way| around.links.iter().find(|open| open.neighbor == way.neighbor));
+        if let Some(open) = link {
+            self.send(open.link, message);
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{Sim, check, config, epoch, node, random::Random};
 use crate::{
     LinkId, Mesh, Output,
     detector::State,
+    link::Capacity,
     link_state::{Advertised, DATABASE_MAX, Edge, LinkState, NODES_MAX},
     log::{OVERHEAD, PAYLOAD_MAX, TOTAL_MAX},
     message::{Message, Pulled, Refusal},
@@ -72,6 +73,7 @@ impl Liar {
             cost: self.one(&[1, 9, u16::MAX]),
             rtt_us: self.number() as u32,
             loss: self.number() as u16,
+            capacity: Capacity(self.below(16) as u8),
         });
         let links = links.collect();
         let mut names: Vec<_> = (0..self.below(5)).map(|_| self.stream()).collect();
@@ -85,7 +87,7 @@ impl Liar {
         });
         let streams = streams.collect();
         let zone = ZoneName::new("nowhere").unwrap();
-        LinkState { origin, zone, sequence: self.number() >> 1, links, streams, heard }
+        LinkState { origin, zone, sequence: self.number() >> 1, links, streams, heard, addresses: Vec::new() }
     }
 
     fn path(&mut self) -> Vec<NodeId> {
@@ -134,7 +136,7 @@ impl Liar {
     /// An answer to what the relay asked the liar: it agrees, from a place of its choice.
     fn agree(&mut self, asked: &[u8]) -> Option<Message> {
         match Message::decode(asked).ok()? {
-            Message::Probe { nonce } => Some(Message::ProbeAck { nonce }),
+            Message::Probe { nonce, rate } => Some(Message::ProbeAck { nonce, rate }),
             Message::Join { track, alias, .. } => {
                 let mut path = self.path();
                 path[0] = track.origin;
@@ -246,10 +248,18 @@ fn calm(mesh: &mut Mesh) {
 fn said_by(id: NodeId, neighbors: &[NodeId], streams: Vec<Advertised>) -> Message {
     let mut neighbors = neighbors.to_vec();
     neighbors.sort();
-    let edge = |neighbor| Edge { neighbor, cost: 5, rtt_us: 1000, loss: 0 };
+    let edge = |neighbor| Edge { neighbor, cost: 5, rtt_us: 1000, loss: 0, capacity: Capacity(1) };
     let links = neighbors.into_iter().map(edge).collect();
     let zone = ZoneName::new("camping").unwrap();
-    let record = LinkState { origin: id, zone, sequence: 1 << 32, links, streams, heard: Vec::new() };
+    let record = LinkState {
+        origin: id,
+        zone,
+        sequence: 1 << 32,
+        links,
+        streams,
+        heard: Vec::new(),
+        addresses: Vec::new(),
+    };
     Message::LinkState { age_ms: 0, record }
 }
 

@@ -195,13 +195,18 @@ async fn junk_and_repeated_datagrams_are_dropped_and_the_link_stays() {
     let (bad, _) = up(&mut victim.events).await;
     let children = vec![Child { link: victim.to_good.clone(), alias: Alias(4) }];
     victim.forwarding.replace(Table {
-        incoming: HashMap::from([((bad, Alias(3)), Route { local: Some(0), class: Class::Audio, children })]),
+        incoming: HashMap::from([(
+            (bad, Alias(3)),
+            Route { track: 1, local: Some(0), class: Class::Audio, children },
+        )]),
         local: HashMap::new(),
     });
     let datagram = |alias, sequence| {
         let mut bytes = Vec::new();
         DatagramHeader { kind: DatagramKind::Rtp, epoch: 0, alias: Alias(alias), sequence }.write(&mut bytes);
-        bytes.extend_from_slice(b"payload");
+        bytes.extend_from_slice(&[0x80, 0x6f]);
+        bytes.extend_from_slice(&sequence.to_be_bytes());
+        bytes.extend_from_slice(b"the rest of it");
         Bytes::from(bytes)
     };
     for junk in [&b""[..], b"x", b"1234", b"12345", b"\xff\xff\xff\xff\xff\xff\xff"] {

@@ -46,6 +46,9 @@ pub struct Table {
 /// What happens to the packets of one track from one neighbor.
 #[derive(Debug, Clone)]
 pub struct Route {
+    /// The track: the same number for all its feeds, whatever link and alias they come with, for as long as it
+    /// is in the table. Each packet of it is taken once.
+    pub track: u64,
     /// The track's local number if this relay has listeners for it.
     pub local: Option<u32>,
     /// The priority on the next links.

@@ -16,8 +16,12 @@ mod measure;
 mod neighbors;
 mod scheduler;
 mod stream;
+mod switch;
 mod tls;
 mod transport;
+#[cfg(test)]
+mod two_feeds;
+mod window;
 
 use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
