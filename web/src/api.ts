@@ -50,6 +50,18 @@ export interface Message {
   sent_at: string;
 }
 
+/** A file somebody gave to a room. */
+export interface SharedFile {
+  id: string;
+  name: string;
+  bytes: number;
+  media_type: string;
+  from: string;
+  zone: string;
+  sent_at: string;
+  here: number;
+}
+
 export interface Version {
   name: string;
   version: string;

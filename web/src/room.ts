@@ -19,6 +19,8 @@ export interface RoomView {
   online: boolean;
   present: number;
   zone: string | undefined;
+  /** Grows when the list of files may be another. */
+  fileNews: number;
 }
 
 export interface RoomEvents {
@@ -34,6 +36,7 @@ type FromRelay =
   | { type: "said"; nonce: string; id: string }
   | { type: "presence"; present: number }
   | { type: "streams"; streams: Stream[] }
+  | { type: "file" }
   | { type: "refused"; nonce?: string; reason: string };
 
 const MESSAGES_MAX = 500;
@@ -57,6 +60,7 @@ export class Room {
   private online = false;
   private present = 0;
   private zone: string | undefined;
+  private fileNews = 0;
   private failures = 0;
   private welcomed = false;
   private closed = false;
@@ -149,6 +153,9 @@ export class Room {
       case "presence":
         this.present = event.present;
         break;
+      case "file":
+        this.fileNews += 1;
+        break;
       case "streams":
         return this.events.onStreams(event.streams);
       case "refused":
@@ -167,6 +174,7 @@ export class Room {
     this.failures = 0;
     this.zone = event.zone;
     this.present = event.present;
+    this.fileNews += 1;
     // The relay's order is the order; what it no longer tells stays in front.
     const told = new Set(event.history.map((message) => message.id));
     this.messages = this.messages.filter((message) => !told.has(message.id));
@@ -196,8 +204,8 @@ export class Room {
   }
 
   private tell(): void {
-    const { messages, pending, online, present, zone } = this;
-    this.events.onView({ messages, pending, online, present, zone });
+    const { messages, pending, online, present, zone, fileNews } = this;
+    this.events.onView({ messages, pending, online, present, zone, fileNews });
   }
 }
 

@@ -12,7 +12,7 @@ import { Room, type RoomView } from "../room";
 /** The room's socket brings changes at once; this only makes up for a socket that is not there. */
 const LIST_MS = 10_000;
 const MESH_MS = 15_000;
-const NOBODY: RoomView = { messages: [], pending: [], online: false, present: 0, zone: undefined };
+const NOBODY: RoomView = { messages: [], pending: [], online: false, present: 0, zone: undefined, fileNews: 0 };
 
 function asked(): string | undefined {
   const name = new URLSearchParams(location.search).get("stream") ?? undefined;
