@@ -21,6 +21,8 @@ pub const NEIGHBORS_MIN: usize = 3;
 pub const NEIGHBORS_AIM: usize = 6;
 /// With more it gives one up.
 pub const NEIGHBORS_MAX: usize = 8;
+/// With more it also gives up one that has nobody nearer.
+const CROWD: usize = 12;
 /// The best ones, which it never gives up.
 pub const NEAR: usize = 4;
 /// Those that lead far away.
@@ -73,6 +75,8 @@ pub struct Present {
     pub since: Instant,
     /// The operator wants it.
     pub configured: bool,
+    /// This relay is among the nearest it has.
+    pub needs_us: bool,
 }
 
 /// What a choice is made from.
@@ -101,6 +105,8 @@ pub struct Chooser {
     tried: BTreeMap<NodeId, Tried>,
     /// What links cost while they were there, and when that is forgotten.
     costs: BTreeMap<NodeId, (u16, Instant)>,
+    /// The neighbors of the last round.
+    before: BTreeSet<NodeId>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -129,6 +135,7 @@ impl Chooser {
             discovered: BTreeMap::new(),
             tried: BTreeMap::new(),
             costs: BTreeMap::new(),
+            before: BTreeSet::new(),
         }
     }
 
@@ -167,6 +174,11 @@ impl Chooser {
                 self.tried.remove(node);
             }
         }
+        // Whoever gave this relay up has better ones, or is gone: either way it is left alone.
+        for gone in self.before.iter().filter(|node| !view.neighbors.contains_key(*node)) {
+            self.tried.insert(*gone, Tried { times: 0, not_before: now + LEFT_ALONE });
+        }
+        self.before = view.neighbors.keys().copied().collect();
         let count = view.neighbors.len();
         let pace = match count {
             _ if count < NEIGHBORS_MIN => PACE_URGENT,
@@ -219,7 +231,7 @@ impl Chooser {
     fn wanted(&self, view: &View<'_>, far: &BTreeMap<NodeId, bool>, now: Instant) -> Option<NodeId> {
         let count = view.neighbors.len();
         let candidates = self.candidates(view, NEIGHBORS_MAX, now);
-        if count >= NEAR && count <= NEIGHBORS_MAX && far.len() < FAR {
+        if (NEAR..=NEIGHBORS_MAX).contains(&count) && far.len() < FAR {
             let hops = view.skeleton.hops(&self.own);
             let shared = self.zone_is_shared(view);
             let leads_far = |node: &&NodeId| {
@@ -265,7 +277,10 @@ impl Chooser {
         let fits = |node: &&NodeId| {
             **node != self.own
                 && !view.neighbors.contains_key(*node)
-                && self.tried.get(*node).is_none_or(|tried| tried.not_before <= now)
+                && self
+                    .tried
+                    .get(*node)
+                    .is_none_or(|tried| tried.not_before <= now || (need && tried.times == 0))
                 && (need || view.skeleton.degree(node) < full)
         };
         known.into_iter().filter(fits).copied().collect()
@@ -283,9 +298,11 @@ impl Chooser {
         kept.extend(by_cost.iter().map(|(node, _)| *node).filter(|node| far.contains_key(*node)).take(FAR));
         // A bridge of the graph.
         kept.extend(far.iter().filter(|(_, bridge)| **bridge).map(|(node, _)| node));
+        let crowded = view.neighbors.len() > CROWD;
         let spare = |(node, present): &&(&NodeId, &Present)| {
             !kept.contains(node)
                 && !present.configured
+                && (crowded || !present.needs_us)
                 && now >= present.since + SETTLED
                 && view.skeleton.degree(node) > NEAR
         };
@@ -360,6 +377,13 @@ impl Mesh {
         self.choosing.choices.pop_front()
     }
 
+    /// Whether this relay is among the nearest neighbors of another.
+    fn needs_us(&self, node: &NodeId) -> bool {
+        let Some(held) = self.database.get(node) else { return false };
+        let Some(ours) = held.record.edge(&self.config.id) else { return false };
+        held.record.links.iter().filter(|edge| edge.cost < ours.cost).count() < NEAR
+    }
+
     pub(crate) fn choose(&mut self, now: Instant) {
         let Some(mut chooser) = self.choosing.chooser.take_if(|chooser| chooser.poll_timeout() <= now) else {
             return;
@@ -374,6 +398,7 @@ impl Mesh {
                 kind: kind.unwrap_or_default(),
                 since: since(node).unwrap_or(now),
                 configured: self.choosing.configured.contains(node),
+                needs_us: self.needs_us(node),
             };
             (*node, present)
         };
@@ -506,7 +531,12 @@ mod tests {
                 .map(|((a, b), since)| {
                     let other = if *a == at { *b } else { *a };
                     let (cost, kind) = (self.cost(at, other), UnderlayKind::Unknown);
-                    (node(other), Present { cost, kind, since: *since, configured: false })
+                    let nearer = self
+                        .links
+                        .keys()
+                        .filter(|(a, b)| (*a == other || *b == other) && self.cost(*a, *b) < cost);
+                    let needs_us = nearer.count() < NEAR;
+                    (node(other), Present { cost, kind, since: *since, configured: false, needs_us })
                 })
                 .collect();
             let distances = self.distances(at);
@@ -567,16 +597,18 @@ mod tests {
             let mut chosen = (0.0, 0.0, 0.0);
             let mut nearest = 0.0;
             let mut degrees = (usize::MAX, 0, 0.0);
-            let fields = if relays == 50 { 3 } else { 1 };
+            let fields = if relays == 50 { 2 } else { 1 };
             for seed in 0..fields {
                 let mut random = Random::new(seed);
                 let mut field = Field::new(relays, &mut random);
                 field.run(S * 300);
                 let early = field.edges();
-                field.run(S * 1800);
+                field.run(S * 1200);
                 let (late, dropped) = (field.edges(), field.dropped);
-                field.run(S * 600);
-                assert!(field.dropped - dropped <= relays / 10, "{} drops", field.dropped - dropped);
+                field.run(S * 300);
+                let restless = field.dropped - dropped;
+                println!("{dropped} links given up, {restless} in the last five minutes");
+                assert!(restless <= relays / 10);
                 let skeleton = field.skeleton();
                 for at in 0..relays {
                     let degree = skeleton.degree(&node(at));
@@ -601,7 +633,7 @@ mod tests {
             }
             println!(
                 "{relays} relays, 30 % removed: survivors in the largest part {:.2} % with the four nearest; \
-                 chosen {:.2} % after 5 minutes, {:.2} % after 35 (neighbors {} to {}, mean {:.1}, {:.1} of the 4 \
+                 chosen {:.2} % after 5 minutes, {:.2} % after 25 (neighbors {} to {}, mean {:.1}, {:.1} of the 4 \
                  nearest)",
                 nearest * 100.0,
                 chosen.0 * 100.0,
@@ -625,7 +657,10 @@ mod tests {
         let neighbors = (1..relays).map(|at| {
             let configured = at == configured;
             let cost = at as u16 * 10;
-            (node(at), Present { cost, kind: UnderlayKind::Unknown, since: epoch(), configured })
+            (
+                node(at),
+                Present { cost, kind: UnderlayKind::Unknown, since: epoch(), configured, needs_us: false },
+            )
         });
         let neighbors = neighbors.collect();
         let mut chooser = Chooser::new(node(0), 0, now);
@@ -655,7 +690,16 @@ mod tests {
         let skeleton = Skeleton::new((0..15).map(node), full.chain(tail));
         let neighbors = (1..11).map(|at| {
             let cost = at as u16 * 10;
-            (node(at), Present { cost, kind: UnderlayKind::Unknown, since: epoch(), configured: false })
+            (
+                node(at),
+                Present {
+                    cost,
+                    kind: UnderlayKind::Unknown,
+                    since: epoch(),
+                    configured: false,
+                    needs_us: false,
+                },
+            )
         });
         let neighbors = neighbors.collect();
         let mut chooser = Chooser::new(node(0), 0, now);

@@ -10,27 +10,14 @@ use crate::link::LinkId;
 pub struct ForwardEntry {
     /// Which track.
     pub track: TrackKey,
-    /// Where its packets come from.
-    pub source: Source,
-    /// Links they leave on, each once, and the alias each of those children asked for.
+    /// A publisher at this relay is where its packets come from.
+    pub published: bool,
+    /// Links its packets may come on and the alias the neighbors write on them: a packet that comes on several
+    /// is taken once. Packets of the track with another alias, or from another link, are not wanted.
+    pub sources: Vec<(LinkId, Alias)>,
+    /// Links they leave on, each once and not on the one they came on, and the alias each of those children
+    /// asked for.
     pub children: Vec<(LinkId, Alias)>,
     /// Somebody here listens.
     pub local: bool,
-}
-
-/// Where the packets of a track come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// A publisher at this relay.
-    Local,
-    /// A neighbor, which writes this alias on them. Packets of the track with another alias, or from another
-    /// link, are not wanted.
-    Link {
-        /// The link they come on.
-        link: LinkId,
-        /// The alias they carry.
-        alias: Alias,
-    },
-    /// Nowhere at the moment.
-    None,
 }

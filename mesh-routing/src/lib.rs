@@ -6,10 +6,13 @@
 
 mod audience;
 pub mod blob;
+mod child;
 pub mod choose;
 mod damping;
 pub mod detector;
+mod detour;
 pub mod error;
+mod feed;
 pub mod flood;
 pub mod forward;
 pub mod link;
@@ -29,9 +32,10 @@ mod tree;
 pub mod sim;
 
 pub use error::MeshError;
-pub use forward::{ForwardEntry, Source};
-pub use link::{Capacity, LinkCounters, LinkId, Measurement, Underlay, UnderlayKind};
+pub use forward::ForwardEntry;
+pub use link::{Capacity, LinkCounters, LinkFigures, LinkId, Measurement, Underlay, UnderlayKind};
 pub use log::Record;
 pub use mesh::{Config, Counters, Mesh, Output};
 pub use signature::{Keys, Signature};
 pub use topology::{LinkView, NodeView, StreamView, Topology};
+pub use tree::Refusals;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     damping::{Figures, Flaps, News},
-    detector::{Detector, State},
+    detector::{Detector, Rate, State},
     link_state::Edge,
 };
 
@@ -109,6 +109,31 @@ pub struct Measurement {
     pub capacity: Option<u64>,
     /// How long a packet waits here before it is sent.
     pub queue: Duration,
+}
+
+/// What is known of a link of this relay.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LinkFigures {
+    /// What it runs over.
+    pub underlay: Underlay,
+    /// The smoothed round trip.
+    pub rtt: Duration,
+    /// The shortest of the last half minute or more.
+    pub min_rtt: Duration,
+    /// How much the round trip varies.
+    pub jitter: Duration,
+    /// Share of packets lost, 0 to 1.
+    pub loss: f32,
+    /// What it is thought to carry.
+    pub capacity: Capacity,
+    /// What it costs now, in quarters of a millisecond.
+    pub cost: u16,
+    /// What the mesh was told that it costs.
+    pub told: u16,
+    /// What it pays for having flapped, part of the cost.
+    pub penalty: u16,
+    /// How soon this end wants to know that it is gone.
+    pub rate: Rate,
 }
 
 /// What was counted on a link.
@@ -231,12 +256,12 @@ impl Link {
     }
 
     /// The shortest round trip of the last 30 to 60 s: the link without its queues.
-    pub fn min_rtt(&self) -> Duration {
+    fn min_rtt(&self) -> Duration {
         self.measured.as_ref().map_or(self.rtt(), |known| known.shortest.0.min(known.shortest.1))
     }
 
     /// How much the round trip varies.
-    pub fn jitter(&self) -> Duration {
+    fn jitter(&self) -> Duration {
         self.measured.as_ref().map_or(Duration::ZERO, |known| known.jitter)
     }
 
@@ -267,18 +292,28 @@ impl Link {
             .map_or(self.detector.poll_timeout(), |at| at.min(self.detector.poll_timeout()))
     }
 
+    /// Everything there is to say of it.
+    pub fn view(&self, now: Instant) -> LinkFigures {
+        LinkFigures {
+            underlay: self.underlay,
+            rtt: self.rtt(),
+            min_rtt: self.min_rtt(),
+            jitter: self.jitter(),
+            loss: self.loss(),
+            capacity: self.capacity(),
+            cost: self.figures(now).cost,
+            told: self.edge().cost,
+            penalty: self.flaps.penalty(now),
+            rate: self.detector.rate(),
+        }
+    }
+
     fn figures(&self, now: Instant) -> Figures {
         let (rtt, loss) = (self.rtt(), self.loss());
         let queue = self.measured.as_ref().map_or(Duration::ZERO, |known| known.queue);
         let metered = if self.underlay.metered { METERED } else { 0 };
         let more = u32::from(self.underlay.bias) + u32::from(self.flaps.penalty(now)) + metered;
         Figures { cost: cost(rtt, loss, queue, more), rtt, loss, capacity: self.capacity() }
-    }
-
-    /// What a packet pays here now, whatever was told.
-    #[cfg(test)]
-    pub fn cost(&self, now: Instant) -> u16 {
-        self.figures(now).cost
     }
 
     /// The told figures as an edge.
@@ -356,7 +391,7 @@ mod tests {
         let mut long = link(Underlay::default());
         metered.measure(&Measurement { rtt: MS * 2, ..Measurement::default() }, now);
         long.measure(&Measurement { rtt: MS * 150, ..Measurement::default() }, now);
-        assert!(metered.cost(now) > long.cost(now));
+        assert!(metered.view(now).cost > long.view(now).cost);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::{
     error::MeshError,
     flood::Pace,
     forward::ForwardEntry,
-    link::{Link, LinkCounters, LinkId, Measurement, Underlay},
+    link::{Link, LinkCounters, LinkFigures, LinkId, Measurement, Underlay},
     link_state::{Advertised, Database, SINCE_MAX, STREAMS_MAX, check_stream},
     log::{Logs, PAYLOAD_MAX, Record},
     message::Message,
@@ -31,7 +31,7 @@ use crate::{
     route::{Pair, Routes},
     signature::Keys,
     topology::StreamView,
-    tree::{Event, Surroundings, Trees},
+    tree::{Event, Refusals, Surroundings, Trees},
 };
 
 /// What trees may look at, borrowed field by field so that the trees themselves stay free.
@@ -142,6 +142,8 @@ pub struct Counters {
     pub publications_refused: u64,
     /// Records ignored because no relay can have come to such a sequence.
     pub implausible: u64,
+    /// Joins refused to neighbors.
+    pub refusals: Refusals,
 }
 
 /// A relay's part of the mesh.
@@ -270,6 +272,15 @@ impl Mesh {
         if let Some(link) = self.links.get_mut(&link) {
             link.measure(&measurement, now);
             self.links_changed |= link.retell(now);
+        }
+    }
+
+    /// What a link carries, in bits per second, or `None` if that is not known any more. Joins that would fill it
+    /// are refused.
+    pub fn handle_capacity(&mut self, link: LinkId, capacity: Option<u64>, now: Instant) {
+        self.touch(now);
+        if self.links.contains_key(&link) {
+            self.trees.handle_capacity(link, capacity);
         }
     }
 
@@ -438,12 +449,17 @@ impl Mesh {
 
     /// What was counted, links aside.
     pub fn counters(&self) -> Counters {
-        self.counters
+        Counters { refusals: self.trees.refusals(), ..self.counters }
     }
 
     /// What was counted on each link, its neighbor and its state.
     pub fn links(&self) -> impl Iterator<Item = (LinkId, NodeId, State, LinkCounters)> + '_ {
         self.links.iter().map(|(id, link)| (*id, link.neighbor, link.state(), link.counters))
+    }
+
+    /// What is known of a link of this relay.
+    pub fn figures(&self, link: LinkId) -> Option<LinkFigures> {
+        self.links.get(&link).map(|link| link.view(self.now))
     }
 
     pub(crate) fn touch(&mut self, now: Instant) {
@@ -506,29 +522,35 @@ impl Mesh {
                 let answer = self.logs.answer(writer, after);
                 self.send(link, &answer);
             }
-            Message::Join { track, alias, limit } => {
+            Message::Join { track, alias, ask } => {
                 let around = surroundings!(self);
-                self.trees.handle_join((link, neighbor), track, (alias, limit), &around, now);
+                self.trees.handle_join((link, neighbor), track, (alias, ask), &around, now);
             }
-            Message::Joined { track, alias, depth, path } => {
-                let around = surroundings!(self);
-                self.trees.handle_joined(link, &track, (alias, depth, path), &around, now);
+            Message::Joined { track, alias, offer } => {
+                let mut around = surroundings!(self);
+                let doubt = self.trees.handle_joined(link, &track, (alias, offer), &mut around, now);
+                self.avoid(doubt, now);
             }
-            Message::Refused { track, alias, reason } => {
-                self.trees.handle_refused(link, &track, (alias, reason), now);
+            Message::Refused { track, alias, .. } => {
+                self.trees.handle_end(link, &track, (alias, None), now);
             }
             Message::Leave { track, alias } => self.trees.handle_leave(link, &track, alias),
             Message::Lost { track, alias, broken } => {
-                if let Some(broken) = self.trees.handle_lost(link, &track, (alias, broken), now)
-                    && self.avoided.len() < AVOIDED_MAX
-                {
-                    self.avoided.insert(broken, now + AVOID);
-                    self.routes_changed = true;
-                }
+                let broken = self.trees.handle_end(link, &track, (alias, broken), now);
+                self.avoid(broken, now);
             }
             Message::File(message) => self.take_file(link, neighbor, message, now)?,
         }
         Ok(())
+    }
+
+    /// Stays away from an edge for a moment: the flood comes later.
+    fn avoid(&mut self, broken: Option<Pair>, now: Instant) {
+        if let Some(broken) = broken
+            && self.avoided.len() < AVOIDED_MAX
+        {
+            self.routes_changed |= self.avoided.insert(broken, now + AVOID).is_none();
+        }
     }
 
     fn send_heads(&mut self, link: LinkId) {

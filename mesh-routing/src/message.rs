@@ -18,8 +18,6 @@ pub const MESSAGE_MAX: usize = 256 * 1024;
 pub const ENTRIES_MAX: usize = 2048;
 /// Relays on a path; a longer one is refused.
 pub const PATH_MAX: usize = 64;
-/// [`Message::Join::limit`] of a child that promised nothing to children of its own.
-pub const ANY_DEPTH: u8 = u8::MAX;
 
 /// What a relay says to its neighbor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,19 +66,18 @@ pub enum Message {
         track: TrackKey,
         /// Chosen by the child, not used again soon.
         alias: Alias,
-        /// The parent's depth has to be below this.
-        limit: u8,
+        /// What for. Another than before changes it.
+        ask: Ask,
     },
-    /// The parent sends the track. Repeated when the path changes and as the answer to a refresh.
+    /// The parent has the track, and sends it if the child asked for that. Repeated when the offer changes and as
+    /// the answer to a refresh.
     Joined {
         /// Which track.
         track: TrackKey,
         /// As in the join.
         alias: Alias,
-        /// The parent's depth: never grows while it keeps the child.
-        depth: u8,
-        /// Relays from the origin to the parent, both included.
-        path: Vec<NodeId>,
+        /// What the parent offers.
+        offer: Offer,
     },
     /// The parent does not take the child.
     Refused {
@@ -148,18 +145,48 @@ pub struct Pulled {
     pub more: bool,
 }
 
+/// What a child wants a track for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// A relay that only serves the secondaries of others needs no secondary of its own.
+    pub role: Role,
+    /// Packets are to be sent; else it is only agreed that they could be.
+    pub active: bool,
+    /// Relays that the path should not contain, if there is another one. At most [`PATH_MAX`].
+    pub avoid: Vec<NodeId>,
+}
+
+/// Which of its two feeds of a track a child wants.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Role {
+    /// The shortest way.
+    #[default]
+    Primary,
+    /// Another way.
+    Secondary,
+}
+
+/// What a parent offers a child.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Relays from the origin to the parent, both included; never the child.
+    pub path: Vec<NodeId>,
+    /// The parent has a second way, without the child and apart from this one.
+    pub guarded: bool,
+    /// An edge on the path from which nothing was heard for a moment.
+    pub doubt: Option<(NodeId, NodeId)>,
+}
+
 /// Why a parent refuses a join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
-    /// The parent gets the track from the child, or waits for it there.
+    /// All the parent's ways lead through the child.
     Loop,
-    /// The parent is not nearer to the origin than the child's limit asks.
-    TooDeep,
     /// The parent does not know the stream.
     Unknown,
     /// The parent finds no way to the origin.
     NoRoute,
-    /// The parent's tables are full.
+    /// The parent's tables are full, or the link is.
     Full,
     /// The parent takes the link for dead.
     LinkDown,
@@ -216,8 +243,11 @@ impl Message {
             Message::Heads { entries } if entries.iter().any(|(_, floor, highest)| floor > highest) => {
                 return absurd("a floor above the highest number");
             }
-            Message::Joined { path, .. } if path.is_empty() || path.len() > PATH_MAX => {
+            Message::Joined { offer: Offer { path, .. }, .. } if path.is_empty() || path.len() > PATH_MAX => {
                 return absurd("a path of no or too many relays");
+            }
+            Message::Join { ask, .. } if ask.avoid.len() > PATH_MAX => {
+                return absurd("too many relays to avoid");
             }
             Message::Append { payloads, .. }
                 if payloads.iter().any(|p| p.len() > crate::log::PAYLOAD_MAX) =>
@@ -264,6 +294,9 @@ mod tests {
             heard: Vec::new(),
             addresses: Vec::new(),
         };
+        let ask = Ask { role: Role::Secondary, active: true, avoid: vec![node(3)] };
+        let doubt = Some((node(2), node(1)));
+        let offer = Offer { path: vec![node(2), node(1)], guarded: true, doubt };
         vec![
             Message::Probe { nonce: 1, rate: Rate::Busy },
             Message::ProbeAck { nonce: 1, rate: Rate::Quiet },
@@ -271,9 +304,9 @@ mod tests {
             Message::Digest { entries: vec![(node(1), 9), (node(3), 1)] },
             Message::Request { origins: vec![node(0), node(1)] },
             Message::Summary { database: 1, logs: 2 },
-            Message::Join { track: track.clone(), alias, limit: 3 },
-            Message::Joined { track: track.clone(), alias, depth: 1, path: vec![node(2), node(1)] },
-            Message::Refused { track: track.clone(), alias, reason: Refusal::TooDeep },
+            Message::Join { track: track.clone(), alias, ask },
+            Message::Joined { track: track.clone(), alias, offer },
+            Message::Refused { track: track.clone(), alias, reason: Refusal::Loop },
             Message::Leave { track: track.clone(), alias },
             Message::Lost { track: track.clone(), alias, broken: Some((node(2), node(1))) },
             Message::Keyframe { track },

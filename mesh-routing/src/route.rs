@@ -8,7 +8,7 @@ use std::{
 
 use protocol::NodeId;
 
-use crate::link_state::Database;
+use crate::{detour::Detours, link_state::Database};
 
 /// An edge, its lower end first.
 pub(crate) type Pair = (NodeId, NodeId);
@@ -20,8 +20,8 @@ pub(crate) fn pair(a: NodeId, b: NodeId) -> Pair {
 /// The edges that count: listed by both ends, each at the higher of the two costs.
 #[derive(Debug, Default)]
 pub struct Graph {
-    nodes: Vec<NodeId>,
-    edges: Vec<Vec<(usize, u32)>>,
+    pub(crate) nodes: Vec<NodeId>,
+    pub(crate) edges: Vec<Vec<(usize, u32)>>,
 }
 
 /// The way from a root to every node it reaches.
@@ -117,12 +117,13 @@ pub(crate) struct Candidate {
 /// What is known of ways, from one state of the database.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
-    graph: Graph,
+    pub graph: Graph,
     /// Without the edges that somebody reported broken a moment ago.
-    cautious: Option<Graph>,
+    pub cautious: Option<Graph>,
     /// From here to everywhere.
     own: Option<Paths>,
     candidates: BTreeMap<NodeId, Vec<Candidate>>,
+    pub detours: Detours,
 }
 
 impl Routes {
@@ -130,7 +131,7 @@ impl Routes {
         let graph = Graph::new(database, &BTreeSet::new());
         let cautious = (!avoided.is_empty()).then(|| Graph::new(database, avoided));
         let paths = graph.paths(own, None);
-        Routes { graph, cautious, own: paths, candidates: BTreeMap::new() }
+        Routes { graph, cautious, own: paths, candidates: BTreeMap::new(), detours: Detours::default() }
     }
 
     pub fn reaches(&self, node: &NodeId) -> bool {

@@ -1,457 +1,647 @@
-//! One track at this relay: its parent, its children, and the steps by which they change.
-//! The promise that keeps trees free of loops is explained in `tree.rs`.
+//! One track at this relay: its two feeds and the steps by which they change. Its children are `child.rs`; why
+//! there is no loop is explained in `tree.rs`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
 use protocol::{
-    NodeId,
+    Kind, NodeId,
     mesh::{Alias, TrackKey},
 };
 
 use crate::{
+    child::{Child, WAIT},
     detector::State,
-    forward::Source,
+    detour::{Around, DEAR},
+    feed::{EXPIRY, Feed, JOIN_PATIENCE, OVERLAP, REFRESH, Slot, common, edges},
     link::LinkId,
-    message::{ANY_DEPTH, Message, Refusal},
+    message::{Ask, Message, PATH_MAX, Refusal, Role},
     route::{Candidate, Pair, pair},
     tree::{Event, Surroundings},
 };
 
 /// How long a track that nobody wants any more is kept, so that reloading a page costs nothing.
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
-/// A child repeats its join after this time.
-const REFRESH: Duration = Duration::from_secs(10);
-/// A child that does not repeat its join, or a parent that does not answer, is forgotten after this time.
-const EXPIRY: Duration = Duration::from_secs(35);
-/// A join that is not answered is tried elsewhere.
-const JOIN_PATIENCE: Duration = Duration::from_secs(1);
-/// The first and the longest wait before a neighbor that refused, or any, is tried again.
-const RETRY_MIN: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(5);
-/// A better parent has to be better for so long.
+/// A better way has to be better for so long; less if it is free of what is to be avoided.
 const GAIN_HELD: Duration = Duration::from_secs(10);
-/// A better parent has to be better by this, in quarters of a millisecond, and by 15 %.
+const APART_HELD: Duration = Duration::from_millis(500);
+/// A better way has to be better by this, in quarters of a millisecond, and by 15 %.
 const GAIN: u32 = 20;
+/// Better on paper, but refused: left alone for this time.
+const GAIN_REFUSED: Duration = Duration::from_secs(50);
 /// Keyframe requests for one track go upstream at most this often.
 const KEYFRAME_EVERY: Duration = Duration::from_millis(500);
-#[derive(Debug)]
-pub(crate) struct Parent {
-    pub link: LinkId,
-    pub neighbor: NodeId,
-    pub alias: Alias,
-    pub depth: u8,
-    pub path: Vec<NodeId>,
-    pub confirmed: Instant,
-    pub refreshed: Instant,
-}
 
-/// A join that is not answered yet.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    pub link: LinkId,
-    pub neighbor: NodeId,
-    pub alias: Alias,
-    pub since: Instant,
-    /// The present parent works: this one would only be better.
-    pub gain: bool,
-}
-
-#[derive(Debug)]
-pub(crate) struct Child {
-    pub neighbor: NodeId,
-    pub alias: Alias,
-    /// Its depth: the parent's has to be below.
-    pub limit: u8,
-    /// Packets are sent; else it waits for a parent of this relay.
-    pub active: bool,
-    pub heard: Instant,
-}
+/// Places in [`Track::slots`].
+const PRIMARY: usize = 0;
+const SECONDARY: usize = 1;
+const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];
 
 #[derive(Debug, Default)]
 pub(crate) struct Track {
     pub local: bool,
     pub children: BTreeMap<LinkId, Child>,
-    pub parent: Option<Parent>,
-    pub pending: Option<Pending>,
-    /// None while no promise to any child stands.
-    pub depth: Option<u8>,
-    pub linger: Option<Instant>,
-    pub shunned: BTreeMap<NodeId, Instant>,
-    pub retry: Option<Instant>,
-    pub failures: u32,
-    pub better_since: Option<Instant>,
-    /// A parent was lost and none has taken its place yet.
-    pub orphaned: bool,
+    pub slots: [Slot; 2],
+    /// Feeds that were replaced, and when they are left.
+    pub old: Vec<(Feed, Instant)>,
+    linger: Option<Instant>,
+    better_since: Option<Instant>,
+    apart_since: Option<Instant>,
+    /// The primary was lost, or is in doubt, and none has taken its place yet.
+    orphaned: bool,
     /// The edge to blame, for those below.
     pub broken: Option<Pair>,
-    pub keyframe_asked: Option<Instant>,
-    pub keyframe_due: bool,
+    keyframe_asked: Option<Instant>,
+    /// A keyframe is needed, by this child if it is one.
+    keyframe_due: Option<Option<NodeId>>,
+    /// When it was brought to rest last.
+    looked: Option<Instant>,
+}
+
+/// What the steps need.
+pub(crate) struct Step<'a, 'b> {
+    pub key: &'a TrackKey,
+    pub around: &'a mut Surroundings<'b>,
+    pub events: &'a mut Vec<Event>,
+    pub now: Instant,
+    pub alias: &'a mut dyn FnMut() -> Alias,
+}
+
+/// Whether both feeds of such a track carry packets, so that a cut is not heard at all.
+fn hot(kind: Kind) -> bool {
+    kind == Kind::Audio
 }
 
 impl Track {
-    pub fn source(&self) -> Source {
-        let parent = self.parent.as_ref().map(|p| (p.link, p.alias));
+    /// The feeds that packets may come by.
+    pub fn sources(&self) -> Vec<(LinkId, Alias)> {
         // A parent that has just been asked may send before its answer is here: datagrams overtake streams.
-        let source = parent.or(self.pending.as_ref().map(|p| (p.link, p.alias)));
-        source.map_or(Source::None, |(link, alias)| Source::Link { link, alias })
+        self.feeds().filter(|feed| feed.asked.active).map(Feed::key).collect()
     }
 
-    pub fn refusal(&self, child: NodeId, limit: u8, origin_here: bool) -> Option<Refusal> {
-        if origin_here {
-            return None;
-        }
-        let waits_there = self.pending.as_ref().is_some_and(|pending| pending.neighbor == child);
-        let comes_from_there = self.parent.as_ref().is_some_and(|parent| parent.path.contains(&child));
-        if waits_there || comes_from_there {
-            return Some(Refusal::Loop);
-        }
-        self.depth.is_some_and(|depth| depth >= limit).then_some(Refusal::TooDeep)
+    /// All feeds, asked for or joined or to be left.
+    pub fn feeds(&self) -> impl Iterator<Item = &Feed> {
+        self.slots.iter().flat_map(Slot::both).chain(self.old.iter().map(|(feed, _)| feed))
+    }
+
+    pub fn path(&self) -> Option<&[NodeId]> {
+        self.slots.iter().find_map(|slot| slot.feed.as_ref()).map(Feed::path)
     }
 
     pub fn idle(&self) -> bool {
-        let upward = self.parent.is_some() || self.pending.is_some();
-        !self.local && self.children.is_empty() && !upward && self.linger.is_none()
+        !self.local && self.children.is_empty() && self.feeds().next().is_none() && self.linger.is_none()
+    }
+
+    pub fn forgive(&mut self) {
+        self.slots.iter_mut().for_each(Slot::forgive);
+    }
+
+    pub fn need_keyframe(&mut self, child: Option<NodeId>) {
+        self.keyframe_due = Some(child);
     }
 
     pub fn deadline(&self) -> Option<Instant> {
-        let upward = self.pending.as_ref().map(|pending| pending.since + JOIN_PATIENCE);
-        let parent = self.parent.iter().flat_map(|p| [p.refreshed + REFRESH, p.confirmed + EXPIRY]);
-        let children = self.children.values().map(|child| child.heard + EXPIRY);
-        let keyframe = self
-            .keyframe_asked
-            .filter(|_| self.keyframe_due && (self.parent.is_some() || self.depth == Some(0)))
-            .map(|asked| asked + KEYFRAME_EVERY);
-        let retry = self.retry.filter(|_| self.pending.is_none());
-        let better = self.better_since.filter(|_| self.pending.is_none()).map(|since| since + GAIN_HELD);
-        children
-            .chain(parent)
-            .chain(upward)
-            .chain(keyframe)
-            .chain(retry)
-            .chain(better)
-            .chain(self.linger)
-            .min()
-    }
-
-    /// Forgets children on dead links and those that stopped repeating their join.
-    pub fn purge(
-        &mut self,
-        key: &TrackKey,
-        around: &Surroundings<'_>,
-        events: &mut Vec<Event>,
-        now: Instant,
-    ) {
-        let broken = self.broken;
-        self.children.retain(|link, child| {
-            let stays = around.state(*link) != State::Down && now < child.heard + EXPIRY;
-            if !stays && around.links.contains_key(link) {
-                let message = Message::Lost { track: key.clone(), alias: child.alias, broken };
-                events.push(Event::Send(*link, message));
-            }
-            stays
+        let slots = self.slots.iter().flat_map(|slot| {
+            let feed = slot
+                .feed
+                .iter()
+                .flat_map(|f| [Some(f.refreshed + REFRESH), Some(f.confirmed + EXPIRY), f.pause]);
+            let next = slot.next.iter().map(|f| Some(f.since + JOIN_PATIENCE));
+            let retry = self.looked.and_then(|looked| slot.retry(looked));
+            feed.chain(next).flatten().chain(retry.filter(|_| slot.next.is_none()))
         });
+        let children = self.children.values().map(|child| {
+            let wait = child.since + WAIT;
+            if child.told.is_none() { wait.min(child.heard + EXPIRY) } else { child.heard + EXPIRY }
+        });
+        let keyframe = self.keyframe_asked.filter(|_| self.keyframe_due.is_some());
+        let better = self.better_since.iter().flat_map(|at| [*at + APART_HELD, *at + GAIN_HELD]);
+        let apart = self.apart_since.map(|at| at + APART_HELD);
+        let looked = self.looked;
+        let ahead = move |at: &Instant| looked.is_none_or(|looked| *at > looked);
+        let held = better.chain(apart).chain(keyframe.map(|asked| asked + KEYFRAME_EVERY)).filter(ahead);
+        let old = self.old.iter().map(|(_, until)| *until);
+        slots.chain(children).chain(held).chain(old).chain(self.linger).min()
     }
 
-    pub fn settle_origin(&mut self, key: &TrackKey, around: &Surroundings<'_>, events: &mut Vec<Event>) {
-        if around.available(key) {
-            self.depth = Some(0);
-            self.promote(key, &[around.own], events);
+    pub fn settle_origin(&mut self, step: &mut Step<'_, '_>) {
+        self.looked = Some(step.now);
+        if step.around.available(step.key) {
+            self.serve(step.key, &[(vec![step.around.own], None)], step.events, step.now);
         } else {
-            self.release(key, events);
-            self.refuse_waiting(key, Refusal::Unknown, events);
+            self.release(step.key, Refusal::Unknown, step.events);
         }
     }
 
-    pub fn settle_relay(
-        &mut self,
-        key: &TrackKey,
-        around: &mut Surroundings<'_>,
-        now: Instant,
-        alias: &mut dyn FnMut() -> Alias,
-    ) -> Vec<Event> {
-        let mut events = Vec::new();
-        let available = around.available(key);
+    pub fn settle_relay(&mut self, step: &mut Step<'_, '_>) {
+        let now = step.now;
+        self.looked = Some(now);
         if self.local || !self.children.is_empty() {
             self.linger = None;
-        } else if self.linger.is_none() && (self.parent.is_some() || self.pending.is_some()) {
+        } else if self.linger.is_none() && self.feeds().next().is_some() {
             self.linger = Some(now + LINGER);
         }
         let demand = self.local || !self.children.is_empty() || self.linger.is_some_and(|until| until > now);
-        if !available || !demand {
-            self.leave(key, &mut events);
-            self.release(key, &mut events);
-            self.refuse_waiting(key, Refusal::Unknown, &mut events);
-            (self.linger, self.retry, self.better_since, self.orphaned) = (None, None, None, false);
-            return events;
+        if !demand || !step.around.available(step.key) {
+            for feed in self.feeds() {
+                step.events.push(feed.leave(step.key));
+            }
+            self.release(step.key, Refusal::Unknown, step.events);
+            *self = Track { local: self.local, looked: self.looked, ..Track::default() };
+            return;
         }
-        self.check_parent(key, around, &mut events, now);
-        self.check_pending(key, around, &mut events, now);
-        if self.pending.is_none() {
-            self.look_for_parent(key, around, &mut events, now, alias);
-        }
-        if self.pending.is_none() {
-            self.lower();
-        }
-        if let Some(parent) = &self.parent {
-            let path: Vec<_> = parent.path.iter().copied().chain([around.own]).collect();
-            self.promote(key, &path, &mut events);
-        }
+        self.check(step);
+        self.promote(step);
+        self.look_for_primary(step);
+        self.look_for_secondary(step);
+        self.tune(step);
+        let own = step.around.own;
+        let way = |feed: &Feed| {
+            let offer = feed.offer.as_ref()?;
+            let path: Vec<_> = offer.path.iter().copied().chain([own]).collect();
+            Some((path, feed.doubt(step.around)))
+        };
+        let ways: Vec<_> = self.slots.iter().filter_map(|slot| way(slot.feed.as_ref()?)).collect();
+        self.serve(step.key, &ways, step.events, now);
         // Those who waited may have been refused: then all this was for nobody.
-        let upward = self.parent.is_some() || self.pending.is_some();
-        if upward && !self.local && self.children.is_empty() && self.linger.is_none() {
+        if !self.local && self.children.is_empty() && self.linger.is_none() && self.feeds().next().is_some() {
             self.linger = Some(now + LINGER);
         }
-        events
     }
 
-    pub fn check_parent(
-        &mut self,
-        key: &TrackKey,
-        around: &Surroundings<'_>,
-        events: &mut Vec<Event>,
-        now: Instant,
-    ) {
-        let Some(parent) = &mut self.parent else { return };
-        let (link, neighbor, alias) = (parent.link, parent.neighbor, parent.alias);
-        let dead = around.state(link) == State::Down;
-        if dead || now >= parent.confirmed + EXPIRY {
-            if around.links.contains_key(&link) {
-                events.push(Event::Send(link, Message::Leave { track: key.clone(), alias }));
+    /// Lets go of what is dead, and repeats joins.
+    fn check(&mut self, step: &mut Step<'_, '_>) {
+        let now = step.now;
+        for place in [PRIMARY, SECONDARY] {
+            let slot = &mut self.slots[place];
+            let over =
+                |f: &mut Feed| step.around.state(f.link) != State::Up || now >= f.since + JOIN_PATIENCE;
+            if let Some(next) = slot.next.take_if(over) {
+                step.leave(&next);
+                slot.shun(ROLES[place], next.neighbor, now);
             }
-            self.lose_parent(neighbor, dead.then(|| pair(around.own, neighbor)), now);
-        } else if now >= parent.refreshed + REFRESH {
-            parent.refreshed = now;
-            let limit = self.depth.unwrap_or(ANY_DEPTH);
-            events.push(Event::Send(link, Message::Join { track: key.clone(), alias, limit }));
+            let Some(feed) = &mut slot.feed else { continue };
+            let dead = step.around.state(feed.link) == State::Down;
+            if dead || now >= feed.confirmed + EXPIRY {
+                let broken = dead.then(|| pair(step.around.own, feed.neighbor));
+                if let Some(feed) = slot.feed.take() {
+                    step.leave(&feed);
+                    self.lose(place, &feed, broken, now);
+                }
+            } else if now >= feed.refreshed + REFRESH {
+                feed.refreshed = now;
+                step.events.push(feed.join(step.key));
+            }
+        }
+        for (feed, _) in self.old.extract_if(.., |(_, until)| *until <= now) {
+            step.leave(&feed);
         }
     }
 
-    pub fn check_pending(
-        &mut self,
-        key: &TrackKey,
-        around: &Surroundings<'_>,
-        events: &mut Vec<Event>,
-        now: Instant,
-    ) {
-        let over = |p: &mut Pending| around.state(p.link) != State::Up || now >= p.since + JOIN_PATIENCE;
-        if let Some(pending) = self.pending.take_if(over) {
-            if around.links.contains_key(&pending.link) {
-                let message = Message::Leave { track: key.clone(), alias: pending.alias };
-                events.push(Event::Send(pending.link, message));
-            }
-            self.shun(pending.neighbor, now);
+    /// The feed of a slot is gone.
+    fn lose(&mut self, place: usize, feed: &Feed, broken: Option<Pair>, now: Instant) {
+        self.slots[place].shun(ROLES[place], feed.neighbor, now);
+        if place == PRIMARY {
+            self.orphaned = true;
+            self.broken = broken;
+            self.better_since = None;
         }
     }
 
-    pub fn look_for_parent(
-        &mut self,
-        key: &TrackKey,
-        around: &mut Surroundings<'_>,
-        events: &mut Vec<Event>,
-        now: Instant,
-        alias: &mut dyn FnMut() -> Alias,
-    ) {
-        let working = self.parent.as_ref().is_some_and(|parent| around.state(parent.link) == State::Up);
-        if working {
-            (self.retry, self.broken) = (None, None);
-            if let Some(better) = self.better(key, around, now) {
-                self.join(key, better, true, around, events, now, alias);
+    /// The secondary takes the place of a primary that is dead or in doubt.
+    fn promote(&mut self, step: &mut Step<'_, '_>) {
+        let [primary, secondary] = &self.slots;
+        let good = |slot: &Slot| slot.feed.as_ref().is_some_and(|feed| feed.good(step.around));
+        if good(primary) {
+            self.broken = None;
+            if std::mem::take(&mut self.orphaned) {
+                self.moved(step);
             }
             return;
         }
+        if let Some(feed) = &primary.feed {
+            self.broken = feed.doubt(step.around);
+        }
+        if secondary.feed.is_some() && (primary.feed.is_none() || good(secondary)) {
+            self.swap(step);
+        }
+    }
+
+    fn swap(&mut self, step: &mut Step<'_, '_>) {
+        let [primary, secondary] = &mut self.slots;
+        std::mem::swap(&mut primary.feed, &mut secondary.feed);
         self.better_since = None;
-        if self.retry.is_some_and(|at| at > now) {
-            return;
-        }
-        self.retry = None;
-        if let Some(parent) = &self.parent {
-            self.broken = Some(pair(around.own, parent.neighbor));
-        }
-        if let Some(best) = self.best(key, around, now) {
-            self.join(key, best, false, around, events, now, alias);
-            return;
-        }
-        let wait = self.back_off();
-        self.retry = Some(now + wait);
-        if self.parent.is_none() {
-            self.failures = self.failures.saturating_add(1);
-            self.release(key, events);
-            self.refuse_waiting(key, Refusal::NoRoute, events);
+        self.apart_since = None;
+        self.orphaned = false;
+        self.moved(step);
+    }
+
+    /// Packets come another way.
+    fn moved(&mut self, step: &mut Step<'_, '_>) {
+        step.events.push(Event::Rerouted(step.key.clone()));
+        if step.key.kind == Kind::Video {
+            self.keyframe_due = Some(None);
         }
     }
 
-    /// The best neighbor to join at, the present parent aside.
-    pub fn best(&mut self, key: &TrackKey, around: &mut Surroundings<'_>, now: Instant) -> Option<Candidate> {
-        self.shunned.retain(|_, until| *until > now);
-        let present = self.parent.as_ref().map(|parent| parent.neighbor);
-        let waiting =
-            |id: &NodeId| self.children.values().any(|child| !child.active && child.neighbor == *id);
-        let fit = |c: &&Candidate| {
-            let up = around.neighbors.get(&c.neighbor).is_some_and(|neighbor| neighbor.state == State::Up);
-            up && Some(c.neighbor) != present
-                && !self.shunned.contains_key(&c.neighbor)
-                && !waiting(&c.neighbor)
-        };
-        around.routes.candidates(&around.own, &key.origin, around.costs).iter().find(fit).copied()
+    fn look_for_primary(&mut self, step: &mut Step<'_, '_>) {
+        if self.slots[PRIMARY].next.is_some() {
+            return;
+        }
+        let mut way = Around::default();
+        if !self.leads() {
+            for child in self.children.values() {
+                way.dear.insert(child.neighbor);
+                way.dear.extend(&child.ask.avoid);
+            }
+            way.dear.remove(&step.key.origin);
+        }
+        let good = self.slots[PRIMARY].feed.as_ref().is_some_and(|feed| feed.good(step.around));
+        if !good {
+            self.better_since = None;
+            if let Some((link, at)) = self.best(PRIMARY, &way, step) {
+                self.join(PRIMARY, link, at.neighbor, false, step);
+            }
+        } else if let Some(better) = self.better(&way, step) {
+            self.better_since = None;
+            if self.slots[SECONDARY]
+                .feed
+                .as_ref()
+                .is_some_and(|f| f.neighbor == better && f.good(step.around))
+            {
+                self.swap(step);
+            } else if let Some((link, _)) =
+                self.best(PRIMARY, &way, step).filter(|(_, at)| at.neighbor == better)
+            {
+                self.join(PRIMARY, link, better, true, step);
+            }
+        }
     }
 
-    /// A neighbor that has been clearly better than the present parent for long enough.
-    pub fn better(
-        &mut self,
-        key: &TrackKey,
-        around: &mut Surroundings<'_>,
-        now: Instant,
-    ) -> Option<Candidate> {
-        let best = self.best(key, around, now);
-        let present = self.parent.as_ref()?.neighbor;
-        let candidates = around.routes.candidates(&around.own, &key.origin, around.costs);
+    /// A neighbor that has been clearly better than the primary's for long enough.
+    fn better(&mut self, way: &Around, step: &mut Step<'_, '_>) -> Option<NodeId> {
+        let present = self.slots[PRIMARY].feed.as_ref()?.neighbor;
+        let candidates = step.candidates(way);
         let cost = candidates.iter().find(|c| c.neighbor == present).map_or(0, |c| c.cost);
-        let promised = self.depth.filter(|_| self.children.values().any(|child| child.active));
-        let gains = |c: &Candidate| {
-            let keeps = promised.is_none_or(|depth| c.depth < u32::from(depth));
-            keeps && c.cost.saturating_add(GAIN) <= cost && u64::from(c.cost) * 100 < u64::from(cost) * 85
+        let fit = |c: &&Candidate| {
+            let up = step.around.neighbors.get(&c.neighbor).is_some_and(|n| n.state == State::Up);
+            up && !self.slots[PRIMARY].shuns(&c.neighbor, step.now)
         };
-        let Some(best) = best.filter(gains) else {
+        let gains = |c: &&Candidate| {
+            c.cost.saturating_add(GAIN) <= cost && u64::from(c.cost) * 100 < u64::from(cost) * 85
+        };
+        let Some(best) = candidates.iter().find(fit).filter(gains) else {
             self.better_since = None;
             return None;
         };
-        let since = *self.better_since.get_or_insert(now);
-        (now >= since + GAIN_HELD).then_some(best)
+        let apart = best.cost.saturating_add(DEAR) <= cost;
+        let held = if apart { APART_HELD } else { GAIN_HELD };
+        let since = *self.better_since.get_or_insert(step.now);
+        (step.now >= since + held).then_some(best.neighbor)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one step of look_for_parent, which has them all at hand")]
-    pub fn join(
-        &mut self,
-        key: &TrackKey,
-        at: Candidate,
-        gain: bool,
-        around: &Surroundings<'_>,
-        events: &mut Vec<Event>,
-        now: Instant,
-        alias: &mut dyn FnMut() -> Alias,
-    ) {
-        let Some(neighbor) = around.neighbors.get(&at.neighbor) else { return };
-        let promised = self.depth.filter(|_| self.children.values().any(|child| child.active));
-        let limit = match promised {
-            Some(depth) if gain || at.depth < u32::from(depth) => depth,
-            _ => {
-                self.release(key, events);
-                ANY_DEPTH
-            }
+    /// What the second way has to avoid, given the first; None if none is wanted.
+    fn second(&self, step: &mut Step<'_, '_>) -> Option<Around> {
+        let own = step.around.own;
+        let first: Vec<NodeId> = match &self.slots[PRIMARY] {
+            Slot { feed: Some(feed), .. } => feed.path().to_vec(),
+            // Not answered yet: most likely this one.
+            Slot { next: Some(next), .. } => step.around.routes.path_from(&step.key.origin).map_or_else(
+                || vec![step.key.origin, next.neighbor],
+                |path| path.into_iter().filter(|id| *id != own).collect(),
+            ),
+            _ => return self.leads().then(Around::default),
         };
-        let (link, alias) = (neighbor.link, alias());
-        self.pending = Some(Pending { link, neighbor: at.neighbor, alias, since: now, gain });
-        events.push(Event::Send(link, Message::Join { track: key.clone(), alias, limit }));
+        let barred = self.unserved(&first);
+        if !self.leads() && barred.is_empty() {
+            return None;
+        }
+        let dear = first.iter().skip(1).copied().collect();
+        Some(Around { barred, dear, edges: edges(own, &first) })
     }
 
-    /// Takes the depth that follows from the parent's, unless a join is on its way that says otherwise.
-    pub fn lower(&mut self) {
-        if let (Some(parent), None) = (&self.parent, &self.pending) {
-            let depth = parent.depth.saturating_add(1);
-            self.depth = Some(self.depth.map_or(depth, |own| own.min(depth)));
+    fn look_for_secondary(&mut self, step: &mut Step<'_, '_>) {
+        let Some(mut way) = self.second(step) else {
+            for feed in [self.slots[SECONDARY].feed.take(), self.slots[SECONDARY].next.take()] {
+                feed.iter().for_each(|feed| step.leave(feed));
+            }
+            self.apart_since = None;
+            return;
+        };
+        if self.slots[SECONDARY].next.is_some() {
+            return;
+        }
+        let good = self.slots[SECONDARY].feed.as_ref().is_some_and(|feed| feed.good(step.around));
+        if good && self.shared(step.around.own) == Some(0) && self.serves(&way.barred) {
+            self.apart_since = None;
+            return;
+        }
+        if good {
+            // Ways change one after the other: not at once.
+            let since = *self.apart_since.get_or_insert(step.now);
+            if step.now < since + APART_HELD {
+                return;
+            }
+        }
+        self.apart_since = None;
+        let mut best = self.best(SECONDARY, &way, step);
+        if best.is_none() && self.leads() && !way.barred.is_empty() {
+            way.barred.clear();
+            best = self.best(SECONDARY, &way, step);
+        }
+        let Some((link, at)) = best else { return };
+        if good
+            && (at.cost / DEAR >= self.shared(step.around.own).unwrap_or(u32::MAX)
+                && self.serves(&way.barred))
+        {
+            return;
+        }
+        self.join(SECONDARY, link, at.neighbor, good, step);
+    }
+
+    fn serves(&self, children: &BTreeSet<NodeId>) -> bool {
+        self.slots[SECONDARY]
+            .feed
+            .as_ref()
+            .is_some_and(|feed| !feed.path().iter().any(|id| children.contains(id)))
+    }
+
+    /// How much the two feeds have in common. Nothing, too, if one parent has ways of its own to spare.
+    fn shared(&self, own: NodeId) -> Option<u32> {
+        let [a, b] = self.slots.each_ref().map(|slot| slot.feed.as_ref());
+        let (a, b) = (a?, b?);
+        Some(shared(own, a, b))
+    }
+
+    /// The best neighbor to join at for a place, those aside that are in use for this track.
+    fn best(&self, place: usize, way: &Around, step: &mut Step<'_, '_>) -> Option<(LinkId, Candidate)> {
+        let used: BTreeSet<_> = self.slots.iter().flat_map(Slot::both).map(|feed| feed.neighbor).collect();
+        let candidates = step.candidates(way);
+        let fit = |c: &Candidate| {
+            let neighbor = step.around.neighbors.get(&c.neighbor).filter(|n| n.state == State::Up)?;
+            let free = !used.contains(&c.neighbor) && !self.slots[place].shuns(&c.neighbor, step.now);
+            free.then(|| (neighbor.pick(hash(step.key), |_| 0), *c))
+        };
+        candidates.iter().find_map(fit).or_else(|| self.weak(place, step))
+    }
+
+    /// Another link to the same neighbor: better than none, if no other neighbor is there.
+    fn weak(&self, place: usize, step: &Step<'_, '_>) -> Option<(LinkId, Candidate)> {
+        if place == PRIMARY || self.slots[SECONDARY].feed.is_some() {
+            return None;
+        }
+        let primary = self.slots[PRIMARY].feed.as_ref()?;
+        if self.slots[SECONDARY].shuns(&primary.neighbor, step.now) {
+            return None;
+        }
+        let link = step.around.neighbors.get(&primary.neighbor)?.other(primary.link)?;
+        let depth = primary.path().len() as u32;
+        Some((link, Candidate { neighbor: primary.neighbor, cost: u32::MAX, depth }))
+    }
+
+    fn join(&mut self, place: usize, link: LinkId, neighbor: NodeId, gain: bool, step: &mut Step<'_, '_>) {
+        let (alias, now) = ((step.alias)(), step.now);
+        // The parent keeps one child of a link: this join takes the place of the old one.
+        self.old.retain(|(feed, _)| feed.link != link);
+        let feed = Feed {
+            link,
+            neighbor,
+            alias,
+            asked: Ask::default(),
+            since: now,
+            refreshed: now,
+            confirmed: now,
+            offer: None,
+            pause: None,
+        };
+        let mut asked = self.ask(place, &feed, step);
+        asked.active &= !(gain && place == SECONDARY);
+        let feed = Feed { asked, ..feed };
+        step.events.push(feed.join(step.key));
+        self.slots[place].next = Some(feed);
+        self.slots[place].gain = gain;
+    }
+
+    /// What a feed is wanted for now.
+    fn ask(&self, place: usize, feed: &Feed, step: &Step<'_, '_>) -> Ask {
+        let own = step.around.own;
+        let leads = self.leads();
+        let first = self.slots[PRIMARY].feed.as_ref();
+        let first_good = first.is_some_and(|feed| feed.good(step.around));
+        let led_through = |path: &[NodeId], child: &Child| path.contains(&child.neighbor);
+        let active = hot(step.key.kind) || place == PRIMARY || !first_good;
+        let below = self.children.values().any(|child| {
+            child.ask.active
+                && !led_through(feed.path(), child)
+                && (active || first.is_none_or(|first| led_through(first.path(), child)))
+        });
+        let avoid: BTreeSet<NodeId> = if leads && place == PRIMARY {
+            BTreeSet::new()
+        } else if leads {
+            first.map_or(&[][..], Feed::path).iter().skip(1).copied().collect()
+        } else {
+            let below = self.children.values().flat_map(|child| &child.ask.avoid).copied();
+            below.filter(|id| *id != own && *id != feed.neighbor && *id != step.key.origin).collect()
+        };
+        Ask {
+            role: if place == PRIMARY && leads { Role::Primary } else { Role::Secondary },
+            active: (self.local && active) || below,
+            avoid: avoid.into_iter().take(PATH_MAX).collect(),
         }
     }
 
-    /// Serves the children that wait.
-    pub fn promote(&mut self, key: &TrackKey, path: &[NodeId], events: &mut Vec<Event>) {
-        let Some(depth) = self.depth else { return };
-        self.children.retain(|link, child| {
-            if child.active {
-                return true;
+    /// Tells the parents what is wanted of them, where that differs from what they were told.
+    fn tune(&mut self, step: &mut Step<'_, '_>) {
+        for place in [PRIMARY, SECONDARY] {
+            for next in [false, true] {
+                let slot = &self.slots[place];
+                let Some(feed) = (if next { &slot.next } else { &slot.feed }) else { continue };
+                let mut ask = self.ask(place, feed, step);
+                let slot = &mut self.slots[place];
+                // What may turn out to be no better sends nothing yet.
+                ask.active &= !(next && slot.gain && place == SECONDARY);
+                let Some(feed) = (if next { &mut slot.next } else { &mut slot.feed }) else { continue };
+                if ask.active || !feed.asked.active {
+                    feed.pause = None;
+                } else if step.now < *feed.pause.get_or_insert(step.now + OVERLAP) {
+                    ask.active = true;
+                } else {
+                    feed.pause = None;
+                }
+                if ask != feed.asked {
+                    feed.asked = ask;
+                    feed.refreshed = step.now;
+                    step.events.push(feed.join(step.key));
+                }
             }
-            let reason = if path.contains(&child.neighbor) {
-                Some(Refusal::Loop)
-            } else {
-                (depth >= child.limit).then_some(Refusal::TooDeep)
-            };
-            let (track, alias) = (key.clone(), child.alias);
-            child.active = reason.is_none();
-            let message = match reason {
-                Some(reason) => Message::Refused { track, alias, reason },
-                None => Message::Joined { track, alias, depth, path: path.to_vec() },
-            };
-            events.push(Event::Send(*link, message));
-            child.active
-        });
-    }
-
-    /// Tells the children that are served about another path.
-    pub fn tell(&self, key: &TrackKey, own: NodeId, events: &mut Vec<Event>) {
-        let (Some(parent), Some(depth)) = (&self.parent, self.depth) else { return };
-        let path: Vec<_> = parent.path.iter().copied().chain([own]).collect();
-        for (link, child) in self.children.iter().filter(|(_, child)| child.active) {
-            let message =
-                Message::Joined { track: key.clone(), alias: child.alias, depth, path: path.clone() };
-            events.push(Event::Send(*link, message));
         }
-    }
-
-    /// Lets the children go that are served, and with them the promised depth.
-    pub fn release(&mut self, key: &TrackKey, events: &mut Vec<Event>) {
-        let broken = self.broken;
-        self.children.retain(|link, child| {
-            if child.active {
-                let message = Message::Lost { track: key.clone(), alias: child.alias, broken };
-                events.push(Event::Send(*link, message));
-            }
-            !child.active
-        });
-        self.depth = None;
-    }
-
-    pub fn refuse_waiting(&mut self, key: &TrackKey, reason: Refusal, events: &mut Vec<Event>) {
-        self.children.retain(|link, child| {
-            if !child.active {
-                let message = Message::Refused { track: key.clone(), alias: child.alias, reason };
-                events.push(Event::Send(*link, message));
-            }
-            child.active
-        });
-    }
-
-    pub fn leave(&mut self, key: &TrackKey, events: &mut Vec<Event>) {
-        let parent = self.parent.take().map(|parent| (parent.link, parent.alias));
-        let pending = self.pending.take().map(|pending| (pending.link, pending.alias));
-        for (link, alias) in parent.into_iter().chain(pending) {
-            events.push(Event::Send(link, Message::Leave { track: key.clone(), alias }));
-        }
-    }
-
-    pub fn lose_parent(&mut self, neighbor: NodeId, broken: Option<Pair>, now: Instant) {
-        self.parent = None;
-        self.orphaned = true;
-        self.retry = None;
-        self.better_since = None;
-        self.broken = broken;
-        self.shun(neighbor, now);
-    }
-
-    pub fn shun(&mut self, neighbor: NodeId, now: Instant) {
-        let until = now + self.back_off().max(RETRY_MIN * 2);
-        self.failures = self.failures.saturating_add(1);
-        self.shunned.insert(neighbor, until);
-    }
-
-    pub fn back_off(&self) -> Duration {
-        (RETRY_MIN * (1 << self.failures.min(6))).min(RETRY_MAX)
     }
 
     pub fn ask_keyframe(&mut self, key: &TrackKey, own: NodeId, events: &mut Vec<Event>, now: Instant) {
-        if !self.keyframe_due || self.keyframe_asked.is_some_and(|asked| now < asked + KEYFRAME_EVERY) {
+        let Some(child) = self.keyframe_due else { return };
+        if self.keyframe_asked.is_some_and(|asked| now < asked + KEYFRAME_EVERY) {
             return;
         }
         if key.origin == own {
             events.push(Event::KeyframeWanted(key.clone()));
-        } else if let Some(parent) = &self.parent {
-            events.push(Event::Send(parent.link, Message::Keyframe { track: key.clone() }));
         } else {
-            // Asked when a parent is found.
-            return;
+            // By the way the packets come, and not back to who asks.
+            let feeds = || self.slots.iter().filter_map(|slot| slot.feed.as_ref());
+            let other = |feed: &&Feed| child.is_none_or(|child| !feed.path().contains(&child));
+            let active = feeds().filter(|feed| feed.asked.active).find(other);
+            let Some(feed) = active.or_else(|| feeds().find(other)) else { return };
+            events.push(Event::Send(feed.link, Message::Keyframe { track: key.clone() }));
         }
         self.keyframe_asked = Some(now);
-        self.keyframe_due = false;
+        self.keyframe_due = None;
     }
+}
+
+/// What the answers of parents do.
+impl Track {
+    fn place_of(&self, key: (LinkId, Alias)) -> Option<(usize, bool)> {
+        [PRIMARY, SECONDARY].into_iter().find_map(|place| {
+            let slot = &self.slots[place];
+            let is = |feed: &Option<Feed>| feed.as_ref().is_some_and(|feed| feed.key() == key);
+            if is(&slot.next) { Some((place, true)) } else { is(&slot.feed).then_some((place, false)) }
+        })
+    }
+
+    /// The parent's offer. Says which edge is in doubt, if that is news.
+    pub fn handle_joined(
+        &mut self,
+        from: (LinkId, Alias),
+        offer: crate::message::Offer,
+        step: &mut Step<'_, '_>,
+    ) -> Option<Pair> {
+        let (own, now) = (step.around.own, step.now);
+        let path = &offer.path;
+        let bad = path.contains(&own) || path.len() >= PATH_MAX || path.first() != Some(&step.key.origin);
+        let Some((place, next)) = self.place_of(from) else {
+            // Nobody asked, or not any more; of those that are left soon nothing is wanted.
+            if !self.old.iter().any(|(feed, _)| feed.key() == from) {
+                let message = Message::Leave { track: step.key.clone(), alias: from.1 };
+                step.events.push(Event::Send(from.0, message));
+            }
+            return None;
+        };
+        let slot = &mut self.slots[place];
+        let kept = if next { &mut slot.next } else { &mut slot.feed };
+        let mut feed = kept.take()?;
+        if bad {
+            step.leave(&feed);
+            if next {
+                slot.shun(ROLES[place], feed.neighbor, now);
+            } else {
+                self.lose(place, &feed, None, now);
+            }
+            return None;
+        }
+        let doubt = offer.doubt.map(|(a, b)| pair(a, b));
+        let news = doubt.filter(|_| doubt != feed.offer.as_ref().and_then(|offer| offer.doubt));
+        feed.confirmed = now;
+        feed.offer = Some(crate::message::Offer { doubt, ..offer });
+        if next {
+            self.put(place, feed, step);
+        } else {
+            *kept = Some(feed);
+        }
+        news
+    }
+
+    /// Finds the place of a feed that was just answered.
+    fn put(&mut self, asked_for: usize, feed: Feed, step: &mut Step<'_, '_>) {
+        let own = step.around.own;
+        let good = |feed: &Option<Feed>| feed.as_ref().is_some_and(|feed| feed.good(step.around));
+        let [primary, secondary] = [PRIMARY, SECONDARY].map(|place| good(&self.slots[place].feed));
+        let gain = std::mem::take(&mut self.slots[asked_for].gain);
+        let improves = || match (&self.slots[PRIMARY].feed, &self.slots[SECONDARY].feed) {
+            (Some(first), Some(second)) => {
+                let barred = self.unserved(first.path());
+                let misses = |feed: &Feed| feed.path().iter().any(|id| barred.contains(id));
+                let rank = |feed: &Feed| (misses(feed), shared(own, first, feed));
+                rank(&feed) < rank(second)
+            }
+            _ => true,
+        };
+        let place = if self.slots[PRIMARY].feed.is_none() || (asked_for == PRIMARY && (gain || !primary)) {
+            PRIMARY
+        } else if !secondary || improves() {
+            SECONDARY
+        } else {
+            step.leave(&feed);
+            self.slots[asked_for].shun(ROLES[asked_for], feed.neighbor, step.now);
+            return;
+        };
+        let Some(old) = self.slots[place].feed.replace(feed) else { return };
+        if place == PRIMARY {
+            self.better_since = None;
+            self.orphaned = false;
+            self.moved(step);
+            if self.slots[SECONDARY].feed.is_none() {
+                // Still better than none, until there is a better one.
+                self.slots[SECONDARY].feed = Some(old);
+                return;
+            }
+        }
+        if old.asked.active {
+            self.old.push((old, step.now + OVERLAP));
+        } else {
+            step.leave(&old);
+        }
+    }
+
+    /// The parent refuses, or has lost what it had. Returns the edge to stay away from.
+    pub fn handle_end(&mut self, from: (LinkId, Alias), broken: Option<Pair>, now: Instant) -> Option<Pair> {
+        let Some((place, next)) = self.place_of(from) else {
+            self.old.retain(|(feed, _)| feed.key() != from);
+            return None;
+        };
+        let slot = &mut self.slots[place];
+        if next {
+            let feed = slot.next.take()?;
+            if std::mem::take(&mut slot.gain) && place == PRIMARY {
+                // What was better on paper is not: it is tried again, but not soon.
+                self.better_since = Some(now + GAIN_REFUSED);
+            } else {
+                slot.shun(ROLES[place], feed.neighbor, now);
+            }
+            return None;
+        }
+        let feed = slot.feed.take()?;
+        self.lose(place, &feed, broken, now);
+        broken
+    }
+}
+
+impl Step<'_, '_> {
+    fn candidates(&mut self, way: &Around) -> Vec<Candidate> {
+        self.around.routes.detours(&self.around.own, &self.key.origin, way, self.around.costs)
+    }
+
+    fn leave(&mut self, feed: &Feed) {
+        if self.around.links.contains_key(&feed.link) {
+            self.events.push(feed.leave(self.key));
+        }
+    }
+}
+
+/// What two feeds have in common: nothing if one of the parents has two ways of its own and the other feed does
+/// not lead through it.
+fn shared(own: NodeId, a: &Feed, b: &Feed) -> u32 {
+    let spare = |this: &Feed, other: &Feed| {
+        this.offer.as_ref().is_some_and(|offer| offer.guarded) && !other.path().contains(&this.neighbor)
+    };
+    if spare(a, b) || spare(b, a) { 0 } else { common(own, a.path(), b.path()) }
+}
+
+/// Spreads tracks over parallel links, the same way after every start.
+fn hash(key: &TrackKey) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&key.origin.0).update(key.stream.as_str().as_bytes()).update(&[key.kind as u8]);
+    u64::from_le_bytes(
+        hasher.finalize().as_bytes()[..8].try_into().expect("a hash is longer than eight octets"),
+    )
 }

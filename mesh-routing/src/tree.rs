@@ -1,13 +1,13 @@
-//! Media trees: for each track that is wanted here or below, one parent toward its origin and the children
+//! Media trees: for each track that is wanted here or below, up to two feeds toward its origin and the children
 //! it is sent to. Joins go hop by hop; a relay without listeners and children leaves.
 //!
-//! No loop, at any instant and whatever the databases say: a relay's *depth* only shrinks while it has
-//! children, and a parent takes a child only if its own depth is below the child's. So depth grows along
-//! every edge that carries packets. A relay that has to go deeper first lets its children go.
+//! No loop, whatever the databases say: an offer carries the path from the origin, and a parent offers a child
+//! only paths without the child; and every relay forwards a packet once, so that a packet cannot circle even
+//! where an offer is out of date.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use protocol::{
@@ -16,22 +16,29 @@ use protocol::{
 };
 
 use crate::{
+    child::Child,
     detector::State,
-    forward::{ForwardEntry, Source},
+    forward::ForwardEntry,
     link::{Link, LinkId},
     link_state::{Advertised, Database},
-    message::{Message, PATH_MAX, Refusal},
+    message::{Ask, Message, Offer, Refusal},
     neighbor::Neighbor,
     route::{Pair, Routes, pair},
-    track::{Child, Parent, Pending, Track},
+    track::{Step, Track},
 };
 
-/// A better parent that refused is left alone for this time.
-const GAIN_REFUSED: Duration = Duration::from_secs(50);
 /// Tracks at one relay.
 const TRACKS_MAX: usize = 4096;
 /// Tracks that one link may take, so that no neighbor takes all the room.
 const TRACKS_OF_LINK_MAX: usize = 1024;
+/// Joins of one link that wait for a feed.
+const WAITING_OF_LINK_MAX: usize = 256;
+/// What is planned for a track, in bits per second: Opus for music with its overhead, and what the browser client
+/// publishes at most. A description has no rate, and a measured one would make the answer depend on the moment.
+const AUDIO_RATE: u64 = 160_000;
+const VIDEO_RATE: u64 = 2_500_000;
+/// Share of a link's capacity for media, in per cent.
+const FILL: u64 = 85;
 
 /// What trees may look at.
 pub(crate) struct Surroundings<'a> {
@@ -66,6 +73,23 @@ pub(crate) enum Event {
     Rerouted(TrackKey),
 }
 
+/// Joins that were refused here, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// Every way from here leads through the child.
+    pub looped: u64,
+    /// The stream is not known here.
+    pub unknown: u64,
+    /// No way to the origin was found.
+    pub no_route: u64,
+    /// The tables or the link are full.
+    pub full: u64,
+    /// The link is taken for dead.
+    pub link_down: u64,
+    /// Video children let go to make room for audio; not refused, but lost.
+    pub made_room: u64,
+}
+
 /// The trees of all tracks.
 #[derive(Debug)]
 pub(crate) struct Trees {
@@ -73,12 +97,22 @@ pub(crate) struct Trees {
     dirty: BTreeSet<TrackKey>,
     next_alias: u16,
     events: Vec<Event>,
+    /// Of links where it is known, in bits per second.
+    capacities: BTreeMap<LinkId, u64>,
+    refusals: Refusals,
 }
 
 impl Trees {
     pub fn new(seed: u64) -> Trees {
         let next_alias = seed as u16;
-        Trees { tracks: BTreeMap::new(), dirty: BTreeSet::new(), next_alias, events: Vec::new() }
+        Trees {
+            tracks: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            next_alias,
+            events: Vec::new(),
+            capacities: BTreeMap::new(),
+            refusals: Refusals::default(),
+        }
     }
 
     pub fn handle_interest(&mut self, key: TrackKey, wanted: bool) {
@@ -91,8 +125,9 @@ impl Trees {
     /// Somebody here, or the child on `link`, needs a keyframe.
     pub fn handle_keyframe(&mut self, key: &TrackKey, link: Option<LinkId>) {
         let Some(track) = self.tracks.get_mut(key) else { return };
-        if link.is_none_or(|link| track.children.contains_key(&link)) {
-            track.keyframe_due = true;
+        let child = link.map(|link| track.children.get(&link).map(|child| child.neighbor));
+        if child != Some(None) {
+            track.need_keyframe(child.flatten());
             self.dirty.insert(key.clone());
         }
     }
@@ -101,9 +136,7 @@ impl Trees {
     pub fn handle_change(&mut self, shape: bool) {
         for (key, track) in &mut self.tracks {
             if shape {
-                track.shunned.clear();
-                track.failures = 0;
-                track.retry = None;
+                track.forgive();
             }
             self.dirty.insert(key.clone());
         }
@@ -121,23 +154,34 @@ impl Trees {
         self.tracks.values().filter_map(Track::deadline).min()
     }
 
+    /// What a link carries, in bits per second; `None` if that is not known.
+    pub fn handle_capacity(&mut self, link: LinkId, capacity: Option<u64>) {
+        match capacity {
+            Some(capacity) => drop(self.capacities.insert(link, capacity)),
+            None => drop(self.capacities.remove(&link)),
+        }
+        self.make_room(link, 0);
+    }
+
     pub fn handle_join(
         &mut self,
         (link, neighbor): (LinkId, NodeId),
         key: TrackKey,
-        (alias, limit): (Alias, u8),
+        (alias, ask): (Alias, Ask),
         around: &Surroundings<'_>,
         now: Instant,
     ) {
+        let known = self.tracks.get(&key).and_then(|track| track.children.get(&link));
+        let same = known.is_some_and(|child| child.alias == alias);
+        let starts = ask.active && !known.is_some_and(|child| child.ask.active);
         let refusal = if around.state(link) == State::Down {
             Some(Refusal::LinkDown)
         } else if !around.available(&key) {
             Some(Refusal::Unknown)
-        } else if !self.tracks.contains_key(&key) && self.full(link) {
+        } else if known.is_none() && self.full(&key, link) || starts && !self.fits(&key, link) {
             Some(Refusal::Full)
         } else {
-            let track = self.tracks.entry(key.clone()).or_default();
-            track.refusal(neighbor, limit, key.origin == around.own)
+            None
         };
         if let Some(reason) = refusal {
             if let Some(track) = self.tracks.get_mut(&key) {
@@ -147,8 +191,13 @@ impl Trees {
             self.events.push(Event::Send(link, Message::Refused { track: key, alias, reason }));
             return;
         }
-        let Some(track) = self.tracks.get_mut(&key) else { return };
-        track.children.insert(link, Child { neighbor, alias, limit, active: false, heard: now });
+        let track = self.tracks.entry(key.clone()).or_default();
+        let child = Child { neighbor, alias, ask, since: now, heard: now, told: None, answer: true };
+        let child = match track.children.remove(&link).filter(|_| same) {
+            Some(old) => Child { since: old.since, told: old.told, ..child },
+            None => child,
+        };
+        track.children.insert(link, child);
         self.dirty.insert(key);
     }
 
@@ -160,95 +209,32 @@ impl Trees {
         }
     }
 
+    /// Returns the edge to stay away from, if the parent knows of one.
     pub fn handle_joined(
         &mut self,
         link: LinkId,
         key: &TrackKey,
-        (alias, depth, path): (Alias, u8, Vec<NodeId>),
-        around: &Surroundings<'_>,
+        (alias, offer): (Alias, Offer),
+        around: &mut Surroundings<'_>,
         now: Instant,
-    ) {
-        let leave = Event::Send(link, Message::Leave { track: key.clone(), alias });
-        let Some(track) = self.tracks.get_mut(key) else {
-            self.events.push(leave);
-            return;
+    ) -> Option<Pair> {
+        let Some(mut track) = self.tracks.remove(key) else {
+            self.events.push(Event::Send(link, Message::Leave { track: key.clone(), alias }));
+            return None;
         };
-        let loops = path.contains(&around.own)
-            || path.len() >= PATH_MAX
-            || usize::from(depth) >= PATH_MAX
-            || path.first() != Some(&key.origin);
-        if let Some(pending) = track.pending.take_if(|pending| pending.link == link && pending.alias == alias)
-        {
-            if loops || track.depth.is_some_and(|own| depth >= own) {
-                self.events.push(leave);
-                track.shun(pending.neighbor, now);
-            } else {
-                if let Some(old) = track.parent.take() {
-                    let message = Message::Leave { track: key.clone(), alias: old.alias };
-                    self.events.push(Event::Send(old.link, message));
-                    track.orphaned = true;
-                }
-                if std::mem::take(&mut track.orphaned) {
-                    self.events.push(Event::Rerouted(key.clone()));
-                    track.keyframe_due |= key.kind == Kind::Video;
-                }
-                let (confirmed, refreshed) = (now, now);
-                let Pending { neighbor, .. } = pending;
-                track.parent = Some(Parent { link, neighbor, alias, depth, path, confirmed, refreshed });
-                track.failures = 0;
-                track.retry = None;
-                track.better_since = None;
-                track.broken = None;
-                track.lower();
-                track.tell(key, around.own, &mut self.events);
-            }
-        } else if let Some(parent) = track.parent.as_mut().filter(|p| p.link == link && p.alias == alias) {
-            if loops || track.depth.is_some_and(|own| depth >= own) {
-                self.events.push(leave);
-                let neighbor = parent.neighbor;
-                track.lose_parent(neighbor, None, now);
-            } else {
-                parent.confirmed = now;
-                let news = parent.path != path || parent.depth != depth;
-                (parent.path, parent.depth) = (path, depth);
-                track.lower();
-                if news {
-                    track.tell(key, around.own, &mut self.events);
-                }
-            }
-        } else {
-            // Nobody asked, or not any more.
-            self.events.push(leave);
-        }
+        let mut events = std::mem::take(&mut self.events);
+        let mut alias_of = || self.next_alias();
+        let mut step = Step { key, around, events: &mut events, now, alias: &mut alias_of };
+        let doubt = track.handle_joined((link, alias), offer, &mut step);
+        self.events = events;
+        self.tracks.insert(key.clone(), track);
         self.dirty.insert(key.clone());
+        doubt
     }
 
-    pub fn handle_refused(
-        &mut self,
-        link: LinkId,
-        key: &TrackKey,
-        (alias, reason): (Alias, Refusal),
-        now: Instant,
-    ) {
-        let Some(track) = self.tracks.get_mut(key) else { return };
-        if let Some(pending) = track.pending.take_if(|pending| pending.link == link && pending.alias == alias)
-        {
-            // What was better on paper is not: it is tried again, but not soon.
-            track.better_since = pending.gain.then_some(now + GAIN_REFUSED);
-            if reason == Refusal::TooDeep && track.depth.is_some() && !pending.gain {
-                track.release(key, &mut self.events);
-            } else if !pending.gain {
-                track.shun(pending.neighbor, now);
-            }
-        } else if let Some(parent) = track.parent.as_ref().filter(|p| p.link == link && p.alias == alias) {
-            let neighbor = parent.neighbor;
-            track.lose_parent(neighbor, None, now);
-        }
-        self.dirty.insert(key.clone());
-    }
-
-    /// Returns the edge to stay away from, if the parent knows which one broke.
-    pub fn handle_lost(
+    /// The parent refused, or lost what it had and names the edge that broke if it knows. Returns the edge to stay
+    /// away from.
+    pub fn handle_end(
         &mut self,
         link: LinkId,
         key: &TrackKey,
@@ -256,18 +242,8 @@ impl Trees {
         now: Instant,
     ) -> Option<Pair> {
         let track = self.tracks.get_mut(key)?;
-        let broken = broken.map(|(a, b)| pair(a, b));
-        if let Some(pending) = track.pending.take_if(|pending| pending.link == link && pending.alias == alias)
-        {
-            track.shun(pending.neighbor, now);
-        } else if let Some(parent) = track.parent.as_ref().filter(|p| p.link == link && p.alias == alias) {
-            let neighbor = parent.neighbor;
-            track.lose_parent(neighbor, broken, now);
-            self.dirty.insert(key.clone());
-            return broken;
-        }
         self.dirty.insert(key.clone());
-        None
+        track.handle_end((link, alias), broken.map(|(a, b)| pair(a, b)), now)
     }
 
     /// Whether there is nothing to settle.
@@ -279,33 +255,50 @@ impl Trees {
     pub fn settle(&mut self, around: &mut Surroundings<'_>, now: Instant) -> Vec<Event> {
         while let Some(key) = self.dirty.pop_first() {
             let Some(mut track) = self.tracks.remove(&key) else { continue };
-            track.purge(&key, around, &mut self.events, now);
-            if key.origin == around.own {
-                track.settle_origin(&key, around, &mut self.events);
+            let mut events = std::mem::take(&mut self.events);
+            track.purge(&key, around, &mut events, now);
+            let own = around.own;
+            let mut alias = || self.next_alias();
+            let mut step = Step { key: &key, around, events: &mut events, now, alias: &mut alias };
+            if key.origin == own {
+                track.settle_origin(&mut step);
             } else {
-                let mut alias = || self.next_alias();
-                let pending = track.settle_relay(&key, around, now, &mut alias);
-                self.events.extend(pending);
+                track.settle_relay(&mut step);
             }
-            track.ask_keyframe(&key, around.own, &mut self.events, now);
+            track.ask_keyframe(&key, own, &mut events, now);
+            self.events = events;
             if !track.idle() {
                 self.tracks.insert(key, track);
             }
         }
+        for event in &self.events {
+            let Event::Send(_, Message::Refused { reason, .. }) = event else { continue };
+            let counter = match reason {
+                Refusal::Loop => &mut self.refusals.looped,
+                Refusal::Unknown => &mut self.refusals.unknown,
+                Refusal::NoRoute => &mut self.refusals.no_route,
+                Refusal::Full => &mut self.refusals.full,
+                Refusal::LinkDown => &mut self.refusals.link_down,
+            };
+            *counter += 1;
+        }
+        self.capacities.retain(|link, _| around.links.contains_key(link));
         std::mem::take(&mut self.events)
+    }
+
+    /// Joins refused so far.
+    pub fn refusals(&self) -> Refusals {
+        self.refusals
     }
 
     /// The table for the packet path.
     pub fn forwarding(&self, own: &NodeId, published: impl Fn(&TrackKey) -> bool) -> Vec<ForwardEntry> {
         let entry = |(key, track): (&TrackKey, &Track)| {
-            let source = if key.origin == *own {
-                if published(key) { Source::Local } else { Source::None }
-            } else {
-                track.source()
-            };
-            let children: Vec<_> =
-                track.children.iter().filter(|(_, c)| c.active).map(|(link, c)| (*link, c.alias)).collect();
-            let entry = ForwardEntry { track: key.clone(), source, children, local: track.local };
+            let published = key.origin == *own && published(key);
+            let sources = if key.origin == *own { Vec::new() } else { track.sources() };
+            let fed = track.children.iter().filter(|(_, child)| child.fed());
+            let children: Vec<_> = fed.map(|(link, child)| (*link, child.alias)).collect();
+            let entry = ForwardEntry { track: key.clone(), published, sources, children, local: track.local };
             (entry.local || !entry.children.is_empty()).then_some(entry)
         };
         self.tracks.iter().filter_map(entry).collect()
@@ -313,25 +306,65 @@ impl Trees {
 
     /// The relays a track's packets come through, this one included.
     pub fn path(&self, key: &TrackKey, own: NodeId) -> Option<Vec<NodeId>> {
-        let parent = self.tracks.get(key)?.parent.as_ref()?;
-        Some(parent.path.iter().copied().chain([own]).collect())
+        let path = self.tracks.get(key)?.path()?;
+        Some(path.iter().copied().chain([own]).collect())
     }
 
     /// The links that carry packets, or soon will.
     pub fn busy(&self) -> BTreeSet<LinkId> {
         let of = |track: &Track| {
-            let up = track.parent.as_ref().map(|parent| parent.link);
-            let soon = track.pending.as_ref().map(|pending| pending.link);
-            track.children.keys().copied().chain(up).chain(soon).collect::<Vec<_>>()
+            let up = track.feeds().map(|feed| feed.link);
+            track.children.keys().copied().chain(up).collect::<Vec<_>>()
         };
         self.tracks.values().flat_map(of).collect()
     }
 
-    /// Whether there is no room for a track that nobody but a child on `link` wants.
-    fn full(&self, link: LinkId) -> bool {
-        let taken = || self.tracks.values().filter(|track| track.children.contains_key(&link)).count();
-        self.tracks.len() >= TRACKS_MAX
-            || (self.tracks.len() >= TRACKS_OF_LINK_MAX && taken() >= TRACKS_OF_LINK_MAX)
+    /// Whether there is no room for one more child on `link`.
+    fn full(&self, key: &TrackKey, link: LinkId) -> bool {
+        let of_link = || self.tracks.values().filter_map(|track| track.children.get(&link));
+        let new = !self.tracks.contains_key(key);
+        new && self.tracks.len() >= TRACKS_MAX
+            || new && self.tracks.len() >= TRACKS_OF_LINK_MAX && of_link().count() >= TRACKS_OF_LINK_MAX
+            || of_link().filter(|child| child.told.is_none()).count() >= WAITING_OF_LINK_MAX
+    }
+
+    /// What is planned for the children of a link that packets are sent to.
+    fn planned(&self, link: LinkId) -> u64 {
+        let fed = |(key, track): (&TrackKey, &Track)| {
+            track.children.get(&link).filter(|child| child.ask.active).map(|_| rate(key.kind))
+        };
+        self.tracks.iter().filter_map(fed).sum()
+    }
+
+    /// Whether a link has room for a track; for audio it is made.
+    fn fits(&mut self, key: &TrackKey, link: LinkId) -> bool {
+        let Some(capacity) = self.capacities.get(&link) else { return true };
+        if key.kind == Kind::Audio {
+            self.make_room(link, rate(key.kind));
+            return true;
+        }
+        self.planned(link) + rate(key.kind) <= capacity.saturating_mul(FILL) / 100
+    }
+
+    /// Lets video children of a link go, the newest first, until there is room for `more`.
+    fn make_room(&mut self, link: LinkId, more: u64) {
+        let Some(&capacity) = self.capacities.get(&link) else { return };
+        while self.planned(link) + more > capacity.saturating_mul(FILL) / 100 {
+            let video = self.tracks.iter_mut().filter(|(key, _)| key.kind == Kind::Video);
+            let fed = video.filter_map(|(key, track)| {
+                let child = track.children.get(&link).filter(|child| child.ask.active)?;
+                Some((child.since, key, track))
+            });
+            let Some((_, key, track)) = fed.max_by_key(|(since, key, _)| (*since, (*key).clone())) else {
+                break;
+            };
+            if let Some(child) = track.children.remove(&link) {
+                let message = Message::Lost { track: key.clone(), alias: child.alias, broken: None };
+                self.events.push(Event::Send(link, message));
+                self.refusals.made_room += 1;
+                self.dirty.insert(key.clone());
+            }
+        }
     }
 
     #[cfg(test)]
@@ -344,13 +377,17 @@ impl Trees {
         loop {
             self.next_alias = self.next_alias.wrapping_add(1);
             let alias = Alias(self.next_alias);
-            let used = self.tracks.values().any(|track| {
-                track.parent.as_ref().is_some_and(|parent| parent.alias == alias)
-                    || track.pending.as_ref().is_some_and(|pending| pending.alias == alias)
-            });
+            let used = self.tracks.values().any(|track| track.feeds().any(|feed| feed.alias == alias));
             if !used {
                 return alias;
             }
         }
+    }
+}
+
+fn rate(kind: Kind) -> u64 {
+    match kind {
+        Kind::Audio => AUDIO_RATE,
+        Kind::Video => VIDEO_RATE,
     }
 }

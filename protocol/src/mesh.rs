@@ -82,6 +82,10 @@ pub enum DatagramKind {
     Rtp,
     /// A [`SenderClock`], 12 bytes.
     SenderClock,
+    /// Asks the parent for datagrams again. Sent by the child, with the alias it chose; the link sequence is the
+    /// first one that is missing, the payload 1 to 16 bytes of bits, least significant first, for the sequences
+    /// from there on.
+    Nack,
 }
 
 /// The five bytes before the payload of a media datagram: flags, alias, link sequence; big-endian.
@@ -90,9 +94,11 @@ pub enum DatagramKind {
 ///  0                   1                   2                   3                   4
 ///  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9
 /// +-------+-----+-+-------------------------------+-------------------------------+
-/// | epoch | res |C|             alias             |         link sequence         |
+/// | epoch |res| K |             alias             |         link sequence         |
 /// +-------+-----+-+-------------------------------+-------------------------------+
 /// ```
+///
+/// K is the kind: 0 a packet, 1 a clock, 2 a nack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DatagramHeader {
     /// What follows.
@@ -111,17 +117,26 @@ impl DatagramHeader {
 
     /// Appends the header to `out`.
     pub fn write(&self, out: &mut impl BufMut) {
-        let clock = u8::from(self.kind == DatagramKind::SenderClock);
-        out.put_u8(self.epoch << 4 | clock);
+        let kind = match self.kind {
+            DatagramKind::Rtp => 0,
+            DatagramKind::SenderClock => 1,
+            DatagramKind::Nack => 2,
+        };
+        out.put_u8(self.epoch << 4 | kind);
         out.put_u16(self.alias.0);
         out.put_u16(self.sequence);
     }
 
-    /// Reads the header; `None` if the datagram is too short.
+    /// Reads the header; `None` if the datagram is too short or of no kind.
     pub fn read(datagram: &[u8]) -> Option<DatagramHeader> {
         let [flags, a0, a1, s0, s1, ..] = *datagram else { return None };
         Some(DatagramHeader {
-            kind: if flags & 1 == 0 { DatagramKind::Rtp } else { DatagramKind::SenderClock },
+            kind: match flags & 3 {
+                0 => DatagramKind::Rtp,
+                1 => DatagramKind::SenderClock,
+                2 => DatagramKind::Nack,
+                _ => return None,
+            },
             epoch: flags >> 4,
             alias: Alias(u16::from_be_bytes([a0, a1])),
             sequence: u16::from_be_bytes([s0, s1]),
@@ -172,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_datagram_header_reads_back_as_written() {
-        for kind in [DatagramKind::Rtp, DatagramKind::SenderClock] {
+        for kind in [DatagramKind::Rtp, DatagramKind::SenderClock, DatagramKind::Nack] {
             let header = DatagramHeader { kind, epoch: 13, alias: Alias(0x0102), sequence: 0xfffe };
             let mut bytes = Vec::new();
             header.write(&mut bytes);

@@ -345,6 +345,8 @@ pub fn deliver(workers: &Workers, track: u32, header: DatagramHeader, payload: b
         DatagramKind::SenderClock => {
             SenderClock::read(&payload).map(|clock| Relayed::Clock { epoch: header.epoch, clock })
         }
+        // Ends at the bridges.
+        DatagramKind::Nack => None,
     };
     match relayed {
         Some(relayed) => workers.offer(TrackId(track), &relayed),

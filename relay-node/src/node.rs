@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use media::{Command, TrackId, TrackPair};
-use mesh_routing::{LinkId, Mesh, Output, Record, Source, StreamView, blob::FileOutput};
+use mesh_routing::{ForwardEntry, LinkId, Mesh, Output, Record, StreamView, blob::FileOutput};
 use protocol::{
     Kind, NodeId, SessionId, StreamName, TrackDescription, ZoneName, api,
     mesh::{Alias, Class, StreamAdvertisement, TrackKey},
@@ -94,7 +94,7 @@ pub enum Effect {
 /// A row of the forwarding table, in the numbers of this relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {
-    /// The track, whichever feed of it this is.
+    /// The track, the same number for all its feeds while it is in the table, and no other's ever.
     pub track: u64,
     /// Where the packets come from.
     pub source: ForwardSource,
@@ -107,12 +107,12 @@ pub struct Forward {
 }
 
 /// Where the packets of a track come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ForwardSource {
     /// A publisher here.
     Here(TrackId),
-    /// A neighbor.
-    Link(LinkId, Alias),
+    /// Neighbors; a packet may come from each of them.
+    Links(Vec<(LinkId, Alias)>),
 }
 
 /// A publisher that drops may come back under its name for so long without its listeners doing anything.
@@ -378,27 +378,22 @@ impl Node {
 
     /// The forwarding table in this relay's numbers.
     pub fn forwarding(&self) -> Vec<Forward> {
-        self.mesh
-            .forwarding()
-            .into_iter()
-            .filter_map(|entry| {
-                let local =
-                    self.streams.get(&entry.track.stream).map(|known| known.tracks.of(entry.track.kind));
-                let source = match entry.source {
-                    Source::Local => ForwardSource::Here(local?),
-                    Source::Link { link, alias } => ForwardSource::Link(link, alias),
-                    Source::None => return None,
-                };
-                let class = Class::of(entry.track.kind);
-                Some(Forward {
-                    track: number(&entry.track),
-                    source,
-                    local: local.filter(|_| entry.local),
-                    class,
-                    children: entry.children,
-                })
+        let row = |entry: ForwardEntry| {
+            let local = self.streams.get(&entry.track.stream).map(|known| known.tracks.of(entry.track.kind));
+            let source = if entry.published {
+                ForwardSource::Here(local?)
+            } else {
+                ForwardSource::Links(entry.sources)
+            };
+            Some(Forward {
+                track: number(&entry.track),
+                source,
+                local: local.filter(|_| entry.local),
+                class: Class::of(entry.track.kind),
+                children: entry.children,
             })
-            .collect()
+        };
+        self.mesh.forwarding().into_iter().filter_map(row).collect()
     }
 
     /// `GET /api/v1/streams`.

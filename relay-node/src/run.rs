@@ -372,10 +372,10 @@ impl NodeLoop {
                 .collect();
             match forward.source {
                 ForwardSource::Here(track) => drop(table.local.insert(track.0, children)),
-                ForwardSource::Link(link, alias) => {
+                ForwardSource::Links(sources) => {
                     let local = forward.local.map(|track| track.0);
                     let route = Route { track: forward.track, local, class: forward.class, children };
-                    table.incoming.insert((link, alias), route);
+                    table.incoming.extend(sources.into_iter().map(|source| (source, route.clone())));
                 }
             }
         }

@@ -1,118 +1,148 @@
 //! The invariants: at every step, and after things have been quiet for a while.
 
-use std::time::Duration;
-
-use protocol::mesh::TrackKey;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    time::Duration,
+};
 
 use super::{Sim, node};
-use crate::{ForwardEntry, Source};
+/// Between two looks at a mesh that settles.
+const STEP: Duration = Duration::from_millis(500);
+/// Drivers notice the last things by then.
+const QUIET: Duration = Duration::from_secs(12);
+/// A relay that nobody wants a track from any more leaves after this time.
+const LEAVING: Duration = Duration::from_millis(2500);
 
-/// No packet can go in a circle: followed from child to parent, what changed at a relay ends somewhere.
-pub fn no_cycle(sim: &Sim, relay: usize) {
-    for entry in &sim.relays[relay].table {
-        let mut at = parent(sim, relay, &entry.track);
-        let mut steps = 0;
-        while let Some(found) = at {
-            steps += 1;
-            let circle = found == relay || steps > sim.relays.len();
-            assert!(!circle, "a circle through relay {relay} after {:?}", sim.elapsed());
-            at = parent(sim, found, &entry.track);
-        }
-    }
-}
-
-/// The relay that sends a track to this one, where both agree.
-fn parent(sim: &Sim, relay: usize, track: &TrackKey) -> Option<usize> {
-    let Source::Link { link, alias } = entry(sim, relay, track)?.source else { return None };
-    let (wire, end) = sim.at(link)?;
-    let parent = sim.wires[wire].ends[1 - end];
-    let their = sim.wires[wire].links[1 - end]?;
-    entry(sim, parent, track)?.children.contains(&(their, alias)).then_some(parent)
-}
-
-fn entry<'a>(sim: &'a Sim, relay: usize, track: &TrackKey) -> Option<&'a ForwardEntry> {
-    let table = &sim.relays[relay].table;
-    table.binary_search_by(|entry| entry.track.cmp(track)).ok().map(|at| &table[at])
-}
+type Crossed = BTreeMap<(usize, usize), u64>;
 
 /// After quiescence: who wants a stream that can be had hears it, nothing else flows, everybody knows the
 /// same relays, streams and records.
 pub fn at_rest(sim: &mut Sim) {
-    tables_have_reasons(sim);
     let before = sim.crossed.clone();
     sim.run(Duration::from_secs(1));
-    for (relay, key) in sim.wanted() {
-        let Some(origin) = sim.published(key) else { continue };
-        let together = sim.components().iter().any(|group| group.contains(&relay) && group.contains(&origin));
-        let last = sim.relays[relay].heard.get(key).and_then(|heard| heard.last);
-        let hears = last.is_some_and(|last| sim.now - last < Duration::from_millis(200));
-        assert!(
-            sim.relays[relay].mesh.is_none() || hears == together,
-            "relay {relay} hears {key:?}: {hears}, is connected to {origin}: {together}, table {:?}",
-            sim.relays[relay].table,
-        );
+    if let Err(reason) = agree(sim).and_then(|()| nothing_else_flows(sim, &before, 51)) {
+        panic!("{reason}");
     }
-    for ((wire, end), count) in &sim.crossed {
-        let crossed = count - before.get(&(*wire, *end)).copied().unwrap_or(0);
+}
+
+/// Lets time pass until everything is as it should be and stays so, `bound` at most, and until nothing flows
+/// that nobody wants, which takes longer by [`LEAVING`] for each relay on the way. Says how long the first
+/// took.
+pub fn settle(sim: &mut Sim, bound: Duration) -> Duration {
+    let began = sim.elapsed();
+    let mut right = Some(Duration::ZERO);
+    let hops = u32::try_from(sim.relays.len()).unwrap_or(u32::MAX);
+    loop {
+        let before = sim.crossed.clone();
+        sim.run(STEP);
+        let took = sim.elapsed() - began;
+        if let Err(reason) = agree(sim) {
+            right = None;
+            assert!(took < bound, "{reason}");
+            continue;
+        }
+        let right = *right.get_or_insert(took);
+        if took < QUIET {
+            continue;
+        }
+        match nothing_else_flows(sim, &before, 27) {
+            Ok(()) => return right,
+            Err(reason) => assert!(took < bound + LEAVING * hops, "{reason}"),
+        }
+    }
+}
+
+/// Every packet that crossed a wire since was asked for, at most so many of each track.
+fn nothing_else_flows(sim: &Sim, before: &Crossed, most: u64) -> Result<(), String> {
+    for (at @ (wire, end), count) in &sim.crossed {
+        let crossed = count - before.get(at).copied().unwrap_or(0);
         let relay = &sim.relays[sim.wires[*wire].ends[*end]];
         let link = sim.wires[*wire].links[*end];
-        let wanted = relay
-            .table
-            .iter()
-            .filter(|e| matches!(e.source, Source::Link { link: from, .. } if Some(from) == link))
-            .count() as u64;
-        assert!(
-            crossed <= wanted * 51,
-            "{crossed} packets for {wanted} tracks on {:?} toward its end {end}; tables there {:?}, at the other end {:?}",
-            sim.wires[*wire],
-            relay.table,
-            sim.relays[sim.wires[*wire].ends[1 - *end]].table,
-        );
+        let wanted =
+            relay.table.iter().filter(|e| e.sources.iter().any(|(from, _)| Some(*from) == link)).count()
+                as u64;
+        if crossed > wanted * most {
+            let ends = sim.wires[*wire].ends;
+            let there = &sim.relays[ends[1 - *end]].table;
+            return Err(format!(
+                "{crossed} packets for {wanted} tracks to {}; tables there {:?}, at {} {there:?}",
+                ends[*end],
+                relay.table,
+                ends[1 - *end],
+            ));
+        }
     }
-    same_everywhere(sim);
+    Ok(())
 }
 
-fn tables_have_reasons(sim: &Sim) {
+/// Whether everything is as it should be, now. An error is the first thing that is not.
+pub fn agree(sim: &Sim) -> Result<(), String> {
+    tables_have_reasons(sim)?;
+    let groups = sim.components();
+    for (relay, key) in sim.wanted() {
+        let Some(origin) = sim.published(key) else { continue };
+        let together = groups.iter().any(|group| group.contains(&relay) && group.contains(&origin));
+        let last = sim.relays[relay].heard.get(key).and_then(|heard| heard.last);
+        let hears = last.is_some_and(|last| sim.now - last < Duration::from_millis(200));
+        if sim.relays[relay].mesh.is_some() && hears != together {
+            return Err(format!(
+                "relay {relay} hears {key:?}: {hears}, is connected to {origin}: {together}, table {:?}",
+                sim.relays[relay].table,
+            ));
+        }
+    }
+    groups.iter().try_for_each(|group| same_everywhere(sim, group))
+}
+
+fn tables_have_reasons(sim: &Sim) -> Result<(), String> {
     for (index, relay) in sim.relays.iter().enumerate() {
         for entry in &relay.table {
-            assert!(entry.local || !entry.children.is_empty());
-            for (link, _) in &entry.children {
-                assert!(sim.at(*link).is_some(), "relay {index} sends on a link that is gone");
+            let reason = entry.local || !entry.children.is_empty();
+            let gone = entry.children.iter().any(|(link, _)| sim.at(*link).is_none());
+            if !reason || gone {
+                return Err(format!("relay {index} sends nowhere, or on a link that is gone: {entry:?}"));
             }
         }
     }
+    Ok(())
 }
 
-fn same_everywhere(sim: &Sim) {
-    for group in sim.components() {
-        let mut ids: Vec<_> = group.iter().map(|i| node(*i)).collect();
-        ids.sort();
-        let mut records: Option<Vec<_>> = None;
-        for index in &group {
-            let relay = &sim.relays[*index];
-            let mesh = relay.mesh.as_ref().expect("a group is of relays with power");
-            let known: Vec<_> = mesh.topology().nodes.iter().map(|n| n.id).collect();
-            assert_eq!(known, ids, "relay {index} knows the relays it can reach");
-            let mut streams: Vec<_> =
-                group.iter().flat_map(|i| &sim.relays[*i].published).map(|key| key.stream.clone()).collect();
-            streams.sort();
-            streams.dedup();
-            let known: Vec<_> = mesh.streams().into_iter().map(|s| s.name).collect();
-            assert_eq!(known, streams, "relay {index} knows the streams it can reach");
-            for stream in &streams {
-                let wants = |i: &&usize| sim.relays[**i].wanted.iter().any(|key| key.stream == *stream);
-                let mut hears: Vec<_> = group.iter().filter(wants).map(|i| node(*i)).collect();
-                hears.sort();
-                assert_eq!(mesh.heard_by(stream), hears, "relay {index} knows where {stream} is heard");
-            }
-            // Of a writer that does not exist everybody may have another part.
-            let exists = |r: &&crate::Record| sim.relays.iter().any(|relay| relay.id == r.writer);
-            let disk = relay.disk.iter().filter(exists);
-            let mut disk: Vec<_> = disk.map(|r| (r.writer, r.number, r.payload.clone())).collect();
-            disk.sort();
-            let first = records.get_or_insert_with(|| disk.clone());
-            assert_eq!(first.len(), disk.len(), "relay {index} has as many records as the others");
-            assert!(*first == disk, "relay {index} has the records of the others");
+fn same<T: PartialEq + Debug>(here: &T, right: &T, what: impl Fn() -> String) -> Result<(), String> {
+    if here == right { Ok(()) } else { Err(format!("{}: {here:?} is not {right:?}", what())) }
+}
+
+fn same_everywhere(sim: &Sim, group: &BTreeSet<usize>) -> Result<(), String> {
+    let mut ids: Vec<_> = group.iter().map(|i| node(*i)).collect();
+    ids.sort();
+    let mut records: Option<Vec<_>> = None;
+    let mut streams: Vec<_> =
+        group.iter().flat_map(|i| &sim.relays[*i].published).map(|key| key.stream.clone()).collect();
+    streams.sort();
+    streams.dedup();
+    for index in group {
+        let relay = &sim.relays[*index];
+        let mesh = relay.mesh.as_ref().expect("a group is of relays with power");
+        let known: Vec<_> = mesh.topology().nodes.iter().map(|n| n.id).collect();
+        same(&known, &ids, || format!("the relays that {index} knows to reach"))?;
+        let known: Vec<_> = mesh.streams().into_iter().map(|s| s.name).collect();
+        same(&known, &streams, || format!("the streams that {index} knows"))?;
+        for stream in &streams {
+            let wants = |i: &&usize| sim.relays[**i].wanted.iter().any(|key| key.stream == *stream);
+            let mut hears: Vec<_> = group.iter().filter(wants).map(|i| node(*i)).collect();
+            hears.sort();
+            same(&mesh.heard_by(stream), &hears, || format!("where {stream} is heard, as {index} knows"))?;
+        }
+        // Of a writer that does not exist everybody may have another part.
+        let exists = |r: &&crate::Record| sim.by_id.contains_key(&r.writer);
+        let disk = relay.disk.iter().filter(exists);
+        let mut disk: Vec<_> = disk.map(|r| (r.writer, r.number, r.payload.clone())).collect();
+        disk.sort();
+        let first = records.get_or_insert_with(|| disk.clone());
+        same(&disk.len(), &first.len(), || format!("records at relay {index}, and at the others"))?;
+        if *first != disk {
+            return Err(format!("the records of relay {index} are not those of the others"));
         }
     }
+    Ok(())
 }

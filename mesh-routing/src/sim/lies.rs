@@ -16,7 +16,7 @@ use crate::{
     link::Capacity,
     link_state::{Advertised, DATABASE_MAX, Edge, LinkState, NODES_MAX},
     log::{OVERHEAD, PAYLOAD_MAX, TOTAL_MAX},
-    message::{Message, Pulled, Refusal},
+    message::{Ask, Message, Offer, Pulled, Refusal, Role},
 };
 
 /// The liar's link at the relay it lies to: the simulation knows nothing of it.
@@ -94,6 +94,11 @@ impl Liar {
         (0..1 + self.below(5)).map(|_| self.any()).collect()
     }
 
+    fn offer(&mut self) -> Offer {
+        let doubt = (self.below(4) == 0).then(|| (self.any(), self.any()));
+        Offer { path: self.path(), guarded: self.below(2) == 0, doubt }
+    }
+
     /// About logs of relays that do not exist: those of others are not signed, and can be spoilt.
     fn about_logs(&mut self) -> Message {
         let writer = self.fake();
@@ -121,11 +126,14 @@ impl Liar {
             4 => Message::Digest { entries: vec![(self.any(), self.number()), (self.any(), self.number())] },
             5 => Message::Request { origins: vec![self.any(), self.any()] },
             6 => Message::Summary { database: self.number(), logs: self.number() },
-            7..=8 => Message::Join { track, alias, limit: self.number() as u8 },
-            9 => Message::Joined { track, alias, depth: self.number() as u8, path: self.path() },
+            7..=8 => {
+                let (role, active) = (self.one(&[Role::Primary, Role::Secondary]), self.below(2) == 0);
+                Message::Join { track, alias, ask: Ask { role, active, avoid: self.path() } }
+            }
+            9 => Message::Joined { track, alias, offer: self.offer() },
             10 => Message::Lost { track, alias, broken: Some((self.any(), self.any())) },
             11 => match self.below(3) {
-                0 => Message::Refused { track, alias, reason: Refusal::TooDeep },
+                0 => Message::Refused { track, alias, reason: Refusal::Full },
                 1 => Message::Leave { track, alias },
                 _ => Message::Keyframe { track },
             },
@@ -138,9 +146,9 @@ impl Liar {
         match Message::decode(asked).ok()? {
             Message::Probe { nonce, rate } => Some(Message::ProbeAck { nonce, rate }),
             Message::Join { track, alias, .. } => {
-                let mut path = self.path();
-                path[0] = track.origin;
-                Some(Message::Joined { track, alias, depth: self.below(4) as u8, path })
+                let mut offer = self.offer();
+                offer.path[0] = track.origin;
+                Some(Message::Joined { track, alias, offer })
             }
             Message::Pull { writer, after } => {
                 let first = self.number().max(after).saturating_add(1);
@@ -293,7 +301,7 @@ fn one_link_cannot_take_all_the_tracks() {
         for advertised in streams(256) {
             let (origin, stream) = (node(FAKE + origin), advertised.stream.name);
             let track = TrackKey { origin, stream, kind: Kind::Audio };
-            say(&mut mesh, LINK, &Message::Join { track, alias: Alias(7), limit: 255 });
+            say(&mut mesh, LINK, &Message::Join { track, alias: Alias(7), ask: Ask::default() });
         }
     }
     assert!(mesh.trees.len() <= 1024, "{}", mesh.trees.len());

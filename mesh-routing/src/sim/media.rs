@@ -13,7 +13,7 @@ use protocol::{
 };
 
 use super::{Sim, event::Event};
-use crate::{LinkId, Source};
+use crate::LinkId;
 
 /// Between packets of a track.
 pub const PACKET_EVERY: Duration = Duration::from_millis(20);
@@ -25,8 +25,6 @@ const REMEMBERED: usize = 128;
 pub(super) struct Trail {
     relay: usize,
     before: Option<Arc<Trail>>,
-    /// Tells ways apart.
-    hash: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -74,8 +72,8 @@ impl Packet {
 pub struct Heard {
     /// Packets.
     pub packets: u64,
-    /// Packets that came once more, by another path.
-    pub again: u64,
+    /// The first number heard.
+    pub first: u64,
     /// The highest number heard.
     pub highest: u64,
     /// When the last new packet came.
@@ -86,11 +84,10 @@ pub struct Heard {
 
 impl Heard {
     fn hear(&mut self, number: u64, now: Instant) {
-        if number <= self.highest {
-            self.again += 1;
-            return;
+        if self.packets == 0 {
+            self.first = number;
         }
-        self.highest = number;
+        self.highest = self.highest.max(number);
         self.packets += 1;
         if let Some(last) = self.last.replace(now) {
             self.gap = self.gap.max(now - last);
@@ -109,29 +106,29 @@ impl Sim {
             }
             for track in self.relays[relay].published.iter().cloned().map(Arc::new).collect::<Vec<_>>() {
                 let packet = Packet { track, alias: Alias(0), number, trail: None };
-                self.forward(relay, Source::Local, packet);
+                self.forward(relay, None, packet);
             }
         }
     }
 
     pub(super) fn receive(&mut self, relay: usize, link: LinkId, packet: Packet) {
-        let source = Source::Link { link, alias: packet.alias };
+        let source = Some((link, packet.alias));
         self.forward(relay, source, packet);
     }
 
-    /// What the packet path of a relay does with a packet, by its table alone.
-    fn forward(&mut self, relay: usize, source: Source, mut packet: Packet) {
+    /// What the packet path of a relay does with a packet, by its table alone: each packet once, and not back.
+    fn forward(&mut self, relay: usize, source: Option<(LinkId, Alias)>, mut packet: Packet) {
         let table = &self.relays[relay].table;
         let Ok(at) = table.binary_search_by(|entry| entry.track.cmp(&packet.track)) else { return };
-        if table[at].source != source {
+        if !source.map_or(table[at].published, |source| table[at].sources.contains(&source)) {
             return;
         }
         let (children, local) = (table[at].children.clone(), table[at].local);
+        if !self.relays[relay].pass(&packet) {
+            return;
+        }
         assert!(!packet.visited(relay), "a packet came back to {relay}: {:?}", packet.way());
-        let way = packet.trail.as_ref().map_or(0, |trail| trail.hash);
-        self.relays[relay].pass(&packet, way);
-        let hash = way.wrapping_add(relay as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        packet.trail = Some(Arc::new(Trail { relay, before: packet.trail.take(), hash }));
+        packet.trail = Some(Arc::new(Trail { relay, before: packet.trail.take() }));
         if local {
             let heard = self.relays[relay].heard.entry(TrackKey::clone(&packet.track)).or_default();
             heard.hear(packet.number, self.now);
@@ -140,6 +137,9 @@ impl Sim {
         for (link, alias) in children {
             assert!(!taken.contains(&link), "two copies of one packet on {link:?}");
             taken.push(link);
+            if source.is_some_and(|(from, _)| from == link) {
+                continue;
+            }
             let Some((wire, end)) = self.at(link) else { continue };
             if self.wires[wire].links[1 - end].is_some() {
                 self.carry_packet(wire, 1 - end, Packet { alias, ..packet.clone() });
@@ -148,20 +148,20 @@ impl Sim {
     }
 }
 
-/// What a relay forwarded lately of one track: number and way.
+/// What a relay forwarded lately of one track, by number.
 #[derive(Debug, Default)]
-pub(super) struct Passed(VecDeque<(u64, u64)>);
+pub(super) struct Passed(VecDeque<u64>);
 
 impl Passed {
     /// Says whether it is the first time.
-    pub fn note(&mut self, number: u64, way: u64) -> bool {
-        if self.0.contains(&(number, way)) {
+    pub fn note(&mut self, number: u64) -> bool {
+        if self.0.contains(&number) {
             return false;
         }
         if self.0.len() == REMEMBERED {
             self.0.pop_front();
         }
-        self.0.push_back((number, way));
+        self.0.push_back(number);
         true
     }
 }

@@ -6,12 +6,21 @@ mod carry;
 pub mod check;
 mod event;
 #[cfg(test)]
+mod feeds;
+pub mod generate;
+#[cfg(test)]
 mod lies;
 pub mod media;
 mod power;
 pub mod random;
 mod relay;
+pub mod schedule;
+#[cfg(test)]
+mod schedule_tests;
 pub mod shape;
+pub mod shrink;
+#[cfg(test)]
+mod survival_tests;
 #[cfg(test)]
 mod tests;
 pub mod wire;
@@ -294,7 +303,7 @@ impl Sim {
                     }
                 }
                 Output::ForwardingChanged => changed = true,
-                Output::Record(record) => self.relays[relay].keep(record, self.lied_to),
+                Output::Record(record) => self.relays[relay].keep(record, self.lied_to, self.now),
                 Output::Forget { writer, below } => {
                     self.relays[relay].disk.retain(|r| r.writer != writer || r.number >= below);
                 }
@@ -312,8 +321,5 @@ impl Sim {
         }
         state.mesh = Some(mesh);
         self.schedule(relay);
-        if changed {
-            check::no_cycle(self, relay);
-        }
     }
 }

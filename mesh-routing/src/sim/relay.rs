@@ -6,6 +6,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use protocol::{NodeId, mesh::TrackKey};
 
 use super::{
@@ -27,9 +28,13 @@ pub struct Relay {
     pub table: Vec<ForwardEntry>,
     /// What it hears, by track.
     pub heard: BTreeMap<TrackKey, Heard>,
+    /// Payloads of the records that came, its own too, and when.
+    pub arrivals: Vec<(Bytes, Instant)>,
     /// Keyframes its publisher was asked for.
     pub keyframes: u64,
     pub(super) boot: u64,
+    /// Not after its disk was lost: it does not know its numbers.
+    pub(super) may_write: bool,
     pub(super) published: BTreeSet<TrackKey>,
     pub(super) wanted: BTreeSet<TrackKey>,
     /// When its mesh wants to be called, and the earliest entry among the events that does it.
@@ -53,8 +58,10 @@ impl Relay {
             disk: Vec::new(),
             table: Vec::new(),
             heard: BTreeMap::new(),
+            arrivals: Vec::new(),
             keyframes: 0,
             boot: 0,
+            may_write: true,
             published: BTreeSet::new(),
             wanted: BTreeSet::new(),
             due: None,
@@ -71,20 +78,20 @@ impl Relay {
         self.sleeps_until.is_some_and(|until| until > now)
     }
 
-    /// No relay forwards what came one way twice.
-    pub(super) fn pass(&mut self, packet: &Packet, way: u64) {
-        let first = match self.passed.get_mut(&packet.track) {
-            Some(passed) => passed.note(packet.number, way),
-            None => self.passed.entry(packet.track.clone()).or_default().note(packet.number, way),
-        };
-        assert!(first, "a packet is forwarded twice: {:?} {}", packet.track, packet.number);
+    /// Says whether a packet is fresh here: no relay forwards it twice.
+    pub(super) fn pass(&mut self, packet: &Packet) -> bool {
+        match self.passed.get_mut(&packet.track) {
+            Some(passed) => passed.note(packet.number),
+            None => self.passed.entry(packet.track.clone()).or_default().note(packet.number),
+        }
     }
 
-    pub(super) fn keep(&mut self, record: Record, lied_to: bool) {
+    pub(super) fn keep(&mut self, record: Record, lied_to: bool, now: Instant) {
         let last = self.last.entry(record.writer).or_default();
         let jumps = lied_to && record.number > *last + 1;
         assert!(record.number == *last + 1 || jumps, "records of a writer come in order, each once");
         *last = record.number;
+        self.arrivals.push((record.payload.clone(), now));
         self.disk.push(record);
     }
 
@@ -100,7 +107,8 @@ impl Relay {
     /// It loses its disk.
     pub(super) fn wipe(&mut self) {
         self.disk.clear();
+        self.arrivals.clear();
         self.last.clear();
-        self.boot = 0;
+        (self.boot, self.may_write) = (0, false);
     }
 }

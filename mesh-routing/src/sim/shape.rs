@@ -43,18 +43,38 @@ pub fn star_of_stars(arms: usize, leaves: usize) -> Wires {
         .collect()
 }
 
-/// Relays strewn over a field, each tied to its `nearest`, and a chain so that it is one field.
-pub fn geometric(relays: usize, nearest: usize, random: &mut Random) -> Wires {
-    let at: Vec<(i64, i64)> =
-        (0..relays).map(|_| (random.below(1000) as i64, random.below(1000) as i64)).collect();
-    let square = |a: usize, b: usize| (at[a].0 - at[b].0).pow(2) + (at[a].1 - at[b].1).pow(2);
-    let mut wires: Wires = chain(relays).into_iter().filter(|(a, _)| a % 3 == 0).collect();
+/// Relays strewn over a field, each tied to its `near` ones and to `far` others anywhere.
+pub fn field(relays: usize, near: usize, far: usize, random: &mut Random) -> Wires {
+    let mut wires = nearest(relays, near, random);
     for a in 0..relays {
-        let mut others: Vec<usize> = (0..relays).filter(|b| *b != a).collect();
-        others.sort_by_key(|b| square(a, *b));
-        wires.extend(others.into_iter().take(nearest).map(|b| (a.min(b), a.max(b))));
+        for _ in 0..far {
+            let b = (a + 1 + random.below(relays as u64 - 1) as usize) % relays;
+            wires.push((a.min(b), a.max(b)));
+        }
     }
     wires.sort_unstable();
     wires.dedup();
+    wires
+}
+
+/// Relays strewn over a field, each tied to its `near` ones, and a chain so that it is one field.
+pub fn geometric(relays: usize, near: usize, random: &mut Random) -> Wires {
+    let mut wires: Wires = chain(relays).into_iter().filter(|(a, _)| a % 3 == 0).collect();
+    wires.extend(nearest(relays, near, random));
+    wires.sort_unstable();
+    wires.dedup();
+    wires
+}
+
+fn nearest(relays: usize, near: usize, random: &mut Random) -> Wires {
+    let at: Vec<(i64, i64)> =
+        (0..relays).map(|_| (random.below(1000) as i64, random.below(1000) as i64)).collect();
+    let square = |a: usize, b: usize| (at[a].0 - at[b].0).pow(2) + (at[a].1 - at[b].1).pow(2);
+    let mut wires = Wires::new();
+    for a in 0..relays {
+        let mut others: Vec<usize> = (0..relays).filter(|b| *b != a).collect();
+        others.sort_by_key(|b| square(a, *b));
+        wires.extend(others.into_iter().take(near).map(|b| (a.min(b), a.max(b))));
+    }
     wires
 }

@@ -76,7 +76,7 @@ fn zone() -> ZoneName {
     ZoneName::new("stage").expect("a name")
 }
 
-fn state() -> (ApiState, mpsc::Receiver<Ask>) {
+fn state() -> (ApiState, mpsc::Receiver<Ask>, tempfile::TempDir) {
     let (asks, queue) = ask::queue();
     let arguments = ["relay-node", "--dev"].map(Into::into);
     let (_, config) = crate::config::read(arguments, []).expect("a good configuration");
@@ -88,12 +88,15 @@ fn state() -> (ApiState, mpsc::Receiver<Ask>) {
     let data = tempfile::tempdir().expect("a directory");
     let (files, _) = Files::open(data.path(), limits, events).expect("opens");
     let files = files::FilesState::new(files);
-    (ApiState { asks, auth, node: node(), zone: zone(), ready, files, metrics: None }, queue)
+    (ApiState { asks, auth, node: node(), zone: zone(), ready, files, metrics: None }, queue, data)
 }
 
 fn relay() -> Router {
-    let (state, queue) = state();
-    tokio::spawn(node_loop(queue));
+    let (state, queue, data) = state();
+    tokio::spawn(async move {
+        node_loop(queue).await;
+        drop(data);
+    });
     let sessions = Router::new()
         .route("/whip/{stream}", post(|| async { "a session" }))
         .route("/whip/panic", post(|| async { defect() }));
@@ -224,7 +227,7 @@ async fn a_panic_is_a_500_and_the_relay_goes_on() {
 
 #[tokio::test]
 async fn a_relay_without_a_node_loop_is_alive_and_not_ready() {
-    let (state, queue) = state();
+    let (state, queue, _data) = state();
     drop(queue);
     let relay = router(state, Router::new());
     assert_eq!(get(&relay, "/livez").await.status, 200);

@@ -1,43 +1,86 @@
 //! The media path of one link: datagrams in, table lookup, datagrams out. Nothing here waits for the
 //! node loop.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use bytes::Bytes;
-use protocol::mesh::{Alias, DatagramHeader};
+use protocol::mesh::{Alias, DatagramHeader, DatagramKind};
 use quinn::{Connection, ConnectionError, SendDatagramError};
 
 use super::{
     Forwarding, LinkId, LocalDelivery,
+    congestion::Room,
     link::LinkShared,
     measure::Counters,
-    switch::{self, Taken},
+    repair::{Ask, Gaps},
+    scheduler::{Next, Packet},
+    switch::{self, Switch, Taken},
+    transport::DATAGRAM_SEND_BUFFER,
     window::{Pace, Seen, Window},
 };
+use crate::clock;
 
 /// Above this many windows those of aliases that left the table go.
 const WINDOWS: usize = 256;
+/// What quinn's queue counts for each datagram besides its bytes.
+const QUEUED: u64 = 32;
 
-/// Feeds quinn from the link's queues, only while it has room.
+/// Feeds quinn from the link's queues, only while there is room on the way.
 pub(super) async fn send(connection: Connection, link: Arc<LinkShared>) -> SendDatagramError {
+    poll_fn(|cx| poll_send(&connection, &link, cx)).await
+}
+
+fn poll_send(connection: &Connection, link: &LinkShared, cx: &mut Context<'_>) -> Poll<SendDatagramError> {
+    let room = &*link.room;
+    // Before looking: what comes from now on wakes us.
+    room.waker.register(cx.waker());
+    switch::with(|switch| switch.take_in(link.id));
+    let space = connection.datagram_send_buffer_space();
+    let mut buffered = DATAGRAM_SEND_BUFFER.saturating_sub(space) as u64;
     loop {
-        while let Some(datagram) = link.next_datagram() {
-            match connection.send_datagram_wait(datagram).await {
-                Ok(()) => {}
-                Err(SendDatagramError::TooLarge) => link.counters.too_large.increment(1),
-                Err(error) => return error,
-            }
+        let queue = room.buffer().min(DATAGRAM_SEND_BUFFER as u64).saturating_sub(buffered + 2 * QUEUED);
+        let (urgent, media) = (room.for_urgent(buffered).min(queue), room.for_media(buffered).min(queue));
+        let next = switch::with(|switch| switch.pop(link.id, urgent, media));
+        room.want(next == Next::Wait);
+        let Next::Datagram(datagram) = next else { return Poll::Pending };
+        buffered += datagram.len() as u64 + QUEUED;
+        match connection.send_datagram(datagram) {
+            Ok(()) => {}
+            Err(SendDatagramError::TooLarge) => link.counters.too_large.increment(1),
+            Err(error) => return Poll::Ready(error),
         }
-        link.wake.notified().await;
     }
 }
 
 /// Reads datagrams and sends each where the table says.
 pub(super) async fn receive(connection: Connection, mut inbound: Inbound) -> ConnectionError {
     loop {
-        match connection.read_datagram().await {
-            Ok(datagram) => inbound.handle(datagram),
-            Err(error) => return error,
+        let due = inbound.poll_timeout();
+        let sleep = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            datagram = connection.read_datagram() => match datagram {
+                Ok(datagram) => {
+                    let now = clock::now();
+                    switch::with(|switch| inbound.handle(switch, datagram, now));
+                    if due.is_some_and(|due| due <= now) {
+                        switch::with(|switch| inbound.handle_timeout(switch, now));
+                    }
+                }
+                Err(error) => return error,
+            },
+            () = sleep => switch::with(|switch| inbound.handle_timeout(switch, clock::now())),
         }
     }
 }
@@ -48,7 +91,9 @@ pub(super) struct Inbound {
     forwarding: Arc<Forwarding>,
     local: LocalDelivery,
     counters: Arc<Counters>,
+    room: Arc<Room>,
     feeds: HashMap<Alias, Feed>,
+    gaps: Gaps,
 }
 
 /// What came with one alias.
@@ -58,20 +103,31 @@ struct Feed {
 }
 
 impl Inbound {
-    pub fn new(
-        link: LinkId,
-        forwarding: Arc<Forwarding>,
-        local: LocalDelivery,
-        counters: Arc<Counters>,
-    ) -> Inbound {
-        Inbound { link, forwarding, local, counters, feeds: HashMap::new() }
+    pub fn new(link: &LinkShared, forwarding: Arc<Forwarding>, local: LocalDelivery) -> Inbound {
+        Inbound {
+            link: link.id,
+            forwarding,
+            local,
+            counters: link.counters.clone(),
+            room: link.room.clone(),
+            feeds: HashMap::new(),
+            gaps: Gaps::default(),
+        }
     }
 
-    fn handle(&mut self, datagram: Bytes) {
+    /// A datagram came.
+    pub fn handle(&mut self, switch: &mut Switch, datagram: Bytes, now: Instant) {
         let Some((header, payload)) = DatagramHeader::split(datagram) else {
             self.counters.malformed.increment(1);
             return;
         };
+        if header.kind == DatagramKind::Nack {
+            match Ask::read(header.alias, header.sequence, &payload) {
+                Some(ask) => switch.answer(self.link, ask),
+                None => self.counters.malformed.increment(1),
+            }
+            return;
+        }
         let table = self.forwarding.load();
         let Some(route) = table.incoming.get(&(self.link, header.alias)) else {
             self.counters.unknown_alias.increment(1);
@@ -87,8 +143,12 @@ impl Inbound {
             .or_insert_with(|| Feed { window: Window::new(header.sequence), pace: None });
         match feed.window.insert(header.sequence) {
             Seen::Fresh { missed: 0 } => {}
-            Seen::Fresh { missed } => self.counters.lost.increment(u64::from(missed)),
-            Seen::Late => {}
+            Seen::Fresh { missed } => {
+                self.counters.lost.increment(u64::from(missed));
+                let rtt = self.room.rtt();
+                self.gaps.handle_gap(header.alias, header.sequence, missed, route.class, rtt, now);
+            }
+            Seen::Late => self.gaps.handle_late(header.alias, header.sequence),
             Seen::Duplicate => {
                 self.counters.duplicate.increment(1);
                 return;
@@ -98,7 +158,7 @@ impl Inbound {
                 return;
             }
         }
-        match switch::take(&table, route.track, &header, &payload, &mut feed.pace) {
+        match switch.take(&table, route.track, &header, &payload, &mut feed.pace) {
             Taken::Fresh => {}
             Taken::Known => {
                 self.counters.second_feed.increment(1);
@@ -111,10 +171,31 @@ impl Inbound {
         }
         // Not back to where it came from: with two feeds two relays can be each other's.
         for child in route.children.iter().filter(|child| child.link.link() != self.link) {
-            child.link.send_media(route.class, header.kind, header.epoch, child.alias, &payload);
+            let packet = Packet {
+                kind: header.kind,
+                class: route.class,
+                epoch: header.epoch,
+                alias: child.alias,
+                payload: payload.clone(),
+            };
+            switch.pass_on(&child.link.0, packet);
         }
         if let Some(track) = route.local {
             (self.local)(track, header, payload);
         }
+    }
+
+    /// When to call [`Inbound::handle_timeout`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.gaps.poll_timeout()
+    }
+
+    /// Asks for what is missing, gives up what is too late.
+    pub fn handle_timeout(&mut self, switch: &mut Switch, now: Instant) {
+        while let Some(ask) = self.gaps.poll_ask(self.room.rtt(), now) {
+            self.counters.nacks.increment(1);
+            switch.ask(self.link, ask);
+        }
+        self.counters.repair_late.increment(self.gaps.take_late());
     }
 }

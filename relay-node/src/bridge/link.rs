@@ -5,7 +5,7 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -19,15 +19,19 @@ use protocol::{
 };
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
 };
 
 use super::{
-    BridgeEvent, Forwarding, LinkId, LocalDelivery, datagram,
+    BridgeEvent, Forwarding, LinkId, LocalDelivery,
+    congestion::{Delay, Room},
+    datagram,
+    intake::Intake,
     measure::{self, Counters, Meter},
-    scheduler::{Packet, Scheduler},
+    scheduler::Packet,
     stream::{self, Group, Hello, MESSAGE_MAX, Outbox, OutboxReader, StreamError},
+    switch,
 };
 
 /// Why a relay closes a connection: the code on the wire.
@@ -62,10 +66,12 @@ pub(super) struct LinkShared {
     pub id: LinkId,
     pub neighbor: NodeId,
     pub counters: Arc<Counters>,
-    pub wake: Notify,
+    /// What is on its way to the neighbor, and the waker of who sends more.
+    pub room: Arc<Room>,
+    /// Packets of other threads.
+    pub intake: Intake,
     connection: Connection,
     outboxes: [Outbox; 3],
-    scheduler: Mutex<Scheduler>,
     open: AtomicBool,
     /// Why this side closed it, for the log: quinn only knows that it did.
     closed_for: OnceLock<String>,
@@ -80,14 +86,17 @@ impl LinkShared {
         counters: Arc<Counters>,
     ) -> (Arc<LinkShared>, [OutboxReader; 3]) {
         let [(control, a), (chat, b), (bulk, c)] = Group::ALL.map(|_| stream::outbox());
+        // The controller is ours, see `transport.rs`; any other would leave the room closed.
+        let delay = connection.congestion_state().into_any().downcast::<Delay>();
+        let room = delay.map_or_else(|_| Arc::default(), |delay| delay.room());
         let link = LinkShared {
             id,
             neighbor,
             counters,
-            wake: Notify::new(),
+            room,
+            intake: Intake::default(),
             connection,
             outboxes: [control, chat, bulk],
-            scheduler: Mutex::default(),
             open: AtomicBool::new(true),
             closed_for: OnceLock::new(),
             ended: watch::Sender::new(false),
@@ -105,11 +114,6 @@ impl LinkShared {
     pub async fn ended(&self) {
         // The sender is in `self`, so the wait can only end with the value.
         let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
-    }
-
-    /// The next datagram in class order.
-    pub fn next_datagram(&self) -> Option<Bytes> {
-        self.scheduler.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 }
 
@@ -167,11 +171,10 @@ impl LinkSender {
             link.counters.link_down.increment(1);
             return;
         }
-        let packet = Packet { kind, epoch, alias, payload: payload.clone() };
-        if !link.scheduler.lock().unwrap_or_else(PoisonError::into_inner).push(class, packet) {
+        if !link.intake.push(Packet { kind, class, epoch, alias, payload: payload.clone() }) {
             link.counters.queue_full.increment(1);
         }
-        link.wake.notify_one();
+        link.room.waker.wake();
     }
 }
 
@@ -249,7 +252,8 @@ pub(super) async fn run(run: Run) {
             tasks.spawn(write(send, outbox));
             tasks.spawn(read(receive, link.id, events.clone()));
         }
-        let inbound = datagram::Inbound::new(link.id, forwarding, local, link.counters.clone());
+        let port = switch::open(&link);
+        let inbound = datagram::Inbound::new(&link, forwarding, local);
         let (sending, receiving) = (connection.clone(), connection.clone());
         let shared = link.clone();
         tasks.spawn(async move { datagram::send(sending, shared).await.to_string() });
@@ -268,6 +272,7 @@ pub(super) async fn run(run: Run) {
         link.open.store(false, Ordering::Release);
         link.close(Close::Protocol, &reason);
         tasks.shutdown().await;
+        drop(port);
         let _ = events.send(BridgeEvent::Down { link: link.id, reason }).await;
     }
     link.open.store(false, Ordering::Release);
@@ -306,8 +311,8 @@ async fn report(
     events: mpsc::Sender<BridgeEvent>,
 ) -> String {
     let mut meter = Meter::default();
-    let rtt_gauge = gauge!("relay_bridge_rtt_seconds", "zone" => zone.to_string());
     let mut ticks = tokio::time::interval(measure::INTERVAL);
+    let mut ticked = 0_u32;
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -315,7 +320,15 @@ async fn report(
         let measurement = meter.read(&stats);
         link.counters.bytes_in.increment(measurement.bytes_in);
         link.counters.bytes_out.increment(measurement.bytes_out);
-        rtt_gauge.set(stats.path.rtt.as_secs_f64());
+        switch::with(|switch| {
+            switch.handle_round_trip(&zone, link.id, stats.path.rtt);
+            if ticked.is_multiple_of(SWEEP) {
+                switch.handle_tick(link.id);
+            }
+        });
+        ticked += 1;
+        // Whatever went wrong with waking: media never waits longer than this.
+        link.room.waker.wake();
         // A report that finds no room is worthless by the time there is some.
         let _ = events.try_send(BridgeEvent::Measured {
             link: link.id,
@@ -325,5 +338,7 @@ async fn report(
     }
 }
 
+/// Reports between two looks for packets that nobody will ask for any more: 2 s.
+const SWEEP: u32 = 8;
 /// How long a stranger may take from the first packet to its hello.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);

@@ -7,13 +7,20 @@
 
 #[cfg(test)]
 mod bad_neighbor;
+#[doc(hidden)]
+pub mod bench;
+mod congestion;
 mod datagram;
 mod dial;
 mod forwarding;
 mod identity;
+mod intake;
 mod link;
 mod measure;
+#[cfg(test)]
+mod narrow;
 mod neighbors;
+mod repair;
 mod scheduler;
 mod stream;
 mod switch;

@@ -1,36 +1,66 @@
-//! The queues above quinn: what waits for a link waits here, in class order, and what is too old is
-//! dropped here, oldest first, within its own class.
+//! The queues above quinn: what waits for a link waits here, in class order, and what is too old is dropped here,
+//! oldest first, within its own class. What was sent is kept for a while, for [`super::repair`].
 
 use std::collections::{HashMap, VecDeque};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use protocol::mesh::{Alias, Class, DatagramHeader, DatagramKind};
 
-const LANES: usize = 4;
+use super::repair::{Ask, Budget, Kept, Sent};
+
+pub(super) const LANES: usize = 4;
 /// Packets each lane holds: about 2.5 s of one audio track, 150 ms of 80 Mbit/s of video.
-const BOUNDS: [usize; LANES] = [256, 256, 1024, 1024];
-/// Headers and payloads are put together in slabs of this size: no allocation per packet.
+pub(super) const BOUNDS: [usize; LANES] = [256, 256, 1024, 1024];
+/// Asks and repairs that wait to be sent.
+const ASKS_MAX: usize = 64;
+const REPAIRS_MAX: usize = 128;
+/// Headers and payloads are put together in slabs of this size, which come back when quinn has sent them.
 const SLAB: usize = 64 * 1024;
+/// Slabs that may be waited for before another one is made.
+const SLABS_MAX: usize = 8;
 
 /// The queues of one link.
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
     lanes: [VecDeque<Packet>; LANES],
-    sequences: HashMap<Alias, u16>,
-    slab: BytesMut,
+    asks: VecDeque<Ask>,
+    repairs: [VecDeque<(Alias, u16)>; LANES],
+    outgoing: HashMap<Alias, Outgoing>,
+    budget: Budget,
+    slabs: Slabs,
 }
 
 /// A media packet before it has a link sequence.
 #[derive(Debug)]
 pub(super) struct Packet {
     pub kind: DatagramKind,
+    pub class: Class,
     pub epoch: u8,
     pub alias: Alias,
     pub payload: Bytes,
 }
 
+/// One alias: the next link sequence, and what was sent.
+#[derive(Debug)]
+struct Outgoing {
+    sequence: u16,
+    lane: usize,
+    kept: Kept,
+    /// Nothing was sent since the last [`Scheduler::handle_tick`].
+    idle: bool,
+}
+
+/// What may leave next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Datagram(Bytes),
+    /// Something waits for room.
+    Wait,
+    Nothing,
+}
+
 /// Emergency audio passes all, live audio passes video, and nothing waits for prefetch.
-fn lane(class: Class) -> usize {
+pub(super) fn lane(class: Class) -> usize {
     match class {
         Class::Control | Class::Emergency | Class::Announcement => 0,
         Class::Chat | Class::Audio => 1,
@@ -41,8 +71,8 @@ fn lane(class: Class) -> usize {
 
 impl Scheduler {
     /// Queues a packet; `false` if the oldest of its class had to go to make room.
-    pub fn push(&mut self, class: Class, packet: Packet) -> bool {
-        let lane = lane(class);
+    pub fn push(&mut self, packet: Packet) -> bool {
+        let lane = lane(packet.class);
         let queue = &mut self.lanes[lane];
         let room = queue.len() < BOUNDS[lane];
         if !room {
@@ -52,26 +82,134 @@ impl Scheduler {
         room
     }
 
-    /// The next datagram to send. Its link sequence is given only now: what was dropped here leaves no
-    /// gap, so a gap always means a loss on the way.
-    pub fn pop(&mut self) -> Option<Bytes> {
-        let packet = self.lanes.iter_mut().find_map(VecDeque::pop_front)?;
-        let sequence = self.sequences.entry(packet.alias).or_default();
-        let header = DatagramHeader {
-            kind: packet.kind,
-            epoch: packet.epoch,
-            alias: packet.alias,
-            sequence: *sequence,
-        };
-        *sequence = sequence.wrapping_add(1);
-
-        let length = DatagramHeader::LEN + packet.payload.len();
-        if self.slab.capacity() < length {
-            self.slab = BytesMut::with_capacity(SLAB.max(length));
+    /// Queues an ask for what the neighbor sent and did not arrive.
+    pub fn push_ask(&mut self, ask: Ask) {
+        if self.asks.len() < ASKS_MAX {
+            self.asks.push_back(ask);
         }
-        header.write(&mut self.slab);
-        self.slab.extend_from_slice(&packet.payload);
-        Some(self.slab.split().freeze())
+    }
+
+    /// The neighbor asks; how many packets it gets.
+    pub fn handle_ask(&mut self, ask: Ask) -> u64 {
+        let Some(outgoing) = self.outgoing.get(&ask.alias) else { return 0 };
+        let queue = &mut self.repairs[outgoing.lane];
+        let mut repairs = 0;
+        for sequence in ask.sequences() {
+            let known = outgoing.kept.get(sequence).is_some() && !queue.contains(&(ask.alias, sequence));
+            if known && queue.len() < REPAIRS_MAX && self.budget.spend() {
+                queue.push_back((ask.alias, sequence));
+                repairs += 1;
+            }
+        }
+        repairs
+    }
+
+    /// Lets go of the packets of tracks that send no more: call it every few seconds.
+    pub fn handle_tick(&mut self) {
+        for outgoing in self.outgoing.values_mut() {
+            if std::mem::replace(&mut outgoing.idle, true) {
+                outgoing.kept.clear();
+            }
+        }
+    }
+
+    /// The next datagram to send, if it is no longer than there is `room`: bytes for what goes before
+    /// everything, and bytes for the rest. Nothing passes what waits.
+    ///
+    /// A link sequence is given only now: what was dropped here leaves no gap, so a gap always means a loss on
+    /// the way.
+    pub fn pop(&mut self, urgent: u64, room: u64) -> Next {
+        if let Some(ask) = self.asks.front() {
+            if urgent < (DatagramHeader::LEN + ask.len()) as u64 {
+                return Next::Wait;
+            }
+            let ask = self.asks.pop_front().expect("it was there just now");
+            let header =
+                DatagramHeader { kind: DatagramKind::Nack, epoch: 0, alias: ask.alias, sequence: ask.first };
+            return Next::Datagram(self.slabs.put(header, ask.len(), |out| ask.write(out)));
+        }
+        for lane in 0..LANES {
+            let room = if lane == 0 { urgent } else { room };
+            while let Some((alias, sequence)) = self.repairs[lane].front().copied() {
+                let outgoing = self.outgoing.get(&alias);
+                if let Some(sent) = outgoing.and_then(|outgoing| outgoing.kept.get(sequence)) {
+                    if room < (DatagramHeader::LEN + sent.payload.len()) as u64 {
+                        return Next::Wait;
+                    }
+                    let header = DatagramHeader { kind: sent.kind, epoch: sent.epoch, alias, sequence };
+                    let datagram =
+                        self.slabs.put(header, sent.payload.len(), |out| out.put_slice(&sent.payload));
+                    self.repairs[lane].pop_front();
+                    return Next::Datagram(datagram);
+                }
+                self.repairs[lane].pop_front();
+            }
+            if let Some(packet) = self.lanes[lane].front() {
+                if room < (DatagramHeader::LEN + packet.payload.len()) as u64 {
+                    return Next::Wait;
+                }
+                let packet = self.lanes[lane].pop_front().expect("it was there just now");
+                return Next::Datagram(self.send(packet, lane));
+            }
+        }
+        Next::Nothing
+    }
+
+    fn send(&mut self, packet: Packet, lane: usize) -> Bytes {
+        let Packet { kind, class, epoch, alias, payload } = packet;
+        let outgoing = self.outgoing.entry(alias).or_insert_with(|| Outgoing {
+            sequence: 0,
+            lane,
+            kept: Kept::new(class),
+            idle: false,
+        });
+        let sequence = outgoing.sequence;
+        outgoing.sequence = sequence.wrapping_add(1);
+        outgoing.idle = false;
+        self.budget.earn();
+        let header = DatagramHeader { kind, epoch, alias, sequence };
+        let datagram = self.slabs.put(header, payload.len(), |out| out.put_slice(&payload));
+        outgoing.kept.push(Sent { sequence, kind, epoch, payload });
+        datagram
+    }
+}
+
+/// Memory for datagrams, used again when quinn has let go of it.
+#[derive(Debug, Default)]
+struct Slabs {
+    current: BytesMut,
+    full: VecDeque<BytesMut>,
+    started: bool,
+}
+
+impl Slabs {
+    fn put(&mut self, header: DatagramHeader, length: usize, payload: impl FnOnce(&mut BytesMut)) -> Bytes {
+        self.reserve(DatagramHeader::LEN + length);
+        header.write(&mut self.current);
+        payload(&mut self.current);
+        self.current.split().freeze()
+    }
+
+    /// Makes room for `length` bytes, without an allocation if there is a slab of which nothing is left.
+    fn reserve(&mut self, length: usize) {
+        if self.current.try_reclaim(length) {
+            return;
+        }
+        let reclaimed = self.full.pop_front().and_then(|mut oldest| match oldest.try_reclaim(SLAB) {
+            true => Some(oldest),
+            false if self.full.len() + 1 < SLABS_MAX => {
+                self.full.push_front(oldest);
+                None
+            }
+            // Its last owner frees it.
+            false => None,
+        });
+        let next = reclaimed.unwrap_or_else(|| BytesMut::with_capacity(SLAB.max(length)));
+        let full = std::mem::replace(&mut self.current, next);
+        if self.started {
+            self.full.push_back(full);
+        }
+        self.started = true;
     }
 }
 
@@ -79,12 +217,26 @@ impl Scheduler {
 mod tests {
     use super::*;
 
-    fn packet(alias: u16, byte: u8) -> Packet {
-        Packet { kind: DatagramKind::Rtp, epoch: 3, alias: Alias(alias), payload: Bytes::from(vec![byte; 8]) }
+    fn push(scheduler: &mut Scheduler, class: Class, alias: u16, byte: u8) -> bool {
+        scheduler.push(Packet {
+            kind: DatagramKind::Rtp,
+            class,
+            epoch: 3,
+            alias: Alias(alias),
+            payload: Bytes::from(vec![byte; 8]),
+        })
+    }
+
+    fn pop(scheduler: &mut Scheduler) -> Option<Bytes> {
+        match scheduler.pop(u64::MAX, u64::MAX) {
+            Next::Datagram(datagram) => Some(datagram),
+            Next::Nothing => None,
+            Next::Wait => panic!("there is room"),
+        }
     }
 
     fn drain(scheduler: &mut Scheduler) -> Vec<(u16, u16, u8)> {
-        std::iter::from_fn(|| scheduler.pop())
+        std::iter::from_fn(|| pop(scheduler))
             .map(|datagram| {
                 let (header, payload) = DatagramHeader::split(datagram).unwrap();
                 assert_eq!((header.epoch, payload.len()), (3, 8));
@@ -96,23 +248,24 @@ mod tests {
     #[test]
     fn audio_leaves_before_video_and_video_before_prefetch() {
         let mut scheduler = Scheduler::default();
-        scheduler.push(Class::Prefetch, packet(1, 1));
-        scheduler.push(Class::Video, packet(2, 2));
-        scheduler.push(Class::Audio, packet(3, 3));
-        scheduler.push(Class::Emergency, packet(4, 4));
+        for (alias, class) in
+            [(1, Class::Prefetch), (2, Class::Video), (3, Class::Audio), (4, Class::Emergency)]
+        {
+            push(&mut scheduler, class, alias, 0);
+        }
         let order: Vec<u16> = drain(&mut scheduler).into_iter().map(|(alias, ..)| alias).collect();
         assert_eq!(order, [4, 3, 2, 1]);
-        assert!(scheduler.pop().is_none());
+        assert_eq!(scheduler.pop(u64::MAX, u64::MAX), Next::Nothing);
     }
 
     #[test]
     fn a_full_class_loses_its_oldest_and_hurts_no_other() {
         let mut scheduler = Scheduler::default();
-        assert!(scheduler.push(Class::Video, packet(2, 0)));
+        assert!(push(&mut scheduler, Class::Video, 2, 0));
         for i in 0..=255 {
-            assert!(scheduler.push(Class::Audio, packet(1, i)));
+            assert!(push(&mut scheduler, Class::Audio, 1, i));
         }
-        assert!(!scheduler.push(Class::Audio, packet(1, 99)));
+        assert!(!push(&mut scheduler, Class::Audio, 1, 99));
         let left = drain(&mut scheduler);
         assert_eq!(left.len(), 257);
         assert_eq!(left[0], (1, 0, 1), "the oldest went, and its sequence was never given");
@@ -124,11 +277,59 @@ mod tests {
     fn link_sequences_count_per_alias_and_wrap() {
         let mut scheduler = Scheduler::default();
         for _ in 0..0x1_0001 {
-            scheduler.push(Class::Video, packet(1, 0));
-            scheduler.pop();
+            push(&mut scheduler, Class::Video, 1, 0);
+            pop(&mut scheduler);
         }
-        scheduler.push(Class::Video, packet(1, 0));
-        scheduler.push(Class::Video, packet(9, 0));
+        push(&mut scheduler, Class::Video, 1, 0);
+        push(&mut scheduler, Class::Video, 9, 0);
         assert_eq!(drain(&mut scheduler), [(1, 1, 0), (9, 0, 0)]);
+    }
+
+    #[test]
+    fn without_room_nothing_passes_what_waits_but_the_most_urgent() {
+        let mut scheduler = Scheduler::default();
+        push(&mut scheduler, Class::Audio, 1, 0);
+        push(&mut scheduler, Class::Video, 2, 0);
+        assert_eq!(scheduler.pop(u64::MAX, 12), Next::Wait);
+        push(&mut scheduler, Class::Emergency, 3, 0);
+        assert!(matches!(scheduler.pop(13, 12), Next::Datagram(_)));
+        assert_eq!(scheduler.pop(13, 12), Next::Wait);
+        assert!(matches!(scheduler.pop(13, 13), Next::Datagram(_)));
+    }
+
+    #[test]
+    fn a_repair_is_the_original_datagram_and_goes_before_its_class() {
+        let mut scheduler = Scheduler::default();
+        for byte in 0..10 {
+            push(&mut scheduler, Class::Video, 1, byte);
+        }
+        drain(&mut scheduler);
+        push(&mut scheduler, Class::Video, 1, 10);
+        push(&mut scheduler, Class::Audio, 2, 0);
+        // 3 and 5 are there, 10 was not sent yet, and 3 is asked for twice.
+        let ask = Ask { alias: Alias(1), first: 3, bits: 0b1000_0101 };
+        assert_eq!(scheduler.handle_ask(ask), 2);
+        assert_eq!(scheduler.handle_ask(Ask { bits: 1, ..ask }), 0);
+        assert_eq!(scheduler.handle_ask(Ask { alias: Alias(7), ..ask }), 0);
+        assert_eq!(drain(&mut scheduler), [(2, 0, 0), (1, 3, 3), (1, 5, 5), (1, 10, 10)]);
+        // A track that sends no more keeps nothing.
+        scheduler.handle_tick();
+        assert_eq!(scheduler.handle_ask(ask), 3);
+        scheduler.handle_tick();
+        assert_eq!(drain(&mut scheduler), []);
+        push(&mut scheduler, Class::Video, 1, 11);
+        assert_eq!(drain(&mut scheduler), [(1, 11, 11)], "its numbers go on");
+    }
+
+    #[test]
+    fn slabs_are_used_again() {
+        let mut scheduler = Scheduler::default();
+        let mut places = std::collections::BTreeSet::new();
+        for _ in 0..20_000 {
+            push(&mut scheduler, Class::Video, 1, 0);
+            let datagram = pop(&mut scheduler).unwrap();
+            places.insert(datagram.as_ptr() as usize / SLAB);
+        }
+        assert!(places.len() <= 8, "{} places", places.len());
     }
 }

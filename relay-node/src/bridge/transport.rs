@@ -2,14 +2,12 @@
 
 use std::{io, net::SocketAddr, net::UdpSocket, sync::Arc, time::Duration};
 
-use quinn::{
-    AckFrequencyConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
-    congestion::CubicConfig,
-};
+use quinn::{AckFrequencyConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Identity;
+use super::congestion::DelayConfig;
 use super::stream::Group;
 
 /// The payload of the first UDP datagrams of a connection. A media datagram may have
@@ -20,7 +18,7 @@ const INITIAL_MTU: u16 = 1350;
 /// five bytes of the media header, on any path with an MTU of 1302 or more.
 const MIN_MTU: u16 = 1254;
 /// Twelve packets: quinn drops the oldest datagram whatever its class, so what waits, waits in ours.
-const DATAGRAM_SEND_BUFFER: usize = 16 * 1024;
+pub(super) const DATAGRAM_SEND_BUFFER: usize = 16 * 1024;
 /// 40 ms at 100 Mbit/s before a stalled reader loses packets.
 const DATAGRAM_RECEIVE_BUFFER: usize = 512 * 1024;
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
@@ -44,20 +42,16 @@ pub(super) fn transport() -> TransportConfig {
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(10_000))))
         .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER))
-        .congestion_controller_factory(Arc::new(congestion()))
+        .congestion_controller_factory(Arc::new(DelayConfig { initial_window: INITIAL_WINDOW }))
         .enable_segmentation_offload(true);
     transport
 }
 
-/// Media is paced by its source and does not probe: the window only has to be out of its way, and to
-/// close when the path is full so that what waits is in our queues, in class order. Cubic does both and
-/// regains a window lost to a radio's burst faster than NewReno; quinn's BBR is experimental. The first
-/// window carries 100 Mbit/s over 20 ms, because a stream joins at its full rate.
-fn congestion() -> CubicConfig {
-    let mut cubic = CubicConfig::default();
-    cubic.initial_window(256 * 1024);
-    cubic
-}
+/// Media is paced by its source and does not probe: the window only has to be out of its way, and to close when
+/// the path is full so that what waits is in our queues, in class order. Cubic fills a modem's buffer first, and
+/// closes at a radio's loss. The first window carries 100 Mbit/s over 20 ms, because a stream joins at its full
+/// rate.
+const INITIAL_WINDOW: u64 = 256 * 1024;
 
 fn mtu_discovery() -> MtuDiscoveryConfig {
     let mut discovery = MtuDiscoveryConfig::default();

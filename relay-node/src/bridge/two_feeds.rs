@@ -18,22 +18,26 @@ use super::{
 };
 
 /// One relay of the test, and the packets that were delivered to it.
-struct Relay {
-    id: NodeId,
-    bridges: Bridges,
-    events: mpsc::Receiver<BridgeEvent>,
-    forwarding: Arc<Forwarding>,
-    came: Arc<Mutex<Vec<(DatagramKind, u8, Bytes)>>>,
+pub(super) struct Relay {
+    pub id: NodeId,
+    pub bridges: Bridges,
+    pub events: mpsc::Receiver<BridgeEvent>,
+    pub forwarding: Arc<Forwarding>,
+    pub came: Arc<Mutex<Vec<(DatagramKind, u8, Bytes)>>>,
 }
 
 impl Relay {
-    async fn start(peers: &[&Relay]) -> Relay {
+    pub async fn start(peers: &[&Relay]) -> Relay {
+        Relay::dial(peers.iter().map(|peer| peer.bridges.local_addr().to_string()).collect()).await
+    }
+
+    pub async fn dial(peers: Vec<String>) -> Relay {
         let data = tempfile::tempdir().unwrap();
         let identity = Arc::new(Identity::load_or_create(data.path()).unwrap());
         let id = identity.node_id();
         let config = BridgeConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
-            peers: peers.iter().map(|peer| peer.bridges.local_addr().to_string()).collect(),
+            peers,
             identity,
             zone: ZoneName::new("zone").unwrap(),
             trust: Trust::Anyone,
@@ -49,7 +53,7 @@ impl Relay {
         Relay { id, bridges, events, forwarding, came }
     }
 
-    async fn up(&mut self) -> (LinkId, LinkSender) {
+    pub async fn up(&mut self) -> (LinkId, LinkSender) {
         loop {
             if let BridgeEvent::Up { link, sender, .. } = self.events.recv().await.unwrap() {
                 return (link, sender);
@@ -57,7 +61,7 @@ impl Relay {
         }
     }
 
-    fn takes(&self, feeds: &[(LinkId, u16)], children: &[(&LinkSender, u16)]) {
+    pub fn takes(&self, feeds: &[(LinkId, u16)], children: &[(&LinkSender, u16)]) {
         let child =
             |(link, alias): &(&LinkSender, u16)| Child { link: (*link).clone(), alias: Alias(*alias) };
         let route = Route {
@@ -70,7 +74,7 @@ impl Relay {
         self.forwarding.replace(Table { incoming: incoming.collect(), local: HashMap::new() });
     }
 
-    async fn has(&self, count: usize) {
+    pub async fn has(&self, count: usize) {
         tokio::time::timeout(Duration::from_secs(20), async {
             while self.came.lock().unwrap().len() < count {
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -81,7 +85,7 @@ impl Relay {
     }
 }
 
-fn packet(sequence: u16) -> Bytes {
+pub(super) fn packet(sequence: u16) -> Bytes {
     let [high, low] = sequence.to_be_bytes();
     Bytes::from(vec![0x80, 0x6f, high, low, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3])
 }

@@ -1,0 +1,117 @@
+//! Schedules from a seed: any shape of mesh, most of them small, and anything that may happen to it.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Quality,
+    random::Random,
+    schedule::{Action, Schedule, Step},
+    shape::{self, Wires},
+};
+
+/// Streams of a relay that publishes.
+const STREAMS: u64 = 2;
+
+/// The schedule of a seed.
+pub fn schedule(seed: u64) -> Schedule {
+    let random = &mut Random::new(seed ^ 0x5eed_5eed);
+    let wires = wires(random);
+    let relays = 1 + wires.iter().map(|(a, b)| *a.max(b)).max().unwrap_or(0);
+    let wires: Vec<_> = wires.into_iter().map(|(a, b)| (a, b, quality(random))).collect();
+    let mut draw = Draw { relays: relays as u64, wires: wires.clone(), publishers: Vec::new(), random };
+    let mut actions = Vec::new();
+    for _ in 0..1 + draw.random.below(3) {
+        let (relay, stream) = (draw.relay(), draw.random.below(STREAMS) as usize);
+        draw.publishers.push((relay, stream));
+        actions.push((0, Action::Publish { relay, stream }));
+    }
+    for _ in 0..1 + draw.random.below(5) {
+        actions.push((0, draw.want()));
+    }
+    for _ in 0..8 + draw.random.below(40) {
+        let wait = draw.random.pick(&[0, 20, 300, 300, 300, 2000]);
+        actions.push((draw.random.below(wait + 1), draw.action()));
+    }
+    let mut at_ms = 0;
+    let steps = actions.into_iter().map(|(wait, action)| {
+        at_ms += wait;
+        Step { at_ms, action }
+    });
+    Schedule { seed, relays, wires, steps: steps.collect() }
+}
+
+fn wires(random: &mut Random) -> Wires {
+    // From 4 to 64, half of them below 12.
+    let relays = 4 + (random.share().powi(3) * 61.0) as usize;
+    match random.below(8) {
+        0 => shape::chain(relays.min(24)),
+        1 => shape::ring(relays.min(32)),
+        2 => shape::two_rings(relays.div_ceil(2).max(3)),
+        3 => shape::ladder(relays.div_ceil(2)),
+        4 => shape::full(relays.min(12)),
+        5 => shape::star_of_stars(2 + random.below(4) as usize, relays / 6),
+        _ => shape::geometric(relays, 2 + random.below(3) as usize, random),
+    }
+}
+
+/// Most wires are good, some lose now and then.
+fn quality(random: &mut Random) -> Quality {
+    let mut quality = Quality::usual(random);
+    if random.once_in(4) {
+        quality.loss = random.below(30) as f64 / 1000.0;
+    }
+    quality
+}
+
+struct Draw<'a> {
+    relays: u64,
+    wires: Vec<(usize, usize, Quality)>,
+    publishers: Vec<(usize, usize)>,
+    random: &'a mut Random,
+}
+
+impl Draw<'_> {
+    fn relay(&mut self) -> usize {
+        self.random.below(self.relays) as usize
+    }
+
+    fn wire(&mut self) -> usize {
+        self.random.below(self.wires.len() as u64) as usize
+    }
+
+    fn want(&mut self) -> Action {
+        let (origin, stream) = self.random.pick(&self.publishers);
+        Action::Want { relay: self.relay(), origin, stream }
+    }
+
+    fn action(&mut self) -> Action {
+        let (relay, wire) = (self.relay(), self.wire());
+        let (origin, stream) = self.random.pick(&self.publishers);
+        match self.random.below(32) {
+            0..=5 => self.want(),
+            6..=7 => Action::Unwant { relay, origin, stream },
+            8 => Action::Unpublish { relay: origin, stream },
+            9..=10 => Action::Publish { relay: origin, stream },
+            11..=12 => Action::Silence { wire },
+            13..=14 => Action::Cut { wire },
+            15 => Action::Deafen { wire, end: self.random.below(2) as usize },
+            16..=18 => Action::Heal { wire },
+            19 => {
+                let mut quality = self.wires[wire].2;
+                quality.delay_us = 300 + self.random.below(30_000);
+                quality.loss = self.random.below(30) as f64 / 1000.0;
+                Action::Change { wire, quality }
+            }
+            20..=21 => Action::Kill { relay },
+            22..=23 => Action::Start { relay },
+            24 => Action::StartEmpty { relay },
+            25 => Action::Stall { relay, ms: 20 + self.random.below(280) },
+            26 => {
+                let side = (0..self.relays as usize).filter(|_| self.random.once_in(2));
+                Action::Part { side: side.collect::<BTreeSet<_>>() }
+            }
+            27 => Action::Merge,
+            _ => Action::Append { relay },
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! What happens to a mesh, as data: a mesh, and timed actions. Any action may be left out and the rest still
+//! makes sense, so that a schedule that fails can be made smaller (`shrink.rs`) and kept as JSON.
+
+use std::{
+    cell::Cell,
+    collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Once,
+    time::Duration,
+};
+
+use protocol::{Kind, StreamName, mesh::TrackKey};
+use serde::{Deserialize, Serialize};
+
+use super::{Condition, Quality, Sim, check, node, random::Random};
+
+/// A mesh has to be right so long after the last thing happened.
+pub const SETTLED_BY: Duration = Duration::from_secs(25);
+
+/// One thing that happens. Relays and wires by index; a stream by its origin and a number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Action {
+    /// Both drivers know at once that a wire is gone.
+    Cut {
+        /// Which.
+        wire: usize,
+    },
+    /// A wire carries nothing, and nobody says so.
+    Silence {
+        /// Which.
+        wire: usize,
+    },
+    /// A wire carries nothing to one end.
+    Deafen {
+        /// Which.
+        wire: usize,
+        /// 0 or 1.
+        end: usize,
+    },
+    /// A wire works again.
+    Heal {
+        /// Which.
+        wire: usize,
+    },
+    /// A wire becomes another one.
+    Change {
+        /// Which.
+        wire: usize,
+        /// What it does from now on.
+        quality: Quality,
+    },
+    /// Every wire between these relays and the others falls silent.
+    Part {
+        /// One side.
+        side: BTreeSet<usize>,
+    },
+    /// Every wire works again.
+    Merge,
+    /// A relay loses its power.
+    Kill {
+        /// Which.
+        relay: usize,
+    },
+    /// It has power again.
+    Start {
+        /// Which.
+        relay: usize,
+    },
+    /// It has power again, and an empty disk.
+    StartEmpty {
+        /// Which.
+        relay: usize,
+    },
+    /// Its driver does nothing for a while.
+    Stall {
+        /// Which.
+        relay: usize,
+        /// For so long.
+        ms: u64,
+    },
+    /// A stream begins.
+    Publish {
+        /// Where.
+        relay: usize,
+        /// Which: sound if even, picture if odd.
+        stream: usize,
+    },
+    /// A stream ends.
+    Unpublish {
+        /// Where.
+        relay: usize,
+        /// Which: sound if even, picture if odd.
+        stream: usize,
+    },
+    /// Somebody listens.
+    Want {
+        /// Where.
+        relay: usize,
+        /// To what: published there.
+        origin: usize,
+        /// Which: sound if even, picture if odd.
+        stream: usize,
+    },
+    /// Nobody listens any more.
+    Unwant {
+        /// Where.
+        relay: usize,
+        /// To what: published there.
+        origin: usize,
+        /// Which: sound if even, picture if odd.
+        stream: usize,
+    },
+    /// Somebody writes something.
+    Append {
+        /// Where.
+        relay: usize,
+    },
+}
+
+/// An action and its time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Since the relays were switched on, in milliseconds.
+    pub at_ms: u64,
+    /// What happens.
+    pub action: Action,
+}
+
+/// A mesh and what happens to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// Of everything that is drawn by lot while it runs.
+    pub seed: u64,
+    /// How many.
+    pub relays: usize,
+    /// From, to, and what it does.
+    pub wires: Vec<(usize, usize, Quality)>,
+    /// In order of time.
+    pub steps: Vec<Step>,
+}
+
+/// What came of a schedule that went well.
+#[derive(Debug, Clone, Copy)]
+pub struct Outcome {
+    /// From the last action until everything was right.
+    pub settled: Duration,
+    /// Messages that crossed a wire.
+    pub messages: u64,
+}
+
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Schedule {
+    /// Plays it. An error is the invariant that broke.
+    pub fn play(&self) -> Result<Outcome, String> {
+        static HOOK: Once = Once::new();
+        HOOK.call_once(|| {
+            let usual = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |panic| {
+                if !QUIET.get() {
+                    usual(panic);
+                }
+            }));
+        });
+        QUIET.set(true);
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.run()));
+        QUIET.set(false);
+        outcome.map_err(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words").to_owned()
+        })
+    }
+
+    fn run(&self) -> Outcome {
+        let mut sim = Sim::with_wires(self.relays, &self.wires, Random::new(self.seed));
+        (0..self.relays).for_each(|relay| sim.start(relay));
+        for Step { at_ms, action } in &self.steps {
+            let at = Duration::from_millis(*at_ms);
+            sim.run(at.saturating_sub(sim.elapsed()));
+            sim.act(action);
+        }
+        let settled = check::settle(&mut sim, SETTLED_BY);
+        Outcome { settled, messages: sim.messages.0 }
+    }
+}
+
+/// The key of a numbered stream.
+pub fn track(origin: usize, stream: usize) -> TrackKey {
+    TrackKey { origin: node(origin), stream: name(origin, stream), kind: kind(stream) }
+}
+
+fn kind(stream: usize) -> Kind {
+    if stream.is_multiple_of(2) { Kind::Audio } else { Kind::Video }
+}
+
+fn name(origin: usize, stream: usize) -> StreamName {
+    StreamName::new(format!("stage-{origin}-{stream}")).expect("a good name")
+}
+
+impl Sim {
+    /// Does what an action says; what makes no sense at the moment is left out.
+    pub fn act(&mut self, action: &Action) {
+        match *action {
+            Action::Cut { wire } => self.set_wire(wire, Condition::Cut),
+            Action::Silence { wire } => self.set_wire(wire, Condition::Silent),
+            Action::Deafen { wire, end } => self.set_wire(wire, Condition::Deaf(end)),
+            Action::Heal { wire } => self.set_wire(wire, Condition::Good),
+            Action::Change { wire, quality } => self.set_quality(wire, quality),
+            Action::Part { ref side } => {
+                for wire in 0..self.wires.len() {
+                    let [a, b] = self.wires[wire].ends.map(|end| side.contains(&end));
+                    if a != b && self.wires[wire].condition == Condition::Good {
+                        self.set_wire(wire, Condition::Silent);
+                    }
+                }
+            }
+            Action::Merge => (0..self.wires.len()).for_each(|wire| self.set_wire(wire, Condition::Good)),
+            Action::Kill { relay } => {
+                if self.relays[relay].mesh.is_some() {
+                    self.kill(relay);
+                }
+            }
+            Action::Start { relay } => {
+                if self.relays[relay].mesh.is_none() {
+                    self.start(relay);
+                }
+            }
+            Action::StartEmpty { relay } => {
+                if self.relays[relay].mesh.is_none() {
+                    self.wipe(relay);
+                    self.start(relay);
+                }
+            }
+            Action::Stall { relay, ms } => self.stall(relay, Duration::from_millis(ms)),
+            Action::Publish { relay, stream } => {
+                self.publish_kind(relay, name(relay, stream).as_str(), kind(stream));
+            }
+            Action::Unpublish { relay, stream } => self.unpublish(relay, &track(relay, stream)),
+            Action::Want { relay, origin, stream } => {
+                self.want(relay, &track(origin, stream), true);
+            }
+            Action::Unwant { relay, origin, stream } => {
+                self.want(relay, &track(origin, stream), false);
+            }
+            Action::Append { relay } => {
+                if self.relays[relay].mesh.is_some() && self.relays[relay].may_write {
+                    self.append(relay, &format!("{relay} at {:?}", self.elapsed()));
+                }
+            }
+        }
+    }
+}

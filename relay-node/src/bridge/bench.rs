@@ -1,0 +1,52 @@
+//! For benchmarks: the packet path of one bridges' thread, driven without its sockets. The caller's thread stands
+//! for the bridges' thread.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+
+use super::{
+    Forwarding, LinkSender, LocalDelivery,
+    datagram::Inbound,
+    scheduler::Next,
+    switch::{self, Open},
+};
+
+/// Datagrams come in from one link and leave on others.
+pub struct PacketPath {
+    inbound: Inbound,
+    children: Vec<LinkSender>,
+    _ports: Vec<Open>,
+}
+
+impl PacketPath {
+    /// From a link that is up to others, by a table that names both.
+    pub fn new(
+        from: &LinkSender,
+        children: Vec<LinkSender>,
+        forwarding: Arc<Forwarding>,
+        local: LocalDelivery,
+    ) -> PacketPath {
+        let ports = children.iter().chain([from]).map(|link| switch::open(&link.0)).collect();
+        PacketPath { inbound: Inbound::new(&from.0, forwarding, local), children, _ports: ports }
+    }
+
+    /// What the receiving task does with a datagram.
+    pub fn handle(&mut self, datagram: Bytes, now: Instant) {
+        switch::with(|switch| self.inbound.handle(switch, datagram, now));
+    }
+
+    /// What the sending task of each child does then, but for quinn; how many datagrams left.
+    pub fn pop_all(&mut self, mut sent: impl FnMut(Bytes)) -> usize {
+        let mut count = 0;
+        for child in &self.children {
+            let link = child.link();
+            switch::with(|switch| switch.take_in(link));
+            while let Next::Datagram(datagram) = switch::with(|switch| switch.pop(link, u64::MAX, u64::MAX)) {
+                sent(datagram);
+                count += 1;
+            }
+        }
+        count
+    }
+}
