@@ -195,6 +195,8 @@ pub(crate) struct Blobs {
     tick: Option<Instant>,
     /// Something changed that parts wait for.
     restless: bool,
+    /// Pieces came: others can be asked for.
+    flowing: bool,
     events: VecDeque<Event>,
     pub counters: FileCounters,
 }
@@ -228,7 +230,7 @@ impl Blobs {
             known.hold(holder, now);
         }
         if let Some(pull) = self.pulls.get_mut(&key) {
-            pull.local = true;
+            pull.want_here(now);
         }
         self.restless = true;
     }
@@ -312,7 +314,7 @@ impl Blobs {
 
     /// Whether [`Blobs::settle`] has nothing to do.
     pub fn rest(&self, now: Instant) -> bool {
-        !self.restless && self.events.is_empty() && self.tick.is_none_or(|tick| tick > now)
+        !self.restless && !self.flowing && self.events.is_empty() && self.tick.is_none_or(|tick| tick > now)
     }
 
     /// Asks for what is wanted, wherever it can be had, and says what has to be done.
@@ -324,6 +326,9 @@ impl Blobs {
         }
         if std::mem::take(&mut self.restless) {
             self.assign(around, now);
+            self.flowing = true;
+        }
+        if std::mem::take(&mut self.flowing) {
             self.request(now);
         }
         self.tick = match self.pulls.is_empty() {

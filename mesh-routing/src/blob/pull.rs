@@ -42,7 +42,7 @@ pub(super) struct Pull {
     /// First wanted, first asked for.
     order: u64,
     /// Somebody here waits for it.
-    pub local: bool,
+    local: bool,
     /// Neighbors that wait for it.
     pub waiters: BTreeSet<LinkId>,
     /// Relays that wait for those: to ask them would be a circle.
@@ -67,6 +67,13 @@ impl Pull {
         match &self.stage {
             Stage::Asked { link, .. } | Stage::Coming { link, .. } => Some(*link),
             Stage::Idle | Stage::Storing(_) => None,
+        }
+    }
+
+    /// Somebody here waits for it, from now on.
+    pub fn want_here(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.local, true) {
+            self.deadline = now + PATIENCE;
         }
     }
 
@@ -203,7 +210,7 @@ impl Blobs {
         let Some(flight) = lane.flights.remove(at) else { return Ok(()) };
         lane.in_flight -= flight.length;
         lane.window.handle_piece(flight.length, now.saturating_duration_since(flight.at), lane.full, now);
-        self.restless = true;
+        self.flowing = true;
         let Some(pull) = self.pulls.get_mut(&key) else { return Ok(()) };
         let Stage::Coming { length, buffer, until, .. } = &mut pull.stage else { return Ok(()) };
         if buffer.len() != offset as usize || bytes.len() != flight.length as usize {
@@ -233,6 +240,7 @@ impl Blobs {
             self.give_up(key);
             return Ok(());
         }
+        self.restless = true;
         self.counters.fetched += 1;
         self.counters.fetched_bytes += whole.len() as u64;
         if let Some(pull) = self.pulls.get_mut(&key) {

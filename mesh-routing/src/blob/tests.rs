@@ -13,6 +13,7 @@ use protocol::{FileId, ZoneName};
 use super::{FileMessage, FileOutput, Manifest, Part, message::Answer};
 use crate::{
     LinkId, Mesh, Output,
+    link::Underlay,
     message::Message,
     sim::{config, epoch, node, random::Random, shape},
 };
@@ -28,6 +29,7 @@ struct Wire {
     /// When the last byte of a file will be on the wire, toward each end.
     free: [Instant; 2],
     up: bool,
+    metered: bool,
     /// Bytes of chunks that went toward each end.
     crossed: [u64; 2],
     /// The longest that a piece waited for those before it.
@@ -97,6 +99,7 @@ impl Field {
                 rate: 12_500_000,
                 free: [now; 2],
                 up: false,
+                metered: false,
                 crossed: [0; 2],
                 queued: Duration::ZERO,
             });
@@ -114,10 +117,11 @@ impl Field {
             self.wires[wire].links[end] = LinkId(self.links);
             self.by_link.insert(LinkId(self.links), (wire, end));
         }
-        let Wire { ends, links, delay, .. } = self.wires[wire];
+        let Wire { ends, links, delay, metered, .. } = self.wires[wire];
+        let underlay = Underlay { metered, ..Underlay::default() };
         for end in [0, 1] {
             self.with(ends[end], |mesh| {
-                mesh.handle_link_up(links[end], node(ends[1 - end]), now);
+                mesh.handle_link_up_over(links[end], node(ends[1 - end]), underlay, now);
                 mesh.handle_measurement(links[end], delay * 2, 0.0, now);
             });
         }
@@ -369,6 +373,25 @@ fn parallel_links_to_one_neighbor_carry_it_together() {
 }
 
 #[test]
+fn a_metered_link_is_used_only_while_there_is_no_other() {
+    let mut field = Field::new(2, &[(0, 1), (0, 1)]);
+    field.unplug(0);
+    field.wires[0].metered = true;
+    field.plug(0);
+    field.run(Duration::from_secs(4));
+    let length = 1 << 20;
+    let file = field.publish(0, length);
+    field.want(1, file, chunks(length), 0);
+    field.arrives(1, file, length, 30);
+    assert_eq!((field.crossed(0), field.crossed(1)), (0, length as u64));
+    field.unplug(1);
+    let other = field.publish(0, length / 2);
+    field.want(1, other, chunks(length / 2), 0);
+    field.arrives(1, other, length / 2, 30);
+    assert_eq!(field.crossed(0), length as u64 / 2);
+}
+
+#[test]
 fn a_cut_is_resumed_where_it_was() {
     let mut field = Field::new(2, &[(0, 1)]);
     let length = 8 << 20;
@@ -420,6 +443,7 @@ fn a_file_whose_origin_is_gone_comes_from_who_has_it() {
         rate: 12_500_000,
         free: [now; 2],
         up: false,
+        metered: false,
         crossed: [0; 2],
         queued: Duration::ZERO,
     });
