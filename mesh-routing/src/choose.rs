@@ -379,9 +379,9 @@ impl Mesh {
 
     /// Whether this relay is among the nearest neighbors of another.
     fn needs_us(&self, node: &NodeId) -> bool {
-        let Some(held) = self.database.get(node) else { return false };
-        let Some(ours) = held.record.edge(&self.config.id) else { return false };
-        held.record.links.iter().filter(|edge| edge.cost < ours.cost).count() < NEAR
+        let Some(said) = self.database.links(node) else { return false };
+        let Some(ours) = said.edge(&self.config.id) else { return false };
+        said.links.iter().filter(|edge| edge.cost < ours.cost).count() < NEAR
     }
 
     pub(crate) fn choose(&mut self, now: Instant) {
@@ -404,8 +404,8 @@ impl Mesh {
         };
         let neighbors: BTreeMap<NodeId, Present> = self.neighbors.iter().map(present).collect();
         let reached = |id: &NodeId| *id == self.config.id || self.routes.reaches(id);
-        let records =
-            || self.database.iter().filter(|(id, _)| reached(id)).map(|(id, held)| (*id, &held.record));
+        let said = || self.database.relays().map(|(said, _)| said);
+        let records = || said().filter(|said| reached(&said.origin)).map(|said| (said.origin, said));
         let view = View {
             skeleton: &Skeleton::of(&self.database),
             neighbors: &neighbors,

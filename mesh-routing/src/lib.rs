@@ -4,15 +4,20 @@
 //! reads no clock and no socket: the driver in `relay-node` hands over messages with the time at which they
 //! came and carries out what [`Mesh::poll_output`] says.
 
+mod answer;
+pub mod area;
 mod audience;
+pub mod border;
 mod child;
 pub mod choose;
 mod damping;
+pub mod database;
 pub mod detector;
 mod detour;
 pub mod error;
 mod feed;
 pub mod flood;
+mod flood_tree;
 pub mod forward;
 pub mod link;
 pub mod link_state;
@@ -20,9 +25,12 @@ pub mod log;
 pub mod mesh;
 pub mod message;
 pub mod neighbor;
+mod news;
+pub mod record;
 pub mod route;
 pub mod signature;
 pub mod skeleton;
+mod spf;
 pub mod topology;
 mod track;
 mod tree;
@@ -30,6 +38,8 @@ mod tree;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 
+pub use area::{AreaId, Fragment};
+pub use border::AreaView;
 pub use error::MeshError;
 pub use forward::ForwardEntry;
 pub use link::{Capacity, LinkCounters, LinkFigures, LinkId, Measurement, Underlay, UnderlayKind};

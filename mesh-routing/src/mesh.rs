@@ -15,20 +15,24 @@ use protocol::{
 };
 
 use crate::{
+    area::AreaId,
     audience::{Audience, Shown},
+    border::Border,
     choose::Choosing,
     damping::Remembered,
+    database::Database,
     detector::State,
     error::MeshError,
-    flood::Pace,
+    flood::{Flood, Pace},
     forward::ForwardEntry,
     link::{Link, LinkCounters, LinkFigures, LinkId, Measurement, Underlay},
-    link_state::{Advertised, Database, SINCE_MAX, STREAMS_MAX, check_stream},
+    link_state::{Advertised, SINCE_MAX, STREAMS_MAX, check_stream},
     log::{Logs, PAYLOAD_MAX, Record},
     message::Message,
     neighbor::{Neighbor, neighbors},
     route::{Pair, Routes},
     signature::Keys,
+    spf::Spf,
     topology::StreamView,
     tree::{Event, Refusals, Surroundings, Trees},
 };
@@ -71,12 +75,14 @@ pub struct Config {
     pub seed: u64,
     /// Signs what it says, checks what others say.
     pub keys: Arc<dyn Keys>,
+    /// The area it is in.
+    pub area: AreaId,
 }
 
 impl Config {
-    /// A relay with the id of its keys.
+    /// A relay with the id of its keys, in area 0.
     pub fn new(keys: Arc<dyn Keys>, zone: ZoneName, boot: u64, seed: u64) -> Config {
-        Config { id: keys.node_id(), zone, boot, seed, keys }
+        Config { id: keys.node_id(), zone, boot, seed, keys, area: AreaId::default() }
     }
 }
 
@@ -137,8 +143,6 @@ pub struct Counters {
     pub rerouted: u64,
     /// Publications refused: absurd, or more than 256.
     pub publications_refused: u64,
-    /// Records ignored because no relay can have come to such a sequence.
-    pub implausible: u64,
     /// Joins refused to neighbors.
     pub refusals: Refusals,
 }
@@ -168,6 +172,9 @@ pub struct Mesh {
     pub(crate) costs: BTreeMap<NodeId, u32>,
     pub(crate) database: Database,
     pub(crate) pace: Pace,
+    pub(crate) flood: Flood,
+    pub(crate) spf: Spf,
+    pub(crate) border: Border,
     pub(crate) published: BTreeMap<StreamName, Advertised>,
     pub(crate) audience: Audience,
     pub(crate) shown: Shown,
@@ -180,6 +187,8 @@ pub struct Mesh {
     pub(crate) next_sweep: Instant,
     pub(crate) links_changed: bool,
     pub(crate) routes_changed: bool,
+    pub(crate) streams_changed: bool,
+    pub(crate) paths_changed: bool,
     pub(crate) settled: bool,
     pub(crate) forwarding: Vec<ForwardEntry>,
     pub(crate) streams: Vec<StreamView>,
@@ -193,7 +202,10 @@ impl Mesh {
         // The seed keeps relays that were switched on together from comparing notes all at once.
         let spread = Duration::from_millis(config.seed % 1000);
         Mesh {
-            pace: Pace::new(config.boot),
+            pace: Pace::new(config.boot).spread(config.seed),
+            flood: Flood::default(),
+            spf: Spf::default(),
+            border: Border::new(config.boot, config.seed),
             trees: Trees::new(config.seed),
             config,
             now,
@@ -215,6 +227,8 @@ impl Mesh {
             next_sweep: now + SWEEP_EVERY,
             links_changed: true,
             routes_changed: true,
+            streams_changed: false,
+            paths_changed: false,
             settled: false,
             forwarding: Vec::new(),
             streams: Vec::new(),
@@ -238,6 +252,7 @@ impl Mesh {
         let flaps = self.flapped.take(neighbor, underlay.kind);
         self.links.insert(link, Link::new(neighbor, underlay, flaps, now));
         self.links_changed = true;
+        self.send(link, &Message::Area { area: self.config.area });
         self.compare_notes(link);
     }
 
@@ -250,6 +265,8 @@ impl Mesh {
             }
             self.flapped.keep(gone.neighbor, gone.underlay.kind, gone.flaps, now);
             self.logs.forget(link);
+            self.flood.forget(link);
+            self.border.forget(link);
             self.links_changed = true;
         }
     }
@@ -335,7 +352,7 @@ impl Mesh {
         }
         let since = known.unwrap_or_else(|| (self.newest(&stream.name) + 1).min(SINCE_MAX));
         self.published.insert(stream.name.clone(), Advertised { stream, since });
-        self.pace.handle_news(true);
+        self.flood.handle_publication(self.config.boot, self.config.seed);
         self.trees.handle_change(false);
     }
 
@@ -343,7 +360,7 @@ impl Mesh {
     pub fn handle_unpublish(&mut self, stream: &StreamName, now: Instant) {
         self.touch(now);
         if self.published.remove(stream).is_some() {
-            self.pace.handle_news(true);
+            self.flood.handle_publication(self.config.boot, self.config.seed);
             self.trees.handle_change(false);
         }
     }
@@ -400,19 +417,23 @@ impl Mesh {
         self.routes_changed |= self.avoided.len() != avoided;
         if now >= self.next_summary {
             self.next_summary = now + SUMMARY_EVERY;
-            let message = Message::Summary { database: self.database.hash(), logs: self.logs.hash() };
-            self.send_all(None, &message);
+            self.send_summaries();
         }
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
-            self.routes_changed |= self.database.expire(&self.config.id, now);
+            if self.database.expire(&self.config.id, now) {
+                self.spf.handle_news(now);
+                self.streams_changed = true;
+            }
         }
     }
 
     /// When [`Mesh::handle_timeout`] has something to do. Exact once `poll_output` has nothing left.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let links = self.links.values().map(Link::poll_timeout);
-        let pace = self.pace.poll_timeout().into_iter().chain(self.choosing.poll_timeout());
+        let pace = [self.pace.poll_timeout(), self.flood.poll_timeout(), self.spf.poll_timeout()];
+        let pace = pace.into_iter().chain([self.border.poll_timeout()]);
+        let pace = pace.into_iter().flatten().chain(self.choosing.poll_timeout());
         let avoided = self.avoided.values().copied();
         let other = [self.next_summary, self.next_sweep];
         let heard = self.audience.poll_timeout().into_iter().chain(self.shown.poll_timeout());
@@ -480,13 +501,15 @@ impl Mesh {
                     self.links_changed |= link.retell(now);
                 }
             }
-            Message::LinkState { age_ms, record } => self.take_link_state(link, age_ms, record, now)?,
+            Message::LinkState { age_ms, record } => self.take_record(link, age_ms, record, now)?,
             Message::Digest { entries } => self.take_digest(link, &entries),
-            Message::Request { origins } => self.send_records(link, &origins),
+            Message::Request { keys } => self.send_records(link, &keys),
+            Message::Area { area } => self.take_area(link, area),
+            Message::Reach { fragment, reach } => self.take_reach(link, fragment, reach)?,
+            Message::News { entries } => self.take_news(link, &entries, now),
+            Message::Buckets { hashes } => self.take_buckets(link, &hashes),
             Message::Summary { database, logs } => {
-                if database != self.database.hash() {
-                    self.send_digest(link);
-                }
+                self.take_summary(link, database, now);
                 if logs != self.logs.hash() {
                     self.send_heads(link);
                 }
@@ -519,6 +542,7 @@ impl Mesh {
                 self.trees.handle_join((link, neighbor), track, (alias, ask), &around, now);
             }
             Message::Joined { track, alias, offer } => {
+                self.paths_changed = true;
                 let mut around = surroundings!(self);
                 let doubt = self.trees.handle_joined(link, &track, (alias, offer), &mut around, now);
                 self.avoid(doubt, now);
@@ -541,6 +565,15 @@ impl Mesh {
             && self.avoided.len() < AVOIDED_MAX
         {
             self.routes_changed |= self.avoided.insert(broken, now + AVOID).is_none();
+        }
+    }
+
+    fn send_summaries(&mut self) {
+        let logs = self.logs.hash();
+        let to: Vec<_> = self.neighbors.values().map(|neighbor| neighbor.link).collect();
+        for link in to {
+            let database = self.database.hash(self.border.crosses(link));
+            self.send(link, &Message::Summary { database, logs });
         }
     }
 
@@ -635,7 +668,7 @@ impl Mesh {
 
     /// The highest `since` of a name, anywhere and ever known.
     fn newest(&self, name: &StreamName) -> u64 {
-        let streams = self.database.iter().flat_map(|(_, held)| &held.record.streams);
+        let streams = self.database.publications().flat_map(|(said, _)| &said.streams);
         streams.filter(|advertised| advertised.stream.name == *name).map(|ad| ad.since).max().unwrap_or(0)
     }
 
@@ -646,18 +679,21 @@ impl Mesh {
             self.settle_links();
         }
         self.shown.stale |= self.audience.handle_timeout(now);
-        if let Some(sequence) = self.pace.handle_timeout(now) {
-            self.originate(sequence, now);
-        } else if self.audience.due(now) {
-            let sequence = self.pace.advance();
-            self.originate(sequence, now);
-        }
+        self.settle_own(now);
+        self.settle_news(now);
         for (writer, floor) in self.logs.poll_floors() {
             self.outputs.push_back(Output::Forget { writer, below: floor + 1 });
         }
-        let rerouted = self.settle_routes();
+        let mut rerouted = self.settle_routes();
+        if rerouted || self.streams_changed {
+            self.border.handle_news();
+        }
+        if self.settle_border(now) {
+            rerouted |= self.settle_routes();
+        }
         let changed = self.settle_trees(now);
-        let listed = (rerouted || changed) && self.settle_views();
+        let restreamed = std::mem::take(&mut self.streams_changed) | std::mem::take(&mut self.paths_changed);
+        let listed = (rerouted || changed || restreamed) && self.settle_views();
         self.shown.stale |= rerouted || listed;
         if self.settle_heard(now) || listed {
             self.outputs.push_back(Output::StreamsChanged);
@@ -670,21 +706,29 @@ impl Mesh {
         let states =
             now.values().map(|n| (n.link, n.state)).ne(self.neighbors.values().map(|n| (n.link, n.state)));
         let told = now.values().map(|n| &n.edge).ne(self.neighbors.values().map(|n| &n.edge));
-        if shape || told {
-            self.pace.handle_news(shape);
+        let moved = std::mem::take(&mut self.border.moved);
+        if shape || told || moved {
+            self.pace.handle_news(shape || moved);
         }
         self.costs = now.iter().map(|(id, neighbor)| (*id, neighbor.edge.cost.into())).collect();
         self.neighbors = now;
-        self.routes_changed |= told || shape;
+        self.routes_changed |= told || shape || moved;
         self.trees.handle_change(shape || states);
     }
 
     fn settle_routes(&mut self) -> bool {
-        if !std::mem::take(&mut self.routes_changed) {
+        if std::mem::take(&mut self.routes_changed) {
+            self.spf.handle_urgent();
+        }
+        if !self.spf.handle_timeout(self.now) {
             return false;
         }
         let avoided: BTreeSet<Pair> = self.avoided.keys().copied().collect();
         self.routes = Routes::new(&self.config.id, &self.database, &avoided);
+        self.routes.look_abroad(&self.config.id, self.config.area, &self.database);
+        let offered = self.offered();
+        self.routes.foreign.handle_offered(offered);
+        self.flood.trees.handle_routes();
         self.counters.routed += 1;
         self.trees.handle_change(false);
         true

@@ -8,7 +8,13 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{detector::Rate, error::MeshError, link_state::LinkState};
+use crate::{
+    area::{AreaId, Fragment, Reach},
+    database::BUCKETS,
+    detector::Rate,
+    error::MeshError,
+    record::{Key, Signed},
+};
 
 /// The first byte of every message.
 pub const VERSION: u8 = 2;
@@ -41,19 +47,19 @@ pub enum Message {
         /// How old it is, in milliseconds, as counted by the relays it passed.
         age_ms: u32,
         /// The record.
-        record: LinkState,
+        record: Signed,
     },
-    /// The records the sender has, by origin and sequence.
+    /// The records the sender has, by key and sequence.
     Digest {
         /// At most [`ENTRIES_MAX`].
-        entries: Vec<(NodeId, u64)>,
+        entries: Vec<(Key, u64)>,
     },
-    /// Asks for the records of these origins.
+    /// Asks for these records.
     Request {
         /// At most [`ENTRIES_MAX`].
-        origins: Vec<NodeId>,
+        keys: Vec<Key>,
     },
-    /// Hashes of what should be equal everywhere; if not, [`Message::Digest`] or [`Message::Heads`] follow.
+    /// Hashes of what should be equal everywhere; if not, [`Message::Buckets`] or [`Message::Heads`] follow.
     Summary {
         /// Of the link-state database.
         database: u64,
@@ -131,6 +137,28 @@ pub enum Message {
         writer: NodeId,
         /// The highest number the sender has.
         after: u64,
+    },
+    /// Records that have just come to the sender, for whoever does not get them by itself.
+    News {
+        /// At most [`ENTRIES_MAX`].
+        entries: Vec<(Key, u64)>,
+    },
+    /// The first message on a link: which area the sender is in.
+    Area {
+        /// Its number.
+        area: AreaId,
+    },
+    /// To a neighbor in another area: how the sender reaches a fragment, or that it does not any more.
+    Reach {
+        /// Where to.
+        fragment: Fragment,
+        /// From the sender on.
+        reach: Option<Reach>,
+    },
+    /// Hashes of the parts of the sender's database; a [`Message::Digest`] of those that differ follows.
+    Buckets {
+        /// One for each part.
+        hashes: Vec<u32>,
     },
 }
 
@@ -229,12 +257,19 @@ impl Message {
     fn check(self) -> Result<Message, MeshError> {
         let absurd = |what| Err(MeshError::Absurd { what });
         match &self {
-            Message::LinkState { record, .. } => record.check()?,
+            Message::LinkState { record, .. } => record.record().check()?,
             Message::Digest { entries } if entries.len() > ENTRIES_MAX => {
                 return absurd("a digest this long");
             }
-            Message::Request { origins } if origins.len() > ENTRIES_MAX => {
+            Message::Request { keys } if keys.len() > ENTRIES_MAX => {
                 return absurd("a request this long");
+            }
+            Message::Reach { fragment, reach } => {
+                reach.iter().try_for_each(|reach| reach.check(fragment))?;
+            }
+            Message::News { entries } if entries.len() > ENTRIES_MAX => return absurd("news this long"),
+            Message::Buckets { hashes } if hashes.len() != BUCKETS => {
+                return absurd("another number of parts");
             }
             Message::Heads { entries } if entries.len() > ENTRIES_MAX => return absurd("heads this long"),
             Message::Heads { entries } if entries.iter().any(|(_, floor, highest)| floor > highest) => {
@@ -267,8 +302,11 @@ mod tests {
     use super::*;
     use crate::{
         LinkId, Mesh,
+        area::Way,
         link::Capacity,
-        link_state::Edge,
+        link_state::{Edge, LinkState},
+        record::Record,
+        signature::SimulatedKeys,
         sim::{config, epoch, node},
     };
 
@@ -281,15 +319,12 @@ mod tests {
         let (track, alias) = (track(), Alias(7));
         let links = vec![Edge { neighbor: node(0), cost: 9, rtt_us: 1000, loss: 0, capacity: Capacity(7) }];
         let zone = ZoneName::new("camping").unwrap();
-        let record = LinkState {
-            origin: node(1),
-            zone,
-            sequence: 5,
-            links,
-            streams: Vec::new(),
-            heard: Vec::new(),
-            addresses: Vec::new(),
-        };
+        let said = LinkState::new(node(1), zone, 5, links);
+        let record = Signed::new(Record::Links(said), &SimulatedKeys(node(1)));
+        let fragment = Fragment { area: AreaId(3), lowest: (&node(4)).into() };
+        let (path, publishers) = (vec![fragment], vec![(&node(5)).into()]);
+        let reach = Reach { cost: 7, hops: 2, relays: 30, path, publishers };
+        let way = Way { origin: node(1), fragment, sequence: 4, reach: Some(reach.clone()) };
         let ask = Ask { role: Role::Secondary, active: true, avoid: vec![node(3)] };
         let doubt = Some((node(2), node(1)));
         let offer = Offer { path: vec![node(2), node(1)], guarded: true, doubt };
@@ -297,8 +332,8 @@ mod tests {
             Message::Probe { nonce: 1, rate: Rate::Busy },
             Message::ProbeAck { nonce: 1, rate: Rate::Quiet },
             Message::LinkState { age_ms: 10, record },
-            Message::Digest { entries: vec![(node(1), 9), (node(3), 1)] },
-            Message::Request { origins: vec![node(0), node(1)] },
+            Message::Digest { entries: vec![(Key::Links(node(1)), 9), (Key::Streams(node(3)), 1)] },
+            Message::Request { keys: vec![Key::Links(node(0)), Key::Streams(node(1))] },
             Message::Summary { database: 1, logs: 2 },
             Message::Join { track: track.clone(), alias, ask },
             Message::Joined { track: track.clone(), alias, offer },
@@ -314,6 +349,11 @@ mod tests {
             },
             Message::Heads { entries: vec![(node(1), 0, 4)] },
             Message::Pull { writer: node(0), after: 0 },
+            Message::News { entries: vec![(Key::Links(node(1)), 9)] },
+            Message::Buckets { hashes: vec![7; BUCKETS] },
+            Message::Area { area: AreaId(3) },
+            Message::Reach { fragment, reach: Some(reach.clone()) },
+            Message::LinkState { age_ms: 10, record: Signed::new(Record::Way(way), &SimulatedKeys(node(1))) },
         ]
     }
 
@@ -363,7 +403,7 @@ mod tests {
 
         #[test]
         fn mutated_messages_are_survived(
-            picks in proptest::collection::vec((0..15usize, any::<u16>(), any::<u8>(), any::<bool>()), 1..12),
+            picks in proptest::collection::vec((0..20usize, any::<u16>(), any::<u8>(), any::<bool>()), 1..12),
         ) {
             let messages: Vec<Vec<u8>> = picks
                 .into_iter()

@@ -1,5 +1,5 @@
-//! One track at this relay: its two feeds and the steps by which they change. Its children are `child.rs`; why
-//! there is no loop is explained in `tree.rs`.
+//! One track at this relay: its two feeds and the steps by which they change. What parents answer is taken in
+//! `answer.rs`, children are served in `child.rs`; why there is no loop is explained in `tree.rs`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,14 +30,14 @@ const APART_HELD: Duration = Duration::from_millis(500);
 /// A better way has to be better by this, in quarters of a millisecond, and by 15 %.
 const GAIN: u32 = 20;
 /// Better on paper, but refused: left alone for this time.
-const GAIN_REFUSED: Duration = Duration::from_secs(50);
+pub(crate) const GAIN_REFUSED: Duration = Duration::from_secs(50);
 /// Keyframe requests for one track go upstream at most this often.
 const KEYFRAME_EVERY: Duration = Duration::from_millis(500);
 
 /// Places in [`Track::slots`].
-const PRIMARY: usize = 0;
-const SECONDARY: usize = 1;
-const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];
+pub(crate) const PRIMARY: usize = 0;
+pub(crate) const SECONDARY: usize = 1;
+pub(crate) const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];
 
 #[derive(Debug, Default)]
 pub(crate) struct Track {
@@ -47,10 +47,10 @@ pub(crate) struct Track {
     /// Feeds that were replaced, and when they are left.
     pub old: Vec<(Feed, Instant)>,
     linger: Option<Instant>,
-    better_since: Option<Instant>,
+    pub better_since: Option<Instant>,
     apart_since: Option<Instant>,
     /// The primary was lost, or is in doubt, and none has taken its place yet.
-    orphaned: bool,
+    pub orphaned: bool,
     /// The edge to blame, for those below.
     pub broken: Option<Pair>,
     keyframe_asked: Option<Instant>,
@@ -201,7 +201,7 @@ impl Track {
     }
 
     /// The feed of a slot is gone.
-    fn lose(&mut self, place: usize, feed: &Feed, broken: Option<Pair>, now: Instant) {
+    pub fn lose(&mut self, place: usize, feed: &Feed, broken: Option<Pair>, now: Instant) {
         self.slots[place].shun(ROLES[place], feed.neighbor, now);
         if place == PRIMARY {
             self.orphaned = true;
@@ -239,7 +239,7 @@ impl Track {
     }
 
     /// Packets come another way.
-    fn moved(&mut self, step: &mut Step<'_, '_>) {
+    pub fn moved(&mut self, step: &mut Step<'_, '_>) {
         step.events.push(Event::Rerouted(step.key.clone()));
         if step.key.kind == Kind::Video {
             self.keyframe_due = Some(None);
@@ -417,11 +417,17 @@ impl Track {
             pause: None,
         };
         let mut asked = self.ask(place, &feed, step);
-        asked.active &= !(gain && place == SECONDARY);
+        asked.active &= !self.tries(place, gain, step.around);
         let feed = Feed { asked, ..feed };
         step.events.push(feed.join(step.key));
         self.slots[place].next = Some(feed);
         self.slots[place].gain = gain;
+    }
+
+    /// What is asked for may turn out to be of no use, and nothing is urgent: it sends nothing before its answer.
+    fn tries(&self, place: usize, gain: bool, around: &Surroundings<'_>) -> bool {
+        let first = self.slots[PRIMARY].feed.as_ref();
+        place == SECONDARY && (gain || first.is_some_and(|feed| feed.good(around)))
     }
 
     /// What a feed is wanted for now.
@@ -437,18 +443,22 @@ impl Track {
                 && !led_through(feed.path(), child)
                 && (active || first.is_none_or(|first| led_through(first.path(), child)))
         });
-        let avoid: BTreeSet<NodeId> = if leads && place == PRIMARY {
-            BTreeSet::new()
-        } else if leads {
-            first.map_or(&[][..], Feed::path).iter().skip(1).copied().collect()
-        } else {
-            let below = self.children.values().flat_map(|child| &child.ask.avoid).copied();
-            below.filter(|id| *id != own && *id != feed.neighbor && *id != step.key.origin).collect()
-        };
+        let mut avoid = BTreeSet::new();
+        if leads && place == SECONDARY {
+            avoid.extend(first.map_or(&[][..], Feed::path).iter().skip(1));
+        } else if !leads {
+            avoid.extend(self.children.values().flat_map(|child| &child.ask.avoid));
+        }
+        if place == SECONDARY {
+            avoid.extend(self.unserved(first.map_or(&[][..], Feed::path)));
+        } else if !leads {
+            avoid.extend(self.children.values().map(|child| child.neighbor));
+        }
+        let avoid = avoid.into_iter().filter(|id| ![own, feed.neighbor, step.key.origin].contains(id));
         Ask {
             role: if place == PRIMARY && leads { Role::Primary } else { Role::Secondary },
             active: (self.local && active) || below,
-            avoid: avoid.into_iter().take(PATH_MAX).collect(),
+            avoid: avoid.take(PATH_MAX).collect(),
         }
     }
 
@@ -459,9 +469,8 @@ impl Track {
                 let slot = &self.slots[place];
                 let Some(feed) = (if next { &slot.next } else { &slot.feed }) else { continue };
                 let mut ask = self.ask(place, feed, step);
+                ask.active &= !(next && self.tries(place, slot.gain, step.around));
                 let slot = &mut self.slots[place];
-                // What may turn out to be no better sends nothing yet.
-                ask.active &= !(next && slot.gain && place == SECONDARY);
                 let Some(feed) = (if next { &mut slot.next } else { &mut slot.feed }) else { continue };
                 if ask.active || !feed.asked.active {
                     feed.pause = None;
@@ -499,129 +508,12 @@ impl Track {
     }
 }
 
-/// What the answers of parents do.
-impl Track {
-    fn place_of(&self, key: (LinkId, Alias)) -> Option<(usize, bool)> {
-        [PRIMARY, SECONDARY].into_iter().find_map(|place| {
-            let slot = &self.slots[place];
-            let is = |feed: &Option<Feed>| feed.as_ref().is_some_and(|feed| feed.key() == key);
-            if is(&slot.next) { Some((place, true)) } else { is(&slot.feed).then_some((place, false)) }
-        })
-    }
-
-    /// The parent's offer. Says which edge is in doubt, if that is news.
-    pub fn handle_joined(
-        &mut self,
-        from: (LinkId, Alias),
-        offer: crate::message::Offer,
-        step: &mut Step<'_, '_>,
-    ) -> Option<Pair> {
-        let (own, now) = (step.around.own, step.now);
-        let path = &offer.path;
-        let bad = path.contains(&own) || path.len() >= PATH_MAX || path.first() != Some(&step.key.origin);
-        let Some((place, next)) = self.place_of(from) else {
-            // Nobody asked, or not any more; of those that are left soon nothing is wanted.
-            if !self.old.iter().any(|(feed, _)| feed.key() == from) {
-                let message = Message::Leave { track: step.key.clone(), alias: from.1 };
-                step.events.push(Event::Send(from.0, message));
-            }
-            return None;
-        };
-        let slot = &mut self.slots[place];
-        let kept = if next { &mut slot.next } else { &mut slot.feed };
-        let mut feed = kept.take()?;
-        if bad {
-            step.leave(&feed);
-            if next {
-                slot.shun(ROLES[place], feed.neighbor, now);
-            } else {
-                self.lose(place, &feed, None, now);
-            }
-            return None;
-        }
-        let doubt = offer.doubt.map(|(a, b)| pair(a, b));
-        let news = doubt.filter(|_| doubt != feed.offer.as_ref().and_then(|offer| offer.doubt));
-        feed.confirmed = now;
-        feed.offer = Some(crate::message::Offer { doubt, ..offer });
-        if next {
-            self.put(place, feed, step);
-        } else {
-            *kept = Some(feed);
-        }
-        news
-    }
-
-    /// Finds the place of a feed that was just answered.
-    fn put(&mut self, asked_for: usize, feed: Feed, step: &mut Step<'_, '_>) {
-        let own = step.around.own;
-        let good = |feed: &Option<Feed>| feed.as_ref().is_some_and(|feed| feed.good(step.around));
-        let [primary, secondary] = [PRIMARY, SECONDARY].map(|place| good(&self.slots[place].feed));
-        let gain = std::mem::take(&mut self.slots[asked_for].gain);
-        let improves = || match (&self.slots[PRIMARY].feed, &self.slots[SECONDARY].feed) {
-            (Some(first), Some(second)) => {
-                let barred = self.unserved(first.path());
-                let misses = |feed: &Feed| feed.path().iter().any(|id| barred.contains(id));
-                let rank = |feed: &Feed| (misses(feed), shared(own, first, feed));
-                rank(&feed) < rank(second)
-            }
-            _ => true,
-        };
-        let place = if self.slots[PRIMARY].feed.is_none() || (asked_for == PRIMARY && (gain || !primary)) {
-            PRIMARY
-        } else if !secondary || improves() {
-            SECONDARY
-        } else {
-            step.leave(&feed);
-            self.slots[asked_for].shun(ROLES[asked_for], feed.neighbor, step.now);
-            return;
-        };
-        let Some(old) = self.slots[place].feed.replace(feed) else { return };
-        if place == PRIMARY {
-            self.better_since = None;
-            self.orphaned = false;
-            self.moved(step);
-            if self.slots[SECONDARY].feed.is_none() {
-                // Still better than none, until there is a better one.
-                self.slots[SECONDARY].feed = Some(old);
-                return;
-            }
-        }
-        if old.asked.active {
-            self.old.push((old, step.now + OVERLAP));
-        } else {
-            step.leave(&old);
-        }
-    }
-
-    /// The parent refuses, or has lost what it had. Returns the edge to stay away from.
-    pub fn handle_end(&mut self, from: (LinkId, Alias), broken: Option<Pair>, now: Instant) -> Option<Pair> {
-        let Some((place, next)) = self.place_of(from) else {
-            self.old.retain(|(feed, _)| feed.key() != from);
-            return None;
-        };
-        let slot = &mut self.slots[place];
-        if next {
-            let feed = slot.next.take()?;
-            if std::mem::take(&mut slot.gain) && place == PRIMARY {
-                // What was better on paper is not: it is tried again, but not soon.
-                self.better_since = Some(now + GAIN_REFUSED);
-            } else {
-                slot.shun(ROLES[place], feed.neighbor, now);
-            }
-            return None;
-        }
-        let feed = slot.feed.take()?;
-        self.lose(place, &feed, broken, now);
-        broken
-    }
-}
-
 impl Step<'_, '_> {
     fn candidates(&mut self, way: &Around) -> Vec<Candidate> {
         self.around.routes.detours(&self.around.own, &self.key.origin, way, self.around.costs)
     }
 
-    fn leave(&mut self, feed: &Feed) {
+    pub fn leave(&mut self, feed: &Feed) {
         if self.around.links.contains_key(&feed.link) {
             self.events.push(feed.leave(self.key));
         }
@@ -630,7 +522,7 @@ impl Step<'_, '_> {
 
 /// What two feeds have in common: nothing if one of the parents has two ways of its own and the other feed does
 /// not lead through it.
-fn shared(own: NodeId, a: &Feed, b: &Feed) -> u32 {
+pub(crate) fn shared(own: NodeId, a: &Feed, b: &Feed) -> u32 {
     let spare = |this: &Feed, other: &Feed| {
         this.offer.as_ref().is_some_and(|offer| offer.guarded) && !other.path().contains(&this.neighbor)
     };

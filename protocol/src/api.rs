@@ -37,6 +37,34 @@ pub struct Mesh {
     pub nodes: Vec<MeshNode>,
     /// Every link it knows of, each once.
     pub links: Vec<MeshLink>,
+    /// Relays without which others are cut off.
+    pub articulation_points: Vec<MeshPoint>,
+    /// Links without which relays are cut off.
+    pub bridges: Vec<MeshBridge>,
+}
+
+/// A relay that others hang on, in [`Mesh`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MeshPoint {
+    /// Its id.
+    pub node: String,
+    /// The zones, or parts of zones, that are cut off if it dies: all but the largest part that remains.
+    pub cuts_off: Vec<String>,
+    /// The same as a sentence.
+    pub warning: String,
+}
+
+/// A link that relays hang on, in [`Mesh`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MeshBridge {
+    /// One end.
+    pub a: String,
+    /// The other end.
+    pub b: String,
+    /// The zones, or parts of zones, on its smaller side.
+    pub cuts_off: Vec<String>,
+    /// The same as a sentence.
+    pub warning: String,
 }
 
 /// A relay in [`Mesh`].

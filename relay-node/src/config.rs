@@ -9,7 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::bridge::peer as bridge;
 use clap::{Args, Parser, Subcommand};
+use mesh_routing::Underlay;
 use protocol::{NodeId, ZoneName};
 use thiserror::Error;
 
@@ -39,6 +41,8 @@ pub struct Config {
     pub bridge: SocketAddr,
     /// Relays to bridge to.
     pub peers: Vec<Peer>,
+    /// Look for relays on the local network and choose neighbors.
+    pub discover: bool,
     /// Addresses offered to browsers; empty: every usable address of an interface.
     pub public_ips: Vec<IpAddr>,
     /// Identity, rooms, chat, files.
@@ -64,15 +68,24 @@ pub struct Peer {
     pub host: String,
     /// UDP port.
     pub port: u16,
+    /// What the way there runs over, and what the operator thinks of it.
+    pub underlay: Underlay,
+}
+
+impl Peer {
+    /// Where it is, without what the way there runs over: as it is given to a resolver.
+    pub fn address(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
 }
 
 impl fmt::Display for Peer {
-    /// As it is given to a resolver: an IPv6 address stands in brackets.
+    /// As it is given with `--peer`: an IPv6 address stands in brackets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
+        bridge::Peer { address: self.address(), underlay: self.underlay }.fmt(f)
     }
 }
 
@@ -201,9 +214,14 @@ struct Flags {
     /// UDP address for QUIC from other relays [default: 0.0.0.0:8081]
     #[arg(long, value_name = "ADDR", global = true)]
     bridge: Option<String>,
-    /// A relay to bridge to; repeatable
-    #[arg(long, value_name = "HOST:PORT", global = true)]
+    /// A relay to bridge to; repeatable. What the way there runs over may follow behind commas:
+    /// kind=fibre|wired|wifi|lte, metered, bias=MS
+    #[arg(long, value_name = "HOST:PORT[,kind=..][,metered][,bias=MS]", global = true)]
     peer: Vec<String>,
+    /// Look for relays on the local network and in neighbors' records, and choose six to eight of them as
+    /// neighbors; only trusted ones become any
+    #[arg(long, global = true)]
+    discover: bool,
     /// An address offered to browsers; repeatable [default: every usable interface address]
     #[arg(long, value_name = "IP", global = true)]
     public_ip: Vec<String>,
@@ -231,12 +249,13 @@ struct Flags {
 }
 
 /// Key and whether it is a list. The order is that of the documentation.
-const KEYS: [(&str, bool); 13] = [
+const KEYS: [(&str, bool); 14] = [
     ("zone", false),
     ("http", false),
     ("media", false),
     ("bridge", false),
     ("peer", true),
+    ("discover", false),
     ("public-ip", true),
     ("data", false),
     ("workers", false),
@@ -291,12 +310,14 @@ type Layer = BTreeMap<&'static str, Given>;
 fn flag_layer(flags: Flags) -> Layer {
     let one = |value: Option<String>| value.into_iter().collect::<Vec<_>>();
     let dev = flags.dev.then(|| "true".to_owned());
+    let discover = flags.discover.then(|| "true".to_owned());
     let values = [
         ("zone", one(flags.zone)),
         ("http", one(flags.http)),
         ("media", one(flags.media)),
         ("bridge", one(flags.bridge)),
         ("peer", flags.peer),
+        ("discover", one(discover)),
         ("public-ip", flags.public_ip),
         ("data", one(flags.data)),
         ("workers", one(flags.workers)),
@@ -334,6 +355,7 @@ fn environment_layer(
             });
         };
         let texts = match list {
+            true if key == "peer" => split_peers(&value),
             true => value.split(',').map(|part| part.trim().to_owned()).collect(),
             false => vec![value.into_owned()],
         };
@@ -361,13 +383,41 @@ fn file_layer(path: &Path) -> Result<Layer, ConfigError> {
         };
         let texts = match &value {
             toml::Value::Array(values) if list => {
-                values.iter().map(|value| text_of(value).ok_or_else(|| wrong(value))).collect()
+                values.iter().map(|value| text_in(key, value).ok_or_else(|| wrong(value))).collect()
             }
-            value => text_of(value).map(|text| vec![text]).ok_or_else(|| wrong(value)),
+            value => text_in(key, value).map(|text| vec![text]).ok_or_else(|| wrong(value)),
         }?;
         layer.insert(key, Given { source: source.clone(), texts });
     }
     Ok(layer)
+}
+
+/// Peers joined by commas, where what the way to one runs over stands behind commas too.
+fn split_peers(value: &str) -> Vec<String> {
+    let mut peers: Vec<String> = Vec::new();
+    for part in value.split(',').map(str::trim) {
+        match peers.last_mut() {
+            Some(last) if part.contains('=') || part == "metered" => {
+                last.push(',');
+                last.push_str(part);
+            }
+            _ => peers.push(part.to_owned()),
+        }
+    }
+    peers
+}
+
+/// The text of a value; a peer may be a table: `{ address = "…", kind = "lte", metered = true, bias = 20 }`.
+fn text_in(key: &str, value: &toml::Value) -> Option<String> {
+    let toml::Value::Table(table) = value else { return text_of(value) };
+    if key != "peer" {
+        return None;
+    }
+    let mut text = text_of(table.get("address")?)?;
+    for (name, value) in table.iter().filter(|(name, _)| *name != "address") {
+        text.push_str(&format!(",{name}={}", text_of(value)?));
+    }
+    Some(text)
 }
 
 fn text_of(value: &toml::Value) -> Option<String> {
@@ -401,6 +451,7 @@ impl Config {
             media: address("media", "0.0.0.0:8080")?,
             bridge: address("bridge", "0.0.0.0:8081")?,
             peers: many(values, "peer", parse_peer)?,
+            discover: one(values, "discover", "false", truth)?,
             public_ips: many(values, "public-ip", parse_public_ip)?,
             data: one(values, "data", "./data", |text| match text {
                 "" => Err("a directory, for example ./data".to_owned()),
@@ -409,11 +460,7 @@ impl Config {
             workers: one(values, "workers", &cores.to_string(), |text| {
                 number(text, 1, WORKERS_MAX, "a number of threads")
             })?,
-            dev: one(values, "dev", "false", |text| match text {
-                "true" | "1" => Ok(true),
-                "false" | "0" => Ok(false),
-                _ => Err("true or false".to_owned()),
-            })?,
+            dev: one(values, "dev", "false", truth)?,
             trust: many(values, "trust", parse_node_id)?.into_iter().collect(),
             publish_token: many(values, "publish-token", parse_token)?.pop(),
             opus_bitrate: one(values, "opus-bitrate", "256000", |text| {
@@ -490,8 +537,21 @@ where
     }
 }
 
+fn truth(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err("true or false".to_owned()),
+    }
+}
+
 fn parse_peer(text: &str) -> Result<Peer, String> {
-    let allowed = || "HOST:PORT, for example 10.0.0.2:8081, [fd00::2]:8081 or stage.local:8081".to_owned();
+    let allowed = || {
+        "HOST:PORT, for example 10.0.0.2:8081, [fd00::2]:8081 or stage.local:8081, and behind commas if you \
+         like kind=fibre, wired, wifi or lte, metered, bias= and milliseconds up to 10000"
+            .to_owned()
+    };
+    let bridge::Peer { address: text, underlay } = bridge::Peer::parse(text).ok_or_else(allowed)?;
     let (host, port) = text.rsplit_once(':').ok_or_else(allowed)?;
     let port = port.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(allowed)?;
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -503,7 +563,7 @@ fn parse_peer(text: &str) -> Result<Peer, String> {
                 && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
         }
     };
-    good.then(|| Peer { host: bracketed.unwrap_or(host).to_owned(), port }).ok_or_else(allowed)
+    good.then(|| Peer { host: bracketed.unwrap_or(host).to_owned(), port, underlay }).ok_or_else(allowed)
 }
 
 fn parse_public_ip(text: &str) -> Result<IpAddr, String> {

@@ -108,6 +108,23 @@ fn peers_may_be_names_and_addresses_of_both_families() {
 }
 
 #[test]
+fn a_peer_may_say_what_the_way_there_runs_over() {
+    let texts = |config: Config| config.peers.iter().map(Peer::to_string).collect::<Vec<_>>();
+    let expected = ["a:1,kind=lte,metered,bias=20", "b:2"];
+    let flags = run(&["--peer", "a:1,metered,kind=lte,bias=20", "--peer", "b:2"], &[]);
+    assert_eq!(texts(flags.expect("is good")), expected);
+    let environment = run(&[], &[("RELAY_PEER", "a:1, kind=lte, metered, bias=20, b:2")]);
+    assert_eq!(texts(environment.expect("is good")), expected);
+    let file = file(
+        "peer = [{ address = \"a:1\", kind = \"lte\", metered = true, bias = 20 }, \"b:2\"]\ndiscover = true",
+    );
+    let config = run(&["--config", file.path().to_str().expect("text")], &[]).expect("is good");
+    assert!(config.discover);
+    assert_eq!(texts(config), expected);
+    assert!(refused(&["--peer", "a:1,kind=pigeon"], &[]).contains("kind=fibre"));
+}
+
+#[test]
 fn help_is_not_an_error_and_subcommands_take_the_same_flags() {
     assert_eq!(run(&["--help"], &[]).expect_err("ends the process").exit_code(), 0);
     let arguments = ["relay-node", "doctor", "--zone", "camping"].map(OsString::from);

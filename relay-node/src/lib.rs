@@ -8,6 +8,7 @@ pub mod auth;
 pub mod bridge;
 pub mod clock;
 pub mod config;
+pub mod discover;
 pub mod doctor;
 pub mod fresh;
 pub mod media_thread;

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use media::{Command, TrackId, TrackPair};
-use mesh_routing::{ForwardEntry, LinkId, Mesh, Output, Record, StreamView};
+use mesh_routing::{ForwardEntry, LinkId, Mesh, Output, Record, StreamView, Topology, choose::Choice};
 use protocol::{
     Kind, NodeId, SessionId, StreamName, TrackDescription, ZoneName, api,
     mesh::{Alias, Class, StreamAdvertisement, TrackKey},
@@ -70,6 +70,10 @@ pub enum Effect {
         /// The message.
         message: Bytes,
     },
+    /// Look for this relay at one of these addresses.
+    Dial(NodeId, Vec<std::net::SocketAddr>),
+    /// Close a link that is not needed, unless the operator wants it.
+    Spare(LinkId),
     /// Close a link.
     DropLink {
         /// The link.
@@ -252,6 +256,12 @@ impl Node {
     pub fn poll_effect(&mut self, now: Instant) -> Option<Effect> {
         while let Some(output) = self.mesh.poll_output() {
             self.take(output, now);
+        }
+        while let Some(choice) = self.mesh.poll_choice() {
+            self.effects.push_back(match choice {
+                Choice::Dial { node, addresses } => Effect::Dial(node, addresses),
+                Choice::Drop { link } => Effect::Spare(link),
+            });
         }
         self.effects.pop_front()
     }
@@ -438,8 +448,40 @@ impl Node {
             cost: link.cost,
             up: link.up,
         });
-        api::Mesh { own: self.id.to_string(), nodes: nodes.collect(), links: links.collect() }
+        let (articulation_points, bridges) = weak_spots(&topology);
+        api::Mesh {
+            own: self.id.to_string(),
+            nodes: nodes.collect(),
+            links: links.collect(),
+            articulation_points,
+            bridges,
+        }
     }
+}
+
+/// What the mesh hangs on, in the words of people.
+fn weak_spots(topology: &Topology) -> (Vec<api::MeshPoint>, Vec<api::MeshBridge>) {
+    let zone = |id: &NodeId| {
+        let node = topology.nodes.iter().find(|node| node.id == *id);
+        node.map_or_else(|| id.short(), |node| node.zone.to_string())
+    };
+    // A zone may have several relays.
+    let zones =
+        |ids: &[NodeId]| ids.iter().map(zone).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
+    let are = |zones: &[String]| if zones.len() == 1 { "is" } else { "are" };
+    let points = topology.cuts.points.iter().map(|(node, cut)| {
+        let cuts_off = zones(cut);
+        let (dies, cut) = (zone(node), cuts_off.join(", "));
+        let warning = format!("if the relay of {dies} dies, {cut} {} cut off", are(&cuts_off));
+        api::MeshPoint { node: node.to_string(), cuts_off, warning }
+    });
+    let bridges = topology.cuts.bridges.iter().map(|((a, b), cut)| {
+        let cuts_off = zones(cut);
+        let (ends, cut) = (format!("{} and {}", zone(a), zone(b)), cuts_off.join(", "));
+        let warning = format!("if the link between {ends} breaks, {cut} {} cut off", are(&cuts_off));
+        api::MeshBridge { a: a.to_string(), b: b.to_string(), cuts_off, warning }
+    });
+    (points.collect(), bridges.collect())
 }
 
 impl Stream {

@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use media::transport::Identity as DtlsIdentity;
 use mesh_routing::{Config as MeshConfig, Mesh};
+use protocol::NodeId;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -11,13 +12,14 @@ use tokio::{
 };
 
 use crate::{
-    addresses::{Addresses, media_candidates},
+    addresses::{Addresses, bridge_addresses, media_candidates},
     api::{self, ApiState, Ready, server},
     ask,
     auth::Auth,
     bridge::{BridgeConfig, Bridges, Forwarding, Identity, Trust},
     clock,
     config::Config,
+    discover::{self, Seen},
     media_thread, metrics,
     node::Node,
     run::{Inputs, NodeLoop},
@@ -114,6 +116,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     for record in loaded.records {
         node.restore(record.writer, record.number, record.payload);
     }
+    let discovered = discover(&config, id, bridge, &mut node);
     // HTTP last: whoever gets an answer gets it from a relay that is whole.
     let (asks, ask_inbox) = ask::queue();
     let auth = Arc::new(Auth::new(&config));
@@ -140,7 +143,8 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     addresses.write(&config.data).map_err(unavailable)?;
     ready.set(true);
     tracing::info!(zone = %config.zone, node = %id.short(), %http_address, %media, %bridge, "serving");
-    let inputs = Inputs { asks: ask_inbox, bridge: bridge_inbox, media: media_inbox, stop: stopping };
+    let inputs =
+        Inputs { asks: ask_inbox, bridge: bridge_inbox, discovered, media: media_inbox, stop: stopping };
     let node_loop = tokio::spawn(NodeLoop::new(node, workers, bridges, forwarding, store).run(inputs));
     stop_signal().await;
     tracing::info!("stopping");
@@ -153,6 +157,24 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     }
     Addresses::remove(&config.data);
     Ok(())
+}
+
+/// Says where this relay is and looks for others, if the operator wants that. A network without multicast is
+/// no reason to stop: addresses come with the records of neighbors too.
+fn discover(config: &Config, id: NodeId, bridge: SocketAddr, node: &mut Node) -> mpsc::Receiver<Seen> {
+    let (_, nobody) = mpsc::channel(1);
+    if !config.discover {
+        return nobody;
+    }
+    let addresses = bridge_addresses(bridge).unwrap_or_else(|error| {
+        tracing::warn!("cannot tell where this relay is: {error}");
+        Vec::new()
+    });
+    node.mesh.handle_addresses(addresses.clone(), clock::now());
+    discover::start(id, &config.zone, &addresses).unwrap_or_else(|error| {
+        tracing::warn!("cannot look for relays on the local network: {error}");
+        nobody
+    })
 }
 
 async fn stop_signal() {

@@ -18,7 +18,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     ask::{Ask, Entered, PARTICIPANT_EVENTS_MAX, PostError},
     bridge::{BridgeEvent, Bridges, Child, Forwarding, LinkSender, Route, Table},
-    clock, fresh,
+    clock,
+    discover::Seen,
+    fresh,
     media_thread::Workers,
     node::{Effect, ForwardSource, Node},
     sessions::Direction,
@@ -33,6 +35,8 @@ pub struct NodeLoop {
     forwarding: Arc<Forwarding>,
     store: Store,
     links: BTreeMap<LinkId, LinkSender>,
+    /// What had been heard on each link when it was looked at last.
+    heard: BTreeMap<LinkId, u64>,
     participants: BTreeMap<(RoomName, ParticipantId), mpsc::Sender<FromRelay>>,
     held: VecDeque<Held>,
     /// Replies to posts whose records are on their way to the disk, by the text of their ids.
@@ -61,6 +65,8 @@ pub struct Inputs {
     pub asks: mpsc::Receiver<Ask>,
     /// From the bridges.
     pub bridge: mpsc::Receiver<BridgeEvent>,
+    /// Relays on the local network.
+    pub discovered: mpsc::Receiver<Seen>,
     /// From the media workers.
     pub media: mpsc::Receiver<Event>,
     /// Turns true when the relay stops.
@@ -83,6 +89,7 @@ impl NodeLoop {
             forwarding,
             store,
             links: BTreeMap::new(),
+            heard: BTreeMap::new(),
             participants: BTreeMap::new(),
             held: VecDeque::new(),
             posts: Vec::new(),
@@ -106,7 +113,13 @@ impl NodeLoop {
                 Some(event) = inputs.bridge.recv() => self.bridge(event),
                 stored = stored(&mut self.held) => self.stored(stored),
                 Some(ask) = inputs.asks.recv() => self.answer(ask),
-                () = sleep => self.node.handle_timeout(clock::now()),
+                Some(seen) = inputs.discovered.recv() => {
+                    self.node.mesh.handle_discovered(seen.node, seen.addresses, clock::now());
+                }
+                () = sleep => {
+                    self.listen();
+                    self.node.handle_timeout(clock::now());
+                }
             }
             self.carry_out();
         }
@@ -115,6 +128,17 @@ impl NodeLoop {
         self.participants.clear();
         self.workers.stop();
         self.bridges.shutdown().await;
+    }
+
+    /// Before a detector decides: did anything come over the links, media for example?
+    fn listen(&mut self) {
+        let now = clock::now();
+        for (link, sender) in &self.links {
+            let heard = sender.heard();
+            if self.heard.insert(*link, heard) != Some(heard) {
+                self.node.mesh.handle_media(*link, now);
+            }
+        }
     }
 
     fn media(&mut self, event: Event) {
@@ -131,14 +155,20 @@ impl NodeLoop {
     fn bridge(&mut self, event: BridgeEvent) {
         let now = clock::now();
         match event {
-            BridgeEvent::Up { link, neighbor, zone, remote, sender } => {
-                tracing::info!(%zone, %remote, neighbor = %neighbor.short(), "bridge up");
+            BridgeEvent::Up { link, neighbor, zone, remote, underlay, sender } => {
+                let over = underlay.kind.word();
+                tracing::info!(%zone, %remote, over, neighbor = %neighbor.short(), "bridge up");
+                self.heard.insert(link, sender.heard());
                 self.links.insert(link, sender);
-                self.node.mesh.handle_link_up(link, neighbor, now);
+                if self.bridges.configured(&neighbor) {
+                    self.node.mesh.handle_configured(neighbor);
+                }
+                self.node.mesh.handle_link_up_over(link, neighbor, underlay, now);
             }
             BridgeEvent::Down { link, reason } => {
                 tracing::info!(link = link.0, %reason, "bridge down");
                 self.links.remove(&link);
+                self.heard.remove(&link);
                 self.node.mesh.handle_link_down(link, now);
             }
             BridgeEvent::Message { link, message } => {
@@ -248,6 +278,8 @@ impl NodeLoop {
                     self.held.push_back(Held::Send(link, message))
                 }
                 Effect::Send { link, class, message } => self.send(link, class, message),
+                Effect::Dial(node, addresses) => self.bridges.dial(node, addresses),
+                Effect::Spare(link) => self.spare(link),
                 Effect::DropLink { link, reason } => {
                     tracing::warn!(link = link.0, reason, "closing a bridge");
                     self.bridges.close_link(link, reason);
@@ -286,6 +318,17 @@ impl NodeLoop {
             self.held.pop_front_if(|held| matches!(held, Held::Send(..)))
         {
             self.send(link, Class::Chat, message);
+        }
+    }
+
+    /// A relay that was dialed by its configured address after it was linked is known as configured only
+    /// by the bridges.
+    fn spare(&mut self, link: LinkId) {
+        let Some(neighbor) = self.links.get(&link).map(LinkSender::neighbor) else { return };
+        if self.bridges.configured(&neighbor) {
+            self.node.mesh.handle_configured(neighbor);
+        } else {
+            self.bridges.close_link(link, "other neighbors are nearer");
         }
     }
 

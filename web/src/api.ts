@@ -36,10 +36,17 @@ export interface MeshLink {
   up: boolean;
 }
 
+export interface WeakSpot {
+  cuts_off: string[];
+  warning: string;
+}
+
 export interface Mesh {
   self: string;
   nodes: MeshNode[];
   links: MeshLink[];
+  articulation_points: (WeakSpot & { node: string })[];
+  bridges: (WeakSpot & { a: string; b: string })[];
 }
 
 export interface Message {
@@ -103,6 +110,13 @@ export function spoken(name: string): string {
     .split("/")
     .map((part) => part.replace(/-+/g, " ").trim().replace(/^./, (c) => c.toUpperCase()) || part)
     .join(" · ");
+}
+
+/** What the mesh hangs on, the worst first, as sentences: each once, however many relays a zone has. */
+export function weakSpots(mesh: Mesh): string[] {
+  const worst = (a: WeakSpot, b: WeakSpot) => b.cuts_off.length - a.cuts_off.length;
+  const spots = [...[...mesh.articulation_points].sort(worst), ...[...mesh.bridges].sort(worst)];
+  return [...new Set(spots.map((spot) => spot.warning.replace(/^./, (c) => c.toUpperCase())))];
 }
 
 /** Whether this zone has lost every link to the others it knows of. */

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{Sim, node};
+
 /// Between two looks at a mesh that settles.
 const STEP: Duration = Duration::from_millis(500);
 /// Drivers notice the last things by then.

@@ -2,18 +2,24 @@
 //! are cut, relays that crash and come back, media along the forwarding tables, and the invariants that hold
 //! at every step ([`check`]). The same seed gives the same run.
 
+#[cfg(test)]
+mod areas;
 mod carry;
 pub mod check;
 mod event;
 #[cfg(test)]
 mod feeds;
+#[cfg(test)]
+mod flooding;
 pub mod generate;
 #[cfg(test)]
 mod lies;
 pub mod media;
+pub mod plan;
 mod power;
 pub mod random;
 mod relay;
+pub mod report;
 pub mod schedule;
 #[cfg(test)]
 mod schedule_tests;
@@ -23,6 +29,7 @@ pub mod shrink;
 mod survival_tests;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 pub mod wire;
 #[cfg(test)]
 mod wire_tests;
@@ -76,6 +83,8 @@ pub struct Sim {
     pub crossed: BTreeMap<(usize, usize), u64>,
     /// Messages that crossed any wire, and their bytes.
     pub messages: (u64, u64),
+    /// Messages that were sent, and their bytes, by the first byte after the version: the kind of message.
+    pub said: BTreeMap<u8, (u64, u64)>,
     /// Times a track got another parent.
     pub rerouted: u64,
     /// Logs of writers that do not exist may begin and go on anywhere.
@@ -119,6 +128,7 @@ impl Sim {
             wires: wires.iter().map(|(a, b, quality)| Wire::new([*a, *b], *quality, now)).collect(),
             crossed: BTreeMap::new(),
             messages: (0, 0),
+            said: BTreeMap::new(),
             rerouted: 0,
             lied_to: false,
             unsent: Vec::new(),
@@ -299,6 +309,8 @@ impl Sim {
                         continue;
                     };
                     if self.wires[wire].links[1 - end].is_some() {
+                        let said = self.said.entry(message.get(1).copied().unwrap_or_default()).or_default();
+                        *said = (said.0 + 1, said.1 + message.len() as u64);
                         self.carry(wire, 1 - end, class, message);
                     }
                 }

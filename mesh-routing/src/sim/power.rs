@@ -9,7 +9,7 @@ use super::{
     event::Event,
     wire::{Condition, Quality},
 };
-use crate::{LinkId, Mesh};
+use crate::{Config, LinkId, Mesh};
 
 /// After so long without a sign of life a driver gives a link up by itself.
 const DRIVER_IDLE: Duration = Duration::from_secs(10);
@@ -68,7 +68,8 @@ impl Sim {
         let zone = self.zones[relay].clone();
         let started = &mut self.relays[relay];
         started.boot += 1;
-        let mut mesh = Mesh::new(config(started.id, zone, started.boot, seed), now);
+        let area = started.area;
+        let mut mesh = Mesh::new(Config { area, ..config(started.id, zone, started.boot, seed) }, now);
         for record in &started.disk {
             mesh.handle_restore(record.clone());
         }

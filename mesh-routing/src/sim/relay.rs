@@ -13,7 +13,7 @@ use super::{
     event::Toward,
     media::{Heard, Packet, Passed},
 };
-use crate::{ForwardEntry, Mesh, Record};
+use crate::{AreaId, ForwardEntry, Mesh, Record};
 
 /// A relay and what its driver keeps.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct Relay {
     pub arrivals: Vec<(Bytes, Instant)>,
     /// Keyframes its publisher was asked for.
     pub keyframes: u64,
+    /// The area it is in when it starts.
+    pub area: AreaId,
     pub(super) boot: u64,
     /// Not after its disk was lost: it does not know its numbers.
     pub(super) may_write: bool,
@@ -60,6 +62,7 @@ impl Relay {
             heard: BTreeMap::new(),
             arrivals: Vec::new(),
             keyframes: 0,
+            area: AreaId::default(),
             boot: 0,
             may_write: true,
             published: BTreeSet::new(),

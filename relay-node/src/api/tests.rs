@@ -24,7 +24,13 @@ async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
             Ask::Streams { reply } => drop(reply.send(Vec::new())),
             Ask::Mesh { reply } => {
                 let own = node().to_string();
-                drop(reply.send(api::Mesh { own, nodes: Vec::new(), links: Vec::new() }));
+                drop(reply.send(api::Mesh {
+                    own,
+                    nodes: Vec::new(),
+                    links: Vec::new(),
+                    articulation_points: Vec::new(),
+                    bridges: Vec::new(),
+                }));
             }
             Ask::Post { room, new, reply } => {
                 let accepted = rooms.handle_post(room, new, wall).map_err(PostError::from);

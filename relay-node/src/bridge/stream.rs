@@ -7,13 +7,14 @@ use std::sync::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
+use mesh_routing::Underlay;
 use protocol::{ZoneName, mesh::Class};
 use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 /// The version of everything that crosses a bridge.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 /// The longest message.
 pub const MESSAGE_MAX: usize = 256 * 1024;
 const HELLO_MAX: usize = 1024;
@@ -60,6 +61,8 @@ impl Group {
 pub(super) struct Hello {
     pub zone: ZoneName,
     pub festival: Option<String>,
+    /// What the connection runs over, as the one who dialed was told.
+    pub underlay: Underlay,
 }
 
 impl Hello {
@@ -200,7 +203,11 @@ mod tests {
 
     #[test]
     fn a_hello_reads_back_as_written() {
-        let hello = Hello { zone: ZoneName::new("stage").unwrap(), festival: Some("f".into()) };
+        let hello = Hello {
+            zone: ZoneName::new("stage").unwrap(),
+            festival: Some("f".into()),
+            underlay: Underlay::default(),
+        };
         assert_eq!(Hello::from_frame(&hello.to_frame()).unwrap(), hello);
     }
 

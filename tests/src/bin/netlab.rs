@@ -99,6 +99,8 @@ fn main() -> ExitCode {
             () = stopped() => Err(anyhow::anyhow!("stopped")),
         }
     });
+    // A read of the terminal would block for ever.
+    runtime.shutdown_timeout(Duration::from_millis(500));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
