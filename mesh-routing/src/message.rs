@@ -361,7 +361,6 @@ mod tests {
         area::Way,
         link::Capacity,
         link_state::{Edge, LinkState},
-        log,
         record::Record,
         signature::SimulatedKeys,
         sim::{config, epoch, node},

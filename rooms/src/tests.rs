@@ -255,11 +255,13 @@ fn a_file_is_announced_once_in_every_zone() {
     let zone = |name: &str| ZoneName::new(name).expect("a name");
     let (mut here, mut there) = (Rooms::new(zone("stage")), Rooms::new(zone("camping")));
     let origin = NodeId([1; 32]);
-    let accepted = here.handle_share(lobby.clone(), file.clone(), origin, WallTime(5)).expect("is fine");
+    let accepted = here.handle_share(&lobby, file.clone(), origin, WallTime(5)).expect("is fine");
     let payload = accepted.payload.expect("it is new");
     for rooms in [&mut here, &mut there] {
         for number in [1, 2] {
-            rooms.handle_record(origin, number, &payload, true, WallTime(9)).expect("is readable");
+            let (topic, hlc) = (Topic::Room(lobby.clone()), Hlc(number));
+            let written = Written { topic: &topic, writer: origin, number, hlc, payload: &payload };
+            rooms.handle_record(written, true, WallTime(9)).expect("is readable");
         }
         let told: Vec<_> = std::iter::from_fn(|| rooms.poll_output()).collect();
         assert_eq!(told.len(), 1, "{told:?}");
@@ -267,6 +269,6 @@ fn a_file_is_announced_once_in_every_zone() {
         assert_eq!((*id, shown.name.as_str(), shown.zone.as_str()), (file.file, "plan.pdf", "stage"));
         assert_eq!(rooms.file_origin(&file.file), Some(origin));
     }
-    let again = here.handle_share(lobby, file, origin, WallTime(10)).expect("is fine");
+    let again = here.handle_share(&lobby, file, origin, WallTime(10)).expect("is fine");
     assert_eq!(again.payload, None);
 }

@@ -71,7 +71,7 @@ async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
             Ask::File(FileAsk::List { reply, .. }) => drop(reply.send(Vec::new())),
             Ask::File(FileAsk::Manifest { reply, .. }) => drop(reply.send(None)),
             Ask::File(FileAsk::Share { new, reply, .. }) => {
-                drop(reply.send(Ok(api::Posted { id: new.file.to_string() })));
+                drop(reply.send(Ok(api::Posted { id: new.file.to_string(), saved: api::Saved::Mesh })));
             }
             // Sessions are tested with real peers: unanswered here.
             Ask::Open { .. } | Ask::Patch { .. } | Ask::End { .. } => {}
@@ -210,7 +210,7 @@ async fn an_announcement_is_in_its_own_list_and_in_no_room() {
 
 #[tokio::test]
 async fn an_announcement_needs_the_publish_token() {
-    let (mut state, _queue) = state();
+    let (mut state, _queue, _files) = state();
     let arguments = ["relay-node", "--publish-token", "correct-horse"].map(Into::into);
     let (_, config) = crate::config::read(arguments, []).expect("a good configuration");
     state.auth = Arc::new(Auth::new(&config));
