@@ -286,7 +286,8 @@ fn changed(old: Option<&Record>, new: &Record) -> Changed {
         }
         (Some(Record::Way(old)), Record::Way(new)) => {
             let differ = old.reach != new.reach;
-            Changed { ways: differ, shape: differ, ..Changed::default() }
+            let shape = old.reach.is_some() != new.reach.is_some();
+            Changed { ways: differ, shape, ..Changed::default() }
         }
         (_, Record::Way(new)) => {
             let any = new.reach.is_some();

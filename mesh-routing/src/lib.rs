@@ -1,4 +1,4 @@
-//! The mesh as a core without I/O: link-state, routes, media trees, logs.
+//! The mesh as a core without I/O: link-state, routes, media trees, logs, files.
 //!
 //! [`Mesh`] is the whole of it; `docs/mesh.md` is the manual of what relays say to each other. The crate
 //! reads no clock and no socket: the driver in `relay-node` hands over messages with the time at which they
@@ -7,6 +7,7 @@
 mod answer;
 pub mod area;
 mod audience;
+pub mod blob;
 pub mod border;
 mod child;
 pub mod choose;

@@ -17,6 +17,7 @@ use protocol::{
 use crate::{
     area::AreaId,
     audience::{Audience, Shown},
+    blob::{Blobs, FileOutput},
     border::Border,
     choose::Choosing,
     damping::Remembered,
@@ -141,6 +142,8 @@ pub enum Output {
         /// Why, as a clause.
         reason: &'static str,
     },
+    /// Something about files.
+    File(FileOutput),
 }
 
 /// What was counted, links aside.
@@ -196,6 +199,7 @@ pub struct Mesh {
     pub(crate) trees: Trees,
     pub(crate) logs: Logs,
     pub(crate) spread: Spread,
+    pub(crate) blobs: Blobs,
     pub(crate) next_summary: Instant,
     pub(crate) room_made: Option<Instant>,
     pub(crate) next_sweep: Instant,
@@ -238,6 +242,7 @@ impl Mesh {
             avoided: BTreeMap::new(),
             routes: Routes::default(),
             spread: Spread::default(),
+            blobs: Blobs::default(),
             next_summary: now + SUMMARY_EVERY + spread,
             room_made: None,
             next_sweep: now + SWEEP_EVERY,
@@ -269,6 +274,7 @@ impl Mesh {
         let flaps = self.flapped.take(neighbor, underlay.kind);
         self.links.insert(link, Link::new(neighbor, underlay, flaps, now));
         self.links_changed = true;
+        self.blobs.handle_link_up(link, now);
         self.send(link, &Message::Area { area: self.config.area });
         self.compare_notes(link);
     }
@@ -282,6 +288,7 @@ impl Mesh {
             }
             self.flapped.keep(gone.neighbor, gone.underlay.kind, gone.flaps, now);
             self.logs.forget(link, now);
+            self.blobs.handle_link_down(link, now);
             self.flood.forget(link);
             self.border.forget(link);
             self.links_changed = true;
@@ -438,7 +445,8 @@ impl Mesh {
         let other = [self.next_summary, self.next_sweep];
         let heard = self.audience.poll_timeout().into_iter().chain(self.shown.poll_timeout());
         let heard = heard.chain(self.poll_spread());
-        links.chain(pace).chain(avoided).chain(other).chain(heard).chain(self.trees.poll_timeout()).min()
+        let parts = self.trees.poll_timeout().into_iter().chain(self.blobs.poll_timeout());
+        links.chain(pace).chain(avoided).chain(other).chain(heard).chain(parts).min()
     }
 
     /// What to do next; `None` when there is nothing left.
@@ -542,6 +550,7 @@ impl Mesh {
                 let broken = self.trees.handle_end(link, &track, (alias, broken), now);
                 self.avoid(broken, now);
             }
+            Message::File(message) => self.take_file(link, neighbor, message, now)?,
         }
         Ok(())
     }
@@ -581,6 +590,20 @@ impl Mesh {
                 state.detector.handle_used(self.now);
             }
             self.outputs.push_back(Output::Send { link, class: message.class(), message: bytes });
+        }
+    }
+
+    /// To every neighbor that can be talked to, once, but not to the one at the other end of `except`.
+    pub(crate) fn send_all(&mut self, except: Option<LinkId>, message: &Message) {
+        let except = except.and_then(|link| self.links.get(&link)).map(|link| link.neighbor);
+        let bytes = message.encode();
+        let to: Vec<_> = neighbors(&self.links)
+            .iter()
+            .filter(|(id, _)| Some(**id) != except)
+            .map(|(_, n)| n.link)
+            .collect();
+        for link in to {
+            self.send_bytes(link, message, bytes.clone());
         }
     }
 
@@ -644,6 +667,7 @@ impl Mesh {
         if self.settle_heard(now) || listed {
             self.outputs.push_back(Output::StreamsChanged);
         }
+        self.settle_files(now);
     }
 
     fn settle_links(&mut self) {
@@ -658,6 +682,7 @@ impl Mesh {
         }
         self.costs = now.iter().map(|(id, neighbor)| (*id, neighbor.edge.cost.into())).collect();
         self.neighbors = now;
+        self.blobs.handle_change();
         self.routes_changed |= told || shape || moved;
         self.trees.handle_change(shape || states);
     }
@@ -679,6 +704,7 @@ impl Mesh {
         let offered = self.offered();
         self.routes.foreign.handle_offered(offered);
         self.counters.routed += 1;
+        self.blobs.handle_change();
         self.trees.handle_change(false);
         true
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     area::{AreaId, Fragment, Reach},
+    blob::FileMessage,
     database::BUCKETS,
     detector::Rate,
     error::MeshError,
@@ -180,6 +181,8 @@ pub enum Message {
         /// One for each part.
         hashes: Vec<u32>,
     },
+    /// Something about a file.
+    File(FileMessage),
 }
 
 /// How far a log goes.
@@ -265,6 +268,7 @@ impl Message {
                 entries.first().map_or(Class::Chat, |head| head.key.topic.class())
             }
             Message::Topics { .. } => Class::Chat,
+            Message::File(message) => message.class(),
             _ => Class::Control,
         }
     }
@@ -337,6 +341,7 @@ impl Message {
             Message::Append { entries, .. } if entries.iter().any(|e| e.payload.len() > PAYLOAD_MAX) => {
                 return absurd("a record this long");
             }
+            Message::File(message) => message.check()?,
             _ => {}
         }
         Ok(self)

@@ -148,6 +148,38 @@ pub struct Message {
     pub clock_ahead: bool,
 }
 
+/// A file that was given to a room, in `GET /api/v1/rooms/{room}/files`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SharedFile {
+    /// The same in every zone: `GET /api/v1/files/{id}` has it.
+    pub id: String,
+    /// Fit to be shown and to be saved under; show it as text.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// What it is, as its publisher says.
+    pub media_type: String,
+    /// Who gave it.
+    pub from: String,
+    /// The zone it was given in.
+    pub zone: String,
+    /// When, by the clock of the relay it was given to: RFC 3339 UTC with milliseconds.
+    pub sent_at: String,
+    /// How many of its bytes are at this relay; the others come when they are asked for.
+    pub here: u64,
+}
+
+/// The answer to an upload.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Uploaded {
+    /// The file's id, the same in every zone.
+    pub id: String,
+    /// Its name, as it will be shown.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+}
+
 /// An error, as `application/problem+json` (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {

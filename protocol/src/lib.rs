@@ -17,6 +17,6 @@ pub mod wall;
 pub use codec::{Codec, Kind, TrackDescription};
 pub use error::NameError;
 pub use hlc::Hlc;
-pub use id::{NodeId, RoomName, SessionId, StreamName, ZoneName};
+pub use id::{FileId, NodeId, RoomName, SessionId, StreamName, ZoneName};
 pub use topic::Topic;
 pub use wall::WallTime;

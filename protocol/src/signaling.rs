@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Message, Saved, Stream};
+use crate::api::{Message, Saved, SharedFile, Stream};
 
 /// From a participant to the relay.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +44,11 @@ pub enum FromRelay {
     Message {
         /// What was said.
         message: Message,
+    },
+    /// Somebody gave the room a file, in whichever zone.
+    File {
+        /// Which.
+        file: SharedFile,
     },
     /// The participant's own message was accepted.
     Said {

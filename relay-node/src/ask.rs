@@ -13,6 +13,7 @@ use rooms::{ParticipantId, RoomsError};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::files::FileAsk;
 use crate::sessions::{Direction, IfMatch, Opened, Patched, SessionError};
 
 /// Questions waiting for the node loop; beyond it the answer is 503.
@@ -107,6 +108,8 @@ pub enum Ask {
         /// Who [`Entered`] says it is.
         participant: ParticipantId,
     },
+    /// Something about files.
+    File(FileAsk),
 }
 
 /// A participant's place in a room.

@@ -15,6 +15,8 @@ use mesh_routing::{AreaId, Underlay};
 use protocol::{NodeId, ZoneName};
 use thiserror::Error;
 
+use crate::files::FileLimits;
+
 /// What the process was started for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
@@ -59,6 +61,8 @@ pub struct Config {
     pub publish_token: Option<Token>,
     /// Bits per second asked of publishers of music.
     pub opus_bitrate: u32,
+    /// What files may take.
+    pub files: FileLimits,
     /// What is logged, as `tracing` filter directives.
     pub log: String,
 }
@@ -249,13 +253,22 @@ struct Flags {
     /// Bits per second of Opus asked of publishers [default: 256000]
     #[arg(long, value_name = "BITS", global = true)]
     opus_bitrate: Option<String>,
+    /// MiB of one file that is given to a room [default: 256]
+    #[arg(long, value_name = "MIB", global = true)]
+    file_size: Option<String>,
+    /// MiB of files of other relays that are kept here [default: 2048]
+    #[arg(long, value_name = "MIB", global = true)]
+    file_cache: Option<String>,
+    /// MiB of the disk that files leave free, and a twentieth of it in any case [default: 512]
+    #[arg(long, value_name = "MIB", global = true)]
+    file_reserve: Option<String>,
     /// What to log, for example `info` or `relay_node=debug` [default: info]
     #[arg(long, value_name = "FILTER", global = true)]
     log: Option<String>,
 }
 
 /// Key and whether it is a list. The order is that of the documentation.
-const KEYS: [(&str, bool); 15] = [
+const KEYS: [(&str, bool); 18] = [
     ("zone", false),
     ("area", false),
     ("http", false),
@@ -270,6 +283,9 @@ const KEYS: [(&str, bool); 15] = [
     ("trust", true),
     ("publish-token", false),
     ("opus-bitrate", false),
+    ("file-size", false),
+    ("file-cache", false),
+    ("file-reserve", false),
     ("log", false),
 ];
 
@@ -333,6 +349,9 @@ fn flag_layer(flags: Flags) -> Layer {
         ("trust", flags.trust),
         ("publish-token", one(flags.publish_token)),
         ("opus-bitrate", one(flags.opus_bitrate)),
+        ("file-size", one(flags.file_size)),
+        ("file-cache", one(flags.file_cache)),
+        ("file-reserve", one(flags.file_reserve)),
         ("log", one(flags.log)),
     ];
     let given = values.into_iter().filter(|(_, texts)| !texts.is_empty());
@@ -475,6 +494,11 @@ impl Config {
             opus_bitrate: one(values, "opus-bitrate", "256000", |text| {
                 number(text, 6_000, 510_000, "bits per second")
             })?,
+            files: FileLimits {
+                size: mebibytes(values, "file-size", "256", 1, FILE_MIB_MAX)?,
+                cache: mebibytes(values, "file-cache", "2048", 0, DISK_MIB_MAX)?,
+                reserve: mebibytes(values, "file-reserve", "512", 0, DISK_MIB_MAX)?,
+            },
             log: one(values, "log", "info", |text| {
                 let allowed = "error, warn, info, debug, trace, or directives like relay_node=debug";
                 let filter = text.parse::<tracing_subscriber::EnvFilter>();
@@ -502,6 +526,19 @@ impl Config {
 }
 
 const WORKERS_MAX: usize = 64;
+/// What a manifest has room for.
+const FILE_MIB_MAX: u64 = mesh_routing::blob::manifest::CHUNKS_MAX as u64;
+const DISK_MIB_MAX: u64 = 1 << 30;
+
+fn mebibytes(
+    values: &Layer,
+    key: &'static str,
+    default: &str,
+    least: u64,
+    most: u64,
+) -> Result<u64, ConfigError> {
+    Ok(one(values, key, default, |text| number(text, least, most, "MiB"))? << 20)
+}
 
 fn one<T>(
     values: &Layer,

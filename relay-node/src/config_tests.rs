@@ -29,6 +29,8 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.bridge.to_string(), "0.0.0.0:8081");
     assert_eq!(config.data, PathBuf::from("./data"));
     assert_eq!(config.opus_bitrate, 256_000);
+    let files = FileLimits { size: 256 << 20, cache: 2 << 30, reserve: 512 << 20 };
+    assert_eq!(config.files, files);
     assert!(!config.dev && config.peers.is_empty() && config.trust.is_empty());
     assert!(config.publish_token.is_none() && config.workers >= 1);
 }

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod discover;
 pub mod doctor;
+pub mod files;
 pub mod fresh;
 pub mod media_thread;
 pub mod metrics;

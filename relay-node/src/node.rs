@@ -12,7 +12,8 @@ use std::{
 use bytes::Bytes;
 use media::{Command, TrackId, TrackPair};
 use mesh_routing::{
-    ForwardEntry, LinkId, LogKey, Mesh, Output, Record, StreamView, Topology, choose::Choice,
+    ForwardEntry, LinkId, LogKey, Mesh, Output, Record, StreamView, Topology, blob::FileOutput,
+    choose::Choice,
 };
 use protocol::{
     Kind, NodeId, SessionId, StreamName, TrackDescription, ZoneName, api,
@@ -100,6 +101,8 @@ pub enum Effect {
     Life(u64),
     /// For the metric.
     Rerouted,
+    /// Something about files, for `files`.
+    File(FileOutput),
 }
 
 /// A row of the forwarding table, in the numbers of this relay.
@@ -302,6 +305,7 @@ impl Node {
             Output::Life(life) => Effect::Life(life),
             Output::Rerouted { .. } => Effect::Rerouted,
             Output::DropLink { link, reason } => Effect::DropLink { link, reason },
+            Output::File(output) => Effect::File(output),
         };
         self.effects.push_back(effect);
     }

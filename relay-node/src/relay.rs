@@ -13,13 +13,14 @@ use tokio::{
 
 use crate::{
     addresses::{Addresses, bridge_addresses, media_candidates},
-    api::{self, ApiState, Ready, server},
+    api::{self, ApiState, Ready, files::FilesState, server},
     ask,
     auth::Auth,
     bridge::{BridgeConfig, Bridges, Forwarding, Identity, Trust},
     clock,
     config::Config,
     discover::{self, Seen},
+    files::{Files, disk::Found},
     media_thread, metrics, migrate,
     node::Node,
     run::{Inputs, NodeLoop},
@@ -64,6 +65,9 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     let recorder = metrics::install().map_err(failed)?;
     // Then what only this machine can refuse: the directory, and the ports in the order of their use.
     let (mut store, mut loaded) = Store::open(&config.data).map_err(unavailable)?;
+    let (file_events, file_inbox) = mpsc::channel(EVENTS_MAX);
+    let (files, found) = Files::open(&config.data, config.files, file_events)
+        .map_err(|error| unavailable(format!("the files in {:?} cannot be used: {error}", config.data)))?;
     let identity = Arc::new(Identity::load_or_create(&config.data).map_err(unavailable)?);
     if !loaded.old.is_empty() {
         let records = migrate::records(&loaded.old, loaded.life, &*identity.keys());
@@ -128,6 +132,10 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     for record in loaded.records {
         node.restore(record);
     }
+    for Found { file, manifest, chunks } in found {
+        // There are no more than there is room for.
+        let _ = node.mesh.handle_file_here(file, manifest, &chunks);
+    }
     let discovered = discover(&config, id, bridge, &mut node);
     // HTTP last: whoever gets an answer gets it from a relay that is whole.
     let (asks, ask_inbox) = ask::queue();
@@ -139,6 +147,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         node: id,
         zone: config.zone.clone(),
         ready: ready.clone(),
+        files: FilesState::new(files.clone()),
         metrics: Some(recorder),
     };
     let router = api::router(state, whip::router(WhipState::new(asks, auth)));
@@ -155,9 +164,15 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     addresses.write(&config.data).map_err(unavailable)?;
     ready.set(true);
     tracing::info!(zone = %config.zone, node = %id.short(), %http_address, %media, %bridge, "serving");
-    let inputs =
-        Inputs { asks: ask_inbox, bridge: bridge_inbox, discovered, media: media_inbox, stop: stopping };
-    let node_loop = tokio::spawn(NodeLoop::new(node, workers, bridges, forwarding, store).run(inputs));
+    let inputs = Inputs {
+        asks: ask_inbox,
+        bridge: bridge_inbox,
+        discovered,
+        files: file_inbox,
+        media: media_inbox,
+        stop: stopping,
+    };
+    let node_loop = tokio::spawn(NodeLoop::new(node, workers, bridges, forwarding, store, files).run(inputs));
     stop_signal().await;
     tracing::info!("stopping");
     ready.set(false);

@@ -10,14 +10,14 @@ use std::{
 
 use bytes::Bytes;
 use media::Event;
-use mesh_routing::{LinkId, Record};
+use mesh_routing::{LinkId, Record, blob::Manifest};
 use protocol::{
     RoomName, Topic,
     api::{NewMessage, Posted, Saved},
     mesh::Class,
     signaling::FromRelay,
 };
-use rooms::{Output as RoomsOutput, ParticipantId};
+use rooms::{Accepted, NewFile, Output as RoomsOutput, ParticipantId, RoomsError};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
     bridge::{BridgeEvent, Bridges, Child, Forwarding, LinkSender, Route, Table},
     clock,
     discover::Seen,
+    files::{FileAsk, FileEvent, Files, Waiting},
     fresh,
     media_thread::Workers,
     node::{Effect, ForwardSource, Node},
@@ -40,6 +41,7 @@ pub struct NodeLoop {
     bridges: Bridges,
     forwarding: Arc<Forwarding>,
     store: Store,
+    files: Waiting,
     links: BTreeMap<LinkId, LinkSender>,
     /// What had been heard on each link when it was looked at last.
     heard: BTreeMap<LinkId, u64>,
@@ -64,6 +66,8 @@ pub struct Inputs {
     pub asks: mpsc::Receiver<Ask>,
     /// From the bridges.
     pub bridge: mpsc::Receiver<BridgeEvent>,
+    /// From the disk of files.
+    pub files: mpsc::Receiver<FileEvent>,
     /// Relays on the local network.
     pub discovered: mpsc::Receiver<Seen>,
     /// From the media workers.
@@ -80,6 +84,7 @@ impl NodeLoop {
         bridges: Bridges,
         forwarding: Arc<Forwarding>,
         store: Store,
+        files: Files,
     ) -> NodeLoop {
         NodeLoop {
             node,
@@ -87,6 +92,7 @@ impl NodeLoop {
             bridges,
             forwarding,
             store,
+            files: Waiting::new(files),
             links: BTreeMap::new(),
             heard: BTreeMap::new(),
             participants: BTreeMap::new(),
@@ -112,6 +118,7 @@ impl NodeLoop {
                 Some(event) = inputs.media.recv() => self.media(event),
                 Some(event) = inputs.bridge.recv() => self.bridge(event),
                 stored = stored(&mut self.held) => self.stored(stored),
+                Some(event) = inputs.files.recv() => self.files.handle_event(event, &mut self.node),
                 Some(ask) = inputs.asks.recv() => self.answer(ask),
                 Some(seen) = inputs.discovered.recv() => {
                     self.node.mesh.handle_discovered(seen.node, seen.addresses, clock::now());
@@ -221,6 +228,13 @@ impl NodeLoop {
             Ask::Streams { reply } => drop(reply.send(self.node.streams(now))),
             Ask::Mesh { reply } => drop(reply.send(self.node.topology())),
             Ask::Post { topic, new, reply } => self.post(topic, new, reply),
+            Ask::File(ask) => {
+                if let Some(FileAsk::Share { room, new, manifest, reply }) =
+                    self.files.handle_ask(ask, &mut self.node)
+                {
+                    self.share(room, (new, manifest), reply);
+                }
+            }
             Ask::History { topic, after, limit, reply } => {
                 let after = after.as_deref();
                 drop(reply.send(match topic {
@@ -263,8 +277,13 @@ impl NodeLoop {
     }
 
     fn post(&mut self, topic: Topic, new: NewMessage, reply: posts::Reply) {
-        let (now, wall) = (clock::now(), clock::wall());
-        let accepted = match self.node.rooms.handle_post(&topic, new, wall) {
+        let accepted = self.node.rooms.handle_post(&topic, new, clock::wall());
+        self.append(topic, accepted, reply);
+    }
+
+    /// Appends what was accepted to the log; the reply comes when it is on disk, here and on another one.
+    fn append(&mut self, topic: Topic, accepted: Result<Accepted, RoomsError>, reply: posts::Reply) {
+        let accepted = match accepted {
             Ok(accepted) => accepted,
             Err(error) => return drop(reply.send(Err(error.into()))),
         };
@@ -279,15 +298,27 @@ impl NodeLoop {
             metrics::counter!("relay_drop_total", "reason" => "disk_too_slow").increment(1);
             return drop(reply.send(Err(PostError::NotStored)));
         }
-        self.node.mesh.handle_wall(wall, now);
+        let now = clock::now();
+        self.node.mesh.handle_wall(clock::wall(), now);
         match self.node.mesh.handle_append(topic, payload, now) {
             Ok(place) => self.posts.handle_appended(place, accepted.id, reply),
             Err(error) => {
-                tracing::error!(%error, "a message could not be appended to the log");
+                tracing::error!(%error, "a record could not be appended to the log");
                 metrics::counter!("relay_drop_total", "reason" => error.reason()).increment(1);
                 drop(reply.send(Err(PostError::NotStored)));
             }
         }
+    }
+
+    /// Announces a file that is on disk here.
+    fn share(&mut self, room: RoomName, (new, manifest): (NewFile, Manifest), reply: posts::Reply) {
+        let all = vec![true; manifest.chunks.len()];
+        if !self.node.mesh.handle_file_here(new.file, manifest, &all) {
+            drop(reply.send(Err(PostError::NotStored)));
+            return;
+        }
+        let accepted = self.node.rooms.handle_share(&room, new, self.node.id, clock::wall());
+        self.append(Topic::Room(room), accepted, reply);
     }
 
     fn carry_out(&mut self) {
@@ -319,6 +350,7 @@ impl NodeLoop {
                     }
                 }
                 Effect::Life(life) => self.store.set_life(life),
+                Effect::File(output) => self.files.carry_out(output, &mut self.node),
                 Effect::Rerouted => metrics::counter!("relay_reroute_total").increment(1),
             }
         }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use protocol::{Hlc, NodeId, Topic, WallTime, ZoneName, api};
 use serde::{Deserialize, Serialize};
 
-use crate::error::RoomsError;
+use crate::{error::RoomsError, file::File};
 
 /// Characters of an author.
 pub const AUTHOR_MAX: usize = 64;
@@ -22,6 +22,7 @@ const OVERHEAD: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Payload {
     Chat(Chat),
+    File(File),
 }
 
 /// A chat message or an announcement as it is written once, by the relay it was posted to. Where and when it
@@ -60,7 +61,9 @@ impl Chat {
         if payload.len() > PAYLOAD_MAX {
             return Err(RoomsError::Unreadable);
         }
-        let Payload::Chat(chat) = postcard::from_bytes(payload).map_err(|_| RoomsError::Unreadable)?;
+        let Ok(Payload::Chat(chat)) = postcard::from_bytes(payload) else {
+            return Err(RoomsError::Unreadable);
+        };
         if check_author(&chat.author)? != chat.author {
             return Err(RoomsError::Unreadable);
         }
@@ -142,7 +145,7 @@ pub(crate) fn check_nonce(nonce: &str) -> Result<(), RoomsError> {
 
 /// Soft hyphen, zero-width characters, and the marks, embeddings, overrides and isolates of
 /// bidirectional text (Unicode TR 36 section 2.3).
-fn is_invisible(c: char) -> bool {
+pub(crate) fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     chat::{Kept, Place},
     error::RoomsError,
+    file::Files,
 };
 use protocol::api;
 
@@ -24,6 +25,7 @@ pub(crate) struct Room {
     messages: BTreeMap<Place, Kept>,
     places: BTreeMap<String, Place>,
     bytes: usize,
+    pub files: Files,
     participants: BTreeSet<ParticipantId>,
     /// Grows with every use of any room: the room with the lowest value was used longest ago.
     pub last_use: u64,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use protocol::{
-    Hlc, NodeId, RoomName, Topic, WallTime, ZoneName,
+    FileId, Hlc, NodeId, RoomName, Topic, WallTime, ZoneName,
     api::{self, NewMessage},
     hlc::AHEAD_MAX_MS,
     signaling::FromRelay,
@@ -14,6 +14,7 @@ use protocol::{
 use crate::{
     chat::{Chat, Kept, Place, check_author, check_nonce, check_text},
     error::RoomsError,
+    file::{File, NewFile, media_type, shown_name},
     room::{ParticipantId, Room},
 };
 
@@ -145,6 +146,9 @@ impl Rooms {
         now: WallTime,
     ) -> Result<(), RoomsError> {
         let Written { topic, writer, number, hlc, payload } = written;
+        if let Some(file) = File::decode(payload) {
+            return self.take_file(file?, written, live, now);
+        }
         let mut chat = Chat::decode(payload)?;
         let clock_ahead = hlc.ahead(now);
         chat.sent_at = chat.sent_at.min(WallTime(now.0.saturating_add(AHEAD_MAX_MS)));
@@ -174,6 +178,59 @@ impl Rooms {
             Topic::Room(room) => Output::Tell { room: room.clone(), event },
             Topic::Announcements => Output::TellAll { event },
         });
+    }
+
+    /// Announces in a room a file that is on this relay's disk; like a message it shows once its record came
+    /// back. The id is the file's.
+    pub fn handle_share(
+        &mut self,
+        room: &RoomName,
+        new: NewFile,
+        origin: NodeId,
+        now: WallTime,
+    ) -> Result<Accepted, RoomsError> {
+        let author = check_author(&new.author)?;
+        let known = self.use_room(room)?.files.place(&new.file).map(|place| (place.writer, place.number));
+        let file = File {
+            file: new.file,
+            name: shown_name(&new.name),
+            length: new.length,
+            media_type: media_type(&new.media_type),
+            author,
+            origin,
+            zone: self.zone.clone(),
+            sent_at: now,
+        };
+        Ok(Accepted { id: new.file.to_string(), payload: known.is_none().then(|| file.encode()), known })
+    }
+
+    /// The files of a room in display order, and the id of each.
+    pub fn files(&self, room: &RoomName) -> Vec<(FileId, api::SharedFile)> {
+        let files = self.rooms.get(room).into_iter().flat_map(|room| room.files.iter());
+        files.map(|file| (file.file, file.to_api())).collect()
+    }
+
+    /// The relay that announced a file in any room.
+    pub fn file_origin(&self, file: &FileId) -> Option<NodeId> {
+        self.rooms.values().find_map(|room| room.files.find(file)).map(|file| file.origin)
+    }
+
+    fn take_file(
+        &mut self,
+        mut file: File,
+        written: Written<'_>,
+        live: bool,
+        now: WallTime,
+    ) -> Result<(), RoomsError> {
+        // Files belong to rooms: an announcement has nowhere to show one.
+        let Topic::Room(room) = written.topic else { return Err(RoomsError::Unreadable) };
+        file.sent_at = file.sent_at.min(WallTime(now.0.saturating_add(AHEAD_MAX_MS)));
+        let place = Place { clock: written.hlc.clamped(now), writer: written.writer, number: written.number };
+        let shared = self.use_room(room)?.files.insert(place, file);
+        if live && let Some(file) = shared {
+            self.outputs.push_back(Output::Tell { room: room.clone(), event: FromRelay::File { file } });
+        }
+        Ok(())
     }
 
     /// Somebody enters the room at this relay; everybody in it, the newcomer included, is told how many

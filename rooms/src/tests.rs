@@ -241,3 +241,34 @@ proptest! {
         prop_assert_eq!(ids.len(), 12);
     }
 }
+
+#[test]
+fn a_file_is_announced_once_in_every_zone() {
+    let file = crate::NewFile {
+        file: protocol::FileId([3; 32]),
+        name: "../../plan\u{202e}.pdf".into(),
+        length: 12,
+        media_type: "application/pdf".into(),
+        author: "Ada".into(),
+    };
+    let lobby = RoomName::new("lobby").expect("a name");
+    let zone = |name: &str| ZoneName::new(name).expect("a name");
+    let (mut here, mut there) = (Rooms::new(zone("stage")), Rooms::new(zone("camping")));
+    let origin = NodeId([1; 32]);
+    let accepted = here.handle_share(&lobby, file.clone(), origin, WallTime(5)).expect("is fine");
+    let payload = accepted.payload.expect("it is new");
+    for rooms in [&mut here, &mut there] {
+        for number in [1, 2] {
+            let (topic, hlc) = (Topic::Room(lobby.clone()), Hlc(number));
+            let written = Written { topic: &topic, writer: origin, number, hlc, payload: &payload };
+            rooms.handle_record(written, true, WallTime(9)).expect("is readable");
+        }
+        let told: Vec<_> = std::iter::from_fn(|| rooms.poll_output()).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        let [(id, shown)] = &rooms.files(&lobby)[..] else { panic!("there is one") };
+        assert_eq!((*id, shown.name.as_str(), shown.zone.as_str()), (file.file, "plan.pdf", "stage"));
+        assert_eq!(rooms.file_origin(&file.file), Some(origin));
+    }
+    let again = here.handle_share(&lobby, file, origin, WallTime(10)).expect("is fine");
+    assert_eq!(again.payload, None);
+}

@@ -59,6 +59,18 @@ export interface Message {
   clock_ahead?: boolean;
 }
 
+/** A file somebody gave to a room. */
+export interface SharedFile {
+  id: string;
+  name: string;
+  bytes: number;
+  media_type: string;
+  from: string;
+  zone: string;
+  sent_at: string;
+  here: number;
+}
+
 export interface Version {
   name: string;
   version: string;

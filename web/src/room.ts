@@ -23,6 +23,8 @@ export interface RoomView {
   unsaved: ReadonlySet<string>;
   /** The newest announcement. */
   announcement: Message | undefined;
+  /** Grows when the list of files may be another. */
+  fileNews: number;
 }
 
 export interface RoomEvents {
@@ -40,6 +42,7 @@ type FromRelay =
   | { type: "saved"; id: string }
   | { type: "presence"; present: number }
   | { type: "streams"; streams: Stream[] }
+  | { type: "file" }
   | { type: "refused"; nonce?: string; reason: string };
 
 const MESSAGES_MAX = 500;
@@ -65,6 +68,7 @@ export class Room {
   private zone: string | undefined;
   private unsaved: ReadonlySet<string> = new Set();
   private announcement: Message | undefined;
+  private fileNews = 0;
   private failures = 0;
   private welcomed = false;
   private closed = false;
@@ -164,6 +168,9 @@ export class Room {
       case "presence":
         this.present = event.present;
         break;
+      case "file":
+        this.fileNews += 1;
+        break;
       case "streams":
         return this.events.onStreams(event.streams);
       case "refused":
@@ -189,6 +196,7 @@ export class Room {
     this.zone = event.zone;
     this.present = event.present;
     this.announcement = event.announcements?.at(-1);
+    this.fileNews += 1;
     // The relay's order is the order; what it no longer tells stays in front.
     const told = new Set(event.history.map((message) => message.id));
     this.messages = this.messages.filter((message) => !told.has(message.id));
@@ -218,8 +226,8 @@ export class Room {
   }
 
   private tell(): void {
-    const { messages, pending, online, present, zone, unsaved, announcement } = this;
-    this.events.onView({ messages, pending, online, present, zone, unsaved, announcement });
+    const { messages, pending, online, present, zone, unsaved, announcement, fileNews } = this;
+    this.events.onView({ messages, pending, online, present, zone, unsaved, announcement, fileNews });
   }
 }
 

@@ -336,7 +336,7 @@ impl Sim {
                 }
                 Output::KeyframeWanted { .. } => self.relays[relay].keyframes += 1,
                 Output::Rerouted { .. } => self.rerouted += 1,
-                Output::StreamsChanged => {}
+                Output::StreamsChanged | Output::File(_) => {}
                 Output::DropLink { link, .. } if self.lied_to && self.at(link).is_none() => {}
                 Output::DropLink { link, reason } => panic!("{link:?} is to be dropped: {reason}"),
             }

@@ -14,7 +14,10 @@ use tokio::sync::mpsc;
 use tower::ServiceExt;
 
 use super::*;
-use crate::ask::{self, Ask, Entered, PARTICIPANT_EVENTS_MAX, PostError};
+use crate::{
+    ask::{self, Ask, Entered, PARTICIPANT_EVENTS_MAX, PostError},
+    files::{FileAsk, FileLimits, Files, NoPart},
+};
 
 /// A node loop of one relay without neighbors: what the real one does for rooms, on a log in memory.
 async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
@@ -64,6 +67,12 @@ async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
                 participants.retain(|(_, other, _)| *other != participant);
                 rooms.handle_leave(&room, participant);
             }
+            Ask::File(FileAsk::Want { reply, .. }) => drop(reply.send(Err(NoPart::Unknown)).is_ok()),
+            Ask::File(FileAsk::List { reply, .. }) => drop(reply.send(Vec::new())),
+            Ask::File(FileAsk::Manifest { reply, .. }) => drop(reply.send(None)),
+            Ask::File(FileAsk::Share { new, reply, .. }) => {
+                drop(reply.send(Ok(api::Posted { id: new.file.to_string(), saved: api::Saved::Mesh })));
+            }
             // Sessions are tested with real peers: unanswered here.
             Ask::Open { .. } | Ask::Patch { .. } | Ask::End { .. } => {}
         }
@@ -88,19 +97,27 @@ fn zone() -> ZoneName {
     ZoneName::new("stage").expect("a name")
 }
 
-fn state() -> (ApiState, mpsc::Receiver<Ask>) {
+fn state() -> (ApiState, mpsc::Receiver<Ask>, tempfile::TempDir) {
     let (asks, queue) = ask::queue();
     let arguments = ["relay-node", "--dev"].map(Into::into);
     let (_, config) = crate::config::read(arguments, []).expect("a good configuration");
     let auth = Arc::new(Auth::new(&config));
     let ready = Ready::default();
     ready.set(true);
-    (ApiState { asks, auth, node: node(), zone: zone(), ready, metrics: None }, queue)
+    let limits = FileLimits { size: 3 << 20, cache: 0, reserve: 0 };
+    let (events, _) = mpsc::channel(1);
+    let data = tempfile::tempdir().expect("a directory");
+    let (files, _) = Files::open(data.path(), limits, events).expect("opens");
+    let files = files::FilesState::new(files);
+    (ApiState { asks, auth, node: node(), zone: zone(), ready, files, metrics: None }, queue, data)
 }
 
 fn relay() -> Router {
-    let (state, queue) = state();
-    tokio::spawn(node_loop(queue));
+    let (state, queue, data) = state();
+    tokio::spawn(async move {
+        node_loop(queue).await;
+        drop(data);
+    });
     let sessions = Router::new()
         .route("/whip/{stream}", post(|| async { "a session" }))
         .route("/whip/panic", post(|| async { defect() }));
@@ -193,7 +210,7 @@ async fn an_announcement_is_in_its_own_list_and_in_no_room() {
 
 #[tokio::test]
 async fn an_announcement_needs_the_publish_token() {
-    let (mut state, _queue) = state();
+    let (mut state, _queue, _files) = state();
     let arguments = ["relay-node", "--publish-token", "correct-horse"].map(Into::into);
     let (_, config) = crate::config::read(arguments, []).expect("a good configuration");
     state.auth = Arc::new(Auth::new(&config));
@@ -266,7 +283,7 @@ async fn a_panic_is_a_500_and_the_relay_goes_on() {
 
 #[tokio::test]
 async fn a_relay_without_a_node_loop_is_alive_and_not_ready() {
-    let (state, queue) = state();
+    let (state, queue, _data) = state();
     drop(queue);
     let relay = router(state, Router::new());
     assert_eq!(get(&relay, "/livez").await.status, 200);
@@ -452,4 +469,44 @@ mod over_a_socket {
         let end = timeout(Duration::from_secs(15), slow.read_to_end(&mut rest)).await;
         end.expect("cut before 15 s").ok();
     }
+}
+
+async fn give(relay: &Router, query: &str, body: Vec<u8>) -> Answer {
+    let request = Request::post(format!("/api/v1/rooms/lobby/files{query}"));
+    let request =
+        request.extension(axum::extract::ConnectInfo(std::net::SocketAddr::from(([127, 0, 0, 1], 9))));
+    send(relay, request.body(body.into()).expect("a request")).await
+}
+
+#[tokio::test]
+async fn an_upload_is_answered_with_the_place_it_is_had_from() {
+    let relay = relay();
+    let given = give(&relay, "?name=..%2F..%2Fa%00b.txt&from=Ada", vec![7; (2 << 20) + 5]).await;
+    assert_eq!(given.status, 201, "{}", String::from_utf8_lossy(&given.body));
+    let json = given.json();
+    assert_eq!((&json["name"], &json["bytes"]), (&json!("ab.txt"), &json!((2 << 20) + 5)));
+    let location = given.headers[header::LOCATION].to_str().expect("text");
+    assert_eq!(Some(location), json["id"].as_str().map(|id| format!("/api/v1/files/{id}")).as_deref());
+    let again = give(&relay, "?name=..%2F..%2Fa%00b.txt&from=Ada", vec![7; (2 << 20) + 5]).await;
+    assert_eq!(again.json()["id"], json["id"], "the same file is the same file");
+    let other = give(&relay, "?name=other.txt", vec![7; (2 << 20) + 5]).await;
+    assert_ne!(other.json()["id"], json["id"], "the name is part of it");
+}
+
+#[tokio::test]
+async fn a_file_over_the_limit_is_413_and_its_connection_ends() {
+    let relay = relay();
+    let answer = give(&relay, "", vec![7; (3 << 20) + 1]).await;
+    assert_eq!(answer.problem(413), "the file is too large: this relay takes 3 MiB");
+    assert_eq!(answer.headers[header::CONNECTION], "close");
+    assert_eq!(give(&relay, "", Vec::new()).await.status, 201, "an empty file is a file");
+}
+
+#[tokio::test]
+async fn a_file_that_nobody_announced_is_404_and_junk_is_400() {
+    let relay = relay();
+    let answer = get(&relay, &format!("/api/v1/files/{}", "ab".repeat(32))).await;
+    assert!(answer.problem(404).contains("no room has such a file"));
+    get(&relay, "/api/v1/files/..%2f..%2fetc%2fpasswd").await.problem(400);
+    get(&relay, "/api/v1/rooms/No%20Room/files").await.problem(400);
 }

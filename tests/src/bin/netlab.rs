@@ -41,6 +41,24 @@ enum Command {
         #[arg(long, default_value_t = 20.0)]
         delay_ms: f64,
     },
+    /// Part two triangles of relays for a while; chat on both sides, then merge
+    Partition {
+        /// How long
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+    /// A chain of relays that loses on every wire: chat and sound at the far end
+    Loss {
+        /// Relays
+        #[arg(long, default_value_t = 5)]
+        relays: usize,
+        /// Share of packets lost on each wire, each way
+        #[arg(long, default_value_t = 0.05)]
+        share: f64,
+        /// Messages
+        #[arg(long, default_value_t = 500)]
+        messages: usize,
+    },
     /// Cut a ring of four again and again: babeld and relays side by side
     Race {
         /// Cuts of each kind
@@ -81,6 +99,8 @@ fn main() -> ExitCode {
             () = stopped() => Err(anyhow::anyhow!("stopped")),
         }
     });
+    // A read of the terminal would block for ever.
+    runtime.shutdown_timeout(Duration::from_millis(500));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -109,6 +129,14 @@ async fn run(command: Command) -> Result<()> {
             console::console(&topology, &command).await
         }
         Command::Accuracy { delay_ms } => accuracy(delay_ms).await,
+        Command::Partition { seconds } => {
+            partition::partition(Duration::from_secs(seconds)).await?.print();
+            Ok(())
+        }
+        Command::Loss { relays, share, messages } => {
+            loss::chain(relays, share, messages).await?.print();
+            Ok(())
+        }
         Command::Race { trials, hello_ms, link_quality, babeld_only } => {
             let mut table = race::Table::default();
             match Babel::obstacle() {

@@ -88,11 +88,12 @@ fn show(lab: &Netlab) {
     }
 }
 
-/// Starts a shell command on a host. It ends with this process, or when it is dropped.
+/// Starts a shell command on a host. It ends with this process, or when it is dropped, and so does whatever it
+/// has started: it is the first process of a process namespace.
 async fn start(lab: &Netlab, host: &str, command: &str, peers: &[String]) -> Result<Child> {
     let mut shell = Command::new("setpriv");
     shell
-        .args(["--pdeathsig", "KILL", "sh", "-c", command])
+        .args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL", "sh", "-c", command])
         .env("NETLAB_HOST", host)
         .env("NETLAB_PEERS", peers.join(" "))
         .stdin(Stdio::null())

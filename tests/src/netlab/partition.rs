@@ -90,6 +90,17 @@ pub async fn partition(cut: Duration) -> Result<Outcome> {
         pause(due.saturating_duration_since(now())).await;
     }
 
+    // A cut that lets something through would prove nothing.
+    for host in &all {
+        let history = relays.ask(&lab, host, |api| async move { api.history(ROOM).await }).await?;
+        let up = relays.mesh(&lab, host).await?.links.iter().filter(|link| link.up).count();
+        ensure!(
+            (history.len(), up) == (MESSAGES, 3),
+            "cut: {host} has {} messages, {up} links",
+            history.len()
+        );
+    }
+
     bridge.heal();
     let (healed, healed_at) = (now(), unix_ms());
     let linked = async {

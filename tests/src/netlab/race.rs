@@ -14,6 +14,7 @@ use super::{
 };
 use crate::clock::{now, pause, unix_ms, until};
 
+const STREAM: &str = "main-stage";
 /// One-way delay of each wire.
 pub const WIRE_DELAY: Duration = Duration::from_millis(2);
 /// How long a wire stays cut, and for how long the gap is looked for.
@@ -133,10 +134,10 @@ pub async fn babeld(trials: usize, tuning: Tuning) -> Result<Table> {
 pub async fn relays(trials: usize) -> Result<Table> {
     let lab = Netlab::new(&ring(), 1).await?;
     let relays = Relays::start(&lab).await?;
-    let mut peers = vec![relays.publish(&lab, "a", "main-stage", true).await?];
-    relays.list(&lab, &["a", "b", "c", "d"], "main-stage").await?;
+    let mut peers = vec![relays.publish(&lab, "a", STREAM, true).await?];
+    relays.list(&lab, &["a", "b", "c", "d"], STREAM).await?;
     for host in ["b", "c", "d"] {
-        peers.push(relays.listen(&lab, host, "main-stage").await?);
+        peers.push(relays.listen(&lab, host, STREAM).await?);
     }
     pause(Duration::from_secs(5)).await;
     let mut cuts = vec![];
@@ -145,10 +146,12 @@ pub async fn relays(trials: usize) -> Result<Table> {
         pause(SETTLE).await;
         peers.iter_mut().try_for_each(Peer::goes_on)?;
         let wire = carrying(&lab, trial).await?;
-        let cut = Cut { wire, at_ms: unix_ms(), known: known(&lab, &relays, wire).await? };
+        let at_ms = unix_ms();
+        let (known, last) = known(&lab, &relays, wire).await?;
+        let cut = Cut { wire, at_ms, known };
         pause(Duration::from_secs_f64(((cut.at_ms - unix_ms()) / 1e3 + CUT.as_secs_f64()).max(0.0))).await;
         let ([a, b], known) = (lab.wires()[wire].ends(), cut.known.as_secs_f64() * 1e3);
-        println!("relays, trial {trial}: {a}-{b} cut, known everywhere after {known:.0} ms");
+        println!("relays, trial {trial}: {a}-{b} cut, known everywhere after {known:.0} ms, at {last} last");
         cuts.push(cut);
         lab.wires()[wire].heal();
     }
@@ -166,24 +169,31 @@ struct Cut {
     known: Duration,
 }
 
-/// Cuts a wire, and waits until no relay counts it any more.
-async fn known(lab: &Netlab, relays: &Relays, wire: usize) -> Result<Duration> {
-    let ends = lab.wires()[wire].ends().map(|end| relays.relay(end).node().to_owned());
+/// Cuts a wire, and waits until no relay counts it any more and none names it on the stream's path.
+async fn known(lab: &Netlab, relays: &Relays, wire: usize) -> Result<(Duration, String)> {
+    let wire_ends = lab.wires()[wire].ends();
+    let ends = wire_ends.map(|end| relays.relay(end).node().to_owned());
     let cut = now();
     lab.wires()[wire].cut();
     let gone = lab.hosts().map(|host| {
         let ends = ends.clone();
-        until("the cut is known everywhere", Duration::from_secs(20), move || {
+        let gone = until("the cut is known everywhere", Duration::from_secs(20), move || {
             let [a, b] = ends.clone();
             async move {
                 let mesh = relays.mesh(lab, host.name()).await?;
                 let joins = |link: &MeshLink| (link.a == a && link.b == b) || (link.a == b && link.b == a);
-                Ok((!mesh.links.iter().any(|link| link.up && joins(link))).then_some(()))
+                let stream =
+                    relays.ask(lab, host.name(), |api| async move { api.stream(STREAM).await }).await?;
+                let path = stream.map(|stream| stream.path).unwrap_or_default();
+                let crosses =
+                    path.windows(2).any(|pair| wire_ends.iter().all(|end| pair.contains(&(*end).to_owned())));
+                Ok((!mesh.links.iter().any(|link| link.up && joins(link)) && !crosses).then_some(()))
             }
-        })
+        });
+        async move { gone.await.map(|()| (cut.elapsed(), host.name())) }
     });
-    futures_util::future::try_join_all(gone).await?;
-    Ok(cut.elapsed())
+    let known = futures_util::future::try_join_all(gone).await?;
+    Ok(known.into_iter().max().map(|(after, last)| (after, last.to_owned())).unwrap_or_default())
 }
 
 /// The silences around each cut, laid beside those of the same time before it.
@@ -249,7 +259,9 @@ impl Gaps {
     pub fn table(self, name: &str) -> Table {
         let mut table = Table::default();
         table.row(&format!("{name}: nothing cut"), self.calm);
-        table.row(&format!("{name}: far corner, where heard"), self.far);
+        if self.far.count() > 0 {
+            table.row(&format!("{name}: far corner, where noticed"), self.far);
+        }
         table.row(&format!("{name}: worst of three"), self.worst);
         table
     }

@@ -2,6 +2,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { spoken } from "../api";
 import { lasting } from "../memory";
+import { Files } from "./files";
 import { AUTHOR_MAX, TEXT_MAX, type Room, type RoomView } from "../room";
 
 /** How near to the end counts as reading along. */
@@ -135,6 +136,7 @@ export function Chat({ room, view }: { room: Room | undefined; view: RoomView })
           {unread} new {unread === 1 ? "message" : "messages"} ↓
         </button>
       )}
+      {room && <Files room={room.name} author={author} news={view.fileNews} onHint={setHint} />}
       <form onSubmit={say}>
         <input
           name="text"

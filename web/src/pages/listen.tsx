@@ -21,6 +21,7 @@ const NOBODY: RoomView = {
   zone: undefined,
   unsaved: new Set(),
   announcement: undefined,
+  fileNews: 0,
 };
 
 function asked(): string | undefined {
