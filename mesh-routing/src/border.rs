@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use protocol::NodeId;
@@ -22,6 +22,9 @@ use crate::{
 pub const FRAGMENTS_MAX: usize = 512;
 /// A cost is news if it differs by a fifth and by this: 2 ms.
 const COST_NEWS: u32 = 8;
+/// The name of the own fragment is told when it has been the same for so long: while relays of an area find each
+/// other it is another with each, and every name goes round all areas.
+const NAME_HELD: Duration = Duration::from_secs(1);
 /// A way that is this old is told again: half of [`crate::flood::REFRESH`].
 const REFRESH_MS: u32 = 150_000;
 
@@ -53,6 +56,10 @@ pub(crate) struct Border {
     sent: BTreeMap<LinkId, BTreeMap<Fragment, Reach>>,
     /// Paces both what is told to the own area and what is offered.
     pace: Option<Pace>,
+    /// What the own fragment is called elsewhere.
+    name: Option<Fragment>,
+    /// What it will be called, and since when that is so.
+    next_name: Option<(Fragment, Instant)>,
     /// The own links are told otherwise: one of them leads to another area now, or not any more.
     pub moved: bool,
     seed: u64,
@@ -101,7 +108,27 @@ impl Border {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.pace.as_ref().and_then(Pace::poll_timeout)
+        let pace = self.pace.as_ref().filter(|_| self.name.is_some()).and_then(Pace::poll_timeout);
+        let name = self.next_name.map(|(_, since)| since + NAME_HELD);
+        pace.into_iter().chain(name).min()
+    }
+
+    /// Takes the name that the own fragment has now; returns what it is called elsewhere.
+    fn rename(&mut self, here: Fragment, now: Instant) -> Option<Fragment> {
+        if self.pace.is_none() || self.name == Some(here) {
+            self.next_name = None;
+            return self.name;
+        }
+        match self.next_name {
+            Some((next, since)) if next == here => {
+                if now >= since + NAME_HELD {
+                    (self.name, self.next_name) = (Some(here), None);
+                    self.handle_news();
+                }
+            }
+            _ => self.next_name = Some((here, now)),
+        }
+        self.name
     }
 
     fn due(&mut self, now: Instant) -> bool {
@@ -151,6 +178,7 @@ impl Mesh {
     /// Tells the area and the neighbors elsewhere what is due. Says whether anything was.
     pub(crate) fn settle_border(&mut self, now: Instant) -> bool {
         let Some(here) = self.routes.foreign.own else { return false };
+        let Some(here) = self.border.rename(here, now) else { return false };
         if !self.border.due(now) {
             return false;
         }
