@@ -25,6 +25,8 @@ const COST_NEWS: u32 = 8;
 /// The name of the own fragment is told when it has been the same for so long: while relays of an area find each
 /// other it is another with each, and every name goes round all areas.
 const NAME_HELD: Duration = Duration::from_secs(1);
+/// The longest wait while ways change: each goes through several worse ones before it is gone.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 /// A way that is this old is told again: half of [`crate::flood::REFRESH`].
 const REFRESH_MS: u32 = 150_000;
 
@@ -94,7 +96,7 @@ impl Border {
             Some(pace) => pace.handle_news(true),
             // A relay inside its area has nothing to say.
             None if self.areas.is_empty() => {}
-            pace => *pace = Some(Pace::new(0).spread(self.seed)),
+            pace => *pace = Some(Pace::new(0).spread(self.seed).patient(WAIT_MAX)),
         }
     }
 
@@ -104,7 +106,7 @@ impl Border {
         if self.leftover.len() < FRAGMENTS_MAX {
             self.leftover.insert(fragment);
         }
-        self.pace.get_or_insert_with(|| Pace::new(0)).handle_news(true);
+        self.pace.get_or_insert_with(|| Pace::new(0).patient(WAIT_MAX)).handle_news(true);
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {

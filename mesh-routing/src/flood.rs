@@ -48,18 +48,25 @@ pub struct Pace {
     /// Until the same is said again: less at first, so that relays that were switched on together do not all
     /// say it again at once.
     refresh: Duration,
+    /// The longest wait for urgent news.
+    urgent: Duration,
 }
 
 impl Pace {
     /// The first sequence is the first of this boot.
     pub fn new(boot: u64) -> Pace {
-        Pace { counter: boot << 32, last: None, wait: Duration::ZERO, dirty: Some(true), refresh: REFRESH }
+        Pace { counter: boot << 32, last: None, wait: Duration::ZERO, dirty: Some(true), refresh: REFRESH, urgent: BACK_OFF_URGENT }
     }
 
     /// Says the same again for the first time somewhere within [`REFRESH`], where `seed` says.
     pub fn spread(self, seed: u64) -> Pace {
         let parts = 1 + (seed >> 20) % 1000;
         Pace { refresh: REFRESH * parts as u32 / 1000, ..self }
+    }
+
+    /// Urgent news may wait so long.
+    pub fn patient(self, urgent: Duration) -> Pace {
+        Pace { urgent, ..self }
     }
 
     /// There is news; `urgent` if routes are wrong without it.
@@ -100,7 +107,7 @@ impl Pace {
         Some(match self.dirty {
             None => last + self.refresh,
             Some(false) => last + self.wait,
-            Some(true) => last + self.wait.min(BACK_OFF_URGENT),
+            Some(true) => last + self.wait.min(self.urgent),
         })
     }
 }
