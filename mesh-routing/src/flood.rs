@@ -55,7 +55,14 @@ pub struct Pace {
 impl Pace {
     /// The first sequence is the first of this boot.
     pub fn new(boot: u64) -> Pace {
-        Pace { counter: boot << 32, last: None, wait: Duration::ZERO, dirty: Some(true), refresh: REFRESH, urgent: BACK_OFF_URGENT }
+        Pace {
+            counter: boot << 32,
+            last: None,
+            wait: Duration::ZERO,
+            dirty: Some(true),
+            refresh: REFRESH,
+            urgent: BACK_OFF_URGENT,
+        }
     }
 
     /// Says the same again for the first time somewhere within [`REFRESH`], where `seed` says.
