@@ -271,6 +271,11 @@ impl Blobs {
                 self.take_want(link, (file, part), holder, path, around.own, now)
             }
             FileMessage::Answer { file, part, answer } => {
+                // It may have said that it has the file, and have only a part of it: asked as a holder it
+                // would refuse for ever what it would fetch from another one.
+                if let (Answer::NotHere, Some(known)) = (&answer, self.files.get_mut(&file)) {
+                    known.holders.remove(&neighbor);
+                }
                 self.take_answer(link, (file, part), answer, now);
                 Ok(())
             }

@@ -410,6 +410,24 @@ fn a_cut_is_resumed_where_it_was() {
 }
 
 #[test]
+fn a_neighbor_that_has_a_part_of_it_is_no_obstacle_on_the_way_to_the_rest() {
+    let mut field = Field::new(3, &shape::chain(3));
+    let length = 8 << 20;
+    let file = field.publish(0, length);
+    field.want(2, file, chunks(length), 0);
+    field.run(Duration::from_millis(400));
+    let part = field.relays[1].mesh.as_ref().unwrap().file_bytes_here(&file);
+    assert!(part > 0 && part < length as u64, "{part} bytes are on the way when it is cut");
+    // The reader finds nobody, asks everybody, and hears that its neighbor has the file.
+    field.unplug(0);
+    field.run(Duration::from_secs(3));
+    field.plug(0);
+    let took = field.arrives(2, file, length, 15);
+    println!("the rest took {took:?}");
+    assert!(field.relays[2].missing.is_empty());
+}
+
+#[test]
 fn a_neighbor_that_corrupts_is_found_out_and_passed_by() {
     let mut field = Field::new(4, &[(0, 1), (1, 3), (0, 2), (2, 3)]);
     let length = 1 << 20;
