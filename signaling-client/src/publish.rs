@@ -141,7 +141,7 @@ async fn send(
         publication.send(packet, FRAME_SAMPLES as u32).await?;
         sent.packets += 1;
         // 25 pictures a second: with every second frame of sound.
-        if sent.packets % 2 == 0 {
+        if sent.packets.is_multiple_of(2) {
             publication.send_picture().await?;
         }
         pace.advance();

@@ -302,6 +302,9 @@ pub async fn download(
     Ok(response)
 }
 
+/// Says that a chunk is on disk here, or why it will not be.
+type Arrival = oneshot::Receiver<Result<(), NoPart>>;
+
 /// A download on its way.
 struct Reading {
     asks: Asks,
@@ -313,7 +316,7 @@ struct Reading {
     /// The byte after the last.
     to: u64,
     /// Chunks that were asked for and are not read yet.
-    asked: VecDeque<(u32, Option<oneshot::Receiver<Result<(), NoPart>>>)>,
+    asked: VecDeque<(u32, Option<Arrival>)>,
     /// The next chunk to ask for.
     next: u32,
     _place: OwnedSemaphorePermit,
@@ -480,7 +483,7 @@ fn parse_range(value: &str, length: u64) -> Wanted {
     };
     match (number(from), number(to), from.trim().is_empty(), to.trim().is_empty()) {
         (Some(from), Some(to), ..) if from > to => Wanted::All,
-        (Some(from), _, ..) if from >= length && (number(to).is_some() || to.trim().is_empty()) => {
+        (Some(from), ..) if from >= length && (number(to).is_some() || to.trim().is_empty()) => {
             Wanted::Outside
         }
         (Some(from), Some(to), ..) => Wanted::Some { from, to: length.min(to.saturating_add(1)) },
