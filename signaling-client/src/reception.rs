@@ -331,7 +331,8 @@ mod tests {
 
     #[test]
     fn a_timeline_says_when_how_long_and_how_many_are_missing() {
-        let start = clock::now();
+        // In the past: the timeline is told as of now.
+        let start = clock::now() - Duration::from_secs(1);
         let mut reception = Reception::audio().with_timeline(Some(Duration::from_millis(30)));
         for (number, at) in [(1, 0), (2, 20), (3, 70), (7, 170)] {
             reception.handle_packet(&header(number), start + Duration::from_millis(at));
