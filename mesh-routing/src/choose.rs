@@ -648,31 +648,34 @@ mod tests {
         }
     }
 
-    /// A relay with neighbors at these costs in a full mesh, and what it wants after a while.
-    fn crowded(configured: usize) -> Option<Wish> {
+    /// A neighbor that has been there from the beginning, the dearer the higher its index.
+    fn present(at: usize, configured: bool) -> (NodeId, Present) {
+        let (cost, kind) = (at as u16 * 10, UnderlayKind::Unknown);
+        (node(at), Present { cost, kind, since: epoch(), configured, needs_us: false })
+    }
+
+    /// What relay 0 wants after a while, with these neighbors in this mesh.
+    fn wish(skeleton: &Skeleton, neighbors: impl Iterator<Item = (NodeId, Present)>) -> Option<Wish> {
         let now = epoch() + S * 1000;
-        let relays = 12;
-        let edges = (0..relays).flat_map(|a| (a + 1..relays).map(move |b| pair(node(a), node(b))));
-        let skeleton = Skeleton::new((0..relays).map(node), edges);
-        let neighbors = (1..relays).map(|at| {
-            let configured = at == configured;
-            let cost = at as u16 * 10;
-            (
-                node(at),
-                Present { cost, kind: UnderlayKind::Unknown, since: epoch(), configured, needs_us: false },
-            )
-        });
         let neighbors = neighbors.collect();
-        let mut chooser = Chooser::new(node(0), 0, now);
         let empty = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let view = View {
-            skeleton: &skeleton,
+            skeleton,
             neighbors: &neighbors,
             zones: &empty.0,
             advertised: &empty.1,
             distances: &empty.2,
         };
-        chooser.handle_timeout(&view, now)
+        Chooser::new(node(0), 0, now).handle_timeout(&view, now)
+    }
+
+    /// A relay with neighbors at these costs in a full mesh, and what it wants after a while.
+    fn crowded(configured: usize) -> Option<Wish> {
+        let relays = 12;
+        let edges = (0..relays).flat_map(|a| (a + 1..relays).map(move |b| pair(node(a), node(b))));
+        let skeleton = Skeleton::new((0..relays).map(node), edges);
+        let neighbors = (1..relays).map(|at| present(at, at == configured));
+        wish(&skeleton, neighbors)
     }
 
     #[test]
@@ -683,34 +686,11 @@ mod tests {
 
     #[test]
     fn a_bridge_is_not_given_up() {
-        let now = epoch() + S * 1000;
         // Nine neighbors that know each other, and a dear one that nobody else knows, with a tail.
         let full = (0..10).flat_map(|a| (a + 1..10).map(move |b| pair(node(a), node(b))));
         let tail = [(0, 10), (10, 11), (10, 12), (10, 13), (10, 14)].map(|(a, b)| pair(node(a), node(b)));
         let skeleton = Skeleton::new((0..15).map(node), full.chain(tail));
-        let neighbors = (1..11).map(|at| {
-            let cost = at as u16 * 10;
-            (
-                node(at),
-                Present {
-                    cost,
-                    kind: UnderlayKind::Unknown,
-                    since: epoch(),
-                    configured: false,
-                    needs_us: false,
-                },
-            )
-        });
-        let neighbors = neighbors.collect();
-        let mut chooser = Chooser::new(node(0), 0, now);
-        let empty = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let view = View {
-            skeleton: &skeleton,
-            neighbors: &neighbors,
-            zones: &empty.0,
-            advertised: &empty.1,
-            distances: &empty.2,
-        };
-        assert_eq!(chooser.handle_timeout(&view, now), Some(Wish::Drop(node(9))));
+        let neighbors = (1..11).map(|at| present(at, false));
+        assert_eq!(wish(&skeleton, neighbors), Some(Wish::Drop(node(9))));
     }
 }
