@@ -8,6 +8,8 @@ use std::{
 use protocol::{NodeId, StreamName, TrackDescription, ZoneName, mesh::TrackKey};
 
 use crate::{
+    database::Held,
+    link_state::LinkState,
     mesh::Mesh,
     record::Key,
     route::{Pair, pair},
@@ -73,15 +75,23 @@ pub struct LinkView {
 }
 
 impl Mesh {
+    /// What is said by the relays that can be reached, this one included, by id.
+    pub(crate) fn reached(&self) -> impl Iterator<Item = (&LinkState, &Held)> {
+        let own = self.config.id;
+        self.database
+            .relays()
+            .filter(move |(said, _)| said.origin == own || self.routes.reaches(&said.origin))
+    }
+
     /// Relays that can be reached and the links between them.
     pub fn topology(&self) -> Topology {
         let reached = |id: &NodeId| *id == self.config.id || self.routes.reaches(id);
-        let known = || self.database.relays().filter(|(said, _)| reached(&said.origin));
-        let nodes: Vec<_> = known()
+        let nodes: Vec<_> = self
+            .reached()
             .map(|(said, held)| NodeView { id: said.origin, zone: said.zone.clone(), since: held.since })
             .collect();
         let mut links: BTreeMap<Pair, LinkView> = BTreeMap::new();
-        for (said, _) in known() {
+        for (said, _) in self.reached() {
             for edge in said.links.iter().filter(|edge| reached(&edge.neighbor)) {
                 let (a, b) = pair(said.origin, edge.neighbor);
                 let rtt = Duration::from_micros(edge.rtt_us.into());

@@ -124,7 +124,7 @@ fn same_everywhere(sim: &Sim, group: &BTreeSet<usize>) -> Result<(), String> {
     for index in group {
         let relay = &sim.relays[*index];
         let mesh = relay.mesh.as_ref().expect("a group is of relays with power");
-        let known: Vec<_> = mesh.topology().nodes.iter().map(|n| n.id).collect();
+        let known: Vec<_> = mesh.reached().map(|(said, _)| said.origin).collect();
         same(&known, &ids, || format!("the relays that {index} knows to reach"))?;
         let known: Vec<_> = mesh.streams().into_iter().map(|s| s.name).collect();
         same(&known, &streams, || format!("the streams that {index} knows"))?;
@@ -137,10 +137,11 @@ fn same_everywhere(sim: &Sim, group: &BTreeSet<usize>) -> Result<(), String> {
         // Of a writer that does not exist everybody may have another part.
         let exists = |r: &&crate::Record| sim.by_id.contains_key(&r.key.writer);
         let disk = relay.disk.iter().filter(exists);
-        let mut disk: Vec<_> = disk.map(|r| (r.key.clone(), r.number, r.entry.payload.clone())).collect();
-        disk.sort();
+        let mut disk: Vec<_> = disk.map(|r| (&r.key, r.number, &r.entry.payload)).collect();
+        disk.sort_unstable();
+        let count = disk.len();
         let first = records.get_or_insert_with(|| disk.clone());
-        same(&disk.len(), &first.len(), || format!("records at relay {index}, and at the others"))?;
+        same(&count, &first.len(), || format!("records at relay {index}, and at the others"))?;
         if *first != disk {
             return Err(format!("the records of relay {index} are not those of the others"));
         }
