@@ -36,6 +36,7 @@ async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
                     links: Vec::new(),
                     articulation_points: Vec::new(),
                     bridges: Vec::new(),
+                    areas: Vec::new(),
                 }));
             }
             Ask::Post { topic, new, reply } => {
