@@ -59,6 +59,13 @@ export interface Message {
   clock_ahead?: boolean;
 }
 
+/** The answer to a posted message or announcement. */
+export interface Posted {
+  id: string;
+  /** `mesh`: on another relay's disk too. */
+  saved: "here" | "mesh";
+}
+
 /** A file somebody gave to a room. */
 export interface SharedFile {
   id: string;
@@ -94,6 +101,8 @@ async function get<T>(path: string): Promise<T> {
 }
 
 export const getStreams = () => get<Stream[]>("/api/v1/streams");
+export const getAnnouncements = () => get<Message[]>("/api/v1/announcements");
+export const getMessages = (room: string) => get<Message[]>(`/api/v1/rooms/${room}/messages`);
 export const getMesh = () => get<Mesh>("/api/v1/mesh");
 export const getVersion = () => get<Version>("/version");
 

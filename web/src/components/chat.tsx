@@ -2,8 +2,9 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { spoken } from "../api";
 import { lasting } from "../memory";
-import { Files } from "./files";
 import { AUTHOR_MAX, TEXT_MAX, type Room, type RoomView } from "../room";
+import { clock } from "../time";
+import { Files } from "./files";
 
 /** How near to the end counts as reading along. */
 const NEAR_PX = 40;
@@ -159,10 +160,4 @@ export function Chat({ room, view }: { room: Room | undefined; view: RoomView })
       </p>
     </section>
   );
-}
-
-function clock(sentAt: string): string {
-  const date = new Date(sentAt);
-  if (Number.isNaN(date.getTime())) return "";
-  return date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 }
