@@ -17,6 +17,9 @@ export function newsOf(all: readonly Message[], heard: ReadonlySet<string>, read
   return all.filter((message) => !read.has(message.id) && fresh(message)).reverse();
 }
 
+/** Longer ones begin folded, so that what is under them stays in reach. */
+export const isLong = (text: string) => text.length > 240 || text.split("\n").length > 4;
+
 /** Ids of what this person has put away, also before a reload. */
 export function readIds(): Set<string> {
   try {

@@ -106,6 +106,19 @@ export const getMessages = (room: string) => get<Message[]>(`/api/v1/rooms/${roo
 export const getMesh = () => get<Mesh>("/api/v1/mesh");
 export const getVersion = () => get<Version>("/version");
 
+/** Milliseconds this device's clock is ahead of the relay's, as far as whole seconds say; undefined without `Date`. */
+export async function getClockSkew(): Promise<number | undefined> {
+  const before = Date.now();
+  let response: Response;
+  try {
+    response = await fetch("/version", { cache: "no-store" });
+  } catch {
+    throw unreachable();
+  }
+  const relay = Date.parse(response.headers.get("date") ?? "");
+  return Number.isNaN(relay) ? undefined : (before + Date.now()) / 2 - relay;
+}
+
 const SEGMENT = /^[a-z0-9-]{1,64}$/;
 
 /** Why `name` cannot be a stream's name, or undefined when it can. */

@@ -50,7 +50,7 @@ describe("announcements", () => {
 
     it("fails with the relay's words, or with those for a relay that does not answer", async () => {
       fetch.mockResolvedValue(new Response('{"title":"text is empty"}', { status: 422 }));
-      await expect(announce("a", "b", "n", undefined)).rejects.toMatchObject({ status: 422, title: "text is empty" });
+      await expect(announce("a", "b", "n", undefined)).rejects.toMatchObject({ status: 422, title: "Text is empty." });
       fetch.mockRejectedValue(new TypeError("network"));
       await expect(announce("a", "b", "n", undefined)).rejects.toMatchObject({ status: 0 });
     });

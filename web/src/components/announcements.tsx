@@ -1,14 +1,12 @@
 // What the organizer tells everybody, on top of each page until it is put away.
 import { useEffect, useState } from "preact/hooks";
-import { keepRead, newsOf, readIds } from "../announcements";
+import { isLong, keepRead, newsOf, readIds } from "../announcements";
 import { getAnnouncements, type Message } from "../api";
 import { usePolled } from "../live";
 import { clock } from "../time";
 
 /** Shown at once; the rest is counted and moves up. */
 const SHOWN = 2;
-/** Longer ones begin folded: the player under them stays in reach. */
-const LONG = 240;
 const NOTHING: ReadonlySet<string> = new Set();
 
 export function Announcements({ all, heard }: { all: readonly Message[]; heard: ReadonlySet<string> }) {
@@ -39,7 +37,7 @@ export function Announcements({ all, heard }: { all: readonly Message[]; heard: 
 }
 
 function Announcement({ message, onRead }: { message: Message; onRead(): void }) {
-  const long = message.text.length > LONG || message.text.split("\n").length > 5;
+  const long = isLong(message.text);
   const [whole, setWhole] = useState(!long);
   return (
     <article class="announcement">
