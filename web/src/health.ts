@@ -72,12 +72,12 @@ function clocks(own: string, others: number, ahead: readonly string[], skewMs: n
   const found: Finding[] = [];
   const foreign = ahead.filter((zone) => zone !== own);
   if (others > 1 && foreign.length >= others) {
-    found.push({ tone: "warn", text: `The clocks of all other zones are ahead of ${own}'s`, advice: `So it is likely ${own}'s clock that is behind: set it, or run \`relay-node doctor\` there.` });
+    found.push({ tone: "warn", text: `The clocks of all other zones are ahead of ${own}'s`, advice: `So it is likely ${own}'s clock that is behind: set it, or run “relay-node doctor” there.` });
   } else if (foreign.length > 0) {
     found.push({
       tone: "warn",
       text: `The clock in ${foreign.join(", ")} is more than a minute ahead of ${own}'s`,
-      advice: "Times shown with what is said there are wrong. Set the clock of that relay's machine, or run `relay-node doctor` there.",
+      advice: "Times shown with what is said there are wrong. Set the clock of that relay's machine, or run “relay-node doctor” there.",
     });
   }
   if (skewMs !== undefined && Math.abs(skewMs) > AHEAD_MS) {

@@ -30,7 +30,6 @@ export function Announce({ mesh, gone, onSent }: { mesh: Mesh | undefined; gone:
   const top = useRef<HTMLHeadingElement>(null);
   const field = useRef<HTMLTextAreaElement>(null);
   const previous = useRef(step.at);
-  const ready = author.trim() !== "" && text.trim() !== "";
 
   useEffect(() => {
     // What is read next has to be where the keyboard and the screen reader are.
@@ -61,7 +60,9 @@ export function Announce({ mesh, gone, onSent }: { mesh: Mesh | undefined; gone:
         class="announce"
         onSubmit={(event) => {
           event.preventDefault();
-          if (ready) setStep({ at: "confirm", nonce: nonce() });
+          // Blanks alone pass for something with the browser.
+          if (text.trim() === "") field.current!.focus();
+          else if (author.trim() !== "") setStep({ at: "confirm", nonce: nonce() });
         }}
       >
         <label class="field">
@@ -91,7 +92,7 @@ export function Announce({ mesh, gone, onSent }: { mesh: Mesh | undefined; gone:
           />
         </label>
         <TokenField token={token} onToken={setToken} />
-        <button type="submit" class="wide go" disabled={!ready}>
+        <button type="submit" class="wide go">
           Look at it once more
         </button>
       </form>

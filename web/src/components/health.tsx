@@ -33,7 +33,7 @@ export function Health({ mesh, found, onForget }: { mesh: Mesh; found: Finding[]
       )}
       {onForget && (
         <button type="button" class="wide ghost" onClick={onForget}>
-          Relays that are gone were taken down: forget them
+          Taken down on purpose? Forget what is gone
         </button>
       )}
     </div>

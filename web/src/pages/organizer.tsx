@@ -110,26 +110,38 @@ function Streams({ streams }: { streams: Stream[] }) {
 /** Broken ones first, then those that lose most. */
 const downFirst = (a: MeshLink, b: MeshLink) => Number(a.up) - Number(b.up) || b.loss - a.loss;
 
+/** Links shown until all are asked for; the broken ones come first. */
+const LINKS_SHOWN = 8;
+
 function Links({ mesh }: { mesh: Mesh }) {
+  const [all, setAll] = useState(false);
+  const links = [...mesh.links].sort(downFirst);
   if (mesh.links.length === 0) return <p class="quiet">This relay is not bridged to another one.</p>;
   return (
-    <ul class="rows">
-      {[...mesh.links].sort(downFirst).map((link) => (
-        <li key={`${link.a}${link.b}`} class={link.up ? "up" : "down"}>
-          <b>
-            {zoneOf(mesh, link.a)} – {zoneOf(mesh, link.b)}
-          </b>
-          <span class="chips">
-            <span class={`chip ${link.up ? "" : "bad"}`}>{link.up ? "up" : "down"}</span>
-          </span>
-          <span class="quiet">
-            {link.up
-              ? `${link.rtt_ms.toFixed(link.rtt_ms < 10 ? 1 : 0)} ms round trip · ${(link.loss * 100).toFixed(1)} % lost · cost ${link.cost}`
-              : "nothing gets across"}
-          </span>
-        </li>
-      ))}
-    </ul>
+    <>
+      <ul class="rows">
+        {links.slice(0, all ? undefined : LINKS_SHOWN).map((link) => (
+          <li key={`${link.a}${link.b}`} class={link.up ? "up" : "down"}>
+            <b>
+              {zoneOf(mesh, link.a)} – {zoneOf(mesh, link.b)}
+            </b>
+            <span class="chips">
+              <span class={`chip ${link.up ? "" : "bad"}`}>{link.up ? "up" : "down"}</span>
+            </span>
+            <span class="quiet">
+              {link.up
+                ? `${link.rtt_ms.toFixed(link.rtt_ms < 10 ? 1 : 0)} ms round trip · ${(link.loss * 100).toFixed(1)} % lost · cost ${link.cost}`
+                : "nothing gets across"}
+            </span>
+          </li>
+        ))}
+      </ul>
+      {links.length > LINKS_SHOWN && (
+        <button type="button" class="wide ghost" aria-expanded={all} onClick={() => setAll(!all)}>
+          {all ? `Only ${LINKS_SHOWN}` : `All ${links.length} links`}
+        </button>
+      )}
+    </>
   );
 }
 
