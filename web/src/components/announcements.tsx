@@ -5,12 +5,12 @@ import { getAnnouncements, type Message } from "../api";
 import { usePolled } from "../live";
 import { clock } from "../time";
 
-/** Shown at once; the rest is counted and moves up. */
-const SHOWN = 2;
 const NOTHING: ReadonlySet<string> = new Set();
 
 export function Announcements({ all, heard }: { all: readonly Message[]; heard: ReadonlySet<string> }) {
   const [read, setRead] = useState(readIds);
+  // One is enough to cover a phone's screen.
+  const [whole, setWhole] = useState(false);
   const news = newsOf(all, heard, read, Date.now());
   const putAway = (ids: string[]) => {
     // What another tab has put away meanwhile stays away.
@@ -21,12 +21,14 @@ export function Announcements({ all, heard }: { all: readonly Message[]; heard: 
   // The region is there before anything is in it, or screen readers do not announce it.
   return (
     <section class="announcements" aria-live="assertive" aria-relevant="additions" aria-label="Announcements">
-      {news.slice(0, SHOWN).map((message) => (
+      {news.slice(0, whole ? undefined : 1).map((message) => (
         <Announcement key={message.id} message={message} onRead={() => putAway([message.id])} />
       ))}
-      {news.length > SHOWN && (
+      {news.length > 1 && (
         <p class="more">
-          {news.length - SHOWN} earlier {news.length === SHOWN + 1 ? "announcement" : "announcements"}
+          <button type="button" aria-expanded={whole} onClick={() => setWhole(!whole)}>
+            {whole ? "Only the newest" : `${news.length - 1} earlier`}
+          </button>
           <button type="button" onClick={() => putAway(news.map((message) => message.id))}>
             Put all away
           </button>
@@ -44,7 +46,7 @@ function Announcement({ message, onRead }: { message: Message; onRead(): void })
       <p class="who">
         <b dir="auto">{message.author}</b>
         <span>
-          {message.zone} <time dateTime={message.sent_at}>{clock(message.sent_at)}</time>
+          {message.zone}, <time dateTime={message.sent_at}>{clock(message.sent_at)}</time>
         </span>
       </p>
       <p class={whole ? "text" : "text folded"} dir="auto">

@@ -53,14 +53,14 @@ export function Chat({ room, view }: { room: Room | undefined; view: RoomView })
     atEnd.current = true;
     setSeen(last);
   };
+  const askName = () => {
+    setHint("First say who you are.");
+    name.current!.focus();
+  };
   const say = (event: Event) => {
     event.preventDefault();
     if (text.trim() === "") return;
-    if (author.trim() === "") {
-      setHint("First say who you are.");
-      name.current!.focus();
-      return;
-    }
+    if (author.trim() === "") return askName();
     lasting.set("author", author.trim());
     atEnd.current = true;
     if (room?.say(author, text)) {
@@ -137,7 +137,7 @@ export function Chat({ room, view }: { room: Room | undefined; view: RoomView })
           {unread} new {unread === 1 ? "message" : "messages"} ↓
         </button>
       )}
-      {room && <Files room={room.name} author={author} news={view.fileNews} onHint={setHint} />}
+      {room && <Files room={room.name} zone={view.zone} author={author} news={view.fileNews} onHint={setHint} onNameless={askName} />}
       <form onSubmit={say}>
         <input
           name="text"
