@@ -28,7 +28,7 @@ export const fileUrl = (file: SharedFile) => `/api/v1/files/${file.id}`;
 /** Nothing has left for so long: the line is dead. The relay itself waits 10 s for more. */
 export const STALL_MS = 15_000;
 /** All of it has left, and the relay has not said that it is stored. */
-export const STORE_MS = 60_000;
+export const STORE_MS = 30_000;
 
 export interface Sending {
   /** Fails with a {@link Problem}; its status is 0 when the line broke. */

@@ -21,7 +21,10 @@ export interface Offer {
 interface Entry extends Offer {
   file: File;
   from: string;
+  /** Failures in a row. */
   tries: number;
+  /** Something of it left in this try. */
+  moved: boolean;
 }
 
 export const OFFERS_MAX = 20;
@@ -60,7 +63,7 @@ export class Outbox {
   /** Takes what there is room for; the number of files that were too many. */
   offer(files: readonly File[], from: string): number {
     const taken = files.slice(0, Math.max(OFFERS_MAX - this.entries.length, 0));
-    const entries = taken.map((file): Entry => ({ key: this.nextKey++, name: file.name, bytes: file.size, state: "waits", share: 0, problem: undefined, file, from, tries: 0 }));
+    const entries = taken.map((file): Entry => ({ key: this.nextKey++, name: file.name, bytes: file.size, state: "waits", share: 0, problem: undefined, file, from, tries: 0, moved: false }));
     this.entries = [...this.entries, ...entries];
     this.next();
     return files.length - taken.length;
@@ -105,13 +108,11 @@ export class Outbox {
   private send(one: Entry): void {
     const { key } = one;
     const it = this.give(this.room, one.file, one.from, this.token(), (share) => {
-      // Something got through: the line is one.
-      const tries = share > 0 && share < 1 ? 0 : (this.entries.find((other) => other.key === key)?.tries ?? 0);
-      this.change(key, { share, state: share < 1 ? "sends" : "stores", tries });
+      this.change(key, { share, state: share < 1 ? "sends" : "stores", moved: share > 0 });
       this.tell();
     });
     this.sending = { key, it };
-    this.change(key, { state: "sends", share: 0, problem: undefined });
+    this.change(key, { state: "sends", share: 0, problem: undefined, moved: false });
     it.done.then(
       () => this.ended(key, it, undefined),
       (error: unknown) => this.ended(key, it, error instanceof Problem ? error : new Problem(-1, "The browser could not read the file.")),
@@ -128,9 +129,11 @@ export class Outbox {
   }
 
   private failed(one: Entry, problem: Problem): void {
-    const tries = one.tries + 1;
-    // A full disk does not mend itself in seconds; what is busy, or a line that broke, does.
-    const passing = problem.status === 0 || [408, 429, 503].includes(problem.status);
+    // A line that carries something is one, however often it breaks.
+    const tries = problem.status === 0 && one.moved ? 1 : one.tries + 1;
+    // A full disk does not mend itself in seconds; what is busy, or a line that broke, does. 400 is what the
+    // relay says when it has waited in vain for the rest of a body.
+    const passing = [0, 400, 408, 429, 503].includes(problem.status);
     if (!passing || tries >= TRIES_MAX) return this.change(one.key, { state: "refused", problem, tries });
     this.change(one.key, { state: "breaks", problem, tries });
     const wait = problem.retryAfterMs ?? Math.min(RETRY_MIN_MS * 2 ** (tries - 1), RETRY_MAX_MS);

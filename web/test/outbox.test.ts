@@ -111,6 +111,18 @@ describe("outbox", () => {
     }
   });
 
+  it("takes a body that did not arrive whole for a broken line, but not for ever", async () => {
+    const { sent, give } = line();
+    const outbox = new Outbox("lobby", () => undefined, give);
+    outbox.offer([file("a")], "Ana");
+    for (let i = 0; i < 6; i++) {
+      sent[i]!.share(1);
+      await sent[i]!.fail(new Problem(400, "The body did not arrive whole: send it again."));
+      expect(states(outbox)).toEqual([i < 5 ? "a breaks" : "a refused"]);
+      vi.advanceTimersByTime(30_000);
+    }
+  });
+
   it("tries everything again that was refused for want of a token", async () => {
     const { sent, give } = line();
     let token: string | undefined;

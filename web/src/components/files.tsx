@@ -186,7 +186,7 @@ function words(offer: Offer): string {
     case "stores":
       return `${size(bytes)}, the relay is storing it`;
     case "breaks":
-      return problem?.status === 0 ? "The line broke. It is sent again from the start as soon as the relay answers." : `${problem?.title ?? ""} It is sent again by itself.`;
+      return problem?.status === 0 || problem?.status === 400 ? "The line broke. It is sent again from the start as soon as the relay answers." : `${problem?.title ?? ""} It is sent again by itself.`;
     case "refused":
       if (problem?.status === 401) return "Not sent: this relay wants its publish token to take files.";
       if (problem?.status === 403) return "Not sent: this relay has another publish token.";
