@@ -1,5 +1,5 @@
 // What the organizer tells everybody, on top of each page until it is put away.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { isLong, keepRead, newsOf, readIds } from "../announcements";
 import { getAnnouncements, type Message } from "../api";
 import { usePolled } from "../live";
@@ -11,16 +11,19 @@ export function Announcements({ all, heard }: { all: readonly Message[]; heard: 
   const [read, setRead] = useState(readIds);
   // One is enough to cover a phone's screen.
   const [whole, setWhole] = useState(false);
+  const region = useRef<HTMLElement>(null);
   const news = newsOf(all, heard, read, Date.now());
   const putAway = (ids: string[]) => {
     // What another tab has put away meanwhile stays away.
     const next = new Set([...readIds(), ...read, ...ids]);
     keepRead(next);
     setRead(next);
+    // The button that had the focus goes with it.
+    requestAnimationFrame(() => (region.current?.querySelector<HTMLElement>("button") ?? region.current)?.focus({ preventScroll: true }));
   };
   // The region is there before anything is in it, or screen readers do not announce it.
   return (
-    <section class="announcements" aria-live="assertive" aria-relevant="additions" aria-label="Announcements">
+    <section class="announcements" ref={region} tabIndex={-1} aria-live="assertive" aria-relevant="additions" aria-label="Announcements">
       {news.slice(0, whole ? undefined : 1).map((message) => (
         <Announcement key={message.id} message={message} onRead={() => putAway([message.id])} />
       ))}

@@ -161,7 +161,7 @@ function OfferRow({ offer, outbox }: { offer: Offer; outbox: Outbox }) {
             Send again
           </button>
         )}
-        <button type="button" onClick={() => outbox.drop(key)} aria-label={state === "refused" ? `Put ${name} away` : `Cancel ${name}`}>
+        <button type="button" onClick={() => outbox.drop(key)} aria-label={state === "refused" ? `Put away ${name}` : `Cancel ${name}`}>
           {state === "refused" ? "Put away" : "Cancel"}
         </button>
       </span>

@@ -14,6 +14,7 @@ export function Header({ zone, page, children }: { zone: string | undefined; pag
         <span>PeddleNet</span>
         {page && <span class="page">{page}</span>}
       </a>
+      {page && <h1 class="unseen">{page}</h1>}
       {children}
       {zone && (
         <span class="zone">

@@ -110,7 +110,7 @@ function Listen() {
           )}
           {others.length > 0 && (
             <section class="others">
-              <h2>{chosen === undefined ? "Live now" : "Also live"}</h2>
+              {chosen === undefined ? <h1 class="heading">Live now</h1> : <h2>Also live</h2>}
               <StreamList streams={others} chosen={chosen} onChoose={choose} />
             </section>
           )}
