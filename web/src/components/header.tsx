@@ -1,5 +1,6 @@
 // The bar on top of each page: where we are.
 import type { ComponentChildren } from "preact";
+import { FaceButton } from "./face-button";
 
 export function Header({ zone, page, children }: { zone: string | undefined; page?: string; children?: ComponentChildren }) {
   return (
@@ -21,6 +22,7 @@ export function Header({ zone, page, children }: { zone: string | undefined; pag
           <span class="quiet">zone</span> {zone}
         </span>
       )}
+      <FaceButton />
     </header>
   );
 }
