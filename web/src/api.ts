@@ -34,6 +34,19 @@ export interface MeshLink {
   loss: number;
   cost: number;
   up: boolean;
+  /** What it is thought to carry at least; only of a link that was full. */
+  capacity_bps?: number;
+}
+
+/** An area of a large mesh, or a part of one; only of the relay's own are relays and links known. */
+export interface MeshArea {
+  area: number;
+  fragment: string;
+  relays: number;
+  publishers: number;
+  hops: number;
+  cost: number;
+  path: number[];
 }
 
 export interface WeakSpot {
@@ -47,6 +60,8 @@ export interface Mesh {
   links: MeshLink[];
   articulation_points: (WeakSpot & { node: string })[];
   bridges: (WeakSpot & { a: string; b: string })[];
+  /** The own area first; empty or missing while there is no other. */
+  areas?: MeshArea[];
 }
 
 export interface Message {

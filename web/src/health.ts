@@ -60,12 +60,28 @@ export function findings(mesh: Mesh, gone: readonly Seen[], ahead: readonly stri
     if (!link.up && !told) found.push({ tone: "bad", text: `The link between ${zoneOf(mesh, link.a)} and ${zoneOf(mesh, link.b)} is down` });
   }
   if (lost.length > 0) found.push({ tone: "bad", text: `Out of reach from ${own}: ${lost.join(", ")}` });
+  found.push(...splitAreas(mesh));
   for (const { zone, at } of gone) {
     found.push({ tone: "bad", text: `The relay of ${zone} is gone since ${clock(new Date(at).toISOString())}`, advice: "Either it or the last link to it has failed. Is its power on, does its link blink?" });
   }
   found.push(...clocks(own, reached.concat(lost).length - 1, ahead, skewMs));
   found.push(...weakSpots(mesh).map((text): Finding => ({ tone: "warn", text })));
   return found;
+}
+
+/** Areas of which parts cannot reach each other but over other areas. */
+function splitAreas(mesh: Mesh): Finding[] {
+  const parts = new Map<number, number>();
+  for (const { area } of mesh.areas ?? []) parts.set(area, (parts.get(area) ?? 0) + 1);
+  return [...parts]
+    .filter(([, count]) => count > 1)
+    .map(([area, count]) => ({ tone: "bad", text: `Area ${area} has come apart into ${count} parts`, advice: "Links inside it are missing; what goes from part to part takes the way through other areas, if there is one." }));
+}
+
+/** The other areas, by number. */
+export function otherAreas(mesh: Mesh): number[] {
+  const [own, ...others] = mesh.areas ?? [];
+  return [...new Set(others.map((one) => one.area))].filter((area) => area !== own?.area).sort((a, b) => a - b);
 }
 
 function clocks(own: string, others: number, ahead: readonly string[], skewMs: number | undefined): Finding[] {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { Mesh, Message } from "../src/api";
-import { findings, reach, zonesAhead } from "../src/health";
+import type { Mesh, MeshArea, Message } from "../src/api";
+import { findings, otherAreas, reach, zonesAhead } from "../src/health";
 
 const link = (a: string, b: string, up = true) => ({ a, b, up, rtt_ms: 1, loss: 0, cost: 1 });
 const node = (id: string, zone = id) => ({ id, zone, since: "2026-07-03T18:00:00Z" });
@@ -52,6 +52,14 @@ describe("health", () => {
     const ring = mesh(["a", "b", "c"], [link("a", "b"), link("b", "c"), link("c", "a")]);
     expect(findings(ring, [], [], 59_000)).toEqual([]);
     expect(findings(ring, [], [], -59_000)).toEqual([]);
+  });
+
+  it("names other areas once, and one that has come apart", () => {
+    const area = (number: number, fragment = "f"): MeshArea => ({ area: number, fragment, relays: 3, publishers: 1, hops: 1, cost: 4, path: [number] });
+    const one = mesh(["a"], [], { areas: [area(7), area(2, "x"), area(1), area(2, "y")] });
+    expect(otherAreas(one)).toEqual([1, 2]);
+    expect(texts(one, [], [], undefined)).toEqual(["Area 2 has come apart into 2 parts"]);
+    expect(otherAreas(mesh(["a"], []))).toEqual([]);
   });
 
   it("goes by the last word of each zone in each room", () => {

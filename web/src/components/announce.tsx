@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { announce, isLong } from "../announcements";
 import type { Mesh, Message } from "../api";
-import { reach } from "../health";
+import { otherAreas, reach } from "../health";
 import { lasting, tab } from "../memory";
 import { Problem } from "../problem";
 import { AUTHOR_MAX, nonce, TEXT_MAX } from "../room";
@@ -165,9 +165,11 @@ function TokenField({ token, onToken }: { token: string; onToken(token: string):
 /** Whom it reaches now, and who gets it later. */
 function Reach({ mesh, gone }: { mesh: Mesh; gone: readonly Seen[] }) {
   const { reached, lost } = reach(mesh, gone);
+  const areas = otherAreas(mesh);
   return (
     <p class="quiet">
-      Within reach: {reached.join(", ")}.{lost.length > 0 && ` When their links are back: ${lost.join(", ")}.`}
+      Within reach: {reached.join(", ")}
+      {areas.length > 0 && `, and the zones of ${areas.length === 1 ? "area" : "areas"} ${areas.join(", ")}`}.{lost.length > 0 && ` When their links are back: ${lost.join(", ")}.`}
     </p>
   );
 }

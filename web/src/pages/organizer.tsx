@@ -1,12 +1,12 @@
 // `/organizer`: the zones, the links between them and the streams that cross them, as this relay knows.
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { getAnnouncements, getClockSkew, getMessages, roomOf, spoken, type Mesh, type MeshLink, type Message, type Stream } from "../api";
+import { getAnnouncements, getClockSkew, getMessages, roomOf, spoken, type Mesh, type MeshArea, type MeshLink, type Message, type Stream } from "../api";
 import { Announce, Told } from "../components/announce";
 import { Header } from "../components/header";
 import { Health } from "../components/health";
 import { MeshMap } from "../components/mesh-map";
-import { findings, zoneOf, zonesAhead } from "../health";
+import { findings, otherAreas, zoneOf, zonesAhead } from "../health";
 import { usePolled, useMesh, useStreams } from "../live";
 import { keep, missing, recall, remember } from "../seen";
 
@@ -65,6 +65,12 @@ function Organizer() {
             <h2>Links</h2>
             {mesh && <Links mesh={mesh} />}
           </section>
+          {mesh?.areas && mesh.areas.length > 0 && (
+            <section class="panel">
+              <h2>Areas</h2>
+              <Areas areas={mesh.areas} />
+            </section>
+          )}
         </div>
         <div class="column">
           <section class="panel second">
@@ -116,7 +122,9 @@ const LINKS_SHOWN = 8;
 function Links({ mesh }: { mesh: Mesh }) {
   const [all, setAll] = useState(false);
   const links = [...mesh.links].sort(downFirst);
-  if (mesh.links.length === 0) return <p class="quiet">This relay is not bridged to another one.</p>;
+  if (mesh.links.length === 0) {
+    return <p class="quiet">This relay is not bridged to another one{otherAreas(mesh).length > 0 && " of its area"}.</p>;
+  }
   return (
     <>
       <ul class="rows">
@@ -130,7 +138,7 @@ function Links({ mesh }: { mesh: Mesh }) {
             </span>
             <span class="quiet">
               {link.up
-                ? `${link.rtt_ms.toFixed(link.rtt_ms < 10 ? 1 : 0)} ms round trip · ${(link.loss * 100).toFixed(1)} % lost · cost ${link.cost}`
+                ? `${link.rtt_ms.toFixed(link.rtt_ms < 10 ? 1 : 0)} ms round trip · ${(link.loss * 100).toFixed(1)} % lost · cost ${link.cost}${full(link)}`
                 : "nothing gets across"}
             </span>
           </li>
@@ -142,6 +150,30 @@ function Links({ mesh }: { mesh: Mesh }) {
         </button>
       )}
     </>
+  );
+}
+
+/** Only of a link that was full of late is it known what it carries. */
+function full(link: MeshLink): string {
+  return link.capacity_bps === undefined ? "" : ` · was full at ${(link.capacity_bps / 1e6).toFixed(link.capacity_bps < 1e7 ? 1 : 0)} Mbit/s`;
+}
+
+/** Of other areas a relay knows only what is at their edge. */
+function Areas({ areas }: { areas: MeshArea[] }) {
+  return (
+    <ul class="rows">
+      {areas.map((one, index) => (
+        <li key={`${one.area}/${one.fragment}`}>
+          <b>Area {one.area}</b>
+          <span class="chips">{index === 0 && <span class="chip">this one</span>}</span>
+          <span class="quiet">
+            {one.relays} {one.relays === 1 ? "relay" : "relays"}, {one.publishers} publishing
+            {index > 0 && ` · ${one.hops} ${one.hops === 1 ? "hop" : "hops"} to its edge`}
+            {one.path.length > 1 && ` · by way of area ${one.path.slice(0, -1).join(", then ")}`}
+          </span>
+        </li>
+      ))}
+    </ul>
   );
 }
 
