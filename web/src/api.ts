@@ -160,7 +160,7 @@ export function spoken(name: string): string {
   return name
     .split("/")
     .map((part) => part.replace(/-+/g, " ").trim().replace(/^./, (c) => c.toUpperCase()) || part)
-    .join(" · ");
+    .join("\u00a0· "); // The dot ends a line, never begins one.
 }
 
 /** What the mesh hangs on, the worst first, as sentences: each once, however many relays a zone has. */
