@@ -16,6 +16,9 @@ type Step =
   | { at: "failed"; nonce: string; problem: Problem }
   | { at: "sent"; where: "here" | "mesh"; when: Date };
 
+/** A double tap on the first step's button must not be the second step's too. */
+const ARM_MS = 700;
+
 /** What the relay says is for who writes clients. */
 const TOKEN_WORDS: Record<number, string> = {
   401: "This relay wants its publish token. Who runs the zone's relay has it.",
@@ -30,6 +33,7 @@ export function Announce({ mesh, gone, onSent }: { mesh: Mesh | undefined; gone:
   const top = useRef<HTMLHeadingElement>(null);
   const field = useRef<HTMLTextAreaElement>(null);
   const previous = useRef(step.at);
+  const [armed, setArmed] = useState(false);
 
   useEffect(() => {
     // What is read next has to be where the keyboard and the screen reader are.
@@ -38,6 +42,13 @@ export function Announce({ mesh, gone, onSent }: { mesh: Mesh | undefined; gone:
     if (was === step.at || step.at === "sending") return;
     if (step.at === "write") field.current?.focus();
     else top.current?.focus();
+  }, [step.at]);
+
+  useEffect(() => {
+    setArmed(false);
+    if (step.at !== "confirm") return;
+    const timer = setTimeout(() => setArmed(true), ARM_MS);
+    return () => clearTimeout(timer);
   }, [step.at]);
 
   const send = async (nonce: string) => {
@@ -115,6 +126,7 @@ export function Announce({ mesh, gone, onSent }: { mesh: Mesh | undefined; gone:
   }
 
   const sending = step.at === "sending";
+  const early = step.at === "confirm" && !armed;
   const asksToken = step.at === "failed" && (step.problem.status === 401 || step.problem.status === 403);
   return (
     <div class="announce">
@@ -136,7 +148,7 @@ export function Announce({ mesh, gone, onSent }: { mesh: Mesh | undefined; gone:
         </p>
       )}
       {asksToken && <TokenField token={token} onToken={setToken} />}
-      <button type="button" class="wide go" disabled={sending} aria-busy={sending} onClick={() => void send(step.nonce)}>
+      <button type="button" class="wide go" disabled={sending || early} aria-busy={sending} onClick={() => void send(step.nonce)}>
         {sending ? "Sending" : step.at === "failed" ? "Try again" : "Tell everybody"}
       </button>
       <button type="button" class="wide ghost" disabled={sending} onClick={() => setStep({ at: "write" })}>
