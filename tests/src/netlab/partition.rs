@@ -35,6 +35,8 @@ const FILE: usize = 8 << 20;
 const BETWEEN: u64 = 20_000_000;
 /// For how long the listeners are watched before the cut and after the heal.
 const WATCHED: Duration = Duration::from_secs(10);
+/// Of audio packets, in milliseconds.
+const SPACING: f64 = 20.0;
 /// Everything has to be everywhere after that.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -165,8 +167,10 @@ pub async fn partition(cut: Duration) -> Result<Outcome> {
     for (host, stream, listener) in listening {
         let heard = listener.heard().await?;
         // Who listens across the cut hears nothing of it; what counts there is how it is once it is back.
-        let back = if (host >= "d") == (stream == "right") { healed_at } else { returned(&heard, healed_at) };
-        listeners.insert(format!("{stream} at {host}"), listened(&heard, [began, cut_at, back, ended]));
+        let across = (host >= "d") != (stream == "right");
+        let (until, back) =
+            if across { (cut_at - 2.0 * SPACING, returned(&heard, healed_at)) } else { (cut_at, healed_at) };
+        listeners.insert(format!("{stream} at {host}"), listened(&heard, [began, until, back, ended]));
     }
     Ok(Outcome { linked, complete, files, messages, twice, pages, listeners })
 }
@@ -309,7 +313,6 @@ fn returned(heard: &Heard, healed: f64) -> f64 {
 }
 
 fn listened(heard: &Heard, [began, cut, healed, ended]: [f64; 4]) -> Listened {
-    const SPACING: f64 = 20.0;
     let during = |from, to| longest(&heard.silences, from, to, SPACING);
     Listened {
         before: during(began, cut),
