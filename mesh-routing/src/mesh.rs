@@ -2,167 +2,46 @@
 //! everything it wants done comes out. The parts know nothing of each other; this file introduces them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use protocol::{
-    NodeId, StreamName, ZoneName,
-    mesh::{Class, StreamAdvertisement, TrackKey},
+    NodeId, StreamName,
+    mesh::{StreamAdvertisement, TrackKey},
 };
 
 use crate::{
-    area::AreaId,
     audience::{Audience, Shown},
-    blob::{Blobs, FileOutput},
+    blob::Blobs,
     border::Border,
     choose::Choosing,
+    config::Config,
+    counters::Counters,
     damping::Remembered,
     database::Database,
     detector::State,
-    error::MeshError,
     flood::{Flood, Pace},
     forward::ForwardEntry,
     link::{Link, LinkCounters, LinkFigures, LinkId, Underlay},
     link_state::{Advertised, SINCE_MAX, STREAMS_MAX, check_stream},
-    log::{Arrival, LogCounters, LogKey, Logs, Record},
+    log::Logs,
     message::Message,
     neighbor::{Neighbor, neighbors},
+    output::Output,
     route::{Pair, Routes},
-    signature::Keys,
     spf::Spf,
     spread::Spread,
     topology::StreamView,
-    tree::{Event, Refusals, Surroundings, Trees},
+    tree::Trees,
 };
-
-/// What trees may look at, borrowed field by field so that the trees themselves stay free.
-macro_rules! surroundings {
-    ($mesh:ident) => {
-        Surroundings {
-            own: $mesh.config.id,
-            links: &$mesh.links,
-            neighbors: &$mesh.neighbors,
-            costs: &$mesh.costs,
-            database: &$mesh.database,
-            published: &$mesh.published,
-            routes: &mut $mesh.routes,
-        }
-    };
-}
 
 /// Hashes of what should be equal everywhere are compared this often.
 const SUMMARY_EVERY: Duration = Duration::from_secs(5);
 /// Records that nobody refreshes are looked for this often.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
-/// How long an edge is avoided that somebody lost a parent over: until the flood says so, or not.
-const AVOID: Duration = Duration::from_secs(2);
-const AVOIDED_MAX: usize = 256;
-/// Messages a link may get wrong before it is dropped.
-const PATIENCE: u32 = 64;
-
-/// What a relay has to know to take part.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Its identity.
-    pub id: NodeId,
-    /// Its zone.
-    pub zone: ZoneName,
-    /// Counts the starts of this relay, kept on disk: the high bits of its link-state sequence.
-    pub boot: u64,
-    /// Randomness.
-    pub seed: u64,
-    /// Signs what it says, checks what others say.
-    pub keys: Arc<dyn Keys>,
-    /// The area it is in.
-    pub area: AreaId,
-}
-
-impl Config {
-    /// A relay with the id of its keys, in area 0.
-    pub fn new(keys: Arc<dyn Keys>, zone: ZoneName, boot: u64, seed: u64) -> Config {
-        Config { id: keys.node_id(), zone, boot, seed, keys, area: AreaId::default() }
-    }
-}
-
-/// What the driver has to do.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Output {
-    /// Send on the link's reliable ordered stream of this class.
-    Send {
-        /// Where.
-        link: LinkId,
-        /// In which order among others.
-        class: Class,
-        /// At most [`crate::message::MESSAGE_MAX`] bytes.
-        message: Bytes,
-    },
-    /// [`Mesh::forwarding`] differs from what it was.
-    ForwardingChanged,
-    /// [`Mesh::streams`] or [`Mesh::heard_by`] differs from what it was.
-    StreamsChanged,
-    /// Somebody in the mesh needs a keyframe of a track published here.
-    KeyframeWanted {
-        /// Which track.
-        track: TrackKey,
-    },
-    /// A record that was never here before, own or not; of each log in order, each once. To be on disk
-    /// before the outputs after it are carried out, or a crash may give its number to another record.
-    Record(Record),
-    /// Records of the own log up to a number are on the disk of another relay.
-    Saved {
-        /// Which log.
-        key: LogKey,
-        /// The last of them.
-        upto: u64,
-    },
-    /// The own logs go on in another life, because this disk is behind what was written here: to be given
-    /// to [`Mesh::handle_life`] from the next start on.
-    Life(u64),
-    /// Records of a log are forgotten here; on disk they are not needed any more either. Comes after a
-    /// number of them, not for each.
-    Forget {
-        /// Which log.
-        key: LogKey,
-        /// Those with lower numbers.
-        below: u64,
-    },
-    /// A track that lost its parent has another one.
-    Rerouted {
-        /// Which track.
-        track: TrackKey,
-    },
-    /// The neighbor does not keep to the protocol: close the link.
-    DropLink {
-        /// Which link.
-        link: LinkId,
-        /// Why, as a clause.
-        reason: &'static str,
-    },
-    /// Something about files.
-    File(FileOutput),
-}
-
-/// What was counted, links aside.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Own records flooded.
-    pub originated: u64,
-    /// Times the routes were computed.
-    pub routed: u64,
-    /// Tracks that got another parent.
-    pub rerouted: u64,
-    /// Publications refused: absurd, or more than 256.
-    pub publications_refused: u64,
-    /// About logs.
-    pub logs: LogCounters,
-    /// Joins refused to neighbors.
-    pub refusals: Refusals,
-}
-
 /// A relay's part of the mesh.
 ///
 /// *In*: links ([`handle_link_up`](Mesh::handle_link_up), [`handle_link_down`](Mesh::handle_link_down),
@@ -326,43 +205,6 @@ impl Mesh {
         }
     }
 
-    /// A message came on the link. Whatever the bytes are, an error at worst: then the message was dropped,
-    /// and the driver counts it by [`MeshError::reason`].
-    pub fn handle_message(&mut self, link: LinkId, bytes: &[u8], now: Instant) -> Result<(), MeshError> {
-        self.touch(now);
-        let state = self.links.get_mut(&link).ok_or(MeshError::UnknownLink)?;
-        self.links_changed |= state.detector.handle_heard(now);
-        let neighbor = state.neighbor;
-        let result = Message::decode(bytes).and_then(|message| {
-            if message.of_use()
-                && let Some(link) = self.links.get_mut(&link)
-            {
-                link.detector.handle_used(now);
-            }
-            self.take(link, neighbor, message, now)
-        });
-        let Some(state) = self.links.get_mut(&link) else { return result };
-        match &result {
-            Ok(()) => state.counters.received += 1,
-            Err(error) => {
-                state.counters.refused += 1;
-                match error {
-                    MeshError::Version { .. } => {
-                        self.outputs.push_back(Output::DropLink { link, reason: "another protocol version" });
-                    }
-                    // That there is no room here is not the neighbor's fault.
-                    MeshError::Full { .. } => {}
-                    _ => state.wrong += 1,
-                }
-                if state.wrong == PATIENCE {
-                    state.wrong = 0;
-                    self.outputs.push_back(Output::DropLink { link, reason: "too many bad messages" });
-                }
-            }
-        }
-        result
-    }
-
     /// A stream is published here, or its tracks changed. What is absurd is counted and not advertised.
     pub fn handle_publish(&mut self, stream: StreamAdvertisement, now: Instant) {
         self.touch(now);
@@ -467,11 +309,6 @@ impl Mesh {
         self.forwarding.clone()
     }
 
-    /// What was counted, links aside.
-    pub fn counters(&self) -> Counters {
-        Counters { logs: self.logs.counters, refusals: self.trees.refusals(), ..self.counters }
-    }
-
     /// What was counted on each link, its neighbor and its state.
     pub fn links(&self) -> impl Iterator<Item = (LinkId, NodeId, State, LinkCounters)> + '_ {
         self.links.iter().map(|(id, link)| (*id, link.neighbor, link.state(), link.counters))
@@ -485,81 +322,6 @@ impl Mesh {
     pub(crate) fn touch(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.settled = false;
-    }
-
-    fn take(
-        &mut self,
-        link: LinkId,
-        neighbor: NodeId,
-        message: Message,
-        now: Instant,
-    ) -> Result<(), MeshError> {
-        match message {
-            Message::Probe { nonce, rate } => {
-                let Some(state) = self.links.get_mut(&link) else { return Ok(()) };
-                state.detector.handle_rate(rate, now);
-                let rate = state.detector.rate();
-                self.send(link, &Message::ProbeAck { nonce, rate });
-            }
-            Message::ProbeAck { nonce, rate } => {
-                if let Some(link) = self.links.get_mut(&link) {
-                    link.detector.handle_rate(rate, now);
-                    link.detector.handle_probe_ack(nonce, now);
-                    self.links_changed |= link.retell(now);
-                }
-            }
-            Message::LinkState { age_ms, record } => self.take_record(link, age_ms, record, now)?,
-            Message::Digest { entries } => self.take_digest(link, &entries),
-            Message::Request { keys } => self.send_records(link, &keys),
-            Message::Area { area } => self.take_area(link, area),
-            Message::Reach { fragment, reach } => self.take_reach(link, fragment, reach)?,
-            Message::News { entries } => self.take_news(link, &entries, now),
-            Message::Buckets { hashes } => self.take_buckets(link, &hashes),
-            Message::Summary { database, logs } => {
-                self.take_summary(link, database, now);
-                if logs != self.logs.hash() {
-                    self.compare_logs(link);
-                }
-            }
-            Message::Keyframe { track } => self.trees.handle_keyframe(&track, Some(link)),
-            Message::Append { key, first, entries, path, pulled } => {
-                let arrival = Arrival { link, neighbor, key, first, entries, pulled };
-                self.take_append(arrival, path, now)?;
-            }
-            Message::Heads { entries, fresh } => self.take_heads(link, &entries, fresh, now),
-            Message::Topics { after, until, entries } => self.take_topics(link, (after, until), &entries),
-            Message::Pull { key, after } => self.take_pull(link, key, after),
-            Message::Stored { entries } => self.take_stored(&entries),
-            Message::Join { track, alias, ask } => {
-                let around = surroundings!(self);
-                self.trees.handle_join((link, neighbor), track, (alias, ask), &around, now);
-            }
-            Message::Joined { track, alias, offer } => {
-                self.paths_changed = true;
-                let mut around = surroundings!(self);
-                let doubt = self.trees.handle_joined(link, &track, (alias, offer), &mut around, now);
-                self.avoid(doubt, now);
-            }
-            Message::Refused { track, alias, .. } => {
-                self.trees.handle_end(link, &track, (alias, None), now);
-            }
-            Message::Leave { track, alias } => self.trees.handle_leave(link, &track, alias),
-            Message::Lost { track, alias, broken } => {
-                let broken = self.trees.handle_end(link, &track, (alias, broken), now);
-                self.avoid(broken, now);
-            }
-            Message::File(message) => self.take_file(link, neighbor, message, now)?,
-        }
-        Ok(())
-    }
-
-    /// Stays away from an edge for a moment: the flood comes later.
-    fn avoid(&mut self, broken: Option<Pair>, now: Instant) {
-        if let Some(broken) = broken
-            && self.avoided.len() < AVOIDED_MAX
-        {
-            self.routes_changed |= self.avoided.insert(broken, now + AVOID).is_none();
-        }
     }
 
     fn send_summaries(&mut self) {
@@ -639,107 +401,5 @@ impl Mesh {
     fn newest(&self, name: &StreamName) -> u64 {
         let streams = self.database.publications().flat_map(|(said, _)| &said.streams);
         streams.filter(|advertised| advertised.stream.name == *name).map(|ad| ad.since).max().unwrap_or(0)
-    }
-
-    /// Brings everything to rest: neighbors, own record, routes, trees, views.
-    fn settle(&mut self) {
-        let now = self.now;
-        if std::mem::take(&mut self.links_changed) {
-            self.settle_links();
-        }
-        self.shown.stale |= self.audience.handle_timeout(now);
-        self.settle_own(now);
-        self.settle_news(now);
-        let mut rerouted = self.settle_routes();
-        if rerouted || self.streams_changed {
-            self.border.handle_news();
-        }
-        if self.settle_border(now) {
-            rerouted |= self.settle_routes();
-        }
-        self.settle_logs(now);
-        let changed = self.settle_trees(now);
-        let restreamed = std::mem::take(&mut self.streams_changed) | std::mem::take(&mut self.paths_changed);
-        let listed = (rerouted || changed || restreamed) && self.settle_views();
-        self.shown.stale |= rerouted || listed;
-        if self.settle_heard(now) || listed {
-            self.outputs.push_back(Output::StreamsChanged);
-        }
-        self.settle_files(now);
-    }
-
-    fn settle_links(&mut self) {
-        let now = neighbors(&self.links);
-        let shape = !now.keys().eq(self.neighbors.keys());
-        let states =
-            now.values().map(|n| (n.link, n.state)).ne(self.neighbors.values().map(|n| (n.link, n.state)));
-        let told = now.values().map(|n| &n.edge).ne(self.neighbors.values().map(|n| &n.edge));
-        let moved = std::mem::take(&mut self.border.moved);
-        if self.neighbors.is_empty() && !now.is_empty() {
-            self.pace.handle_first(self.now);
-        }
-        if shape || told || moved {
-            self.pace.handle_news(shape || moved);
-        }
-        self.costs = now.iter().map(|(id, neighbor)| (*id, neighbor.edge.cost.into())).collect();
-        self.neighbors = now;
-        self.blobs.handle_change();
-        self.routes_changed |= told || shape || moved;
-        self.trees.handle_change(shape || states);
-    }
-
-    fn settle_routes(&mut self) -> bool {
-        if std::mem::take(&mut self.routes_changed) {
-            self.graph_changed = true;
-            self.spf.handle_urgent();
-        }
-        if !self.spf.handle_timeout(self.now) {
-            return false;
-        }
-        if std::mem::take(&mut self.graph_changed) {
-            let avoided: BTreeSet<Pair> = self.avoided.keys().copied().collect();
-            self.routes = Routes::new(&self.config.id, &self.database, &avoided);
-            self.flood.trees.handle_routes();
-        }
-        self.routes.look_abroad(&self.config.id, self.config.area, &self.database);
-        let offered = self.offered();
-        self.routes.foreign.handle_offered(offered);
-        self.counters.routed += 1;
-        self.blobs.handle_change();
-        self.trees.handle_change(false);
-        true
-    }
-
-    fn settle_trees(&mut self, now: Instant) -> bool {
-        if self.trees.rest() {
-            return false;
-        }
-        let mut around = surroundings!(self);
-        let events = self.trees.settle(&mut around, now);
-        for event in events {
-            match event {
-                Event::Send(link, message) => self.send(link, &message),
-                Event::KeyframeWanted(track) => self.outputs.push_back(Output::KeyframeWanted { track }),
-                Event::Rerouted(track) => {
-                    self.counters.rerouted += 1;
-                    self.outputs.push_back(Output::Rerouted { track });
-                }
-            }
-        }
-        let busy = self.trees.busy();
-        for (id, link) in &mut self.links {
-            link.detector.handle_busy(busy.contains(id), now);
-        }
-        let published = |key: &TrackKey| {
-            let advertised = self.published.get(&key.stream);
-            advertised.is_some_and(|ad| ad.stream.tracks.iter().any(|track| track.kind == key.kind))
-        };
-        let forwarding = self.trees.forwarding(&self.config.id, published);
-        if forwarding == self.forwarding {
-            return false;
-        }
-        self.forwarding = forwarding;
-        self.outputs.push_back(Output::ForwardingChanged);
-        true
     }
 }

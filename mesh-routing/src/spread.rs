@@ -14,9 +14,10 @@ use crate::{
     flood_tree::Turn,
     link::LinkId,
     log::{Arrival, LogKey, PAYLOAD_MAX, Record},
-    mesh::{Mesh, Output},
+    mesh::Mesh,
     message::{Head, Message},
     neighbor::neighbors,
+    output::Output,
 };
 
 /// News of logs is collected for so long, and what a neighbor has news of may come by itself for so long.

@@ -10,8 +10,9 @@ use crate::{
     detector::State,
     error::MeshError,
     link::{Link, LinkId},
-    mesh::{Mesh, Output},
+    mesh::Mesh,
     message::Message,
+    output::Output,
 };
 
 /// What files may look at, borrowed field by field so that the files themselves stay free.

@@ -5,6 +5,8 @@
 //! fast in `window`. Disk, HTTP and the eviction of what is not wanted any more are the driver's.
 
 mod doors;
+#[cfg(test)]
+mod field;
 pub mod manifest;
 pub mod message;
 mod pull;
