@@ -16,6 +16,7 @@ use super::{
     stream::{Hello, StreamError, send_hello},
     tls,
 };
+use crate::clock;
 
 const BACK_OFF_MIN: Duration = Duration::from_millis(200);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
@@ -189,7 +190,7 @@ async fn accept_connection(shared: &Arc<Shared>, incoming: Incoming) -> Result<(
         }
     };
     let path = Path::of(&connection, hello.underlay.kind);
-    shared.neighbors.admit(node, &path).map_err(|refused| {
+    shared.neighbors.admit(node, &path, clock::now()).map_err(|refused| {
         refuse(&connection, refused);
         refused.to_string()
     })?;
@@ -226,7 +227,7 @@ fn start(
     let remote = connection.remote_address();
     let (link, outboxes) =
         LinkShared::new(shared.neighbors.next_id(), node, connection, shared.counters.clone());
-    let replaced = shared.neighbors.insert(link.clone(), path);
+    let replaced = shared.neighbors.insert(link.clone(), path, claim.is_some().then(clock::now));
     drop(claim);
     let run = Run {
         link: link.clone(),
