@@ -13,6 +13,8 @@ use clap::{Args, Parser, Subcommand};
 use protocol::{NodeId, ZoneName};
 use thiserror::Error;
 
+use crate::festival::{Files, GRACE_HOURS};
+
 /// What the process was started for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
@@ -49,6 +51,8 @@ pub struct Config {
     pub dev: bool,
     /// Relays that may bridge to this one.
     pub trust: BTreeSet<NodeId>,
+    /// What the organizer gave: relays of the festival may bridge.
+    pub festival: Option<Files>,
     /// What a publisher has to show.
     pub publish_token: Option<Token>,
     /// Bits per second asked of publishers of music.
@@ -219,6 +223,18 @@ struct Flags {
     /// The id of a relay that may bridge to this one (`relay-node id` prints it there); repeatable
     #[arg(long, value_name = "NODE_ID", global = true)]
     trust: Vec<String>,
+    /// This relay's zone token: relays of the same festival may bridge, and others not
+    #[arg(long, value_name = "FILE", global = true)]
+    festival_token: Option<String>,
+    /// The festival's id, as `relay-node festival create` prints it, or a file that holds it
+    #[arg(long, value_name = "ID|FILE", global = true)]
+    festival_key: Option<String>,
+    /// The organizer's list of relays that are no longer of the festival
+    #[arg(long, value_name = "FILE", global = true)]
+    revocations: Option<String>,
+    /// Hours for which an expired token still counts, as clocks may be wrong [default: 48]
+    #[arg(long, value_name = "HOURS", global = true)]
+    token_grace: Option<String>,
     /// What publishers send as `Authorization: Bearer TOKEN`; better in the file than here
     #[arg(long, value_name = "TOKEN", global = true)]
     publish_token: Option<String>,
@@ -231,7 +247,7 @@ struct Flags {
 }
 
 /// Key and whether it is a list. The order is that of the documentation.
-const KEYS: [(&str, bool); 13] = [
+const KEYS: [(&str, bool); 17] = [
     ("zone", false),
     ("http", false),
     ("media", false),
@@ -242,6 +258,10 @@ const KEYS: [(&str, bool); 13] = [
     ("workers", false),
     ("dev", false),
     ("trust", true),
+    ("festival-token", false),
+    ("festival-key", false),
+    ("revocations", false),
+    ("token-grace", false),
     ("publish-token", false),
     ("opus-bitrate", false),
     ("log", false),
@@ -302,6 +322,10 @@ fn flag_layer(flags: Flags) -> Layer {
         ("workers", one(flags.workers)),
         ("dev", one(dev)),
         ("trust", flags.trust),
+        ("festival-token", one(flags.festival_token)),
+        ("festival-key", one(flags.festival_key)),
+        ("revocations", one(flags.revocations)),
+        ("token-grace", one(flags.token_grace)),
         ("publish-token", one(flags.publish_token)),
         ("opus-bitrate", one(flags.opus_bitrate)),
         ("log", one(flags.log)),
@@ -415,6 +439,7 @@ impl Config {
                 _ => Err("true or false".to_owned()),
             })?,
             trust: many(values, "trust", parse_node_id)?.into_iter().collect(),
+            festival: festival(values)?,
             publish_token: many(values, "publish-token", parse_token)?.pop(),
             opus_bitrate: one(values, "opus-bitrate", "256000", |text| {
                 number(text, 6_000, 510_000, "bits per second")
@@ -488,6 +513,29 @@ where
         Ok(number) if number >= least && number <= most => Ok(number),
         _ => Err(format!("{what} from {least} to {most}")),
     }
+}
+
+fn festival(values: &Layer) -> Result<Option<Files>, ConfigError> {
+    let text = |key| many(values, key, |text| Ok(text.to_owned())).map(|mut texts| texts.pop());
+    let grace_hours =
+        one(values, "token-grace", &GRACE_HOURS.to_string(), |text| number(text, 0, 24 * 365, "hours"))?;
+    let trusted = many(values, "trust", parse_node_id)?.into_iter().collect();
+    match (text("festival-token")?, text("festival-key")?) {
+        (Some(token), Some(key)) => Ok(Some(Files {
+            token: token.into(),
+            key,
+            revocations: text("revocations")?.map(PathBuf::from),
+            grace_hours,
+            trusted,
+        })),
+        (None, None) => Ok(None),
+        (Some(value), None) => Err(half("festival-token", value, "needs festival-key beside it")),
+        (None, Some(value)) => Err(half("festival-key", value, "needs festival-token beside it")),
+    }
+}
+
+fn half(key: &'static str, value: String, allowed: &str) -> ConfigError {
+    ConfigError::Value { key, value, source_name: "given alone".to_owned(), allowed: allowed.to_owned() }
 }
 
 fn parse_peer(text: &str) -> Result<Peer, String> {

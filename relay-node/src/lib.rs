@@ -9,6 +9,7 @@ pub mod bridge;
 pub mod clock;
 pub mod config;
 pub mod doctor;
+pub mod festival;
 pub mod fresh;
 pub mod media_thread;
 pub mod metrics;

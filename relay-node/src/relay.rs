@@ -18,6 +18,7 @@ use crate::{
     bridge::{BridgeConfig, Bridges, Forwarding, Identity, Trust},
     clock,
     config::Config,
+    festival::Festival,
     media_thread, metrics,
     node::Node,
     run::{Inputs, NodeLoop},
@@ -33,6 +34,9 @@ pub enum RelayError {
     /// A port, or the data directory. Exit code 69.
     #[error("{0}")]
     Unavailable(String),
+    /// What the organizer gave is not good. Exit code 64.
+    #[error("{0}")]
+    Refused(String),
     /// Anything else. Exit code 1.
     #[error("{0}")]
     Failed(String),
@@ -43,6 +47,7 @@ impl RelayError {
     pub fn exit_code(&self) -> u8 {
         match self {
             RelayError::Unavailable(_) => 69,
+            RelayError::Refused(_) => 64,
             RelayError::Failed(_) => 1,
         }
     }
@@ -92,7 +97,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         peers: config.peers.iter().map(ToString::to_string).collect(),
         identity: identity.clone(),
         zone: config.zone.clone(),
-        trust: if config.dev { Trust::Anyone } else { Trust::Only(config.trust.clone()) },
+        trust: trust(&config, &identity)?,
     };
     let bridges = Bridges::start(bridge_config, forwarding.clone(), delivery, bridge_events)
         .await
@@ -153,6 +158,18 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     }
     Addresses::remove(&config.data);
     Ok(())
+}
+
+/// A token closes the relay to strangers even with --dev: who gives one means it.
+fn trust(config: &Config, identity: &Identity) -> Result<Trust, RelayError> {
+    let Some(files) = &config.festival else {
+        return Ok(if config.dev { Trust::Anyone } else { Trust::Only(config.trust.clone()) });
+    };
+    let (kept, own) = (config.data.join("revocations.pnr"), (identity.node_id(), &config.zone));
+    let now = clock::wall().0 / 1000;
+    let festival = Festival::load(files, kept, own, now).map_err(RelayError::Refused)?;
+    ::metrics::gauge!("relay_token_seconds_left").set(festival.seconds_left(now) as f64);
+    Ok(Trust::Festival(Arc::new(festival)))
 }
 
 async fn stop_signal() {

@@ -44,7 +44,7 @@ fn config(peers: &[SocketAddr]) -> BridgeConfig {
 }
 
 fn hello() -> Hello {
-    Hello { zone: ZoneName::new("bad").unwrap(), festival: None }
+    Hello { zone: ZoneName::new("bad").unwrap(), festival: None, revocations: None }
 }
 
 /// A relay under attack and a good neighbor of it.

@@ -2,12 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use crate::festival::Outsider;
 use protocol::NodeId;
 use quinn::{Connection, ConnectionError, Endpoint, Incoming};
 use tokio::{net::lookup_host, time::timeout};
 
 use super::{
-    Shared,
+    Shared, admission,
     link::{self, Close, HANDSHAKE, LinkShared, Run, Streams},
     neighbors::{Claim, Refused},
     stream::{Hello, StreamError, send_hello},
@@ -38,6 +39,8 @@ enum DialError {
     Refused { refused: Refused, node: NodeId },
     #[error("the relay there does not trust this one; start it with --trust {own}")]
     NotTrusted { own: NodeId },
+    #[error("the relay there {0}")]
+    Outsider(Outsider),
     #[error("{0}")]
     Stream(StreamError),
 }
@@ -98,8 +101,11 @@ async fn dial_address(
         refuse(&connection, refused);
         DialError::Refused { refused, node }
     })?;
-    match link::dialed(&connection, &shared.hello).await {
-        Ok((hello, streams)) => Ok(start(shared, connection, node, hello, streams, Some(claim))),
+    match link::dialed(&connection, &admission::hello(shared)).await {
+        Ok((hello, streams)) => {
+            admission::admit(shared, &connection, node, &hello).map_err(DialError::Outsider)?;
+            Ok(start(shared, connection, node, hello, streams, Some(claim)))
+        }
         Err(error) => Err(dial_error(shared, &connection, node, error)),
     }
 }
@@ -142,11 +148,12 @@ async fn accept_connection(shared: &Arc<Shared>, incoming: Incoming) -> Result<(
             return Err(error.to_string());
         }
     };
+    admission::admit(shared, &connection, node, &hello).map_err(|outsider| outsider.to_string())?;
     shared.neighbors.admit(node).map_err(|refused| {
         refuse(&connection, refused);
         refused.to_string()
     })?;
-    send_hello(&mut streams[0].0, &shared.hello).await.map_err(|error| error.to_string())?;
+    send_hello(&mut streams[0].0, &admission::hello(shared)).await.map_err(|error| error.to_string())?;
     start(shared, connection, node, hello, streams, None);
     Ok(())
 }
@@ -175,8 +182,13 @@ fn start(
     claim: Option<Claim>,
 ) -> Arc<LinkShared> {
     let remote = connection.remote_address();
-    let (link, outboxes) =
-        LinkShared::new(shared.neighbors.next_id(), node, connection, shared.counters.clone());
+    let (link, outboxes) = LinkShared::new(
+        shared.neighbors.next_id(),
+        node,
+        hello.festival,
+        connection,
+        shared.counters.clone(),
+    );
     let replaced = shared.neighbors.insert(link.clone());
     drop(claim);
     let run = Run {

@@ -45,6 +45,7 @@ pub(super) enum Close {
     Overflow,
     Asked,
     Full,
+    Outsider,
 }
 
 impl Close {
@@ -65,6 +66,8 @@ pub(super) type Streams = [(SendStream, RecvStream); 3];
 pub(super) struct LinkShared {
     pub id: LinkId,
     pub neighbor: NodeId,
+    /// The zone token it showed.
+    pub token: Option<String>,
     pub counters: Arc<Counters>,
     /// What is on its way to the neighbor, and the waker of who sends more.
     pub room: Arc<Room>,
@@ -82,6 +85,7 @@ impl LinkShared {
     pub fn new(
         id: LinkId,
         neighbor: NodeId,
+        token: Option<String>,
         connection: Connection,
         counters: Arc<Counters>,
     ) -> (Arc<LinkShared>, [OutboxReader; 3]) {
@@ -92,6 +96,7 @@ impl LinkShared {
         let link = LinkShared {
             id,
             neighbor,
+            token,
             counters,
             room,
             intake: Intake::default(),

@@ -5,6 +5,7 @@
 //! All of it runs on one thread of its own: a packet that is forwarded wakes no other thread, and
 //! nothing else that the relay does makes it wait.
 
+mod admission;
 #[cfg(test)]
 mod bad_neighbor;
 #[doc(hidden)]
@@ -47,7 +48,6 @@ pub use tls::Trust;
 use link::Close;
 use measure::Counters;
 use neighbors::Neighbors;
-use stream::Hello;
 
 /// Connections that are not yet links. Above half of it strangers must prove their address first.
 const HANDSHAKES_MAX: usize = 64;
@@ -122,7 +122,8 @@ pub struct Bridges {
 /// What the tasks of the bridges share.
 struct Shared {
     own: NodeId,
-    hello: Hello,
+    zone: ZoneName,
+    trust: Trust,
     local_addr: SocketAddr,
     neighbors: Arc<Neighbors>,
     counters: Arc<Counters>,
@@ -145,7 +146,8 @@ impl Bridges {
         let neighbors = Neighbors::new(own);
         let shared = Arc::new(Shared {
             own,
-            hello: Hello { zone: config.zone.clone(), festival: None },
+            zone: config.zone.clone(),
+            trust: config.trust.clone(),
             local_addr,
             neighbors: neighbors.clone(),
             counters: Arc::new(Counters::new()),

@@ -124,6 +124,11 @@ impl Neighbors {
         self.state().entries.get(node)?.link.clone()
     }
 
+    /// Every link.
+    pub fn links(&self) -> Vec<Arc<LinkShared>> {
+        self.state().entries.values().filter_map(|entry| entry.link.clone()).collect()
+    }
+
     /// A link by its number.
     pub fn link(&self, id: LinkId) -> Option<Arc<LinkShared>> {
         self.state().entries.values().filter_map(|entry| entry.link.as_ref()).find(|l| l.id == id).cloned()

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 /// The version of everything that crosses a bridge.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 /// The longest message.
 pub const MESSAGE_MAX: usize = 256 * 1024;
-const HELLO_MAX: usize = 1024;
+const HELLO_MAX: usize = 64 * 1024;
 const QUEUE_MESSAGES: usize = 1024;
 const QUEUE_BYTES: usize = 2 * 1024 * 1024;
 
@@ -59,7 +59,10 @@ impl Group {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Hello {
     pub zone: ZoneName,
+    /// The zone token of the sender.
     pub festival: Option<String>,
+    /// The newest list of revocations the sender knows.
+    pub revocations: Option<String>,
 }
 
 impl Hello {
@@ -200,7 +203,8 @@ mod tests {
 
     #[test]
     fn a_hello_reads_back_as_written() {
-        let hello = Hello { zone: ZoneName::new("stage").unwrap(), festival: Some("f".into()) };
+        let hello =
+            Hello { zone: ZoneName::new("stage").unwrap(), festival: Some("f".into()), revocations: None };
         assert_eq!(Hello::from_frame(&hello.to_frame()).unwrap(), hello);
     }
 
