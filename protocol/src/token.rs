@@ -261,7 +261,7 @@ mod tests {
         }
 
         #[test]
-        fn a_token_with_a_changed_bit_is_not_believed(at: prop::sample::Index, bit in 0..8) {
+        fn a_token_with_a_changed_bit_is_not_believed(at: prop::sample::Index, bit in 0..8_u8) {
             let key = Ed25519KeyPair::generate().unwrap();
             let mut bytes = token(&key).to_bytes();
             let at = at.index(bytes.len());
