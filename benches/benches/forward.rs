@@ -161,7 +161,8 @@ async fn main() {
             let child =
                 |(i, link): (usize, &LinkSender)| Child { link: link.clone(), alias: Alias(i as u16) };
             let route = Route {
-                track: 1,
+                // Another track each time: its numbers begin anew.
+                track: (length * 10 + children) as u64,
                 local: None,
                 class: Class::Video,
                 children: to.iter().enumerate().map(child).collect(),

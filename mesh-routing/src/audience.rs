@@ -155,11 +155,11 @@ impl Mesh {
                 heard.entry(stream.clone()).or_default().push(*id);
             }
         };
-        for (id, held) in self.database.iter() {
-            if *id == self.config.id {
-                self.audience.streams().for_each(|stream| add(id, stream));
-            } else if self.routes.reaches(id) {
-                held.record.heard.iter().for_each(|stream| add(id, stream));
+        for (said, _) in self.database.relays() {
+            if said.origin == self.config.id {
+                self.audience.streams().for_each(|stream| add(&said.origin, stream));
+            } else if self.routes.reaches(&said.origin) {
+                said.heard.iter().for_each(|stream| add(&said.origin, stream));
             }
         }
         if heard == self.shown.heard {

@@ -8,6 +8,7 @@ use std::{
 
 use protocol::NodeId;
 
+use crate::area::Exit;
 use crate::route::{Candidate, Graph, Pair, Routes, pair};
 
 /// What a relay or an edge to be avoided costs: more than any way, 16 times less than what comes late.
@@ -49,9 +50,11 @@ impl Routes {
             return known.clone();
         }
         let mut found: Vec<Candidate> = Vec::new();
+        let roots = self.roots(origin);
+        let abroad = !self.reaches(origin);
         for (late, graph) in self.cautious.iter().map(|g| (0, g)).chain([(LATE, &self.graph)]) {
             let late = if self.cautious.is_some() { late } else { 0 };
-            let steps = graph.steps_around(own, origin, around);
+            let steps = graph.steps_around(own, &roots, around);
             for (neighbor, link) in neighbors {
                 let step = graph.nodes.binary_search(neighbor).ok().and_then(|at| *steps.get(at)?);
                 let Some((distance, depth)) = step else { continue };
@@ -63,6 +66,14 @@ impl Routes {
                 found.push(Candidate { neighbor: *neighbor, cost, depth });
             }
         }
+        // A neighbor in another area is in no graph.
+        for (neighbor, link) in neighbors.iter().filter(|(id, _)| abroad && !around.barred.contains(id)) {
+            let Some((cost, depth)) = self.foreign.offer(origin, neighbor) else { continue };
+            let edge = if around.edges.contains(&pair(*own, *neighbor)) { DEAR } else { 0 };
+            let node = if around.dear.contains(neighbor) { DEAR } else { 0 };
+            let cost = cost.saturating_add(*link).saturating_add(edge).saturating_add(node);
+            found.push(Candidate { neighbor: *neighbor, cost, depth });
+        }
         found.sort_by_key(|c| (c.cost, c.depth, c.neighbor));
         if self.detours.0.len() >= KEPT {
             self.detours.0.clear();
@@ -73,11 +84,20 @@ impl Routes {
 }
 
 impl Graph {
-    /// Cost and edges from `origin` to each node, by its place in `nodes`.
-    fn steps_around(&self, own: &NodeId, origin: &NodeId, around: &Around) -> Vec<Option<(u32, u32)>> {
+    /// Cost and edges from the nearest of the roots to each node, by its place in `nodes`.
+    fn steps_around(&self, own: &NodeId, roots: &[Exit], around: &Around) -> Vec<Option<(u32, u32)>> {
         let mut steps = vec![None; self.nodes.len()];
-        let Ok(root) = self.nodes.binary_search(origin) else { return steps };
-        let mut heap = BinaryHeap::from([Reverse((0u32, 0u32, root))]);
+        let mut heap = BinaryHeap::new();
+        for &(root, distance, hops) in roots {
+            let id = self.nodes[root];
+            // An origin is where the way begins, whatever is said of it.
+            let border = roots.len() > 1 || distance > 0;
+            if border && (id == *own || around.barred.contains(&id)) {
+                continue;
+            }
+            let node = if border && around.dear.contains(&id) { DEAR } else { 0 };
+            heap.push(Reverse((distance.saturating_add(node), hops, root)));
+        }
         while let Some(Reverse((distance, hops, at))) = heap.pop() {
             if steps[at].is_some() {
                 continue;

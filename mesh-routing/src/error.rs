@@ -31,6 +31,9 @@ pub enum MeshError {
         /// What cannot be.
         what: &'static str,
     },
+    /// Its signature is not that of the relay it names.
+    #[error("signature does not match")]
+    Forged,
     /// A table that is bounded has no room for it.
     #[error("no room for another {what}")]
     Full {
@@ -48,6 +51,7 @@ impl MeshError {
             MeshError::Version { .. } => "version",
             MeshError::Malformed => "malformed",
             MeshError::Absurd { .. } => "absurd",
+            MeshError::Forged => "forged",
             MeshError::Full { .. } => "full",
         }
     }

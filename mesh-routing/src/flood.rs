@@ -1,19 +1,22 @@
 //! Link-state on its way: when this relay says something new of itself, what it passes on, what it asks for.
-//! What the database holds belongs to `link_state.rs`.
+//! What is held is `database.rs`'; which neighbor gets a record and which is told of it, `flood_tree.rs`'.
 
 use std::{
-    collections::BTreeSet,
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-use protocol::NodeId;
-
 use crate::{
+    database::Changed,
     error::MeshError,
+    flood_tree::{FloodTrees, Turn},
     link::LinkId,
-    link_state::{LinkState, Offered, plausible},
+    link_state::{LinkState, Publication},
     mesh::Mesh,
     message::{ENTRIES_MAX, Message},
+    news::{Due, News},
+    record::{Key, Record, Signed},
     route::Routes,
 };
 
@@ -30,6 +33,10 @@ pub const BACK_OFF_URGENT: Duration = Duration::from_millis(400);
 const ANSWER_MAX: usize = 4 << 20;
 /// A full database is searched for relays that cannot be reached at most this often.
 const ROOM_EVERY: Duration = Duration::from_secs(1);
+/// A database in which nothing changed for so long should be that of the neighbors.
+const QUIET: Duration = Duration::from_secs(1);
+/// Summaries in a row that may differ while records come and go.
+const PATIENCE: u32 = 3;
 
 /// Paces the own record.
 #[derive(Debug)]
@@ -38,12 +45,35 @@ pub struct Pace {
     last: Option<Instant>,
     wait: Duration,
     dirty: Option<bool>,
+    /// Until the same is said again: less at first, so that relays that were switched on together do not all
+    /// say it again at once.
+    refresh: Duration,
+    /// The longest wait for urgent news.
+    urgent: Duration,
 }
 
 impl Pace {
     /// The first sequence is the first of this boot.
     pub fn new(boot: u64) -> Pace {
-        Pace { counter: boot << 32, last: None, wait: Duration::ZERO, dirty: Some(true) }
+        Pace {
+            counter: boot << 32,
+            last: None,
+            wait: Duration::ZERO,
+            dirty: Some(true),
+            refresh: REFRESH,
+            urgent: BACK_OFF_URGENT,
+        }
+    }
+
+    /// Says the same again for the first time somewhere within [`REFRESH`], where `seed` says.
+    pub fn spread(self, seed: u64) -> Pace {
+        let parts = 1 + (seed >> 20) % 1000;
+        Pace { refresh: REFRESH * parts as u32 / 1000, ..self }
+    }
+
+    /// Urgent news may wait so long.
+    pub fn patient(self, urgent: Duration) -> Pace {
+        Pace { urgent, ..self }
     }
 
     /// There is news; `urgent` if routes are wrong without it.
@@ -64,6 +94,9 @@ impl Pace {
         }
         let quiet = self.last.is_none_or(|last| now.saturating_duration_since(last) > self.wait * 2);
         self.wait = if quiet { BACK_OFF_MIN } else { (self.wait * 2).clamp(BACK_OFF_MIN, BACK_OFF_MAX) };
+        if self.dirty.is_none() {
+            self.refresh = REFRESH;
+        }
         self.last = Some(now);
         self.dirty = None;
         Some(self.advance())
@@ -79,87 +112,232 @@ impl Pace {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let last = self.last?;
         Some(match self.dirty {
-            None => last + REFRESH,
+            None => last + self.refresh,
             Some(false) => last + self.wait,
-            Some(true) => last + self.wait.min(BACK_OFF_URGENT),
+            Some(true) => last + self.wait.min(self.urgent),
         })
     }
 }
 
+/// What a relay keeps to flood records.
+#[derive(Debug, Default)]
+pub(crate) struct Flood {
+    /// Paces what is said of the streams here; none were published so far.
+    pub publication: Option<Pace>,
+    pub news: News,
+    pub trees: FloodTrees,
+    /// How often in a row the hash of a neighbor's database was another.
+    differs: BTreeMap<LinkId, u32>,
+}
+
+impl Flood {
+    /// There is news of streams.
+    pub fn handle_publication(&mut self, boot: u64, seed: u64) {
+        self.publication.get_or_insert_with(|| Pace::new(boot).spread(seed >> 10)).handle_news(true);
+    }
+
+    /// The link is gone.
+    pub fn forget(&mut self, link: LinkId) {
+        self.news.forget(link);
+        self.differs.remove(&link);
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let publication = self.publication.as_ref().and_then(Pace::poll_timeout);
+        self.news.poll_timeout().into_iter().chain(publication).min()
+    }
+}
+
 impl Mesh {
-    pub(crate) fn take_link_state(
+    /// A record came on a link. Its signature is looked at only if it is newer than what is here.
+    pub(crate) fn take_record(
         &mut self,
         link: LinkId,
         age_ms: u32,
-        record: LinkState,
+        signed: Signed,
         now: Instant,
     ) -> Result<(), MeshError> {
-        let origin = record.origin;
-        let age = Duration::from_millis(age_ms.into());
-        let own = origin == self.config.id;
-        let last = self.database.get(&origin).map(|held| held.record.sequence);
-        if !plausible(record.sequence, if own { Some(self.pace.counter) } else { last }) {
-            // Whoever passed it on may have known a last one that is not known here: no fault of the link's.
-            self.counters.implausible += 1;
+        let (key, sequence) = (signed.record().key(), signed.record().sequence());
+        if key.local() && self.border.crosses(link) {
             return Ok(());
         }
-        if own {
-            let own = self.database.get(&origin).map(|held| &held.record);
-            match own.map(|own| own.sequence.cmp(&record.sequence)) {
-                Some(std::cmp::Ordering::Greater) => self.send_records(link, &[origin]),
-                Some(std::cmp::Ordering::Equal) if own == Some(&record) => {}
-                _ => self.pace.handle_own(record.sequence),
+        self.flood.news.handle_known(link, &key, sequence);
+        let held = self.database.held(&key);
+        match held.map(|held| sequence.cmp(&held.sequence())) {
+            Some(Ordering::Less) => {
+                self.send_records(link, &[key]);
+                return Ok(());
             }
-            return Ok(());
-        }
-        if self.database.room_for(&record).is_err() {
-            self.make_room(now);
-            self.database.room_for(&record)?;
-        }
-        match self.database.offer(record, age, now)? {
-            Offered::Newer { changed, shape, heard } => {
-                self.routes_changed |= changed;
-                self.shown.stale |= heard;
-                if shape {
-                    self.trees.handle_change(true);
-                }
-                if let Some(message) = self.link_state(&origin) {
-                    self.send_all(Some(link), &message);
-                }
-            }
-            Offered::Same => {
+            Some(Ordering::Equal)
+                if key.origin() != self.config.id || held.is_some_and(|h| h.signed == signed) =>
+            {
                 if let Some(link) = self.links.get_mut(&link) {
                     link.counters.duplicates += 1;
                 }
+                return Ok(());
             }
-            Offered::Older => self.send_records(link, &[origin]),
+            _ => {}
         }
+        // Nobody passes on what it did not verify: whoever does is to blame.
+        if !signed.verify(&*self.config.keys) {
+            return Err(MeshError::Forged);
+        }
+        if key.origin() == self.config.id {
+            self.jump_over(&key, sequence);
+            return Ok(());
+        }
+        if self.database.room_for(&signed).is_err() {
+            self.make_room(now);
+            self.database.room_for(&signed)?;
+        }
+        let changed = self.database.take(signed, Duration::from_millis(age_ms.into()), now)?;
+        self.handle_changed(changed, now);
+        self.flood.news.handle_taken(&key, sequence);
+        self.spread_record(Some(link), &key, now);
         Ok(())
     }
 
-    /// Asks for what is newer there; sends what is newer here.
-    pub(crate) fn take_digest(&mut self, link: LinkId, entries: &[(NodeId, u64)]) {
-        let sequence = |origin| self.database.get(origin).map(|held| held.record.sequence);
-        let newer_there: Vec<_> = entries
-            .iter()
-            .filter(|(id, there)| sequence(id).is_none_or(|here| here < *there))
-            .map(|(id, _)| *id)
-            .collect();
-        let newer_here: Vec<_> = entries
-            .iter()
-            .filter(|(id, there)| sequence(id).is_some_and(|here| here > *there))
-            .map(|(id, _)| *id)
-            .collect();
-        if !newer_there.is_empty() {
-            self.send(link, &Message::Request { origins: newer_there });
+    /// An own record of an earlier life is still in the mesh: the next one has a higher sequence.
+    fn jump_over(&mut self, key: &Key, sequence: u64) {
+        let boot = self.config.boot;
+        let pace = match key {
+            Key::Links(_) => &mut self.pace,
+            Key::Streams(_) => self.flood.publication.get_or_insert_with(|| Pace::new(boot)),
+            Key::Way(_, fragment) => {
+                self.border.handle_own(*fragment, sequence);
+                return;
+            }
+        };
+        pace.handle_own(sequence);
+    }
+
+    fn handle_changed(&mut self, changed: Changed, now: Instant) {
+        if changed.edges || changed.ways {
+            self.graph_changed |= changed.edges;
+            self.spf.handle_news(now);
+        }
+        self.streams_changed |= changed.streams;
+        self.shown.stale |= changed.heard;
+        if changed.shape {
+            self.trees.handle_change(true);
+        }
+    }
+
+    /// Sends a record to the neighbors whose way to its origin begins here, or whose way nobody knows, and
+    /// tells the others that it is here.
+    fn spread_record(&mut self, from: Option<LinkId>, key: &Key, now: Instant) {
+        let Some(message) = self.record(key) else { return };
+        let Some(sequence) = self.database.held(key).map(|held| held.sequence()) else { return };
+        let (own, origin) = (self.config.id, key.origin());
+        let from = from.and_then(|link| self.links.get(&link)).map(|link| link.neighbor);
+        let bytes = message.encode();
+        let to: Vec<_> = self.neighbors.iter().map(|(id, neighbor)| (*id, neighbor.link)).collect();
+        for (id, link) in to.into_iter().filter(|(id, _)| Some(*id) != from && *id != origin) {
+            let turn = match self.border.crosses(link) {
+                true if key.local() => continue,
+                true => Turn::Unknown,
+                false => self.flood.trees.turn(&self.routes, &own, (&id, &origin), now),
+            };
+            if origin == own || turn != Turn::Elsewhere {
+                self.flood.news.handle_known(link, key, sequence);
+                self.send_bytes(link, &message, bytes.clone());
+            } else {
+                self.flood.news.tell(link, *key, sequence, now);
+            }
+        }
+    }
+
+    /// A neighbor tells what has come to it: what is newer than here is pulled, unless it comes by itself.
+    pub(crate) fn take_news(&mut self, link: LinkId, entries: &[(Key, u64)], now: Instant) {
+        let mut newer_here = Vec::new();
+        let across = self.border.crosses(link);
+        for (key, there) in entries.iter().filter(|(key, _)| !(across && key.local())) {
+            let here = self.database.held(key).map(|held| held.sequence());
+            match here.map(|here| here.cmp(there)) {
+                Some(Ordering::Equal) => self.flood.news.handle_known(link, key, *there),
+                Some(Ordering::Greater) => newer_here.push(*key),
+                _ => {
+                    self.flood.news.handle_known(link, key, *there);
+                    self.flood.news.handle_told(link, *key, *there, now);
+                }
+            }
         }
         self.send_records(link, &newer_here);
     }
 
-    pub(crate) fn send_records(&mut self, link: LinkId, origins: &[NodeId]) {
+    /// Tells and asks what is due.
+    pub(crate) fn settle_news(&mut self, now: Instant) {
+        for due in self.flood.news.handle_timeout(now) {
+            match due {
+                Due::Tell(link, entries) => {
+                    for part in entries.chunks(ENTRIES_MAX) {
+                        self.send(link, &Message::News { entries: part.to_vec() });
+                    }
+                }
+                Due::Ask(link, keys) => {
+                    for part in keys.chunks(ENTRIES_MAX) {
+                        self.send(link, &Message::Request { keys: part.to_vec() });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks for what is newer there; sends what is newer here.
+    pub(crate) fn take_digest(&mut self, link: LinkId, entries: &[(Key, u64)]) {
+        let across = self.border.crosses(link);
+        let sequence = |key| self.database.held(key).map(|held| held.sequence());
+        let newer_there: Vec<_> = entries
+            .iter()
+            .filter(|(key, _)| !(across && key.local()))
+            .filter(|(key, there)| sequence(key).is_none_or(|here| here < *there))
+            .map(|(key, _)| *key)
+            .collect();
+        let newer_here: Vec<_> = entries
+            .iter()
+            .filter(|(key, there)| sequence(key).is_some_and(|here| here > *there))
+            .map(|(key, _)| *key)
+            .collect();
+        if !newer_there.is_empty() {
+            self.send(link, &Message::Request { keys: newer_there });
+        }
+        self.send_records(link, &newer_here);
+    }
+
+    /// A neighbor's hash of its database. Records on their way make it another for a moment, so it is answered
+    /// only if nothing came here for a while or it goes on.
+    pub(crate) fn take_summary(&mut self, link: LinkId, hash: u64, now: Instant) {
+        let across = self.border.crosses(link);
+        if hash == self.database.hash(across) {
+            self.flood.differs.remove(&link);
+            return;
+        }
+        let quiet = self.database.changed().is_none_or(|at| now.saturating_duration_since(at) >= QUIET);
+        let times = self.flood.differs.entry(link).or_default();
+        *times += 1;
+        if quiet || *times >= PATIENCE {
+            *times = 0;
+            self.send(link, &Message::Buckets { hashes: self.database.buckets(across) });
+        }
+    }
+
+    /// Hashes of the parts of a neighbor's database: it is told what is here of those that differ.
+    pub(crate) fn take_buckets(&mut self, link: LinkId, hashes: &[u32]) {
+        let across = self.border.crosses(link);
+        let own = self.database.buckets(across);
+        let differs = |bucket: usize| hashes.get(bucket) != own.get(bucket);
+        let entries = self.database.digest(across, differs);
+        // Also if there are none: the neighbor's turn to tell comes with the next summary.
+        for part in entries.chunks(ENTRIES_MAX) {
+            self.send(link, &Message::Digest { entries: part.to_vec() });
+        }
+    }
+
+    pub(crate) fn send_records(&mut self, link: LinkId, keys: &[Key]) {
         let mut room = ANSWER_MAX;
-        for origin in origins {
-            let Some(message) = self.link_state(origin) else { continue };
+        let across = self.border.crosses(link);
+        for key in keys.iter().filter(|key| !(across && key.local())) {
+            let Some(message) = self.record(key) else { continue };
             let bytes = message.encode();
             let Some(left) = room.checked_sub(bytes.len()) else { return };
             room = left;
@@ -173,42 +351,73 @@ impl Mesh {
             return;
         }
         self.room_made = Some(now);
-        let routes = Routes::new(&self.config.id, &self.database, &BTreeSet::new());
+        let mut routes = Routes::new(&self.config.id, &self.database, &BTreeSet::new());
+        routes.look_abroad(&self.config.id, self.config.area, &self.database);
         let own = self.config.id;
-        self.routes_changed |= self.database.keep(|id, _| *id == own || routes.reaches(id));
+        let reached = |key: &Key| match key {
+            Key::Streams(origin) => routes.finds(origin),
+            _ => routes.reaches(&key.origin()),
+        };
+        if self.database.keep(now, |key, _| key.origin() == own || reached(key)) {
+            self.graph_changed = true;
+            self.spf.handle_news(now);
+            self.streams_changed = true;
+        }
     }
 
-    fn link_state(&self, origin: &NodeId) -> Option<Message> {
+    fn record(&self, key: &Key) -> Option<Message> {
         // What has expired here has expired there.
-        let held = self.database.get(origin).filter(|held| held.expires > self.now)?;
-        Some(Message::LinkState { age_ms: held.age_ms(self.now), record: held.record.clone() })
+        let held = self.database.held(key).filter(|held| held.expires > self.now)?;
+        Some(Message::LinkState { age_ms: held.age_ms(self.now), record: held.signed.clone() })
     }
 
     pub(crate) fn send_digest(&mut self, link: LinkId) {
-        let entries: Vec<_> = self.database.iter().map(|(id, held)| (*id, held.record.sequence)).collect();
-        for part in entries.chunks(ENTRIES_MAX) {
+        let across = self.border.crosses(link);
+        for part in self.database.digest(across, |_| true).chunks(ENTRIES_MAX) {
             self.send(link, &Message::Digest { entries: part.to_vec() });
         }
     }
 
-    pub(crate) fn originate(&mut self, sequence: u64, now: Instant) {
-        let origin = self.config.id;
-        let record = LinkState {
-            origin,
+    /// Says what is due of this relay.
+    pub(crate) fn settle_own(&mut self, now: Instant) {
+        if let Some(sequence) = self.pace.handle_timeout(now) {
+            self.say_links(sequence, now);
+        } else if self.audience.due(now) {
+            let sequence = self.pace.advance();
+            self.say_links(sequence, now);
+        }
+        if let Some(sequence) = self.flood.publication.as_mut().and_then(|pace| pace.handle_timeout(now)) {
+            let streams = self.published.values().cloned().collect();
+            let (origin, zone) = (self.config.id, self.config.zone.clone());
+            self.say(Record::Streams(Publication { origin, zone, sequence, streams }), now);
+        }
+    }
+
+    fn say_links(&mut self, sequence: u64, now: Instant) {
+        let inside = self.neighbors.values().filter(|neighbor| !self.border.crosses(neighbor.link));
+        let said = LinkState {
+            origin: self.config.id,
             zone: self.config.zone.clone(),
             sequence,
-            links: self.neighbors.values().map(|neighbor| neighbor.edge.clone()).collect(),
-            streams: self.published.values().cloned().collect(),
+            links: inside.map(|neighbor| neighbor.edge.clone()).collect(),
             heard: self.audience.streams().cloned().collect(),
             addresses: self.addresses.clone(),
         };
-        if let Ok(Offered::Newer { changed, .. }) = self.database.offer(record, Duration::ZERO, now) {
-            self.audience.handle_told(now);
-            self.routes_changed |= changed;
-            self.counters.originated += 1;
-            if let Some(message) = self.link_state(&origin) {
-                self.send_all(None, &message);
+        self.audience.handle_told(now);
+        self.say(Record::Links(said), now);
+    }
+
+    pub(crate) fn say(&mut self, record: Record, now: Instant) {
+        let key = record.key();
+        let signed = Signed::new(record, &*self.config.keys);
+        if let Ok(changed) = self.database.take(signed, Duration::ZERO, now) {
+            if changed.edges || changed.ways {
+                self.graph_changed |= changed.edges;
+                self.spf.handle_urgent();
             }
+            self.streams_changed |= changed.streams;
+            self.counters.originated += 1;
+            self.spread_record(None, &key, now);
         }
     }
 }

@@ -1,19 +1,24 @@
-//! The mesh as a core without I/O: link-state, routes, media trees, logs.
+//! The mesh as a core without I/O: link-state, routes, media trees, logs, files.
 //!
 //! [`Mesh`] is the whole of it; `docs/mesh.md` is the manual of what relays say to each other. The crate
 //! reads no clock and no socket: the driver in `relay-node` hands over messages with the time at which they
 //! came and carries out what [`Mesh::poll_output`] says.
 
 mod answer;
+pub mod area;
 mod audience;
+pub mod blob;
+pub mod border;
 mod child;
 pub mod choose;
 mod damping;
+pub mod database;
 pub mod detector;
 mod detour;
 pub mod error;
 mod feed;
 pub mod flood;
+mod flood_tree;
 pub mod forward;
 pub mod link;
 pub mod link_state;
@@ -21,9 +26,13 @@ pub mod log;
 pub mod mesh;
 pub mod message;
 pub mod neighbor;
+mod news;
+pub mod record;
 pub mod route;
 pub mod signature;
 pub mod skeleton;
+mod spf;
+mod spread;
 pub mod topology;
 mod track;
 mod tree;
@@ -31,10 +40,12 @@ mod tree;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 
+pub use area::{AreaId, Fragment};
+pub use border::AreaView;
 pub use error::MeshError;
 pub use forward::ForwardEntry;
 pub use link::{Capacity, LinkCounters, LinkFigures, LinkId, Measurement, Underlay, UnderlayKind};
-pub use log::Record;
+pub use log::{Entry, LogCounters, LogKey, Record};
 pub use mesh::{Config, Counters, Mesh, Output};
 pub use signature::{Keys, Signature};
 pub use topology::{LinkView, NodeView, StreamView, Topology};

@@ -17,7 +17,7 @@ use crate::{
 pub struct LinkId(pub u32);
 
 /// What a link runs over, as the operator says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum UnderlayKind {
     /// Nothing is said.
     #[default]
@@ -58,7 +58,7 @@ impl UnderlayKind {
 }
 
 /// What a link runs over and what the operator thinks of it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Underlay {
     /// Fibre, Wi-Fi, LTE, ….
     pub kind: UnderlayKind,

@@ -15,20 +15,26 @@ use protocol::{
 };
 
 use crate::{
+    area::AreaId,
     audience::{Audience, Shown},
+    blob::{Blobs, FileOutput},
+    border::Border,
     choose::Choosing,
     damping::Remembered,
+    database::Database,
     detector::State,
     error::MeshError,
-    flood::Pace,
+    flood::{Flood, Pace},
     forward::ForwardEntry,
     link::{Link, LinkCounters, LinkFigures, LinkId, Measurement, Underlay},
-    link_state::{Advertised, Database, SINCE_MAX, STREAMS_MAX, check_stream},
-    log::{Logs, PAYLOAD_MAX, Record},
+    link_state::{Advertised, SINCE_MAX, STREAMS_MAX, check_stream},
+    log::{Arrival, LogCounters, LogKey, Logs, Record},
     message::Message,
     neighbor::{Neighbor, neighbors},
     route::{Pair, Routes},
     signature::Keys,
+    spf::Spf,
+    spread::Spread,
     topology::StreamView,
     tree::{Event, Refusals, Surroundings, Trees},
 };
@@ -71,12 +77,14 @@ pub struct Config {
     pub seed: u64,
     /// Signs what it says, checks what others say.
     pub keys: Arc<dyn Keys>,
+    /// The area it is in.
+    pub area: AreaId,
 }
 
 impl Config {
-    /// A relay with the id of its keys.
+    /// A relay with the id of its keys, in area 0.
     pub fn new(keys: Arc<dyn Keys>, zone: ZoneName, boot: u64, seed: u64) -> Config {
-        Config { id: keys.node_id(), zone, boot, seed, keys }
+        Config { id: keys.node_id(), zone, boot, seed, keys, area: AreaId::default() }
     }
 }
 
@@ -101,14 +109,24 @@ pub enum Output {
         /// Which track.
         track: TrackKey,
     },
-    /// A record that was never here before, own or not; of each writer in order, each once. To be on disk
+    /// A record that was never here before, own or not; of each log in order, each once. To be on disk
     /// before the outputs after it are carried out, or a crash may give its number to another record.
     Record(Record),
-    /// Records of a writer are forgotten here; on disk they are not needed any more either. Comes after a
+    /// Records of the own log up to a number are on the disk of another relay.
+    Saved {
+        /// Which log.
+        key: LogKey,
+        /// The last of them.
+        upto: u64,
+    },
+    /// The own logs go on in another life, because this disk is behind what was written here: to be given
+    /// to [`Mesh::handle_life`] from the next start on.
+    Life(u64),
+    /// Records of a log are forgotten here; on disk they are not needed any more either. Comes after a
     /// number of them, not for each.
     Forget {
-        /// Whose.
-        writer: NodeId,
+        /// Which log.
+        key: LogKey,
         /// Those with lower numbers.
         below: u64,
     },
@@ -124,6 +142,8 @@ pub enum Output {
         /// Why, as a clause.
         reason: &'static str,
     },
+    /// Something about files.
+    File(FileOutput),
 }
 
 /// What was counted, links aside.
@@ -137,8 +157,8 @@ pub struct Counters {
     pub rerouted: u64,
     /// Publications refused: absurd, or more than 256.
     pub publications_refused: u64,
-    /// Records ignored because no relay can have come to such a sequence.
-    pub implausible: u64,
+    /// About logs.
+    pub logs: LogCounters,
     /// Joins refused to neighbors.
     pub refusals: Refusals,
 }
@@ -168,6 +188,9 @@ pub struct Mesh {
     pub(crate) costs: BTreeMap<NodeId, u32>,
     pub(crate) database: Database,
     pub(crate) pace: Pace,
+    pub(crate) flood: Flood,
+    pub(crate) spf: Spf,
+    pub(crate) border: Border,
     pub(crate) published: BTreeMap<StreamName, Advertised>,
     pub(crate) audience: Audience,
     pub(crate) shown: Shown,
@@ -175,11 +198,16 @@ pub struct Mesh {
     pub(crate) routes: Routes,
     pub(crate) trees: Trees,
     pub(crate) logs: Logs,
+    pub(crate) spread: Spread,
+    pub(crate) blobs: Blobs,
     pub(crate) next_summary: Instant,
     pub(crate) room_made: Option<Instant>,
     pub(crate) next_sweep: Instant,
     pub(crate) links_changed: bool,
     pub(crate) routes_changed: bool,
+    pub(crate) graph_changed: bool,
+    pub(crate) streams_changed: bool,
+    pub(crate) paths_changed: bool,
     pub(crate) settled: bool,
     pub(crate) forwarding: Vec<ForwardEntry>,
     pub(crate) streams: Vec<StreamView>,
@@ -193,8 +221,12 @@ impl Mesh {
         // The seed keeps relays that were switched on together from comparing notes all at once.
         let spread = Duration::from_millis(config.seed % 1000);
         Mesh {
-            pace: Pace::new(config.boot),
+            pace: Pace::new(config.boot).spread(config.seed),
+            flood: Flood::default(),
+            spf: Spf::default(),
+            border: Border::new(config.boot, config.seed),
             trees: Trees::new(config.seed),
+            logs: Logs::new(config.id, config.seed),
             config,
             now,
             links: BTreeMap::new(),
@@ -209,12 +241,16 @@ impl Mesh {
             shown: Shown::default(),
             avoided: BTreeMap::new(),
             routes: Routes::default(),
-            logs: Logs::default(),
+            spread: Spread::default(),
+            blobs: Blobs::default(),
             next_summary: now + SUMMARY_EVERY + spread,
             room_made: None,
             next_sweep: now + SWEEP_EVERY,
             links_changed: true,
             routes_changed: true,
+            graph_changed: true,
+            streams_changed: false,
+            paths_changed: false,
             settled: false,
             forwarding: Vec::new(),
             streams: Vec::new(),
@@ -238,6 +274,8 @@ impl Mesh {
         let flaps = self.flapped.take(neighbor, underlay.kind);
         self.links.insert(link, Link::new(neighbor, underlay, flaps, now));
         self.links_changed = true;
+        self.blobs.handle_link_up(link, now);
+        self.send(link, &Message::Area { area: self.config.area });
         self.compare_notes(link);
     }
 
@@ -249,7 +287,10 @@ impl Mesh {
                 gone.flaps.handle_bad(now);
             }
             self.flapped.keep(gone.neighbor, gone.underlay.kind, gone.flaps, now);
-            self.logs.forget(link);
+            self.logs.forget(link, now);
+            self.blobs.handle_link_down(link, now);
+            self.flood.forget(link);
+            self.border.forget(link);
             self.links_changed = true;
         }
     }
@@ -335,7 +376,7 @@ impl Mesh {
         }
         let since = known.unwrap_or_else(|| (self.newest(&stream.name) + 1).min(SINCE_MAX));
         self.published.insert(stream.name.clone(), Advertised { stream, since });
-        self.pace.handle_news(true);
+        self.flood.handle_publication(self.config.boot, self.config.seed);
         self.trees.handle_change(false);
     }
 
@@ -343,7 +384,7 @@ impl Mesh {
     pub fn handle_unpublish(&mut self, stream: &StreamName, now: Instant) {
         self.touch(now);
         if self.published.remove(stream).is_some() {
-            self.pace.handle_news(true);
+            self.flood.handle_publication(self.config.boot, self.config.seed);
             self.trees.handle_change(false);
         }
     }
@@ -370,25 +411,6 @@ impl Mesh {
         self.trees.handle_keyframe(track, None);
     }
 
-    /// Appends to this relay's own log and sends it to every relay. Returns the record's number; refused if
-    /// it is longer than [`PAYLOAD_MAX`].
-    pub fn handle_append(&mut self, payload: Bytes, now: Instant) -> Result<u64, MeshError> {
-        self.touch(now);
-        if payload.len() > PAYLOAD_MAX {
-            return Err(MeshError::TooLong { length: payload.len() });
-        }
-        let writer = self.config.id;
-        let number = self.logs.append(writer, payload.clone());
-        self.spread(None, vec![Record { writer, number, payload }]);
-        Ok(number)
-    }
-
-    /// A record from disk, per writer in order: at boot, before any link. It does not come out again.
-    pub fn handle_restore(&mut self, record: Record) {
-        self.logs.restore(record);
-        self.settled = false;
-    }
-
     /// Time has passed: to be called when [`Mesh::poll_timeout`] says, or at any other time.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.touch(now);
@@ -400,23 +422,31 @@ impl Mesh {
         self.routes_changed |= self.avoided.len() != avoided;
         if now >= self.next_summary {
             self.next_summary = now + SUMMARY_EVERY;
-            let message = Message::Summary { database: self.database.hash(), logs: self.logs.hash() };
-            self.send_all(None, &message);
+            self.send_summaries();
         }
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
-            self.routes_changed |= self.database.expire(&self.config.id, now);
+            if self.database.expire(&self.config.id, now) {
+                self.graph_changed = true;
+                self.spf.handle_news(now);
+                self.streams_changed = true;
+            }
+            self.logs.expire(now);
         }
     }
 
     /// When [`Mesh::handle_timeout`] has something to do. Exact once `poll_output` has nothing left.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let links = self.links.values().map(Link::poll_timeout);
-        let pace = self.pace.poll_timeout().into_iter().chain(self.choosing.poll_timeout());
+        let pace = [self.pace.poll_timeout(), self.flood.poll_timeout(), self.spf.poll_timeout()];
+        let pace = pace.into_iter().chain([self.border.poll_timeout()]);
+        let pace = pace.into_iter().flatten().chain(self.choosing.poll_timeout());
         let avoided = self.avoided.values().copied();
         let other = [self.next_summary, self.next_sweep];
         let heard = self.audience.poll_timeout().into_iter().chain(self.shown.poll_timeout());
-        links.chain(pace).chain(avoided).chain(other).chain(heard).chain(self.trees.poll_timeout()).min()
+        let heard = heard.chain(self.poll_spread());
+        let parts = self.trees.poll_timeout().into_iter().chain(self.blobs.poll_timeout());
+        links.chain(pace).chain(avoided).chain(other).chain(heard).chain(parts).min()
     }
 
     /// What to do next; `None` when there is nothing left.
@@ -441,7 +471,7 @@ impl Mesh {
 
     /// What was counted, links aside.
     pub fn counters(&self) -> Counters {
-        Counters { refusals: self.trees.refusals(), ..self.counters }
+        Counters { logs: self.logs.counters, refusals: self.trees.refusals(), ..self.counters }
     }
 
     /// What was counted on each link, its neighbor and its state.
@@ -480,45 +510,34 @@ impl Mesh {
                     self.links_changed |= link.retell(now);
                 }
             }
-            Message::LinkState { age_ms, record } => self.take_link_state(link, age_ms, record, now)?,
+            Message::LinkState { age_ms, record } => self.take_record(link, age_ms, record, now)?,
             Message::Digest { entries } => self.take_digest(link, &entries),
-            Message::Request { origins } => self.send_records(link, &origins),
+            Message::Request { keys } => self.send_records(link, &keys),
+            Message::Area { area } => self.take_area(link, area),
+            Message::Reach { fragment, reach } => self.take_reach(link, fragment, reach)?,
+            Message::News { entries } => self.take_news(link, &entries, now),
+            Message::Buckets { hashes } => self.take_buckets(link, &hashes),
             Message::Summary { database, logs } => {
-                if database != self.database.hash() {
-                    self.send_digest(link);
-                }
+                self.take_summary(link, database, now);
                 if logs != self.logs.hash() {
-                    self.send_heads(link);
+                    self.compare_logs(link);
                 }
             }
             Message::Keyframe { track } => self.trees.handle_keyframe(&track, Some(link)),
-            Message::Append { writer, first, payloads, pulled } => {
-                let taken = self.logs.take(link, (writer, first, payloads), pulled, now)?;
-                if let Some(link) = self.links.get_mut(&link) {
-                    link.counters.duplicates += taken.duplicates;
-                }
-                if let Some(ask) = taken.ask {
-                    self.send(link, &ask);
-                }
-                match pulled {
-                    None => self.spread(Some(link), taken.new),
-                    Some(_) => self.announce(link, writer, taken.new),
-                }
+            Message::Append { key, first, entries, path, pulled } => {
+                let arrival = Arrival { link, neighbor, key, first, entries, pulled };
+                self.take_append(arrival, path, now)?;
             }
-            Message::Heads { entries } => {
-                for ask in self.logs.missing(link, &entries, now) {
-                    self.send(link, &ask);
-                }
-            }
-            Message::Pull { writer, after } => {
-                let answer = self.logs.answer(writer, after);
-                self.send(link, &answer);
-            }
+            Message::Heads { entries, fresh } => self.take_heads(link, &entries, fresh, now),
+            Message::Topics { after, until, entries } => self.take_topics(link, (after, until), &entries),
+            Message::Pull { key, after } => self.take_pull(link, key, after),
+            Message::Stored { entries } => self.take_stored(&entries),
             Message::Join { track, alias, ask } => {
                 let around = surroundings!(self);
                 self.trees.handle_join((link, neighbor), track, (alias, ask), &around, now);
             }
             Message::Joined { track, alias, offer } => {
+                self.paths_changed = true;
                 let mut around = surroundings!(self);
                 let doubt = self.trees.handle_joined(link, &track, (alias, offer), &mut around, now);
                 self.avoid(doubt, now);
@@ -531,6 +550,7 @@ impl Mesh {
                 let broken = self.trees.handle_end(link, &track, (alias, broken), now);
                 self.avoid(broken, now);
             }
+            Message::File(message) => self.take_file(link, neighbor, message, now)?,
         }
         Ok(())
     }
@@ -544,35 +564,19 @@ impl Mesh {
         }
     }
 
-    fn send_heads(&mut self, link: LinkId) {
-        for message in self.logs.heads() {
-            self.send(link, &message);
+    fn send_summaries(&mut self) {
+        let logs = self.logs.hash();
+        let to: Vec<_> = self.neighbors.values().map(|neighbor| neighbor.link).collect();
+        for link in to {
+            let database = self.database.hash(self.border.crosses(link));
+            self.send(link, &Message::Summary { database, logs });
         }
     }
 
     fn compare_notes(&mut self, link: LinkId) {
         self.send_digest(link);
-        self.send_heads(link);
-    }
-
-    /// New records go out, and on to every neighbor but the one they came from.
-    fn spread(&mut self, from: Option<LinkId>, records: Vec<Record>) {
-        for record in records {
-            let Record { writer, number: first, payload } = record.clone();
-            self.outputs.push_back(Output::Record(record));
-            self.send_all(from, &Message::Append { writer, first, payloads: vec![payload], pulled: None });
-        }
-    }
-
-    /// Old records that came late go out; neighbors are told of them and ask if they lack them too.
-    fn announce(&mut self, from: LinkId, writer: NodeId, records: Vec<Record>) {
-        if records.is_empty() {
-            return;
-        }
-        self.outputs.extend(records.into_iter().map(Output::Record));
-        if let Some(message) = self.logs.head(&writer) {
-            self.send_all(Some(from), &message);
-        }
+        self.compare_logs(link);
+        self.tell_writer(link);
     }
 
     pub(crate) fn send(&mut self, link: LinkId, message: &Message) {
@@ -619,7 +623,7 @@ impl Mesh {
                 match (before, link.state()) {
                     (State::Down, _) => back.push(*id),
                     (_, State::Suspect) => link.counters.suspected += 1,
-                    (_, State::Down) => self.logs.forget(*id),
+                    (_, State::Down) => self.logs.forget(*id, now),
                     _ => {}
                 }
             }
@@ -635,7 +639,7 @@ impl Mesh {
 
     /// The highest `since` of a name, anywhere and ever known.
     fn newest(&self, name: &StreamName) -> u64 {
-        let streams = self.database.iter().flat_map(|(_, held)| &held.record.streams);
+        let streams = self.database.publications().flat_map(|(said, _)| &said.streams);
         streams.filter(|advertised| advertised.stream.name == *name).map(|ad| ad.since).max().unwrap_or(0)
     }
 
@@ -646,22 +650,24 @@ impl Mesh {
             self.settle_links();
         }
         self.shown.stale |= self.audience.handle_timeout(now);
-        if let Some(sequence) = self.pace.handle_timeout(now) {
-            self.originate(sequence, now);
-        } else if self.audience.due(now) {
-            let sequence = self.pace.advance();
-            self.originate(sequence, now);
+        self.settle_own(now);
+        self.settle_news(now);
+        let mut rerouted = self.settle_routes();
+        if rerouted || self.streams_changed {
+            self.border.handle_news();
         }
-        for (writer, floor) in self.logs.poll_floors() {
-            self.outputs.push_back(Output::Forget { writer, below: floor + 1 });
+        if self.settle_border(now) {
+            rerouted |= self.settle_routes();
         }
-        let rerouted = self.settle_routes();
+        self.settle_logs(now);
         let changed = self.settle_trees(now);
-        let listed = (rerouted || changed) && self.settle_views();
+        let restreamed = std::mem::take(&mut self.streams_changed) | std::mem::take(&mut self.paths_changed);
+        let listed = (rerouted || changed || restreamed) && self.settle_views();
         self.shown.stale |= rerouted || listed;
         if self.settle_heard(now) || listed {
             self.outputs.push_back(Output::StreamsChanged);
         }
+        self.settle_files(now);
     }
 
     fn settle_links(&mut self) {
@@ -670,22 +676,35 @@ impl Mesh {
         let states =
             now.values().map(|n| (n.link, n.state)).ne(self.neighbors.values().map(|n| (n.link, n.state)));
         let told = now.values().map(|n| &n.edge).ne(self.neighbors.values().map(|n| &n.edge));
-        if shape || told {
-            self.pace.handle_news(shape);
+        let moved = std::mem::take(&mut self.border.moved);
+        if shape || told || moved {
+            self.pace.handle_news(shape || moved);
         }
         self.costs = now.iter().map(|(id, neighbor)| (*id, neighbor.edge.cost.into())).collect();
         self.neighbors = now;
-        self.routes_changed |= told || shape;
+        self.blobs.handle_change();
+        self.routes_changed |= told || shape || moved;
         self.trees.handle_change(shape || states);
     }
 
     fn settle_routes(&mut self) -> bool {
-        if !std::mem::take(&mut self.routes_changed) {
+        if std::mem::take(&mut self.routes_changed) {
+            self.graph_changed = true;
+            self.spf.handle_urgent();
+        }
+        if !self.spf.handle_timeout(self.now) {
             return false;
         }
-        let avoided: BTreeSet<Pair> = self.avoided.keys().copied().collect();
-        self.routes = Routes::new(&self.config.id, &self.database, &avoided);
+        if std::mem::take(&mut self.graph_changed) {
+            let avoided: BTreeSet<Pair> = self.avoided.keys().copied().collect();
+            self.routes = Routes::new(&self.config.id, &self.database, &avoided);
+            self.flood.trees.handle_routes();
+        }
+        self.routes.look_abroad(&self.config.id, self.config.area, &self.database);
+        let offered = self.offered();
+        self.routes.foreign.handle_offered(offered);
         self.counters.routed += 1;
+        self.blobs.handle_change();
         self.trees.handle_change(false);
         true
     }

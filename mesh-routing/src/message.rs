@@ -3,18 +3,26 @@
 
 use bytes::Bytes;
 use protocol::{
-    NodeId,
+    NodeId, Topic,
     mesh::{Alias, Class, TrackKey},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{detector::Rate, error::MeshError, link_state::LinkState};
+use crate::{
+    area::{AreaId, Fragment, Reach},
+    blob::FileMessage,
+    database::BUCKETS,
+    detector::Rate,
+    error::MeshError,
+    log::{Entry, LogKey, PAYLOAD_MAX},
+    record::{Key, Signed},
+};
 
 /// The first byte of every message.
 pub const VERSION: u8 = 2;
 /// No message is longer, in bytes.
 pub const MESSAGE_MAX: usize = 256 * 1024;
-/// Entries in one [`Message::Digest`], [`Message::Request`] or [`Message::Heads`]; a longer list is sent in parts.
+/// Entries in one [`Message::Digest`] or [`Message::Request`]; a longer list is sent in parts.
 pub const ENTRIES_MAX: usize = 2048;
 /// Relays on a path; a longer one is refused.
 pub const PATH_MAX: usize = 64;
@@ -41,19 +49,20 @@ pub enum Message {
         /// How old it is, in milliseconds, as counted by the relays it passed.
         age_ms: u32,
         /// The record.
-        record: LinkState,
+        record: Signed,
     },
-    /// The records the sender has, by origin and sequence.
+    /// The records the sender has, by key and sequence.
     Digest {
         /// At most [`ENTRIES_MAX`].
-        entries: Vec<(NodeId, u64)>,
+        entries: Vec<(Key, u64)>,
     },
-    /// Asks for the records of these origins.
+    /// Asks for these records.
     Request {
         /// At most [`ENTRIES_MAX`].
-        origins: Vec<NodeId>,
+        keys: Vec<Key>,
     },
-    /// Hashes of what should be equal everywhere; if not, [`Message::Digest`] or [`Message::Heads`] follow.
+    /// Hashes of what should be equal everywhere; if not, [`Message::Buckets`], [`Message::Heads`] or
+    /// [`Message::Topics`] follow.
     Summary {
         /// Of the link-state database.
         database: u64,
@@ -109,29 +118,82 @@ pub enum Message {
         /// Which track.
         track: TrackKey,
     },
-    /// Records of one writer, contiguous.
+    /// Records of one log, contiguous.
     Append {
-        /// Whose.
-        writer: NodeId,
+        /// Which log.
+        key: LogKey,
         /// The number of the first.
         first: u64,
         /// In order.
-        payloads: Vec<Bytes>,
+        entries: Vec<Entry>,
+        /// The relays it was pushed by, the sender last; empty in an answer.
+        path: Vec<NodeId>,
         /// Set in the answer to a [`Message::Pull`], also when there is nothing.
         pulled: Option<Pulled>,
     },
-    /// How far the sender's logs go: writer, floor, highest.
+    /// How far the sender's logs go.
     Heads {
-        /// At most [`ENTRIES_MAX`].
-        entries: Vec<(NodeId, u64, u64)>,
+        /// At most [`Message::HEADS_MAX`]; the first one says in which class they travel.
+        entries: Vec<Head>,
+        /// It was written just now and may come by another way.
+        fresh: bool,
     },
-    /// Asks for records of a writer above a number.
+    /// A hash of the heads of each topic, for the topics after one and until one.
+    Topics {
+        /// None: from the first topic on.
+        after: Option<Topic>,
+        /// None: to the last one.
+        until: Option<Topic>,
+        /// At most [`Message::TOPICS_MAX`].
+        entries: Vec<(Topic, u64)>,
+    },
+    /// Asks for records of a log above a number.
     Pull {
-        /// Whose.
-        writer: NodeId,
+        /// Which log.
+        key: LogKey,
         /// The highest number the sender has.
         after: u64,
     },
+    /// Logs and numbers up to which they are on a disk, the sender's or one beyond it.
+    Stored {
+        /// At most [`Message::HEADS_MAX`].
+        entries: Vec<(LogKey, u64)>,
+    },
+    /// Records that have just come to the sender, for whoever does not get them by itself.
+    News {
+        /// At most [`ENTRIES_MAX`].
+        entries: Vec<(Key, u64)>,
+    },
+    /// The first message on a link: which area the sender is in.
+    Area {
+        /// Its number.
+        area: AreaId,
+    },
+    /// To a neighbor in another area: how the sender reaches a fragment, or that it does not any more.
+    Reach {
+        /// Where to.
+        fragment: Fragment,
+        /// From the sender on.
+        reach: Option<Reach>,
+    },
+    /// Hashes of the parts of the sender's database; a [`Message::Digest`] of those that differ follows.
+    Buckets {
+        /// One for each part.
+        hashes: Vec<u32>,
+    },
+    /// Something about a file.
+    File(FileMessage),
+}
+
+/// How far a log goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Which log.
+    pub key: LogKey,
+    /// Numbers up to this one are gone.
+    pub floor: u64,
+    /// The last number.
+    pub highest: u64,
 }
 
 /// What the answer to a pull says besides the records.
@@ -191,10 +253,22 @@ pub enum Refusal {
 }
 
 impl Message {
+    /// Entries in one [`Message::Heads`] or [`Message::Stored`]; a longer list is sent in parts.
+    pub const HEADS_MAX: usize = 1024;
+    /// Entries in one [`Message::Topics`]; a longer list is sent in parts.
+    pub const TOPICS_MAX: usize = 2048;
+    /// Relays that push a record on, one after another; those beyond pull it.
+    pub const HOPS_MAX: usize = 16;
+
     /// The class its bytes travel in.
     pub fn class(&self) -> Class {
         match self {
-            Message::Append { .. } | Message::Heads { .. } | Message::Pull { .. } => Class::Chat,
+            Message::Append { key, .. } | Message::Pull { key, .. } => key.topic.class(),
+            Message::Heads { entries, .. } => {
+                entries.first().map_or(Class::Chat, |head| head.key.topic.class())
+            }
+            Message::Topics { .. } => Class::Chat,
+            Message::File(message) => message.class(),
             _ => Class::Control,
         }
     }
@@ -229,16 +303,19 @@ impl Message {
     fn check(self) -> Result<Message, MeshError> {
         let absurd = |what| Err(MeshError::Absurd { what });
         match &self {
-            Message::LinkState { record, .. } => record.check()?,
+            Message::LinkState { record, .. } => record.record().check()?,
             Message::Digest { entries } if entries.len() > ENTRIES_MAX => {
                 return absurd("a digest this long");
             }
-            Message::Request { origins } if origins.len() > ENTRIES_MAX => {
+            Message::Request { keys } if keys.len() > ENTRIES_MAX => {
                 return absurd("a request this long");
             }
-            Message::Heads { entries } if entries.len() > ENTRIES_MAX => return absurd("heads this long"),
-            Message::Heads { entries } if entries.iter().any(|(_, floor, highest)| floor > highest) => {
-                return absurd("a floor above the highest number");
+            Message::Reach { fragment, reach } => {
+                reach.iter().try_for_each(|reach| reach.check(fragment))?;
+            }
+            Message::News { entries } if entries.len() > ENTRIES_MAX => return absurd("news this long"),
+            Message::Buckets { hashes } if hashes.len() != BUCKETS => {
+                return absurd("another number of parts");
             }
             Message::Joined { offer: Offer { path, .. }, .. } if path.is_empty() || path.len() > PATH_MAX => {
                 return absurd("a path of no or too many relays");
@@ -246,11 +323,25 @@ impl Message {
             Message::Join { ask, .. } if ask.avoid.len() > PATH_MAX => {
                 return absurd("too many relays to avoid");
             }
-            Message::Append { payloads, .. }
-                if payloads.iter().any(|p| p.len() > crate::log::PAYLOAD_MAX) =>
-            {
+            Message::Heads { entries, .. } if entries.len() > Message::HEADS_MAX => {
+                return absurd("heads this long");
+            }
+            Message::Heads { entries, .. } if entries.iter().any(|head| head.floor > head.highest) => {
+                return absurd("a floor above the highest number");
+            }
+            Message::Topics { entries, .. } if entries.len() > Message::TOPICS_MAX => {
+                return absurd("topics this many");
+            }
+            Message::Stored { entries } if entries.len() > Message::HEADS_MAX => {
+                return absurd("stored logs this many");
+            }
+            Message::Append { path, .. } if path.len() > Message::HOPS_MAX => {
+                return absurd("a record that was pushed so far");
+            }
+            Message::Append { entries, .. } if entries.iter().any(|e| e.payload.len() > PAYLOAD_MAX) => {
                 return absurd("a record this long");
             }
+            Message::File(message) => message.check()?,
             _ => {}
         }
         Ok(self)
@@ -262,13 +353,16 @@ mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
-    use protocol::{Kind, StreamName, ZoneName};
+    use protocol::{Hlc, Kind, RoomName, StreamName, ZoneName};
 
     use super::*;
     use crate::{
         LinkId, Mesh,
+        area::Way,
         link::Capacity,
-        link_state::Edge,
+        link_state::{Edge, LinkState},
+        record::Record,
+        signature::SimulatedKeys,
         sim::{config, epoch, node},
     };
 
@@ -279,17 +373,17 @@ mod tests {
     /// One of each.
     fn samples() -> Vec<Message> {
         let (track, alias) = (track(), Alias(7));
+        let key = LogKey { topic: Topic::Room(RoomName::new("lobby").unwrap()), writer: node(1), life: 3 };
+        let hello = Bytes::from_static(b"hello");
+        let written = crate::log::Record::sign(&SimulatedKeys(node(1)), key.clone(), 1, Hlc(7), hello);
         let links = vec![Edge { neighbor: node(0), cost: 9, rtt_us: 1000, loss: 0, capacity: Capacity(7) }];
         let zone = ZoneName::new("camping").unwrap();
-        let record = LinkState {
-            origin: node(1),
-            zone,
-            sequence: 5,
-            links,
-            streams: Vec::new(),
-            heard: Vec::new(),
-            addresses: Vec::new(),
-        };
+        let said = LinkState::new(node(1), zone, 5, links);
+        let record = Signed::new(Record::Links(said), &SimulatedKeys(node(1)));
+        let fragment = Fragment { area: AreaId(3), lowest: (&node(4)).into() };
+        let (path, publishers) = (vec![fragment], vec![(&node(5)).into()]);
+        let reach = Reach { cost: 7, hops: 2, relays: 30, path, publishers };
+        let way = Way { origin: node(1), fragment, sequence: 4, reach: Some(reach.clone()) };
         let ask = Ask { role: Role::Secondary, active: true, avoid: vec![node(3)] };
         let doubt = Some((node(2), node(1)));
         let offer = Offer { path: vec![node(2), node(1)], guarded: true, doubt };
@@ -297,8 +391,8 @@ mod tests {
             Message::Probe { nonce: 1, rate: Rate::Busy },
             Message::ProbeAck { nonce: 1, rate: Rate::Quiet },
             Message::LinkState { age_ms: 10, record },
-            Message::Digest { entries: vec![(node(1), 9), (node(3), 1)] },
-            Message::Request { origins: vec![node(0), node(1)] },
+            Message::Digest { entries: vec![(Key::Links(node(1)), 9), (Key::Streams(node(3)), 1)] },
+            Message::Request { keys: vec![Key::Links(node(0)), Key::Streams(node(1))] },
             Message::Summary { database: 1, logs: 2 },
             Message::Join { track: track.clone(), alias, ask },
             Message::Joined { track: track.clone(), alias, offer },
@@ -307,13 +401,32 @@ mod tests {
             Message::Lost { track: track.clone(), alias, broken: Some((node(2), node(1))) },
             Message::Keyframe { track },
             Message::Append {
-                writer: node(1),
+                key: key.clone(),
                 first: 1,
-                payloads: vec![Bytes::from_static(b"hello")],
+                entries: vec![written.entry],
+                path: vec![node(1)],
+                pulled: None,
+            },
+            Message::Append {
+                key: key.clone(),
+                first: 9,
+                entries: Vec::new(),
+                path: Vec::new(),
                 pulled: Some(Pulled { floor: 0, more: false }),
             },
-            Message::Heads { entries: vec![(node(1), 0, 4)] },
-            Message::Pull { writer: node(0), after: 0 },
+            Message::Heads { entries: vec![Head { key: key.clone(), floor: 0, highest: 4 }], fresh: true },
+            Message::Topics {
+                after: None,
+                until: Some(key.topic.clone()),
+                entries: vec![(Topic::Announcements, 5), (key.topic.clone(), 6)],
+            },
+            Message::Pull { key: LogKey { writer: node(0), ..key.clone() }, after: 0 },
+            Message::Stored { entries: vec![(key, 3)] },
+            Message::News { entries: vec![(Key::Links(node(1)), 9)] },
+            Message::Buckets { hashes: vec![7; BUCKETS] },
+            Message::Area { area: AreaId(3) },
+            Message::Reach { fragment, reach: Some(reach.clone()) },
+            Message::LinkState { age_ms: 10, record: Signed::new(Record::Way(way), &SimulatedKeys(node(1))) },
         ]
     }
 
@@ -324,7 +437,7 @@ mod tests {
         let mut mesh = Mesh::new(config(node(0), zone, 1, 1), now);
         mesh.handle_link_up(LinkId(1), node(1), now);
         mesh.handle_interest(track(), true, now);
-        mesh.handle_append(Bytes::from_static(b"own"), now).unwrap();
+        mesh.handle_append(Topic::Announcements, Bytes::from_static(b"own"), now).unwrap();
         for bytes in messages {
             let _ = mesh.handle_message(LinkId(1), bytes, now);
             while mesh.poll_output().is_some() {}
@@ -363,7 +476,7 @@ mod tests {
 
         #[test]
         fn mutated_messages_are_survived(
-            picks in proptest::collection::vec((0..15usize, any::<u16>(), any::<u8>(), any::<bool>()), 1..12),
+            picks in proptest::collection::vec((0..23usize, any::<u16>(), any::<u8>(), any::<bool>()), 1..12),
         ) {
             let messages: Vec<Vec<u8>> = picks
                 .into_iter()

@@ -1,5 +1,5 @@
-//! Shortest paths over the link-state database: Dijkstra, whole, once per batch of changes (0.64 ms at 5000
-//! relays). Which neighbor a track is then joined at belongs to `tree.rs`.
+//! Shortest paths over the link-state database: Dijkstra, whole, over a graph with dense indices.
+//! When they are computed is decided in `spf.rs`; which neighbor a track is joined at belongs to `tree.rs`.
 
 use std::{
     cmp::Reverse,
@@ -8,7 +8,13 @@ use std::{
 
 use protocol::NodeId;
 
-use crate::{detour::Detours, link_state::Database};
+use crate::{
+    area::{AreaId, Exit, Foreign},
+    database::Database,
+    detour::Detours,
+    flood_tree::Turn,
+    link_state::LinkState,
+};
 
 /// An edge, its lower end first.
 pub(crate) type Pair = (NodeId, NodeId);
@@ -29,6 +35,8 @@ pub struct Graph {
 pub struct Paths {
     root: usize,
     steps: Vec<Option<Step>>,
+    /// The nodes in the order in which they were reached.
+    order: Vec<u32>,
 }
 
 /// The end of the way to one node.
@@ -41,59 +49,139 @@ pub struct Step {
     previous: usize,
 }
 
+/// Distance, hops and previous node in one number, so that comparing it compares all three: 32, 16 and 16 bits.
+type Label = u64;
+
+const UNREACHED: Label = u64::MAX;
+
+fn label(distance: u32, hops: u32, previous: usize) -> Label {
+    u64::from(distance) << 32 | u64::from(hops & 0xffff) << 16 | (previous as u64 & 0xffff)
+}
+
+fn step(label: Label) -> Option<Step> {
+    (label != UNREACHED).then_some(Step {
+        distance: (label >> 32) as u32,
+        hops: (label >> 16) as u32 & 0xffff,
+        previous: label as usize & 0xffff,
+    })
+}
+
+fn begin(id: &NodeId) -> u64 {
+    let (first, _) = id.0.split_first_chunk().expect("an id has 32 bytes");
+    u64::from_be_bytes(*first)
+}
+
 impl Graph {
     /// The graph without the edges in `avoided`.
     pub fn new(database: &Database, avoided: &BTreeSet<(NodeId, NodeId)>) -> Graph {
-        let nodes: Vec<NodeId> = database.iter().map(|(id, _)| *id).collect();
-        let edges = database
+        let said: Vec<&LinkState> = database.relays().map(|(said, _)| said).collect();
+        let nodes: Vec<NodeId> = said.iter().map(|said| said.origin).collect();
+        // The beginning of an id is mostly enough to find it, and many of them fit into the cache. Both lists
+        // ascend, so places are searched for in what is left.
+        let begins: Vec<u64> = nodes.iter().map(begin).collect();
+        let listed: Vec<Vec<(usize, u32)>> = said
             .iter()
-            .map(|(id, held)| {
-                let counts = |edge: &&crate::link_state::Edge| !avoided.contains(&pair(*id, edge.neighbor));
-                held.record
-                    .links
-                    .iter()
-                    .filter(counts)
-                    .filter_map(|edge| {
-                        let back = database.get(&edge.neighbor)?.record.edge(id)?;
-                        let to = nodes.binary_search(&edge.neighbor).ok()?;
-                        Some((to, u32::from(edge.cost.max(back.cost))))
-                    })
-                    .collect()
+            .map(|said| {
+                let mut from = 0;
+                let mut place = |edge: &crate::link_state::Edge| {
+                    let first = begin(&edge.neighbor);
+                    from += begins[from..].partition_point(|begin| *begin < first);
+                    while begins.get(from) == Some(&first) && nodes[from] < edge.neighbor {
+                        from += 1;
+                    }
+                    (nodes.get(from) == Some(&edge.neighbor)).then_some((from, u32::from(edge.cost)))
+                };
+                said.links.iter().filter_map(&mut place).collect()
+            })
+            .collect();
+        let back = |from: usize, to: usize| {
+            let at = listed[to].binary_search_by_key(&from, |(node, _)| *node).ok()?;
+            Some(listed[to][at].1)
+        };
+        let edges = listed
+            .iter()
+            .enumerate()
+            .map(|(from, row)| {
+                let both = |(to, cost): &(usize, u32)| Some((*to, *back(from, *to).as_ref()?.max(cost)));
+                let counts = |(to, _): &(usize, u32)| {
+                    avoided.is_empty() || !avoided.contains(&pair(nodes[from], nodes[*to]))
+                };
+                row.iter().filter_map(both).filter(counts).collect()
             })
             .collect();
         Graph { nodes, edges }
     }
 
+    /// The place of a node.
+    pub(crate) fn place(&self, node: &NodeId) -> Option<usize> {
+        self.nodes.binary_search(node).ok()
+    }
+
     /// Shortest paths from `root`, none of them through `without`. Of equal ones the one with fewer hops,
     /// then the one by the lower node id. `None` if the root is not in the graph.
     pub fn paths(&self, root: &NodeId, without: Option<&NodeId>) -> Option<Paths> {
-        let root = self.nodes.binary_search(root).ok()?;
-        let without = without.and_then(|id| self.nodes.binary_search(id).ok());
-        let mut steps: Vec<Option<Step>> = vec![None; self.nodes.len()];
+        let root = self.place(root)?;
+        let without = without.and_then(|id| self.place(id));
+        Some(self.paths_from(&[(root, 0, 0)], without))
+    }
+
+    /// Shortest paths from the nearest of several places, each with a distance and hops to begin with.
+    pub(crate) fn paths_from(&self, roots: &[(usize, u32, u32)], without: Option<usize>) -> Paths {
+        let mut labels = vec![UNREACHED; self.nodes.len()];
         let mut settled = vec![false; self.nodes.len()];
-        let mut heap = BinaryHeap::from([Reverse((0u32, 0u32, root, root))]);
-        while let Some(Reverse((distance, hops, previous, at))) = heap.pop() {
+        let mut order = Vec::with_capacity(self.nodes.len());
+        let mut heap = BinaryHeap::with_capacity(self.nodes.len());
+        for &(root, distance, hops) in roots {
+            let first = label(distance, hops, root);
+            if Some(root) != without && first < labels[root] {
+                labels[root] = first;
+                heap.push(Reverse((first, root as u32)));
+            }
+        }
+        while let Some(Reverse((reached, at))) = heap.pop() {
+            let at = at as usize;
             if std::mem::replace(&mut settled[at], true) {
                 continue;
             }
-            steps[at] = Some(Step { distance, hops, previous });
+            order.push(at as u32);
+            let (distance, hops) = ((reached >> 32) as u32, (reached >> 16) as u32 & 0xffff);
             for &(to, cost) in &self.edges[at] {
-                if !settled[to] && Some(to) != without {
-                    heap.push(Reverse((distance.saturating_add(cost), hops + 1, at, to)));
+                let there = label(distance.saturating_add(cost), hops + 1, at);
+                if there < labels[to] && !settled[to] && Some(to) != without {
+                    labels[to] = there;
+                    heap.push(Reverse((there, to as u32)));
                 }
             }
         }
-        Some(Paths { root, steps })
+        let root = roots.first().map_or(0, |(root, _, _)| *root);
+        Paths { root, steps: labels.into_iter().map(step).collect(), order }
+    }
+
+    /// How the way of `root` to each node begins, with `own` or not, and what it costs.
+    pub(crate) fn first_turns(&self, root: &NodeId, own: &NodeId) -> Vec<(Turn, u32)> {
+        let mut turns = vec![(Turn::Unknown, u32::MAX); self.nodes.len()];
+        let (Some(paths), Some(own)) = (self.paths(root, None), self.place(own)) else { return turns };
+        for at in paths.order.iter().map(|at| *at as usize) {
+            let Some(step) = paths.steps[at] else { continue };
+            let turn = match step.previous {
+                _ if at == paths.root => Turn::Elsewhere,
+                previous if previous == paths.root && at == own => Turn::Here,
+                previous if previous == paths.root => Turn::Elsewhere,
+                previous => turns[previous].0,
+            };
+            turns[at] = (turn, step.distance);
+        }
+        turns
     }
 
     /// How far `node` is.
     pub fn step(&self, paths: &Paths, node: &NodeId) -> Option<Step> {
-        paths.steps[self.nodes.binary_search(node).ok()?]
+        paths.steps[self.place(node)?]
     }
 
     /// The nodes from the root to `node`, both included.
     pub fn path(&self, paths: &Paths, node: &NodeId) -> Option<Vec<NodeId>> {
-        let mut at = self.nodes.binary_search(node).ok()?;
+        let mut at = self.place(node)?;
         let mut path = vec![self.nodes[at]];
         while at != paths.root {
             at = paths.steps[at]?.previous;
@@ -120,9 +208,13 @@ pub(crate) struct Routes {
     pub graph: Graph,
     /// Without the edges that somebody reported broken a moment ago.
     pub cautious: Option<Graph>,
+    /// What is elsewhere.
+    pub foreign: Foreign,
     /// From here to everywhere.
     own: Option<Paths>,
     candidates: BTreeMap<NodeId, Vec<Candidate>>,
+    /// From neighbors to everywhere, but not through here.
+    around: BTreeMap<NodeId, Paths>,
     pub detours: Detours,
 }
 
@@ -131,7 +223,58 @@ impl Routes {
         let graph = Graph::new(database, &BTreeSet::new());
         let cautious = (!avoided.is_empty()).then(|| Graph::new(database, avoided));
         let paths = graph.paths(own, None);
-        Routes { graph, cautious, own: paths, candidates: BTreeMap::new(), detours: Detours::default() }
+        let (foreign, candidates, around, detours) = Default::default();
+        Routes { graph, cautious, own: paths, foreign, candidates, around, detours }
+    }
+
+    /// Looks at what is known of other areas.
+    pub fn look_abroad(&mut self, own: &NodeId, area: AreaId, database: &Database) {
+        self.foreign = Foreign::new(area, own, database, &self.graph, self.own.as_ref());
+        self.candidates.clear();
+        self.detours = Detours::default();
+    }
+
+    /// Where ways to an origin begin: at itself, or at the border relays toward it.
+    pub fn roots(&self, origin: &NodeId) -> Vec<Exit> {
+        match self.graph.place(origin) {
+            Some(place) if self.reaches(origin) => vec![(place, 0, 0)],
+            place => {
+                let exits = self.foreign.exits(origin);
+                if exits.is_empty() { place.map(|place| (place, 0, 0)).into_iter().collect() } else { exits }
+            }
+        }
+    }
+
+    /// Cost and links to a relay of this area.
+    pub fn distance_and_hops(&self, node: &NodeId) -> Option<(u32, u32)> {
+        self.graph.step(self.own.as_ref()?, node).map(|step| (step.distance, step.hops))
+    }
+
+    /// Cost to a place in the graph.
+    pub fn distance_to(&self, place: usize) -> Option<u32> {
+        self.own.as_ref()?.steps.get(place)?.map(|step| step.distance)
+    }
+
+    /// The best border relay toward an origin elsewhere, and the links from here to the edge of its fragment.
+    fn exit(&self, origin: &NodeId) -> Option<(usize, u32)> {
+        let paths = self.own.as_ref()?;
+        let way = |(at, cost, hops): Exit| {
+            let step = paths.steps[at]?;
+            Some((step.distance.saturating_add(cost), step.hops.saturating_add(hops), at))
+        };
+        let (_, hops, at) = self.foreign.exits(origin).into_iter().filter_map(way).min()?;
+        Some((at, hops))
+    }
+
+    /// Whether a relay that publishes something can be reached, also elsewhere.
+    pub fn finds(&self, origin: &NodeId) -> bool {
+        self.reaches(origin) || self.exit(origin).is_some()
+    }
+
+    /// The links to an origin; if it is elsewhere, to the edge of its fragment.
+    pub fn hops(&self, origin: &NodeId) -> Option<u32> {
+        let inside = self.distance_and_hops(origin).map(|(_, hops)| hops);
+        inside.or_else(|| self.exit(origin).map(|(_, hops)| hops))
     }
 
     pub fn reaches(&self, node: &NodeId) -> bool {
@@ -143,9 +286,18 @@ impl Routes {
         self.graph.step(self.own.as_ref()?, node).map(|step| step.distance)
     }
 
-    /// The nodes from `node` to here.
+    /// The nodes from `node` to here; of a way from elsewhere those inside this area.
     pub fn path_from(&self, node: &NodeId) -> Option<Vec<NodeId>> {
-        let mut path = self.graph.path(self.own.as_ref()?, node)?;
+        let paths = self.own.as_ref()?;
+        let inside = self.graph.path(paths, node);
+        let mut path = match inside {
+            Some(path) => path,
+            None => {
+                let (exit, _) = self.exit(node)?;
+                let path = self.graph.path(paths, &self.graph.nodes[exit])?;
+                path.into_iter().chain([*node]).collect()
+            }
+        };
         path.reverse();
         Some(path)
     }
@@ -160,8 +312,15 @@ impl Routes {
     ) -> &[Candidate] {
         if !self.candidates.contains_key(origin) {
             let mut found = Vec::new();
+            let roots = self.roots(origin);
+            let abroad = !self.reaches(origin);
+            // Ways are as long in both directions: with many origins it is less to look from each neighbor.
+            if self.cautious.is_none() && !abroad && self.candidates.len() >= neighbors.len() / 2 {
+                let found = self.candidates_from_neighbors(own, origin, neighbors);
+                return self.candidates.entry(*origin).or_insert(found);
+            }
             for graph in self.cautious.iter().chain([&self.graph]) {
-                let Some(paths) = graph.paths(origin, Some(own)) else { continue };
+                let paths = graph.paths_from(&roots, graph.place(own));
                 for (neighbor, cost) in neighbors {
                     let known = found.iter().any(|c: &Candidate| c.neighbor == *neighbor);
                     // On the second pass the ways over edges reported broken come after all others.
@@ -173,10 +332,39 @@ impl Routes {
                     }
                 }
             }
+            // A neighbor in another area is in no graph.
+            for (neighbor, link) in neighbors {
+                if let Some((cost, depth)) = self.foreign.offer(origin, neighbor).filter(|_| abroad) {
+                    found.push(Candidate { neighbor: *neighbor, cost: cost.saturating_add(*link), depth });
+                }
+            }
             found.sort_by_key(|c| (c.cost, c.depth, c.neighbor));
             self.candidates.insert(*origin, found);
         }
         self.candidates.get(origin).map_or(&[], Vec::as_slice)
+    }
+
+    fn candidates_from_neighbors(
+        &mut self,
+        own: &NodeId,
+        origin: &NodeId,
+        neighbors: &BTreeMap<NodeId, u32>,
+    ) -> Vec<Candidate> {
+        let mut found = Vec::new();
+        for (neighbor, cost) in neighbors {
+            if !self.around.contains_key(neighbor) {
+                let Some(paths) = self.graph.paths(neighbor, Some(own)) else { continue };
+                self.around.insert(*neighbor, paths);
+            }
+            let Some(step) = self.around.get(neighbor).and_then(|paths| self.graph.step(paths, origin))
+            else {
+                continue;
+            };
+            let cost = step.distance.saturating_add(*cost);
+            found.push(Candidate { neighbor: *neighbor, cost, depth: step.hops });
+        }
+        found.sort_by_key(|c| (c.cost, c.depth, c.neighbor));
+        found
     }
 }
 
@@ -189,7 +377,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        link_state::{Edge, LinkState},
+        link_state::Edge,
+        record::{Record, Signed},
+        signature::SimulatedKeys,
         sim::{epoch, node, random::Random, shape},
     };
 
@@ -211,17 +401,10 @@ mod tests {
                 .collect();
             links.sort_by_key(|edge| edge.neighbor);
             let zone = ZoneName::new("zone").unwrap();
-            let record = LinkState {
-                origin: node(index),
-                zone,
-                sequence: 1,
-                links,
-                streams: Vec::new(),
-                heard: Vec::new(),
-                addresses: Vec::new(),
-            };
-            record.check().unwrap();
-            database.offer(record, Duration::ZERO, epoch()).unwrap();
+            let said = LinkState::new(node(index), zone, 1, links);
+            said.check().unwrap();
+            let signed = Signed::new(Record::Links(said), &SimulatedKeys(node(index)));
+            database.take(signed, Duration::ZERO, epoch()).unwrap();
         }
         database
     }
@@ -253,6 +436,26 @@ mod tests {
                 assert_eq!(step.map(|s| s.distance), distances.get(place).copied(), "seed {seed}");
                 let path = graph.path(&paths, &node(index));
                 assert_eq!(path.map(|path| path.len() as u32 - 1), step.map(|s| s.hops), "seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_candidates_of_many_origins_are_those_of_each() {
+        for seed in 0..20 {
+            let mut random = Random::new(seed);
+            let edges: BTreeMap<_, _> = shape::geometric(30, 3, &mut random)
+                .into_iter()
+                .map(|wire| (wire, (1 + random.below(9) as u16, 1 + random.below(9) as u16)))
+                .collect();
+            let database = database(30, &edges);
+            let near = edges.keys().filter(|(a, b)| *a == 0 || *b == 0);
+            let neighbors: BTreeMap<_, _> = near.map(|(a, b)| (node(a.max(b).to_owned()), 5)).collect();
+            let mut all = Routes::new(&node(0), &database, &BTreeSet::new());
+            for origin in 1..30 {
+                let mut each = Routes::new(&node(0), &database, &BTreeSet::new());
+                let each = each.candidates(&node(0), &node(origin), &neighbors).to_vec();
+                assert_eq!(all.candidates(&node(0), &node(origin), &neighbors), each, "seed {seed}");
             }
         }
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use protocol::NodeId;
 
 use crate::{
-    link_state::Database,
+    database::Database,
     route::{Pair, pair},
 };
 
@@ -48,13 +48,13 @@ impl Skeleton {
     /// What a database says.
     pub fn of(database: &Database) -> Skeleton {
         let both = |id: &NodeId, other: &NodeId| {
-            id < other && database.get(other).is_some_and(|held| held.record.edge(id).is_some())
+            id < other && database.links(other).is_some_and(|said| said.edge(id).is_some())
         };
-        let pairs = database.iter().flat_map(|(id, held)| {
-            let links = held.record.links.iter().map(|edge| edge.neighbor);
-            links.filter(move |other| both(id, other)).map(move |other| (*id, other))
+        let pairs = database.relays().flat_map(|(said, _)| {
+            let links = said.links.iter().map(|edge| edge.neighbor);
+            links.filter(move |other| both(&said.origin, other)).map(move |other| (said.origin, other))
         });
-        Skeleton::new(database.iter().map(|(id, _)| *id), pairs)
+        Skeleton::new(database.relays().map(|(said, _)| said.origin), pairs)
     }
 
     /// How many neighbors a relay has.

@@ -9,6 +9,7 @@ use protocol::{NodeId, StreamName, TrackDescription, ZoneName, mesh::TrackKey};
 
 use crate::{
     mesh::Mesh,
+    record::Key,
     route::{Pair, pair},
     skeleton::{Cuts, Skeleton},
 };
@@ -75,16 +76,14 @@ impl Mesh {
     /// Relays that can be reached and the links between them.
     pub fn topology(&self) -> Topology {
         let reached = |id: &NodeId| *id == self.config.id || self.routes.reaches(id);
-        let nodes: Vec<_> = self
-            .database
-            .iter()
-            .filter(|(id, _)| reached(id))
-            .map(|(id, held)| NodeView { id: *id, zone: held.record.zone.clone(), since: held.since })
+        let known = || self.database.relays().filter(|(said, _)| reached(&said.origin));
+        let nodes: Vec<_> = known()
+            .map(|(said, held)| NodeView { id: said.origin, zone: said.zone.clone(), since: held.since })
             .collect();
         let mut links: BTreeMap<Pair, LinkView> = BTreeMap::new();
-        for (id, held) in self.database.iter().filter(|(id, _)| reached(id)) {
-            for edge in held.record.links.iter().filter(|edge| reached(&edge.neighbor)) {
-                let (a, b) = pair(*id, edge.neighbor);
+        for (said, _) in known() {
+            for edge in said.links.iter().filter(|edge| reached(&edge.neighbor)) {
+                let (a, b) = pair(said.origin, edge.neighbor);
                 let rtt = Duration::from_micros(edge.rtt_us.into());
                 let loss = f32::from(edge.loss) / f32::from(u16::MAX);
                 let cost = edge.cost.into();
@@ -106,15 +105,16 @@ impl Mesh {
     /// Lists the streams anew; says whether the list differs.
     pub(crate) fn settle_views(&mut self) -> bool {
         let mut newest: BTreeMap<&StreamName, (u64, NodeId)> = BTreeMap::new();
-        for (id, held) in self.database.iter() {
-            if *id != self.config.id && !self.routes.reaches(id) {
+        for (said, _) in self.database.publications() {
+            let id = said.origin;
+            if id != self.config.id && !self.routes.finds(&id) {
                 continue;
             }
-            for advertised in &held.record.streams {
-                let best = newest.entry(&advertised.stream.name).or_insert((advertised.since, *id));
+            for advertised in &said.streams {
+                let best = newest.entry(&advertised.stream.name).or_insert((advertised.since, id));
                 // Relays come by id: of equal ones the lowest stays.
                 if advertised.since > best.0 {
-                    *best = (advertised.since, *id);
+                    *best = (advertised.since, id);
                 }
             }
         }
@@ -126,24 +126,30 @@ impl Mesh {
     }
 
     fn stream(&self, name: &StreamName, origin: &NodeId) -> Option<StreamView> {
-        let held = self.database.get(origin)?;
-        let advertised = held.record.streams.iter().find(|advertised| advertised.stream.name == *name)?;
+        let held = self.database.held(&Key::Streams(*origin))?;
+        let said = self.database.publication(origin)?;
+        let advertised = said.stream(name)?;
         let tracks = advertised.stream.tracks.clone();
         let joined = tracks.iter().find_map(|track| {
             let key = TrackKey { origin: *origin, stream: name.clone(), kind: track.kind };
             self.trees.path(&key, self.config.id)
         });
+        let mut hops = None;
         let path = match joined {
             Some(path) => path,
             None if *origin == self.config.id => vec![*origin],
-            None => self.routes.path_from(origin)?,
+            None => {
+                hops = self.routes.hops(origin);
+                self.routes.path_from(origin)?
+            }
         };
+        let links = u32::try_from(path.len() - 1).unwrap_or(u32::MAX);
         Some(StreamView {
             name: name.clone(),
             tracks,
             origin: *origin,
-            origin_zone: held.record.zone.clone(),
-            hops: u32::try_from(path.len() - 1).unwrap_or(u32::MAX),
+            origin_zone: said.zone.clone(),
+            hops: hops.unwrap_or(links),
             path,
             since: *held.streams_since.get(name)?,
         })

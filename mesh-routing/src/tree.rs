@@ -17,10 +17,11 @@ use protocol::{
 
 use crate::{
     child::Child,
+    database::Database,
     detector::State,
     forward::ForwardEntry,
     link::{Link, LinkId},
-    link_state::{Advertised, Database},
+    link_state::Advertised,
     message::{Ask, Message, Offer, Refusal},
     neighbor::Neighbor,
     route::{Pair, Routes, pair},
@@ -61,7 +62,7 @@ impl Surroundings<'_> {
             let advertised = self.published.get(&key.stream);
             return advertised.is_some_and(|ad| ad.stream.tracks.iter().any(|track| track.kind == key.kind));
         }
-        self.database.get(&key.origin).is_some_and(|held| held.record.publishes(&key.stream, key.kind))
+        self.database.publishes(&key.origin, &key.stream, key.kind)
     }
 }
 

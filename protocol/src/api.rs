@@ -37,6 +37,34 @@ pub struct Mesh {
     pub nodes: Vec<MeshNode>,
     /// Every link it knows of, each once.
     pub links: Vec<MeshLink>,
+    /// Relays without which others are cut off.
+    pub articulation_points: Vec<MeshPoint>,
+    /// Links without which relays are cut off.
+    pub bridges: Vec<MeshBridge>,
+}
+
+/// A relay that others hang on, in [`Mesh`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MeshPoint {
+    /// Its id.
+    pub node: String,
+    /// The zones, or parts of zones, that are cut off if it dies: all but the largest part that remains.
+    pub cuts_off: Vec<String>,
+    /// The same as a sentence.
+    pub warning: String,
+}
+
+/// A link that relays hang on, in [`Mesh`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MeshBridge {
+    /// One end.
+    pub a: String,
+    /// The other end.
+    pub b: String,
+    /// The zones, or parts of zones, on its smaller side.
+    pub cuts_off: Vec<String>,
+    /// The same as a sentence.
+    pub warning: String,
 }
 
 /// A relay in [`Mesh`].
@@ -86,6 +114,20 @@ pub struct NewMessage {
 pub struct Posted {
     /// The message's id, the same in every zone.
     pub id: String,
+    /// Where it is on disk.
+    #[serde(default)]
+    pub saved: Saved,
+}
+
+/// Where a message is on disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Saved {
+    /// On the disk of the relay it was posted to, and so far on no other.
+    #[default]
+    Here,
+    /// On the disk of another relay too: it survives the one it was posted to.
+    Mesh,
 }
 
 /// One chat message, in display order in `GET /api/v1/rooms/{room}/messages`.
@@ -101,6 +143,41 @@ pub struct Message {
     pub zone: String,
     /// When, by the clock of the relay it was posted to: RFC 3339 UTC with milliseconds.
     pub sent_at: String,
+    /// That clock was more than a minute ahead of this relay's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clock_ahead: bool,
+}
+
+/// A file that was given to a room, in `GET /api/v1/rooms/{room}/files`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SharedFile {
+    /// The same in every zone: `GET /api/v1/files/{id}` has it.
+    pub id: String,
+    /// Fit to be shown and to be saved under; show it as text.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// What it is, as its publisher says.
+    pub media_type: String,
+    /// Who gave it.
+    pub from: String,
+    /// The zone it was given in.
+    pub zone: String,
+    /// When, by the clock of the relay it was given to: RFC 3339 UTC with milliseconds.
+    pub sent_at: String,
+    /// How many of its bytes are at this relay; the others come when they are asked for.
+    pub here: u64,
+}
+
+/// The answer to an upload.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Uploaded {
+    /// The file's id, the same in every zone.
+    pub id: String,
+    /// Its name, as it will be shown.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
 }
 
 /// An error, as `application/problem+json` (RFC 9457).

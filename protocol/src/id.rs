@@ -148,6 +148,30 @@ impl FromStr for SessionId {
     }
 }
 
+/// A file: the blake3 hash of its manifest, so whoever has the id can tell the file from any other. Shown
+/// as 64 hexadecimal characters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FileId(pub [u8; 32]);
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(&self.0[..4]))
+    }
+}
+
+impl FromStr for FileId {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        decode_hex("file id", text).map(Self)
+    }
+}
+
 fn decode_hex<const N: usize>(what: &'static str, text: &str) -> Result<[u8; N], NameError> {
     let mut bytes = [0; N];
     hex::decode_to_slice(text, &mut bytes).map_err(|_| NameError::Hex { what, length: 2 * N })?;

@@ -1,17 +1,24 @@
 //! The words and wire shapes that every crate of the relay shares.
 //!
 //! Ids and validated names ([`id`]), codecs and tracks ([`codec`]), the media datagram that crosses a
-//! link ([`mesh`]), the JSON of the HTTP API ([`api`]) and of the WebSocket ([`signaling`]), what the organizer signs ([`token`]).
+//! link ([`mesh`]), what logs are about and how they are ordered ([`topic`], [`hlc`]), the JSON of the HTTP
+//! API ([`api`]) and of the WebSocket ([`signaling`]), what the organizer signs ([`token`]).
 //! This crate depends on no other crate of the house and does no I/O.
 
 pub mod api;
 pub mod codec;
 pub mod error;
+pub mod hlc;
 pub mod id;
 pub mod mesh;
 pub mod signaling;
 pub mod token;
+pub mod topic;
+pub mod wall;
 
 pub use codec::{Codec, Kind, TrackDescription};
 pub use error::NameError;
-pub use id::{NodeId, RoomName, SessionId, StreamName, ZoneName};
+pub use hlc::Hlc;
+pub use id::{FileId, NodeId, RoomName, SessionId, StreamName, ZoneName};
+pub use topic::Topic;
+pub use wall::WallTime;

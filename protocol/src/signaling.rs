@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Message, Stream};
+use crate::api::{Message, Saved, SharedFile, Stream};
 
 /// From a participant to the relay.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,17 +31,38 @@ pub enum FromRelay {
         history: Vec<Message>,
         /// Participants in the room at this relay.
         present: u32,
+        /// The newest announcements, in display order.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        announcements: Vec<Message>,
+    },
+    /// The organizer says something to everybody, in whichever room.
+    Announcement {
+        /// What is said.
+        message: Message,
     },
     /// Somebody said something, in whichever zone.
     Message {
         /// What was said.
         message: Message,
     },
+    /// Somebody gave the room a file, in whichever zone.
+    File {
+        /// Which.
+        file: SharedFile,
+    },
     /// The participant's own message was accepted.
     Said {
         /// The nonce it was sent with.
         nonce: String,
         /// The id it has now.
+        id: String,
+        /// Where it is on disk.
+        #[serde(default)]
+        saved: Saved,
+    },
+    /// A message that was on this relay's disk only is on another one too.
+    Saved {
+        /// The message.
         id: String,
     },
     /// Participants in the room at this relay changed.

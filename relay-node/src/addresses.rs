@@ -65,6 +65,12 @@ pub fn media_candidates(media: SocketAddr, public: &[IpAddr]) -> io::Result<Vec<
     Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, media.port())).collect())
 }
 
+/// Where other relays reach a bridge bound to `bridge`: the bound address if it is one, else every usable
+/// address of this machine.
+pub fn bridge_addresses(bridge: SocketAddr) -> io::Result<Vec<SocketAddr>> {
+    media_candidates(bridge, &[])
+}
+
 /// Addresses another machine can use, IPv4 first; loopback only if there is nothing else.
 fn usable(ips: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
     let (mut loopback, mut others): (Vec<_>, Vec<_>) =

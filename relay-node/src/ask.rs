@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use media::sdp::{Fragment, Offer};
 use protocol::{
-    RoomName, SessionId, StreamName,
+    RoomName, SessionId, StreamName, Topic,
     api::{self, NewMessage, Posted},
     signaling::FromRelay,
 };
@@ -13,6 +13,7 @@ use rooms::{ParticipantId, RoomsError};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::files::FileAsk;
 use crate::sessions::{Direction, IfMatch, Opened, Patched, SessionError};
 
 /// Questions waiting for the node loop; beyond it the answer is 503.
@@ -35,19 +36,19 @@ pub enum Ask {
         /// As this relay sees them.
         reply: oneshot::Sender<api::Mesh>,
     },
-    /// Say something in a room; answered once it is on disk.
+    /// Say something in a room, or announce it; answered once it is on disk.
     Post {
-        /// The room.
-        room: RoomName,
+        /// The room, or announcements.
+        topic: Topic,
         /// The message, with a nonce.
         new: NewMessage,
-        /// Its id.
+        /// Its id, and where it is on disk.
         reply: oneshot::Sender<Result<Posted, PostError>>,
     },
-    /// The newest messages of a room, or those after one.
+    /// The newest messages of a room, or announcements, or those after one.
     History {
-        /// The room.
-        room: RoomName,
+        /// The room, or announcements.
+        topic: Topic,
         /// The id of the last message that is known.
         after: Option<String>,
         /// How many at most.
@@ -107,6 +108,8 @@ pub enum Ask {
         /// Who [`Entered`] says it is.
         participant: ParticipantId,
     },
+    /// Something about files.
+    File(FileAsk),
 }
 
 /// A participant's place in a room.
@@ -147,6 +150,20 @@ pub enum AskError {
 #[derive(Debug, Clone)]
 pub struct Asks(mpsc::Sender<Ask>);
 
+/// A reply that is on its way.
+#[derive(Debug)]
+pub struct Answer<T>(oneshot::Receiver<T>);
+
+impl<T> Answer<T> {
+    /// Waits for it.
+    pub async fn wait(self) -> Result<T, AskError> {
+        match tokio::time::timeout(REPLY_TIMEOUT, self.0).await {
+            Ok(answer) => answer.map_err(|_| AskError::Stopped),
+            Err(_) => Err(AskError::Busy),
+        }
+    }
+}
+
 /// The queue between those who ask and the node loop.
 pub fn queue() -> (Asks, mpsc::Receiver<Ask>) {
     let (sender, receiver) = mpsc::channel(ASKS_MAX);
@@ -156,6 +173,11 @@ pub fn queue() -> (Asks, mpsc::Receiver<Ask>) {
 impl Asks {
     /// Asks and waits for the reply: `asks.ask(|reply| Ask::Streams { reply }).await`.
     pub async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, AskError> {
+        self.put(make)?.wait().await
+    }
+
+    /// Asks at once; the reply can be waited for elsewhere.
+    pub fn put<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<Answer<T>, AskError> {
         let (reply, answer) = oneshot::channel();
         self.0.try_send(make(reply)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
@@ -164,10 +186,7 @@ impl Asks {
             }
             mpsc::error::TrySendError::Closed(_) => AskError::Stopped,
         })?;
-        match tokio::time::timeout(REPLY_TIMEOUT, answer).await {
-            Ok(answer) => answer.map_err(|_| AskError::Stopped),
-            Err(_) => Err(AskError::Busy),
-        }
+        Ok(Answer(answer))
     }
 
     /// Tells without an answer, waiting for a place in the queue: what must not get lost.

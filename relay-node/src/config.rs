@@ -9,11 +9,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::bridge::peer as bridge;
 use clap::{Args, Parser, Subcommand};
+use mesh_routing::{AreaId, Underlay};
 use protocol::{NodeId, ZoneName};
 use thiserror::Error;
 
 use crate::festival::{Files, GRACE_HOURS};
+use crate::files::FileLimits;
 
 /// What the process was started for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub enum Task {
 pub struct Config {
     /// The zone this relay serves.
     pub zone: ZoneName,
+    /// The area of the mesh it is in.
+    pub area: AreaId,
     /// TCP: pages, API, WebSocket, WHIP, WHEP.
     pub http: SocketAddr,
     /// UDP: every WebRTC session.
@@ -41,6 +46,8 @@ pub struct Config {
     pub bridge: SocketAddr,
     /// Relays to bridge to.
     pub peers: Vec<Peer>,
+    /// Look for relays on the local network and choose neighbors.
+    pub discover: bool,
     /// Addresses offered to browsers; empty: every usable address of an interface.
     pub public_ips: Vec<IpAddr>,
     /// Identity, rooms, chat, files.
@@ -57,6 +64,8 @@ pub struct Config {
     pub publish_token: Option<Token>,
     /// Bits per second asked of publishers of music.
     pub opus_bitrate: u32,
+    /// What files may take.
+    pub files: FileLimits,
     /// What is logged, as `tracing` filter directives.
     pub log: String,
 }
@@ -68,15 +77,24 @@ pub struct Peer {
     pub host: String,
     /// UDP port.
     pub port: u16,
+    /// What the way there runs over, and what the operator thinks of it.
+    pub underlay: Underlay,
+}
+
+impl Peer {
+    /// Where it is, without what the way there runs over: as it is given to a resolver.
+    pub fn address(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
 }
 
 impl fmt::Display for Peer {
-    /// As it is given to a resolver: an IPv6 address stands in brackets.
+    /// As it is given with `--peer`: an IPv6 address stands in brackets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
+        bridge::Peer { address: self.address(), underlay: self.underlay }.fmt(f)
     }
 }
 
@@ -196,6 +214,10 @@ struct Flags {
     /// The zone this relay serves [default: main]
     #[arg(long, value_name = "NAME", global = true)]
     zone: Option<String>,
+    /// The area of the mesh this relay is in, 0 to 65535: above 200 relays give each part of the field one
+    /// [default: 0]
+    #[arg(long, value_name = "NUMBER", global = true)]
+    area: Option<String>,
     /// TCP address of pages, API, WebSocket, WHIP and WHEP [default: 0.0.0.0:8080]
     #[arg(long, value_name = "ADDR", global = true)]
     http: Option<String>,
@@ -205,9 +227,14 @@ struct Flags {
     /// UDP address for QUIC from other relays [default: 0.0.0.0:8081]
     #[arg(long, value_name = "ADDR", global = true)]
     bridge: Option<String>,
-    /// A relay to bridge to; repeatable
-    #[arg(long, value_name = "HOST:PORT", global = true)]
+    /// A relay to bridge to; repeatable. What the way there runs over may follow behind commas:
+    /// kind=fibre|wired|wifi|lte, metered, bias=MS
+    #[arg(long, value_name = "HOST:PORT[,kind=..][,metered][,bias=MS]", global = true)]
     peer: Vec<String>,
+    /// Look for relays on the local network and in neighbors' records, and choose six to eight of them as
+    /// neighbors; only trusted ones become any
+    #[arg(long, global = true)]
+    discover: bool,
     /// An address offered to browsers; repeatable [default: every usable interface address]
     #[arg(long, value_name = "IP", global = true)]
     public_ip: Vec<String>,
@@ -241,18 +268,29 @@ struct Flags {
     /// Bits per second of Opus asked of publishers [default: 256000]
     #[arg(long, value_name = "BITS", global = true)]
     opus_bitrate: Option<String>,
+    /// MiB of one file that is given to a room [default: 256]
+    #[arg(long, value_name = "MIB", global = true)]
+    file_size: Option<String>,
+    /// MiB of files of other relays that are kept here [default: 2048]
+    #[arg(long, value_name = "MIB", global = true)]
+    file_cache: Option<String>,
+    /// MiB of the disk that files leave free, and a twentieth of it in any case [default: 512]
+    #[arg(long, value_name = "MIB", global = true)]
+    file_reserve: Option<String>,
     /// What to log, for example `info` or `relay_node=debug` [default: info]
     #[arg(long, value_name = "FILTER", global = true)]
     log: Option<String>,
 }
 
 /// Key and whether it is a list. The order is that of the documentation.
-const KEYS: [(&str, bool); 17] = [
+const KEYS: [(&str, bool); 22] = [
     ("zone", false),
+    ("area", false),
     ("http", false),
     ("media", false),
     ("bridge", false),
     ("peer", true),
+    ("discover", false),
     ("public-ip", true),
     ("data", false),
     ("workers", false),
@@ -264,6 +302,9 @@ const KEYS: [(&str, bool); 17] = [
     ("token-grace", false),
     ("publish-token", false),
     ("opus-bitrate", false),
+    ("file-size", false),
+    ("file-cache", false),
+    ("file-reserve", false),
     ("log", false),
 ];
 
@@ -311,12 +352,15 @@ type Layer = BTreeMap<&'static str, Given>;
 fn flag_layer(flags: Flags) -> Layer {
     let one = |value: Option<String>| value.into_iter().collect::<Vec<_>>();
     let dev = flags.dev.then(|| "true".to_owned());
+    let discover = flags.discover.then(|| "true".to_owned());
     let values = [
         ("zone", one(flags.zone)),
+        ("area", one(flags.area)),
         ("http", one(flags.http)),
         ("media", one(flags.media)),
         ("bridge", one(flags.bridge)),
         ("peer", flags.peer),
+        ("discover", one(discover)),
         ("public-ip", flags.public_ip),
         ("data", one(flags.data)),
         ("workers", one(flags.workers)),
@@ -328,6 +372,9 @@ fn flag_layer(flags: Flags) -> Layer {
         ("token-grace", one(flags.token_grace)),
         ("publish-token", one(flags.publish_token)),
         ("opus-bitrate", one(flags.opus_bitrate)),
+        ("file-size", one(flags.file_size)),
+        ("file-cache", one(flags.file_cache)),
+        ("file-reserve", one(flags.file_reserve)),
         ("log", one(flags.log)),
     ];
     let given = values.into_iter().filter(|(_, texts)| !texts.is_empty());
@@ -358,6 +405,7 @@ fn environment_layer(
             });
         };
         let texts = match list {
+            true if key == "peer" => split_peers(&value),
             true => value.split(',').map(|part| part.trim().to_owned()).collect(),
             false => vec![value.into_owned()],
         };
@@ -385,13 +433,41 @@ fn file_layer(path: &Path) -> Result<Layer, ConfigError> {
         };
         let texts = match &value {
             toml::Value::Array(values) if list => {
-                values.iter().map(|value| text_of(value).ok_or_else(|| wrong(value))).collect()
+                values.iter().map(|value| text_in(key, value).ok_or_else(|| wrong(value))).collect()
             }
-            value => text_of(value).map(|text| vec![text]).ok_or_else(|| wrong(value)),
+            value => text_in(key, value).map(|text| vec![text]).ok_or_else(|| wrong(value)),
         }?;
         layer.insert(key, Given { source: source.clone(), texts });
     }
     Ok(layer)
+}
+
+/// Peers joined by commas, where what the way to one runs over stands behind commas too.
+fn split_peers(value: &str) -> Vec<String> {
+    let mut peers: Vec<String> = Vec::new();
+    for part in value.split(',').map(str::trim) {
+        match peers.last_mut() {
+            Some(last) if part.contains('=') || part == "metered" => {
+                last.push(',');
+                last.push_str(part);
+            }
+            _ => peers.push(part.to_owned()),
+        }
+    }
+    peers
+}
+
+/// The text of a value; a peer may be a table: `{ address = "…", kind = "lte", metered = true, bias = 20 }`.
+fn text_in(key: &str, value: &toml::Value) -> Option<String> {
+    let toml::Value::Table(table) = value else { return text_of(value) };
+    if key != "peer" {
+        return None;
+    }
+    let mut text = text_of(table.get("address")?)?;
+    for (name, value) in table.iter().filter(|(name, _)| *name != "address") {
+        text.push_str(&format!(",{name}={}", text_of(value)?));
+    }
+    Some(text)
 }
 
 fn text_of(value: &toml::Value) -> Option<String> {
@@ -421,10 +497,12 @@ impl Config {
             zone: one(values, "zone", "main", |text| {
                 ZoneName::new(text).map_err(|error| format!("{error}, for example `camping`"))
             })?,
+            area: one(values, "area", "0", |text| number(text, 0, u16::MAX, "an area").map(AreaId))?,
             http: address("http", "0.0.0.0:8080")?,
             media: address("media", "0.0.0.0:8080")?,
             bridge: address("bridge", "0.0.0.0:8081")?,
             peers: many(values, "peer", parse_peer)?,
+            discover: one(values, "discover", "false", truth)?,
             public_ips: many(values, "public-ip", parse_public_ip)?,
             data: one(values, "data", "./data", |text| match text {
                 "" => Err("a directory, for example ./data".to_owned()),
@@ -433,17 +511,18 @@ impl Config {
             workers: one(values, "workers", &cores.to_string(), |text| {
                 number(text, 1, WORKERS_MAX, "a number of threads")
             })?,
-            dev: one(values, "dev", "false", |text| match text {
-                "true" | "1" => Ok(true),
-                "false" | "0" => Ok(false),
-                _ => Err("true or false".to_owned()),
-            })?,
+            dev: one(values, "dev", "false", truth)?,
             trust: many(values, "trust", parse_node_id)?.into_iter().collect(),
             festival: festival(values)?,
             publish_token: many(values, "publish-token", parse_token)?.pop(),
             opus_bitrate: one(values, "opus-bitrate", "256000", |text| {
                 number(text, 6_000, 510_000, "bits per second")
             })?,
+            files: FileLimits {
+                size: mebibytes(values, "file-size", "256", 1, FILE_MIB_MAX)?,
+                cache: mebibytes(values, "file-cache", "2048", 0, DISK_MIB_MAX)?,
+                reserve: mebibytes(values, "file-reserve", "512", 0, DISK_MIB_MAX)?,
+            },
             log: one(values, "log", "info", |text| {
                 let allowed = "error, warn, info, debug, trace, or directives like relay_node=debug";
                 let filter = text.parse::<tracing_subscriber::EnvFilter>();
@@ -471,6 +550,19 @@ impl Config {
 }
 
 const WORKERS_MAX: usize = 64;
+/// What a manifest has room for.
+const FILE_MIB_MAX: u64 = mesh_routing::blob::manifest::CHUNKS_MAX as u64;
+const DISK_MIB_MAX: u64 = 1 << 30;
+
+fn mebibytes(
+    values: &Layer,
+    key: &'static str,
+    default: &str,
+    least: u64,
+    most: u64,
+) -> Result<u64, ConfigError> {
+    Ok(one(values, key, default, |text| number(text, least, most, "MiB"))? << 20)
+}
 
 fn one<T>(
     values: &Layer,
@@ -538,8 +630,21 @@ fn half(key: &'static str, value: String, allowed: &str) -> ConfigError {
     ConfigError::Value { key, value, source_name: "given alone".to_owned(), allowed: allowed.to_owned() }
 }
 
+fn truth(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err("true or false".to_owned()),
+    }
+}
+
 fn parse_peer(text: &str) -> Result<Peer, String> {
-    let allowed = || "HOST:PORT, for example 10.0.0.2:8081, [fd00::2]:8081 or stage.local:8081".to_owned();
+    let allowed = || {
+        "HOST:PORT, for example 10.0.0.2:8081, [fd00::2]:8081 or stage.local:8081, and behind commas if you \
+         like kind=fibre, wired, wifi or lte, metered, bias= and milliseconds up to 10000"
+            .to_owned()
+    };
+    let bridge::Peer { address: text, underlay } = bridge::Peer::parse(text).ok_or_else(allowed)?;
     let (host, port) = text.rsplit_once(':').ok_or_else(allowed)?;
     let port = port.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(allowed)?;
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -551,7 +656,7 @@ fn parse_peer(text: &str) -> Result<Peer, String> {
                 && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
         }
     };
-    good.then(|| Peer { host: bracketed.unwrap_or(host).to_owned(), port }).ok_or_else(allowed)
+    good.then(|| Peer { host: bracketed.unwrap_or(host).to_owned(), port, underlay }).ok_or_else(allowed)
 }
 
 fn parse_public_ip(text: &str) -> Result<IpAddr, String> {

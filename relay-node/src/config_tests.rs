@@ -29,6 +29,8 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.bridge.to_string(), "0.0.0.0:8081");
     assert_eq!(config.data, PathBuf::from("./data"));
     assert_eq!(config.opus_bitrate, 256_000);
+    let files = FileLimits { size: 256 << 20, cache: 2 << 30, reserve: 512 << 20 };
+    assert_eq!(config.files, files);
     assert!(!config.dev && config.peers.is_empty() && config.trust.is_empty());
     assert!(config.publish_token.is_none() && config.workers >= 1);
 }
@@ -52,6 +54,7 @@ fn an_error_names_key_value_source_and_what_is_allowed() {
     for (arguments, parts) in [
         (vec!["--zone", "Main Stage"], vec!["zone", "Main Stage", "--zone", "a-z, 0-9 and -"]),
         (vec!["--http", "8080"], vec!["http", "8080", "0.0.0.0:8080"]),
+        (vec!["--area", "65536"], vec!["area", "from 0 to 65535"]),
         (vec!["--workers", "0"], vec!["workers", "from 1 to 64"]),
         (vec!["--peer", "stage"], vec!["peer", "stage", "HOST:PORT"]),
         (vec!["--peer", "stage:0"], vec!["peer", "HOST:PORT"]),
@@ -105,6 +108,23 @@ fn peers_may_be_names_and_addresses_of_both_families() {
     let config = run(&arguments, &[]).expect("is good");
     let peers: Vec<_> = config.peers.iter().map(Peer::to_string).collect();
     assert_eq!(peers, ["stage.local:8081", "10.0.0.2:1", "[fd00::2]:65535"]);
+}
+
+#[test]
+fn a_peer_may_say_what_the_way_there_runs_over() {
+    let texts = |config: Config| config.peers.iter().map(Peer::to_string).collect::<Vec<_>>();
+    let expected = ["a:1,kind=lte,metered,bias=20", "b:2"];
+    let flags = run(&["--peer", "a:1,metered,kind=lte,bias=20", "--peer", "b:2"], &[]);
+    assert_eq!(texts(flags.expect("is good")), expected);
+    let environment = run(&[], &[("RELAY_PEER", "a:1, kind=lte, metered, bias=20, b:2")]);
+    assert_eq!(texts(environment.expect("is good")), expected);
+    let file = file(
+        "peer = [{ address = \"a:1\", kind = \"lte\", metered = true, bias = 20 }, \"b:2\"]\ndiscover = true",
+    );
+    let config = run(&["--config", file.path().to_str().expect("text")], &[]).expect("is good");
+    assert!(config.discover);
+    assert_eq!(texts(config), expected);
+    assert!(refused(&["--peer", "a:1,kind=pigeon"], &[]).contains("kind=fibre"));
 }
 
 #[test]

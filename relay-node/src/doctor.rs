@@ -172,7 +172,7 @@ fn openness(config: &Config) -> Finding {
 /// Resolves the name and sends one byte: where nothing listens, the machine says so. Silence proves
 /// nothing, and is reported as what it is.
 fn peer(peer: &Peer) -> Finding {
-    let resolved = peer.to_string().to_socket_addrs().map(|mut addresses| addresses.next());
+    let resolved = peer.address().to_socket_addrs().map(|mut addresses| addresses.next());
     let address = match resolved {
         Ok(Some(address)) => address,
         Ok(None) => return Bad(format!("peer {peer} has no address: mend the name or give an IP address")),
@@ -243,10 +243,13 @@ mod tests {
             let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
             socket.local_addr().expect("an address").port()
         };
-        let finding = peer(&Peer { host: "127.0.0.1".into(), port });
+        let finding = peer(&Peer { host: "127.0.0.1".into(), port, underlay: Default::default() });
         assert!(matches!(&finding, Bad(text) if text.contains("nothing listens")), "{finding:?}");
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
         let port = socket.local_addr().expect("an address").port();
-        assert!(matches!(peer(&Peer { host: "127.0.0.1".into(), port }), Good(_)));
+        assert!(matches!(
+            peer(&Peer { host: "127.0.0.1".into(), port, underlay: Default::default() }),
+            Good(_)
+        ));
     }
 }

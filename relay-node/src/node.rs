@@ -11,12 +11,15 @@ use std::{
 
 use bytes::Bytes;
 use media::{Command, TrackId, TrackPair};
-use mesh_routing::{ForwardEntry, LinkId, Mesh, Output, Record, StreamView};
+use mesh_routing::{
+    ForwardEntry, LinkId, LogKey, Mesh, Output, Record, StreamView, Topology, blob::FileOutput,
+    choose::Choice,
+};
 use protocol::{
     Kind, NodeId, SessionId, StreamName, TrackDescription, ZoneName, api,
     mesh::{Alias, Class, StreamAdvertisement, TrackKey},
 };
-use rooms::{Rooms, WallTime};
+use rooms::{Rooms, WallTime, Written};
 
 use crate::sessions::Sessions;
 
@@ -38,6 +41,9 @@ pub struct Node {
     epoch_seed: u8,
     started: Instant,
     started_wall: WallTime,
+    /// Logs of which the disk lacks a record: what follows it is fetched again after a restart, so nobody is
+    /// told that it is stored.
+    torn: BTreeSet<LogKey>,
     pub(crate) effects: VecDeque<Effect>,
 }
 
@@ -70,6 +76,10 @@ pub enum Effect {
         /// The message.
         message: Bytes,
     },
+    /// Look for this relay at one of these addresses.
+    Dial(NodeId, Vec<std::net::SocketAddr>),
+    /// Close a link that is not needed, unless the operator wants it.
+    Spare(LinkId),
     /// Close a link.
     DropLink {
         /// The link.
@@ -83,10 +93,16 @@ pub enum Effect {
     Streams,
     /// Store a record, then hand it to [`Node::handle_stored`].
     Store(Record),
-    /// Records of a writer below a number may be deleted.
-    Forget(NodeId, u64),
+    /// Records of a log below a number may be deleted.
+    Forget(LogKey, u64),
+    /// Records of an own log up to a number are on another relay's disk.
+    Saved(LogKey, u64),
+    /// From the next start on, own logs are written in this life.
+    Life(u64),
     /// For the metric.
     Rerouted,
+    /// Something about files, for `files`.
+    File(FileOutput),
 }
 
 /// A row of the forwarding table, in the numbers of this relay.
@@ -142,6 +158,7 @@ impl Node {
             epoch_seed,
             started: now,
             started_wall: wall,
+            torn: BTreeSet::new(),
             effects: VecDeque::new(),
         }
     }
@@ -213,16 +230,22 @@ impl Node {
     }
 
     /// A record that was on disk when the relay started.
-    pub fn restore(&mut self, writer: NodeId, number: u64, payload: Bytes) {
+    pub fn restore(&mut self, record: Record) {
         // As in `handle_stored`.
-        let _ = self.rooms.handle_record(writer, number, &payload, false, self.started_wall);
-        self.mesh.handle_restore(Record { writer, number, payload });
+        let _ = self.rooms.handle_record(written(&record), false, self.started_wall);
+        self.mesh.handle_restore(record);
     }
 
-    /// A record is on disk: now it may be shown.
-    pub fn handle_stored(&mut self, record: &Record, now: WallTime) {
+    /// A record is on disk, or, which is said, cannot be: now it may be shown.
+    pub fn handle_stored(&mut self, record: &Record, stored: bool, wall: WallTime, now: Instant) {
         // A payload that is not chat is another version's business: it travels on and is not shown.
-        let _ = self.rooms.handle_record(record.writer, record.number, &record.payload, true, now);
+        let _ = self.rooms.handle_record(written(record), true, wall);
+        if !stored {
+            self.torn.insert(record.key.clone());
+        }
+        if !self.torn.contains(&record.key) {
+            self.mesh.handle_stored(&record.key, record.number, now);
+        }
     }
 
     /// Time has passed.
@@ -253,6 +276,12 @@ impl Node {
         while let Some(output) = self.mesh.poll_output() {
             self.take(output, now);
         }
+        while let Some(choice) = self.mesh.poll_choice() {
+            self.effects.push_back(match choice {
+                Choice::Dial { node, addresses } => Effect::Dial(node, addresses),
+                Choice::Drop { link } => Effect::Spare(link),
+            });
+        }
         self.effects.pop_front()
     }
 
@@ -271,9 +300,12 @@ impl Node {
                 None => return,
             },
             Output::Record(record) => Effect::Store(record),
-            Output::Forget { writer, below } => Effect::Forget(writer, below),
+            Output::Forget { key, below } => Effect::Forget(key, below),
+            Output::Saved { key, upto } => Effect::Saved(key, upto),
+            Output::Life(life) => Effect::Life(life),
             Output::Rerouted { .. } => Effect::Rerouted,
             Output::DropLink { link, reason } => Effect::DropLink { link, reason },
+            Output::File(output) => Effect::File(output),
         };
         self.effects.push_back(effect);
     }
@@ -438,8 +470,40 @@ impl Node {
             cost: link.cost,
             up: link.up,
         });
-        api::Mesh { own: self.id.to_string(), nodes: nodes.collect(), links: links.collect() }
+        let (articulation_points, bridges) = weak_spots(&topology);
+        api::Mesh {
+            own: self.id.to_string(),
+            nodes: nodes.collect(),
+            links: links.collect(),
+            articulation_points,
+            bridges,
+        }
     }
+}
+
+/// What the mesh hangs on, in the words of people.
+fn weak_spots(topology: &Topology) -> (Vec<api::MeshPoint>, Vec<api::MeshBridge>) {
+    let zone = |id: &NodeId| {
+        let node = topology.nodes.iter().find(|node| node.id == *id);
+        node.map_or_else(|| id.short(), |node| node.zone.to_string())
+    };
+    // A zone may have several relays.
+    let zones =
+        |ids: &[NodeId]| ids.iter().map(zone).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
+    let are = |zones: &[String]| if zones.len() == 1 { "is" } else { "are" };
+    let points = topology.cuts.points.iter().map(|(node, cut)| {
+        let cuts_off = zones(cut);
+        let (dies, cut) = (zone(node), cuts_off.join(", "));
+        let warning = format!("if the relay of {dies} dies, {cut} {} cut off", are(&cuts_off));
+        api::MeshPoint { node: node.to_string(), cuts_off, warning }
+    });
+    let bridges = topology.cuts.bridges.iter().map(|((a, b), cut)| {
+        let cuts_off = zones(cut);
+        let (ends, cut) = (format!("{} and {}", zone(a), zone(b)), cuts_off.join(", "));
+        let warning = format!("if the link between {ends} breaks, {cut} {} cut off", are(&cuts_off));
+        api::MeshBridge { a: a.to_string(), b: b.to_string(), cuts_off, warning }
+    });
+    (points.collect(), bridges.collect())
 }
 
 impl Stream {
@@ -447,6 +511,17 @@ impl Stream {
     pub(crate) fn next_epoch(&mut self) -> u8 {
         self.epoch = (self.epoch + 2) & 0x0e;
         self.epoch
+    }
+}
+
+fn written(record: &Record) -> Written<'_> {
+    let (key, entry) = (&record.key, &record.entry);
+    Written {
+        topic: &key.topic,
+        writer: key.writer,
+        number: record.number,
+        hlc: entry.hlc,
+        payload: &entry.payload,
     }
 }
 

@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use media::transport::Identity as DtlsIdentity;
 use mesh_routing::{Config as MeshConfig, Mesh};
+use protocol::NodeId;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -11,15 +12,17 @@ use tokio::{
 };
 
 use crate::{
-    addresses::{Addresses, media_candidates},
-    api::{self, ApiState, Ready, server},
+    addresses::{Addresses, bridge_addresses, media_candidates},
+    api::{self, ApiState, Ready, files::FilesState, server},
     ask,
     auth::Auth,
     bridge::{BridgeConfig, Bridges, Forwarding, Identity, Trust},
     clock,
     config::Config,
+    discover::{self, Seen},
     festival::Festival,
-    media_thread, metrics,
+    files::{Files, disk::Found},
+    media_thread, metrics, migrate,
     node::Node,
     run::{Inputs, NodeLoop},
     sessions::Sessions,
@@ -66,8 +69,18 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     // The recorder first: counters that are made before it count into nothing.
     let recorder = metrics::install().map_err(failed)?;
     // Then what only this machine can refuse: the directory, and the ports in the order of their use.
-    let (store, loaded) = Store::open(&config.data).map_err(unavailable)?;
+    let (mut store, mut loaded) = Store::open(&config.data).map_err(unavailable)?;
+    let (file_events, file_inbox) = mpsc::channel(EVENTS_MAX);
+    let (files, found) = Files::open(&config.data, config.files, file_events)
+        .map_err(|error| unavailable(format!("the files in {:?} cannot be used: {error}", config.data)))?;
     let identity = Arc::new(Identity::load_or_create(&config.data).map_err(unavailable)?);
+    if !loaded.old.is_empty() {
+        let records = migrate::records(&loaded.old, loaded.life, &*identity.keys());
+        tracing::info!(old = loaded.old.len(), taken_over = records.len(), "chat of format 1 is taken over");
+        drop(store);
+        Store::migrate(&config.data, &records).map_err(unavailable)?;
+        (store, loaded) = Store::open(&config.data).map_err(unavailable)?;
+    }
     let dtls = Arc::new(DtlsIdentity::generate().map_err(failed)?);
     let sockets =
         udp::bind(config.media, config.workers).map_err(|error| taken("media", config.media, &error))?;
@@ -106,7 +119,10 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     // The node with everything that survived the last stop, before anybody can ask it.
     let now = clock::now();
     let id = identity.node_id();
-    let mesh_config = MeshConfig::new(identity.keys(), config.zone.clone(), loaded.boot, rand::random());
+    let mesh_config = MeshConfig {
+        area: config.area,
+        ..MeshConfig::new(identity.keys(), config.zone.clone(), loaded.boot, rand::random())
+    };
     let mut node = Node::new(
         id,
         config.zone.clone(),
@@ -116,9 +132,16 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         now,
         clock::wall(),
     );
+    node.mesh.handle_life(loaded.life);
+    node.mesh.handle_wall(clock::wall(), now);
     for record in loaded.records {
-        node.restore(record.writer, record.number, record.payload);
+        node.restore(record);
     }
+    for Found { file, manifest, chunks } in found {
+        // There are no more than there is room for.
+        let _ = node.mesh.handle_file_here(file, manifest, &chunks);
+    }
+    let discovered = discover(&config, id, bridge, &mut node);
     // HTTP last: whoever gets an answer gets it from a relay that is whole.
     let (asks, ask_inbox) = ask::queue();
     let auth = Arc::new(Auth::new(&config));
@@ -129,6 +152,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         node: id,
         zone: config.zone.clone(),
         ready: ready.clone(),
+        files: FilesState::new(files.clone()),
         metrics: Some(recorder),
     };
     let router = api::router(state, whip::router(WhipState::new(asks, auth)));
@@ -145,8 +169,15 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     addresses.write(&config.data).map_err(unavailable)?;
     ready.set(true);
     tracing::info!(zone = %config.zone, node = %id.short(), %http_address, %media, %bridge, "serving");
-    let inputs = Inputs { asks: ask_inbox, bridge: bridge_inbox, media: media_inbox, stop: stopping };
-    let node_loop = tokio::spawn(NodeLoop::new(node, workers, bridges, forwarding, store).run(inputs));
+    let inputs = Inputs {
+        asks: ask_inbox,
+        bridge: bridge_inbox,
+        discovered,
+        files: file_inbox,
+        media: media_inbox,
+        stop: stopping,
+    };
+    let node_loop = tokio::spawn(NodeLoop::new(node, workers, bridges, forwarding, store, files).run(inputs));
     stop_signal().await;
     tracing::info!("stopping");
     ready.set(false);
@@ -170,6 +201,24 @@ fn trust(config: &Config, identity: &Identity) -> Result<Trust, RelayError> {
     let festival = Festival::load(files, kept, own, now).map_err(RelayError::Refused)?;
     ::metrics::gauge!("relay_token_seconds_left").set(festival.seconds_left(now) as f64);
     Ok(Trust::Festival(Arc::new(festival)))
+}
+
+/// Says where this relay is and looks for others, if the operator wants that. A network without multicast is
+/// no reason to stop: addresses come with the records of neighbors too.
+fn discover(config: &Config, id: NodeId, bridge: SocketAddr, node: &mut Node) -> mpsc::Receiver<Seen> {
+    let (_, nobody) = mpsc::channel(1);
+    if !config.discover {
+        return nobody;
+    }
+    let addresses = bridge_addresses(bridge).unwrap_or_else(|error| {
+        tracing::warn!("cannot tell where this relay is: {error}");
+        Vec::new()
+    });
+    node.mesh.handle_addresses(addresses.clone(), clock::now());
+    discover::start(id, &config.zone, &addresses).unwrap_or_else(|error| {
+        tracing::warn!("cannot look for relays on the local network: {error}");
+        nobody
+    })
 }
 
 async fn stop_signal() {

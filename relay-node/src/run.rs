@@ -10,19 +10,28 @@ use std::{
 
 use bytes::Bytes;
 use media::Event;
-use mesh_routing::{LinkId, Record};
-use protocol::{RoomName, api::Posted, mesh::Class, signaling::FromRelay};
-use rooms::{Output as RoomsOutput, ParticipantId};
+use mesh_routing::{LinkId, Record, blob::Manifest};
+use protocol::{
+    RoomName, Topic,
+    api::{NewMessage, Posted, Saved},
+    mesh::Class,
+    signaling::FromRelay,
+};
+use rooms::{Accepted, NewFile, Output as RoomsOutput, ParticipantId, RoomsError};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     ask::{Ask, Entered, PARTICIPANT_EVENTS_MAX, PostError},
     bridge::{BridgeEvent, Bridges, Child, Forwarding, LinkSender, Route, Table},
-    clock, fresh,
+    clock,
+    discover::Seen,
+    files::{FileAsk, FileEvent, Files, Waiting},
+    fresh,
     media_thread::Workers,
     node::{Effect, ForwardSource, Node},
+    posts::{self, Posts},
     sessions::Direction,
-    store::{self, NotStored, Store},
+    store::{NotStored, Store},
 };
 
 /// The loop's own state: handles, and what waits for the disk.
@@ -32,24 +41,20 @@ pub struct NodeLoop {
     bridges: Bridges,
     forwarding: Arc<Forwarding>,
     store: Store,
+    files: Waiting,
     links: BTreeMap<LinkId, LinkSender>,
+    /// What had been heard on each link when it was looked at last.
+    heard: BTreeMap<LinkId, u64>,
     participants: BTreeMap<(RoomName, ParticipantId), mpsc::Sender<FromRelay>>,
     held: VecDeque<Held>,
-    /// Replies to posts whose records are on their way to the disk, by the text of their ids.
-    posts: Vec<PendingPost>,
+    posts: Posts,
 }
 
 /// What may happen only once the records before it are on disk: otherwise a crash could give the number
 /// of a record that others have seen to another one.
 enum Held {
     Record(Record, oneshot::Receiver<Result<(), NotStored>>),
-    Send(LinkId, Bytes),
-}
-
-struct PendingPost {
-    payload: Bytes,
-    id: String,
-    reply: oneshot::Sender<Result<Posted, PostError>>,
+    Send(LinkId, Class, Bytes),
 }
 
 /// Records and messages that may wait for the disk; beyond it posts are refused.
@@ -61,6 +66,10 @@ pub struct Inputs {
     pub asks: mpsc::Receiver<Ask>,
     /// From the bridges.
     pub bridge: mpsc::Receiver<BridgeEvent>,
+    /// From the disk of files.
+    pub files: mpsc::Receiver<FileEvent>,
+    /// Relays on the local network.
+    pub discovered: mpsc::Receiver<Seen>,
     /// From the media workers.
     pub media: mpsc::Receiver<Event>,
     /// Turns true when the relay stops.
@@ -75,6 +84,7 @@ impl NodeLoop {
         bridges: Bridges,
         forwarding: Arc<Forwarding>,
         store: Store,
+        files: Files,
     ) -> NodeLoop {
         NodeLoop {
             node,
@@ -82,17 +92,20 @@ impl NodeLoop {
             bridges,
             forwarding,
             store,
+            files: Waiting::new(files),
             links: BTreeMap::new(),
+            heard: BTreeMap::new(),
             participants: BTreeMap::new(),
             held: VecDeque::new(),
-            posts: Vec::new(),
+            posts: Posts::default(),
         }
     }
 
     /// Runs until it is told to stop.
     pub async fn run(mut self, mut inputs: Inputs) {
         loop {
-            let wake = self.node.poll_timeout().map(tokio::time::Instant::from_std);
+            let wake = self.node.poll_timeout().into_iter().chain(self.posts.poll_timeout()).min();
+            let wake = wake.map(tokio::time::Instant::from_std);
             let sleep = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -105,8 +118,12 @@ impl NodeLoop {
                 Some(event) = inputs.media.recv() => self.media(event),
                 Some(event) = inputs.bridge.recv() => self.bridge(event),
                 stored = stored(&mut self.held) => self.stored(stored),
+                Some(event) = inputs.files.recv() => self.files.handle_event(event, &mut self.node),
                 Some(ask) = inputs.asks.recv() => self.answer(ask),
-                () = sleep => self.node.handle_timeout(clock::now()),
+                Some(seen) = inputs.discovered.recv() => {
+                    self.node.mesh.handle_discovered(seen.node, seen.addresses, clock::now());
+                }
+                () = sleep => self.timeout(),
             }
             self.carry_out();
         }
@@ -115,6 +132,29 @@ impl NodeLoop {
         self.participants.clear();
         self.workers.stop();
         self.bridges.shutdown().await;
+    }
+
+    fn timeout(&mut self) {
+        self.listen();
+        let now = clock::now();
+        self.node.mesh.handle_wall(clock::wall(), now);
+        self.node.handle_timeout(now);
+        self.posts.handle_timeout(now);
+        let logs = self.node.mesh.counters().logs;
+        for (reason, count) in [("log_quota", logs.log_quota), ("log_looped", logs.looped)] {
+            metrics::counter!("relay_drop_total", "reason" => reason).absolute(count);
+        }
+    }
+
+    /// Before a detector decides: did anything come over the links, media for example?
+    fn listen(&mut self) {
+        let now = clock::now();
+        for (link, sender) in &self.links {
+            let heard = sender.heard();
+            if self.heard.insert(*link, heard) != Some(heard) {
+                self.node.mesh.handle_media(*link, now);
+            }
+        }
     }
 
     fn media(&mut self, event: Event) {
@@ -131,14 +171,20 @@ impl NodeLoop {
     fn bridge(&mut self, event: BridgeEvent) {
         let now = clock::now();
         match event {
-            BridgeEvent::Up { link, neighbor, zone, remote, sender } => {
-                tracing::info!(%zone, %remote, neighbor = %neighbor.short(), "bridge up");
+            BridgeEvent::Up { link, neighbor, zone, remote, underlay, sender } => {
+                let over = underlay.kind.word();
+                tracing::info!(%zone, %remote, over, neighbor = %neighbor.short(), "bridge up");
+                self.heard.insert(link, sender.heard());
                 self.links.insert(link, sender);
-                self.node.mesh.handle_link_up(link, neighbor, now);
+                if self.bridges.configured(&neighbor) {
+                    self.node.mesh.handle_configured(neighbor);
+                }
+                self.node.mesh.handle_link_up_over(link, neighbor, underlay, now);
             }
             BridgeEvent::Down { link, reason } => {
                 tracing::info!(link = link.0, %reason, "bridge down");
                 self.links.remove(&link);
+                self.heard.remove(&link);
                 self.node.mesh.handle_link_down(link, now);
             }
             BridgeEvent::Message { link, message } => {
@@ -154,25 +200,22 @@ impl NodeLoop {
 
     fn stored(&mut self, result: Result<(), NotStored>) {
         let Some(Held::Record(record, _)) = self.held.pop_front() else { return };
-        let post = self.posts.iter().position(|post| post.payload == record.payload);
-        let post = post.map(|index| self.posts.swap_remove(index));
-        match result {
-            Ok(()) => {
-                self.node.handle_stored(&record, clock::wall());
-                if let Some(post) = post {
-                    // The participant may have gone.
-                    let _ = post.reply.send(Ok(Posted { id: post.id }));
-                }
-            }
-            Err(error) => {
-                tracing::error!(
-                    ?error,
-                    "a record could not be stored: chat of this moment will be missing after a restart"
-                );
-                self.node.handle_stored(&record, clock::wall());
-                if let Some(post) = post {
-                    let _ = post.reply.send(Err(PostError::NotStored));
-                }
+        let now = clock::now();
+        self.node.handle_stored(&record, result.is_ok(), clock::wall(), now);
+        let wait = self.node.mesh.has_neighbors();
+        let own = record.key.writer == self.node.id;
+        let place = (record.key, record.number);
+        self.posts.handle_stored(&place, result.is_ok(), wait, now);
+        if let Err(error) = result {
+            tracing::error!(
+                ?error,
+                "a record could not be stored: chat of this moment will be missing after a restart"
+            );
+            if own {
+                // After a restart its number would be given again: what comes is in another log.
+                let life = fresh::life();
+                self.node.mesh.handle_life(life);
+                self.store.set_life(life);
             }
         }
         self.release();
@@ -184,25 +227,20 @@ impl NodeLoop {
         match ask {
             Ask::Streams { reply } => drop(reply.send(self.node.streams(now))),
             Ask::Mesh { reply } => drop(reply.send(self.node.topology())),
-            Ask::Post { room, new, reply } => match self.node.rooms.handle_post(room, new, clock::wall()) {
-                Ok(accepted) => match accepted.payload {
-                    None => drop(reply.send(Ok(Posted { id: accepted.id }))),
-                    Some(_) if self.held.len() >= HELD_MAX => {
-                        metrics::counter!("relay_drop_total", "reason" => "disk_too_slow").increment(1);
-                        drop(reply.send(Err(PostError::NotStored)));
-                    }
-                    Some(payload) => match self.node.mesh.handle_append(payload.clone(), now) {
-                        Ok(_) => self.posts.push(PendingPost { payload, id: accepted.id, reply }),
-                        Err(error) => {
-                            tracing::error!(%error, "a message could not be appended to the log");
-                            drop(reply.send(Err(PostError::NotStored)));
-                        }
-                    },
-                },
-                Err(error) => drop(reply.send(Err(error.into()))),
-            },
-            Ask::History { room, after, limit, reply } => {
-                drop(reply.send(self.node.rooms.history(&room, after.as_deref(), limit)));
+            Ask::Post { topic, new, reply } => self.post(topic, new, reply),
+            Ask::File(ask) => {
+                if let Some(FileAsk::Share { room, new, manifest, reply }) =
+                    self.files.handle_ask(ask, &mut self.node)
+                {
+                    self.share(room, (new, manifest), reply);
+                }
+            }
+            Ask::History { topic, after, limit, reply } => {
+                let after = after.as_deref();
+                drop(reply.send(match topic {
+                    Topic::Room(room) => self.node.rooms.history(&room, after, limit),
+                    Topic::Announcements => self.node.rooms.announcements(after, limit),
+                }));
             }
             Ask::Enter { room, reply } => {
                 let entered = self.node.rooms.handle_enter(&room).map(|participant| {
@@ -238,16 +276,63 @@ impl NodeLoop {
         }
     }
 
+    fn post(&mut self, topic: Topic, new: NewMessage, reply: posts::Reply) {
+        let accepted = self.node.rooms.handle_post(&topic, new, clock::wall());
+        self.append(topic, accepted, reply);
+    }
+
+    /// Appends what was accepted to the log; the reply comes when it is on disk, here and on another one.
+    fn append(&mut self, topic: Topic, accepted: Result<Accepted, RoomsError>, reply: posts::Reply) {
+        let accepted = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => return drop(reply.send(Err(error.into()))),
+        };
+        let Some(payload) = accepted.payload else {
+            let elsewhere = accepted.known.is_some_and(|(writer, number)| {
+                writer != self.node.id || self.node.mesh.is_saved(&topic, number)
+            });
+            let saved = if elsewhere { Saved::Mesh } else { Saved::Here };
+            return drop(reply.send(Ok(Posted { id: accepted.id, saved })));
+        };
+        if self.held.len() >= HELD_MAX {
+            metrics::counter!("relay_drop_total", "reason" => "disk_too_slow").increment(1);
+            return drop(reply.send(Err(PostError::NotStored)));
+        }
+        let now = clock::now();
+        self.node.mesh.handle_wall(clock::wall(), now);
+        match self.node.mesh.handle_append(topic, payload, now) {
+            Ok(place) => self.posts.handle_appended(place, accepted.id, reply),
+            Err(error) => {
+                tracing::error!(%error, "a record could not be appended to the log");
+                metrics::counter!("relay_drop_total", "reason" => error.reason()).increment(1);
+                drop(reply.send(Err(PostError::NotStored)));
+            }
+        }
+    }
+
+    /// Announces a file that is on disk here.
+    fn share(&mut self, room: RoomName, (new, manifest): (NewFile, Manifest), reply: posts::Reply) {
+        let all = vec![true; manifest.chunks.len()];
+        if !self.node.mesh.handle_file_here(new.file, manifest, &all) {
+            drop(reply.send(Err(PostError::NotStored)));
+            return;
+        }
+        let accepted = self.node.rooms.handle_share(&room, new, self.node.id, clock::wall());
+        self.append(Topic::Room(room), accepted, reply);
+    }
+
     fn carry_out(&mut self) {
         let mut forwarding = false;
         let mut streams = false;
         while let Some(effect) = self.node.poll_effect(clock::now()) {
             match effect {
                 Effect::Workers(command) => self.workers.tell(&command),
-                Effect::Send { link, class: Class::Chat, message } => {
-                    self.held.push_back(Held::Send(link, message))
+                Effect::Send { link, class: class @ (Class::Chat | Class::Announcement), message } => {
+                    self.held.push_back(Held::Send(link, class, message))
                 }
                 Effect::Send { link, class, message } => self.send(link, class, message),
+                Effect::Dial(node, addresses) => self.bridges.dial(node, addresses),
+                Effect::Spare(link) => self.spare(link),
                 Effect::DropLink { link, reason } => {
                     tracing::warn!(link = link.0, reason, "closing a bridge");
                     self.bridges.close_link(link, reason);
@@ -255,15 +340,17 @@ impl NodeLoop {
                 Effect::Forwarding => forwarding = true,
                 Effect::Streams => streams = true,
                 Effect::Store(record) => {
-                    let entry = store::Record {
-                        writer: record.writer,
-                        number: record.number,
-                        payload: record.payload.clone(),
-                    };
-                    let stored = self.store.append(entry);
+                    let stored = self.store.append(record.clone());
                     self.held.push_back(Held::Record(record, stored));
                 }
-                Effect::Forget(writer, below) => self.store.forget(writer, below),
+                Effect::Forget(key, below) => self.store.forget(key, below),
+                Effect::Saved(key, upto) => {
+                    for (topic, id) in self.posts.handle_saved(&key, upto) {
+                        self.node.rooms.handle_saved(&topic, id);
+                    }
+                }
+                Effect::Life(life) => self.store.set_life(life),
+                Effect::File(output) => self.files.carry_out(output, &mut self.node),
                 Effect::Rerouted => metrics::counter!("relay_reroute_total").increment(1),
             }
         }
@@ -275,17 +362,31 @@ impl NodeLoop {
             let event = FromRelay::Streams { streams: self.node.streams(clock::now()) };
             self.tell(|_| true, &event);
         }
-        while let Some(RoomsOutput::Tell { room, event }) = self.node.rooms.poll_output() {
-            self.tell(|place| *place == room, &event);
+        while let Some(output) = self.node.rooms.poll_output() {
+            match output {
+                RoomsOutput::Tell { room, event } => self.tell(|place| *place == room, &event),
+                RoomsOutput::TellAll { event } => self.tell(|_| true, &event),
+            }
         }
     }
 
     /// Sends what no longer waits for a record.
     fn release(&mut self) {
-        while let Some(Held::Send(link, message)) =
+        while let Some(Held::Send(link, class, message)) =
             self.held.pop_front_if(|held| matches!(held, Held::Send(..)))
         {
-            self.send(link, Class::Chat, message);
+            self.send(link, class, message);
+        }
+    }
+
+    /// A relay that was dialed by its configured address after it was linked is known as configured only
+    /// by the bridges.
+    fn spare(&mut self, link: LinkId) {
+        let Some(neighbor) = self.links.get(&link).map(LinkSender::neighbor) else { return };
+        if self.bridges.configured(&neighbor) {
+            self.node.mesh.handle_configured(neighbor);
+        } else {
+            self.bridges.close_link(link, "other neighbors are nearer");
         }
     }
 

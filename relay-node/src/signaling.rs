@@ -11,12 +11,12 @@ use axum::{
     response::Response,
 };
 use protocol::{
-    RoomName,
-    api::NewMessage,
+    RoomName, Topic,
+    api::{NewMessage, Posted},
     signaling::{FromParticipant, FromRelay},
 };
 use rooms::ParticipantId;
-use tokio::time::MissedTickBehavior;
+use tokio::{task::JoinSet, time::MissedTickBehavior};
 
 use crate::{
     api::{ApiState, error::ApiError},
@@ -77,6 +77,9 @@ struct Conversation {
     socket: WebSocket,
     presence: Presence,
     allowance: Allowance,
+    /// What the participant said and is not answered: bounded by what is allowed to be said while one
+    /// answer may take.
+    saying: JoinSet<FromRelay>,
     senseless: u32,
     too_fast: u32,
 }
@@ -89,7 +92,7 @@ const GONE: End = End(close_code::NORMAL, "");
 impl Conversation {
     fn new(socket: WebSocket, presence: Presence) -> Conversation {
         let allowance = Allowance::new(clock::now());
-        Conversation { socket, presence, allowance, senseless: 0, too_fast: 0 }
+        Conversation { socket, presence, allowance, saying: JoinSet::new(), senseless: 0, too_fast: 0 }
     }
 
     async fn run(mut self, entered: Entered) {
@@ -117,6 +120,12 @@ impl Conversation {
                         Some(Ok(message)) => self.handle(message).await?,
                         Some(Err(_)) => return Err(End(close_code::POLICY, "not a valid message, or too long")),
                         None => return Err(GONE),
+                    }
+                }
+                // Never empty for long: the guard keeps an empty set from spinning.
+                Some(said) = self.saying.join_next(), if !self.saying.is_empty() => {
+                    if let Ok(event) = said {
+                        self.send(&event).await?;
                     }
                 }
                 _ = ping.tick() => {
@@ -152,21 +161,29 @@ impl Conversation {
         match serde_json::from_str(&text) {
             Ok(FromParticipant::Say { author, text, nonce }) => {
                 self.senseless = 0;
-                self.say(author, text, nonce).await
+                self.say(author, text, nonce);
+                Ok(())
             }
             Err(error) => self.refuse_senseless(format!("this message is not understood: {error}")).await,
         }
     }
 
-    async fn say(&mut self, author: String, text: String, nonce: String) -> Result<(), End> {
+    /// Asks in order; the answers come when they come, and nothing else waits for them.
+    fn say(&mut self, author: String, text: String, nonce: String) {
         let new = crate::api::rooms::with_nonce(NewMessage { author, text, nonce: Some(nonce.clone()) });
-        let room = self.presence.room.clone();
-        let reason = match self.presence.asks.ask(|reply| Ask::Post { room, new, reply }).await {
-            Ok(Ok(posted)) => return self.send(&FromRelay::Said { nonce, id: posted.id }).await,
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
-        };
-        self.send(&FromRelay::Refused { nonce: Some(nonce), reason }).await
+        let topic = Topic::Room(self.presence.room.clone());
+        let asked = self.presence.asks.put(|reply| Ask::Post { topic, new, reply });
+        self.saying.spawn(async move {
+            let reason = match asked {
+                Ok(answer) => match answer.wait().await {
+                    Ok(Ok(Posted { id, saved })) => return FromRelay::Said { nonce, id, saved },
+                    Ok(Err(error)) => error.to_string(),
+                    Err(error) => error.to_string(),
+                },
+                Err(error) => error.to_string(),
+            };
+            FromRelay::Refused { nonce: Some(nonce), reason }
+        });
     }
 
     async fn refuse_senseless(&mut self, reason: String) -> Result<(), End> {

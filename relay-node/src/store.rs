@@ -1,4 +1,4 @@
-//! What survives a power cut: the log's records and the boot counter, in one redb file.
+//! What survives a power cut: the records of all logs and two counters, in one redb file.
 //!
 //! A thread of its own writes; what waits is committed together, and an answer means that it is on disk.
 
@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use mesh_routing::{LogKey, Record};
 use protocol::NodeId;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use thiserror::Error;
@@ -22,19 +23,25 @@ pub const WAITING_MAX: usize = 8192;
 /// Records committed together.
 const BATCH_MAX: usize = 1024;
 
-/// Writer and number, to payload. The order of the keys is the order in which the log is read back.
-const RECORDS: TableDefinition<(&[u8; 32], u64), &[u8]> = TableDefinition::new("records");
+/// Log (postcard) and number, to entry (postcard). The order of the keys is the order in which the logs are
+/// read back.
+const RECORDS: TableDefinition<(&[u8], u64), &[u8]> = TableDefinition::new("records-2");
+/// Format 1: writer and number, to payload.
+const OLD_RECORDS: TableDefinition<(&[u8; 32], u64), &[u8]> = TableDefinition::new("records");
 const COUNTERS: TableDefinition<&str, u64> = TableDefinition::new("counters");
 const BOOT: &str = "boot";
+const LIFE: &str = "life";
+/// Absent in format 1.
+const FORMAT: &str = "format";
+/// The format this release writes.
+const FORMAT_NOW: u64 = 2;
 
-/// A record of the log.
+/// A record of format 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct OldRecord {
     /// The relay that wrote it.
     pub writer: NodeId,
-    /// Its number among the writer's records.
-    pub number: u64,
-    /// What it says; only rooms look inside.
+    /// What it says.
     pub payload: Bytes,
 }
 
@@ -43,8 +50,12 @@ pub struct Record {
 pub struct Loaded {
     /// How often this relay was started, this time included.
     pub boot: u64,
-    /// By writer and number; the numbers of a writer have no gaps.
+    /// A number made at random when the file was, for the logs that are written on this disk.
+    pub life: u64,
+    /// By log and number; the numbers of a log have no gaps.
     pub records: Vec<Record>,
+    /// Records of format 1, by writer and number, until [`Store::migrate`].
+    pub old: Vec<OldRecord>,
 }
 
 /// Why the store cannot be used. All of it is exit code 69.
@@ -65,6 +76,17 @@ pub enum StoreError {
     InUse {
         /// The file.
         path: PathBuf,
+    },
+    /// A later release wrote it.
+    #[error(
+        "{path:?} has format {found} of a later release, this one writes {FORMAT_NOW}: start that release, \
+         or give this one another directory with --data"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
     },
     /// It cannot be read.
     #[error(
@@ -98,7 +120,8 @@ pub struct Store {
 
 enum Job {
     Append { record: Record, done: oneshot::Sender<Result<(), NotStored>> },
-    Forget { writer: NodeId, below: u64 },
+    Forget { key: LogKey, below: u64 },
+    Life { life: u64 },
 }
 
 impl Store {
@@ -110,6 +133,10 @@ impl Store {
         let database = open_database(&path)?;
         let damaged =
             |error: redb::Error| StoreError::Damaged { path: path.clone(), problem: error.to_string() };
+        let found = format(&database).map_err(damaged)?;
+        if found > FORMAT_NOW {
+            return Err(StoreError::Newer { path, found });
+        }
         let loaded = load(&database).map_err(damaged)?;
         let (jobs, waiting) = sync_channel(WAITING_MAX);
         let thread = std::thread::Builder::new().name("store".to_owned());
@@ -132,11 +159,31 @@ impl Store {
         answer
     }
 
-    /// Drops a writer's records with numbers below `below`: the log forgot them. It may be skipped when
+    /// Puts these records in the place of those of format 1.
+    pub fn migrate(directory: &Path, records: &[Record]) -> Result<(), StoreError> {
+        let path = directory.join(FILE);
+        let database = open_database(&path)?;
+        let damaged =
+            |error: redb::Error| StoreError::Damaged { path: path.clone(), problem: error.to_string() };
+        replace(&database, records).map_err(damaged)
+    }
+
+    /// Drops a log's records with numbers below `below`: the log forgot them. It may be skipped when
     /// the disk is behind; the next call then does more.
-    pub fn forget(&self, writer: NodeId, below: u64) {
-        if let Some(jobs) = &self.jobs {
-            let _ = jobs.try_send(Job::Forget { writer, below });
+    pub fn forget(&self, key: LogKey, below: u64) {
+        self.tell(Job::Forget { key, below });
+    }
+
+    /// What is written from now on is in another life of the logs.
+    pub fn set_life(&self, life: u64) {
+        self.tell(Job::Life { life });
+    }
+
+    fn tell(&self, job: Job) {
+        if let Some(jobs) = &self.jobs
+            && jobs.try_send(job).is_err()
+        {
+            metrics::counter!("relay_drop_total", "reason" => "store_queue_full").increment(1);
         }
     }
 }
@@ -167,29 +214,78 @@ fn open_database(path: &Path) -> Result<Database, StoreError> {
     }
 }
 
+fn format(database: &Database) -> Result<u64, redb::Error> {
+    match database.begin_read()?.open_table(COUNTERS) {
+        Ok(counters) => Ok(counters.get(FORMAT)?.map_or(1, |format| format.value())),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(FORMAT_NOW),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn load(database: &Database) -> Result<Loaded, redb::Error> {
     let transaction = database.begin_write()?;
-    let boot = {
+    let (boot, life, old) = {
         let mut counters = transaction.open_table(COUNTERS)?;
         let boot = counters.get(BOOT)?.map_or(0, |boot| boot.value()) + 1;
         counters.insert(BOOT, boot)?;
+        let life = counters.get(LIFE)?.map_or_else(rand::random, |life| life.value());
+        counters.insert(LIFE, life)?;
         transaction.open_table(RECORDS)?;
-        boot
+        let mut old = Vec::new();
+        if boot > 1 && counters.get(FORMAT)?.is_none() {
+            for entry in transaction.open_table(OLD_RECORDS)?.iter()? {
+                let (key, payload) = entry?;
+                let payload = Bytes::copy_from_slice(payload.value());
+                old.push(OldRecord { writer: NodeId(*key.value().0), payload });
+            }
+        }
+        if old.is_empty() {
+            counters.insert(FORMAT, FORMAT_NOW)?;
+        }
+        (boot, life, old)
     };
     transaction.commit()?;
     let mut records: Vec<Record> = Vec::new();
     for entry in database.begin_read()?.open_table(RECORDS)?.iter()? {
-        let (key, payload) = entry?;
-        let (writer, number) = key.value();
-        let writer = NodeId(*writer);
-        let gap = records.last().is_some_and(|last| last.writer == writer && last.number + 1 < number);
-        if gap || records.last().is_some_and(|last| last.writer == writer && last.number >= number) {
+        let (place, entry) = entry?;
+        let (key, number) = place.value();
+        let read = (postcard::from_bytes(key), postcard::from_bytes(entry.value()));
+        let (Ok(key), Ok(entry)) = read else {
+            metrics::counter!("relay_drop_total", "reason" => "store_unreadable").increment(1);
+            continue;
+        };
+        let record = Record { key, number, entry };
+        if records.last().is_some_and(|last| last.key == record.key && last.number + 1 != number) {
             // A refused append left a gap: what follows is fetched again from the neighbors.
             continue;
         }
-        records.push(Record { writer, number, payload: Bytes::copy_from_slice(payload.value()) });
+        records.push(record);
     }
-    Ok(Loaded { boot, records })
+    Ok(Loaded { boot, life, records, old })
+}
+
+fn replace(database: &Database, records: &[Record]) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(RECORDS)?;
+        for record in records {
+            insert(&mut table, record)?;
+        }
+        transaction.open_table(COUNTERS)?.insert(FORMAT, FORMAT_NOW)?;
+        transaction.delete_table(OLD_RECORDS)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn insert(table: &mut redb::Table<'_, (&[u8], u64), &[u8]>, record: &Record) -> Result<(), redb::Error> {
+    let entry = postcard::to_stdvec(&record.entry).expect("bytes and numbers always serialize");
+    table.insert((&key_bytes(&record.key)[..], record.number), &entry[..])?;
+    Ok(())
+}
+
+fn key_bytes(key: &LogKey) -> Vec<u8> {
+    postcard::to_stdvec(key).expect("names and numbers always serialize")
 }
 
 /// The thread: takes what waits, commits it as one transaction, answers.
@@ -216,11 +312,13 @@ fn write(database: &Database, batch: &[Job]) -> Result<(), redb::Error> {
         let mut table = transaction.open_table(RECORDS)?;
         for job in batch {
             match job {
-                Job::Append { record, .. } => {
-                    table.insert((&record.writer.0, record.number), &record.payload[..])?;
+                Job::Append { record, .. } => insert(&mut table, record)?,
+                Job::Forget { key, below } => {
+                    let key = key_bytes(key);
+                    table.retain_in((&key[..], 0)..(&key[..], *below), |_, _| false)?;
                 }
-                Job::Forget { writer, below } => {
-                    table.retain_in((&writer.0, 0)..(&writer.0, *below), |_, _| false)?;
+                Job::Life { life } => {
+                    transaction.open_table(COUNTERS)?.insert(LIFE, life)?;
                 }
             }
         }
@@ -231,11 +329,18 @@ fn write(database: &Database, batch: &[Job]) -> Result<(), redb::Error> {
 
 #[cfg(test)]
 mod tests {
+    use mesh_routing::{Entry, Signature};
+    use protocol::{Hlc, Topic};
+
     use super::*;
 
+    fn key(writer: u8) -> LogKey {
+        LogKey { topic: Topic::Announcements, writer: NodeId([writer; 32]), life: 300 }
+    }
+
     fn record(writer: u8, number: u64) -> Record {
-        let payload = format!("{writer}/{number}").into();
-        Record { writer: NodeId([writer; 32]), number, payload }
+        let (payload, signature) = (format!("{writer}/{number}").into(), Signature([writer; 64]));
+        Record { key: key(writer), number, entry: Entry { hlc: Hlc(number), payload, signature } }
     }
 
     fn append(store: &Store, record: Record) -> Result<(), NotStored> {
@@ -246,13 +351,19 @@ mod tests {
     fn records_and_the_boot_counter_survive_a_restart() {
         let directory = tempfile::tempdir().expect("a directory");
         let (store, loaded) = Store::open(directory.path()).expect("opens");
-        assert_eq!(loaded, Loaded { boot: 1, records: Vec::new() });
+        assert_eq!((loaded.boot, loaded.records, loaded.old), (1, Vec::new(), Vec::new()));
+        let life = loaded.life;
         for (writer, number) in [(2, 1), (1, 1), (1, 2)] {
             assert_eq!(append(&store, record(writer, number)), Ok(()));
         }
         drop(store);
+        let (store, loaded) = Store::open(directory.path()).expect("opens again");
+        let records = vec![record(1, 1), record(1, 2), record(2, 1)];
+        assert_eq!(loaded, Loaded { boot: 2, life, records, old: Vec::new() });
+        store.set_life(7);
+        drop(store);
         let (_store, loaded) = Store::open(directory.path()).expect("opens again");
-        assert_eq!(loaded, Loaded { boot: 2, records: vec![record(1, 1), record(1, 2), record(2, 1)] });
+        assert_eq!((loaded.boot, loaded.life), (3, 7));
     }
 
     #[test]
@@ -274,10 +385,55 @@ mod tests {
         for number in 1..=4 {
             assert_eq!(append(&store, record(1, number)), Ok(()));
         }
-        store.forget(NodeId([1; 32]), 4);
+        store.forget(key(1), 4);
         drop(store);
         let (_store, loaded) = Store::open(directory.path()).expect("opens again");
         assert_eq!(loaded.records, [record(1, 4)]);
+    }
+
+    /// A file as a relay of format 1 left it.
+    fn write_old(directory: &Path, records: &[(u8, u64, &[u8])]) {
+        let database = open_database(&directory.join(FILE)).expect("opens");
+        let transaction = database.begin_write().expect("begins");
+        {
+            transaction.open_table(COUNTERS).expect("opens").insert(BOOT, 4).expect("inserts");
+            let mut table = transaction.open_table(OLD_RECORDS).expect("opens");
+            for (writer, number, payload) in records {
+                table.insert((&[*writer; 32], *number), *payload).expect("inserts");
+            }
+        }
+        transaction.commit().expect("commits");
+    }
+
+    #[test]
+    fn records_of_format_1_are_handed_over_until_they_are_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        write_old(directory.path(), &[(2, 1, b"b"), (1, 2, b"a2"), (1, 1, b"a1")]);
+        for boot in [5, 6] {
+            let (_store, loaded) = Store::open(directory.path()).expect("opens");
+            let old = |writer, payload: &'static [u8]| OldRecord {
+                writer: NodeId([writer; 32]),
+                payload: Bytes::from_static(payload),
+            };
+            assert_eq!((loaded.boot, loaded.old), (boot, vec![old(1, b"a1"), old(1, b"a2"), old(2, b"b")]));
+        }
+        Store::migrate(directory.path(), &[record(1, 1)]).expect("is replaced");
+        let (_store, loaded) = Store::open(directory.path()).expect("opens");
+        assert_eq!((loaded.records, loaded.old), (vec![record(1, 1)], Vec::new()));
+    }
+
+    #[test]
+    fn a_file_of_a_later_release_is_refused_and_left_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        drop(Store::open(directory.path()).expect("opens"));
+        {
+            let database = open_database(&directory.path().join(FILE)).expect("opens");
+            let transaction = database.begin_write().expect("begins");
+            transaction.open_table(COUNTERS).expect("opens").insert(FORMAT, 3).expect("inserts");
+            transaction.commit().expect("commits");
+        }
+        let error = Store::open(directory.path()).expect_err("is of a later release");
+        assert!(matches!(error, StoreError::Newer { found: 3, .. }), "{error}");
     }
 
     #[test]

@@ -70,12 +70,27 @@ impl Relay {
         trust: Trust,
         listen: SocketAddr,
     ) -> Relay {
+        let peers = peers.iter().map(SocketAddr::to_string).collect();
+        Relay::open(identity, zone, peers, trust, listen).await
+    }
+
+    async fn with_peers(identity: Arc<Identity>, zone: &str, peers: &[String], listen: SocketAddr) -> Relay {
+        Relay::open(identity, zone, peers.to_vec(), Trust::Anyone, listen).await
+    }
+
+    async fn open(
+        identity: Arc<Identity>,
+        zone: &str,
+        peers: Vec<String>,
+        trust: Trust,
+        listen: SocketAddr,
+    ) -> Relay {
         let (sender, events) = mpsc::channel(1024);
         let forwarding = Arc::new(Forwarding::new());
         let delivered = Arc::new(Delivered::default());
         let config = BridgeConfig {
             listen,
-            peers: peers.iter().map(SocketAddr::to_string).collect(),
+            peers,
             identity: identity.clone(),
             zone: ZoneName::new(zone).unwrap(),
             trust,
@@ -287,6 +302,75 @@ async fn two_addresses_of_one_relay_make_one_link() {
     a.up().await;
     b.up().await;
     tokio::join!(a.stays_as_it_is(Duration::from_secs(1)), b.stays_as_it_is(Duration::from_secs(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_underlays_make_two_links_whoever_dials() {
+    let everywhere: SocketAddr = "0.0.0.0:0".parse().unwrap();
+    let free_port = || std::net::UdpSocket::bind(everywhere).unwrap().local_addr().unwrap().port();
+    let ((ia, _da), (ib, _db)) = (identity(), identity());
+    let (port_a, port_b) = (free_port(), free_port());
+    let listen = |port| SocketAddr::new(everywhere.ip(), port);
+    let wifi = |port: u16| format!("127.0.0.1:{port},kind=wifi");
+    let lte = |port: u16| format!("127.0.0.1:{port},kind=lte,metered,bias=20");
+    let (to_b, to_a) = ([wifi(port_b), lte(port_b)], [lte(port_a), wifi(port_a)]);
+    let (mut a, mut b) = tokio::join!(
+        Relay::with_peers(ia, "a", &to_b, listen(port_a)),
+        Relay::with_peers(ib, "b", &to_a, listen(port_b)),
+    );
+    let mut kinds = BTreeSet::new();
+    for relay in [&mut a, &mut b] {
+        for _ in 0..2 {
+            match relay.next().await {
+                BridgeEvent::Up { underlay, .. } => {
+                    assert_eq!(underlay.metered, underlay.kind.word() == "lte");
+                    kinds.insert((relay.address.port(), underlay.kind.word()));
+                }
+                other => panic!("expected a link to come up, got {other:?}"),
+            }
+        }
+    }
+    assert_eq!(kinds.len(), 4, "{kinds:?}");
+    tokio::join!(a.stays_as_it_is(Duration::from_secs(1)), b.stays_as_it_is(Duration::from_secs(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_address_of_a_relay_is_another_link() {
+    let mut b = Relay::with_peers(identity().0, "b", &[], "0.0.0.0:0".parse().unwrap()).await;
+    let port = b.address.port();
+    let peers = [format!("127.0.0.1:{port}"), format!("127.0.0.2:{port}"), format!("127.0.0.1:{port}")];
+    let mut a = Relay::with_peers(identity().0, "a", &peers, "0.0.0.0:0".parse().unwrap()).await;
+    let (first, second) = (a.up().await, a.up().await);
+    assert_ne!(first.link, second.link);
+    b.up().await;
+    b.up().await;
+    tokio::join!(a.stays_as_it_is(Duration::from_secs(1)), b.stays_as_it_is(Duration::from_secs(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_was_chosen_is_dialed_once_and_no_other_in_its_place() {
+    let (mut a, mut b) = (Relay::start("a", &[]).await, Relay::start("b", &[]).await);
+    let mut c = Relay::start("c", &[]).await;
+    a.bridges.as_ref().unwrap().dial(b.identity.node_id(), vec![c.address]);
+    tokio::join!(a.stays_as_it_is(Duration::from_millis(700)), c.stays_as_it_is(Duration::from_millis(700)));
+    a.bridges.as_ref().unwrap().dial(b.identity.node_id(), vec![c.address, b.address]);
+    assert_eq!(a.up().await.neighbor, b.identity.node_id());
+    b.up().await;
+    assert!(!a.bridges.as_ref().unwrap().configured(&b.identity.node_id()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn media_is_heard_without_being_looked_at() {
+    let mut b = Relay::start("b", &[]).await;
+    let mut a = Relay::start("a", &[b.address]).await;
+    let (to_b, to_a) = (a.up().await, b.up().await);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let before = to_a.sender.heard();
+    for _ in 0..50 {
+        to_b.sender.send_media(Class::Audio, DatagramKind::Rtp, 0, Alias(5), &vec![0; 100].into());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(to_a.sender.heard() > before + 30, "{}", to_a.sender.heard() - before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,10 @@
 //! One chat message: what a record of the log carries, its checks, its id and its place in the order.
 
 use bytes::Bytes;
-use protocol::{NodeId, RoomName, ZoneName, api};
+use protocol::{Hlc, NodeId, Topic, WallTime, ZoneName, api};
 use serde::{Deserialize, Serialize};
 
-use crate::{error::RoomsError, wall::WallTime};
+use crate::{error::RoomsError, file::File};
 
 /// Characters of an author.
 pub const AUTHOR_MAX: usize = 64;
@@ -14,61 +14,38 @@ pub const TEXT_MAX: usize = 4000;
 pub const NONCE_MAX: usize = 64;
 /// The largest payload of a record that is looked at: a text of 4000 four-byte characters and the rest.
 pub const PAYLOAD_MAX: usize = 20_000;
-/// How far ahead of this relay's clock a record's clock is believed.
-pub const AHEAD_MAX_MS: u64 = 60_000;
-
-/// A hybrid logical clock: milliseconds of wall time in the upper 48 bits, a counter in the lower 16.
-/// It never goes back, and a message written after another was seen has the higher value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
-pub(crate) struct HybridClock(u64);
-
-impl HybridClock {
-    /// The reading for a new message, after everything seen so far.
-    pub(crate) fn tick(&mut self, wall: WallTime) -> HybridClock {
-        self.0 = Self::at(wall).0.max(self.0.saturating_add(1));
-        *self
-    }
-
-    /// Takes note of another relay's reading.
-    pub(crate) fn observe(&mut self, other: HybridClock) {
-        self.0 = self.0.max(other.0);
-    }
-
-    /// This reading, or the latest one that is believed at `wall`.
-    pub(crate) fn clamped(self, wall: WallTime) -> HybridClock {
-        HybridClock(self.0.min(Self::at(WallTime(wall.0.saturating_add(AHEAD_MAX_MS))).0))
-    }
-
-    fn at(wall: WallTime) -> HybridClock {
-        HybridClock(wall.0.min((1 << 48) - 1) << 16)
-    }
-}
+/// What a message takes in memory besides its texts, in bytes.
+const OVERHEAD: usize = 256;
 
 /// What the payload of a log record says. New kinds are added at the end; a relay that does not know
 /// one keeps and forwards the record all the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Payload {
     Chat(Chat),
+    File(File),
 }
 
-/// A chat message as it is written once, by the relay it was posted to.
+/// A chat message or an announcement as it is written once, by the relay it was posted to. Where and when it
+/// was said is in the record around it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Chat {
-    pub room: RoomName,
     pub author: String,
     pub text: String,
     pub nonce: String,
     pub zone: ZoneName,
     pub sent_at: WallTime,
-    pub clock: HybridClock,
 }
 
 impl Chat {
     /// The same for everybody who computes it: who sends a message again to another relay sends the same
     /// message.
-    pub(crate) fn id(&self) -> String {
-        let mut hash = blake3::Hasher::new_derive_key("peddlenet relay 2026 chat message id");
-        for field in [self.room.as_str(), &self.author, &self.nonce, &self.text] {
+    pub(crate) fn id(&self, topic: &Topic) -> String {
+        let (context, room) = match topic {
+            Topic::Room(room) => ("peddlenet relay 2026 chat message id", room.as_str()),
+            Topic::Announcements => ("peddlenet relay 2026 announcement id", ""),
+        };
+        let mut hash = blake3::Hasher::new_derive_key(context);
+        for field in [room, &self.author, &self.nonce, &self.text] {
             hash.update(&(field.len() as u64).to_le_bytes());
             hash.update(field.as_bytes());
         }
@@ -84,7 +61,9 @@ impl Chat {
         if payload.len() > PAYLOAD_MAX {
             return Err(RoomsError::Unreadable);
         }
-        let Payload::Chat(chat) = postcard::from_bytes(payload).map_err(|_| RoomsError::Unreadable)?;
+        let Ok(Payload::Chat(chat)) = postcard::from_bytes(payload) else {
+            return Err(RoomsError::Unreadable);
+        };
         if check_author(&chat.author)? != chat.author {
             return Err(RoomsError::Unreadable);
         }
@@ -97,7 +76,7 @@ impl Chat {
 /// Where a message stands in its room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
-    pub clock: HybridClock,
+    pub clock: Hlc,
     pub writer: NodeId,
     pub number: u64,
 }
@@ -107,9 +86,17 @@ pub(crate) struct Place {
 pub(crate) struct Kept {
     pub id: String,
     pub chat: Chat,
+    /// It was written by a clock that is not believed here.
+    pub clock_ahead: bool,
 }
 
 impl Kept {
+    /// What it takes in memory, about: its id is kept twice.
+    pub(crate) fn bytes(&self) -> usize {
+        let Chat { author, text, nonce, .. } = &self.chat;
+        OVERHEAD + 2 * self.id.len() + author.len() + text.len() + nonce.len()
+    }
+
     pub(crate) fn to_api(&self) -> api::Message {
         api::Message {
             id: self.id.clone(),
@@ -117,6 +104,7 @@ impl Kept {
             text: self.chat.text.clone(),
             zone: self.chat.zone.to_string(),
             sent_at: self.chat.sent_at.to_string(),
+            clock_ahead: self.clock_ahead,
         }
     }
 }
@@ -157,7 +145,7 @@ pub(crate) fn check_nonce(nonce: &str) -> Result<(), RoomsError> {
 
 /// Soft hyphen, zero-width characters, and the marks, embeddings, overrides and isolates of
 /// bidirectional text (Unicode TR 36 section 2.3).
-fn is_invisible(c: char) -> bool {
+pub(crate) fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
@@ -165,28 +153,30 @@ fn is_invisible(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use protocol::RoomName;
+
     use super::*;
 
     fn chat() -> Chat {
         Chat {
-            room: RoomName::new("lobby").expect("a name"),
             author: "Ada".into(),
             text: "hello".into(),
             nonce: "n".into(),
             zone: ZoneName::new("stage").expect("a name"),
             sent_at: WallTime(5),
-            clock: HybridClock(9),
         }
     }
 
     #[test]
     fn the_id_depends_on_room_author_nonce_and_text_only() {
-        let id = chat().id();
+        let lobby = Topic::Room(RoomName::new("lobby").expect("a name"));
+        let id = chat().id(&lobby);
         assert_eq!(id.len(), 32);
-        assert_eq!(Chat { sent_at: WallTime(6), clock: HybridClock(1), ..chat() }.id(), id);
-        assert_ne!(Chat { text: "hello!".into(), ..chat() }.id(), id);
+        assert_eq!(Chat { sent_at: WallTime(6), ..chat() }.id(&lobby), id);
+        assert_ne!(Chat { text: "hello!".into(), ..chat() }.id(&lobby), id);
+        assert_ne!(chat().id(&Topic::Announcements), id);
         // lengths are part of the hash: moving a character between fields makes another message
-        assert_ne!(Chat { author: "Adan".into(), nonce: "".into(), ..chat() }.id(), id);
+        assert_ne!(Chat { author: "Adan".into(), nonce: "".into(), ..chat() }.id(&lobby), id);
     }
 
     #[test]
@@ -213,13 +203,5 @@ mod tests {
         assert_eq!(check_author("\u{200b}"), Err(RoomsError::author_empty()));
         assert_eq!(check_text("a\u{202e}b\n\tc"), Ok(()));
         assert_eq!(check_text(" \u{200b}\n"), Err(RoomsError::text_empty()));
-    }
-
-    #[test]
-    fn a_clock_far_ahead_is_not_believed() {
-        let mut clock = HybridClock::default();
-        clock.observe(HybridClock(u64::MAX).clamped(WallTime(1000)));
-        assert_eq!(clock, HybridClock::at(WallTime(61_000)));
-        assert!(clock.tick(WallTime(1000)) > HybridClock::at(WallTime(61_000)));
     }
 }

@@ -1,18 +1,20 @@
-//! Rooms as a core without I/O: chat, presence and history over a replicated log.
+//! Rooms as a core without I/O: chat, announcements, files, presence and history over replicated logs.
 //!
-//! The log itself (records in order per writer, exactly once) belongs to whoever drives this crate;
+//! The log itself (records in order per topic and writer, exactly once) belongs to whoever drives this crate;
 //! [`Rooms`] makes the payloads, reads them back and keeps what a room shows.
 
 pub mod chat;
 pub mod error;
+pub mod file;
+pub mod format1;
 pub mod room;
 pub mod rooms;
-pub mod wall;
 
 pub use error::RoomsError;
+pub use file::NewFile;
+pub use protocol::WallTime;
 pub use room::ParticipantId;
-pub use rooms::{Accepted, Output, Rooms};
-pub use wall::WallTime;
+pub use rooms::{Accepted, Output, Rooms, Written};
 
 #[cfg(test)]
 mod tests;

@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    chat::{Chat, Kept, Place},
+    chat::{Kept, Place},
     error::RoomsError,
+    file::Files,
 };
 use protocol::api;
 
 /// Messages of a room kept in memory; older ones stay in the log.
 pub const MESSAGES_MAX: usize = 1000;
+/// Bytes they take, about.
+pub const BYTES_MAX: usize = 4 << 20;
 /// Participants of a room at one relay.
 pub const PARTICIPANTS_MAX: usize = 10_000;
 
@@ -21,6 +24,8 @@ pub struct ParticipantId(pub u64);
 pub(crate) struct Room {
     messages: BTreeMap<Place, Kept>,
     places: BTreeMap<String, Place>,
+    bytes: usize,
+    pub files: Files,
     participants: BTreeSet<ParticipantId>,
     /// Grows with every use of any room: the room with the lowest value was used longest ago.
     pub last_use: u64,
@@ -31,19 +36,36 @@ impl Room {
         self.places.contains_key(id)
     }
 
+    /// Where a message stands.
+    pub(crate) fn place(&self, id: &str) -> Option<Place> {
+        self.places.get(id).copied()
+    }
+
+    /// What its messages take in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Adds a message. `None` if it is there already or older than all that a full room keeps.
-    pub(crate) fn insert(&mut self, place: Place, id: String, chat: Chat) -> Option<&Kept> {
-        if self.contains(&id) || self.messages.contains_key(&place) {
+    pub(crate) fn insert(&mut self, place: Place, kept: Kept) -> Option<&Kept> {
+        if self.contains(&kept.id) || self.messages.contains_key(&place) {
             return None;
         }
-        self.places.insert(id.clone(), place);
-        self.messages.insert(place, Kept { id, chat });
-        if self.messages.len() > MESSAGES_MAX
-            && let Some((_, oldest)) = self.messages.pop_first()
-        {
-            self.places.remove(&oldest.id);
+        self.bytes += kept.bytes();
+        self.places.insert(kept.id.clone(), place);
+        self.messages.insert(place, kept);
+        while self.messages.len() > MESSAGES_MAX || self.bytes > BYTES_MAX {
+            self.drop_oldest();
         }
         self.messages.get(&place)
+    }
+
+    /// Drops the oldest message; it stays in the log.
+    pub(crate) fn drop_oldest(&mut self) {
+        if let Some((_, oldest)) = self.messages.pop_first() {
+            self.bytes -= oldest.bytes();
+            self.places.remove(&oldest.id);
+        }
     }
 
     /// The newest `limit` messages, or the first `limit` after the message `after`; in display order.

@@ -5,36 +5,44 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use protocol::{
-    NodeId, RoomName, ZoneName,
+    FileId, Hlc, NodeId, RoomName, Topic, WallTime, ZoneName,
     api::{self, NewMessage},
+    hlc::AHEAD_MAX_MS,
     signaling::FromRelay,
 };
 
 use crate::{
-    chat::{Chat, HybridClock, Place, check_author, check_nonce, check_text},
+    chat::{Chat, Kept, Place, check_author, check_nonce, check_text},
     error::RoomsError,
+    file::{File, NewFile, media_type, shown_name},
     room::{ParticipantId, Room},
-    wall::WallTime,
 };
 
 /// Rooms kept in memory. Beyond it the room that was used longest ago and has nobody in it is dropped
 /// from memory; its records stay in the log.
 pub const ROOMS_MAX: usize = 1000;
+/// Bytes that the messages of all rooms take in memory, about; the room with most gives way.
+pub const TOTAL_MAX: usize = 32 << 20;
 /// Messages in [`Rooms::welcome`].
 pub const WELCOME_MESSAGES: usize = 100;
+/// Announcements in [`Rooms::welcome`].
+pub const WELCOME_ANNOUNCEMENTS: usize = 10;
 
 /// All rooms of one relay.
 ///
 /// A message's way: [`handle_post`](Rooms::handle_post) checks it and gives the payload of a log record;
-/// the driver appends and stores that record and then hands it back, with its writer and number, to
+/// the driver appends and stores that record and then hands it back to
 /// [`handle_record`](Rooms::handle_record), like every record of another relay. After each `handle_…`
 /// the driver calls [`poll_output`](Rooms::poll_output) until nothing is left.
 #[derive(Debug)]
 pub struct Rooms {
     zone: ZoneName,
     rooms: BTreeMap<RoomName, Room>,
-    clock: HybridClock,
+    announcements: Room,
+    /// Of the messages in all rooms.
+    bytes: usize,
     participants: u64,
+    posts: u64,
     uses: u64,
     /// At most one entry for each `handle_…` since the last poll.
     outputs: VecDeque<Output>,
@@ -45,8 +53,25 @@ pub struct Rooms {
 pub struct Accepted {
     /// Its id, the same in every zone.
     pub id: String,
-    /// What to append to this relay's log; `None` if the message is known already.
+    /// What to append to this relay's log about the topic; `None` if the message is known already.
     pub payload: Option<Bytes>,
+    /// The record of a message that is known already: who wrote it, and its number.
+    pub known: Option<(NodeId, u64)>,
+}
+
+/// A record of a log, as it concerns rooms.
+#[derive(Debug, Clone, Copy)]
+pub struct Written<'a> {
+    /// What it is about.
+    pub topic: &'a Topic,
+    /// Who wrote it.
+    pub writer: NodeId,
+    /// Its number in the writer's log about the topic.
+    pub number: u64,
+    /// When.
+    pub hlc: Hlc,
+    /// What it says.
+    pub payload: &'a Bytes,
 }
 
 /// What the driver has to do.
@@ -59,6 +84,11 @@ pub enum Output {
         /// What to send.
         event: FromRelay,
     },
+    /// Send `event` to every participant of every room at this relay.
+    TellAll {
+        /// What to send.
+        event: FromRelay,
+    },
 }
 
 impl Rooms {
@@ -67,21 +97,23 @@ impl Rooms {
         Rooms {
             zone,
             rooms: BTreeMap::new(),
-            clock: HybridClock::default(),
+            announcements: Room::default(),
+            bytes: 0,
             participants: 0,
+            posts: 0,
             uses: 0,
             outputs: VecDeque::new(),
         }
     }
 
-    /// Checks a message posted at this relay. It shows only once its record came back through
-    /// [`handle_record`](Rooms::handle_record).
+    /// Checks a message posted at this relay, or an announcement. It shows only once its record came back
+    /// through [`handle_record`](Rooms::handle_record).
     ///
-    /// Without a nonce the message is one of its own, told apart from its equals by this relay's clock;
-    /// a caller that has randomness passes a random nonce instead.
+    /// Without a nonce the message is one of its own, told apart from its equals by when and where it was
+    /// posted; a caller that has randomness passes a random nonce instead.
     pub fn handle_post(
         &mut self,
-        room: RoomName,
+        topic: &Topic,
         new: NewMessage,
         now: WallTime,
     ) -> Result<Accepted, RoomsError> {
@@ -90,38 +122,113 @@ impl Rooms {
         if let Some(nonce) = &new.nonce {
             check_nonce(nonce)?;
         }
-        self.use_room(&room)?;
-        let clock = self.clock.tick(now);
-        let nonce = new.nonce.unwrap_or_else(|| hash_nonce(&self.zone, clock));
+        if let Topic::Room(room) = topic {
+            self.use_room(room)?;
+        }
+        self.posts += 1;
+        let nonce = new.nonce.unwrap_or_else(|| hash_nonce(&self.zone, now, self.posts));
         let zone = self.zone.clone();
-        let chat = Chat { room, author, text: new.text, nonce, zone, sent_at: now, clock };
-        let id = chat.id();
-        let known = self.rooms.get(&chat.room).is_some_and(|room| room.contains(&id));
-        Ok(Accepted { id, payload: (!known).then(|| chat.encode()) })
+        let chat = Chat { author, text: new.text, nonce, zone, sent_at: now };
+        let id = chat.id(topic);
+        let known = self.room(topic).and_then(|room| room.place(&id));
+        let known = known.map(|place| (place.writer, place.number));
+        Ok(Accepted { id, payload: known.is_none().then(|| chat.encode()), known })
     }
 
-    /// Takes a record of the log, this relay's own included; each (writer, number) once. `live` is false
-    /// while the log is read back at start: nobody is told then. A message that is known already under
-    /// another record is ignored.
+    /// Takes a record of a log, this relay's own included, each once. `live` is false while the logs are
+    /// read back at start: nobody is told then. A message that is known already under another record is
+    /// ignored. A clock that is more than a minute ahead of this relay's is marked, and its message stands
+    /// where the latest believed one would.
     pub fn handle_record(
         &mut self,
-        writer: NodeId,
-        number: u64,
-        payload: &Bytes,
+        written: Written<'_>,
         live: bool,
         now: WallTime,
     ) -> Result<(), RoomsError> {
+        let Written { topic, writer, number, hlc, payload } = written;
+        if let Some(file) = File::decode(payload) {
+            return self.take_file(file?, written, live, now);
+        }
         let mut chat = Chat::decode(payload)?;
-        chat.clock = chat.clock.clamped(now);
-        chat.sent_at = chat.sent_at.min(WallTime(now.0.saturating_add(crate::chat::AHEAD_MAX_MS)));
-        self.clock.observe(chat.clock);
-        let id = chat.id();
-        let room_name = chat.room.clone();
-        let place = Place { clock: chat.clock, writer, number };
-        let room = self.use_room(&room_name)?;
-        let message = room.insert(place, id, chat).map(|kept| kept.to_api());
-        if live && let Some(message) = message {
-            self.outputs.push_back(Output::Tell { room: room_name, event: FromRelay::Message { message } });
+        let clock_ahead = hlc.ahead(now);
+        chat.sent_at = chat.sent_at.min(WallTime(now.0.saturating_add(AHEAD_MAX_MS)));
+        let place = Place { clock: hlc.clamped(now), writer, number };
+        let kept = Kept { id: chat.id(topic), chat, clock_ahead };
+        let room = match topic {
+            Topic::Room(room) => self.use_room(room)?,
+            Topic::Announcements => &mut self.announcements,
+        };
+        let before = room.bytes();
+        let message = room.insert(place, kept).map(|kept| kept.to_api());
+        let after = room.bytes();
+        self.bytes = self.bytes + after - before;
+        self.give_way();
+        let Some(message) = message.filter(|_| live) else { return Ok(()) };
+        self.outputs.push_back(match topic {
+            Topic::Room(room) => Output::Tell { room: room.clone(), event: FromRelay::Message { message } },
+            Topic::Announcements => Output::TellAll { event: FromRelay::Announcement { message } },
+        });
+        Ok(())
+    }
+
+    /// A message that was said to be on this relay's disk only is on another one too.
+    pub fn handle_saved(&mut self, topic: &Topic, id: String) {
+        let event = FromRelay::Saved { id };
+        self.outputs.push_back(match topic {
+            Topic::Room(room) => Output::Tell { room: room.clone(), event },
+            Topic::Announcements => Output::TellAll { event },
+        });
+    }
+
+    /// Announces in a room a file that is on this relay's disk; like a message it shows once its record came
+    /// back. The id is the file's.
+    pub fn handle_share(
+        &mut self,
+        room: &RoomName,
+        new: NewFile,
+        origin: NodeId,
+        now: WallTime,
+    ) -> Result<Accepted, RoomsError> {
+        let author = check_author(&new.author)?;
+        let known = self.use_room(room)?.files.place(&new.file).map(|place| (place.writer, place.number));
+        let file = File {
+            file: new.file,
+            name: shown_name(&new.name),
+            length: new.length,
+            media_type: media_type(&new.media_type),
+            author,
+            origin,
+            zone: self.zone.clone(),
+            sent_at: now,
+        };
+        Ok(Accepted { id: new.file.to_string(), payload: known.is_none().then(|| file.encode()), known })
+    }
+
+    /// The files of a room in display order, and the id of each.
+    pub fn files(&self, room: &RoomName) -> Vec<(FileId, api::SharedFile)> {
+        let files = self.rooms.get(room).into_iter().flat_map(|room| room.files.iter());
+        files.map(|file| (file.file, file.to_api())).collect()
+    }
+
+    /// The relay that announced a file in any room.
+    pub fn file_origin(&self, file: &FileId) -> Option<NodeId> {
+        self.rooms.values().find_map(|room| room.files.find(file)).map(|file| file.origin)
+    }
+
+    fn take_file(
+        &mut self,
+        mut file: File,
+        written: Written<'_>,
+        live: bool,
+        now: WallTime,
+    ) -> Result<(), RoomsError> {
+        // Files belong to rooms: an announcement has nowhere to show one.
+        let Topic::Room(room) = written.topic else { return Err(RoomsError::Unreadable) };
+        file.sent_at = file.sent_at.min(WallTime(now.0.saturating_add(AHEAD_MAX_MS)));
+        let place = Place { clock: written.hlc.clamped(now), writer: written.writer, number: written.number };
+        let shared = self.use_room(room)?.files.insert(place, file);
+        if live && let Some(file) = shared {
+            self.outputs.push_back(Output::Tell { room: room.clone(), event: FromRelay::File { file } });
         }
         Ok(())
     }
@@ -162,6 +269,12 @@ impl Rooms {
         }
     }
 
+    /// The newest `limit` announcements in display order, or the first `limit` after the one with id
+    /// `after`.
+    pub fn announcements(&self, after: Option<&str>, limit: usize) -> Result<Vec<api::Message>, RoomsError> {
+        self.announcements.history(after, limit)
+    }
+
     /// How many are in the room at this relay.
     pub fn present(&self, room: &RoomName) -> u32 {
         self.rooms.get(room).map_or(0, Room::present)
@@ -173,6 +286,27 @@ impl Rooms {
             zone: self.zone.to_string(),
             history: self.history(room, None, WELCOME_MESSAGES).unwrap_or_default(),
             present: self.present(room),
+            announcements: self.announcements(None, WELCOME_ANNOUNCEMENTS).unwrap_or_default(),
+        }
+    }
+
+    fn room(&self, topic: &Topic) -> Option<&Room> {
+        match topic {
+            Topic::Room(room) => self.rooms.get(room),
+            Topic::Announcements => Some(&self.announcements),
+        }
+    }
+
+    /// Keeps the bound of all rooms together.
+    fn give_way(&mut self) {
+        while self.bytes > TOTAL_MAX {
+            let Some(room) = self.rooms.values_mut().max_by_key(|room| room.bytes()) else { return };
+            let before = room.bytes();
+            // A piece at once: the rooms are searched for each.
+            while room.bytes() > 0 && room.bytes() >= before - before / 8 {
+                room.drop_oldest();
+            }
+            self.bytes -= before - room.bytes();
         }
     }
 
@@ -187,7 +321,8 @@ impl Rooms {
         if self.rooms.len() >= ROOMS_MAX && !self.rooms.contains_key(name) {
             let idle = self.rooms.iter().filter(|(_, room)| room.present() == 0);
             let idle = idle.min_by_key(|(_, room)| room.last_use).map(|(name, _)| name.clone());
-            self.rooms.remove(&idle.ok_or(RoomsError::TooManyRooms)?);
+            let gone = self.rooms.remove(&idle.ok_or(RoomsError::TooManyRooms)?);
+            self.bytes -= gone.map_or(0, |room| room.bytes());
         }
         let room = self.rooms.entry(name.clone()).or_default();
         room.last_use = self.uses;
@@ -195,8 +330,8 @@ impl Rooms {
     }
 }
 
-/// The clock never gives the same reading twice, so neither does this.
-fn hash_nonce(zone: &ZoneName, clock: HybridClock) -> String {
-    let text = format!("{zone} {clock:?}");
+/// No two posts of one relay have the same.
+fn hash_nonce(zone: &ZoneName, now: WallTime, posts: u64) -> String {
+    let text = format!("{zone} {} {posts}", now.0);
     hex::encode(&blake3::hash(text.as_bytes()).as_bytes()[..16])
 }

@@ -2,9 +2,13 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use protocol::{NodeId, RoomName, ZoneName, api::NewMessage, signaling::FromRelay};
+use protocol::{Hlc, NodeId, RoomName, Topic, ZoneName, api::NewMessage, signaling::FromRelay};
 
-use crate::{Output, Rooms, RoomsError, WallTime, room::MESSAGES_MAX, rooms::ROOMS_MAX};
+use crate::{
+    Output, Rooms, RoomsError, WallTime, Written,
+    room::{BYTES_MAX, MESSAGES_MAX},
+    rooms::{ROOMS_MAX, TOTAL_MAX},
+};
 
 const NOW: WallTime = WallTime(1_700_000_000_000);
 
@@ -20,12 +24,28 @@ fn new(text: &str, nonce: &str) -> NewMessage {
     NewMessage { author: "Ada".into(), text: text.into(), nonce: Some(nonce.into()) }
 }
 
-/// Posts and takes the record back, as the driver does.
+fn lobby() -> Topic {
+    Topic::Room(room("lobby"))
+}
+
+/// Takes a record of a room, as the driver does.
+fn record(
+    rooms: &mut Rooms,
+    (writer, number): (u8, u64),
+    hlc: Hlc,
+    payload: &Bytes,
+    now: WallTime,
+) -> Result<(), RoomsError> {
+    let writer = NodeId([writer; 32]);
+    rooms.handle_record(Written { topic: &lobby(), writer, number, hlc, payload }, true, now)
+}
+
+/// Posts and takes the record back.
 fn say(rooms: &mut Rooms, writer: u8, number: u64, text: &str, now: WallTime) -> Bytes {
     let nonce = format!("{writer}-{number}");
-    let accepted = rooms.handle_post(room("lobby"), new(text, &nonce), now).expect("is good");
+    let accepted = rooms.handle_post(&lobby(), new(text, &nonce), now).expect("is good");
     let payload = accepted.payload.expect("is new");
-    rooms.handle_record(NodeId([writer; 32]), number, &payload, true, now).expect("is readable");
+    record(rooms, (writer, number), Hlc::at(now), &payload, now).expect("is readable");
     payload
 }
 
@@ -41,30 +61,41 @@ fn told(rooms: &mut Rooms) -> usize {
 #[test]
 fn a_message_sent_again_to_another_relay_shows_once() {
     let (mut a, mut b) = (rooms("stage"), rooms("camping"));
-    let first = a.handle_post(room("lobby"), new("hi", "n"), NOW).expect("is good");
-    let second = b.handle_post(room("lobby"), new("hi", "n"), WallTime(NOW.0 + 500)).expect("is good");
+    let first = a.handle_post(&lobby(), new("hi", "n"), NOW).expect("is good");
+    let second = b.handle_post(&lobby(), new("hi", "n"), WallTime(NOW.0 + 500)).expect("is good");
     assert_eq!(first.id, second.id);
     let (first, second) = (first.payload.expect("is new"), second.payload.expect("is new"));
-    a.handle_record(NodeId([1; 32]), 1, &first, true, NOW).expect("is readable");
-    a.handle_record(NodeId([2; 32]), 1, &second, true, NOW).expect("is readable");
+    record(&mut a, (1, 1), Hlc::at(NOW), &first, NOW).expect("is readable");
+    record(&mut a, (2, 1), Hlc::at(NOW), &second, NOW).expect("is readable");
     assert_eq!((texts(&a).len(), told(&mut a)), (1, 1));
-    let again = a.handle_post(room("lobby"), new("hi", "n"), NOW).expect("is good");
+    let again = a.handle_post(&lobby(), new("hi", "n"), NOW).expect("is good");
     assert_eq!(again.payload, None);
 }
 
 #[test]
 fn relays_show_the_same_order_whatever_the_order_of_arrival() {
-    let (mut a, mut b) = (rooms("stage"), rooms("camping"));
-    let one = say(&mut a, 1, 1, "one", NOW);
-    b.handle_record(NodeId([1; 32]), 1, &one, true, NOW).expect("is readable");
-    // a clock that is behind: the answer still comes after what it answers
-    let two = say(&mut b, 2, 1, "two", WallTime(NOW.0 - 30_000));
-    let three = say(&mut a, 1, 2, "three", WallTime(NOW.0 + 5));
     let mut c = rooms("parking");
-    for (writer, number, payload) in [(1, 2, &three), (2, 1, &two), (1, 1, &one)] {
-        c.handle_record(NodeId([writer; 32]), number, payload, true, NOW).expect("is readable");
+    let mut payload = |text: &str| {
+        let accepted = c.handle_post(&lobby(), new(text, "n"), NOW).expect("is good");
+        accepted.payload.expect("is new")
+    };
+    let (one, two, three) = (payload("one"), payload("two"), payload("three"));
+    for ((writer, number), hlc, payload) in [((1, 2), 9, &three), ((2, 1), 7, &two), ((1, 1), 7, &one)] {
+        record(&mut c, (writer, number), Hlc(hlc), payload, NOW).expect("is readable");
     }
     assert_eq!(texts(&c), ["one", "two", "three"]);
+}
+
+#[test]
+fn a_clock_far_ahead_is_marked_and_does_not_stay_last_for_ever() {
+    let mut rooms = rooms("stage");
+    let accepted = rooms.handle_post(&lobby(), new("from the future", "n"), NOW).expect("is good");
+    let future = Hlc::at(WallTime(NOW.0 + 3_600_000));
+    record(&mut rooms, (2, 1), future, &accepted.payload.expect("is new"), NOW).expect("is readable");
+    say(&mut rooms, 1, 1, "later", WallTime(NOW.0 + 120_000));
+    let history = rooms.history(&room("lobby"), None, 10).expect("is there");
+    let marks: Vec<_> = history.iter().map(|message| (message.text.as_str(), message.clock_ahead)).collect();
+    assert_eq!(marks, [("from the future", true), ("later", false)]);
 }
 
 #[test]
@@ -72,8 +103,58 @@ fn nobody_is_told_while_the_log_is_read_back() {
     let mut before = rooms("stage");
     let payload = say(&mut before, 1, 1, "hello", NOW);
     let mut after = rooms("stage");
-    after.handle_record(NodeId([1; 32]), 1, &payload, false, NOW).expect("is readable");
+    let (writer, hlc) = (NodeId([1; 32]), Hlc::at(NOW));
+    let written = Written { topic: &lobby(), writer, number: 1, hlc, payload: &payload };
+    after.handle_record(written, false, NOW).expect("is readable");
     assert_eq!((told(&mut after), texts(&after)), (0, vec!["hello".to_owned()]));
+}
+
+#[test]
+fn an_announcement_is_told_in_every_room_and_welcomes_whoever_comes() {
+    let mut rooms = rooms("stage");
+    let accepted = rooms.handle_post(&Topic::Announcements, new("storm", "n"), NOW).expect("is good");
+    let payload = accepted.payload.expect("is new");
+    let (writer, hlc) = (NodeId([1; 32]), Hlc::at(NOW));
+    let written = Written { topic: &Topic::Announcements, writer, number: 1, hlc, payload: &payload };
+    rooms.handle_record(written, true, NOW).expect("is readable");
+    assert!(matches!(rooms.poll_output(), Some(Output::TellAll { event: FromRelay::Announcement { .. } })));
+    let FromRelay::Welcome { announcements, history, .. } = rooms.welcome(&room("lobby")) else { panic!() };
+    assert_eq!((announcements.len(), announcements[0].text.as_str(), history.len()), (1, "storm", 0));
+}
+
+#[test]
+fn long_messages_are_bounded_by_their_bytes() {
+    let mut rooms = rooms("stage");
+    for number in 0..500 {
+        let text = format!("{number:04}{}", "\u{1f3b5}".repeat(3990));
+        say(&mut rooms, 1, number, &text, WallTime(NOW.0 + number));
+    }
+    let kept = texts(&rooms);
+    assert!((BYTES_MAX / 17_000..=BYTES_MAX / 15_960).contains(&kept.len()), "{}", kept.len());
+    assert!(kept.last().is_some_and(|text| text.starts_with("0499")));
+}
+
+#[test]
+fn all_rooms_together_are_bounded_and_the_largest_gives_way() {
+    let mut rooms = rooms("stage");
+    let mut number = 0;
+    let text = "x".repeat(4000);
+    for _ in 0..1000 {
+        for name in 0..10 {
+            number += 1;
+            let topic = Topic::Room(room(&format!("room-{name}")));
+            let text = if name == 0 { "small" } else { &text };
+            let accepted = rooms.handle_post(&topic, new(text, &number.to_string()), NOW).expect("is good");
+            let (payload, hlc) = (accepted.payload.expect("is new"), Hlc(number));
+            let writer = NodeId([1; 32]);
+            let written = Written { topic: &topic, writer, number, hlc, payload: &payload };
+            rooms.handle_record(written, false, NOW).expect("is readable");
+        }
+    }
+    let length = |name: u64| rooms.history(&room(&format!("room-{name}")), None, 2000).map(|h| h.len());
+    assert_eq!(length(0), Ok(1000), "the small one is whole");
+    let texts: usize = (1..10).map(|name| length(name).expect("is there") * 4000).sum();
+    assert!((TOTAL_MAX * 3 / 4..TOTAL_MAX).contains(&texts), "{texts}");
 }
 
 #[test]
@@ -121,7 +202,7 @@ proptest! {
     #[test]
     fn a_record_of_any_bytes_is_read_or_refused(payload in proptest::collection::vec(any::<u8>(), 0..400)) {
         let mut rooms = rooms("stage");
-        let _ = rooms.handle_record(NodeId([1; 32]), 1, &payload.into(), true, NOW);
+        let _ = record(&mut rooms, (1, 1), Hlc(1), &payload.into(), NOW);
     }
 
     #[test]
@@ -131,16 +212,16 @@ proptest! {
         payload[at % length] = byte;
         payload.truncate(length - cut % length);
         let mut rooms = rooms("stage");
-        let _ = rooms.handle_record(NodeId([1; 32]), 1, &payload.into(), true, NOW);
+        let _ = record(&mut rooms, (1, 1), Hlc(1), &payload.into(), NOW);
     }
 
     #[test]
     fn any_post_is_accepted_within_bounds_or_refused(author in ".{0,80}", text in "(?s).{0,200}") {
         let mut rooms = rooms("stage");
         let new = NewMessage { author, text, nonce: None };
-        if let Ok(accepted) = rooms.handle_post(room("lobby"), new, NOW) {
+        if let Ok(accepted) = rooms.handle_post(&lobby(), new, NOW) {
             let payload = accepted.payload.expect("is new");
-            prop_assert_eq!(rooms.handle_record(NodeId([1; 32]), 1, &payload, true, NOW), Ok(()));
+            prop_assert_eq!(record(&mut rooms, (1, 1), Hlc(1), &payload, NOW), Ok(()));
         }
     }
 
@@ -152,11 +233,42 @@ proptest! {
         let mut reader = rooms("camping");
         for number in order {
             let payload = &payloads[number as usize];
-            reader.handle_record(NodeId([1; 32]), number, payload, true, NOW).expect("is readable");
+            record(&mut reader, (1, number), Hlc::at(NOW), payload, NOW).expect("is readable");
         }
         prop_assert_eq!(texts(&reader), texts(&writer));
         let history = reader.history(&room("lobby"), None, 100).expect("is there");
         let ids: BTreeSet<_> = history.into_iter().map(|message| message.id).collect();
         prop_assert_eq!(ids.len(), 12);
     }
+}
+
+#[test]
+fn a_file_is_announced_once_in_every_zone() {
+    let file = crate::NewFile {
+        file: protocol::FileId([3; 32]),
+        name: "../../plan\u{202e}.pdf".into(),
+        length: 12,
+        media_type: "application/pdf".into(),
+        author: "Ada".into(),
+    };
+    let lobby = RoomName::new("lobby").expect("a name");
+    let zone = |name: &str| ZoneName::new(name).expect("a name");
+    let (mut here, mut there) = (Rooms::new(zone("stage")), Rooms::new(zone("camping")));
+    let origin = NodeId([1; 32]);
+    let accepted = here.handle_share(&lobby, file.clone(), origin, WallTime(5)).expect("is fine");
+    let payload = accepted.payload.expect("it is new");
+    for rooms in [&mut here, &mut there] {
+        for number in [1, 2] {
+            let (topic, hlc) = (Topic::Room(lobby.clone()), Hlc(number));
+            let written = Written { topic: &topic, writer: origin, number, hlc, payload: &payload };
+            rooms.handle_record(written, true, WallTime(9)).expect("is readable");
+        }
+        let told: Vec<_> = std::iter::from_fn(|| rooms.poll_output()).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        let [(id, shown)] = &rooms.files(&lobby)[..] else { panic!("there is one") };
+        assert_eq!((*id, shown.name.as_str(), shown.zone.as_str()), (file.file, "plan.pdf", "stage"));
+        assert_eq!(rooms.file_origin(&file.file), Some(origin));
+    }
+    let again = here.handle_share(&lobby, file, origin, WallTime(10)).expect("is fine");
+    assert_eq!(again.payload, None);
 }

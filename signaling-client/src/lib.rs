@@ -12,6 +12,7 @@ pub mod histogram;
 pub mod listen;
 pub mod load;
 pub mod participant;
+pub mod picture;
 pub mod publish;
 pub mod reception;
 pub mod sound;

@@ -18,7 +18,7 @@ use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::histogram::{Histogram, Percentiles, round};
 use crate::participant::gone;
-use crate::reception::{Arrival, Reception};
+use crate::reception::{Arrival, Reception, Silence};
 use crate::sound::Sound;
 use crate::stamp;
 use crate::video::{Picture, VideoCodec, VideoReport};
@@ -38,6 +38,8 @@ pub struct Options {
     pub wait: bool,
     /// What to ask for.
     pub wanted: Wanted,
+    /// Keep a timeline of the times longer than this without a packet.
+    pub silences_above: Option<Duration>,
 }
 
 /// Why listening ended.
@@ -72,6 +74,9 @@ pub struct Report {
     pub peak_hz: Option<f64>,
     /// Every gap over 60 ms between two arrivals, in order, at most 1000.
     pub gaps_ms: Vec<f64>,
+    /// Times without an audio packet, where a timeline was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silences: Option<Vec<Silence>>,
     /// From the offer to the first packet of any track.
     pub first_packet_ms: Option<f64>,
     /// Publisher to listener, where the publisher stamps its packets and shares our clock.
@@ -111,7 +116,7 @@ pub async fn listen(
     let ended = loop {
         tokio::select! {
             Some(track) = playback.next_track() => {
-                tracks.spawn(follow(track, over.clone()));
+                tracks.spawn(follow(track, options.silences_above, over.clone()));
             }
             () = &mut end => break Ended::Complete,
             () = &mut stop => break Ended::Stopped,
@@ -156,16 +161,20 @@ enum Track {
 }
 
 /// Takes in one track until `over`.
-async fn follow(track: Arc<dyn TrackRemote>, mut over: watch::Receiver<bool>) -> Result<Track, Error> {
+async fn follow(
+    track: Arc<dyn TrackRemote>,
+    silences_above: Option<Duration>,
+    mut over: watch::Receiver<bool>,
+) -> Result<Track, Error> {
     let mut taken = match track.kind().await {
         RtpCodecKind::Video => Track::Video {
-            reception: Reception::video(),
+            reception: Reception::video().with_timeline(silences_above),
             picture: Picture::new(None),
             codec: String::new(),
             first: None,
         },
         _ => Track::Audio {
-            reception: Reception::audio(),
+            reception: Reception::audio().with_timeline(silences_above),
             sound: Box::new(Sound::new()?),
             delays: Histogram::default(),
             first: None,
@@ -254,6 +263,7 @@ impl Heard {
             levels_dbfs: None,
             peak_hz: None,
             gaps_ms: Vec::new(),
+            silences: None,
             first_packet_ms: first
                 .map(|first| round(first.saturating_duration_since(asked_at).as_secs_f64() * 1e3)),
             delay_ms: None,
@@ -273,6 +283,7 @@ impl Heard {
                     report.levels_dbfs = sound.levels_dbfs().or(report.levels_dbfs);
                     report.peak_hz = sound.peak_hz().or(report.peak_hz);
                     report.gaps_ms.extend(reception.gaps_ms());
+                    report.silences = reception.silences().or(report.silences);
                     report.delay_ms = delays.percentiles().or(report.delay_ms);
                     report.decoded_seconds += round(sound.seconds());
                     report.undecodable += sound.undecodable();
@@ -283,6 +294,7 @@ impl Heard {
                         frames: picture.frames(),
                         keyframes: picture.keyframes(),
                         lost: reception.lost(),
+                        silences: reception.silences(),
                         codec: codec.trim_start_matches("video/").to_owned(),
                     });
                 }

@@ -261,7 +261,7 @@ async fn publisher(
 ) -> Result<Taken, Error> {
     let asked_at = clock::now();
     let mut publication = tokio::select! {
-        publication = Publication::open(endpoint) => publication?,
+        publication = Publication::open(endpoint, false) => publication?,
         () = over(phase.clone()) => return Err(Error::NoConnection(Duration::ZERO)),
     };
     let joined_at = clock::now();

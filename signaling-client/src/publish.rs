@@ -38,13 +38,15 @@ pub struct Options {
     pub reconnect: bool,
     /// Put the time of sending into each packet, see [`crate::stamp`].
     pub stamp: bool,
-    /// Bits per second.
+    /// Bits per second of the sound.
     pub bitrate: u32,
+    /// Whether to publish a picture too, see [`crate::picture`].
+    pub video: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { length: None, reconnect: false, stamp: false, bitrate: DEFAULT_BITRATE }
+        Options { length: None, reconnect: false, stamp: false, bitrate: DEFAULT_BITRATE, video: false }
     }
 }
 
@@ -78,7 +80,7 @@ pub async fn publish(
     loop {
         let begun = clock::now();
         let publication = tokio::select! {
-            publication = Publication::open(endpoint) => publication,
+            publication = Publication::open(endpoint, options.video) => publication,
             () = &mut stop => return Ok(sent),
         };
         let outcome = match publication {
@@ -138,6 +140,10 @@ async fn send(
         let packet = if options.stamp { stamp::write(packet, clock::unix_micros()) } else { packet };
         publication.send(packet, FRAME_SAMPLES as u32).await?;
         sent.packets += 1;
+        // 25 pictures a second: with every second frame of sound.
+        if sent.packets.is_multiple_of(2) {
+            publication.send_picture().await?;
+        }
         pace.advance();
     }
     Ok(())

@@ -5,13 +5,17 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rtc::rtp::header::Header;
+use serde::Serialize;
 
+use crate::clock;
 use crate::histogram::round;
 
 /// An arrival later than this after the one before is a gap a listener may hear.
 pub const GAP: Duration = Duration::from_millis(60);
 /// Gaps that are remembered one by one; those beyond are only counted.
 pub const MOST_GAPS: usize = 1000;
+/// Silences of a timeline that are remembered.
+const MOST_SILENCES: usize = 50_000;
 /// RFC 3550 appendix A.1: a jump forward beyond this is a new beginning, not a loss.
 const MAX_DROPOUT: i64 = 3000;
 /// And so is a jump back beyond this.
@@ -20,6 +24,17 @@ const MAX_MISORDER: i64 = 100;
 const REMEMBERED: usize = 4096;
 /// Timestamps remembered for the same end.
 const TIMESTAMPS: usize = 256;
+
+/// A time without a packet, in a timeline that can be laid beside what was done meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Silence {
+    /// When the packet before it came: milliseconds since 1970.
+    pub at_ms: f64,
+    /// Until the next one came, in milliseconds.
+    pub ms: f64,
+    /// Packets that are missing between the two, by their numbers.
+    pub missing: u64,
+}
 
 /// Whether a packet is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +61,9 @@ pub struct Reception {
     gaps: Vec<Duration>,
     more_gaps: u64,
     timestamps: VecDeque<u32>,
+    /// Silences longer than this make the timeline.
+    silence: Option<Duration>,
+    silences: Vec<(Instant, Duration, u64)>,
 }
 
 /// An unbroken run of one sequence number space.
@@ -82,16 +100,26 @@ impl Reception {
             gaps: Vec::new(),
             more_gaps: 0,
             timestamps: VecDeque::with_capacity(TIMESTAMPS),
+            silence: None,
+            silences: Vec::new(),
         }
+    }
+
+    /// Keeps a timeline of silences longer than this.
+    #[must_use]
+    pub fn with_timeline(self, silence: Option<Duration>) -> Self {
+        Reception { silence, ..self }
     }
 
     /// Counts a packet that arrived at `now`.
     pub fn handle_packet(&mut self, header: &Header, now: Instant) -> Arrival {
+        let before = self.run.as_ref().map(|run| (run.ssrc, run.highest));
         if self.count(header) == Arrival::Repeat {
             self.duplicates += 1;
             return Arrival::Repeat;
         }
         self.packets += 1;
+        self.note_silence(before, now);
         self.time(header.timestamp, now);
         Arrival::New
     }
@@ -156,6 +184,30 @@ impl Reception {
             }
         }
         arrival
+    }
+
+    /// The timeline; `None` unless one is kept.
+    pub fn silences(&self) -> Option<Vec<Silence>> {
+        let (now, unix_ms) = (clock::now(), clock::unix_micros() as f64 / 1e3);
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let silence = |&(at, length, missing): &(Instant, Duration, u64)| Silence {
+            at_ms: round(unix_ms - ms(now.saturating_duration_since(at))),
+            ms: round(ms(length)),
+            missing,
+        };
+        self.silence.map(|_| self.silences.iter().map(silence).collect())
+    }
+
+    fn note_silence(&mut self, before: Option<(u32, i64)>, now: Instant) {
+        let (Some(silence), Some((last, _))) = (self.silence, self.last) else { return };
+        let between = now.saturating_duration_since(last);
+        if between > silence && self.silences.len() < MOST_SILENCES {
+            let missing = match (before, &self.run) {
+                (Some((ssrc, highest)), Some(run)) if run.ssrc == ssrc => run.highest - highest - 1,
+                _ => 0,
+            };
+            self.silences.push((last, between, u64::try_from(missing).unwrap_or(0)));
+        }
     }
 
     fn time(&mut self, timestamp: u32, now: Instant) {
@@ -275,6 +327,21 @@ mod tests {
             reception.handle_packet(&header(number), start + Duration::from_millis(at));
         }
         assert_eq!(reception.gaps_ms().collect::<Vec<_>>(), [220.0]);
+    }
+
+    #[test]
+    fn a_timeline_says_when_how_long_and_how_many_are_missing() {
+        // In the past: the timeline is told as of now.
+        let start = clock::now() - Duration::from_secs(1);
+        let mut reception = Reception::audio().with_timeline(Some(Duration::from_millis(30)));
+        for (number, at) in [(1, 0), (2, 20), (3, 70), (7, 170)] {
+            reception.handle_packet(&header(number), start + Duration::from_millis(at));
+        }
+        let silences = reception.silences().unwrap();
+        let what: Vec<_> = silences.iter().map(|silence| (silence.ms, silence.missing)).collect();
+        assert_eq!(what, [(50.0, 0), (100.0, 3)]);
+        assert!((silences[1].at_ms - silences[0].at_ms - 50.0).abs() < 0.1);
+        assert_eq!(receive(&[1, 2]).silences(), None);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 use rtc::rtp::Packet;
 use serde::Serialize;
 
+use crate::reception::Silence;
+
 /// How a codec marks its keyframes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VideoCodec {
@@ -18,7 +20,7 @@ pub enum VideoCodec {
 }
 
 /// Counters of one video track.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct VideoReport {
     /// Distinct packets.
     pub packets: u64,
@@ -30,6 +32,9 @@ pub struct VideoReport {
     pub lost: u64,
     /// The codec, as in SDP.
     pub codec: String,
+    /// Times without a packet, where a timeline was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silences: Option<Vec<Silence>>,
 }
 
 /// Counts frames.

@@ -173,6 +173,7 @@ fn options(seconds: u64) -> listen::Options {
         length: Some(Duration::from_secs(seconds)),
         wait: true,
         wanted: Wanted { audio: true, video: true },
+        silences_above: None,
     }
 }
 

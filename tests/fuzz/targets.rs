@@ -9,11 +9,11 @@ use bytes::{Bytes, BytesMut};
 use media::sdp::{EgressPolicy, Fragment, IngestPolicy, Local, Offer, answer_egress, answer_ingest};
 use mesh_routing::{Config, LinkId, Mesh, message::Message, signature::Keys};
 use protocol::{
-    Codec, Kind, NodeId, StreamName, TrackDescription, ZoneName,
+    Codec, Hlc, Kind, NodeId, StreamName, Topic, TrackDescription, ZoneName,
     mesh::{DatagramHeader, SenderClock, StreamAdvertisement, TrackKey},
     signaling::FromParticipant,
 };
-use rooms::{Rooms, WallTime};
+use rooms::{Rooms, WallTime, Written};
 
 /// A parser, or a core behind one.
 pub struct Target {
@@ -228,7 +228,7 @@ fn live(mesh: &mut Mesh, now: Instant) {
     let stream = StreamAdvertisement { name, tracks };
     mesh.handle_publish(stream, now);
     for text in ["one", "two"] {
-        let _ = mesh.handle_append(Bytes::from_static(text.as_bytes()), now);
+        let _ = mesh.handle_append(Topic::Announcements, Bytes::from_static(text.as_bytes()), now);
     }
 }
 
@@ -277,7 +277,7 @@ fn a_room() -> Rooms {
 }
 
 fn records() -> Vec<Vec<u8>> {
-    let room = protocol::RoomName::new("crew").expect("a good name");
+    let room = Topic::Room(protocol::RoomName::new("crew").expect("a good name"));
     let new = |text: &str| protocol::api::NewMessage {
         author: "Ann".into(),
         text: text.into(),
@@ -285,14 +285,16 @@ fn records() -> Vec<Vec<u8>> {
     };
     ["hello", "<b>", "\u{202e}\u{200b}"]
         .into_iter()
-        .filter_map(|text| a_room().handle_post(room.clone(), new(text), WallTime(1)).ok()?.payload)
+        .filter_map(|text| a_room().handle_post(&room, new(text), WallTime(1)).ok()?.payload)
         .map(|payload| payload.to_vec())
         .collect()
 }
 
 fn room_record(bytes: &[u8]) {
     let mut rooms = a_room();
-    let _ = rooms.handle_record(NodeId([1; 32]), 1, &Bytes::copy_from_slice(bytes), true, WallTime(5));
+    let (writer, payload) = (NodeId([1; 32]), Bytes::copy_from_slice(bytes));
+    let written = Written { topic: &Topic::Announcements, writer, number: 1, hlc: Hlc(7), payload: &payload };
+    let _ = rooms.handle_record(written, true, WallTime(5));
     while rooms.poll_output().is_some() {}
 }
 

@@ -6,7 +6,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Result;
 use futures_util::{SinkExt, StreamExt};
-use protocol::signaling::{FromParticipant, FromRelay};
+use protocol::{
+    api::Saved,
+    signaling::{FromParticipant, FromRelay},
+};
 use tests::{Api, Festival, Relay, Setup, now, until};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
@@ -95,9 +98,9 @@ async fn a_message_reaches_the_page_of_another_zone_soon() {
     let say = FromParticipant::Say { author: "Ada".into(), text: "is this on?".into(), nonce: "n1".into() };
     let began = now();
     here.send(&serde_json::to_string(&say).unwrap()).await;
-    let id =
-        here.next(|event| {
-            if let FromRelay::Said { nonce, id } = event { (nonce == "n1").then_some(id) } else { None }
+    let id = here
+        .next(|event| {
+            if let FromRelay::Said { nonce, id, .. } = event { (nonce == "n1").then_some(id) } else { None }
         })
         .await;
     let message = there
@@ -106,6 +109,37 @@ async fn a_message_reaches_the_page_of_another_zone_soon() {
     println!("over two hops in {:?}", began.elapsed());
     assert_eq!((message.id, &*message.text, &*message.zone), (id, "is this on?", "zone-a"));
     assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn an_answer_says_whether_a_second_relay_has_the_message() {
+    let alone = Setup::zone("stage").start().await.unwrap();
+    let began = now();
+    let posted = alone.api().post("/api/v1/rooms/lobby/messages", "Ada", "hello?").await.unwrap();
+    assert_eq!(posted.saved, Saved::Here);
+    assert!(began.elapsed() < Duration::from_millis(250), "a relay alone waits for nobody");
+    let festival = Festival::chain(2).await.unwrap();
+    let posted = festival.relays[0].api().post("/api/v1/rooms/lobby/messages", "Ada", "hello").await.unwrap();
+    assert_eq!(posted.saved, Saved::Mesh);
+}
+
+#[tokio::test]
+async fn an_announcement_is_on_the_page_of_every_room_in_every_zone() {
+    let festival = Festival::chain(3).await.unwrap();
+    let mut there = Page::open(&festival.relays[2], "crew").await;
+    there.next(|event| matches!(event, FromRelay::Welcome { .. }).then_some(())).await;
+    let posted = festival.relays[0].api().post("/api/v1/announcements", "Safety", "storm").await.unwrap();
+    let heard = there
+        .next(|event| if let FromRelay::Announcement { message } = event { Some(message) } else { None });
+    let heard = heard.await;
+    assert_eq!((heard.id, &*heard.text), (posted.id, "storm"));
+    // Whoever comes later is told too.
+    let mut late = Page::open(&festival.relays[1], "lobby").await;
+    let welcome = late.next(|event| match event {
+        FromRelay::Welcome { announcements, .. } => Some(announcements),
+        _ => None,
+    });
+    assert_eq!(welcome.await.len(), 1);
 }
 
 #[tokio::test]

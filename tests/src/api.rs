@@ -139,6 +139,16 @@ impl Api {
         Ok(serde_json::from_str::<Posted>(&answer.body)?.id)
     }
 
+    /// Says something in a room, or announces it (`path` decides), and gives the whole answer.
+    pub async fn post(&self, path: &str, author: &str, text: &str) -> Result<Posted> {
+        let body = serde_json::json!({ "author": author, "text": text }).to_string();
+        let answer = self.send("POST", path, &[("content-type", "application/json")], body).await?;
+        if answer.status != StatusCode::CREATED {
+            bail!("POST {path}: {} {}", answer.status, answer.body);
+        }
+        Ok(serde_json::from_str(&answer.body)?)
+    }
+
     /// What was said in a room, in display order.
     pub async fn history(&self, room: &str) -> Result<Vec<Message>> {
         self.json(&format!("/api/v1/rooms/{room}/messages")).await

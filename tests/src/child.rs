@@ -129,9 +129,14 @@ pub fn program(name: &str) -> Result<PathBuf> {
     let directory = match std::env::var_os("PEDDLENET_BIN_DIR") {
         Some(directory) => PathBuf::from(directory),
         None => {
-            // target/debug/deps/process_chain-0123 → target/debug
+            // target/debug/deps/process_chain-0123, target/debug/netlab → target/debug
             let own = std::env::current_exe()?;
-            own.ancestors().nth(2).context("a test lies in target/…/deps")?.to_owned()
+            let beside = own.parent().context("a program lies in a directory")?;
+            if beside.ends_with("deps") {
+                beside.parent().unwrap_or(beside).to_owned()
+            } else {
+                beside.to_owned()
+            }
         }
     };
     let path = directory.join(name);

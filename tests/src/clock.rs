@@ -11,6 +11,13 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Milliseconds since 1970, as other programs on this machine count them.
+#[expect(clippy::disallowed_methods, reason = "reports of other processes tell times by the calendar")]
+pub fn unix_ms() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64() * 1e3)
+}
+
 /// Lets real time pass, where the passing itself is what a test is about ("plays for 3 s").
 pub async fn pause(time: Duration) {
     tokio::time::sleep(time).await;

@@ -9,6 +9,7 @@ mod child;
 mod clock;
 mod festival;
 mod metrics;
+pub mod netlab;
 mod peer;
 mod relay;
 mod sdp;

@@ -13,6 +13,8 @@ use crate::{
     clock::until,
 };
 
+/// Any free port of this machine.
+const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(15);
 
@@ -23,17 +25,38 @@ pub struct Setup {
     open: bool,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    bridge: SocketAddr,
+    within: Vec<String>,
 }
 
 impl Setup {
     /// A relay of that zone, open to all (`--dev`).
     pub fn zone(zone: &str) -> Setup {
-        Setup { zone: zone.to_owned(), open: true, arguments: vec![], environment: vec![] }
+        Setup {
+            zone: zone.to_owned(),
+            open: true,
+            arguments: vec![],
+            environment: vec![],
+            bridge: LOCAL,
+            within: vec![],
+        }
     }
 
     /// Without `--dev`.
     pub fn closed(mut self) -> Setup {
         self.open = false;
+        self
+    }
+
+    /// Where it takes bridges; otherwise at a free port of this machine alone.
+    pub fn bridge(mut self, address: SocketAddr) -> Setup {
+        self.bridge = address;
+        self
+    }
+
+    /// Starts it by another program that becomes the relay: that program and its arguments.
+    pub fn within(mut self, program: &[&str]) -> Setup {
+        self.within = program.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
@@ -57,8 +80,7 @@ impl Setup {
     /// Starts it and waits until it answers.
     pub async fn start(self) -> Result<Relay> {
         let data = TempDir::new()?;
-        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let ports = Ports { http: any, media: any, bridge: any, node: String::new() };
+        let ports = Ports { http: LOCAL, media: LOCAL, bridge: self.bridge, node: String::new() };
         let mut relay = Relay { child: self.spawn(data.path(), &ports)?, setup: self, data, ports };
         relay.answers().await?;
         Ok(relay)
@@ -76,7 +98,14 @@ impl Setup {
         arguments.extend(self.arguments.iter().cloned());
         let environment: Vec<_> = self.environment.iter().map(|(name, value)| (&**name, &**value)).collect();
         let name = format!("relay {}", self.zone);
-        Child::start(&name, &program("relay-node")?, arguments, &environment)
+        let relay = program("relay-node")?;
+        match &self.within[..] {
+            [] => Child::start(&name, &relay, arguments, &environment),
+            [first, rest @ ..] => {
+                let all = rest.iter().cloned().chain([relay.display().to_string()]).chain(arguments);
+                Child::start(&name, first.as_ref(), all, &environment)
+            }
+        }
     }
 }
 

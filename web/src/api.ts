@@ -36,10 +36,17 @@ export interface MeshLink {
   up: boolean;
 }
 
+export interface WeakSpot {
+  cuts_off: string[];
+  warning: string;
+}
+
 export interface Mesh {
   self: string;
   nodes: MeshNode[];
   links: MeshLink[];
+  articulation_points: (WeakSpot & { node: string })[];
+  bridges: (WeakSpot & { a: string; b: string })[];
 }
 
 export interface Message {
@@ -48,6 +55,20 @@ export interface Message {
   text: string;
   zone: string;
   sent_at: string;
+  /** Written by a clock that is more than a minute ahead of the relay's. */
+  clock_ahead?: boolean;
+}
+
+/** A file somebody gave to a room. */
+export interface SharedFile {
+  id: string;
+  name: string;
+  bytes: number;
+  media_type: string;
+  from: string;
+  zone: string;
+  sent_at: string;
+  here: number;
 }
 
 export interface Version {
@@ -103,6 +124,13 @@ export function spoken(name: string): string {
     .split("/")
     .map((part) => part.replace(/-+/g, " ").trim().replace(/^./, (c) => c.toUpperCase()) || part)
     .join(" · ");
+}
+
+/** What the mesh hangs on, the worst first, as sentences: each once, however many relays a zone has. */
+export function weakSpots(mesh: Mesh): string[] {
+  const worst = (a: WeakSpot, b: WeakSpot) => b.cuts_off.length - a.cuts_off.length;
+  const spots = [...[...mesh.articulation_points].sort(worst), ...[...mesh.bridges].sort(worst)];
+  return [...new Set(spots.map((spot) => spot.warning.replace(/^./, (c) => c.toUpperCase())))];
 }
 
 /** Whether this zone has lost every link to the others it knows of. */

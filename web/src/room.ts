@@ -19,6 +19,12 @@ export interface RoomView {
   online: boolean;
   present: number;
   zone: string | undefined;
+  /** Messages of our own that are on the disk of this relay only, so far. */
+  unsaved: ReadonlySet<string>;
+  /** The newest announcement. */
+  announcement: Message | undefined;
+  /** Grows when the list of files may be another. */
+  fileNews: number;
 }
 
 export interface RoomEvents {
@@ -29,11 +35,14 @@ export interface RoomEvents {
 }
 
 type FromRelay =
-  | { type: "welcome"; zone: string; history: Message[]; present: number }
+  | { type: "welcome"; zone: string; history: Message[]; present: number; announcements?: Message[] }
+  | { type: "announcement"; message: Message }
   | { type: "message"; message: Message }
-  | { type: "said"; nonce: string; id: string }
+  | { type: "said"; nonce: string; id: string; saved?: "here" | "mesh" }
+  | { type: "saved"; id: string }
   | { type: "presence"; present: number }
   | { type: "streams"; streams: Stream[] }
+  | { type: "file" }
   | { type: "refused"; nonce?: string; reason: string };
 
 const MESSAGES_MAX = 500;
@@ -57,6 +66,9 @@ export class Room {
   private online = false;
   private present = 0;
   private zone: string | undefined;
+  private unsaved: ReadonlySet<string> = new Set();
+  private announcement: Message | undefined;
+  private fileNews = 0;
   private failures = 0;
   private welcomed = false;
   private closed = false;
@@ -145,9 +157,19 @@ export class Room {
         this.pending = this.messages.some((message) => message.id === event.id)
           ? this.pending.filter((one) => one.nonce !== event.nonce)
           : this.pending.map((one) => (one.nonce === event.nonce ? { ...one, id: event.id } : one));
+        this.mark(event.id, event.saved === "here");
+        break;
+      case "saved":
+        this.mark(event.id, false);
+        break;
+      case "announcement":
+        this.announcement = event.message;
         break;
       case "presence":
         this.present = event.present;
+        break;
+      case "file":
+        this.fileNews += 1;
         break;
       case "streams":
         return this.events.onStreams(event.streams);
@@ -160,13 +182,21 @@ export class Room {
     this.tell();
   }
 
-  private welcome(event: { zone: string; history: Message[]; present: number }): void {
+  private mark(id: string, unsaved: boolean): void {
+    if (this.unsaved.has(id) === unsaved) return;
+    const marked = [...this.unsaved].filter((one) => one !== id);
+    this.unsaved = new Set((unsaved ? [...marked, id] : marked).slice(-MESSAGES_MAX));
+  }
+
+  private welcome(event: { zone: string; history: Message[]; present: number; announcements?: Message[] }): void {
     const returned = this.welcomed;
     this.online = true;
     this.welcomed = true;
     this.failures = 0;
     this.zone = event.zone;
     this.present = event.present;
+    this.announcement = event.announcements?.at(-1);
+    this.fileNews += 1;
     // The relay's order is the order; what it no longer tells stays in front.
     const told = new Set(event.history.map((message) => message.id));
     this.messages = this.messages.filter((message) => !told.has(message.id));
@@ -196,8 +226,8 @@ export class Room {
   }
 
   private tell(): void {
-    const { messages, pending, online, present, zone } = this;
-    this.events.onView({ messages, pending, online, present, zone });
+    const { messages, pending, online, present, zone, unsaved, announcement, fileNews } = this;
+    this.events.onView({ messages, pending, online, present, zone, unsaved, announcement, fileNews });
   }
 }
 

@@ -52,6 +52,24 @@ describe("room", () => {
     expect(view.messages.map((one) => one.id)).toEqual(["1", "2", "3"]);
   });
 
+  it("marks what only this relay has stored, until another one has it", () => {
+    socket().hear(welcome());
+    socket().hear({ type: "message", message: message("1") });
+    socket().hear({ type: "said", nonce: "n", id: "1", saved: "here" });
+    expect([...view.unsaved]).toEqual(["1"]);
+    socket().hear({ type: "saved", id: "1" });
+    expect([...view.unsaved]).toEqual([]);
+    socket().hear({ type: "said", nonce: "m", id: "2", saved: "mesh" });
+    expect([...view.unsaved]).toEqual([]);
+  });
+
+  it("shows the newest announcement, also to whoever comes later", () => {
+    socket().hear({ ...welcome(), announcements: [message("a"), message("b")] });
+    expect(view.announcement?.id).toBe("b");
+    socket().hear({ type: "announcement", message: message("c") });
+    expect(view.announcement?.id).toBe("c");
+  });
+
   it("sends again under the same nonce until the relay has it", () => {
     socket().hear(welcome());
     expect(room.say("ana", "  hello ")).toBe(true);

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{Sim, node};
+
 /// Between two looks at a mesh that settles.
 const STEP: Duration = Duration::from_millis(500);
 /// Drivers notice the last things by then.
@@ -134,9 +135,9 @@ fn same_everywhere(sim: &Sim, group: &BTreeSet<usize>) -> Result<(), String> {
             same(&mesh.heard_by(stream), &hears, || format!("where {stream} is heard, as {index} knows"))?;
         }
         // Of a writer that does not exist everybody may have another part.
-        let exists = |r: &&crate::Record| sim.by_id.contains_key(&r.writer);
+        let exists = |r: &&crate::Record| sim.by_id.contains_key(&r.key.writer);
         let disk = relay.disk.iter().filter(exists);
-        let mut disk: Vec<_> = disk.map(|r| (r.writer, r.number, r.payload.clone())).collect();
+        let mut disk: Vec<_> = disk.map(|r| (r.key.clone(), r.number, r.entry.payload.clone())).collect();
         disk.sort();
         let first = records.get_or_insert_with(|| disk.clone());
         same(&disk.len(), &first.len(), || format!("records at relay {index}, and at the others"))?;

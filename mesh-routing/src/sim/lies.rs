@@ -5,18 +5,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 use protocol::{
-    Codec, Kind, NodeId, StreamName, TrackDescription, ZoneName,
+    Codec, Hlc, Kind, NodeId, RoomName, StreamName, Topic, TrackDescription, ZoneName,
     mesh::{Alias, StreamAdvertisement, TrackKey},
 };
 
 use super::{Sim, check, config, epoch, node, random::Random};
 use crate::{
     LinkId, Mesh, Output,
+    database::DATABASE_MAX,
     detector::State,
     link::Capacity,
-    link_state::{Advertised, DATABASE_MAX, Edge, LinkState, NODES_MAX},
-    log::{OVERHEAD, PAYLOAD_MAX, TOTAL_MAX},
-    message::{Ask, Message, Offer, Pulled, Refusal, Role},
+    link_state::{Advertised, Edge, LinkState, NODES_MAX, Publication},
+    log::{self, Entry, LogKey, OVERHEAD, PAYLOAD_MAX, TOTAL_MAX},
+    message::{Ask, Head, Message, Offer, Pulled, Refusal, Role},
+    record::{Key, Record, Signed},
+    signature::SimulatedKeys,
 };
 
 /// The liar's link at the relay it lies to: the simulation knows nothing of it.
@@ -62,7 +65,15 @@ impl Liar {
         TrackKey { origin: self.any(), stream: self.stream(), kind }
     }
 
-    fn record(&mut self) -> LinkState {
+    /// Of relays that do not exist the liar has the keys; those of others it can only forge, or repeat.
+    fn record(&mut self) -> Signed {
+        let record = self.said();
+        let signer = self.fake();
+        let own = (FAKE..FAKE + 40).any(|fake| node(fake) == record.key().origin());
+        Signed::new(record.clone(), &SimulatedKeys(if own { record.key().origin() } else { signer }))
+    }
+
+    fn said(&mut self) -> Record {
         let origin = self.any();
         let mut neighbors: Vec<_> = (0..self.below(8)).map(|_| self.any()).collect();
         neighbors.retain(|neighbor| *neighbor != origin);
@@ -87,11 +98,37 @@ impl Liar {
         });
         let streams = streams.collect();
         let zone = ZoneName::new("nowhere").unwrap();
-        LinkState { origin, zone, sequence: self.number() >> 1, links, streams, heard, addresses: Vec::new() }
+        let sequence = self.number() >> 1;
+        if self.below(2) == 0 {
+            return Record::Streams(Publication { origin, zone, sequence, streams });
+        }
+        let said = LinkState::new(origin, zone, sequence, links);
+        Record::Links(LinkState { heard, ..said })
     }
 
     fn path(&mut self) -> Vec<NodeId> {
         (0..1 + self.below(5)).map(|_| self.any()).collect()
+    }
+
+    /// A log: one of a relay whose key the liar has, or one of anybody.
+    fn log(&mut self) -> LogKey {
+        let room = RoomName::new(format!("room-{}", self.below(3))).unwrap();
+        let topic = if self.below(3) == 0 { Topic::Announcements } else { Topic::Room(room) };
+        let writer = if self.below(4) == 0 { self.any() } else { self.fake() };
+        LogKey { topic, writer, life: self.below(2) }
+    }
+
+    /// Entries that a relay of its own signed, or that it says another signed.
+    fn entries(&mut self, key: &LogKey, first: u64, number: u64) -> Vec<Entry> {
+        let signer = if self.below(8) == 0 { node(FAKE) } else { key.writer };
+        let real = (0..REAL).any(|relay| node(relay) == signer);
+        let keys = SimulatedKeys(if real { node(FAKE) } else { signer });
+        (0..number)
+            .map(|i| {
+                let (number, hlc) = (first.wrapping_add(i), Hlc(self.number()));
+                log::Record::sign(&keys, key.clone(), number, hlc, Bytes::from_static(b"lies")).entry
+            })
+            .collect()
     }
 
     fn offer(&mut self) -> Offer {
@@ -99,22 +136,29 @@ impl Liar {
         Offer { path: self.path(), guarded: self.below(2) == 0, doubt }
     }
 
-    /// About logs of relays that do not exist: those of others are not signed, and can be spoilt.
     fn about_logs(&mut self) -> Message {
-        let writer = self.fake();
-        match self.below(3) {
+        let key = self.log();
+        match self.below(5) {
             0 => {
                 let highest = self.number();
-                Message::Heads { entries: vec![(writer, self.below(highest.max(1)), highest)] }
+                let head = Head { key, floor: self.below(highest.max(1)), highest };
+                Message::Heads { entries: vec![head], fresh: self.below(2) == 0 }
             }
-            1 => Message::Pull { writer, after: self.number() },
+            1 => Message::Pull { key, after: self.number() },
+            2 => Message::Stored { entries: vec![(key, self.number())] },
+            3 => Message::Topics { after: None, until: None, entries: vec![(key.topic, self.number())] },
             _ => {
                 let first = self.number();
                 let floor = self.one(&[first.wrapping_sub(1), 0, first]);
                 let pulled = Pulled { floor, more: self.below(2) == 0 };
-                let payloads = (0..self.below(4)).map(|_| Bytes::from_static(b"lies")).collect();
+                let number = self.below(4);
+                let entries = self.entries(&key, first, number);
                 let pulled = (self.below(3) > 0).then_some(pulled);
-                Message::Append { writer, first, payloads, pulled }
+                let mut path = if pulled.is_none() { self.path() } else { Vec::new() };
+                if self.below(4) > 0 && pulled.is_none() {
+                    path.push(node(FAKE));
+                }
+                Message::Append { key, first, entries, path, pulled }
             }
         }
     }
@@ -123,8 +167,12 @@ impl Liar {
         let (track, alias) = (self.track(), Alias(self.below(4) as u16));
         match self.below(14) {
             0..=3 => Message::LinkState { age_ms: self.below(800_000) as u32, record: self.record() },
-            4 => Message::Digest { entries: vec![(self.any(), self.number()), (self.any(), self.number())] },
-            5 => Message::Request { origins: vec![self.any(), self.any()] },
+            4 => {
+                let entries =
+                    vec![(Key::Links(self.any()), self.number()), (Key::Streams(self.any()), self.number())];
+                if self.below(2) == 0 { Message::Digest { entries } } else { Message::News { entries } }
+            }
+            5 => Message::Request { keys: vec![Key::Links(self.any()), Key::Streams(self.any())] },
             6 => Message::Summary { database: self.number(), logs: self.number() },
             7..=8 => {
                 let (role, active) = (self.one(&[Role::Primary, Role::Secondary]), self.below(2) == 0);
@@ -150,10 +198,11 @@ impl Liar {
                 offer.path[0] = track.origin;
                 Some(Message::Joined { track, alias, offer })
             }
-            Message::Pull { writer, after } => {
+            Message::Pull { key, after } => {
                 let first = self.number().max(after).saturating_add(1);
                 let pulled = Some(Pulled { floor: first - 1, more: true });
-                Some(Message::Append { writer, first, payloads: vec![Bytes::from_static(b"lies")], pulled })
+                let entries = self.entries(&key, first, 1);
+                Some(Message::Append { key, first, entries, path: Vec::new(), pulled })
             }
             _ => None,
         }
@@ -253,51 +302,56 @@ fn calm(mesh: &mut Mesh) {
     }
 }
 
-fn said_by(id: NodeId, neighbors: &[NodeId], streams: Vec<Advertised>) -> Message {
+fn of(record: Record) -> Message {
+    let record = Signed::new(record.clone(), &SimulatedKeys(record.key().origin()));
+    Message::LinkState { age_ms: 0, record }
+}
+
+fn said_by(id: NodeId, neighbors: &[NodeId]) -> Message {
     let mut neighbors = neighbors.to_vec();
     neighbors.sort();
     let edge = |neighbor| Edge { neighbor, cost: 5, rtt_us: 1000, loss: 0, capacity: Capacity(1) };
     let links = neighbors.into_iter().map(edge).collect();
     let zone = ZoneName::new("camping").unwrap();
-    let record = LinkState {
-        origin: id,
-        zone,
-        sequence: 1 << 32,
-        links,
-        streams,
-        heard: Vec::new(),
-        addresses: Vec::new(),
-    };
-    Message::LinkState { age_ms: 0, record }
+    of(Record::Links(LinkState::new(id, zone, 1 << 32, links)))
+}
+
+fn published_by(id: NodeId, streams: Vec<Advertised>) -> Message {
+    let zone = ZoneName::new("camping").unwrap();
+    of(Record::Streams(Publication { origin: id, zone, sequence: 1 << 32, streams }))
 }
 
 #[test]
 fn records_of_relays_that_are_not_there_give_way() {
     let (mut mesh, honest) = between();
-    assert!(say(&mut mesh, honest, &said_by(node(1), &[node(0), node(2)], Vec::new())));
+    assert!(say(&mut mesh, honest, &said_by(node(1), &[node(0), node(2)])));
     // Many, then few that are large.
     for (number, of_each) in [(NODES_MAX + 100, 0), (1500, 256)] {
         let streams = streams(of_each);
         for i in 0..number {
             let id = node(FAKE + of_each * 100 + i);
-            let (message, now) = (said_by(id, &[node(0)], streams.clone()), mesh.now);
-            let _ = mesh.handle_message(LINK, &message.encode(), now);
+            let now = mesh.now;
+            for message in [said_by(id, &[node(0)]), published_by(id, streams.clone())] {
+                let _ = mesh.handle_message(LINK, &message.encode(), now);
+            }
         }
         calm(&mut mesh);
         assert!(mesh.database.len() <= NODES_MAX && mesh.database.bytes() <= DATABASE_MAX);
         mesh.now += Duration::from_secs(2);
     }
-    assert!(say(&mut mesh, honest, &said_by(node(2), &[node(1)], streams(200))), "there is room again");
+    assert!(say(&mut mesh, honest, &said_by(node(2), &[node(1)])), "there is room again");
+    assert!(say(&mut mesh, honest, &published_by(node(2), streams(200))), "for what is published too");
     assert_eq!(mesh.topology().nodes.len(), 4);
 }
 
 #[test]
 fn one_link_cannot_take_all_the_tracks() {
     let (mut mesh, honest) = between();
-    say(&mut mesh, honest, &said_by(node(1), &[node(0)], streams(1)));
-    say(&mut mesh, LINK, &said_by(node(FAKE), &[node(0)], streams(256)));
+    say(&mut mesh, honest, &said_by(node(1), &[node(0)]));
+    say(&mut mesh, LINK, &said_by(node(FAKE), &[node(0)]));
     for origin in 1..30 {
-        say(&mut mesh, honest, &said_by(node(FAKE + origin), &[node(1)], streams(256)));
+        say(&mut mesh, honest, &said_by(node(FAKE + origin), &[node(1)]));
+        say(&mut mesh, honest, &published_by(node(FAKE + origin), streams(256)));
         for advertised in streams(256) {
             let (origin, stream) = (node(FAKE + origin), advertised.stream.name);
             let track = TrackKey { origin, stream, kind: Kind::Audio };
@@ -311,12 +365,19 @@ fn one_link_cannot_take_all_the_tracks() {
 fn logs_of_writers_that_are_not_there_are_bounded() {
     let (mut mesh, _) = between();
     for writer in 0..6000 {
-        let payloads = vec![vec![0; PAYLOAD_MAX].into(); 3];
+        let writer = node(writer + FAKE);
+        let key = LogKey { topic: Topic::Announcements, writer, life: 1 };
+        let payload = Bytes::from(vec![0; PAYLOAD_MAX]);
+        let sign = |number| {
+            log::Record::sign(&SimulatedKeys(writer), key.clone(), number, Hlc(7), payload.clone()).entry
+        };
+        let entries = (1..4).map(sign).collect();
         say(
             &mut mesh,
             LINK,
-            &Message::Append { writer: node(writer + FAKE), first: 1, payloads, pulled: None },
+            &Message::Append { key, first: 1, entries, path: vec![node(FAKE)], pulled: None },
         );
+        mesh.now += Duration::from_millis(2);
     }
     // The last one of each stays, whatever it is.
     assert!(mesh.logs.bytes() <= TOTAL_MAX.max(6000 * (PAYLOAD_MAX + OVERHEAD)), "{}", mesh.logs.bytes());

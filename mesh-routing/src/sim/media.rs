@@ -24,6 +24,8 @@ const REMEMBERED: usize = 128;
 #[derive(Debug)]
 pub(super) struct Trail {
     relay: usize,
+    /// In which of its lives.
+    boot: u64,
     before: Option<Arc<Trail>>,
 }
 
@@ -48,10 +50,10 @@ impl Packet {
         Class::of(self.track.kind)
     }
 
-    fn visited(&self, relay: usize) -> bool {
+    fn visited(&self, relay: usize, boot: u64) -> bool {
         let mut at = self.trail.as_ref();
         while let Some(trail) = at {
-            if trail.relay == relay {
+            if (trail.relay, trail.boot) == (relay, boot) {
                 return true;
             }
             at = trail.before.as_ref();
@@ -127,8 +129,9 @@ impl Sim {
         if !self.relays[relay].pass(&packet) {
             return;
         }
-        assert!(!packet.visited(relay), "a packet came back to {relay}: {:?}", packet.way());
-        packet.trail = Some(Arc::new(Trail { relay, before: packet.trail.take() }));
+        let boot = self.relays[relay].boot;
+        assert!(!packet.visited(relay, boot), "a packet came back to {relay}: {:?}", packet.way());
+        packet.trail = Some(Arc::new(Trail { relay, boot, before: packet.trail.take() }));
         if local {
             let heard = self.relays[relay].heard.entry(TrackKey::clone(&packet.track)).or_default();
             heard.hear(packet.number, self.now);

@@ -2,18 +2,25 @@
 //! are cut, relays that crash and come back, media along the forwarding tables, and the invariants that hold
 //! at every step ([`check`]). The same seed gives the same run.
 
+#[cfg(test)]
+mod areas;
 mod carry;
 pub mod check;
 mod event;
 #[cfg(test)]
 mod feeds;
+#[cfg(test)]
+mod flooding;
 pub mod generate;
 #[cfg(test)]
 mod lies;
 pub mod media;
+pub mod plan;
 mod power;
 pub mod random;
 mod relay;
+pub mod report;
+pub mod route_load;
 pub mod schedule;
 #[cfg(test)]
 mod schedule_tests;
@@ -23,6 +30,7 @@ pub mod shrink;
 mod survival_tests;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 pub mod wire;
 #[cfg(test)]
 mod wire_tests;
@@ -35,7 +43,7 @@ use std::{
 
 use bytes::Bytes;
 use protocol::{
-    Codec, Kind, NodeId, StreamName, TrackDescription, ZoneName,
+    Codec, Kind, NodeId, RoomName, StreamName, Topic, TrackDescription, WallTime, ZoneName,
     mesh::{StreamAdvertisement, TrackKey},
 };
 
@@ -45,6 +53,9 @@ pub use media::{Heard, PACKET_EVERY};
 use random::Random;
 pub use relay::Relay;
 pub use wire::{Carried, Condition, Quality, Wire};
+
+/// What right clocks say when virtual time begins.
+const WALL: WallTime = WallTime(1_800_000_000_000);
 
 /// Where virtual time begins: the one reading of the clock, and nothing depends on its value.
 #[expect(clippy::disallowed_methods, reason = "an Instant cannot be made in any other way")]
@@ -76,6 +87,8 @@ pub struct Sim {
     pub crossed: BTreeMap<(usize, usize), u64>,
     /// Messages that crossed any wire, and their bytes.
     pub messages: (u64, u64),
+    /// Messages that were sent, and their bytes, by the first byte after the version: the kind of message.
+    pub said: BTreeMap<u8, (u64, u64)>,
     /// Times a track got another parent.
     pub rerouted: u64,
     /// Logs of writers that do not exist may begin and go on anywhere.
@@ -119,6 +132,7 @@ impl Sim {
             wires: wires.iter().map(|(a, b, quality)| Wire::new([*a, *b], *quality, now)).collect(),
             crossed: BTreeMap::new(),
             messages: (0, 0),
+            said: BTreeMap::new(),
             rerouted: 0,
             lied_to: false,
             unsent: Vec::new(),
@@ -190,11 +204,17 @@ impl Sim {
         self.with(relay, |mesh| mesh.handle_interest(key.clone(), wanted, now));
     }
 
-    /// Appends to the log of a relay that is alive.
+    /// Appends to the log of a relay that is alive, about the lobby.
     pub fn append(&mut self, relay: usize, text: &str) {
+        let lobby = RoomName::new("lobby").expect("a good name");
+        self.append_to(relay, Topic::Room(lobby), text);
+    }
+
+    /// Appends to the log of a relay that is alive.
+    pub fn append_to(&mut self, relay: usize, topic: Topic, text: &str) {
         let (now, payload) = (self.now, Bytes::copy_from_slice(text.as_bytes()));
         self.with(relay, |mesh| {
-            mesh.handle_append(payload, now).expect("texts in tests are short");
+            mesh.handle_append(topic, payload, now).expect("texts in tests are short");
         });
     }
 
@@ -299,17 +319,24 @@ impl Sim {
                         continue;
                     };
                     if self.wires[wire].links[1 - end].is_some() {
+                        let said = self.said.entry(message.get(1).copied().unwrap_or_default()).or_default();
+                        *said = (said.0 + 1, said.1 + message.len() as u64);
                         self.carry(wire, 1 - end, class, message);
                     }
                 }
                 Output::ForwardingChanged => changed = true,
-                Output::Record(record) => self.relays[relay].keep(record, self.lied_to, self.now),
-                Output::Forget { writer, below } => {
-                    self.relays[relay].disk.retain(|r| r.writer != writer || r.number >= below);
+                Output::Record(record) => {
+                    mesh.handle_stored(&record.key, record.number, self.now);
+                    self.relays[relay].keep(record, self.lied_to, self.now);
+                }
+                Output::Saved { key, upto } => drop(self.relays[relay].saved.insert(key, upto)),
+                Output::Life(life) => self.relays[relay].life = life,
+                Output::Forget { key, below } => {
+                    self.relays[relay].disk.retain(|r| r.key != key || r.number >= below);
                 }
                 Output::KeyframeWanted { .. } => self.relays[relay].keyframes += 1,
                 Output::Rerouted { .. } => self.rerouted += 1,
-                Output::StreamsChanged => {}
+                Output::StreamsChanged | Output::File(_) => {}
                 Output::DropLink { link, .. } if self.lied_to && self.at(link).is_none() => {}
                 Output::DropLink { link, reason } => panic!("{link:?} is to be dropped: {reason}"),
             }

@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use protocol::ZoneName;
+use protocol::{WallTime, ZoneName};
 
 use super::{
-    Sim, config,
+    Sim, WALL, config,
     event::Event,
     wire::{Condition, Quality},
 };
-use crate::{LinkId, Mesh};
+use crate::{Config, LinkId, Mesh, Record};
 
 /// After so long without a sign of life a driver gives a link up by itself.
 const DRIVER_IDLE: Duration = Duration::from_secs(10);
@@ -66,9 +66,16 @@ impl Sim {
     pub fn start(&mut self, relay: usize) {
         let (now, seed) = (self.now, self.random.word());
         let zone = self.zones[relay].clone();
+        let wall = WALL.0 + self.elapsed().as_millis() as u64;
         let started = &mut self.relays[relay];
         started.boot += 1;
-        let mut mesh = Mesh::new(config(started.id, zone, started.boot, seed), now);
+        let area = started.area;
+        let mut mesh = Mesh::new(Config { area, ..config(started.id, zone, started.boot, seed) }, now);
+        if started.disk.is_empty() {
+            started.life = seed;
+        }
+        mesh.handle_life(started.life);
+        mesh.handle_wall(WallTime(wall.saturating_add_signed(started.skew)), now);
         for record in &started.disk {
             mesh.handle_restore(record.clone());
         }
@@ -93,6 +100,11 @@ impl Sim {
     /// A relay without power loses its disk too: records, and how often it started.
     pub fn wipe(&mut self, relay: usize) {
         self.relays[relay].wipe();
+    }
+
+    /// A relay without power gets back an older copy of its records.
+    pub fn put_back(&mut self, relay: usize, disk: Vec<Record>) {
+        self.relays[relay].put_back(disk);
     }
 
     /// The driver of a relay does nothing for a while; what comes meanwhile it finds afterwards.

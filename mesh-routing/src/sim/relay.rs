@@ -13,7 +13,7 @@ use super::{
     event::Toward,
     media::{Heard, Packet, Passed},
 };
-use crate::{ForwardEntry, Mesh, Record};
+use crate::{AreaId, ForwardEntry, LogKey, Mesh, Record};
 
 /// A relay and what its driver keeps.
 #[derive(Debug)]
@@ -32,9 +32,15 @@ pub struct Relay {
     pub arrivals: Vec<(Bytes, Instant)>,
     /// Keyframes its publisher was asked for.
     pub keyframes: u64,
+    /// Its own logs, and how far they are on another disk.
+    pub saved: BTreeMap<LogKey, u64>,
+    /// How far its wall clock is ahead, in milliseconds, from its next start.
+    pub skew: i64,
+    /// The area it is in when it starts.
+    pub area: AreaId,
     pub(super) boot: u64,
-    /// Not after its disk was lost: it does not know its numbers.
-    pub(super) may_write: bool,
+    /// Another one each time the disk was lost.
+    pub(super) life: u64,
     pub(super) published: BTreeSet<TrackKey>,
     pub(super) wanted: BTreeSet<TrackKey>,
     /// When its mesh wants to be called, and the earliest entry among the events that does it.
@@ -46,8 +52,8 @@ pub struct Relay {
     /// Packets that came while it slept.
     pub(super) inbox: Vec<(Toward, Packet)>,
     passed: BTreeMap<Arc<TrackKey>, Passed>,
-    /// The last number of each writer on disk.
-    last: BTreeMap<NodeId, u64>,
+    /// The last number of each log on disk.
+    last: BTreeMap<LogKey, u64>,
 }
 
 impl Relay {
@@ -60,8 +66,11 @@ impl Relay {
             heard: BTreeMap::new(),
             arrivals: Vec::new(),
             keyframes: 0,
+            saved: BTreeMap::new(),
+            skew: 0,
+            area: AreaId::default(),
             boot: 0,
-            may_write: true,
+            life: 0,
             published: BTreeSet::new(),
             wanted: BTreeSet::new(),
             due: None,
@@ -87,11 +96,11 @@ impl Relay {
     }
 
     pub(super) fn keep(&mut self, record: Record, lied_to: bool, now: Instant) {
-        let last = self.last.entry(record.writer).or_default();
+        let last = self.last.entry(record.key.clone()).or_default();
         let jumps = lied_to && record.number > *last + 1;
-        assert!(record.number == *last + 1 || jumps, "records of a writer come in order, each once");
+        assert!(record.number == *last + 1 || jumps, "records of a log come in order, each once");
         *last = record.number;
-        self.arrivals.push((record.payload.clone(), now));
+        self.arrivals.push((record.entry.payload.clone(), now));
         self.disk.push(record);
     }
 
@@ -104,11 +113,17 @@ impl Relay {
         self.inbox.clear();
     }
 
+    /// Its disk is what it was.
+    pub(super) fn put_back(&mut self, disk: Vec<Record>) {
+        self.last = disk.iter().map(|record| (record.key.clone(), record.number)).collect();
+        self.disk = disk;
+    }
+
     /// It loses its disk.
     pub(super) fn wipe(&mut self) {
         self.disk.clear();
         self.arrivals.clear();
         self.last.clear();
-        (self.boot, self.may_write) = (0, false);
+        self.boot = 0;
     }
 }

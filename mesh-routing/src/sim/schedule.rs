@@ -118,6 +118,30 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// The relays and wires it names.
+    fn about(&self) -> (Vec<usize>, Vec<usize>) {
+        match self {
+            Action::Cut { wire }
+            | Action::Silence { wire }
+            | Action::Deafen { wire, .. }
+            | Action::Heal { wire }
+            | Action::Change { wire, .. } => (Vec::new(), vec![*wire]),
+            Action::Part { .. } | Action::Merge => (Vec::new(), Vec::new()),
+            Action::Kill { relay }
+            | Action::Start { relay }
+            | Action::StartEmpty { relay }
+            | Action::Stall { relay, .. }
+            | Action::Publish { relay, .. }
+            | Action::Unpublish { relay, .. }
+            | Action::Append { relay } => (vec![*relay], Vec::new()),
+            Action::Want { relay, origin, .. } | Action::Unwant { relay, origin, .. } => {
+                (vec![*relay, *origin], Vec::new())
+            }
+        }
+    }
+}
+
 /// An action and its time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -156,6 +180,24 @@ thread_local! {
 }
 
 impl Schedule {
+    /// Whether its numbers name relays and wires that are there. An error names the step.
+    pub fn check(&self) -> Result<(), String> {
+        for (index, (a, b, _)) in self.wires.iter().enumerate() {
+            if a == b || *a.max(b) >= self.relays {
+                return Err(format!("wires[{index}]: no wire can join {a} and {b}"));
+            }
+        }
+        for (index, step) in self.steps.iter().enumerate() {
+            let (relays, wires) = step.action.about();
+            let there = relays.iter().all(|relay| *relay < self.relays)
+                && wires.iter().all(|wire| *wire < self.wires.len());
+            if !there {
+                return Err(format!("steps[{index}]: no such relay or wire"));
+            }
+        }
+        Ok(())
+    }
+
     /// Plays it. An error is the invariant that broke.
     pub fn play(&self) -> Result<Outcome, String> {
         static HOOK: Once = Once::new();
@@ -248,7 +290,7 @@ impl Sim {
                 self.want(relay, &track(origin, stream), false);
             }
             Action::Append { relay } => {
-                if self.relays[relay].mesh.is_some() && self.relays[relay].may_write {
+                if self.relays[relay].mesh.is_some() {
                     self.append(relay, &format!("{relay} at {:?}", self.elapsed()));
                 }
             }

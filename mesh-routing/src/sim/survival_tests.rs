@@ -113,7 +113,9 @@ fn records_survive_the_death_of_30_per_cent_of_50_relays() {
     survival(50, 20);
 }
 
+/// `cargo test --release -p mesh-routing --lib -- --ignored --nocapture of_200_relays`
 #[test]
+#[ignore = "takes minutes"]
 fn records_survive_the_death_of_30_per_cent_of_200_relays() {
     survival(200, 5);
 }

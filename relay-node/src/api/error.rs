@@ -17,12 +17,14 @@ pub struct ApiError {
     title: String,
     detail: Option<String>,
     retry_after_s: Option<u32>,
+    /// The body of the request was not read to its end.
+    unread: bool,
 }
 
 impl ApiError {
     /// A problem of `kind` (the last part of its `/problems/…` path); `title` says what to do about it.
     pub fn new(status: StatusCode, kind: &'static str, title: impl Into<String>) -> ApiError {
-        ApiError { status, kind, title: title.into(), detail: None, retry_after_s: None }
+        ApiError { status, kind, title: title.into(), detail: None, retry_after_s: None, unread: false }
     }
 
     /// What exactly was wrong.
@@ -33,6 +35,11 @@ impl ApiError {
     /// When to try again.
     pub fn with_retry_after(self, seconds: u32) -> ApiError {
         ApiError { retry_after_s: Some(seconds), ..self }
+    }
+
+    /// The rest of the request's body is not read: the connection ends with this answer.
+    pub fn with_unread_body(self) -> ApiError {
+        ApiError { unread: true, ..self }
     }
 
     /// 400: the request makes no sense as it is.
@@ -111,7 +118,9 @@ impl IntoResponse for ApiError {
         }
         // The rest of the body stays unread, so this connection cannot carry another request: say so, or
         // a client finds out by an error.
-        if matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNSUPPORTED_MEDIA_TYPE) {
+        if self.unread
+            || matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNSUPPORTED_MEDIA_TYPE)
+        {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if self.status == StatusCode::UNAUTHORIZED {

@@ -1,8 +1,10 @@
 //! The HTTP side: every route but WHIP and WHEP, which come as a router of their own, and what holds
 //! for all of them. A handler parses, asks the node loop, answers; it never touches state.
 
+pub mod announcements;
 pub mod assets;
 pub mod error;
+pub mod files;
 pub mod health;
 pub mod limits;
 pub mod mesh;
@@ -29,6 +31,7 @@ use tower_http::cors::{Any, CorsLayer};
 
 use crate::{ask::Asks, auth::Auth, signaling};
 use error::ApiError;
+use files::FilesState;
 
 /// What handlers know.
 #[derive(Clone)]
@@ -43,6 +46,8 @@ pub struct ApiState {
     pub zone: ZoneName,
     /// Whether `GET /readyz` says yes.
     pub ready: Ready,
+    /// Files on disk and who may have them when.
+    pub files: FilesState,
     /// For `GET /metrics`; `None` where no recorder is installed.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -69,7 +74,10 @@ pub fn router(state: ApiState, sessions: Router) -> Router {
     let api = Router::new()
         .route("/api/v1/streams", get(streams::list))
         .route("/api/v1/mesh", get(mesh::show))
+        .route("/api/v1/announcements", get(announcements::list).post(announcements::post))
         .route("/api/v1/rooms/{room}/messages", get(rooms::history).post(rooms::post))
+        .route("/api/v1/rooms/{room}/files", get(files::list).post(files::upload).put(files::upload))
+        .route("/api/v1/files/{id}", get(files::download))
         .route("/api/v1/openapi.json", get(openapi::document))
         .route("/version", get(health::version))
         .layer(cors());
@@ -94,9 +102,15 @@ pub fn router(state: ApiState, sessions: Router) -> Router {
 fn cors() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(Any)
-        .allow_methods([Method::GET, Method::POST])
-        .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION])
-        .expose_headers([header::RETRY_AFTER, HeaderName::from_static("etag")])
+        .allow_methods([Method::GET, Method::POST, Method::PUT])
+        .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION, header::RANGE, header::IF_RANGE])
+        .expose_headers([
+            header::RETRY_AFTER,
+            HeaderName::from_static("etag"),
+            header::LOCATION,
+            header::CONTENT_RANGE,
+            header::CONTENT_DISPOSITION,
+        ])
         .max_age(std::time::Duration::from_secs(86_400))
 }
 

@@ -3,11 +3,11 @@
 use axum::{
     Json,
     body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State},
+    extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode, header},
 };
 use protocol::{
-    RoomName,
+    RoomName, Topic,
     api::{Message, NewMessage, Posted, Problem},
 };
 use serde::Deserialize;
@@ -43,13 +43,17 @@ pub struct Since {
 pub async fn history(
     State(state): State<ApiState>,
     Path(room): Path<String>,
-    since: Result<Query<Since>, axum::extract::rejection::QueryRejection>,
+    since: Result<Query<Since>, QueryRejection>,
 ) -> Result<Json<Vec<Message>>, ApiError> {
-    let room = RoomName::new(room)?;
-    let Query(since) = since.map_err(|_| ApiError::bad_request("the query may only have ?after=ID"))?;
-    let after = since.after.filter(|after| !after.is_empty());
-    let history = state.asks.ask(|reply| Ask::History { room, after, limit: HISTORY_MAX, reply }).await?;
+    let (topic, after) = (Topic::Room(RoomName::new(room)?), self::since(since)?);
+    let history = state.asks.ask(|reply| Ask::History { topic, after, limit: HISTORY_MAX, reply }).await?;
     Ok(Json(history?))
+}
+
+/// The id after which messages are wanted.
+pub(super) fn since(query: Result<Query<Since>, QueryRejection>) -> Result<Option<String>, ApiError> {
+    let Query(since) = query.map_err(|_| ApiError::bad_request("the query may only have ?after=ID"))?;
+    Ok(since.after.filter(|after| !after.is_empty()))
 }
 
 /// Says something in a room, in every zone.
@@ -74,9 +78,9 @@ pub async fn post(
     Path(room): Path<String>,
     request: Request,
 ) -> Result<(StatusCode, Json<Posted>), ApiError> {
-    let room = RoomName::new(room)?;
+    let topic = Topic::Room(RoomName::new(room)?);
     let new = with_nonce(read_json(request).await?);
-    let posted = state.asks.ask(|reply| Ask::Post { room, new, reply }).await?;
+    let posted = state.asks.ask(|reply| Ask::Post { topic, new, reply }).await?;
     Ok((StatusCode::CREATED, Json(posted?)))
 }
 
@@ -87,7 +91,7 @@ pub fn with_nonce(new: NewMessage) -> NewMessage {
     NewMessage { nonce: Some(nonce), ..new }
 }
 
-async fn read_json(request: Request) -> Result<NewMessage, ApiError> {
+pub(super) async fn read_json(request: Request) -> Result<NewMessage, ApiError> {
     if !is_json(request.headers()) {
         return Err(ApiError::unsupported_type("application/json"));
     }

@@ -1,17 +1,23 @@
-use ::rooms::{Output, Rooms, WallTime};
+use ::rooms::{Output, Rooms, WallTime, Written};
 use axum::{
     body::{Body, Bytes},
     http::Request,
     routing::post,
 };
 use http_body_util::BodyExt;
-use protocol::{RoomName, api};
+use protocol::{
+    Hlc, RoomName, Topic,
+    api::{self, Posted, Saved},
+};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tower::ServiceExt;
 
 use super::*;
-use crate::ask::{self, Ask, Entered, PARTICIPANT_EVENTS_MAX, PostError};
+use crate::{
+    ask::{self, Ask, Entered, PARTICIPANT_EVENTS_MAX, PostError},
+    files::{FileAsk, FileLimits, Files, NoPart},
+};
 
 /// A node loop of one relay without neighbors: what the real one does for rooms, on a log in memory.
 async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
@@ -24,18 +30,31 @@ async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
             Ask::Streams { reply } => drop(reply.send(Vec::new())),
             Ask::Mesh { reply } => {
                 let own = node().to_string();
-                drop(reply.send(api::Mesh { own, nodes: Vec::new(), links: Vec::new() }));
+                drop(reply.send(api::Mesh {
+                    own,
+                    nodes: Vec::new(),
+                    links: Vec::new(),
+                    articulation_points: Vec::new(),
+                    bridges: Vec::new(),
+                }));
             }
-            Ask::Post { room, new, reply } => {
-                let accepted = rooms.handle_post(room, new, wall).map_err(PostError::from);
+            Ask::Post { topic, new, reply } => {
+                let accepted = rooms.handle_post(&topic, new, wall).map_err(PostError::from);
                 if let Ok(Some(payload)) = accepted.as_ref().map(|accepted| accepted.payload.clone()) {
                     number += 1;
-                    rooms.handle_record(node(), number, &payload, true, wall).expect("is readable");
+                    let (writer, hlc) = (node(), Hlc(number));
+                    let written = Written { topic: &topic, writer, number, hlc, payload: &payload };
+                    rooms.handle_record(written, true, wall).expect("is readable");
                 }
-                drop(reply.send(accepted.map(|accepted| api::Posted { id: accepted.id })));
+                let posted = accepted.map(|accepted| Posted { id: accepted.id, saved: Saved::Here });
+                drop(reply.send(posted));
             }
-            Ask::History { room, after, limit, reply } => {
-                drop(reply.send(rooms.history(&room, after.as_deref(), limit)));
+            Ask::History { topic, after, limit, reply } => {
+                let after = after.as_deref();
+                drop(reply.send(match topic {
+                    Topic::Room(room) => rooms.history(&room, after, limit),
+                    Topic::Announcements => rooms.announcements(after, limit),
+                }));
             }
             Ask::Enter { room, reply } => {
                 let (sender, events) = mpsc::channel(PARTICIPANT_EVENTS_MAX);
@@ -48,11 +67,22 @@ async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
                 participants.retain(|(_, other, _)| *other != participant);
                 rooms.handle_leave(&room, participant);
             }
+            Ask::File(FileAsk::Want { reply, .. }) => drop(reply.send(Err(NoPart::Unknown)).is_ok()),
+            Ask::File(FileAsk::List { reply, .. }) => drop(reply.send(Vec::new())),
+            Ask::File(FileAsk::Manifest { reply, .. }) => drop(reply.send(None)),
+            Ask::File(FileAsk::Share { new, reply, .. }) => {
+                drop(reply.send(Ok(api::Posted { id: new.file.to_string(), saved: api::Saved::Mesh })));
+            }
             // Sessions are tested with real peers: unanswered here.
             Ask::Open { .. } | Ask::Patch { .. } | Ask::End { .. } => {}
         }
-        while let Some(Output::Tell { room, event }) = rooms.poll_output() {
-            for (_, _, sender) in participants.iter().filter(|(other, ..)| *other == room) {
+        while let Some(output) = rooms.poll_output() {
+            let (to, event) = match output {
+                Output::Tell { room, event } => (Some(room), event),
+                Output::TellAll { event } => (None, event),
+            };
+            let told = |other: &RoomName| to.as_ref().is_none_or(|room| room == other);
+            for (_, _, sender) in participants.iter().filter(|(other, ..)| told(other)) {
                 let _ = sender.try_send(event.clone());
             }
         }
@@ -67,19 +97,27 @@ fn zone() -> ZoneName {
     ZoneName::new("stage").expect("a name")
 }
 
-fn state() -> (ApiState, mpsc::Receiver<Ask>) {
+fn state() -> (ApiState, mpsc::Receiver<Ask>, tempfile::TempDir) {
     let (asks, queue) = ask::queue();
     let arguments = ["relay-node", "--dev"].map(Into::into);
     let (_, config) = crate::config::read(arguments, []).expect("a good configuration");
     let auth = Arc::new(Auth::new(&config));
     let ready = Ready::default();
     ready.set(true);
-    (ApiState { asks, auth, node: node(), zone: zone(), ready, metrics: None }, queue)
+    let limits = FileLimits { size: 3 << 20, cache: 0, reserve: 0 };
+    let (events, _) = mpsc::channel(1);
+    let data = tempfile::tempdir().expect("a directory");
+    let (files, _) = Files::open(data.path(), limits, events).expect("opens");
+    let files = files::FilesState::new(files);
+    (ApiState { asks, auth, node: node(), zone: zone(), ready, files, metrics: None }, queue, data)
 }
 
 fn relay() -> Router {
-    let (state, queue) = state();
-    tokio::spawn(node_loop(queue));
+    let (state, queue, data) = state();
+    tokio::spawn(async move {
+        node_loop(queue).await;
+        drop(data);
+    });
     let sessions = Router::new()
         .route("/whip/{stream}", post(|| async { "a session" }))
         .route("/whip/panic", post(|| async { defect() }));
@@ -153,6 +191,41 @@ async fn a_posted_message_is_in_the_history() {
 }
 
 #[tokio::test]
+async fn an_announcement_is_in_its_own_list_and_in_no_room() {
+    let relay = relay();
+    let announce = Request::post("/api/v1/announcements").header(header::CONTENT_TYPE, "application/json");
+    let body = json!({ "author": "Safety", "text": "storm" }).to_string();
+    let answer = send(&relay, announce.body(body.into()).expect("a request")).await;
+    assert_eq!((answer.status, answer.json()["saved"].as_str()), (201, Some("here")));
+    let list = get(&relay, "/api/v1/announcements").await.json();
+    assert_eq!(
+        (list[0]["text"].as_str(), list[0]["id"].as_str()),
+        (Some("storm"), answer.json()["id"].as_str())
+    );
+    assert_eq!(get(&relay, "/api/v1/rooms/lobby/messages").await.json(), json!([]));
+    let after = format!("/api/v1/announcements?after={}", list[0]["id"].as_str().expect("an id"));
+    assert_eq!(get(&relay, &after).await.json(), json!([]));
+    get(&relay, "/api/v1/announcements?after=nothing").await.problem(404);
+}
+
+#[tokio::test]
+async fn an_announcement_needs_the_publish_token() {
+    let (mut state, _queue, _files) = state();
+    let arguments = ["relay-node", "--publish-token", "correct-horse"].map(Into::into);
+    let (_, config) = crate::config::read(arguments, []).expect("a good configuration");
+    state.auth = Arc::new(Auth::new(&config));
+    let relay = router(state, Router::new());
+    for (token, status) in [(None, 401), (Some("Bearer wrong"), 403)] {
+        let mut request =
+            Request::post("/api/v1/announcements").header(header::CONTENT_TYPE, "application/json");
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, token);
+        }
+        send(&relay, request.body(Body::from("{}")).expect("a request")).await.problem(status);
+    }
+}
+
+#[tokio::test]
 async fn the_same_nonce_is_one_message_and_no_nonce_is_a_new_one() {
     let relay = relay();
     let once = json!({ "author": "Ada", "text": "hi", "nonce": "n1" }).to_string();
@@ -210,7 +283,7 @@ async fn a_panic_is_a_500_and_the_relay_goes_on() {
 
 #[tokio::test]
 async fn a_relay_without_a_node_loop_is_alive_and_not_ready() {
-    let (state, queue) = state();
+    let (state, queue, _data) = state();
     drop(queue);
     let relay = router(state, Router::new());
     assert_eq!(get(&relay, "/livez").await.status, 200);
@@ -396,4 +469,44 @@ mod over_a_socket {
         let end = timeout(Duration::from_secs(15), slow.read_to_end(&mut rest)).await;
         end.expect("cut before 15 s").ok();
     }
+}
+
+async fn give(relay: &Router, query: &str, body: Vec<u8>) -> Answer {
+    let request = Request::post(format!("/api/v1/rooms/lobby/files{query}"));
+    let request =
+        request.extension(axum::extract::ConnectInfo(std::net::SocketAddr::from(([127, 0, 0, 1], 9))));
+    send(relay, request.body(body.into()).expect("a request")).await
+}
+
+#[tokio::test]
+async fn an_upload_is_answered_with_the_place_it_is_had_from() {
+    let relay = relay();
+    let given = give(&relay, "?name=..%2F..%2Fa%00b.txt&from=Ada", vec![7; (2 << 20) + 5]).await;
+    assert_eq!(given.status, 201, "{}", String::from_utf8_lossy(&given.body));
+    let json = given.json();
+    assert_eq!((&json["name"], &json["bytes"]), (&json!("ab.txt"), &json!((2 << 20) + 5)));
+    let location = given.headers[header::LOCATION].to_str().expect("text");
+    assert_eq!(Some(location), json["id"].as_str().map(|id| format!("/api/v1/files/{id}")).as_deref());
+    let again = give(&relay, "?name=..%2F..%2Fa%00b.txt&from=Ada", vec![7; (2 << 20) + 5]).await;
+    assert_eq!(again.json()["id"], json["id"], "the same file is the same file");
+    let other = give(&relay, "?name=other.txt", vec![7; (2 << 20) + 5]).await;
+    assert_ne!(other.json()["id"], json["id"], "the name is part of it");
+}
+
+#[tokio::test]
+async fn a_file_over_the_limit_is_413_and_its_connection_ends() {
+    let relay = relay();
+    let answer = give(&relay, "", vec![7; (3 << 20) + 1]).await;
+    assert_eq!(answer.problem(413), "the file is too large: this relay takes 3 MiB");
+    assert_eq!(answer.headers[header::CONNECTION], "close");
+    assert_eq!(give(&relay, "", Vec::new()).await.status, 201, "an empty file is a file");
+}
+
+#[tokio::test]
+async fn a_file_that_nobody_announced_is_404_and_junk_is_400() {
+    let relay = relay();
+    let answer = get(&relay, &format!("/api/v1/files/{}", "ab".repeat(32))).await;
+    assert!(answer.problem(404).contains("no room has such a file"));
+    get(&relay, "/api/v1/files/..%2f..%2fetc%2fpasswd").await.problem(400);
+    get(&relay, "/api/v1/rooms/No%20Room/files").await.problem(400);
 }

@@ -1,6 +1,7 @@
 //! The hello's part in who may be a neighbor: shows this relay's token, has the neighbor's judged, and
 //! closes the links of those a newer list of revocations names. The judgement is `festival.rs`'s.
 
+use mesh_routing::Underlay;
 use protocol::NodeId;
 use quinn::Connection;
 
@@ -11,7 +12,7 @@ use crate::{
 };
 
 /// What this relay says first.
-pub(super) fn hello(shared: &Shared) -> Hello {
+pub(super) fn hello(shared: &Shared, underlay: Underlay) -> Hello {
     let (festival, revocations) = match &shared.trust {
         Trust::Festival(festival) => {
             let (token, revocations) = festival.shown();
@@ -19,7 +20,7 @@ pub(super) fn hello(shared: &Shared) -> Hello {
         }
         Trust::Anyone | Trust::Only(_) => (None, None),
     };
-    Hello { zone: shared.zone.clone(), festival, revocations }
+    Hello { zone: shared.zone.clone(), festival, revocations, underlay }
 }
 
 /// Judges what the neighbor said first, and closes the connection to an outsider.

@@ -44,7 +44,12 @@ fn config(peers: &[SocketAddr]) -> BridgeConfig {
 }
 
 fn hello() -> Hello {
-    Hello { zone: ZoneName::new("bad").unwrap(), festival: None, revocations: None }
+    Hello {
+        zone: ZoneName::new("bad").unwrap(),
+        festival: None,
+        revocations: None,
+        underlay: Default::default(),
+    }
 }
 
 /// A relay under attack and a good neighbor of it.

@@ -14,8 +14,7 @@ use protocol::mesh::{Alias, DatagramHeader, DatagramKind};
 use quinn::{Connection, ConnectionError, SendDatagramError};
 
 use super::{
-    Forwarding, LinkId, LocalDelivery,
-    congestion::Room,
+    Forwarding, LocalDelivery,
     link::LinkShared,
     measure::Counters,
     repair::{Ask, Gaps},
@@ -37,7 +36,7 @@ pub(super) async fn send(connection: Connection, link: Arc<LinkShared>) -> SendD
 }
 
 fn poll_send(connection: &Connection, link: &LinkShared, cx: &mut Context<'_>) -> Poll<SendDatagramError> {
-    let room = &*link.room;
+    let room = link.room();
     // Before looking: what comes from now on wakes us.
     room.waker.register(cx.waker());
     switch::with(|switch| switch.take_in(link.id));
@@ -87,11 +86,10 @@ pub(super) async fn receive(connection: Connection, mut inbound: Inbound) -> Con
 
 /// What the receiving side of a link knows.
 pub(super) struct Inbound {
-    link: LinkId,
+    link: Arc<LinkShared>,
     forwarding: Arc<Forwarding>,
     local: LocalDelivery,
     counters: Arc<Counters>,
-    room: Arc<Room>,
     feeds: HashMap<Alias, Feed>,
     gaps: Gaps,
 }
@@ -103,13 +101,12 @@ struct Feed {
 }
 
 impl Inbound {
-    pub fn new(link: &LinkShared, forwarding: Arc<Forwarding>, local: LocalDelivery) -> Inbound {
+    pub fn new(link: &Arc<LinkShared>, forwarding: Arc<Forwarding>, local: LocalDelivery) -> Inbound {
         Inbound {
-            link: link.id,
+            link: link.clone(),
             forwarding,
             local,
             counters: link.counters.clone(),
-            room: link.room.clone(),
             feeds: HashMap::new(),
             gaps: Gaps::default(),
         }
@@ -123,18 +120,18 @@ impl Inbound {
         };
         if header.kind == DatagramKind::Nack {
             match Ask::read(header.alias, header.sequence, &payload) {
-                Some(ask) => switch.answer(self.link, ask),
+                Some(ask) => switch.answer(self.link.id, ask),
                 None => self.counters.malformed.increment(1),
             }
             return;
         }
         let table = self.forwarding.load();
-        let Some(route) = table.incoming.get(&(self.link, header.alias)) else {
+        let Some(route) = table.incoming.get(&(self.link.id, header.alias)) else {
             self.counters.unknown_alias.increment(1);
             return;
         };
         if self.feeds.len() > WINDOWS && !self.feeds.contains_key(&header.alias) {
-            let link = self.link;
+            let link = self.link.id;
             self.feeds.retain(|alias, _| table.incoming.contains_key(&(link, *alias)));
         }
         let feed = self
@@ -145,7 +142,7 @@ impl Inbound {
             Seen::Fresh { missed: 0 } => {}
             Seen::Fresh { missed } => {
                 self.counters.lost.increment(u64::from(missed));
-                let rtt = self.room.rtt();
+                let rtt = self.link.room().rtt();
                 self.gaps.handle_gap(header.alias, header.sequence, missed, route.class, rtt, now);
             }
             Seen::Late => self.gaps.handle_late(header.alias, header.sequence),
@@ -170,7 +167,7 @@ impl Inbound {
             }
         }
         // Not back to where it came from: with two feeds two relays can be each other's.
-        for child in route.children.iter().filter(|child| child.link.link() != self.link) {
+        for child in route.children.iter().filter(|child| child.link.link() != self.link.id) {
             let packet = Packet {
                 kind: header.kind,
                 class: route.class,
@@ -192,9 +189,9 @@ impl Inbound {
 
     /// Asks for what is missing, gives up what is too late.
     pub fn handle_timeout(&mut self, switch: &mut Switch, now: Instant) {
-        while let Some(ask) = self.gaps.poll_ask(self.room.rtt(), now) {
+        while let Some(ask) = self.gaps.poll_ask(self.link.room().rtt(), now) {
             self.counters.nacks.increment(1);
-            switch.ask(self.link, ask);
+            switch.ask(self.link.id, ask);
         }
         self.counters.repair_late.increment(self.gaps.take_late());
     }

@@ -1,8 +1,9 @@
-//! Making connections: `--peer` addresses are dialed for ever, others are accepted.
+//! Making connections: `--peer` addresses are dialed for ever, those the mesh chose once, others are
+//! accepted.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use crate::festival::Outsider;
+use mesh_routing::Underlay;
 use protocol::NodeId;
 use quinn::{Connection, ConnectionError, Endpoint, Incoming};
 use tokio::{net::lookup_host, time::timeout};
@@ -10,10 +11,12 @@ use tokio::{net::lookup_host, time::timeout};
 use super::{
     Shared, admission,
     link::{self, Close, HANDSHAKE, LinkShared, Run, Streams},
-    neighbors::{Claim, Refused},
+    neighbors::{Claim, Path, Refused},
+    peer::Peer,
     stream::{Hello, StreamError, send_hello},
     tls,
 };
+use crate::festival::Outsider;
 
 const BACK_OFF_MIN: Duration = Duration::from_millis(200);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
@@ -36,7 +39,9 @@ enum DialError {
     #[error("the neighbor showed no key")]
     NoKey,
     #[error("{refused}")]
-    Refused { refused: Refused, node: NodeId },
+    Refused { refused: Refused, node: NodeId, path: Path },
+    #[error("another relay is there: {found}")]
+    Another { found: NodeId },
     #[error("the relay there does not trust this one; start it with --trust {own}")]
     NotTrusted { own: NodeId },
     #[error("the relay there {0}")]
@@ -47,12 +52,22 @@ enum DialError {
 
 /// Keeps a link to `peer` for as long as the relay runs.
 pub(super) async fn keep(shared: Arc<Shared>, endpoint: Endpoint, peer: String) {
+    let Some(Peer { address: peer, underlay }) = Peer::parse(&peer) else {
+        tracing::error!("cannot bridge to {peer}: no HOST:PORT");
+        return;
+    };
     let mut back_off = BACK_OFF_MIN;
     let mut said = String::new();
     loop {
-        let link = match dial(&shared, &endpoint, &peer).await {
-            Ok(link) => Some(link),
-            Err(DialError::Refused { refused: Refused::Duplicate, node }) => shared.neighbors.link_to(&node),
+        let link = match dial(&shared, &endpoint, &peer, underlay).await {
+            Ok(link) => {
+                shared.neighbors.configure(link.neighbor);
+                Some(link)
+            }
+            Err(DialError::Refused { refused: Refused::Duplicate, node, path }) => {
+                shared.neighbors.configure(node);
+                shared.neighbors.link_to(&node, &path)
+            }
             Err(error) => {
                 let error = error.to_string();
                 if error != said {
@@ -75,12 +90,30 @@ pub(super) async fn keep(shared: Arc<Shared>, endpoint: Endpoint, peer: String) 
     }
 }
 
-async fn dial(shared: &Arc<Shared>, endpoint: &Endpoint, peer: &str) -> Result<Arc<LinkShared>, DialError> {
+/// Makes a link to a relay that the mesh chose, if it is at one of these addresses.
+pub(super) async fn once(shared: Arc<Shared>, endpoint: Endpoint, node: NodeId, addresses: Vec<SocketAddr>) {
+    let own_v6 = shared.local_addr.is_ipv6();
+    for address in addresses.into_iter().filter(|address| own_v6 || address.is_ipv4()) {
+        let sought = (Some(node), Underlay::default());
+        match timeout(HANDSHAKE, dial_address(&shared, &endpoint, address, sought)).await {
+            Ok(Ok(_)) | Ok(Err(DialError::Refused { .. })) => return,
+            Ok(Err(error)) => tracing::debug!(%address, "no link to {}: {error}", node.short()),
+            Err(_) => tracing::debug!(%address, "no link to {}: no answer", node.short()),
+        }
+    }
+}
+
+async fn dial(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    peer: &str,
+    underlay: Underlay,
+) -> Result<Arc<LinkShared>, DialError> {
     let own_v6 = shared.local_addr.is_ipv6();
     let addresses = lookup_host(peer).await.map_err(DialError::Resolve)?;
     let mut last = DialError::NoAddress;
     for address in addresses.filter(|address| own_v6 || address.is_ipv4()) {
-        match timeout(HANDSHAKE, dial_address(shared, endpoint, address)).await {
+        match timeout(HANDSHAKE, dial_address(shared, endpoint, address, (None, underlay))).await {
             Ok(Ok(link)) => return Ok(link),
             Ok(Err(error @ DialError::Refused { .. })) => return Err(error),
             Ok(Err(error)) => last = error,
@@ -94,30 +127,41 @@ async fn dial_address(
     shared: &Arc<Shared>,
     endpoint: &Endpoint,
     address: SocketAddr,
+    (sought, underlay): (Option<NodeId>, Underlay),
 ) -> Result<Arc<LinkShared>, DialError> {
     let connection = endpoint.connect(address, "relay")?.await?;
     let node = tls::neighbor_of(&connection).ok_or(DialError::NoKey)?;
-    let claim = shared.neighbors.claim(node).map_err(|refused| {
+    if sought.is_some_and(|sought| sought != node) {
+        connection.close(Close::Itself.code(), b"another relay was sought here");
+        return Err(DialError::Another { found: node });
+    }
+    let path = Path::of(&connection, underlay.kind);
+    let claim = shared.neighbors.claim(node, path).map_err(|refused| {
         refuse(&connection, refused);
-        DialError::Refused { refused, node }
+        DialError::Refused { refused, node, path }
     })?;
-    match link::dialed(&connection, &admission::hello(shared)).await {
+    match link::dialed(&connection, &admission::hello(shared, underlay)).await {
         Ok((hello, streams)) => {
             admission::admit(shared, &connection, node, &hello).map_err(DialError::Outsider)?;
-            Ok(start(shared, connection, node, hello, streams, Some(claim)))
+            Ok(start(shared, connection, node, (hello, underlay, path), streams, Some(claim)))
         }
-        Err(error) => Err(dial_error(shared, &connection, node, error)),
+        Err(error) => Err(dial_error(shared, &connection, (node, path), error)),
     }
 }
 
 /// What a failed hello means: the neighbor's own words, if it gave any, are better than ours.
-fn dial_error(shared: &Shared, connection: &Connection, node: NodeId, error: StreamError) -> DialError {
+fn dial_error(
+    shared: &Shared,
+    connection: &Connection,
+    (node, path): (NodeId, Path),
+    error: StreamError,
+) -> DialError {
     let Some(closed) = connection.close_reason() else {
         close_badly(connection, &error);
         return DialError::Stream(error);
     };
     if Close::Duplicate.is(&closed) {
-        return DialError::Refused { refused: Refused::Duplicate, node };
+        return DialError::Refused { refused: Refused::Duplicate, node, path };
     }
     match &closed {
         // RFC 9001 section 4.8: a TLS alert is a crypto error, 0x100 and the alert.
@@ -149,12 +193,16 @@ async fn accept_connection(shared: &Arc<Shared>, incoming: Incoming) -> Result<(
         }
     };
     admission::admit(shared, &connection, node, &hello).map_err(|outsider| outsider.to_string())?;
-    shared.neighbors.admit(node).map_err(|refused| {
+    let path = Path::of(&connection, hello.underlay.kind);
+    shared.neighbors.admit(node, &path).map_err(|refused| {
         refuse(&connection, refused);
         refused.to_string()
     })?;
-    send_hello(&mut streams[0].0, &admission::hello(shared)).await.map_err(|error| error.to_string())?;
-    start(shared, connection, node, hello, streams, None);
+    let own = admission::hello(shared, Underlay::default());
+    send_hello(&mut streams[0].0, &own).await.map_err(|error| error.to_string())?;
+    // The bias is that of the other operator, and the higher cost of the two counts anyway.
+    let underlay = Underlay { bias: 0, ..hello.underlay };
+    start(shared, connection, node, (hello, underlay, path), streams, None);
     Ok(())
 }
 
@@ -177,7 +225,7 @@ fn start(
     shared: &Arc<Shared>,
     connection: Connection,
     node: NodeId,
-    hello: Hello,
+    (hello, underlay, path): (Hello, Underlay, Path),
     streams: Streams,
     claim: Option<Claim>,
 ) -> Arc<LinkShared> {
@@ -189,13 +237,14 @@ fn start(
         connection,
         shared.counters.clone(),
     );
-    let replaced = shared.neighbors.insert(link.clone());
+    let replaced = shared.neighbors.insert(link.clone(), path);
     drop(claim);
     let run = Run {
         link: link.clone(),
         outboxes,
         streams,
         zone: hello.zone,
+        underlay,
         remote,
         forwarding: shared.forwarding.clone(),
         local: shared.local.clone(),

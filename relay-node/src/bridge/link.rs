@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::{ArcSwap, Guard};
 use bytes::{Bytes, BytesMut};
+use mesh_routing::Underlay;
 use metrics::gauge;
 use protocol::{
     NodeId, ZoneName,
@@ -69,8 +71,9 @@ pub(super) struct LinkShared {
     /// The zone token it showed.
     pub token: Option<String>,
     pub counters: Arc<Counters>,
-    /// What is on its way to the neighbor, and the waker of who sends more.
-    pub room: Arc<Room>,
+    /// What is on its way to the neighbor, and the waker of who sends more. Another one when the neighbor's
+    /// address changes.
+    room: ArcSwap<Room>,
     /// Packets of other threads.
     pub intake: Intake,
     connection: Connection,
@@ -90,9 +93,7 @@ impl LinkShared {
         counters: Arc<Counters>,
     ) -> (Arc<LinkShared>, [OutboxReader; 3]) {
         let [(control, a), (chat, b), (bulk, c)] = Group::ALL.map(|_| stream::outbox());
-        // The controller is ours, see `transport.rs`; any other would leave the room closed.
-        let delay = connection.congestion_state().into_any().downcast::<Delay>();
-        let room = delay.map_or_else(|_| Arc::default(), |delay| delay.room());
+        let room = ArcSwap::from(room_of(&connection));
         let link = LinkShared {
             id,
             neighbor,
@@ -107,6 +108,26 @@ impl LinkShared {
             ended: watch::Sender::new(false),
         };
         (Arc::new(link), [a, b, c])
+    }
+
+    /// What is on its way to the neighbor.
+    pub fn room(&self) -> Guard<Arc<Room>> {
+        self.room.load()
+    }
+
+    /// There is something to send, or there may be room again.
+    pub fn wake(&self) {
+        self.room.load().waker.wake();
+    }
+
+    /// On a new path quinn begins with a new controller; and whatever went wrong with waking, media never waits
+    /// longer than from one look to the next.
+    fn look_for_room(&self) {
+        let room = room_of(&self.connection);
+        if !Arc::ptr_eq(&room, &self.room.load()) {
+            self.room.swap(room).waker.wake();
+        }
+        self.wake();
     }
 
     /// Ends the link; its `Down` follows.
@@ -144,6 +165,14 @@ impl LinkSender {
         self.0.neighbor
     }
 
+    /// Pieces of media and messages that came so far, counted only where they were proven to be the
+    /// neighbor's: a number that grew is a sign of life. Acknowledgements are none: QUIC gives them also for
+    /// a relay that does nothing any more.
+    pub fn heard(&self) -> u64 {
+        let frames = self.0.connection.stats().frame_rx;
+        frames.datagram + frames.stream
+    }
+
     /// Queues a message that arrives whole and, among those of its class, in order. `false` if it was
     /// not taken: longer than 256 KiB, the link is down, or the queue is full. A neighbor that lets the
     /// queue of control messages fill up does not follow the mesh any more, so that closes the link.
@@ -179,8 +208,14 @@ impl LinkSender {
         if !link.intake.push(Packet { kind, class, epoch, alias, payload: payload.clone() }) {
             link.counters.queue_full.increment(1);
         }
-        link.room.waker.wake();
+        link.wake();
     }
+}
+
+/// The controller is ours, see `transport.rs`; any other would leave the room closed.
+fn room_of(connection: &Connection) -> Arc<Room> {
+    let delay = connection.congestion_state().into_any().downcast::<Delay>();
+    delay.map_or_else(|_| Arc::default(), |delay| delay.room())
 }
 
 /// Opens the streams and exchanges hellos, as the side that dialed.
@@ -232,6 +267,7 @@ pub(super) struct Run {
     pub outboxes: [OutboxReader; 3],
     pub streams: Streams,
     pub zone: ZoneName,
+    pub underlay: Underlay,
     pub remote: SocketAddr,
     pub forwarding: Arc<Forwarding>,
     pub local: LocalDelivery,
@@ -240,12 +276,13 @@ pub(super) struct Run {
 
 /// Carries the link until it ends: `Up`, messages and measurements, `Down`.
 pub(super) async fn run(run: Run) {
-    let Run { link, outboxes, streams, zone, remote, forwarding, local, events } = run;
+    let Run { link, outboxes, streams, zone, underlay, remote, forwarding, local, events } = run;
     let up = BridgeEvent::Up {
         link: link.id,
         neighbor: link.neighbor,
         zone: zone.clone(),
         remote,
+        underlay,
         sender: LinkSender(link.clone()),
     };
     let up_gauge = gauge!("relay_bridge_up", "zone" => zone.to_string());
@@ -332,8 +369,7 @@ async fn report(
             }
         });
         ticked += 1;
-        // Whatever went wrong with waking: media never waits longer than this.
-        link.room.waker.wake();
+        link.look_for_room();
         // A report that finds no room is worthless by the time there is some.
         let _ = events.try_send(BridgeEvent::Measured {
             link: link.id,

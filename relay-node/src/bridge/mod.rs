@@ -21,6 +21,7 @@ mod measure;
 #[cfg(test)]
 mod narrow;
 mod neighbors;
+pub mod peer;
 mod repair;
 mod scheduler;
 mod stream;
@@ -42,6 +43,7 @@ pub use forwarding::{Child, Forwarding, LocalDelivery, Route, Table};
 pub use identity::{Identity, IdentityError};
 pub use link::LinkSender;
 pub use mesh_routing::LinkId;
+use mesh_routing::Underlay;
 pub use stream::MESSAGE_MAX;
 pub use tls::Trust;
 
@@ -51,6 +53,8 @@ use neighbors::Neighbors;
 
 /// Connections that are not yet links. Above half of it strangers must prove their address first.
 const HANDSHAKES_MAX: usize = 64;
+/// Dials that wait for the bridge thread.
+const DIALS_MAX: usize = 16;
 /// How long the neighbors' acknowledgement of our goodbye is waited for.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -59,7 +63,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub struct BridgeConfig {
     /// Where other relays reach this one.
     pub listen: SocketAddr,
-    /// Relays to dial, `host:port`.
+    /// Relays to dial, as [`peer::Peer`] reads them.
     pub peers: Vec<String>,
     /// This relay's key.
     pub identity: Arc<Identity>,
@@ -83,6 +87,8 @@ pub enum BridgeEvent {
         zone: ZoneName,
         /// Its address.
         remote: SocketAddr,
+        /// What the link runs over, as the operator of who dialed says.
+        underlay: Underlay,
         /// How to send over the link.
         sender: LinkSender,
     },
@@ -115,9 +121,13 @@ pub enum BridgeEvent {
 pub struct Bridges {
     local_addr: SocketAddr,
     neighbors: Arc<Neighbors>,
+    dials: mpsc::Sender<Dial>,
     stop: oneshot::Sender<()>,
     stopped: oneshot::Receiver<()>,
 }
+
+/// A relay to look for, and where.
+type Dial = (NodeId, Vec<SocketAddr>);
 
 /// What the tasks of the bridges share.
 struct Shared {
@@ -156,6 +166,7 @@ impl Bridges {
             events,
         });
         let (stop, stopping) = oneshot::channel();
+        let (dials, to_dial) = mpsc::channel(DIALS_MAX);
         let (done, stopped) = oneshot::channel();
         let (started, result) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -164,7 +175,7 @@ impl Bridges {
                 match endpoint(&config, socket) {
                     Ok(endpoint) => {
                         let _ = started.send(Ok(()));
-                        serve(shared, endpoint, config.peers, stopping).await;
+                        serve(shared, endpoint, (config.peers, to_dial), stopping).await;
                     }
                     Err(error) => drop(started.send(Err(error))),
                 }
@@ -173,12 +184,23 @@ impl Bridges {
             drop(done);
         })?;
         result.await.map_err(|_| io::Error::other("the bridge thread died"))??;
-        Ok(Bridges { local_addr, neighbors, stop, stopped })
+        Ok(Bridges { local_addr, neighbors, dials, stop, stopped })
     }
 
     /// The address of the socket, with the port the system chose if it was 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Makes a link to this relay and no other, if it is at one of these addresses. Tried once; too many at
+    /// a time are not tried at all.
+    pub fn dial(&self, node: NodeId, addresses: Vec<SocketAddr>) {
+        let _ = self.dials.try_send((node, addresses));
+    }
+
+    /// Whether the operator wants a link to this neighbor.
+    pub fn configured(&self, node: &NodeId) -> bool {
+        self.neighbors.configured(node)
     }
 
     /// Closes a link; its `Down` follows. A configured peer is dialed again.
@@ -211,7 +233,7 @@ fn endpoint(config: &BridgeConfig, socket: std::net::UdpSocket) -> io::Result<En
 async fn serve(
     shared: Arc<Shared>,
     endpoint: Endpoint,
-    peers: Vec<String>,
+    (peers, mut to_dial): (Vec<String>, mpsc::Receiver<Dial>),
     mut stopping: oneshot::Receiver<()>,
 ) {
     for peer in peers {
@@ -221,6 +243,10 @@ async fn serve(
     loop {
         let incoming = tokio::select! {
             _ = &mut stopping => break,
+            Some((node, addresses)) = to_dial.recv() => {
+                tokio::spawn(dial::once(shared.clone(), endpoint.clone(), node, addresses));
+                continue;
+            }
             incoming = endpoint.accept() => match incoming {
                 Some(incoming) => incoming,
                 None => break,

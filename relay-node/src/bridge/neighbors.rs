@@ -1,19 +1,56 @@
-//! Exactly one link per neighbor, whoever dialed. The rule is the one of TCP's simultaneous open:
+//! One link per neighbor and underlay, whoever dialed. The rule is the one of TCP's simultaneous open:
 //! a dialer that already has the link, or has another dial under way, gives its new connection up
 //! before the hello; whoever is dialed takes the newest connection, except that of two relays whose
 //! hellos cross the lower id insists on its own.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use mesh_routing::UnderlayKind;
 use protocol::NodeId;
+use quinn::Connection;
 
 use super::{LinkId, link::LinkShared};
 
 /// More than any sensible mesh; a limit for what strangers can make us hold.
 const LINKS_MAX: usize = 256;
+/// Links to one neighbor.
+const PARALLEL_MAX: usize = 4;
+/// Neighbors the operator wants.
+const CONFIGURED_MAX: usize = 1024;
+
+/// What a connection runs over, as far as one end can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Path {
+    kind: UnderlayKind,
+    local: Option<IpAddr>,
+    remote: IpAddr,
+}
+
+impl Path {
+    /// The path of a connection that the dialer says is of this kind.
+    pub fn of(connection: &Connection, kind: UnderlayKind) -> Path {
+        let local = connection.local_ip().map(|ip| ip.to_canonical());
+        Path { kind, local, remote: connection.remote_address().ip().to_canonical() }
+    }
+
+    /// Whether two connections to one neighbor share an underlay: the same addresses, unless the operator
+    /// says that they differ; and a name with an address of each family is one place.
+    fn same(&self, other: &Path) -> bool {
+        let known = |path: &Path| path.kind != UnderlayKind::Unknown;
+        if known(self) && known(other) && self.kind != other.kind {
+            return false;
+        }
+        if self.remote.is_ipv4() != other.remote.is_ipv4() {
+            return self.kind == other.kind;
+        }
+        let near = self.local.is_none() || other.local.is_none() || self.local == other.local;
+        near && self.remote == other.remote
+    }
+}
 
 /// Who is linked to this relay.
 pub(super) struct Neighbors {
@@ -25,18 +62,19 @@ pub(super) struct Neighbors {
 struct State {
     last_link: u32,
     entries: BTreeMap<NodeId, Entry>,
+    configured: BTreeSet<NodeId>,
 }
 
 #[derive(Default)]
 struct Entry {
-    link: Option<Arc<LinkShared>>,
-    claimed: bool,
+    links: Vec<(Path, Arc<LinkShared>)>,
+    claimed: Vec<Path>,
 }
 
 /// Why a connection does not become a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refused {
-    #[error("there is a link to this neighbor already")]
+    #[error("there is a link to this neighbor on this way already")]
     Duplicate,
     #[error("this address leads back to this relay itself")]
     Itself,
@@ -48,12 +86,14 @@ pub(super) enum Refused {
 pub(super) struct Claim {
     neighbors: Arc<Neighbors>,
     node: NodeId,
+    path: Path,
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         if let Some(entry) = self.neighbors.state().entries.get_mut(&self.node) {
-            entry.claimed = false;
+            let at = entry.claimed.iter().position(|path| *path == self.path);
+            at.map(|at| entry.claimed.swap_remove(at));
         }
     }
 }
@@ -67,32 +107,46 @@ impl Neighbors {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The operator wants this neighbor.
+    pub fn configure(&self, node: NodeId) {
+        let mut state = self.state();
+        if state.configured.len() < CONFIGURED_MAX {
+            state.configured.insert(node);
+        }
+    }
+
+    /// Whether the operator wants this neighbor.
+    pub fn configured(&self, node: &NodeId) -> bool {
+        self.state().configured.contains(node)
+    }
+
     /// Before the hello of a dialed connection.
-    pub fn claim(self: &Arc<Self>, node: NodeId) -> Result<Claim, Refused> {
+    pub fn claim(self: &Arc<Self>, node: NodeId, path: Path) -> Result<Claim, Refused> {
         if node == self.own {
             return Err(Refused::Itself);
         }
         let mut state = self.state();
         state.check_room(&node)?;
         let entry = state.entries.entry(node).or_default();
-        if entry.link.is_some() || entry.claimed {
+        let full = entry.links.len() + entry.claimed.len() >= PARALLEL_MAX;
+        if full || entry.link(&path).is_some() || entry.claims(&path) {
             return Err(Refused::Duplicate);
         }
-        entry.claimed = true;
-        Ok(Claim { neighbors: self.clone(), node })
+        entry.claimed.push(path);
+        Ok(Claim { neighbors: self.clone(), node, path })
     }
 
     /// After the hello of an accepted connection, before the answer.
-    pub fn admit(&self, node: NodeId) -> Result<(), Refused> {
+    pub fn admit(&self, node: NodeId, path: &Path) -> Result<(), Refused> {
         if node == self.own {
             return Err(Refused::Itself);
         }
         let state = self.state();
         state.check_room(&node)?;
-        match state.entries.get(&node) {
-            Some(entry) if entry.claimed && self.own < node => Err(Refused::Duplicate),
-            _ => Ok(()),
-        }
+        let Some(entry) = state.entries.get(&node) else { return Ok(()) };
+        let insists = entry.claims(path) && self.own < node;
+        let full = entry.links.len() >= PARALLEL_MAX && entry.link(path).is_none();
+        if insists || full { Err(Refused::Duplicate) } else { Ok(()) }
     }
 
     /// A number for the next link. Never used again, so that an old table cannot mean a new link.
@@ -103,35 +157,54 @@ impl Neighbors {
     }
 
     /// The link is agreed on both sides. Returns the one it takes the place of.
-    pub fn insert(&self, link: Arc<LinkShared>) -> Option<Arc<LinkShared>> {
-        self.state().entries.entry(link.neighbor).or_default().link.replace(link)
+    pub fn insert(&self, link: Arc<LinkShared>, path: Path) -> Option<Arc<LinkShared>> {
+        let mut state = self.state();
+        let entry = state.entries.entry(link.neighbor).or_default();
+        let old = entry.links.iter().position(|(other, _)| other.same(&path));
+        let old = old.map(|at| entry.links.swap_remove(at).1);
+        entry.links.push((path, link));
+        old
     }
 
     /// The link ended.
     pub fn remove(&self, link: &LinkShared) {
         let mut state = self.state();
         let Some(entry) = state.entries.get_mut(&link.neighbor) else { return };
-        if entry.link.as_ref().is_some_and(|current| current.id == link.id) {
-            entry.link = None;
-        }
-        if entry.link.is_none() && !entry.claimed {
+        entry.links.retain(|(_, current)| current.id != link.id);
+        if entry.links.is_empty() && entry.claimed.is_empty() {
             state.entries.remove(&link.neighbor);
         }
     }
 
-    /// The link to a neighbor.
-    pub fn link_to(&self, node: &NodeId) -> Option<Arc<LinkShared>> {
-        self.state().entries.get(node)?.link.clone()
+    /// The link to a neighbor that is in the way of one more on this path.
+    pub fn link_to(&self, node: &NodeId, path: &Path) -> Option<Arc<LinkShared>> {
+        let state = self.state();
+        let entry = state.entries.get(node)?;
+        entry.link(path).or_else(|| entry.links.first().map(|(_, link)| link)).cloned()
     }
 
     /// Every link.
     pub fn links(&self) -> Vec<Arc<LinkShared>> {
-        self.state().entries.values().filter_map(|entry| entry.link.clone()).collect()
+        let state = self.state();
+        let links = state.entries.values().flat_map(|entry| &entry.links);
+        links.map(|(_, link)| link.clone()).collect()
     }
 
     /// A link by its number.
     pub fn link(&self, id: LinkId) -> Option<Arc<LinkShared>> {
-        self.state().entries.values().filter_map(|entry| entry.link.as_ref()).find(|l| l.id == id).cloned()
+        let state = self.state();
+        let mut links = state.entries.values().flat_map(|entry| &entry.links);
+        links.find(|(_, link)| link.id == id).map(|(_, link)| link.clone())
+    }
+}
+
+impl Entry {
+    fn link(&self, path: &Path) -> Option<&Arc<LinkShared>> {
+        self.links.iter().find(|(other, _)| other.same(path)).map(|(_, link)| link)
+    }
+
+    fn claims(&self, path: &Path) -> bool {
+        self.claimed.iter().any(|other| other.same(path))
     }
 }
 
@@ -141,5 +214,27 @@ impl State {
             return Err(Refused::Full);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(kind: UnderlayKind, local: &str, remote: &str) -> Path {
+        Path { kind, local: local.parse().ok(), remote: remote.parse().unwrap() }
+    }
+
+    #[test]
+    fn an_underlay_is_a_pair_of_addresses_or_what_the_operator_says() {
+        use UnderlayKind::{Lte, Unknown, Wifi};
+        let wifi = path(Unknown, "10.0.0.1", "10.0.0.2");
+        assert!(wifi.same(&path(Unknown, "10.0.0.1", "10.0.0.2")));
+        assert!(wifi.same(&path(Unknown, "", "10.0.0.2")));
+        assert!(!wifi.same(&path(Unknown, "100.64.0.1", "100.64.0.2")));
+        assert!(wifi.same(&path(Unknown, "fd00::1", "fd00::2")));
+        assert!(wifi.same(&path(Lte, "10.0.0.1", "10.0.0.2")));
+        assert!(!path(Wifi, "10.0.0.1", "10.0.0.2").same(&path(Lte, "10.0.0.1", "10.0.0.2")));
+        assert!(!path(Lte, "10.0.0.1", "10.0.0.2").same(&path(Lte, "10.0.1.1", "10.0.1.2")));
     }
 }

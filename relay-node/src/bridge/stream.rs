@@ -7,13 +7,14 @@ use std::sync::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
+use mesh_routing::Underlay;
 use protocol::{ZoneName, mesh::Class};
 use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 /// The version of everything that crosses a bridge.
-pub(super) const VERSION: u16 = 2;
+pub(super) const VERSION: u16 = 3;
 /// The longest message.
 pub const MESSAGE_MAX: usize = 256 * 1024;
 const HELLO_MAX: usize = 64 * 1024;
@@ -63,6 +64,8 @@ pub(super) struct Hello {
     pub festival: Option<String>,
     /// The newest list of revocations the sender knows.
     pub revocations: Option<String>,
+    /// What the connection runs over, as the one who dialed was told.
+    pub underlay: Underlay,
 }
 
 impl Hello {
@@ -203,8 +206,12 @@ mod tests {
 
     #[test]
     fn a_hello_reads_back_as_written() {
-        let hello =
-            Hello { zone: ZoneName::new("stage").unwrap(), festival: Some("f".into()), revocations: None };
+        let hello = Hello {
+            zone: ZoneName::new("stage").unwrap(),
+            festival: Some("f".into()),
+            revocations: None,
+            underlay: Underlay::default(),
+        };
         assert_eq!(Hello::from_frame(&hello.to_frame()).unwrap(), hello);
     }
 

@@ -111,7 +111,7 @@ impl Switch {
         if let Ok(place) = self.place(link) {
             let port = &mut self.ports[place].1;
             port.scheduler.push_ask(ask);
-            port.link.room.waker.wake();
+            port.link.wake();
         }
     }
 
@@ -120,7 +120,7 @@ impl Switch {
         if let Ok(place) = self.place(link) {
             let port = &mut self.ports[place].1;
             if port.scheduler.handle_ask(ask) > 0 {
-                port.link.room.waker.wake();
+                port.link.wake();
             }
         }
     }
@@ -217,7 +217,7 @@ impl Port {
         if !self.scheduler.push(packet) {
             self.link.counters.queue_full.increment(1);
         }
-        self.link.room.waker.wake();
+        self.link.wake();
     }
 }
 

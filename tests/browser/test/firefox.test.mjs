@@ -32,7 +32,8 @@ test("firefox_hears_and_sees_chromium_two_hops_away", async (t) => {
   const later = await look(listener);
   t.diagnostic(`tap to live ${tapToLive} ms; left ${heard.left} Hz, right ${heard.right} Hz at ${heard.level} dBFS; ${later.width}x${later.height}, ${(later.frames - first.frames) / 2} frames/s`);
   for (const hz of [heard.left, heard.right]) {
-    assert.ok([LEFT_HZ, RIGHT_HZ].some((tone) => Math.abs(hz - tone) < 3), `${hz} Hz is neither tone`);
+    // Half a percent: on a busy machine Firefox catches up with the clock of the sender by playing a little faster.
+    assert.ok([LEFT_HZ, RIGHT_HZ].some((tone) => Math.abs(hz - tone) < tone * 0.005), `${hz} Hz is neither tone`);
   }
   assert.ok(later.frames > first.frames + 10);
   assert.ok(later.brightest > 100 && later.brightest - later.darkest > 60, "the drawn frame is black or empty");

@@ -2,6 +2,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { spoken } from "../api";
 import { lasting } from "../memory";
+import { Files } from "./files";
 import { AUTHOR_MAX, TEXT_MAX, type Room, type RoomView } from "../room";
 
 /** How near to the end counts as reading along. */
@@ -98,6 +99,11 @@ export function Chat({ room, view }: { room: Room | undefined; view: RoomView })
               <b>{message.author}</b>
               {message.zone !== view.zone && <span class="from">{message.zone}</span>}
               <time dateTime={message.sent_at}>{clock(message.sent_at)}</time>
+              {view.unsaved.has(message.id) && (
+                <span class="from" title="Only this zone's relay has stored it so far">
+                  stored here only
+                </span>
+              )}
             </span>
             <span class="said">{message.text}</span>
           </li>
@@ -130,6 +136,7 @@ export function Chat({ room, view }: { room: Room | undefined; view: RoomView })
           {unread} new {unread === 1 ? "message" : "messages"} ↓
         </button>
       )}
+      {room && <Files room={room.name} author={author} news={view.fileNews} onHint={setHint} />}
       <form onSubmit={say}>
         <input
           name="text"

@@ -2,6 +2,7 @@
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { roomOf, streamNameFault, type Stream } from "../api";
+import { Announcement } from "../components/announcement";
 import { Chat } from "../components/chat";
 import { Header } from "../components/header";
 import { Player } from "../components/player";
@@ -12,7 +13,16 @@ import { Room, type RoomView } from "../room";
 /** The room's socket brings changes at once; this only makes up for a socket that is not there. */
 const LIST_MS = 10_000;
 const MESH_MS = 15_000;
-const NOBODY: RoomView = { messages: [], pending: [], online: false, present: 0, zone: undefined };
+const NOBODY: RoomView = {
+  messages: [],
+  pending: [],
+  online: false,
+  present: 0,
+  zone: undefined,
+  unsaved: new Set(),
+  announcement: undefined,
+  fileNews: 0,
+};
 
 function asked(): string | undefined {
   const name = new URLSearchParams(location.search).get("stream") ?? undefined;
@@ -73,6 +83,7 @@ function Listen() {
   return (
     <>
       <Header zone={zone} />
+      <Announcement message={view.announcement} />
       <main class="listen">
         <div class="stage">
           {chosen !== undefined && (

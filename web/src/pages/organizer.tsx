@@ -1,6 +1,6 @@
 // `/organizer`: the zones, the links between them and the streams that cross them, as this relay knows.
 import { render } from "preact";
-import { spoken, type Mesh, type Stream } from "../api";
+import { spoken, weakSpots, type Mesh, type Stream } from "../api";
 import { Header } from "../components/header";
 import { MeshMap } from "../components/mesh-map";
 import { useMesh, useStreams } from "../live";
@@ -30,6 +30,7 @@ function Organizer() {
         </section>
         <section class="panel">
           <h2>Links</h2>
+          {mesh && <WeakSpots mesh={mesh} />}
           {mesh && <Links mesh={mesh} />}
         </section>
       </main>
@@ -57,6 +58,22 @@ function Streams({ streams }: { streams: Stream[] }) {
           </span>
         </li>
       ))}
+    </ul>
+  );
+}
+
+/** Lines shown; a chain of a hundred relays has two hundred. */
+const SPOTS_MAX = 4;
+
+function WeakSpots({ mesh }: { mesh: Mesh }) {
+  const spots = weakSpots(mesh);
+  if (spots.length === 0) return null;
+  return (
+    <ul class="spots" role="status">
+      {spots.slice(0, SPOTS_MAX).map((spot) => (
+        <li key={spot}>{spot}.</li>
+      ))}
+      {spots.length > SPOTS_MAX && <li class="quiet">And {spots.length - SPOTS_MAX} more.</li>}
     </ul>
   );
 }

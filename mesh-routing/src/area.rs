@@ -1,0 +1,207 @@
+//! Areas: links are told only inside one, and between them only what can be reached. A *fragment* is what hangs
+//! together of an area; if an area breaks apart, its parts have names of their own and stay reachable.
+//! What a border relay offers to other areas is in `border.rs`.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use protocol::NodeId;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    database::Database,
+    error::MeshError,
+    link_state::SEQUENCE_MAX,
+    route::{Graph, Paths},
+};
+
+/// Fragments on a way.
+pub const WAY_MAX: usize = 32;
+/// Relays with streams that are told of one fragment.
+pub const PUBLISHERS_MAX: usize = 1024;
+
+/// The number of an area: the same on all its relays, by configuration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AreaId(pub u16);
+
+impl fmt::Display for AreaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for AreaId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<AreaId, Self::Err> {
+        text.parse().map(AreaId)
+    }
+}
+
+/// The beginning of a relay's id: enough to tell the relays of a festival apart, a quarter of the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Short(pub [u8; 8]);
+
+impl From<&NodeId> for Short {
+    fn from(id: &NodeId) -> Short {
+        let (first, _) = id.0.split_first_chunk().expect("an id has 32 bytes");
+        Short(*first)
+    }
+}
+
+/// What hangs together of an area.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Fragment {
+    /// Of which area.
+    pub area: AreaId,
+    /// Its relay with the lowest id.
+    pub lowest: Short,
+}
+
+impl fmt::Display for Fragment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/", self.area)?;
+        self.lowest.0.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// How a fragment is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    /// Sum of costs to its edge.
+    pub cost: u32,
+    /// Links to its edge.
+    pub hops: u16,
+    /// Relays in it.
+    pub relays: u16,
+    /// Fragments from the next one to this one, both included.
+    pub path: Vec<Fragment>,
+    /// Its relays that publish something, ascending.
+    pub publishers: Vec<Short>,
+}
+
+impl Reach {
+    /// Refuses what no relay says of the way to `fragment`.
+    pub(crate) fn check(&self, fragment: &Fragment) -> Result<(), MeshError> {
+        let absurd = |what| Err(MeshError::Absurd { what });
+        if self.path.is_empty() || self.path.len() > WAY_MAX || self.path.last() != Some(fragment) {
+            return absurd("a way that leads elsewhere");
+        }
+        let twice = |at: usize| self.path[..at].contains(&self.path[at]);
+        if (0..self.path.len()).any(twice) {
+            return absurd("a way in a circle");
+        }
+        let ascending = self.publishers.is_sorted_by(|a, b| a < b);
+        if self.publishers.len() > PUBLISHERS_MAX || !ascending {
+            return absurd("publishers out of order, or this many");
+        }
+        Ok(())
+    }
+}
+
+/// What a border relay tells its own area of one fragment elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    /// The border relay.
+    pub origin: NodeId,
+    /// Where to.
+    pub fragment: Fragment,
+    /// Counted over all ways of this relay.
+    pub sequence: u64,
+    /// From the border relay on; none any more if it cannot reach it.
+    pub reach: Option<Reach>,
+}
+
+impl Way {
+    /// Refuses what no relay says.
+    pub(crate) fn check(&self) -> Result<(), MeshError> {
+        if self.sequence > SEQUENCE_MAX {
+            return Err(MeshError::Absurd { what: "a sequence this high" });
+        }
+        self.reach.iter().try_for_each(|reach| reach.check(&self.fragment))
+    }
+
+    /// About the bytes it takes in memory.
+    pub(crate) fn weight(&self) -> usize {
+        256 + self.reach.as_ref().map_or(0, |reach| reach.path.len() * 10 + reach.publishers.len() * 8)
+    }
+}
+
+/// A place in the graph where ways to a fragment begin: the border relay's, with cost and hops from there.
+pub(crate) type Exit = (usize, u32, u32);
+
+/// What neighbors in other areas offer: the fragment, cost and hops from there.
+pub(crate) type Offered = BTreeMap<NodeId, BTreeMap<Fragment, (u32, u32)>>;
+
+/// The fragments elsewhere and who publishes there, from one state of the database.
+#[derive(Debug, Default)]
+pub(crate) struct Foreign {
+    /// The fragment this relay is in.
+    pub own: Option<Fragment>,
+    /// Where this relay is in the graph.
+    place: Option<usize>,
+    exits: BTreeMap<Fragment, Vec<Exit>>,
+    offered: Offered,
+    publishers: BTreeMap<Short, Vec<Fragment>>,
+}
+
+impl Foreign {
+    /// Of the ways of relays that can be reached. Offers are those of this relay's own neighbors.
+    pub fn new(
+        area: AreaId,
+        own: &NodeId,
+        database: &Database,
+        graph: &Graph,
+        paths: Option<&Paths>,
+    ) -> Foreign {
+        let reached = |id: &NodeId| id == own || paths.is_some_and(|paths| graph.step(paths, id).is_some());
+        let lowest = database.relays().map(|(said, _)| &said.origin).find(|id| reached(id));
+        let lowest = lowest.map_or(own, |lowest| lowest.min(own));
+        let mut foreign = Foreign {
+            own: Some(Fragment { area, lowest: lowest.into() }),
+            place: graph.place(own),
+            ..Foreign::default()
+        };
+        for (way, _) in database.ways() {
+            let (Some(reach), Some(place)) = (&way.reach, graph.place(&way.origin)) else { continue };
+            if !reached(&way.origin) || foreign.own.is_some_and(|own| reach.path.contains(&own)) {
+                continue;
+            }
+            let exit = (place, reach.cost, reach.hops.into());
+            foreign.exits.entry(way.fragment).or_default().push(exit);
+            for publisher in &reach.publishers {
+                let fragments = foreign.publishers.entry(*publisher).or_default();
+                if !fragments.contains(&way.fragment) {
+                    fragments.push(way.fragment);
+                }
+            }
+        }
+        foreign
+    }
+
+    /// What the neighbors in other areas offer.
+    pub fn handle_offered(&mut self, offered: Offered) {
+        self.offered = offered;
+    }
+
+    /// Where the ways to a relay elsewhere begin.
+    pub fn exits(&self, origin: &NodeId) -> Vec<Exit> {
+        let fragments = self.publishers.get(&origin.into()).into_iter().flatten();
+        fragments.flat_map(|fragment| self.exits.get(fragment).into_iter().flatten().copied()).collect()
+    }
+
+    /// Where the ways to a fragment begin, the own one aside.
+    pub fn exits_to(&self, fragment: &Fragment) -> impl Iterator<Item = &Exit> {
+        let own = self.place;
+        let exits = self.exits.get(fragment).into_iter().flatten();
+        exits.filter(move |(at, _, _)| Some(*at) != own)
+    }
+
+    /// What the way from a neighbor in another area to a relay elsewhere costs, and its links.
+    pub fn offer(&self, origin: &NodeId, neighbor: &NodeId) -> Option<(u32, u32)> {
+        let offered = self.offered.get(neighbor)?;
+        let fragments = self.publishers.get(&origin.into()).into_iter().flatten();
+        fragments.filter_map(|fragment| offered.get(fragment)).min().copied()
+    }
+}

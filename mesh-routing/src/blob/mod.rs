@@ -1,0 +1,371 @@
+//! Files: which parts of which are here, which are being fetched for whom and from where.
+//!
+//! A part (the manifest, or a chunk) is fetched whole from one neighbor, verified, given to the driver's
+//! disk and only then passed on. How a part is fetched is in `pull`, what neighbors get in `serve`, how
+//! fast in `window`. Disk, HTTP and the eviction of what is not wanted any more are the driver's.
+
+mod doors;
+pub mod manifest;
+pub mod message;
+mod pull;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use protocol::{FileId, NodeId};
+
+pub use manifest::{MANIFEST_MAX, Manifest};
+pub use message::{Answer, FileMessage, Part};
+
+use crate::{error::MeshError, link::LinkId};
+use pull::{Lane, Pull};
+use serve::Seeks;
+
+/// Files known here at a time: with something of them here, or wanted.
+pub const FILES_MAX: usize = 4096;
+/// Parts being fetched or waited for at a time.
+pub const PULLS_MAX: usize = 1024;
+/// Relays remembered for one file.
+const HOLDERS_MAX: usize = 8;
+/// How long somebody's word is believed that a relay has a file.
+const HOLDER_FOR: Duration = Duration::from_secs(60);
+/// Parts are looked after this often while there are any.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What the driver has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileOutput {
+    /// Keep a part that was verified; the answer is [`crate::Mesh::handle_file_stored`].
+    Store {
+        /// The file.
+        file: FileId,
+        /// The part.
+        part: Part,
+        /// All of it.
+        bytes: Bytes,
+    },
+    /// Read a piece for a neighbor; the answer is [`crate::Mesh::handle_file_read`].
+    Read {
+        /// The neighbor's link.
+        link: LinkId,
+        /// Which piece.
+        piece: Piece,
+    },
+    /// A part that was asked for here is on disk.
+    Ready {
+        /// The file.
+        file: FileId,
+        /// The part.
+        part: Part,
+    },
+    /// A part that was asked for here was not to be had in 20 s.
+    Missing {
+        /// The file.
+        file: FileId,
+        /// The part.
+        part: Part,
+    },
+}
+
+/// Some bytes of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Piece {
+    /// The file.
+    pub file: FileId,
+    /// The part.
+    pub part: Part,
+    /// The first byte.
+    pub offset: u32,
+    /// How many bytes.
+    pub length: u32,
+}
+
+/// What was counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FileCounters {
+    /// Parts fetched and verified.
+    pub fetched: u64,
+    /// Their bytes.
+    pub fetched_bytes: u64,
+    /// Bytes given to neighbors.
+    pub served_bytes: u64,
+    /// Parts that were not what their hash says.
+    pub corrupt: u64,
+    /// Parts asked of another neighbor, because one did not have them or did not answer.
+    pub elsewhere: u64,
+    /// Wants, pulls and seeks that found a table full.
+    pub refused: u64,
+}
+
+/// A neighbor on the way to a holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub neighbor: NodeId,
+    /// Of the whole way from here.
+    pub cost: u32,
+    /// Of the way from the neighbor on.
+    pub beyond: u32,
+}
+
+/// A link that is up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Open {
+    pub link: LinkId,
+    pub neighbor: NodeId,
+    /// Its bytes are paid for.
+    pub metered: bool,
+}
+
+/// What files may look at.
+pub(crate) struct Around<'a> {
+    pub own: NodeId,
+    /// Links that are up.
+    pub links: Vec<Open>,
+    /// The neighbors on ways to a relay that do not lead through here.
+    pub ways: &'a mut dyn FnMut(&NodeId) -> Vec<Way>,
+}
+
+/// What has to be done next.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Send(LinkId, FileMessage),
+    /// To every neighbor but the one at this link.
+    SendAll(Option<LinkId>, FileMessage),
+    Output(FileOutput),
+}
+
+type Key = (FileId, Part);
+
+/// A file of which something is here, or wanted.
+#[derive(Debug, Default)]
+struct File {
+    manifest: Option<Manifest>,
+    /// Of the encoded manifest; 0 while it is not here.
+    manifest_length: u32,
+    /// Whether each chunk is here.
+    chunks: Vec<bool>,
+    /// Who should have it, until when that is believed.
+    holders: BTreeMap<NodeId, Instant>,
+    /// When everybody may be asked again.
+    seek_at: Option<Instant>,
+}
+
+impl File {
+    fn has(&self, part: Part) -> bool {
+        match part {
+            Part::Manifest => self.manifest.is_some(),
+            Part::Chunk(chunk) => self.chunks.get(chunk as usize).copied().unwrap_or_default(),
+        }
+    }
+
+    /// Bytes of a part, as far as that is known.
+    fn length(&self, part: Part) -> Option<u32> {
+        match (part, &self.manifest) {
+            (_, None) => None,
+            (Part::Manifest, _) => Some(self.manifest_length),
+            (Part::Chunk(chunk), Some(manifest)) => Some(manifest.chunk_length(chunk)).filter(|l| *l > 0),
+        }
+    }
+
+    fn hold(&mut self, holder: NodeId, now: Instant) {
+        if self.holders.len() >= HOLDERS_MAX && !self.holders.contains_key(&holder) {
+            let oldest = self.holders.iter().min_by_key(|(_, until)| **until).map(|(id, _)| *id);
+            oldest.map(|id| self.holders.remove(&id));
+        }
+        self.holders.insert(holder, now + HOLDER_FOR);
+    }
+}
+
+/// All files of a relay.
+#[derive(Debug, Default)]
+pub(crate) struct Blobs {
+    files: BTreeMap<FileId, File>,
+    pulls: BTreeMap<Key, Pull>,
+    lanes: BTreeMap<LinkId, Lane>,
+    seeks: Seeks,
+    order: u64,
+    nonce: u32,
+    tick: Option<Instant>,
+    /// Something changed that parts wait for.
+    restless: bool,
+    /// Pieces came: others can be asked for.
+    flowing: bool,
+    events: VecDeque<Event>,
+    pub counters: FileCounters,
+}
+
+impl Blobs {
+    /// A file that is on disk, with the chunks of it that are. `false` if there is no room for it.
+    pub fn restore(&mut self, file: FileId, manifest: Manifest, here: &[bool]) -> bool {
+        if self.files.len() >= FILES_MAX && !self.files.contains_key(&file) {
+            return false;
+        }
+        let known = self.files.entry(file).or_default();
+        known.manifest_length = manifest.encode().len() as u32;
+        known.chunks = (0..manifest.chunks.len()).map(|i| here.get(i).copied().unwrap_or_default()).collect();
+        known.manifest = Some(manifest);
+        true
+    }
+
+    /// Somebody here wants a part. Ready or missing follows.
+    pub fn handle_want(&mut self, key: Key, holder: Option<NodeId>, now: Instant) {
+        let (file, part) = key;
+        if self.files.get(&file).is_some_and(|known| known.has(part)) {
+            self.events.push_back(Event::Output(FileOutput::Ready { file, part }));
+            return;
+        }
+        if !self.make_pull(key, now) {
+            self.counters.refused += 1;
+            self.events.push_back(Event::Output(FileOutput::Missing { file, part }));
+            return;
+        }
+        if let (Some(holder), Some(known)) = (holder, self.files.get_mut(&file)) {
+            known.hold(holder, now);
+        }
+        if let Some(pull) = self.pulls.get_mut(&key) {
+            pull.want_here(now);
+        }
+        self.restless = true;
+    }
+
+    /// The driver has kept a part, or could not.
+    pub fn handle_stored(&mut self, key: Key, kept: bool, now: Instant) {
+        self.stored(key, kept, now);
+    }
+
+    /// Parts are not on disk any more: one of them, or all.
+    pub fn handle_gone(&mut self, file: FileId, part: Option<Part>) {
+        let Some(known) = self.files.get_mut(&file) else { return };
+        match part {
+            Some(Part::Chunk(chunk)) => {
+                if let Some(here) = known.chunks.get_mut(chunk as usize) {
+                    *here = false;
+                }
+            }
+            Some(Part::Manifest) | None => (known.manifest, known.chunks) = (None, Vec::new()),
+        }
+        self.tidy(&file);
+    }
+
+    /// The driver read a piece for a neighbor; `None` if it is not there.
+    pub fn handle_read(&mut self, link: LinkId, piece: Piece, bytes: Option<Bytes>) {
+        self.read(link, piece, bytes);
+    }
+
+    pub fn handle_message(
+        &mut self,
+        (link, neighbor): (LinkId, NodeId),
+        message: FileMessage,
+        around: &mut Around<'_>,
+        now: Instant,
+    ) -> Result<(), MeshError> {
+        match message {
+            FileMessage::Want { file, part, holder, path } => {
+                self.take_want(link, (file, part), holder, path, around.own, now)
+            }
+            FileMessage::Answer { file, part, answer } => {
+                // It may have said that it has the file, and have only a part of it: asked as a holder it
+                // would refuse for ever what it would fetch from another one.
+                if let (Answer::NotHere, Some(known)) = (&answer, self.files.get_mut(&file)) {
+                    known.holders.remove(&neighbor);
+                }
+                self.take_answer(link, (file, part), answer, now);
+                Ok(())
+            }
+            FileMessage::Pull { file, part, offset, length } => {
+                self.take_pull(link, Piece { file, part, offset, length })
+            }
+            FileMessage::Piece { file, part, offset, bytes } => {
+                self.take_piece(link, (file, part), offset, bytes, now)
+            }
+            FileMessage::Seek { file, asker, nonce, hops } => {
+                self.take_seek((link, neighbor), file, (asker, nonce, hops), around, now)
+            }
+            FileMessage::Have { file, holder, asker, hops } => {
+                self.take_have(file, holder, (asker, hops), around, now);
+                Ok(())
+            }
+        }
+    }
+
+    /// The link is gone: what came over it is asked elsewhere, who waited at it waits no more.
+    pub fn handle_link_down(&mut self, link: LinkId, now: Instant) {
+        self.lanes.remove(&link);
+        for pull in self.pulls.values_mut() {
+            pull.waiters.remove(&link);
+            if pull.link() == Some(link) {
+                pull.fail(link, now);
+                self.counters.elsewhere += 1;
+            }
+        }
+        self.restless = true;
+    }
+
+    /// Ways or links are others than before.
+    pub fn handle_change(&mut self) {
+        self.restless |= !self.pulls.is_empty();
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.tick
+    }
+
+    /// Whether [`Blobs::settle`] has nothing to do.
+    pub fn rest(&self, now: Instant) -> bool {
+        !self.restless && !self.flowing && self.events.is_empty() && self.tick.is_none_or(|tick| tick > now)
+    }
+
+    /// Asks for what is wanted, wherever it can be had, and says what has to be done.
+    pub fn settle(&mut self, around: &mut Around<'_>, now: Instant) -> VecDeque<Event> {
+        if self.tick.is_some_and(|tick| tick <= now) {
+            self.tick = None;
+            self.restless = true;
+            self.look_after(now);
+        }
+        if std::mem::take(&mut self.restless) {
+            self.assign(around, now);
+            self.flowing = true;
+        }
+        if std::mem::take(&mut self.flowing) {
+            self.request(now);
+        }
+        self.tick = match self.pulls.is_empty() {
+            true => None,
+            false => self.tick.or(Some(now + TICK)),
+        };
+        std::mem::take(&mut self.events)
+    }
+
+    /// The file's manifest, if it is here.
+    pub fn manifest(&self, file: &FileId) -> Option<&Manifest> {
+        self.files.get(file)?.manifest.as_ref()
+    }
+
+    /// Bytes of the file that are here.
+    pub fn here(&self, file: &FileId) -> u64 {
+        let Some(known) = self.files.get(file) else { return 0 };
+        let Some(manifest) = &known.manifest else { return 0 };
+        let here = (0u32..).zip(&known.chunks).filter(|(_, here)| **here);
+        here.map(|(chunk, _)| u64::from(manifest.chunk_length(chunk))).sum()
+    }
+
+    fn send(&mut self, link: LinkId, message: FileMessage) {
+        self.events.push_back(Event::Send(link, message));
+    }
+
+    /// Forgets a file of which nothing is here and nothing is wanted.
+    fn tidy(&mut self, file: &FileId) {
+        let wanted =
+            self.pulls.range((*file, Part::Manifest)..).next().is_some_and(|(key, _)| key.0 == *file);
+        if !wanted && self.files.get(file).is_some_and(|known| known.manifest.is_none()) {
+            self.files.remove(file);
+        }
+    }
+}

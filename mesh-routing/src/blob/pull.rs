@@ -1,0 +1,546 @@
+//! The life of a part that is not here: wanted, asked of a neighbor, coming piece by piece, verified, given
+//! to the disk. From which neighbor is decided here; what neighbors ask of this relay is in `serve`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use protocol::{FileId, NodeId};
+
+use super::{
+    Around, Blobs, Event, FILES_MAX, FileOutput, Key, Manifest, PULLS_MAX,
+    manifest::id_of,
+    message::{Answer, FileMessage, HOPS_MAX, Part},
+    window::Window,
+};
+use crate::{error::MeshError, link::LinkId};
+
+/// Without a byte of it for so long a part is missing.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A neighbor that says nothing for so long is not asked any longer.
+const ANSWER_IN: Duration = Duration::from_secs(4);
+/// A part whose pieces stop coming for so long is asked elsewhere.
+const PIECE_IN: Duration = Duration::from_secs(4);
+/// A neighbor that did not give a part is asked for it again after this.
+const AGAIN: Duration = Duration::from_secs(3);
+/// Who waits is told so this often.
+const WORKING_EVERY: Duration = Duration::from_secs(1);
+/// Everybody is asked who has a file this often.
+const SEEK_EVERY: Duration = Duration::from_secs(5);
+/// Parts asked of one link at a time: one that comes and some that its neighbor gets ready.
+const PER_LINK: usize = 4;
+/// Links that the parts of one file are spread over.
+const STRIPES: usize = 4;
+/// Parts being put together or on their way to the disk: 32 MiB.
+const ACTIVE_MAX: usize = 32;
+
+/// A part that is wanted.
+#[derive(Debug)]
+pub(super) struct Pull {
+    /// First wanted, first asked for.
+    order: u64,
+    /// Somebody here waits for it.
+    local: bool,
+    /// Neighbors that wait for it.
+    pub waiters: BTreeSet<LinkId>,
+    /// Relays that wait for those: to ask them would be a circle.
+    pub behind: BTreeSet<NodeId>,
+    deadline: Instant,
+    /// Neighbors that did not have it, and when they may be asked again.
+    failed: BTreeMap<LinkId, Instant>,
+    told: Instant,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Idle,
+    Asked { link: LinkId, until: Instant },
+    Coming { link: LinkId, length: u32, asked: u32, buffer: BytesMut, until: Instant },
+    Storing(Bytes),
+}
+
+impl Pull {
+    pub fn link(&self) -> Option<LinkId> {
+        match &self.stage {
+            Stage::Asked { link, .. } | Stage::Coming { link, .. } => Some(*link),
+            Stage::Idle | Stage::Storing(_) => None,
+        }
+    }
+
+    /// Somebody here waits for it, from now on.
+    pub fn want_here(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.local, true) {
+            self.deadline = now + PATIENCE;
+        }
+    }
+
+    /// Somebody has it: neighbors that did not may have it, or a way to it, now.
+    pub fn ask_again(&mut self) {
+        self.failed.clear();
+    }
+
+    /// The neighbor did not give it.
+    pub fn fail(&mut self, link: LinkId, now: Instant) {
+        self.failed.insert(link, now + AGAIN);
+        self.stage = Stage::Idle;
+    }
+}
+
+/// What is under way on one link.
+#[derive(Debug)]
+pub(super) struct Lane {
+    window: Window,
+    /// Bytes asked for and not there yet.
+    in_flight: u32,
+    flights: VecDeque<Flight>,
+    /// More would have been asked for if the window had been larger.
+    full: bool,
+    /// Pieces the driver reads for this neighbor.
+    pub reads: u32,
+    /// Seeks heard from it in this second.
+    pub seeks: (Option<Instant>, u32),
+}
+
+#[derive(Debug)]
+struct Flight {
+    key: Key,
+    offset: u32,
+    length: u32,
+    at: Instant,
+}
+
+impl Lane {
+    pub fn new(now: Instant) -> Lane {
+        Lane {
+            window: Window::new(now),
+            in_flight: 0,
+            flights: VecDeque::new(),
+            full: false,
+            reads: 0,
+            seeks: (None, 0),
+        }
+    }
+
+    /// Nothing more is expected of a part.
+    fn forget(&mut self, key: &Key) {
+        self.flights.retain(|flight| flight.key != *key);
+        self.in_flight = self.flights.iter().map(|flight| flight.length).sum();
+    }
+}
+
+/// How willingly a link is used: the next only if there is nothing before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// The neighbor is nearer to the holder than this relay is.
+    Downhill,
+    /// So it is, and its bytes are paid for.
+    Metered,
+    /// It is not: what it has to get, it may have to get through here.
+    Uphill,
+}
+
+/// A link a part may be asked over.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    link: LinkId,
+    neighbor: NodeId,
+    holder: NodeId,
+    rank: Rank,
+    cost: u32,
+}
+
+impl Blobs {
+    /// A place for a part that is wanted; `false` if there is none.
+    pub(super) fn make_pull(&mut self, key: Key, now: Instant) -> bool {
+        if self.pulls.contains_key(&key) {
+            return true;
+        }
+        let room = self.files.len() < FILES_MAX || self.files.contains_key(&key.0);
+        if self.pulls.len() >= PULLS_MAX || !room {
+            return false;
+        }
+        self.files.entry(key.0).or_default();
+        self.order += 1;
+        let pull = Pull {
+            order: self.order,
+            local: false,
+            waiters: BTreeSet::new(),
+            behind: BTreeSet::new(),
+            deadline: now + PATIENCE,
+            failed: BTreeMap::new(),
+            told: now,
+            stage: Stage::Idle,
+        };
+        self.pulls.insert(key, pull);
+        true
+    }
+
+    /// What a neighbor has to say to a want of this relay.
+    pub(super) fn take_answer(&mut self, link: LinkId, key: Key, answer: Answer, now: Instant) {
+        let expected = self.files.get(&key.0).and_then(|file| file.length(key.1));
+        let Some(pull) = self.pulls.get_mut(&key).filter(|pull| pull.link() == Some(link)) else { return };
+        match (answer, &mut pull.stage) {
+            (Answer::Working, Stage::Asked { until, .. }) => *until = now + ANSWER_IN,
+            (Answer::Ready { length }, Stage::Asked { .. }) if expected.is_none_or(|e| e == length) => {
+                let (buffer, until) = (BytesMut::new(), now + PIECE_IN);
+                pull.stage = Stage::Coming { link, length, asked: 0, buffer, until };
+                self.restless = true;
+            }
+            (Answer::NotHere | Answer::Ready { .. }, Stage::Asked { .. })
+            | (Answer::NotHere, Stage::Coming { .. }) => self.elsewhere(key, link, now),
+            _ => {}
+        }
+    }
+
+    /// Bytes that were pulled. What is not expected any more is passed over.
+    pub(super) fn take_piece(
+        &mut self,
+        link: LinkId,
+        key: Key,
+        offset: u32,
+        bytes: Bytes,
+        now: Instant,
+    ) -> Result<(), MeshError> {
+        let Some(lane) = self.lanes.get_mut(&link) else { return Ok(()) };
+        let expected = |flight: &Flight| flight.key == key && flight.offset == offset;
+        let Some(at) = lane.flights.iter().position(expected) else { return Ok(()) };
+        let Some(flight) = lane.flights.remove(at) else { return Ok(()) };
+        lane.in_flight -= flight.length;
+        lane.window.handle_piece(flight.length, now.saturating_duration_since(flight.at), lane.full, now);
+        self.flowing = true;
+        let Some(pull) = self.pulls.get_mut(&key) else { return Ok(()) };
+        let Stage::Coming { length, buffer, until, .. } = &mut pull.stage else { return Ok(()) };
+        if buffer.len() != offset as usize || bytes.len() != flight.length as usize {
+            self.elsewhere(key, link, now);
+            return Err(MeshError::Absurd { what: "a piece other than the one pulled" });
+        }
+        buffer.extend_from_slice(&bytes);
+        *until = now + PIECE_IN;
+        pull.deadline = now + PATIENCE;
+        if buffer.len() < *length as usize {
+            return Ok(());
+        }
+        let whole = std::mem::take(buffer).freeze();
+        let (file, part) = key;
+        let good = match (part, self.files.get(&file).and_then(|known| known.manifest.as_ref())) {
+            (Part::Manifest, _) => id_of(&whole) == file,
+            (Part::Chunk(chunk), Some(manifest)) => manifest.verifies(chunk, &whole),
+            (Part::Chunk(_), None) => false,
+        };
+        if !good {
+            self.counters.corrupt += 1;
+            self.elsewhere(key, link, now);
+            return Err(MeshError::Absurd { what: "a part of a file that is not what its hash says" });
+        }
+        if part == Part::Manifest && Manifest::decode(&whole).is_none() {
+            // The neighbor is right and the file is wrong: nobody can give a better one.
+            self.give_up(key);
+            return Ok(());
+        }
+        self.restless = true;
+        self.counters.fetched += 1;
+        self.counters.fetched_bytes += whole.len() as u64;
+        if let Some(pull) = self.pulls.get_mut(&key) {
+            pull.stage = Stage::Storing(whole.clone());
+        }
+        self.events.push_back(Event::Output(FileOutput::Store { file, part, bytes: whole }));
+        Ok(())
+    }
+
+    pub(super) fn stored(&mut self, key: Key, kept: bool, now: Instant) {
+        let (file, part) = key;
+        let Some(pull) = self.pulls.remove(&key) else { return };
+        let Stage::Storing(bytes) = &pull.stage else {
+            self.pulls.insert(key, pull);
+            return;
+        };
+        self.restless = true;
+        let known = self.files.entry(file).or_default();
+        match (kept, part) {
+            (true, Part::Manifest) => {
+                known.manifest_length = bytes.len() as u32;
+                known.manifest = Manifest::decode(bytes);
+                let chunks = known.manifest.as_ref().map_or(0, |manifest| manifest.chunks.len());
+                known.chunks = vec![false; chunks];
+                // Those who asked for a chunk before anybody knew how many there are.
+                let absurd: Vec<Key> = self
+                    .pulls
+                    .keys()
+                    .filter(|(f, p)| *f == file && matches!(p, Part::Chunk(c) if *c as usize >= chunks))
+                    .copied()
+                    .collect();
+                for key in absurd {
+                    self.give_up(key);
+                }
+            }
+            (true, Part::Chunk(chunk)) => {
+                if let Some(here) = known.chunks.get_mut(chunk as usize) {
+                    *here = true;
+                }
+            }
+            (false, _) => {
+                self.pulls.insert(key, pull);
+                self.give_up(key);
+                return;
+            }
+        }
+        let length = bytes.len() as u32;
+        for link in pull.waiters {
+            self.send(link, FileMessage::Answer { file, part, answer: Answer::Ready { length } });
+        }
+        if pull.local {
+            self.events.push_back(Event::Output(FileOutput::Ready { file, part }));
+        }
+        // Time that a chunk spent waiting for the manifest was nobody's fault.
+        if part == Part::Manifest {
+            for (_, pull) in self.pulls.range_mut((file, Part::Chunk(0))..=(file, Part::Chunk(u32::MAX))) {
+                pull.deadline = pull.deadline.max(now + PATIENCE);
+            }
+        }
+    }
+
+    /// Looks for parts that nothing is heard of.
+    pub(super) fn look_after(&mut self, now: Instant) {
+        let mut late = Vec::new();
+        let mut over = Vec::new();
+        let mut waiting = Vec::new();
+        for (key, pull) in &mut self.pulls {
+            pull.failed.retain(|_, until| *until > now);
+            match &pull.stage {
+                Stage::Storing(_) => continue,
+                Stage::Asked { link, until } | Stage::Coming { link, until, .. } if *until <= now => {
+                    late.push((*key, *link));
+                }
+                _ => {}
+            }
+            if pull.deadline <= now {
+                over.push(*key);
+            } else if pull.told + WORKING_EVERY <= now {
+                pull.told = now;
+                waiting.extend(pull.waiters.iter().map(|link| (*link, *key)));
+            }
+        }
+        for (key, link) in late {
+            self.elsewhere(key, link, now);
+        }
+        for key in over {
+            self.give_up(key);
+        }
+        for (link, (file, part)) in waiting {
+            self.send(link, FileMessage::Answer { file, part, answer: Answer::Working });
+        }
+        for known in self.files.values_mut() {
+            known.holders.retain(|_, until| *until > now);
+        }
+    }
+
+    /// The part is not to be had: whoever waits is told.
+    pub(super) fn give_up(&mut self, key: Key) {
+        let Some(pull) = self.pulls.remove(&key) else { return };
+        let (file, part) = key;
+        if let Some(lane) = pull.link().and_then(|link| self.lanes.get_mut(&link)) {
+            lane.forget(&key);
+        }
+        for link in pull.waiters {
+            self.send(link, FileMessage::Answer { file, part, answer: Answer::NotHere });
+        }
+        if pull.local {
+            self.events.push_back(Event::Output(FileOutput::Missing { file, part }));
+        }
+        // Chunks cannot be verified without a manifest.
+        if part == Part::Manifest {
+            let chunks = (file, Part::Chunk(0))..=(file, Part::Chunk(u32::MAX));
+            let chunks: Vec<Key> = self.pulls.range(chunks).map(|(key, _)| *key).collect();
+            for key in chunks {
+                self.give_up(key);
+            }
+        }
+        self.tidy(&file);
+    }
+
+    fn elsewhere(&mut self, key: Key, link: LinkId, now: Instant) {
+        self.counters.elsewhere += 1;
+        self.restless = true;
+        if let Some(pull) = self.pulls.get_mut(&key) {
+            pull.fail(link, now);
+        }
+        if let Some(lane) = self.lanes.get_mut(&link) {
+            lane.forget(&key);
+        }
+    }
+
+    /// Gives each part that waits a link, oldest first.
+    pub(super) fn assign(&mut self, around: &mut Around<'_>, now: Instant) {
+        self.want_manifests(now);
+        let mut busy: BTreeMap<LinkId, usize> = BTreeMap::new();
+        let mut active = 0;
+        for pull in self.pulls.values() {
+            if let Some(link) = pull.link() {
+                *busy.entry(link).or_default() += 1;
+            }
+            active += usize::from(!matches!(pull.stage, Stage::Idle));
+        }
+        let mut idle: Vec<(u64, Key)> = self
+            .pulls
+            .iter()
+            .filter(|(_, pull)| matches!(pull.stage, Stage::Idle))
+            .map(|(key, pull)| (pull.order, *key))
+            .collect();
+        idle.sort_unstable();
+        let mut known: BTreeMap<FileId, Vec<Candidate>> = BTreeMap::new();
+        for (_, key) in idle {
+            if active >= ACTIVE_MAX {
+                break;
+            }
+            let waits = matches!(key.1, Part::Chunk(_)) && self.manifest(&key.0).is_none();
+            if waits {
+                continue;
+            }
+            let all = known.entry(key.0).or_insert_with(|| self.candidates(&key.0, around));
+            let Some(pull) = self.pulls.get(&key) else { continue };
+            let open: Vec<Candidate> = all
+                .iter()
+                .filter(|c| !pull.failed.contains_key(&c.link) && !pull.behind.contains(&c.neighbor))
+                .copied()
+                .collect();
+            if open.is_empty() {
+                self.nowhere(key, around, now);
+                continue;
+            }
+            let rank = open.iter().map(|c| c.rank).min();
+            let stripes = open.iter().filter(|c| Some(c.rank) == rank).take(STRIPES);
+            let load = |c: &&Candidate| busy.get(&c.link).copied().unwrap_or_default();
+            let Some(chosen) =
+                stripes.filter(|c| load(c) < PER_LINK).min_by_key(|c| (load(c), c.cost)).copied()
+            else {
+                continue;
+            };
+            *busy.entry(chosen.link).or_default() += 1;
+            active += 1;
+            self.ask(key, chosen, around.own, now);
+        }
+    }
+
+    fn ask(&mut self, key: Key, chosen: Candidate, own: NodeId, now: Instant) {
+        let Some(pull) = self.pulls.get_mut(&key) else { return };
+        pull.stage = Stage::Asked { link: chosen.link, until: now + ANSWER_IN };
+        let mut path: Vec<NodeId> = pull.behind.iter().copied().take(HOPS_MAX - 1).collect();
+        path.push(own);
+        let (file, part) = key;
+        self.lanes.entry(chosen.link).or_insert_with(|| Lane::new(now));
+        self.send(chosen.link, FileMessage::Want { file, part, holder: chosen.holder, path });
+    }
+
+    /// Nobody is left to be asked for a part. Who waits at a neighbor asks another one; who waits here has
+    /// only us, so everybody is asked who has the file.
+    fn nowhere(&mut self, key: Key, around: &Around<'_>, now: Instant) {
+        let Some(pull) = self.pulls.get_mut(&key) else { return };
+        let (file, part) = key;
+        let waiters = std::mem::take(&mut pull.waiters);
+        pull.behind.clear();
+        let internal = part == Part::Manifest
+            && self
+                .pulls
+                .range((file, Part::Chunk(0))..=(file, Part::Chunk(u32::MAX)))
+                .any(|(_, chunk)| chunk.local);
+        let local = internal || self.pulls.get(&key).is_some_and(|pull| pull.local);
+        for link in waiters {
+            self.send(link, FileMessage::Answer { file, part, answer: Answer::NotHere });
+        }
+        if !local {
+            self.give_up(key);
+            return;
+        }
+        let Some(known) = self.files.get_mut(&file) else { return };
+        if known.seek_at.is_none_or(|at| at <= now) && !around.links.is_empty() {
+            known.seek_at = Some(now + SEEK_EVERY);
+            self.nonce = self.nonce.wrapping_add(1);
+            let seek = FileMessage::Seek { file, asker: around.own, nonce: self.nonce, hops: 0 };
+            self.events.push_back(Event::SendAll(None, seek));
+        }
+    }
+
+    /// A chunk cannot be verified before the manifest is here: it is wanted for the same neighbors.
+    fn want_manifests(&mut self, now: Instant) {
+        let without: BTreeMap<FileId, BTreeSet<NodeId>> = self
+            .pulls
+            .iter()
+            .filter(|((file, part), _)| *part != Part::Manifest && self.manifest(file).is_none())
+            .map(|((file, _), pull)| (*file, pull.behind.clone()))
+            .collect();
+        for (file, behind) in without {
+            let key = (file, Part::Manifest);
+            if !self.pulls.contains_key(&key)
+                && self.make_pull(key, now)
+                && let Some(pull) = self.pulls.get_mut(&key)
+            {
+                pull.behind = behind;
+            }
+        }
+    }
+
+    /// The links over which a file can be had, the best first.
+    fn candidates(&self, file: &FileId, around: &mut Around<'_>) -> Vec<Candidate> {
+        let mut found: Vec<Candidate> = Vec::new();
+        let Some(known) = self.files.get(file) else { return found };
+        for holder in known.holders.keys().filter(|holder| **holder != around.own) {
+            let ways = (around.ways)(holder);
+            let own = ways.iter().map(|way| way.cost).min().unwrap_or_default();
+            for way in ways {
+                for open in around.links.iter().filter(|open| open.neighbor == way.neighbor) {
+                    let rank = match (way.beyond < own, open.metered) {
+                        (true, false) => Rank::Downhill,
+                        (true, true) => Rank::Metered,
+                        (false, _) => Rank::Uphill,
+                    };
+                    let (link, neighbor, cost) = (open.link, way.neighbor, way.cost);
+                    found.push(Candidate { link, neighbor, holder: *holder, rank, cost });
+                }
+            }
+        }
+        found.sort_by_key(|c| (c.rank, c.cost, c.link));
+        let mut seen = BTreeSet::new();
+        found.retain(|c| seen.insert(c.link));
+        found
+    }
+
+    /// Asks for as many pieces as the windows allow, the oldest part first.
+    pub(super) fn request(&mut self, now: Instant) {
+        let mut coming: Vec<(u64, Key, LinkId)> = self
+            .pulls
+            .iter()
+            .filter_map(|(key, pull)| match &pull.stage {
+                Stage::Coming { link, length, asked, .. } if asked < length => {
+                    Some((pull.order, *key, *link))
+                }
+                _ => None,
+            })
+            .collect();
+        coming.sort_unstable();
+        for lane in self.lanes.values_mut() {
+            lane.full = false;
+        }
+        for (_, key, link) in coming {
+            let lane = self.lanes.entry(link).or_insert_with(|| Lane::new(now));
+            let Some(pull) = self.pulls.get_mut(&key) else { continue };
+            let Stage::Coming { length, asked, .. } = &mut pull.stage else { continue };
+            while asked < length {
+                let piece = lane.window.piece().min(*length - *asked);
+                if lane.in_flight > 0 && lane.in_flight + piece > lane.window.size() {
+                    lane.full = true;
+                    break;
+                }
+                let (file, part) = key;
+                let offset = *asked;
+                *asked += piece;
+                lane.in_flight += piece;
+                lane.flights.push_back(Flight { key, offset, length: piece, at: now });
+                self.events
+                    .push_back(Event::Send(link, FileMessage::Pull { file, part, offset, length: piece }));
+            }
+        }
+    }
+}

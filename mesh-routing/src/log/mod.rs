@@ -1,0 +1,587 @@
+//! Replicated append logs, one per topic and writer, payloads opaque: what is here, what a neighbor lacks,
+//! what is taken from one. How records get around belongs to `spread.rs`.
+
+mod pulls;
+mod quota;
+pub mod record;
+pub mod retention;
+#[cfg(test)]
+mod sim_tests;
+mod single;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use protocol::{Hlc, NodeId, Topic, WallTime};
+
+use crate::{
+    error::MeshError,
+    flood::first_word,
+    link::LinkId,
+    message::{Head, Message, Pulled},
+    signature::Keys,
+};
+use pulls::Pulls;
+use quota::Quota;
+pub use record::{Entry, LogKey, PAYLOAD_MAX, Record};
+pub use retention::{OVERHEAD, Retention, TOTAL_MAX};
+use single::Log;
+pub use single::TURN;
+
+/// Logs of all writers; the one that was quiet longest gives way.
+pub const LOGS_MAX: usize = 16_384;
+/// Logs of one writer.
+pub const LOGS_OF_WRITER_MAX: usize = 1024;
+/// Up to so many logs are compared at once, more by topic first.
+const FEW: usize = 64;
+/// A latecomer does not start further ahead than this: no log is so long, and no single lie uses up its numbers.
+const JUMP_MAX: u64 = 1 << 40;
+/// No number is higher.
+const NUMBER_MAX: u64 = u64::MAX >> 1;
+/// Bytes that give way at once when there are too many.
+const GIVE_WAY: usize = 1 << 20;
+
+/// What was counted about logs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogCounters {
+    /// Records dropped because their neighbor brings too many; they are asked for later.
+    pub log_quota: u64,
+    /// Records whose signature is not their writer's.
+    pub forged: u64,
+    /// Records written by a clock more than a minute ahead: kept, but no clock here follows them.
+    pub ahead: u64,
+    /// Pushes that came back to a relay they had passed.
+    pub looped: u64,
+    /// Logs refused because the table is full.
+    pub full: u64,
+    /// Pulls sent.
+    pub pulled: u64,
+}
+
+/// What came with a [`Message::Append`].
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub link: LinkId,
+    pub neighbor: NodeId,
+    pub key: LogKey,
+    pub first: u64,
+    pub entries: Vec<Entry>,
+    pub pulled: Option<Pulled>,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// Records that were not here.
+    pub new: Vec<Record>,
+    /// How many were.
+    pub duplicates: u64,
+    /// The own log goes on in another life: somebody has more of it than this relay's disk.
+    pub life: Option<u64>,
+}
+
+/// The logs of every topic and writer.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    own: NodeId,
+    life: u64,
+    logs: BTreeMap<LogKey, Log>,
+    /// How many logs a writer has.
+    writers: BTreeMap<NodeId, usize>,
+    /// Of all logs.
+    bytes: usize,
+    /// Logs whose floor has risen enough to be reported.
+    risen: BTreeSet<LogKey>,
+    clock: Hlc,
+    /// The wall clock when it was read last.
+    wall: Option<(WallTime, Instant)>,
+    pulls: Pulls,
+    quotas: BTreeMap<NodeId, Quota>,
+    /// Who brought the newest record of a log.
+    from: BTreeMap<LogKey, LinkId>,
+    pub counters: LogCounters,
+}
+
+impl Logs {
+    /// None yet. Until it is told which life this is, it is one of its own.
+    pub fn new(own: NodeId, life: u64) -> Logs {
+        Logs {
+            own,
+            life,
+            logs: BTreeMap::new(),
+            writers: BTreeMap::new(),
+            bytes: 0,
+            risen: BTreeSet::new(),
+            clock: Hlc::default(),
+            wall: None,
+            pulls: Pulls::default(),
+            quotas: BTreeMap::new(),
+            from: BTreeMap::new(),
+            counters: LogCounters::default(),
+        }
+    }
+
+    /// Which life of the disk this is.
+    pub fn handle_life(&mut self, life: u64) {
+        self.life = life;
+    }
+
+    /// What the wall clock says.
+    pub fn handle_wall(&mut self, wall: WallTime, now: Instant) {
+        self.wall = Some((wall, now));
+    }
+
+    /// Appends to the own log of a topic.
+    pub fn append(
+        &mut self,
+        topic: Topic,
+        payload: Bytes,
+        keys: &dyn Keys,
+        now: Instant,
+    ) -> Result<Record, MeshError> {
+        let key = LogKey { topic, writer: self.own, life: self.life };
+        if !self.logs.contains_key(&key) {
+            self.make_room(&key, Hlc(u64::MAX), &|_| true)?;
+        }
+        let hlc = self.clock.tick(self.wall_at(now).unwrap_or_default());
+        let record = Record::sign(keys, key.clone(), self.highest(&key) + 1, hlc, payload);
+        let (entry, keep) = (record.entry.clone(), self.keep(&record.entry, &key.topic, now));
+        self.change(&key, |log| log.push(entry, keep, now));
+        Ok(record)
+    }
+
+    /// Takes a record from disk; the first of a log says where it starts.
+    pub fn restore(&mut self, record: Record, now: Instant) {
+        let Record { key, number, entry } = record;
+        let highest = self.highest(&key);
+        if number <= highest || number > NUMBER_MAX || entry.payload.len() > PAYLOAD_MAX {
+            return;
+        }
+        self.observe(entry.hlc, now);
+        let keep = self.keep(&entry, &key.topic, now);
+        self.change(&key, |log| {
+            if number != highest + 1 {
+                log.jump(number - 1);
+                if highest == 0 {
+                    // The disk has nothing older, or it was to be forgotten anyway.
+                    log.report();
+                }
+            }
+            log.push(entry, keep, now);
+            log.stored = number;
+        });
+    }
+
+    /// Takes records of a neighbor: only those that go on where the log ends, or, in the answer to a pull,
+    /// where everything before them is gone for good. `known` are writers that may not give way to others.
+    pub fn take(
+        &mut self,
+        arrival: Arrival,
+        keys: &dyn Keys,
+        known: &dyn Fn(&NodeId) -> bool,
+        now: Instant,
+    ) -> Result<Taken, MeshError> {
+        let Arrival { link, neighbor, key, first, entries, pulled } = arrival;
+        let answers = pulled.is_some() && self.pulls.handle_answer(&key, link, now);
+        let Some(end) = first.checked_add(entries.len() as u64).filter(|end| first > 0 && *end <= NUMBER_MAX)
+        else {
+            return Err(MeshError::Absurd { what: "a record number like this" });
+        };
+        let highest = self.highest(&key);
+        let jump = answers
+            && pulled.is_some_and(|pulled| pulled.floor > highest && pulled.floor == first - 1)
+            && first - highest <= JUMP_MAX
+            && !entries.is_empty();
+        let gap = !jump && first > highest + 1;
+        if gap || end <= highest + 1 {
+            // An answer that brings nothing is a lie: it is not asked for again at once.
+            match (answers, gap && !entries.is_empty()) {
+                (true, _) => self.pulls.handle_lie(&key, link, now),
+                (false, true) => self.pulls.offer(&key, link, end - 1, now),
+                (false, false) => {}
+            }
+            let duplicates = if gap { 0 } else { end - first };
+            return Ok(Taken { duplicates, ..Taken::default() });
+        }
+        let quota = self.quotas.entry(neighbor).or_insert_with(|| Quota::new(now));
+        if !answers && !quota.open(now) {
+            self.counters.log_quota += entries.len() as u64;
+            let opens = quota.opens(now);
+            self.pulls.offer(&key, link, end - 1, opens);
+            return Ok(Taken::default());
+        }
+        let here = if jump { 0 } else { highest + 1 - first };
+        let new = (first..).zip(entries).skip(usize::try_from(here).unwrap_or(usize::MAX));
+        let new: Vec<(u64, Entry)> = new.collect();
+        if !new.iter().all(|(number, entry)| entry.verify(keys, &key, *number)) {
+            self.counters.forged += 1;
+            self.pulls.handle_lie(&key, link, now);
+            return Err(MeshError::Forged);
+        }
+        if !self.logs.contains_key(&key)
+            && let Some((_, last)) = new.last()
+            && let Err(full) = self.make_room(&key, last.hlc, known)
+        {
+            self.counters.full += 1;
+            self.pulls.handle_lie(&key, link, now);
+            return Err(full);
+        }
+        if let Some(quota) = self.quotas.get_mut(&neighbor) {
+            quota.take(new.len(), now);
+        }
+        let mut taken = Taken { duplicates: here, ..Taken::default() };
+        if key.writer == self.own && key.life == self.life {
+            // Signed here, and not on this disk: an older copy of it was put back.
+            taken.life = Some(self.next_life());
+        }
+        self.take_new(&key, new, jump.then_some(first - 1), &mut taken, now);
+        self.from.insert(key.clone(), link);
+        let highest = self.highest(&key);
+        self.pulls.handle_taken(&key, highest, now);
+        if answers && pulled.is_some_and(|pulled| pulled.more) {
+            self.pulls.offer(&key, link, highest + 1, now);
+        }
+        Ok(taken)
+    }
+
+    fn take_new(
+        &mut self,
+        key: &LogKey,
+        new: Vec<(u64, Entry)>,
+        jump: Option<u64>,
+        taken: &mut Taken,
+        now: Instant,
+    ) {
+        for (_, entry) in &new {
+            self.observe(entry.hlc, now);
+        }
+        let keeps: Vec<_> = new.iter().map(|(_, entry)| self.keep(entry, &key.topic, now)).collect();
+        self.change(key, |log| {
+            if let Some(floor) = jump {
+                log.jump(floor);
+            }
+            for ((number, entry), keep) in new.into_iter().zip(keeps) {
+                log.push(entry.clone(), keep, now);
+                taken.new.push(Record { key: key.clone(), number, entry });
+            }
+        });
+    }
+
+    /// Records of a log are on this relay's disk. Says whether that is news for whoever brought them.
+    pub fn handle_stored(&mut self, key: &LogKey, number: u64) -> bool {
+        let Some(log) = self.logs.get_mut(key) else { return false };
+        let news = number > log.stored.max(log.elsewhere);
+        log.stored = log.stored.max(number.min(log.highest()));
+        news && key.writer != self.own
+    }
+
+    /// Records of a log are on a disk below the neighbor. Says whether that is news.
+    pub fn handle_elsewhere(&mut self, key: &LogKey, number: u64) -> bool {
+        let Some(log) = self.logs.get_mut(key).filter(|log| number <= log.highest()) else { return false };
+        let news = number > log.elsewhere && (key.writer == self.own || number > log.stored);
+        log.elsewhere = log.elsewhere.max(number);
+        news
+    }
+
+    /// Whether a record of an own log is on another disk, as far as told.
+    pub fn is_elsewhere(&self, topic: &Topic, number: u64) -> bool {
+        let key = LogKey { topic: topic.clone(), writer: self.own, life: self.life };
+        self.logs.get(&key).is_some_and(|log| number <= log.elsewhere)
+    }
+
+    /// How far a log is on a disk other than its writer's, as far as told here, its own disk included.
+    pub fn saved(&self, key: &LogKey) -> u64 {
+        self.logs.get(key).map_or(0, |log| log.stored.max(log.elsewhere))
+    }
+
+    /// Who brought the newest record of a log.
+    pub fn from(&self, key: &LogKey) -> Option<LinkId> {
+        self.from.get(key).copied()
+    }
+
+    /// The logs a relay wrote.
+    pub fn written_by(&self, writer: &NodeId) -> Vec<LogKey> {
+        self.logs.keys().filter(|key| key.writer == *writer).cloned().collect()
+    }
+
+    /// What to tell a neighbor for it to find out what it lacks: how far the logs go, or, if there are many,
+    /// a hash for each topic besides those of the announcements.
+    pub fn compare(&self) -> Vec<Message> {
+        if self.logs.len() <= FEW {
+            return self.heads(self.logs.keys(), false);
+        }
+        let announcements = self.logs.keys().take_while(|key| key.topic == Topic::Announcements);
+        let mut messages = self.heads(announcements, false);
+        messages.extend(self.topics());
+        messages
+    }
+
+    /// A hash for each topic, in messages of bounded length.
+    pub fn topics(&self) -> Vec<Message> {
+        let mut hashes: Vec<(Topic, blake3::Hasher)> = Vec::new();
+        for (key, log) in &self.logs {
+            if hashes.last().is_none_or(|(topic, _)| *topic != key.topic) {
+                hashes.push((key.topic.clone(), blake3::Hasher::new()));
+            }
+            if let Some((_, hasher)) = hashes.last_mut() {
+                hash_head(hasher, key, log);
+            }
+        }
+        let entries: Vec<_> =
+            hashes.into_iter().map(|(topic, hasher)| (topic, first_word(&hasher))).collect();
+        let parts = entries.chunks(Message::TOPICS_MAX);
+        let (count, mut after) = (parts.len(), None);
+        let message = |(index, part): (usize, &[(Topic, u64)])| {
+            let until = part.last().filter(|_| index + 1 < count).map(|(topic, _)| topic.clone());
+            let message =
+                Message::Topics { after: after.take(), until: until.clone(), entries: part.to_vec() };
+            after = until;
+            message
+        };
+        parts.enumerate().map(message).collect()
+    }
+
+    /// How far the logs go of those topics between `after` and `until` whose hash is another.
+    pub fn differing(
+        &self,
+        (after, until): (Option<&Topic>, Option<&Topic>),
+        entries: &[(Topic, u64)],
+    ) -> Vec<Message> {
+        let theirs: BTreeMap<&Topic, u64> = entries.iter().map(|(topic, hash)| (topic, *hash)).collect();
+        let within = |topic: &Topic| {
+            after.is_none_or(|after| topic > after) && until.is_none_or(|until| topic <= until)
+        };
+        let mut hashes: BTreeMap<&Topic, blake3::Hasher> = BTreeMap::new();
+        for (key, log) in self.logs.iter().filter(|(key, _)| within(&key.topic)) {
+            hash_head(hashes.entry(&key.topic).or_default(), key, log);
+        }
+        hashes.retain(|topic, hasher| theirs.get(topic) != Some(&first_word(hasher)));
+        self.heads(self.logs.keys().filter(|key| hashes.contains_key(&key.topic)), false)
+    }
+
+    /// How far some logs go, in messages of bounded length. Announcements come first; a few logs of chat go
+    /// along with them, so that the other side knows of both at once and asks in that order.
+    pub fn heads<'a>(&self, keys: impl Iterator<Item = &'a LogKey>, fresh: bool) -> Vec<Message> {
+        let head = |key: &LogKey| {
+            let log = self.logs.get(key)?;
+            Some(Head { key: key.clone(), floor: log.floor, highest: log.highest() })
+        };
+        let heads: Vec<Head> = keys.filter_map(head).collect();
+        let (first, rest): (Vec<_>, Vec<_>) =
+            heads.into_iter().partition(|head| head.key.topic == Topic::Announcements);
+        if first.len() + rest.len() <= FEW {
+            let entries: Vec<_> = first.into_iter().chain(rest).collect();
+            return if entries.is_empty() { Vec::new() } else { vec![Message::Heads { entries, fresh }] };
+        }
+        let parts = first.chunks(Message::HEADS_MAX).chain(rest.chunks(Message::HEADS_MAX));
+        parts.map(|part| Message::Heads { entries: part.to_vec(), fresh }).collect()
+    }
+
+    /// A neighbor's logs go so far. What lacks here is asked for from `due` on.
+    pub fn handle_heads(&mut self, link: LinkId, heads: &[Head], due: Instant) {
+        for head in heads.iter().filter(|head| head.highest <= NUMBER_MAX) {
+            if head.highest > self.highest(&head.key) {
+                self.pulls.offer(&head.key, link, head.highest, due);
+            }
+        }
+    }
+
+    /// What to ask for now; `neighbor` says who is at the other end of a link that is alive.
+    pub fn poll_pulls(
+        &mut self,
+        neighbor: impl Fn(LinkId) -> Option<NodeId>,
+        now: Instant,
+    ) -> Vec<(LinkId, Message)> {
+        let quotas = &mut self.quotas;
+        let opens = |link| {
+            let quota = neighbor(link).and_then(|id| quotas.get_mut(&id))?;
+            (!quota.open(now)).then(|| quota.opens(now))
+        };
+        let asks = self.pulls.next(opens, now);
+        self.counters.pulled += asks.len() as u64;
+        asks.into_iter()
+            .map(|(link, key)| {
+                let after = self.highest(&key);
+                (link, Message::Pull { key, after })
+            })
+            .collect()
+    }
+
+    /// When there is something to ask for.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.pulls.poll_timeout()
+    }
+
+    /// A link is gone or dead: what was asked for there may be asked for elsewhere.
+    pub fn forget(&mut self, link: LinkId, now: Instant) {
+        self.pulls.forget(link, now);
+    }
+
+    /// Drops what is too old.
+    pub fn expire(&mut self, now: Instant) {
+        for (key, log) in &mut self.logs {
+            let before = log.bytes;
+            log.expire(now);
+            self.bytes -= before - log.bytes;
+            if log.risen() {
+                self.risen.insert(key.clone());
+            }
+        }
+        self.quotas.retain(|_, quota| !quota.full(now));
+    }
+
+    /// Logs and their floors, where these rose: what is below may be deleted on disk.
+    pub fn poll_floors(&mut self) -> Vec<(LogKey, u64)> {
+        let risen = std::mem::take(&mut self.risen);
+        let report = |key: LogKey| {
+            let floor = self.logs.get_mut(&key).map(Log::report);
+            // A log that is gone altogether leaves nothing.
+            Some((key, floor.unwrap_or(NUMBER_MAX)))
+        };
+        risen.into_iter().filter_map(report).collect()
+    }
+
+    /// The answer to a pull.
+    pub fn answer(&self, key: LogKey, after: u64) -> Message {
+        let Some(log) = self.logs.get(&key) else {
+            let pulled = Some(Pulled { floor: 0, more: false });
+            return Message::Append { key, first: 1, entries: Vec::new(), path: Vec::new(), pulled };
+        };
+        let (first, entries) = log.after(after);
+        let more = first + entries.len() as u64 <= log.highest();
+        let pulled = Some(Pulled { floor: log.floor, more });
+        Message::Append { key, first, entries, path: Vec::new(), pulled }
+    }
+
+    /// Equal on two relays whose logs go equally far.
+    pub fn hash(&self) -> u64 {
+        let mut hasher = blake3::Hasher::new();
+        for (key, log) in &self.logs {
+            hash_head(&mut hasher, key, log);
+        }
+        first_word(&hasher)
+    }
+
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn highest(&self, key: &LogKey) -> u64 {
+        self.logs.get(key).map_or(0, Log::highest)
+    }
+
+    fn wall_at(&self, now: Instant) -> Option<WallTime> {
+        let (wall, at) = self.wall?;
+        let since = u64::try_from(now.saturating_duration_since(at).as_millis()).unwrap_or(u64::MAX);
+        Some(WallTime(wall.0.saturating_add(since)))
+    }
+
+    /// Follows another's clock, if it can be believed.
+    fn observe(&mut self, hlc: Hlc, now: Instant) {
+        if let Some(wall) = self.wall_at(now)
+            && !self.clock.observe(hlc, wall)
+        {
+            self.counters.ahead += 1;
+        }
+    }
+
+    /// For how long a record is kept.
+    fn keep(&self, entry: &Entry, topic: &Topic, now: Instant) -> Duration {
+        let retention = Retention::of(topic);
+        self.wall_at(now).map_or(retention.age, |wall| retention.left(entry.hlc.wall(), wall))
+    }
+
+    fn next_life(&mut self) -> u64 {
+        let mut hasher = blake3::Hasher::new_derive_key("peddlenet relay 2026 next life of a log");
+        hasher.update(&self.life.to_be_bytes()).update(&self.clock.0.to_be_bytes());
+        self.life = first_word(&hasher);
+        self.life
+    }
+
+    /// Does something with one log and keeps the bounds.
+    fn change<T>(&mut self, key: &LogKey, what: impl FnOnce(&mut Log) -> T) -> T {
+        if !self.logs.contains_key(key) {
+            *self.writers.entry(key.writer).or_default() += 1;
+        }
+        let log = self.logs.entry(key.clone()).or_insert_with(|| Log::new(Retention::of(&key.topic)));
+        let before = log.bytes;
+        let result = what(log);
+        self.bytes = self.bytes + log.bytes - before;
+        if log.risen() {
+            self.risen.insert(key.clone());
+        }
+        if self.bytes > TOTAL_MAX {
+            self.give_way();
+        }
+        result
+    }
+
+    /// Sees to it that there is room for one more log, whose last record is of `newest`.
+    fn make_room(
+        &mut self,
+        key: &LogKey,
+        newest: Hlc,
+        known: &dyn Fn(&NodeId) -> bool,
+    ) -> Result<(), MeshError> {
+        if self.writers.get(&key.writer).is_some_and(|logs| *logs >= LOGS_OF_WRITER_MAX) {
+            return Err(MeshError::Full { what: "log of this writer" });
+        }
+        if self.logs.len() < LOGS_MAX {
+            return Ok(());
+        }
+        // Writers that are there stay before those that are not, then who wrote last.
+        let worth = |key: &LogKey, newest: Hlc| (key.writer == self.own, known(&key.writer), newest);
+        let least = self.logs.iter().map(|(key, log)| (worth(key, log.newest()), key)).min();
+        match least {
+            Some((least, quiet)) if least < worth(key, newest) => {
+                let quiet = quiet.clone();
+                self.remove(&quiet);
+                Ok(())
+            }
+            _ => Err(MeshError::Full { what: "log" }),
+        }
+    }
+
+    fn remove(&mut self, key: &LogKey) {
+        let Some(log) = self.logs.remove(key) else { return };
+        self.bytes -= log.bytes;
+        self.from.remove(key);
+        self.risen.insert(key.clone());
+        if let Some(logs) = self.writers.get_mut(&key.writer) {
+            *logs -= 1;
+            if *logs == 0 {
+                self.writers.remove(&key.writer);
+            }
+        }
+    }
+
+    fn give_way(&mut self) {
+        while self.bytes > TOTAL_MAX - GIVE_WAY {
+            let many = self.logs.iter_mut().filter(|(_, log)| log.len() > 1);
+            let chat_first =
+                |(key, log): &(&LogKey, &mut Log)| (key.topic != Topic::Announcements, log.bytes);
+            let Some((key, log)) = many.max_by_key(chat_first) else { return };
+            let before = log.bytes;
+            // A small log gives one record, a large one a piece of itself.
+            let until = before - before / 8;
+            while log.bytes >= until && log.len() > 1 {
+                log.drop_oldest();
+            }
+            self.bytes -= before - log.bytes;
+            if log.risen() {
+                self.risen.insert(key.clone());
+            }
+        }
+    }
+}
+
+fn hash_head(hasher: &mut blake3::Hasher, key: &LogKey, log: &Log) {
+    let key = postcard::to_stdvec(key).expect("names and numbers always serialize");
+    hasher.update(&key).update(&log.highest().to_be_bytes());
+}

@@ -1,0 +1,70 @@
+//! `/api/v1/announcements`: what the organizer tells everybody, in every zone, ahead of all chat.
+
+use axum::{
+    Json,
+    extract::{Query, Request, State, rejection::QueryRejection},
+    http::StatusCode,
+};
+use protocol::{
+    Topic,
+    api::{Message, NewMessage, Posted, Problem},
+};
+
+use super::{
+    ApiState,
+    error::ApiError,
+    rooms::{Since, read_json, since, with_nonce},
+};
+use crate::ask::Ask;
+
+/// Announcements in one answer.
+const ANNOUNCEMENTS_MAX: usize = 100;
+
+/// The newest announcements in display order, at most 100.
+#[utoipa::path(get, path = "/api/v1/announcements", tag = "announcements",
+    params(Since),
+    responses(
+        (status = 200, description = "in display order", body = [Message]),
+        (status = 404, description = "this relay does not have the announcement `after`: ask without it",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "busy: see Retry-After", body = Problem,
+            content_type = "application/problem+json"),
+))]
+pub async fn list(
+    State(state): State<ApiState>,
+    query: Result<Query<Since>, QueryRejection>,
+) -> Result<Json<Vec<Message>>, ApiError> {
+    let (topic, after) = (Topic::Announcements, since(query)?);
+    let history =
+        state.asks.ask(|reply| Ask::History { topic, after, limit: ANNOUNCEMENTS_MAX, reply }).await?;
+    Ok(Json(history?))
+}
+
+/// Tells everybody something, in every room of every zone.
+#[utoipa::path(post, path = "/api/v1/announcements", tag = "announcements",
+    request_body = NewMessage,
+    security(("publish" = [])),
+    responses(
+        (status = 201, description = "accepted and on disk", body = Posted),
+        (status = 400, description = "not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "no token", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "a wrong token", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 413, description = "more than 64 KiB", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 415, description = "not application/json", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "author or text is not as it has to be", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "busy: see Retry-After", body = Problem,
+            content_type = "application/problem+json"),
+))]
+pub async fn post(
+    State(state): State<ApiState>,
+    request: Request,
+) -> Result<(StatusCode, Json<Posted>), ApiError> {
+    state.auth.may_publish(request.headers())?;
+    let new: NewMessage = with_nonce(read_json(request).await?);
+    let posted = state.asks.ask(|reply| Ask::Post { topic: Topic::Announcements, new, reply }).await?;
+    Ok((StatusCode::CREATED, Json(posted?)))
+}

@@ -1,0 +1,551 @@
+//! Files over HTTP: `/api/v1/rooms/{room}/files` takes and lists them, `/api/v1/files/{id}` gives them, whole
+//! or by ranges, from any relay. Where their bytes are is for `files` and the mesh.
+
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    extract::{ConnectInfo, Path, Query, Request, State, rejection::QueryRejection},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::{StreamExt, stream};
+use mesh_routing::blob::{Manifest, Part, Piece, manifest::CHUNK_BITS};
+use protocol::{
+    FileId, RoomName,
+    api::{Problem, SharedFile, Uploaded},
+};
+use rooms::{
+    NewFile,
+    file::{media_type, shown_name},
+};
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::{ApiState, error::ApiError};
+use crate::{
+    ask::{Ask, Asks},
+    clock,
+    files::{FileAsk, FileError, Files, NoPart},
+    rate::Rate,
+};
+
+/// Uploads at a time: each holds a chunk of 1 MiB in memory.
+const UPLOADS_MAX: usize = 16;
+/// Downloads at a time: each holds a piece in memory.
+const DOWNLOADS_MAX: usize = 256;
+/// Bytes given to a client at a time.
+const PIECE: u32 = 64 * 1024;
+/// Chunks asked for before they are needed.
+const AHEAD: usize = 8;
+/// A chunk that was thrown away between its coming and its being read is fetched again so often.
+const TRIES: usize = 3;
+
+/// Files on disk and who may have them when.
+#[derive(Debug, Clone)]
+pub struct FilesState {
+    files: Files,
+    uploads: Arc<Semaphore>,
+    downloads: Arc<Semaphore>,
+    rate: Arc<Rate>,
+}
+
+impl FilesState {
+    /// Nobody is there yet.
+    pub fn new(files: Files) -> FilesState {
+        FilesState {
+            files,
+            uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+            downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
+            rate: Arc::new(Rate::new(30, Duration::from_secs(2))),
+        }
+    }
+}
+
+/// How an upload is called.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Called {
+    /// The file's name; what is unfit to be shown or to be saved under is taken out of it.
+    #[serde(default)]
+    name: String,
+    /// Who gives it: 1 to 64 characters; without it `somebody`.
+    #[serde(default)]
+    from: String,
+}
+
+/// Gives a file to a room: the body is its bytes, `Content-Type` what it is. Also as PUT, for `curl -T`.
+#[utoipa::path(post, path = "/api/v1/rooms/{room}/files", tag = "files",
+    params(("room" = String, Path, description = "1 to 64 of a-z, 0-9 and -"), Called),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    security(("publish" = [])),
+    responses(
+        (status = 201, description = "on disk and announced; Location is where any relay gives it", body = Uploaded),
+        (status = 400, description = "no such room name, or the body broke off", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "no token", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "a token that does not allow publishing", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 413, description = "larger than this relay's --file-size", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "the name of who gives it is not as it has to be", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 429, description = "too many files from one address: see Retry-After", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "busy: see Retry-After", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 507, description = "the disk is full: chat and media are not touched by it", body = Problem,
+            content_type = "application/problem+json"),
+))]
+pub async fn upload(
+    State(state): State<ApiState>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    Path(room): Path<String>,
+    called: Result<Query<Called>, QueryRejection>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let taken = take(&state, client.ip(), room, called, request).await;
+    let (id, uploaded) = taken.map_err(ApiError::with_unread_body)?;
+    let location = HeaderValue::from_str(&format!("/api/v1/files/{id}"));
+    let mut response = (StatusCode::CREATED, Json(uploaded)).into_response();
+    response.headers_mut().insert(header::LOCATION, location.map_err(|_| ApiError::internal())?);
+    Ok(response)
+}
+
+async fn take(
+    state: &ApiState,
+    client: IpAddr,
+    room: String,
+    called: Result<Query<Called>, QueryRejection>,
+    request: Request,
+) -> Result<(FileId, Uploaded), ApiError> {
+    let room = RoomName::new(room)?;
+    state.auth.may_publish(request.headers())?;
+    let Query(called) = called.map_err(|_| ApiError::bad_request("the query may have ?name=… and from=…"))?;
+    let limits = state.files.files.limits();
+    let declared = declared_length(request.headers());
+    if declared.is_some_and(|length| length > limits.size) {
+        return Err(too_large(limits.size));
+    }
+    if !client.is_loopback() && !state.files.rate.take(client, clock::now()) {
+        return Err(ApiError::too_many_requests("too many files from this address: wait a little", 10));
+    }
+    let _place = state.files.uploads.clone().try_acquire_owned().map_err(|_| busy())?;
+    let media_type = media_type(
+        request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default(),
+    );
+    let name = shown_name(&called.name);
+    let from = if called.from.is_empty() { "somebody".to_owned() } else { called.from };
+    let body = request.into_body();
+    let (file, manifest) =
+        receive(&state.files.files, body, (name.clone(), media_type.clone()), declared).await?;
+    let length = manifest.length;
+    let new = NewFile { file, name: name.clone(), length, media_type, author: from };
+    let ask = |reply| Ask::File(FileAsk::Share { room, new, manifest, reply });
+    state.asks.ask(ask).await??;
+    Ok((file, Uploaded { id: file.to_string(), name, bytes: length }))
+}
+
+/// Takes the body to disk chunk by chunk. What was begun and not finished leaves nothing behind.
+async fn receive(
+    files: &Files,
+    body: Body,
+    (name, media_type): (String, String),
+    declared: Option<u64>,
+) -> Result<(FileId, Manifest), ApiError> {
+    let limits = files.limits();
+    let draft = files.begin(declared.unwrap_or_default()).await?;
+    let (mut buffer, mut chunks, mut length) = (Vec::new(), Vec::new(), 0u64);
+    let mut body = body.into_data_stream();
+    loop {
+        let data = body.next().await.transpose();
+        let data = data.map_err(|_| ApiError::bad_request("the body did not arrive whole: send it again"))?;
+        let last = data.is_none();
+        let mut data = data.unwrap_or_default();
+        length += data.len() as u64;
+        if length > limits.size {
+            return Err(too_large(limits.size));
+        }
+        loop {
+            let room = (1 << CHUNK_BITS) - buffer.len();
+            buffer.extend_from_slice(&data.split_to(room.min(data.len())));
+            if buffer.len() == 1 << CHUNK_BITS || (last && !buffer.is_empty()) {
+                let chunk = Bytes::from(std::mem::take(&mut buffer));
+                let number = chunks.len() as u32;
+                chunks.push(*blake3::hash(&chunk).as_bytes());
+                draft.append(number, chunk).await?;
+            }
+            if data.is_empty() {
+                break;
+            }
+        }
+        if last {
+            break;
+        }
+    }
+    let manifest = Manifest { name, media_type, length, chunk_bits: CHUNK_BITS, chunks };
+    let file = draft.publish(manifest.clone()).await?;
+    Ok((file, manifest))
+}
+
+/// The files of a room in the order in which they were given, and how much of each is here.
+#[utoipa::path(get, path = "/api/v1/rooms/{room}/files", tag = "files",
+    params(("room" = String, Path, description = "1 to 64 of a-z, 0-9 and -")),
+    responses(
+        (status = 200, description = "at most 500", body = [SharedFile]),
+        (status = 400, description = "no such room name", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "busy: see Retry-After", body = Problem,
+            content_type = "application/problem+json"),
+))]
+pub async fn list(
+    State(state): State<ApiState>,
+    Path(room): Path<String>,
+) -> Result<Json<Vec<SharedFile>>, ApiError> {
+    let room = RoomName::new(room)?;
+    Ok(Json(state.asks.ask(|reply| Ask::File(FileAsk::List { room, reply })).await?))
+}
+
+/// A file, or a range of it. It begins as soon as the first chunk is here, wherever it comes from.
+#[utoipa::path(get, path = "/api/v1/files/{id}", tag = "files",
+    params(("id" = String, Path, description = "64 hexadecimal characters")),
+    responses(
+        (status = 200, description = "the bytes; ETag is the id", content_type = "application/octet-stream"),
+        (status = 206, description = "the range that was asked for"),
+        (status = 304, description = "If-None-Match has the id"),
+        (status = 400, description = "not an id", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "no room has such a file", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 416, description = "a range outside of the file", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "busy, or nobody who has it can be reached: see Retry-After",
+            body = Problem, content_type = "application/problem+json"),
+))]
+pub async fn download(
+    State(state): State<ApiState>,
+    Path(file): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let file: FileId = file.parse()?;
+    let place = state.files.downloads.clone().try_acquire_owned().map_err(|_| busy())?;
+    want(&state.asks, file, Part::Manifest).await?;
+    let manifest = state.asks.ask(|reply| Ask::File(FileAsk::Manifest { file, reply })).await?;
+    let manifest = manifest.ok_or_else(unreachable)?;
+    let etag = format!("\"{file}\"");
+    let matches =
+        |name| headers.get(name).is_some_and(|value: &HeaderValue| value.as_bytes() == etag.as_bytes());
+    let mut response = Response::new(Body::empty());
+    describe(response.headers_mut(), &etag, &manifest).map_err(|_| ApiError::internal())?;
+    if matches(header::IF_NONE_MATCH) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    // A range of another version would not fit what the client has.
+    let ranged = !headers.contains_key(header::IF_RANGE) || matches(header::IF_RANGE);
+    let range = headers.get(header::RANGE).filter(|_| ranged).and_then(|value| value.to_str().ok());
+    let (from, to) = match range.map_or(Wanted::All, |range| parse_range(range, manifest.length)) {
+        Wanted::All => (0, manifest.length),
+        Wanted::Some { from, to } => {
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            let value = format!("bytes {from}-{}/{}", to - 1, manifest.length);
+            let value = HeaderValue::from_str(&value).map_err(|_| ApiError::internal())?;
+            response.headers_mut().insert(header::CONTENT_RANGE, value);
+            (from, to)
+        }
+        Wanted::Outside => {
+            let title = format!("this range is outside of the file: it has {} bytes", manifest.length);
+            let error = ApiError::new(StatusCode::RANGE_NOT_SATISFIABLE, "range", title);
+            let mut response = error.into_response();
+            let value = format!("bytes */{}", manifest.length);
+            let value = HeaderValue::from_str(&value).map_err(|_| ApiError::internal())?;
+            response.headers_mut().insert(header::CONTENT_RANGE, value);
+            return Ok(response);
+        }
+    };
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(to - from));
+    if method == Method::HEAD || from == to {
+        return Ok(response);
+    }
+    let mut reading = Reading {
+        asks: state.asks,
+        files: state.files.files,
+        file,
+        manifest,
+        at: from,
+        to,
+        asked: VecDeque::new(),
+        next: 0,
+        _place: place,
+    };
+    reading.next = reading.chunk_at(from);
+    // The first piece is waited for here: until it is there, there can be another answer.
+    let first = reading.piece().await?;
+    let rest = stream::unfold(Some(reading), |reading| async move {
+        let mut reading = reading?;
+        if reading.at >= reading.to {
+            return None;
+        }
+        match reading.piece().await {
+            Ok(bytes) => Some((Ok(bytes), Some(reading))),
+            // The body breaks off: the client can go on from there with a range.
+            Err(_) => Some((Err(std::io::Error::other("the rest cannot be reached")), None)),
+        }
+    });
+    *response.body_mut() = Body::from_stream(stream::iter([Ok(first)]).chain(rest));
+    Ok(response)
+}
+
+/// Says that a chunk is on disk here, or why it will not be.
+type Arrival = oneshot::Receiver<Result<(), NoPart>>;
+
+/// A download on its way.
+struct Reading {
+    asks: Asks,
+    files: Files,
+    file: FileId,
+    manifest: Manifest,
+    /// The next byte.
+    at: u64,
+    /// The byte after the last.
+    to: u64,
+    /// Chunks that were asked for and are not read yet.
+    asked: VecDeque<(u32, Option<Arrival>)>,
+    /// The next chunk to ask for.
+    next: u32,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Reading {
+    fn chunk_at(&self, byte: u64) -> u32 {
+        (byte >> self.manifest.chunk_bits) as u32
+    }
+
+    /// The next bytes, once they are here.
+    async fn piece(&mut self) -> Result<Bytes, ApiError> {
+        let chunk = self.chunk_at(self.at);
+        while self.asked.front().is_some_and(|(asked, _)| *asked < chunk) {
+            self.asked.pop_front();
+        }
+        let last = self.chunk_at(self.to - 1);
+        while self.asked.len() < AHEAD && self.next <= last {
+            let answer = ask_for(&self.asks, self.file, Part::Chunk(self.next)).await;
+            self.asked.push_back((self.next, Some(answer)));
+            self.next += 1;
+        }
+        if let Some((_, answer)) = self.asked.front_mut()
+            && let Some(answer) = answer.take()
+        {
+            answered(answer).await?;
+        }
+        let start = u64::from(chunk) << self.manifest.chunk_bits;
+        let end = (start + u64::from(self.manifest.chunk_length(chunk))).min(self.to);
+        let length = (end - self.at).min(PIECE.into()) as u32;
+        let offset = (self.at - start) as u32;
+        let piece = Piece { file: self.file, part: Part::Chunk(chunk), offset, length };
+        for _ in 0..TRIES {
+            if let Some(bytes) = self.files.read(piece).await {
+                self.at += bytes.len() as u64;
+                return Ok(bytes);
+            }
+            want(&self.asks, self.file, Part::Chunk(chunk)).await?;
+        }
+        Err(unreachable())
+    }
+}
+
+async fn ask_for(asks: &Asks, file: FileId, part: Part) -> oneshot::Receiver<Result<(), NoPart>> {
+    let (reply, answer) = oneshot::channel();
+    // Not `ask`: the mesh may take longer than the node loop does.
+    asks.tell(Ask::File(FileAsk::Want { file, part, reply })).await;
+    answer
+}
+
+async fn answered(answer: oneshot::Receiver<Result<(), NoPart>>) -> Result<(), ApiError> {
+    match answer.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(NoPart::Unknown)) => Err(ApiError::not_found(
+            "no room has such a file: its announcement may not have come here yet, try again later",
+        )),
+        Ok(Err(NoPart::Missing)) => Err(unreachable()),
+        Ok(Err(NoPart::Busy)) => Err(busy()),
+        Err(_) => Err(ApiError::unavailable("this relay is stopping: try again in a few seconds", 5)),
+    }
+}
+
+async fn want(asks: &Asks, file: FileId, part: Part) -> Result<(), ApiError> {
+    answered(ask_for(asks, file, part).await).await
+}
+
+fn unreachable() -> ApiError {
+    ApiError::unavailable("no relay that has this file can be reached: try again when the links are back", 10)
+}
+
+fn busy() -> ApiError {
+    ApiError::unavailable("too many files are on their way at this relay: try again in a few seconds", 5)
+}
+
+fn too_large(limit: u64) -> ApiError {
+    let title = format!("the file is too large: this relay takes {} MiB", limit >> 20);
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", title)
+}
+
+impl From<FileError> for ApiError {
+    fn from(error: FileError) -> ApiError {
+        match error {
+            FileError::Full => ApiError::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "disk-full",
+                "the disk is full: give a smaller file, or ask the zone operator for room",
+            ),
+            FileError::Busy => ApiError::unavailable("the disk is busy: try again in a few seconds", 5),
+            FileError::Disk(error) => {
+                tracing::error!(%error, "a file cannot be written");
+                ApiError::unavailable("the disk refuses the file: the relay's log says why", 30)
+            }
+        }
+    }
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn describe(
+    headers: &mut HeaderMap,
+    etag: &str,
+    manifest: &Manifest,
+) -> Result<(), header::InvalidHeaderValue> {
+    for (name, value) in [
+        (header::ETAG, etag),
+        (header::CONTENT_TYPE, harmless(&manifest.media_type)),
+        (header::CONTENT_DISPOSITION, &disposition(&manifest.name)),
+        (header::ACCEPT_RANGES, "bytes"),
+        // The id is the hash: it never means anything else.
+        (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        headers.insert(name, HeaderValue::from_str(value)?);
+    }
+    Ok(())
+}
+
+/// The type, if a browser does nothing with it but show or play it: what could run in the name of this relay
+/// is octets.
+fn harmless(media_type: &str) -> &str {
+    const IMAGES: [&str; 5] = ["image/png", "image/jpeg", "image/gif", "image/webp", "image/avif"];
+    let plays = media_type.starts_with("audio/") || media_type.starts_with("video/");
+    let shows = IMAGES.contains(&media_type) || matches!(media_type, "application/pdf" | "text/plain");
+    let token = media_type.bytes().all(|b| b.is_ascii_graphic());
+    if (plays || shows) && token { media_type } else { "application/octet-stream" }
+}
+
+/// `Content-Disposition` (RFC 6266) with a name of any language, and one of plain letters for old clients.
+fn disposition(name: &str) -> String {
+    let name = shown_name(name);
+    let plain: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, ' ' | '.' | '-' | '_') { c } else { '_' })
+        .collect();
+    let mut encoded = String::new();
+    for byte in name.bytes() {
+        // attr-char of RFC 5987.
+        match byte {
+            b if b.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(&b) => encoded.push(char::from(b)),
+            b => encoded.push_str(&format!("%{b:02X}")),
+        }
+    }
+    format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}")
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    All,
+    Some { from: u64, to: u64 },
+    Outside,
+}
+
+/// One range (RFC 9110 section 14.2). Several, and what makes no sense, are as good as none.
+fn parse_range(value: &str, length: u64) -> Wanted {
+    let Some((from, to)) = value.trim().strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
+        return Wanted::All;
+    };
+    let number = |text: &str| {
+        let text = text.trim();
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        digits.then(|| text.parse::<u64>().unwrap_or(u64::MAX))
+    };
+    match (number(from), number(to), from.trim().is_empty(), to.trim().is_empty()) {
+        (Some(from), Some(to), ..) if from > to => Wanted::All,
+        (Some(from), ..) if from >= length && (number(to).is_some() || to.trim().is_empty()) => {
+            Wanted::Outside
+        }
+        (Some(from), Some(to), ..) => Wanted::Some { from, to: length.min(to.saturating_add(1)) },
+        (Some(from), None, _, true) => Wanted::Some { from, to: length },
+        (None, Some(0), true, _) => Wanted::Outside,
+        (None, Some(_), true, _) if length == 0 => Wanted::Outside,
+        (None, Some(last), true, _) => Wanted::Some { from: length.saturating_sub(last), to: length },
+        _ => Wanted::All,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_read_as_the_standard_says() {
+        for (value, wanted) in [
+            ("bytes=0-0", Wanted::Some { from: 0, to: 1 }),
+            ("bytes=5-", Wanted::Some { from: 5, to: 10 }),
+            ("bytes=-3", Wanted::Some { from: 7, to: 10 }),
+            ("bytes=-30", Wanted::Some { from: 0, to: 10 }),
+            ("bytes=2-99999999999999999999999", Wanted::Some { from: 2, to: 10 }),
+            ("bytes=10-", Wanted::Outside),
+            ("bytes=10-12", Wanted::Outside),
+            ("bytes=-0", Wanted::Outside),
+            ("bytes=99999999999999999999999-", Wanted::Outside),
+            ("bytes=5-2", Wanted::All),
+            ("bytes=0-1,4-5", Wanted::All),
+            ("bytes=", Wanted::All),
+            ("bytes=-", Wanted::All),
+            ("bytes=a-b", Wanted::All),
+            ("bytes=+1-2", Wanted::All),
+            ("lines=1-2", Wanted::All),
+        ] {
+            assert_eq!(parse_range(value, 10), wanted, "{value}");
+        }
+        assert_eq!(parse_range("bytes=-1", 0), Wanted::Outside);
+    }
+
+    #[test]
+    fn a_name_cannot_leave_its_header() {
+        assert_eq!(
+            disposition("Grüße \"x\"; a=b\r\n.pdf"),
+            "attachment; filename=\"Gr__e _x__ a_b.pdf\"; filename*=UTF-8''Gr%C3%BC%C3%9Fe%20_x_%3B%20a%3Db.pdf"
+        );
+        for name in ["..", "", "\0", "\u{202e}", &"x".repeat(4096)] {
+            assert!(HeaderValue::from_str(&disposition(name)).is_ok());
+        }
+    }
+
+    #[test]
+    fn what_could_run_here_is_octets() {
+        for (given, sent) in [
+            ("image/png", "image/png"),
+            ("audio/ogg", "audio/ogg"),
+            ("text/html", "application/octet-stream"),
+            ("image/svg+xml", "application/octet-stream"),
+            ("text/javascript", "application/octet-stream"),
+            ("audio/a\r\nb", "application/octet-stream"),
+        ] {
+            assert_eq!(harmless(given), sent);
+        }
+    }
+}

@@ -1,0 +1,601 @@
+//! Files on disk: those given to this relay and a cache of those of others, a directory each, a file for
+//! each chunk. One thread reads and writes; nobody else waits for the disk.
+//!
+//! What was given here is synced before anybody hears of it. The cache is not: every chunk is verified when it
+//! is read, and what a power cut tore is fetched again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use mesh_routing::{
+    LinkId,
+    blob::{FILES_MAX, Manifest, Part, Piece},
+};
+use protocol::FileId;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{FileError, FileEvent, FileLimits};
+
+/// Below `--data`.
+pub const DIRECTORY: &str = "files";
+/// What may wait for the disk; beyond it requests are refused.
+pub const WAITING_MAX: usize = 1024;
+/// Parts kept in memory: what one neighbor pulls piece by piece is read once.
+const MEMORY_PARTS: usize = 16;
+
+const OWN: &str = "own";
+const CACHE: &str = "cache";
+const DRAFTS: &str = "drafts";
+const MANIFEST: &str = "manifest";
+
+/// A file found on disk at the start.
+#[derive(Debug)]
+pub struct Found {
+    /// Its id.
+    pub file: FileId,
+    /// What it is made of.
+    pub manifest: Manifest,
+    /// Which of its chunks are there.
+    pub chunks: Vec<bool>,
+}
+
+/// The way to the thread. It ends with its last handle.
+#[derive(Debug, Clone)]
+pub struct Files {
+    jobs: SyncSender<Job>,
+    limits: FileLimits,
+}
+
+/// A file on its way in. Dropped before it is published it leaves nothing behind.
+#[derive(Debug)]
+pub struct Draft {
+    number: u64,
+    files: Files,
+}
+
+type Done<T> = oneshot::Sender<Result<T, FileError>>;
+
+#[derive(Debug)]
+enum Job {
+    Store { file: FileId, part: Part, bytes: Bytes },
+    ReadFor { link: LinkId, piece: Piece },
+    Read { piece: Piece, done: oneshot::Sender<Option<Bytes>> },
+    Begin { length: u64, done: Done<u64> },
+    Append { draft: u64, chunk: u32, bytes: Bytes, done: Done<()> },
+    Publish { draft: u64, manifest: Manifest, done: Done<FileId> },
+    Discard { draft: u64 },
+}
+
+impl Files {
+    /// Opens the directory below `data`, makes it if need be, throws away what was not finished and lists what
+    /// is there. Events are what the disk has done.
+    pub fn open(
+        data: &Path,
+        limits: FileLimits,
+        events: mpsc::Sender<FileEvent>,
+    ) -> io::Result<(Files, Vec<Found>)> {
+        let root = data.join(DIRECTORY);
+        let _ = fs::remove_dir_all(root.join(DRAFTS));
+        for directory in [OWN, CACHE, DRAFTS] {
+            fs::create_dir_all(root.join(directory))?;
+        }
+        let (jobs, waiting) = sync_channel(WAITING_MAX);
+        let mut disk = Disk {
+            root,
+            limits,
+            events,
+            entries: BTreeMap::new(),
+            cached: 0,
+            uses: 0,
+            drafts: 0,
+            memory: VecDeque::new(),
+        };
+        let found = disk.find()?;
+        std::thread::Builder::new().name("files".to_owned()).spawn(move || disk.run(&waiting))?;
+        Ok((Files { jobs, limits }, found))
+    }
+
+    /// What files may take.
+    pub fn limits(&self) -> FileLimits {
+        self.limits
+    }
+
+    /// Keeps a verified part; [`FileEvent::Stored`] follows. `false` if too much waits for the disk.
+    pub fn store(&self, file: FileId, part: Part, bytes: Bytes) -> bool {
+        self.send(Job::Store { file, part, bytes })
+    }
+
+    /// Reads a piece for a neighbor; [`FileEvent::Read`] follows. `false` if too much waits for the disk.
+    pub fn read_for(&self, link: LinkId, piece: Piece) -> bool {
+        self.send(Job::ReadFor { link, piece })
+    }
+
+    /// Reads a piece; `None` if it is not there.
+    pub async fn read(&self, piece: Piece) -> Option<Bytes> {
+        let (done, answer) = oneshot::channel();
+        self.send(Job::Read { piece, done });
+        answer.await.ok().flatten()
+    }
+
+    /// Begins a file of so many bytes, as far as that is known.
+    pub async fn begin(&self, length: u64) -> Result<Draft, FileError> {
+        let (done, answer) = oneshot::channel();
+        self.send(Job::Begin { length, done });
+        let number = answer.await.map_err(|_| FileError::Busy)??;
+        Ok(Draft { number, files: self.clone() })
+    }
+
+    fn send(&self, job: Job) -> bool {
+        let sent = self.jobs.try_send(job).is_ok();
+        if !sent {
+            metrics::counter!("relay_drop_total", "reason" => "files_queue_full").increment(1);
+        }
+        sent
+    }
+}
+
+impl Draft {
+    /// Writes the next chunk.
+    pub async fn append(&self, chunk: u32, bytes: Bytes) -> Result<(), FileError> {
+        let (done, answer) = oneshot::channel();
+        self.files.send(Job::Append { draft: self.number, chunk, bytes, done });
+        answer.await.map_err(|_| FileError::Busy)?
+    }
+
+    /// The file is whole: from now on it is there, whatever happens.
+    pub async fn publish(self, manifest: Manifest) -> Result<FileId, FileError> {
+        let (done, answer) = oneshot::channel();
+        self.files.send(Job::Publish { draft: self.number, manifest, done });
+        answer.await.map_err(|_| FileError::Busy)?
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // What was published is not there under this name any more.
+        self.files.send(Job::Discard { draft: self.number });
+    }
+}
+
+/// A file on disk.
+struct Entry {
+    own: bool,
+    manifest: Manifest,
+    chunks: BTreeSet<u32>,
+    /// Of its chunks.
+    bytes: u64,
+    /// Grows with every use of any file.
+    used: u64,
+}
+
+/// The thread's own.
+struct Disk {
+    root: PathBuf,
+    limits: FileLimits,
+    events: mpsc::Sender<FileEvent>,
+    entries: BTreeMap<FileId, Entry>,
+    /// Bytes of the files of others.
+    cached: u64,
+    uses: u64,
+    drafts: u64,
+    /// The parts used last, the newest at the end.
+    memory: VecDeque<(FileId, Part, Bytes)>,
+}
+
+impl Disk {
+    fn run(mut self, waiting: &Receiver<Job>) {
+        while let Ok(job) = waiting.recv() {
+            // Who asked may have lost interest: an answer that nobody takes is no error.
+            match job {
+                Job::Store { file, part, bytes } => {
+                    let kept = self.store(file, part, bytes);
+                    self.tell(FileEvent::Stored { file, part, kept });
+                }
+                Job::ReadFor { link, piece } => {
+                    let bytes = self.read(piece);
+                    self.tell(FileEvent::Read { link, piece, bytes });
+                }
+                Job::Read { piece, done } => {
+                    if !done.is_closed() {
+                        drop(done.send(self.read(piece)));
+                    }
+                }
+                Job::Begin { length, done } => drop(done.send(self.begin(length))),
+                Job::Append { draft, chunk, bytes, done } => {
+                    drop(done.send(self.append(draft, chunk, &bytes)));
+                }
+                Job::Publish { draft, manifest, done } => drop(done.send(self.publish(draft, manifest))),
+                Job::Discard { draft } => drop(fs::remove_dir_all(self.draft(draft))),
+            }
+        }
+    }
+
+    fn tell(&self, event: FileEvent) {
+        // The node loop is the last to end: then nobody wants to know.
+        let _ = self.events.blocking_send(event);
+    }
+
+    fn draft(&self, draft: u64) -> PathBuf {
+        self.root.join(DRAFTS).join(draft.to_string())
+    }
+
+    fn place(&self, file: &FileId, own: bool) -> PathBuf {
+        self.root.join(if own { OWN } else { CACHE }).join(file.to_string())
+    }
+
+    /// What is there, the files used longest ago first.
+    fn find(&mut self) -> io::Result<Vec<Found>> {
+        let mut places = Vec::new();
+        for own in [true, false] {
+            for place in fs::read_dir(self.root.join(if own { OWN } else { CACHE }))? {
+                let place = place?;
+                let Ok(file) = place.file_name().to_string_lossy().parse::<FileId>() else { continue };
+                let used = place.metadata()?.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                places.push((!own, used, file, place.path()));
+            }
+        }
+        // One's own come first: those of others can be had again.
+        places.sort();
+        let mut found = Vec::new();
+        for (of_other, _, file, path) in places {
+            let manifest = fs::read(path.join(MANIFEST)).ok();
+            let manifest = manifest.filter(|bytes| FileId(*blake3::hash(bytes).as_bytes()) == file);
+            let Some(manifest) = manifest.and_then(|bytes| Manifest::decode(&bytes)) else {
+                tracing::warn!(?path, "this file's manifest is damaged: it is left out");
+                continue;
+            };
+            if self.entries.len() >= FILES_MAX || self.entries.contains_key(&file) {
+                tracing::warn!(?path, "there are more files than this relay serves: it is left out");
+                continue;
+            }
+            let there = |chunk: &u32| {
+                let length = fs::metadata(path.join(chunk.to_string())).map(|data| data.len()).ok();
+                length == Some(manifest.chunk_length(*chunk).into())
+            };
+            let chunks: BTreeSet<u32> = (0..manifest.chunks.len() as u32).filter(there).collect();
+            let bytes = chunks.iter().map(|chunk| u64::from(manifest.chunk_length(*chunk))).sum();
+            if of_other {
+                self.cached += bytes;
+            }
+            let here = (0..manifest.chunks.len() as u32).map(|chunk| chunks.contains(&chunk)).collect();
+            found.push(Found { file, manifest: manifest.clone(), chunks: here });
+            self.uses += 1;
+            let entry = Entry { own: !of_other, manifest, chunks, bytes, used: self.uses };
+            self.entries.insert(file, entry);
+        }
+        Ok(found)
+    }
+
+    /// Whether so many bytes more would leave too little free; `less` are those that could be thrown away.
+    fn tight(&self, more: u64, less: u64) -> bool {
+        // A file system that does not say how full it is says so when it is.
+        let Ok(stat) = rustix::fs::statvfs(&self.root) else { return false };
+        let (free, total) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
+        free.saturating_add(less).saturating_sub(more) < self.limits.reserve.max(total / 20)
+    }
+
+    /// Room for so many bytes, made of the cache if need be.
+    fn make_room(&mut self, more: u64) -> Result<(), FileError> {
+        while self.tight(more, 0) {
+            // Not for nothing.
+            if self.tight(more, self.cached) || !self.evict(None) {
+                return Err(FileError::Full);
+            }
+        }
+        Ok(())
+    }
+
+    /// Throws the file of another relay away that was used longest ago, but not `keep`.
+    fn evict(&mut self, keep: Option<&FileId>) -> bool {
+        let others = self.entries.iter().filter(|(file, entry)| !entry.own && Some(*file) != keep);
+        let Some(file) = others.min_by_key(|(_, entry)| entry.used).map(|(file, _)| *file) else {
+            return false;
+        };
+        self.forget(&file);
+        self.tell(FileEvent::Gone { file, part: None });
+        true
+    }
+
+    fn forget(&mut self, file: &FileId) {
+        if let Some(entry) = self.entries.remove(file) {
+            if !entry.own {
+                self.cached -= entry.bytes;
+            }
+            // What cannot be removed is found at the next start.
+            let _ = fs::remove_dir_all(self.place(file, entry.own));
+        }
+    }
+
+    fn store(&mut self, file: FileId, part: Part, bytes: Bytes) -> bool {
+        let kept = self.store_on_disk(file, part, &bytes);
+        if let Err(error) = &kept {
+            tracing::warn!(%error, ?file, ?part, "a part of a file is not kept");
+            metrics::counter!("relay_drop_total", "reason" => "file_not_kept").increment(1);
+        }
+        if kept.is_ok() {
+            self.remember(file, part, bytes);
+        }
+        kept.is_ok()
+    }
+
+    fn store_on_disk(&mut self, file: FileId, part: Part, bytes: &[u8]) -> Result<(), FileError> {
+        let length = bytes.len() as u64;
+        while self.cached + length > self.limits.cache || self.tight(length, 0) {
+            if self.tight(length, self.cached) || !self.evict(Some(&file)) {
+                return Err(FileError::Full);
+            }
+        }
+        self.uses += 1;
+        match part {
+            Part::Manifest => {
+                let manifest = Manifest::decode(bytes)
+                    .ok_or_else(|| FileError::Disk(io::Error::other("it is no manifest")))?;
+                if self.entries.contains_key(&file) {
+                    return Ok(());
+                }
+                let place = self.place(&file, false);
+                fs::create_dir_all(&place)?;
+                write(&place, MANIFEST, bytes, false)?;
+                let entry =
+                    Entry { own: false, manifest, chunks: BTreeSet::new(), bytes: 0, used: self.uses };
+                self.entries.insert(file, entry);
+            }
+            Part::Chunk(chunk) => {
+                let own = self.entries.get(&file).is_some_and(|entry| entry.own);
+                let place = self.place(&file, own);
+                let Some(entry) = self.entries.get_mut(&file) else {
+                    return Err(FileError::Disk(io::Error::other("its manifest is gone")));
+                };
+                write(&place, &chunk.to_string(), bytes, false)?;
+                entry.used = self.uses;
+                if entry.chunks.insert(chunk) {
+                    entry.bytes += length;
+                    if !own {
+                        self.cached += length;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, file: FileId, part: Part, bytes: Bytes) {
+        if self.memory.len() >= MEMORY_PARTS {
+            self.memory.pop_front();
+        }
+        self.memory.push_back((file, part, bytes));
+    }
+
+    fn read(&mut self, piece: Piece) -> Option<Bytes> {
+        let Piece { file, part, offset, length } = piece;
+        let whole = self.load(file, part)?;
+        let from = offset as usize;
+        // A copy: a slice would keep the whole part in memory for as long as it takes to be sent.
+        whole.get(from..from.checked_add(length as usize)?).map(Bytes::copy_from_slice)
+    }
+
+    /// A part, from memory or from disk, and then verified.
+    fn load(&mut self, file: FileId, part: Part) -> Option<Bytes> {
+        self.uses += 1;
+        let entry = self.entries.get_mut(&file)?;
+        entry.used = self.uses;
+        if let Some(at) = self.memory.iter().position(|(f, p, _)| *f == file && *p == part) {
+            let kept = self.memory.remove(at)?;
+            let bytes = kept.2.clone();
+            self.memory.push_back(kept);
+            return Some(bytes);
+        }
+        let bytes: Bytes = match part {
+            Part::Manifest => entry.manifest.encode(),
+            Part::Chunk(chunk) => {
+                if !entry.chunks.contains(&chunk) {
+                    return None;
+                }
+                let own = entry.own;
+                let path = self.place(&file, own).join(chunk.to_string());
+                let read = fs::read(&path);
+                let entry = self.entries.get_mut(&file)?;
+                match read {
+                    Ok(bytes) if entry.manifest.verifies(chunk, &bytes) => bytes.into(),
+                    outcome => {
+                        let problem = outcome.err().map_or("it is damaged".to_owned(), |e| e.to_string());
+                        tracing::warn!(
+                            ?path,
+                            problem,
+                            "a chunk cannot be read: it is fetched again if it is wanted"
+                        );
+                        entry.chunks.remove(&chunk);
+                        let length = u64::from(entry.manifest.chunk_length(chunk));
+                        entry.bytes -= length;
+                        if !own {
+                            self.cached -= length;
+                        }
+                        let _ = fs::remove_file(&path);
+                        self.tell(FileEvent::Gone { file, part: Some(part) });
+                        return None;
+                    }
+                }
+            }
+        };
+        self.remember(file, part, bytes.clone());
+        Some(bytes)
+    }
+
+    fn begin(&mut self, length: u64) -> Result<u64, FileError> {
+        if self.entries.len() >= FILES_MAX && !self.evict(None) {
+            return Err(FileError::Full);
+        }
+        self.make_room(length)?;
+        self.drafts += 1;
+        fs::create_dir_all(self.draft(self.drafts))?;
+        Ok(self.drafts)
+    }
+
+    fn append(&mut self, draft: u64, chunk: u32, bytes: &[u8]) -> Result<(), FileError> {
+        self.make_room(bytes.len() as u64)?;
+        write(&self.draft(draft), &chunk.to_string(), bytes, true)?;
+        Ok(())
+    }
+
+    fn publish(&mut self, draft: u64, manifest: Manifest) -> Result<FileId, FileError> {
+        let file = manifest.id();
+        let draft = self.draft(draft);
+        if self.entries.get(&file).is_some_and(|entry| entry.own && entry.bytes == manifest.length) {
+            return Ok(file);
+        }
+        write(&draft, MANIFEST, &manifest.encode(), true)?;
+        File::open(&draft)?.sync_all()?;
+        self.forget(&file);
+        let place = self.place(&file, true);
+        // A file of one's own of which chunks were lost.
+        let _ = fs::remove_dir_all(&place);
+        fs::rename(&draft, &place)?;
+        File::open(self.root.join(OWN))?.sync_all()?;
+        self.uses += 1;
+        let chunks = (0..manifest.chunks.len() as u32).collect();
+        let bytes = manifest.length;
+        self.entries.insert(file, Entry { own: true, manifest, chunks, bytes, used: self.uses });
+        Ok(file)
+    }
+}
+
+/// Writes a file whole or not at all.
+fn write(directory: &Path, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
+    let part = directory.join(format!("{name}.part"));
+    let written = (|| {
+        let mut file = File::create(&part)?;
+        file.write_all(bytes)?;
+        if sync {
+            file.sync_all()?;
+        }
+        fs::rename(&part, directory.join(name))
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: FileLimits = FileLimits { size: 1 << 20, cache: 1 << 20, reserve: 0 };
+
+    fn manifest(name: &str, chunks: &[&[u8]]) -> Manifest {
+        Manifest {
+            name: name.into(),
+            media_type: "text/plain".into(),
+            length: chunks.iter().map(|chunk| chunk.len() as u64).sum(),
+            chunk_bits: 10,
+            chunks: chunks.iter().map(|chunk| *blake3::hash(chunk).as_bytes()).collect(),
+        }
+    }
+
+    fn open(data: &Path, limits: FileLimits) -> (Files, Vec<Found>, mpsc::Receiver<FileEvent>) {
+        let (events, inbox) = mpsc::channel(100);
+        let (files, found) = Files::open(data, limits, events).expect("opens");
+        (files, found, inbox)
+    }
+
+    async fn kept(inbox: &mut mpsc::Receiver<FileEvent>) -> bool {
+        loop {
+            if let Some(FileEvent::Stored { kept, .. }) = inbox.recv().await {
+                return kept;
+            }
+        }
+    }
+
+    fn whole(file: FileId, chunk: u32, length: usize) -> Piece {
+        Piece { file, part: Part::Chunk(chunk), offset: 0, length: length as u32 }
+    }
+
+    #[tokio::test]
+    async fn a_draft_that_is_published_is_there_after_a_restart_and_any_other_is_not() {
+        let data = tempfile::tempdir().expect("a directory");
+        let (a, b) = (vec![1; 1024], vec![2; 7]);
+        let manifest = manifest("a.txt", &[&a, &b]);
+        let (files, found, _inbox) = open(data.path(), LIMITS);
+        assert!(found.is_empty());
+        let draft = files.begin(1031).await.expect("there is room");
+        draft.append(0, a.clone().into()).await.expect("is written");
+        draft.append(1, b.clone().into()).await.expect("is written");
+        let other = files.begin(5).await.expect("there is room");
+        other.append(0, vec![9; 5].into()).await.expect("is written");
+        let file = draft.publish(manifest.clone()).await.expect("is published");
+        assert_eq!(file, manifest.id());
+        assert_eq!(files.read(whole(file, 1, 7)).await.as_deref(), Some(&b[..]));
+        drop((files, other));
+        let (files, found, _inbox) = open(data.path(), LIMITS);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].file, &found[0].chunks[..]), (file, &[true, true][..]));
+        assert_eq!(files.read(whole(file, 0, 1024)).await.as_deref(), Some(&a[..]));
+        assert_eq!(files.read(whole(file, 1, 8)).await, None, "a piece outside of its part");
+        let drafts = fs::read_dir(data.path().join(DIRECTORY).join(DRAFTS)).expect("is there");
+        assert_eq!(drafts.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_cache_gives_the_file_away_that_was_used_longest_ago() {
+        let data = tempfile::tempdir().expect("a directory");
+        let limits = FileLimits { cache: 5000, ..LIMITS };
+        let (files, _, mut inbox) = open(data.path(), limits);
+        let mut ids = Vec::new();
+        for (number, name) in [(0, "a"), (1, "b"), (2, "c")] {
+            let chunks = [[number; 1024], [number + 10; 1024]];
+            let manifest = manifest(name, &[&chunks[0], &chunks[1]]);
+            let file = manifest.id();
+            ids.push(file);
+            files.store(file, Part::Manifest, manifest.encode());
+            for (chunk, bytes) in (0u32..).zip(chunks) {
+                files.store(file, Part::Chunk(chunk), Bytes::copy_from_slice(&bytes));
+            }
+            for _ in 0..3 {
+                assert!(kept(&mut inbox).await);
+            }
+            // The first one is used again.
+            assert!(files.read(whole(ids[0], 0, 1024)).await.is_some());
+        }
+        assert!(files.read(whole(ids[1], 0, 1024)).await.is_none(), "the second one had to go");
+        assert!(files.read(whole(ids[0], 1, 1024)).await.is_some());
+        assert!(files.read(whole(ids[2], 1, 1024)).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_chunk_that_the_disk_changed_is_not_given_to_anybody() {
+        let data = tempfile::tempdir().expect("a directory");
+        let bytes = [5; 100];
+        let manifest = manifest("a", &[&bytes]);
+        let file = manifest.id();
+        let (files, _, mut inbox) = open(data.path(), LIMITS);
+        files.store(file, Part::Manifest, manifest.encode());
+        files.store(file, Part::Chunk(0), Bytes::copy_from_slice(&bytes));
+        assert!(kept(&mut inbox).await && kept(&mut inbox).await);
+        drop(files);
+        let path = data.path().join(DIRECTORY).join(CACHE).join(file.to_string()).join("0");
+        fs::write(&path, [6; 100]).expect("writes");
+        let (files, found, mut inbox) = open(data.path(), LIMITS);
+        assert_eq!(found[0].chunks, [true], "nobody reads 2 GiB at the start");
+        assert_eq!(files.read(whole(file, 0, 100)).await, None);
+        let gone = inbox.recv().await;
+        assert!(matches!(gone, Some(FileEvent::Gone { part: Some(Part::Chunk(0)), .. })), "{gone:?}");
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_is_too_full_takes_nothing() {
+        let data = tempfile::tempdir().expect("a directory");
+        let (files, _, mut inbox) = open(data.path(), FileLimits { reserve: u64::MAX, ..LIMITS });
+        assert!(matches!(files.begin(1).await, Err(FileError::Full)));
+        let manifest = manifest("a", &[b"a"]);
+        files.store(manifest.id(), Part::Manifest, manifest.encode());
+        assert!(!kept(&mut inbox).await);
+    }
+}

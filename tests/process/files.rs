@@ -1,0 +1,222 @@
+//! Files in real relays: given at one end of a chain, had at the other, through kills and full disks.
+
+#![allow(clippy::unwrap_used, reason = "a step of a test that fails says where by panicking")]
+
+use std::time::Duration;
+
+use protocol::api::{SharedFile, Uploaded};
+use rand::RngExt;
+use reqwest::{Client, StatusCode};
+use tests::{Api, Festival, Listener, Publisher, Setup, now, pause, until};
+
+const SOON: Duration = Duration::from_secs(15);
+
+fn client() -> Client {
+    Client::builder().timeout(Duration::from_secs(90)).build().unwrap()
+}
+
+fn bytes(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    rand::rng().fill(&mut bytes[..]);
+    bytes
+}
+
+async fn give(api: &Api, name: &str, body: &[u8]) -> Uploaded {
+    let url = api.url("/api/v1/rooms/lobby/files");
+    let url = reqwest::Url::parse_with_params(&url, [("name", name), ("from", "Ada")]).unwrap();
+    let response = client()
+        .post(url)
+        .header("content-type", "application/pdf")
+        .body(body.to_vec())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::CREATED);
+    let location = response.headers()["location"].to_str().unwrap().to_owned();
+    let uploaded: Uploaded = response.json().await.unwrap();
+    assert_eq!(location, format!("/api/v1/files/{}", uploaded.id));
+    uploaded
+}
+
+async fn files(api: &Api) -> Vec<SharedFile> {
+    serde_json::from_str(&api.get("/api/v1/rooms/lobby/files").await.unwrap().body).unwrap()
+}
+
+async fn listed(api: &Api, id: &str) -> SharedFile {
+    let what = "the file is announced";
+    until(what, SOON, || async { Ok(files(api).await.into_iter().find(|file| file.id == id)) }).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_file_given_at_one_end_is_had_at_the_other_by_ranges() {
+    let festival = Festival::chain(3).await.unwrap();
+    let [a, b, c] = &festival.relays[..] else { unreachable!("three were asked for") };
+    let body = bytes((5 << 20) + 3);
+    let id = give(&a.api(), "../lineup \u{202e}2026.pdf", &body).await.id;
+    let shown = listed(&c.api(), &id).await;
+    assert_eq!((&*shown.name, &*shown.from, &*shown.zone), ("lineup 2026.pdf", "Ada", "zone-a"));
+    assert_eq!((shown.bytes, shown.here), (body.len() as u64, 0));
+
+    let url = c.api().url(&format!("/api/v1/files/{id}"));
+    let get = |range: &str| client().get(&url).header("range", range.to_owned()).send();
+    let part = get("bytes=3000000-3000009").await.unwrap();
+    assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
+    assert_eq!(part.headers()["content-range"], format!("bytes 3000000-3000009/{}", body.len()));
+    assert_eq!(part.bytes().await.unwrap(), body[3_000_000..3_000_010]);
+    assert!(listed(&c.api(), &id).await.here <= 2 << 20, "no more came than was asked for");
+
+    let began = now();
+    let whole = client().get(&url).send().await.unwrap();
+    assert_eq!(whole.status(), StatusCode::OK);
+    let headers = whole.headers().clone();
+    assert_eq!(headers["etag"], format!("\"{id}\""));
+    assert_eq!(headers["accept-ranges"], "bytes");
+    assert_eq!(headers["x-content-type-options"], "nosniff");
+    assert_eq!(headers["content-type"], "application/pdf");
+    let disposition = headers["content-disposition"].to_str().unwrap();
+    assert!(disposition.starts_with("attachment; filename=\"lineup 2026.pdf\""), "{disposition}");
+    assert!(whole.bytes().await.unwrap() == body, "other bytes");
+    println!("5 MiB over two hops after {:?}", began.elapsed());
+    assert_eq!(listed(&c.api(), &id).await.here, body.len() as u64);
+
+    // What is here now, and at the relay on the way, crosses no wire again.
+    let before = festival.crossed();
+    for relay in [b, c] {
+        let url = relay.api().url(&format!("/api/v1/files/{id}"));
+        assert!(client().get(&url).send().await.unwrap().bytes().await.unwrap() == body, "other bytes");
+    }
+    for ((pair, (there, back)), (was_there, was_back)) in
+        festival.crossed().into_iter().zip(before.into_values())
+    {
+        let more = there.bytes + back.bytes - was_there.bytes - was_back.bytes;
+        println!("{pair:?}: {more} bytes more");
+        assert!(more < 200_000, "{pair:?}: {more} bytes");
+    }
+
+    assert_eq!(get("bytes=-5").await.unwrap().bytes().await.unwrap(), body[body.len() - 5..]);
+    let outside = get(&format!("bytes={}-", body.len())).await.unwrap();
+    assert_eq!(outside.status(), StatusCode::RANGE_NOT_SATISFIABLE);
+    assert_eq!(outside.headers()["content-range"], format!("bytes */{}", body.len()));
+    let head = client().head(&url).send().await.unwrap();
+    assert_eq!(head.headers()["content-length"], body.len().to_string());
+    let fresh = client().get(&url).header("if-none-match", format!("\"{id}\"")).send().await.unwrap();
+    assert_eq!(fresh.status(), StatusCode::NOT_MODIFIED);
+    let stale = client().get(&url).header("range", "bytes=0-1").header("if-range", "\"other\"");
+    assert_eq!(stale.send().await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_download_goes_on_when_the_relay_on_the_way_is_back() {
+    let mut festival = Festival::chain(3).await.unwrap();
+    let body = bytes(40 << 20);
+    let id = give(&festival.relays[0].api(), "set.flac", &body).await.id;
+    let c = festival.relays[2].api();
+    listed(&c, &id).await;
+    let mut download = client().get(c.url(&format!("/api/v1/files/{id}"))).send().await.unwrap();
+    let mut got = Vec::new();
+    while got.len() < 4 << 20 {
+        got.extend_from_slice(&download.chunk().await.unwrap().expect("there is more"));
+    }
+    festival.relays[1].kill().unwrap();
+    let here = files(&c).await[0].here;
+    assert!(here < body.len() as u64, "it was all there before the kill");
+    let began = now();
+    festival.relays[1].restart().await.unwrap();
+    while let Some(chunk) = download.chunk().await.unwrap() {
+        got.extend_from_slice(&chunk);
+    }
+    println!("{here} bytes were there at the kill; all of it {:?} after", began.elapsed());
+    assert!(got == body, "other bytes");
+}
+
+#[tokio::test]
+async fn a_file_is_there_after_a_restart_of_who_took_it() {
+    let mut relay = Setup::zone("stage").start().await.unwrap();
+    let body = bytes(1 << 20);
+    let id = give(&relay.api(), "a", &body).await.id;
+    relay.restart().await.unwrap();
+    let file = listed(&relay.api(), &id).await;
+    assert_eq!(file.here, body.len() as u64);
+    let url = relay.api().url(&format!("/api/v1/files/{id}"));
+    assert!(client().get(url).send().await.unwrap().bytes().await.unwrap() == body, "other bytes");
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_files_and_leaves_media_and_chat_alone() {
+    let relay = Setup::zone("stage").argument("--file-reserve").argument("1073741824").start().await.unwrap();
+    let api = relay.api();
+    let _publisher = Publisher::tone(&relay, "main-stage", 440).unwrap();
+    until("the stream is live", SOON, || api.stream("main-stage")).await.unwrap();
+    let listener = Listener::start(&relay, "main-stage", 5).unwrap();
+    pause(Duration::from_secs(1)).await;
+    for _ in 0..20 {
+        let answer = api.send("POST", "/api/v1/rooms/lobby/files?name=a", &[], vec![1; 1 << 20]).await;
+        // The connection ends with the answer: a client that is still writing may see only that.
+        if let Ok(answer) = answer {
+            assert_eq!(answer.status, StatusCode::INSUFFICIENT_STORAGE);
+            assert!(answer.problem().unwrap().title.contains("disk is full"));
+        }
+    }
+    let small = api.send("POST", "/api/v1/rooms/lobby/files?name=a", &[], "x").await.unwrap();
+    assert_eq!(small.status, StatusCode::INSUFFICIENT_STORAGE);
+    api.say("lobby", "Ada", "still here").await.unwrap();
+    assert!(files(&api).await.is_empty());
+    let report = listener.report().await.unwrap();
+    report.heard(440).unwrap();
+    assert_eq!(report.lost, 0, "{report:?}");
+    let drafts = std::fs::read_dir(relay.data().join("files/drafts")).unwrap();
+    assert_eq!(drafts.count(), 0);
+}
+
+#[tokio::test]
+async fn bad_15_the_name_of_a_file_is_never_a_path() {
+    let relay = Setup::zone("stage").start().await.unwrap();
+    let long = format!("{}.txt", "x".repeat(4096));
+    for (given, shown) in [
+        ("..", "file"),
+        ("../../../../etc/cron.d/evil", "evil"),
+        ("a\0b.txt", "ab.txt"),
+        ("gpj\u{202e}exe.txt", "gpjexe.txt"),
+        ("C:\\Windows\\win.ini", "win.ini"),
+        (long.as_str(), "…"),
+    ] {
+        let uploaded = give(&relay.api(), given, given.as_bytes()).await;
+        if shown == "…" {
+            assert!(uploaded.name.ends_with("x.txt") && uploaded.name.len() == 120, "{}", uploaded.name);
+        } else {
+            assert_eq!(uploaded.name, shown);
+        }
+        let path = relay.data().join("files/own").join(&uploaded.id);
+        let mut names: Vec<_> =
+            std::fs::read_dir(path).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, ["0", "manifest"], "what is on disk has names of ours alone");
+        let url = relay.api().url(&format!("/api/v1/files/{}", uploaded.id));
+        let got = client().get(url).send().await.unwrap();
+        let disposition = got.headers()["content-disposition"].to_str().unwrap().to_owned();
+        assert!(!disposition.contains("..") && !disposition.contains('/'), "{disposition}");
+    }
+    let kinds = relay.api().send("GET", "/api/v1/files/%2e%2e%2f", &[], "").await.unwrap();
+    assert_eq!(kinds.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn giving_files_needs_the_token_that_publishing_needs() {
+    let relay = Setup::zone("stage")
+        .closed()
+        .argument("--publish-token")
+        .argument("correct-horse")
+        .start()
+        .await
+        .unwrap();
+    let path = "/api/v1/rooms/lobby/files?name=a.txt";
+    for (header, status) in [
+        (None, StatusCode::UNAUTHORIZED),
+        (Some("Bearer wrong-horse"), StatusCode::FORBIDDEN),
+        (Some("Bearer correct-horse"), StatusCode::CREATED),
+    ] {
+        let headers: Vec<_> = header.into_iter().map(|value| ("authorization", value)).collect();
+        let answer = relay.api().send("PUT", path, &headers, "x").await.unwrap();
+        assert_eq!(answer.status, status, "{}", answer.body);
+    }
+}
