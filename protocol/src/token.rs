@@ -1,5 +1,5 @@
-//! What the organizer of a festival signs: who is one of its relays, and who is no longer. Owns the
-//! bytes, their text form and the check of the signature; what follows from them the relay decides.
+//! What the organizer of a festival signs: who is one of its relays, who is no longer, and with which key
+//! it signs from now on. Owns the bytes, their text form and the check of the signature; what follows from them the relay decides.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
@@ -25,6 +25,9 @@ pub enum TokenError {
     /// Altered, or not signed with the key of the festival it names.
     #[error("is not signed by the organizer")]
     Signature,
+    /// Signed with the organizer's key, and at odds with what was signed with it before.
+    #[error("names another next key than the one known: ask the organizer which is right")]
+    Forked,
 }
 
 /// A festival: the ed25519 public key of its organizer, shown as 64 hexadecimal characters.
@@ -72,6 +75,13 @@ pub trait Body: Serialize + DeserializeOwned {
     fn festival(&self) -> FestivalId;
 }
 
+/// What a node may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Bridge with the other relays of the festival.
+    Relay,
+}
+
 /// This node is a relay of this festival.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
@@ -83,6 +93,8 @@ pub struct Membership {
     pub node: NodeId,
     /// Where that relay stands.
     pub zone: ZoneName,
+    /// What it may be.
+    pub role: Role,
     /// Unix seconds.
     pub issued_at: u64,
     /// Unix seconds.
@@ -129,10 +141,72 @@ impl Body for Revoked {
     }
 }
 
+/// The organizer signs with another key from now on. Signed with the old key, and the new one consents:
+/// so that who knows either of them knows both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Succession {
+    /// The key until now.
+    pub old: FestivalId,
+    /// The key from now on.
+    pub new: FestivalId,
+    /// Counts the keys: the first one is 0, so the least is 1.
+    pub epoch: u32,
+    /// Unix seconds from which nothing counts that the old key signed. Not set: until it ends by itself.
+    pub old_until: Option<u64>,
+    /// The signature with the new key.
+    consent: Vec<u8>,
+}
+
+impl Succession {
+    fn consented(old: FestivalId, new: FestivalId, epoch: u32, old_until: Option<u64>) -> Vec<u8> {
+        let text = postcard::to_stdvec(&(old, new, epoch, old_until)).expect("numbers always serialize");
+        [&b"peddlenet organizer's next key\0"[..], &text].concat()
+    }
+}
+
+impl Body for Succession {
+    const CONTEXT: &'static [u8] = b"peddlenet organizer's rotation\0";
+    const PREFIX: &'static str = "pnk1.";
+    const WHAT: &'static str = "a change of the organizer's key";
+    const MAX: usize = 512;
+    fn festival(&self) -> FestivalId {
+        self.old
+    }
+}
+
+impl Signed<Succession> {
+    /// The organizer's key number `epoch` is `new`, after `old`.
+    pub fn rotate(
+        old: &Ed25519KeyPair,
+        new: &Ed25519KeyPair,
+        epoch: u32,
+        old_until: Option<u64>,
+    ) -> Result<Rotation, TokenError> {
+        let (from, to) = (FestivalId::of(old), FestivalId::of(new));
+        let consent = new.sign(&Succession::consented(from, to, epoch, old_until)).as_ref().to_vec();
+        Signed::sign(Succession { old: from, new: to, epoch, old_until, consent }, old)
+    }
+
+    /// The content, if both keys signed it. Whether either of them is the organizer's is asked elsewhere.
+    pub fn verify_both(&self) -> Result<&Succession, TokenError> {
+        let body = self.verify(&self.body.old)?;
+        let text = Succession::consented(body.old, body.new, body.epoch, body.old_until);
+        if body.epoch == 0 || body.old == body.new {
+            return Err(TokenError::Malformed(Succession::WHAT));
+        }
+        UnparsedPublicKey::new(&ED25519, body.new.0)
+            .verify(&text, &body.consent)
+            .map_err(|_| TokenError::Signature)?;
+        Ok(body)
+    }
+}
+
 /// The proof that a relay belongs to a festival.
 pub type ZoneToken = Signed<Membership>;
 /// The list of those that no longer do.
 pub type Revocations = Signed<Revoked>;
+/// The change from one key of the organizer to the next.
+pub type Rotation = Signed<Succession>;
 
 /// A body and the organizer's signature over it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -226,7 +300,15 @@ mod tests {
     fn token(key: &Ed25519KeyPair) -> ZoneToken {
         let zone = ZoneName::new("camping").unwrap();
         let (festival, node) = (FestivalId::of(key), NodeId([7; 32]));
-        let body = Membership { festival, serial: 9, node, zone, issued_at: 1_000, not_after: 2_000 };
+        let body = Membership {
+            festival,
+            serial: 9,
+            node,
+            zone,
+            role: Role::Relay,
+            issued_at: 1_000,
+            not_after: 2_000,
+        };
         Signed::sign(body, key).unwrap()
     }
 
@@ -252,11 +334,30 @@ mod tests {
         assert!(list.to_string().parse::<ZoneToken>().is_err());
     }
 
+    #[test]
+    fn both_keys_sign_a_rotation() {
+        let (old, new) = (Ed25519KeyPair::generate().unwrap(), Ed25519KeyPair::generate().unwrap());
+        let rotation = Rotation::rotate(&old, &new, 1, Some(7)).unwrap();
+        let read: Rotation = rotation.to_string().parse().unwrap();
+        let body = read.verify_both().unwrap();
+        assert_eq!((body.old, body.new, body.epoch), (FestivalId::of(&old), FestivalId::of(&new), 1));
+        // The old key alone cannot name a key whose holder does not know of it.
+        let mut forged = read.body.clone();
+        forged.new = FestivalId::of(&Ed25519KeyPair::generate().unwrap());
+        assert_eq!(Signed::sign(forged, &old).unwrap().verify_both(), Err(TokenError::Signature));
+        let mut later = read.body;
+        later.old_until = None;
+        assert_eq!(Signed::sign(later, &old).unwrap().verify_both(), Err(TokenError::Signature));
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_the_parsers_panic(bytes: Vec<u8>, text: String) {
             let _ = ZoneToken::from_bytes(&bytes);
             let _ = Revocations::from_bytes(&bytes);
+            if let Ok(rotation) = Rotation::from_bytes(&bytes) {
+                let _ = rotation.verify_both();
+            }
             let _ = format!("pnz1.{text}").parse::<ZoneToken>();
         }
 

@@ -15,11 +15,11 @@ use mesh_routing::{AreaId, Underlay};
 use protocol::{NodeId, ZoneName};
 use thiserror::Error;
 
-use crate::festival::{Files, GRACE_HOURS};
+use crate::festival::{Files, GRACE_HOURS, desk::Desk};
 use crate::files::FileLimits;
 
 /// What the process was started for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
     /// Serve the zone.
     Serve,
@@ -29,6 +29,8 @@ pub enum Task {
     CheckConfig,
     /// Look at the machine and say what is wrong.
     Doctor,
+    /// What the organizer of the festival does. It needs no configuration.
+    Festival(Desk),
 }
 
 /// A relay's configuration, every value checked.
@@ -196,7 +198,7 @@ struct CommandLine {
     flags: Flags,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum SubTask {
     /// Print this relay's id, made at the first start and kept in the data directory
     Id,
@@ -204,6 +206,12 @@ enum SubTask {
     CheckConfig,
     /// Look at ports, disk, kernel buffers, clock and peers; say what to mend
     Doctor,
+    /// Be the organizer: make a festival's key, sign zone tokens, take them back; `festival --help` says more
+    #[command(disable_help_flag = true)]
+    Festival {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        rest: Vec<OsString>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -253,10 +261,11 @@ struct Flags {
     /// This relay's zone token: relays of the same festival may bridge, and others not
     #[arg(long, value_name = "FILE", global = true)]
     festival_token: Option<String>,
-    /// The festival's id, as `relay-node festival create` prints it, or a file that holds it
+    /// The festival's id, as `relay-node festival create` prints it, or a file that holds it [default: the
+    /// one the token names]
     #[arg(long, value_name = "ID|FILE", global = true)]
     festival_key: Option<String>,
-    /// The organizer's list of relays that are no longer of the festival
+    /// The organizer's list of relays that are no longer of the festival; read again when it changes
     #[arg(long, value_name = "FILE", global = true)]
     revocations: Option<String>,
     /// Hours for which an expired token still counts, as clocks may be wrong [default: 48]
@@ -328,6 +337,10 @@ pub fn read(
         Some(SubTask::Id) => Task::Id,
         Some(SubTask::CheckConfig) => Task::CheckConfig,
         Some(SubTask::Doctor) => Task::Doctor,
+        Some(SubTask::Festival { rest }) => {
+            let desk = Desk::parse(rest).map_err(ConfigError::Usage)?;
+            return Ok((Task::Festival(desk), Config::check(&Layer::new())?));
+        }
     };
     let (environment, file_in_environment) = environment_layer(environment)?;
     let file = line.flags.config.clone().or(file_in_environment);
@@ -612,17 +625,17 @@ fn festival(values: &Layer) -> Result<Option<Files>, ConfigError> {
     let grace_hours =
         one(values, "token-grace", &GRACE_HOURS.to_string(), |text| number(text, 0, 24 * 365, "hours"))?;
     let trusted = many(values, "trust", parse_node_id)?.into_iter().collect();
-    match (text("festival-token")?, text("festival-key")?) {
-        (Some(token), Some(key)) => Ok(Some(Files {
-            token: token.into(),
-            key,
-            revocations: text("revocations")?.map(PathBuf::from),
-            grace_hours,
-            trusted,
-        })),
-        (None, None) => Ok(None),
-        (Some(value), None) => Err(half("festival-token", value, "needs festival-key beside it")),
-        (None, Some(value)) => Err(half("festival-key", value, "needs festival-token beside it")),
+    let (key, revocations) = (text("festival-key")?, text("revocations")?);
+    match text("festival-token")? {
+        Some(token) => {
+            let revocations = revocations.map(PathBuf::from);
+            Ok(Some(Files { token: token.into(), key, revocations, grace_hours, trusted }))
+        }
+        None => match (key, revocations) {
+            (Some(value), _) => Err(half("festival-key", value, "needs festival-token beside it")),
+            (_, Some(value)) => Err(half("revocations", value, "needs festival-token beside it")),
+            (None, None) => Ok(None),
+        },
     }
 }
 

@@ -26,4 +26,5 @@ pub mod signaling;
 pub mod store;
 pub mod udp;
 pub mod whip;
+pub mod whole;
 mod worker_metrics;

@@ -21,6 +21,15 @@ fn main() -> ExitCode {
         Task::Id => Identity::load_or_create(&config.data)
             .map(|identity| println!("{}", identity.node_id()))
             .map_err(|error| relay::RelayError::Unavailable(error.to_string())),
+        Task::Festival(desk) => {
+            return match desk.run() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("relay-node: {error}");
+                    ExitCode::from(error.exit_code())
+                }
+            };
+        }
         Task::CheckConfig => {
             println!("{config:#?}\nthis configuration is good");
             Ok(())

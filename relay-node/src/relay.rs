@@ -199,7 +199,6 @@ fn trust(config: &Config, identity: &Identity) -> Result<Trust, RelayError> {
     let (kept, own) = (config.data.join("revocations.pnr"), (identity.node_id(), &config.zone));
     let now = clock::wall().0 / 1000;
     let festival = Festival::load(files, kept, own, now).map_err(RelayError::Refused)?;
-    ::metrics::gauge!("relay_token_seconds_left").set(festival.seconds_left(now) as f64);
     Ok(Trust::Festival(Arc::new(festival)))
 }
 

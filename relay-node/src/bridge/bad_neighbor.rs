@@ -47,7 +47,7 @@ fn hello() -> Hello {
     Hello {
         zone: ZoneName::new("bad").unwrap(),
         festival: None,
-        revocations: None,
+        papers: vec![],
         underlay: Default::default(),
     }
 }

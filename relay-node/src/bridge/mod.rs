@@ -21,6 +21,8 @@ mod measure;
 #[cfg(test)]
 mod narrow;
 mod neighbors;
+#[cfg(test)]
+mod outsiders;
 pub mod peer;
 mod repair;
 mod scheduler;
@@ -236,6 +238,7 @@ async fn serve(
     (peers, mut to_dial): (Vec<String>, mpsc::Receiver<Dial>),
     mut stopping: oneshot::Receiver<()>,
 ) {
+    tokio::spawn(admission::watch(shared.clone()));
     for peer in peers {
         tokio::spawn(dial::keep(shared.clone(), endpoint.clone(), peer));
     }

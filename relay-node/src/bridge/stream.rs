@@ -62,8 +62,8 @@ pub(super) struct Hello {
     pub zone: ZoneName,
     /// The zone token of the sender.
     pub festival: Option<String>,
-    /// The newest list of revocations the sender knows.
-    pub revocations: Option<String>,
+    /// What the organizer signed for everybody, as far as the sender knows it.
+    pub papers: Vec<String>,
     /// What the connection runs over, as the one who dialed was told.
     pub underlay: Underlay,
 }
@@ -93,6 +93,8 @@ pub(super) enum StreamError {
     Version { theirs: u16 },
     #[error("the neighbor did not begin with a hello")]
     NotHello,
+    #[error("the neighbor sent something else than papers")]
+    NotPapers,
     #[error("the neighbor announced a message of {length} bytes, the limit is {limit}")]
     Oversized { length: usize, limit: usize },
     #[error("the neighbor ended a stream")]
@@ -209,7 +211,7 @@ mod tests {
         let hello = Hello {
             zone: ZoneName::new("stage").unwrap(),
             festival: Some("f".into()),
-            revocations: None,
+            papers: vec!["p".into()],
             underlay: Underlay::default(),
         };
         assert_eq!(Hello::from_frame(&hello.to_frame()).unwrap(), hello);
