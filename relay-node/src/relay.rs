@@ -20,7 +20,7 @@ use crate::{
     clock,
     config::Config,
     discover::{self, Seen},
-    festival::Festival,
+    festival::{self, Festival},
     files::{Files, disk::Found},
     media_thread, metrics, migrate,
     node::Node,
@@ -105,12 +105,17 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         let workers = workers.clone();
         Arc::new(move |track, header, payload| media_thread::deliver(&workers, track, header, payload))
     };
+    let trust = trust(&config, &identity)?;
+    let festival = match &trust {
+        Trust::Festival(festival) => Some(festival.clone()),
+        Trust::Anyone | Trust::Only(_) => None,
+    };
     let bridge_config = BridgeConfig {
         listen: config.bridge,
         peers: config.peers.iter().map(ToString::to_string).collect(),
         identity: identity.clone(),
         zone: config.zone.clone(),
-        trust: trust(&config, &identity)?,
+        trust,
     };
     let bridges = Bridges::start(bridge_config, forwarding.clone(), delivery, bridge_events)
         .await
@@ -153,6 +158,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         zone: config.zone.clone(),
         ready: ready.clone(),
         files: FilesState::new(files.clone()),
+        festival,
         metrics: Some(recorder),
     };
     let router = api::router(state, whip::router(WhipState::new(asks, auth)));
@@ -196,7 +202,7 @@ fn trust(config: &Config, identity: &Identity) -> Result<Trust, RelayError> {
     let Some(files) = &config.festival else {
         return Ok(if config.dev { Trust::Anyone } else { Trust::Only(config.trust.clone()) });
     };
-    let (kept, own) = (config.data.join("revocations.pnr"), (identity.node_id(), &config.zone));
+    let (kept, own) = (config.data.join(festival::KEPT), (identity.node_id(), &config.zone));
     let now = clock::wall().0 / 1000;
     let festival = Festival::load(files, kept, own, now).map_err(RelayError::Refused)?;
     Ok(Trust::Festival(Arc::new(festival)))

@@ -79,7 +79,11 @@ impl Setup {
 
     /// Starts it and waits until it answers.
     pub async fn start(self) -> Result<Relay> {
-        let data = TempDir::new()?;
+        self.start_in(TempDir::new()?).await
+    }
+
+    /// The same, with what is in `data` already.
+    pub async fn start_in(self, data: TempDir) -> Result<Relay> {
         let ports = Ports { http: LOCAL, media: LOCAL, bridge: self.bridge, node: String::new() };
         let mut relay = Relay { child: self.spawn(data.path(), &ports)?, setup: self, data, ports };
         relay.answers().await?;

@@ -30,6 +30,8 @@ use papers::Papers;
 
 /// How long an expired token still counts, in hours: the clock may be the liar.
 pub const GRACE_HOURS: u64 = 48;
+/// What is kept of the organizer's papers, in the data directory.
+pub const KEPT: &str = "revocations.pnr";
 /// Below this a relay speaks of its own token's end in the log.
 const SOON: i64 = 7 * 86_400;
 /// Outsiders that are remembered so as not to be named twice.
