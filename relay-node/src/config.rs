@@ -15,8 +15,9 @@ use mesh_routing::{AreaId, Underlay};
 use protocol::{NodeId, ZoneName};
 use thiserror::Error;
 
-use crate::festival::{Files, GRACE_HOURS, desk::Desk};
+use crate::festival::{self, Files, GRACE_HOURS, desk::Desk};
 use crate::files::FileLimits;
+use crate::{pair::Pair, trusted};
 
 /// What the process was started for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub enum Task {
     Doctor,
     /// What the organizer of the festival does. It needs no configuration.
     Festival(Desk),
+    /// Make this relay and another one trust each other.
+    Pair(Pair),
 }
 
 /// A relay's configuration, every value checked.
@@ -206,6 +209,8 @@ enum SubTask {
     CheckConfig,
     /// Look at ports, disk, kernel buffers, clock and peers; say what to mend
     Doctor,
+    /// Make this relay and another one trust each other: both show a code, and two people compare it
+    Pair(Pair),
     /// Be the organizer: make a festival's key, sign zone tokens, take them back; `festival --help` says more
     #[command(disable_help_flag = true)]
     Festival {
@@ -291,6 +296,8 @@ struct Flags {
     log: Option<String>,
 }
 
+const DATA: &str = "./data";
+
 /// Key and whether it is a list. The order is that of the documentation.
 const KEYS: [(&str, bool); 22] = [
     ("zone", false),
@@ -337,6 +344,11 @@ pub fn read(
         Some(SubTask::Id) => Task::Id,
         Some(SubTask::CheckConfig) => Task::CheckConfig,
         Some(SubTask::Doctor) => Task::Doctor,
+        Some(SubTask::Pair(mut pair)) => {
+            let peer = line.flags.peer.first().map(|peer| peer.split(',').next().unwrap_or(peer).to_owned());
+            pair.peer = peer;
+            Task::Pair(pair)
+        }
         Some(SubTask::Festival { rest }) => {
             let desk = Desk::parse(rest).map_err(ConfigError::Usage)?;
             return Ok((Task::Festival(desk), Config::check(&Layer::new())?));
@@ -351,6 +363,21 @@ pub fn read(
     values.extend(environment);
     values.extend(flag_layer(line.flags));
     Ok((task, Config::check(&values)?))
+}
+
+impl Config {
+    /// The relays this one was paired with are trusted like those named with `--trust`.
+    pub fn trust_paired(&mut self) -> Result<(), ConfigError> {
+        let paired = trusted::read(&self.data).map_err(|error| ConfigError::File {
+            path: self.data.join(trusted::FILE),
+            problem: error.to_string(),
+        })?;
+        if let Some(festival) = &mut self.festival {
+            festival.trusted.extend(&paired);
+        }
+        self.trust.extend(paired);
+        Ok(())
+    }
 }
 
 /// Where a value comes from, and its text; lists have any number.
@@ -517,7 +544,7 @@ impl Config {
             peers: many(values, "peer", parse_peer)?,
             discover: one(values, "discover", "false", truth)?,
             public_ips: many(values, "public-ip", parse_public_ip)?,
-            data: one(values, "data", "./data", |text| match text {
+            data: one(values, "data", DATA, |text| match text {
                 "" => Err("a directory, for example ./data".to_owned()),
                 text => Ok(PathBuf::from(text)),
             })?,
@@ -526,7 +553,7 @@ impl Config {
             })?,
             dev: one(values, "dev", "false", truth)?,
             trust: many(values, "trust", parse_node_id)?.into_iter().collect(),
-            festival: festival(values)?,
+            festival: given_festival(values)?,
             publish_token: many(values, "publish-token", parse_token)?.pop(),
             opus_bitrate: one(values, "opus-bitrate", "256000", |text| {
                 number(text, 6_000, 510_000, "bits per second")
@@ -620,13 +647,17 @@ where
     }
 }
 
-fn festival(values: &Layer) -> Result<Option<Files>, ConfigError> {
+fn given_festival(values: &Layer) -> Result<Option<Files>, ConfigError> {
     let text = |key| many(values, key, |text| Ok(text.to_owned())).map(|mut texts| texts.pop());
     let grace_hours =
         one(values, "token-grace", &GRACE_HOURS.to_string(), |text| number(text, 0, 24 * 365, "hours"))?;
     let trusted = many(values, "trust", parse_node_id)?.into_iter().collect();
     let (key, revocations) = (text("festival-key")?, text("revocations")?);
-    match text("festival-token")? {
+    // A token that came by pairing counts like one that is named.
+    let data = text("data")?.unwrap_or_else(|| DATA.to_owned());
+    let paired = Path::new(&data).join(festival::TOKEN);
+    let paired = paired.is_file().then(|| paired.display().to_string());
+    match text("festival-token")?.or(paired) {
         Some(token) => {
             let revocations = revocations.map(PathBuf::from);
             Ok(Some(Files { token: token.into(), key, revocations, grace_hours, trusted }))

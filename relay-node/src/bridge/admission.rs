@@ -159,7 +159,12 @@ async fn receive(mut stream: RecvStream) -> Result<Vec<String>, StreamError> {
     let mut buffer = BytesMut::new();
     let frame = stream::read_frame(&mut stream, &mut buffer, PAPERS_MAX).await?;
     let _ = stream.stop(VarInt::from_u32(0));
-    postcard::from_bytes(&frame).map_err(|_| StreamError::NotPapers)
+    papers_in(&frame)
+}
+
+/// The papers in a frame, whatever is in them.
+pub(super) fn papers_in(frame: &[u8]) -> Result<Vec<String>, StreamError> {
+    postcard::from_bytes(frame).map_err(|_| StreamError::NotPapers)
 }
 
 /// Keeps what is known on disk, and the links to those whom it leaves in. Runs as long as the bridges.
@@ -168,7 +173,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
     let mut news = festival.news();
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen = None;
+    let (mut seen, mut warned) = (None, false);
     let mut flagged = BTreeSet::new();
     for count in 0_u32.. {
         // Anything that a slow disk holds up waits here and nowhere else.
@@ -184,11 +189,13 @@ pub(super) async fn watch(shared: Arc<Shared>) {
         seen = read.await.unwrap_or(seen);
         judge(&shared, &festival, &mut flagged);
         metrics::gauge!("relay_token_seconds_left").set(festival.seconds_left(now()) as f64);
-        if count.is_multiple_of(LOOKS_PER_WARNING)
-            && let Some(warning) = festival.warning(&shared.zone, now())
+        let warning = festival.warning(&shared.zone, now());
+        if let Some(warning) = &warning
+            && (!warned || count.is_multiple_of(LOOKS_PER_WARNING))
         {
-            tracing::warn!("{warning}");
+            tracing::error!("{warning}");
         }
+        warned = warning.is_some();
         tokio::select! {
             _ = looks.tick() => {}
             _ = news.changed() => news.mark_changed(),

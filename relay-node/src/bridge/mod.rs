@@ -21,6 +21,9 @@ mod measure;
 #[cfg(test)]
 mod narrow;
 mod neighbors;
+pub(crate) mod open;
+#[doc(hidden)]
+pub mod outside;
 #[cfg(test)]
 mod outsiders;
 pub mod peer;
@@ -38,7 +41,7 @@ use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use bytes::Bytes;
 use protocol::{NodeId, ZoneName};
-use quinn::{Endpoint, TokioRuntime};
+use quinn::Endpoint;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use forwarding::{Child, Forwarding, LocalDelivery, Route, Table};
@@ -174,7 +177,8 @@ impl Bridges {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("bridge".to_owned()).spawn(move || {
             runtime.block_on(async move {
-                match endpoint(&config, socket) {
+                let trust = (config.trust.clone(), tls::ALPN);
+                match open::on_socket(&config.identity, trust, socket, 2 * HANDSHAKES_MAX) {
                     Ok(endpoint) => {
                         let _ = started.send(Ok(()));
                         serve(shared, endpoint, (config.peers, to_dial), stopping).await;
@@ -217,19 +221,6 @@ impl Bridges {
         let _ = self.stop.send(());
         let _ = self.stopped.await;
     }
-}
-
-fn endpoint(config: &BridgeConfig, socket: std::net::UdpSocket) -> io::Result<Endpoint> {
-    let (client, server) = tls::configs(&config.identity, config.trust.clone()).map_err(io::Error::other)?;
-    let transport = Arc::new(transport::transport());
-    let mut client = quinn::ClientConfig::new(Arc::new(client));
-    client.transport_config(transport.clone());
-    let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
-    server.transport_config(transport).max_incoming(2 * HANDSHAKES_MAX);
-    let mut endpoint =
-        Endpoint::new(transport::endpoint(&config.identity), Some(server), socket, Arc::new(TokioRuntime))?;
-    endpoint.set_default_client_config(client);
-    Ok(endpoint)
 }
 
 async fn serve(

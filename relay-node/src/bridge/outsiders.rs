@@ -150,7 +150,7 @@ impl Stranger {
     fn new() -> Stranger {
         let data = tempfile::tempdir().unwrap();
         let identity = Identity::load_or_create(data.path()).unwrap();
-        let (client, server) = tls::configs(&identity, Trust::Anyone).unwrap();
+        let (client, server) = tls::configs(&identity, Trust::Anyone, tls::ALPN).unwrap();
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(server));
         config.transport_config(Arc::new(transport::transport()));
         let mut endpoint = Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();

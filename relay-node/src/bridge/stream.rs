@@ -69,14 +69,14 @@ pub(super) struct Hello {
 }
 
 impl Hello {
-    fn to_frame(&self) -> Bytes {
+    pub fn to_frame(&self) -> Bytes {
         let mut frame = VERSION.to_be_bytes().to_vec();
         frame.extend(postcard::to_stdvec(self).expect("a struct of strings always serializes"));
         frame.into()
     }
 
     /// Reads the frame of a Hello.
-    fn from_frame(frame: &[u8]) -> Result<Hello, StreamError> {
+    pub fn from_frame(frame: &[u8]) -> Result<Hello, StreamError> {
         let (version, rest) = frame.split_first_chunk().ok_or(StreamError::NotHello)?;
         let theirs = u16::from_be_bytes(*version);
         if theirs != VERSION {
@@ -88,7 +88,7 @@ impl Hello {
 
 /// Why a stream, and with it the link, ends.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum StreamError {
+pub(crate) enum StreamError {
     #[error("the neighbor speaks bridge version {theirs}, this relay {VERSION}: update the older one")]
     Version { theirs: u16 },
     #[error("the neighbor did not begin with a hello")]
@@ -126,7 +126,7 @@ pub(super) async fn receive_hello(stream: &mut RecvStream) -> Result<Hello, Stre
 }
 
 /// Writes one frame.
-pub(super) async fn write_frame(stream: &mut SendStream, message: Bytes) -> Result<(), StreamError> {
+pub(crate) async fn write_frame(stream: &mut SendStream, message: Bytes) -> Result<(), StreamError> {
     let length = u32::try_from(message.len()).expect("the queue takes no message over MESSAGE_MAX");
     let mut chunks = [Bytes::copy_from_slice(&length.to_be_bytes()), message];
     stream.write_all_chunks(&mut chunks).await?;
@@ -135,7 +135,7 @@ pub(super) async fn write_frame(stream: &mut SendStream, message: Bytes) -> Resu
 
 /// Reads one frame of at most `limit` bytes. A length that is announced but not sent costs nothing:
 /// the buffer grows with what arrives.
-pub(super) async fn read_frame(
+pub(crate) async fn read_frame(
     stream: &mut RecvStream,
     buffer: &mut BytesMut,
     limit: usize,

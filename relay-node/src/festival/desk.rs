@@ -212,7 +212,7 @@ impl Create {
 
 impl Issue {
     fn run(self, now: u64) -> Result<(), DeskError> {
-        let key = OrganizerKey::read(&self.key).map_err(|error| bad_key(&self.key, error))?;
+        let key = read_key(&self.key)?;
         let (text, serial) = issue(&key, self.node, &self.zone, self.days, now)?;
         let Some(out) = &self.out else {
             print!("{text}");
@@ -229,6 +229,11 @@ impl Issue {
         );
         Ok(())
     }
+}
+
+/// The organizer's key in that file.
+pub fn read_key(path: &Path) -> Result<OrganizerKey, DeskError> {
+    OrganizerKey::read(path).map_err(|error| bad_key(path, error))
 }
 
 /// A file for a relay: its token, and how the key that signed it came from earlier ones. With the serial number.
@@ -254,7 +259,7 @@ pub fn issue(
 
 impl Revoke {
     fn run(self) -> Result<(), DeskError> {
-        let key = OrganizerKey::read(&self.key).map_err(|error| bad_key(&self.key, error))?;
+        let key = read_key(&self.key)?;
         let papers = list(&key, &self.list)?;
         let text =
             signed(&key, papers, self.node, self.serial).map_err(|error| bad_list(&self.list, error))?;
@@ -274,7 +279,7 @@ impl Rotate {
         if self.old_hours.is_some() && now < EARLIEST {
             return Err(DeskError::Clock(rooms::WallTime(now * 1000)));
         }
-        let old = OrganizerKey::read(&self.key).map_err(|error| bad_key(&self.key, error))?;
+        let old = read_key(&self.key)?;
         let mut papers = list(&old, &self.list)?;
         if papers.organizer().newest() != old.id() {
             let problem = "this key was given up for another one: rotate that one".to_owned();

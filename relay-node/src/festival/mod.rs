@@ -30,6 +30,8 @@ use papers::Papers;
 
 /// How long an expired token still counts, in hours: the clock may be the liar.
 pub const GRACE_HOURS: u64 = 48;
+/// A zone token that came by pairing, in the data directory: it counts if no other one is configured.
+pub const TOKEN: &str = "zone.token";
 /// What is kept of the organizer's papers, in the data directory.
 pub const KEPT: &str = "revocations.pnr";
 /// Below this a relay speaks of its own token's end in the log.
@@ -160,15 +162,11 @@ impl Festival {
             text.and_then(|text| festival.read(&text).map_err(|error| error.to_string()))
                 .map_err(|error| format!("revocations = {}: {error}", path.display()))?;
         }
-        let structural = |error| format!("festival-token = {shown}: this relay {error}");
         match festival.own(zone, now) {
-            Ok(Standing::Good | Standing::Trusted) => {}
-            Ok(standing) => tracing::warn!("the zone token of this relay {standing}"),
-            // A clock that is wrong or an organizer who changed his mind is no reason to leave the zone alone.
-            Err(error @ (Outsider::Expired { .. } | Outsider::Revoked | Outsider::OldKey)) => {
-                tracing::error!("this relay {error}: it serves its zone, and no relay bridges with it");
-            }
-            Err(error) => return Err(structural(error)),
+            // A clock that is wrong or an organizer who changed his mind is no reason to leave the zone alone:
+            // it is served, the bridges say loudly what is wrong, and no relay bridges with this one.
+            Ok(_) | Err(Outsider::Expired { .. } | Outsider::Revoked | Outsider::OldKey) => {}
+            Err(error) => return Err(format!("festival-token = {shown}: this relay {error}")),
         }
         Ok(festival)
     }
@@ -387,9 +385,22 @@ fn key(text: &str) -> Result<FestivalId, String> {
     text.trim().parse().map_err(|error: TokenError| error.to_string())
 }
 
-/// A file of a token, and the papers that stand beside it.
+/// The festival of the token in `text`, if it is one for this relay.
+pub fn token_for(text: &str, node: NodeId, zone: &ZoneName) -> Result<FestivalId, String> {
+    let (token, beside) = split(text)?;
+    let festival = token.unverified().festival;
+    let mut papers = Papers::new(festival);
+    papers.read(&beside).map_err(|error| format!("a paper beside it {error}"))?;
+    believe(&papers, node, zone, Some(&token.to_string())).map_err(|error| format!("this relay {error}"))?;
+    Ok(festival)
+}
+
 fn read(path: &Path) -> Result<(ZoneToken, String), String> {
-    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    split(&fs::read_to_string(path).map_err(|error| error.to_string())?)
+}
+
+/// A token, and the papers that stand beside it.
+fn split(text: &str) -> Result<(ZoneToken, String), String> {
     let (tokens, papers): (Vec<_>, Vec<_>) =
         text.lines().partition(|line| line.trim().starts_with(Membership::PREFIX));
     let [token] = tokens[..] else { return Err(format!("holds {} zone tokens, not one", tokens.len())) };
