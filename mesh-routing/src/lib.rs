@@ -44,7 +44,7 @@ pub use area::{AreaId, Fragment};
 pub use border::AreaView;
 pub use error::MeshError;
 pub use forward::ForwardEntry;
-pub use link::{Capacity, LinkCounters, LinkFigures, LinkId, Measurement, Underlay, UnderlayKind};
+pub use link::{Capacity, LinkCounters, LinkFigures, LinkId, Underlay, UnderlayKind};
 pub use log::{Entry, LogCounters, LogKey, Record};
 pub use mesh::{Config, Counters, Mesh, Output};
 pub use signature::{Keys, Signature};

@@ -98,19 +98,6 @@ impl Capacity {
     }
 }
 
-/// What a driver measured on a link.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Measurement {
-    /// A round trip, smoothed or not.
-    pub rtt: Duration,
-    /// Share of packets lost, 0 to 1, of late.
-    pub loss: f32,
-    /// Bits per second it is thought to carry, if there is a thought.
-    pub capacity: Option<u64>,
-    /// How long a packet waits here before it is sent.
-    pub queue: Duration,
-}
-
 /// What is known of a link of this relay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LinkFigures {
@@ -163,7 +150,6 @@ const MIN_RTT_WINDOW: Duration = Duration::from_secs(30);
 /// Time constants of the two averages of loss.
 const LOSS_FAST: f32 = 1.0;
 const LOSS_SLOW: f32 = 10.0;
-const CAPACITY_SLOW: f32 = 2.0;
 
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -177,6 +163,8 @@ pub(crate) struct Link {
     /// Messages it got wrong since patience began.
     pub wrong: u32,
     measured: Option<Measured>,
+    /// In bits per second.
+    capacity: Option<u64>,
     news: News,
 }
 
@@ -190,8 +178,6 @@ struct Measured {
     shortest: (Duration, Duration),
     window: Instant,
     loss: (f32, f32),
-    capacity: Option<f32>,
-    queue: Duration,
 }
 
 impl Link {
@@ -207,6 +193,7 @@ impl Link {
             since: now,
             wrong: 0,
             measured: None,
+            capacity: None,
             news: News::default(),
         }
     }
@@ -216,11 +203,9 @@ impl Link {
     }
 
     /// Takes a measurement of the driver; out of range is brought into range.
-    pub fn measure(&mut self, measurement: &Measurement, now: Instant) {
-        let rtt = measurement.rtt.min(Duration::from_secs(10));
-        let loss = if measurement.loss.is_finite() { measurement.loss.clamp(0.0, 1.0) } else { 0.0 };
-        let queue = measurement.queue.min(Duration::from_secs(10));
-        let capacity = measurement.capacity.map(|bits| bits as f32);
+    pub fn measure(&mut self, rtt: Duration, loss: f32, now: Instant) {
+        let rtt = rtt.min(Duration::from_secs(10));
+        let loss = if loss.is_finite() { loss.clamp(0.0, 1.0) } else { 0.0 };
         let Some(known) = &mut self.measured else {
             self.measured = Some(Measured {
                 at: now,
@@ -229,8 +214,6 @@ impl Link {
                 shortest: (rtt, rtt),
                 window: now,
                 loss: (loss, loss),
-                capacity,
-                queue,
             });
             return;
         };
@@ -243,11 +226,11 @@ impl Link {
         known.shortest.0 = known.shortest.0.min(rtt);
         known.loss.0 = toward(known.loss.0, loss, past, LOSS_FAST);
         known.loss.1 = toward(known.loss.1, loss, past, LOSS_SLOW);
-        known.queue = (known.queue * 3 + queue) / 4;
-        known.capacity = match (known.capacity, capacity) {
-            (Some(old), Some(new)) => Some(toward(old, new, past, CAPACITY_SLOW)),
-            (old, new) => new.or(old),
-        };
+    }
+
+    /// Takes the driver's thought of what it carries, in bits per second.
+    pub fn think(&mut self, capacity: Option<u64>) {
+        self.capacity = capacity;
     }
 
     /// The smoothed round trip: the driver's, else the probes'.
@@ -272,8 +255,7 @@ impl Link {
 
     /// What it is thought to carry.
     pub fn capacity(&self) -> Capacity {
-        let bits = self.measured.as_ref().and_then(|known| known.capacity);
-        bits.map_or(Capacity::default(), |bits| Capacity::of(bits as u64))
+        self.capacity.map_or(Capacity::default(), Capacity::of)
     }
 
     /// Offers the present figures to be told. Says whether they are told from now on.
@@ -310,10 +292,9 @@ impl Link {
 
     fn figures(&self, now: Instant) -> Figures {
         let (rtt, loss) = (self.rtt(), self.loss());
-        let queue = self.measured.as_ref().map_or(Duration::ZERO, |known| known.queue);
         let metered = if self.underlay.metered { METERED } else { 0 };
         let more = u32::from(self.underlay.bias) + u32::from(self.flaps.penalty(now)) + metered;
-        Figures { cost: cost(rtt, loss, queue, more), rtt, loss, capacity: self.capacity() }
+        Figures { cost: cost(rtt, loss, more), rtt, loss, capacity: self.capacity() }
     }
 
     /// The told figures as an edge.
@@ -334,10 +315,10 @@ fn toward(old: f32, new: f32, past: f32, constant: f32) -> f32 {
     new + (old - new) * (-past / constant).exp()
 }
 
-/// Half the round trip and the wait in quarters of a millisecond, something for the hop, something for the
-/// loss, and `more`.
-pub(crate) fn cost(rtt: Duration, loss: f32, queue: Duration, more: u32) -> u16 {
-    let delay = u32::try_from(rtt.as_micros() / 500 + queue.as_micros() / 250).unwrap_or(u32::MAX);
+/// Half the round trip in quarters of a millisecond (the queue on the path is in it), something for the hop,
+/// something for the loss, and `more`.
+pub(crate) fn cost(rtt: Duration, loss: f32, more: u32) -> u16 {
+    let delay = u32::try_from(rtt.as_micros() / 500).unwrap_or(u32::MAX);
     let percent = loss * 100.0;
     let penalty = LOSS_PENALTY.windows(2).find(|pair| percent <= pair[1].0).map_or(4000.0, |pair| {
         let ((x0, y0), (x1, y1)) = (pair[0], pair[1]);
@@ -362,13 +343,13 @@ mod tests {
     }
 
     #[test]
-    fn cost_grows_with_delay_loss_and_queue() {
-        let plain = |rtt, loss| cost(rtt, loss, Duration::ZERO, 0);
+    fn cost_grows_with_delay_and_loss() {
+        let plain = |rtt, loss| cost(rtt, loss, 0);
         assert_eq!(plain(Duration::ZERO, 0.0), 4);
         assert_eq!(plain(MS * 10, 0.0), 24);
         assert_eq!(plain(Duration::ZERO, 0.01), 12);
         assert_eq!(plain(Duration::ZERO, 0.05), 64);
-        assert_eq!(cost(Duration::ZERO, 0.0, MS * 5, 7), 31);
+        assert_eq!(cost(Duration::ZERO, 0.0, 7), 11);
         assert_eq!(plain(Duration::from_secs(1000), 1.0), u16::MAX);
     }
 
@@ -389,8 +370,8 @@ mod tests {
         let now = epoch();
         let mut metered = link(Underlay { metered: true, ..Underlay::default() });
         let mut long = link(Underlay::default());
-        metered.measure(&Measurement { rtt: MS * 2, ..Measurement::default() }, now);
-        long.measure(&Measurement { rtt: MS * 150, ..Measurement::default() }, now);
+        metered.measure(MS * 2, 0.0, now);
+        long.measure(MS * 150, 0.0, now);
         assert!(metered.view(now).cost > long.view(now).cost);
     }
 
@@ -400,7 +381,7 @@ mod tests {
         let mut link = link(Underlay::default());
         for step in 0..280 {
             let rtt = if step == 0 { MS * 4 } else { MS * 20 };
-            link.measure(&Measurement { rtt, ..Measurement::default() }, start + MS * 250 * step);
+            link.measure(rtt, 0.0, start + MS * 250 * step);
             let expected = if step < 240 { MS * 4 } else { MS * 20 };
             assert_eq!(link.min_rtt(), expected, "step {step}");
         }
@@ -413,7 +394,7 @@ mod tests {
         let mut link = link(Underlay::default());
         let measure = |link: &mut Link, loss, from: u32, steps: u32| {
             for step in from..from + steps {
-                link.measure(&Measurement { loss, ..Measurement::default() }, start + MS * 250 * step);
+                link.measure(Duration::ZERO, loss, start + MS * 250 * step);
             }
         };
         measure(&mut link, 0.0, 0, 4);

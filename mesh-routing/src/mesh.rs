@@ -26,7 +26,7 @@ use crate::{
     error::MeshError,
     flood::{Flood, Pace},
     forward::ForwardEntry,
-    link::{Link, LinkCounters, LinkFigures, LinkId, Measurement, Underlay},
+    link::{Link, LinkCounters, LinkFigures, LinkId, Underlay},
     link_state::{Advertised, SINCE_MAX, STREAMS_MAX, check_stream},
     log::{Arrival, LogCounters, LogKey, Logs, Record},
     message::Message,
@@ -295,16 +295,12 @@ impl Mesh {
         }
     }
 
-    /// The driver's own measurement of a link, where it knows a round trip and a loss.
+    /// The driver's own measurement of a link: a round trip, smoothed or not, and the share of packets lost of
+    /// late, 0 to 1.
     pub fn handle_measurement(&mut self, link: LinkId, rtt: Duration, loss: f32, now: Instant) {
-        self.handle_measured(link, Measurement { rtt, loss, ..Measurement::default() }, now);
-    }
-
-    /// The driver's own measurement of a link.
-    pub fn handle_measured(&mut self, link: LinkId, measurement: Measurement, now: Instant) {
         self.touch(now);
         if let Some(link) = self.links.get_mut(&link) {
-            link.measure(&measurement, now);
+            link.measure(rtt, loss, now);
             self.links_changed |= link.retell(now);
         }
     }
@@ -313,7 +309,9 @@ impl Mesh {
     /// are refused.
     pub fn handle_capacity(&mut self, link: LinkId, capacity: Option<u64>, now: Instant) {
         self.touch(now);
-        if self.links.contains_key(&link) {
+        if let Some(known) = self.links.get_mut(&link) {
+            known.think(capacity);
+            self.links_changed |= known.retell(now);
             self.trees.handle_capacity(link, capacity);
         }
     }

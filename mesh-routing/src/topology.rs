@@ -8,6 +8,7 @@ use std::{
 use protocol::{NodeId, StreamName, TrackDescription, ZoneName, mesh::TrackKey};
 
 use crate::{
+    link::Capacity,
     mesh::Mesh,
     record::Key,
     route::{Pair, pair},
@@ -68,6 +69,8 @@ pub struct LinkView {
     pub loss: f32,
     /// What routing adds up.
     pub cost: u32,
+    /// What it is thought to carry, the lower of what the ends say.
+    pub capacity: Capacity,
     /// Both ends say that it works; only then it counts.
     pub up: bool,
 }
@@ -86,7 +89,7 @@ impl Mesh {
                 let (a, b) = pair(said.origin, edge.neighbor);
                 let rtt = Duration::from_micros(edge.rtt_us.into());
                 let loss = f32::from(edge.loss) / f32::from(u16::MAX);
-                let cost = edge.cost.into();
+                let (cost, capacity) = (edge.cost.into(), edge.capacity);
                 links
                     .entry((a, b))
                     .and_modify(|link| {
@@ -94,8 +97,11 @@ impl Mesh {
                         link.rtt = link.rtt.max(rtt);
                         link.loss = link.loss.max(loss);
                         link.cost = link.cost.max(cost);
+                        if link.capacity.unknown() || (!capacity.unknown() && capacity < link.capacity) {
+                            link.capacity = capacity;
+                        }
                     })
-                    .or_insert(LinkView { a, b, rtt, loss, cost, up: false });
+                    .or_insert(LinkView { a, b, rtt, loss, cost, capacity, up: false });
             }
         }
         let cuts = Skeleton::of(&self.database).cuts(&self.config.id);

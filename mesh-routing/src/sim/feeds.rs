@@ -201,3 +201,29 @@ fn a_full_link_refuses_video_and_never_audio() {
     sim.run(seconds(8));
     check::at_rest(&mut sim);
 }
+
+/// Two wires between two relays, and a capacity told for one of them.
+#[test]
+fn tracks_are_shared_out_among_the_wires_to_a_neighbor() {
+    for (capacities, expected) in [([8_000_000, 8_000_000], [6, 6]), ([16_000_000, 8_000_000], [8, 4])] {
+        let mut sim = Sim::new(2, &[(0, 1), (0, 1)], 1);
+        sim.run(seconds(2));
+        let links = [0, 1].map(|wire: usize| sim.wires[wire].links[1].unwrap());
+        for (link, capacity) in links.into_iter().zip(capacities) {
+            let now = sim.now;
+            sim.with(1, |mesh| mesh.handle_capacity(link, Some(capacity), now));
+        }
+        // What stays so for 2 s is told.
+        sim.run(seconds(3));
+        for track in 0..12 {
+            let track = sim.publish_kind(0, &format!("v-{track}"), Kind::Video);
+            sim.want(1, &track, true);
+        }
+        sim.run(Duration::from_millis(500));
+        let forwarding = sim.relays[1].mesh.as_ref().unwrap().forwarding();
+        let carried = links.map(|link| {
+            forwarding.iter().flat_map(|entry| &entry.sources).filter(|(by, _)| *by == link).count()
+        });
+        assert_eq!(carried, expected);
+    }
+}

@@ -12,7 +12,10 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use super::limits::{CONNECTIONS_MAX, HEAD_TIMEOUT};
+use super::{
+    closing,
+    limits::{CONNECTIONS_MAX, HEAD_TIMEOUT},
+};
 
 /// How long running requests have once the relay stops.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -72,17 +75,27 @@ async fn serve_connection(
         request.extensions_mut().insert(ConnectInfo(remote));
         router.clone().oneshot(request)
     });
+    let (stream, mut returned) = closing::lend(stream);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(64 * 1024)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
+    let mut connection = Box::pin(connection);
     // Errors are the client's: it went away, was too slow or does not speak HTTP.
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+    let stopping = tokio::select! {
+        _ = connection.as_mut() => false,
+        _ = stop.wait_for(|stop| *stop) => true,
+    };
+    if stopping {
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+        return;
     }
-    let _ = connection.await;
+    drop(connection);
+    // One that became a WebSocket is not returned yet, and nothing here reads from it.
+    if let Ok(stream) = returned.try_recv() {
+        closing::hear_out(stream).await;
+    }
 }

@@ -36,6 +36,7 @@ async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
                     links: Vec::new(),
                     articulation_points: Vec::new(),
                     bridges: Vec::new(),
+                    areas: Vec::new(),
                 }));
             }
             Ask::Post { topic, new, reply } => {
@@ -460,6 +461,37 @@ mod over_a_socket {
         assert_eq!(&answer, b"HTTP/1.1 200");
         stop.send(true).expect("is heard");
         timeout(Duration::from_secs(5), task).await.expect("in time").expect("ends well");
+    }
+
+    /// More than two socket buffers hold, sent by a client that looks for an answer only when it is done.
+    #[tokio::test]
+    async fn a_body_too_large_is_heard_out_so_that_its_answer_is_seen() {
+        let (address, _stop, _task) = serve().await;
+        for _ in 0..5 {
+            let mut client = TcpStream::connect(address).await.expect("connects");
+            let length = 16 << 20;
+            let head = format!(
+                "POST /api/v1/rooms/lobby/messages HTTP/1.1\r\nHost: x\r\n\
+                 Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+            );
+            client.write_all(head.as_bytes()).await.expect("sends");
+            client.write_all(&vec![b' '; length]).await.expect("all of it is taken");
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.expect("no reset");
+            assert!(answer.starts_with(b"HTTP/1.1 413"), "{}", String::from_utf8_lossy(&answer));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_too_large_is_refused_before_it_comes() {
+        let (address, _stop, _task) = serve().await;
+        let mut client = TcpStream::connect(address).await.expect("connects");
+        let head = "POST /api/v1/rooms/lobby/messages HTTP/1.1\r\nHost: x\r\n\
+                    Content-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n";
+        client.write_all(head.as_bytes()).await.expect("sends");
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).await.expect("answers");
+        assert_eq!(&answer, b"HTTP/1.1 413");
     }
 
     #[tokio::test]

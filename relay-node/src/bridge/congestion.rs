@@ -16,6 +16,8 @@ use quinn_proto::{
     congestion::{Controller, ControllerFactory},
 };
 
+use super::capacity::Delivered;
+
 /// The queue on the path that a full link is kept at.
 const TARGET: Duration = Duration::from_millis(25);
 /// With loss above [`LOSS_NOTICED`] the path's buffer may be shorter than that.
@@ -48,6 +50,9 @@ pub struct Room {
     in_flight: AtomicU64,
     mtu: AtomicU64,
     rtt_micros: AtomicU64,
+    delivered: AtomicU64,
+    rounds: AtomicU64,
+    full_rounds: AtomicU64,
     /// Media waits for room.
     wanted: AtomicBool,
     /// Woken when there may be more room, or more to send.
@@ -79,6 +84,15 @@ impl Room {
     /// Whether media waits for room.
     pub fn want(&self, wanted: bool) {
         self.wanted.store(wanted, Relaxed);
+    }
+
+    /// What was delivered so far, and how much of the time the link was full.
+    pub fn delivered(&self) -> Delivered {
+        Delivered {
+            bytes: self.delivered.load(Relaxed),
+            rounds: self.rounds.load(Relaxed),
+            full: self.full_rounds.load(Relaxed),
+        }
     }
 
     /// The smoothed round trip.
@@ -218,6 +232,7 @@ impl Delay {
     pub fn handle_ack(&mut self, sent: Instant, bytes: u64, now: Instant) {
         let rtt = now.saturating_duration_since(sent);
         self.acked += bytes;
+        self.room.delivered.fetch_add(bytes, Relaxed);
         self.base.sample(rtt, now);
         // What left before the round says what the window before it did.
         if sent >= self.round.begin {
@@ -265,6 +280,10 @@ impl Delay {
         let loss = self.loss();
         let target = if loss > LOSS_NOTICED { TARGET_LOSSY } else { TARGET };
         let used = self.window.min(self.round.most_in_flight);
+        self.room.rounds.fetch_add(1, Relaxed);
+        if self.round.limited && queue >= target / 2 {
+            self.room.full_rounds.fetch_add(1, Relaxed);
+        }
         let mut ratio = (base + target).as_secs_f64() / rtt.as_secs_f64();
         if self.round.marked || (loss > LOSS_MAX && self.acked + self.lost >= LOSS_SAMPLE * self.mtu) {
             ratio = ratio.min(LOSS_CUT).min(1.0 - loss);

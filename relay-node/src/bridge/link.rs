@@ -28,6 +28,7 @@ use tokio::{
 use super::{
     BridgeEvent, Forwarding, LinkId, LocalDelivery,
     admission::{News, Shown},
+    capacity::Estimate,
     congestion::{Delay, Room},
     datagram,
     intake::Intake,
@@ -214,7 +215,7 @@ impl LinkSender {
 }
 
 /// The controller is ours, see `transport.rs`; any other would leave the room closed.
-fn room_of(connection: &Connection) -> Arc<Room> {
+pub(super) fn room_of(connection: &Connection) -> Arc<Room> {
     let delay = connection.congestion_state().into_any().downcast::<Delay>();
     delay.map_or_else(|_| Arc::default(), |delay| delay.room())
 }
@@ -356,7 +357,7 @@ async fn report(
     zone: ZoneName,
     events: mpsc::Sender<BridgeEvent>,
 ) -> String {
-    let mut meter = Meter::default();
+    let (mut meter, mut estimate) = (Meter::default(), Estimate::default());
     let mut ticks = tokio::time::interval(measure::INTERVAL);
     let mut ticked = 0_u32;
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -379,6 +380,7 @@ async fn report(
             link: link.id,
             rtt: stats.path.rtt,
             loss: measurement.loss,
+            capacity: estimate.handle_look(link.room().delivered(), crate::clock::now()),
         });
     }
 }

@@ -10,6 +10,7 @@ mod admission;
 mod bad_neighbor;
 #[doc(hidden)]
 pub mod bench;
+mod capacity;
 mod congestion;
 mod datagram;
 mod dial;
@@ -119,6 +120,8 @@ pub enum BridgeEvent {
         rtt: Duration,
         /// The share of packets sent that were lost, 0 to 1, over 2 s.
         loss: f32,
+        /// Bits per second it is thought to carry, if there is a thought.
+        capacity: Option<u64>,
     },
 }
 

@@ -15,7 +15,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Forwarding, Identity, LinkId, Route, Table, Trust, tls, transport, two_feeds, two_feeds::Relay};
+use super::{
+    Forwarding, Identity, LinkId, Route, Table, Trust, capacity::Estimate, link::room_of, measure, tls,
+    transport, two_feeds, two_feeds::Relay,
+};
 
 /// One direction has rate, buffer and both have delay and loss.
 #[derive(Debug, Clone, Copy)]
@@ -104,9 +107,18 @@ fn share(queues: &mut [Duration], share: f64) -> Duration {
     queues.get((queues.len() as f64 * share) as usize).copied().unwrap_or_default()
 }
 
-/// Offers datagrams at `offered` bits a second for `length` over a connection with this transport: what arrived in
-/// bits a second, and the path's queue, median and 95th percentile, after the first 2 s.
-async fn offer(path: Path, config: TransportConfig, offered: u64, length: Duration) -> (f64, [Duration; 2]) {
+/// What became of an offer, after its first 2 s.
+struct Outcome {
+    /// What arrived, in bits a second.
+    rate: f64,
+    /// Of the path: median and 95th percentile.
+    queue: [Duration; 2],
+    /// What the link was thought to carry in the end.
+    capacity: Option<u64>,
+}
+
+/// Offers datagrams at `offered` bits a second for `length` over a connection with this transport.
+async fn offer(path: Path, config: TransportConfig, offered: u64, length: Duration) -> Outcome {
     let config = Arc::new(config);
     let (_, server) = tls::configs(&identity(), Trust::Anyone, tls::ALPN).unwrap();
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
@@ -135,10 +147,15 @@ async fn offer(path: Path, config: TransportConfig, offered: u64, length: Durati
     });
     let mut ticks = tokio::time::interval(Duration::from_millis(5));
     let per_tick = offered / 200 / 8 / 1200;
+    let (mut estimate, mut capacity, mut look) = (Estimate::default(), None, begin);
     while Instant::now() < end {
         ticks.tick().await;
         for _ in 0..per_tick.max(1) {
             dialed.send_datagram(vec![0; 1200].into()).unwrap();
+        }
+        if Instant::now() >= look {
+            capacity = estimate.handle_look(room_of(&dialed).delivered(), Instant::now().into_std());
+            look += measure::INTERVAL;
         }
         if Instant::now() < settled {
             queues.lock().unwrap().clear();
@@ -148,7 +165,7 @@ async fn offer(path: Path, config: TransportConfig, offered: u64, length: Durati
     let bytes = taking.await.unwrap();
     let mut queues = queues.lock().unwrap();
     let rate = bytes as f64 * 8.0 / (length - Duration::from_secs(2)).as_secs_f64();
-    (rate, [share(&mut queues, 0.5), share(&mut queues, 0.95)])
+    Outcome { rate, queue: [share(&mut queues, 0.5), share(&mut queues, 0.95)], capacity }
 }
 
 fn cubic() -> TransportConfig {
@@ -168,7 +185,7 @@ const THIN: Path =
 async fn cubic_and_delay_side_by_side() {
     for loss in [0, 50, 80] {
         for (name, config) in [("cubic", cubic()), ("delay", transport::transport())] {
-            let (rate, [median, most]) =
+            let Outcome { rate, queue: [median, most], .. } =
                 offer(Path { loss, ..THIN }, config, 12_000_000, Duration::from_secs(10)).await;
             println!(
                 "{name}, loss {:.1} %: {:.2} Mbit/s, queue {:.0} ms (95 %: {:.0} ms)",
@@ -184,10 +201,22 @@ async fn cubic_and_delay_side_by_side() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_radio_that_loses_5_percent_keeps_its_rate_and_no_queue() {
     let path = Path { loss: 50, ..THIN };
-    let (rate, [median, _]) = offer(path, transport::transport(), 12_000_000, Duration::from_secs(6)).await;
+    let Outcome { rate, queue: [median, _], .. } =
+        offer(path, transport::transport(), 12_000_000, Duration::from_secs(6)).await;
     println!("{:.2} Mbit/s, queue {median:?}", rate / 1e6);
     assert!(rate > 5e6, "{rate}");
     assert!(median < Duration::from_millis(60), "{median:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_link_is_known_for_what_it_carries_and_an_easy_one_is_not() {
+    let full = offer(THIN, transport::transport(), 12_000_000, Duration::from_secs(5));
+    let easy = offer(THIN, transport::transport(), 3_000_000, Duration::from_secs(5));
+    let (full, easy) = tokio::join!(full, easy);
+    println!("full: {:?}, of which {:.0} arrived; easy: {:?}", full.capacity, full.rate, easy.capacity);
+    let capacity = full.capacity.expect("it was full for seconds") as f64;
+    assert!((0.7..1.3).contains(&(capacity / full.rate)), "{capacity} {}", full.rate);
+    assert_eq!(easy.capacity, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

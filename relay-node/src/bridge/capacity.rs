@@ -1,0 +1,173 @@
+//! What a link is thought to carry. Only a full link tells: what it delivered while its queue stood is what it can.
+//! That is believed for a while and then forgotten, so that a link that got better is tried again.
+
+use std::time::{Duration, Instant};
+
+/// Looks in a row that have to find the link full: a keyframe fills it for one.
+const FULL_LOOKS: u32 = 2;
+/// Rounds of the congestion window within a look that have to be full, of four.
+const FULL_OF_FOUR: u64 = 3;
+/// How long it is believed at first, and at most: who tries again and finds it full waits twice as long.
+const BELIEVED: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(160));
+/// A look moves the estimate by one part of so many.
+const SLOWNESS: u64 = 4;
+
+/// Running totals of a connection's congestion control.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Bytes acknowledged.
+    pub bytes: u64,
+    /// Rounds of the window.
+    pub rounds: u64,
+    /// Those with more to send and a queue on the path.
+    pub full: u64,
+}
+
+/// The estimate of one link.
+#[derive(Debug)]
+pub struct Estimate {
+    last: Option<(Delivered, Instant)>,
+    full_looks: u32,
+    bits: Option<u64>,
+    /// When it was last full, and for how long that is believed.
+    full_at: Option<Instant>,
+    believed: Duration,
+}
+
+impl Default for Estimate {
+    fn default() -> Estimate {
+        Estimate { last: None, full_looks: 0, bits: None, full_at: None, believed: BELIEVED.0 }
+    }
+}
+
+impl Estimate {
+    /// Looks at the totals; says how many bits per second the link is thought to carry, if there is a thought.
+    pub fn handle_look(&mut self, total: Delivered, now: Instant) -> Option<u64> {
+        let Some((last, at)) = self.last.replace((total, now)) else { return None };
+        let past = now.saturating_duration_since(at);
+        // On a new path quinn counts anew.
+        let Some(bytes) = total.bytes.checked_sub(last.bytes).filter(|_| !past.is_zero()) else {
+            self.full_looks = 0;
+            return self.bits;
+        };
+        let (rounds, full) = (total.rounds.saturating_sub(last.rounds), total.full.saturating_sub(last.full));
+        let rate = (bytes as f64 * 8.0 / past.as_secs_f64()) as u64;
+        let is_full = rounds > 0 && full * 4 >= rounds * FULL_OF_FOUR;
+        self.full_looks = if is_full { self.full_looks.saturating_add(1) } else { 0 };
+        if self.full_looks >= FULL_LOOKS {
+            self.handle_full(rate, now);
+        } else if self.bits.is_some_and(|bits| rate > bits) {
+            self.bits = Some(rate);
+        } else if self.full_at.is_some_and(|full_at| now >= full_at + self.believed) {
+            self.bits = None;
+        }
+        self.bits
+    }
+
+    fn handle_full(&mut self, rate: u64, now: Instant) {
+        if self.bits.is_none() {
+            let soon = self.full_at.is_some_and(|full_at| now < full_at + 2 * self.believed);
+            self.believed = if soon { (2 * self.believed).min(BELIEVED.1) } else { BELIEVED.0 };
+        }
+        self.full_at = Some(now);
+        self.bits = Some(self.bits.map_or(rate, |old| old - old / SLOWNESS + rate / SLOWNESS));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOK: Duration = Duration::from_millis(250);
+
+    /// A link in virtual time that delivers at a rate.
+    struct Line {
+        estimate: Estimate,
+        total: Delivered,
+        now: Instant,
+    }
+
+    impl Line {
+        fn new() -> Line {
+            #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
+            let now = Instant::now();
+            let mut line = Line { estimate: Estimate::default(), total: Delivered::default(), now };
+            line.run(0, false, LOOK);
+            line
+        }
+
+        fn run(&mut self, bits: u64, full: bool, time: Duration) -> Option<u64> {
+            let mut told = None;
+            for _ in 0..time.as_millis() / LOOK.as_millis() {
+                self.now += LOOK;
+                self.total.bytes += bits / 8 / 4;
+                self.total.rounds += 5;
+                self.total.full += if full { 4 } else { 1 };
+                told = self.estimate.handle_look(self.total, self.now);
+            }
+            told
+        }
+    }
+
+    fn near(told: Option<u64>, bits: u64) -> bool {
+        told.is_some_and(|told| told.abs_diff(bits) <= bits / 50)
+    }
+
+    #[test]
+    fn a_link_that_was_never_full_is_unknown() {
+        assert_eq!(Line::new().run(50_000_000, false, Duration::from_secs(60)), None);
+    }
+
+    #[test]
+    fn one_burst_says_nothing() {
+        let mut line = Line::new();
+        for _ in 0..20 {
+            assert_eq!(line.run(2_000_000, true, LOOK), None);
+            assert_eq!(line.run(2_000_000, false, LOOK), None);
+        }
+    }
+
+    #[test]
+    fn a_full_link_carries_what_it_delivers() {
+        let mut line = Line::new();
+        assert!(near(line.run(3_000_000, true, Duration::from_secs(5)), 3_000_000));
+        assert!(near(line.run(1_000_000, true, Duration::from_secs(5)), 1_000_000), "it got worse");
+    }
+
+    #[test]
+    fn more_than_was_thought_is_believed_at_once() {
+        let mut line = Line::new();
+        line.run(3_000_000, true, Duration::from_secs(5));
+        assert!(near(line.run(8_000_000, false, LOOK), 8_000_000));
+    }
+
+    #[test]
+    fn what_was_thought_is_forgotten_later_each_time_it_proves_true() {
+        let mut line = Line::new();
+        let mut held = Vec::new();
+        for _ in 0..6 {
+            assert!(line.run(3_000_000, true, LOOK * 2).is_some());
+            let mut looks = 0;
+            while line.run(1_000_000, false, LOOK).is_some() {
+                looks += 1;
+            }
+            held.push(looks / 4);
+        }
+        assert_eq!(held, [9, 19, 39, 79, 159, 159]);
+        line.run(1_000_000, false, Duration::from_secs(400));
+        line.run(3_000_000, true, LOOK * 2);
+        assert_eq!(
+            line.run(1_000_000, false, Duration::from_secs(10)),
+            None,
+            "after a long peace it begins anew"
+        );
+    }
+
+    #[test]
+    fn counters_that_begin_anew_are_no_flood() {
+        let mut line = Line::new();
+        line.run(3_000_000, true, Duration::from_secs(5));
+        line.total = Delivered::default();
+        assert!(near(line.estimate.handle_look(line.total, line.now + LOOK), 3_000_000));
+    }
+}
