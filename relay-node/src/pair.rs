@@ -42,6 +42,8 @@ const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 79
 const FRAME_MAX: usize = 16 * 1024;
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// Lines typed before anybody asked.
+const LINES_MAX: usize = 64;
 /// Between two dials of a relay that is not there yet.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -102,7 +104,7 @@ pub fn run(pair: &Pair, config: &Config) -> Result<(), PairError> {
     let identity = Identity::load_or_create(&config.data).map_err(unavailable)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unavailable)?;
     let paired = runtime.block_on(async {
-        let desk = Desk { pair, config, key, own: identity.node_id(), keyboard: None };
+        let desk = Desk { pair, config, key, own: identity.node_id(), keyboard: keyboard() };
         let (endpoint, paired) = match &pair.peer {
             Some(peer) => {
                 let endpoint = dialing(&identity)?;
@@ -144,7 +146,7 @@ struct Desk<'a> {
     config: &'a Config,
     key: Option<OrganizerKey>,
     own: NodeId,
-    keyboard: Option<mpsc::Receiver<String>>,
+    keyboard: mpsc::Receiver<String>,
 }
 
 /// What the other side says, frame after frame, and the way to answer.
@@ -259,14 +261,19 @@ impl Desk<'_> {
                 match output {
                     Output::Send(message) => line.say(&message).await?,
                     Output::Show(code, zone) => {
+                        let word = self.word_given(code);
+                        if word.is_none() {
+                            // What was typed before the code is shown is no answer to it.
+                            while self.keyboard.try_recv().is_ok() {}
+                            asked = Some(code);
+                        }
                         println!("{code}");
                         let at = line.connection.remote_address().ip().to_canonical();
                         eprintln!("That is the code for {zone} at {at} ({}).", node.short());
-                        match self.word_given(code) {
+                        match word {
                             Some(same) => pairing.handle_verdict(same),
                             None => {
-                                self.ask();
-                                asked = Some(code);
+                                eprintln!("Does the other screen show the same? Type y or n, or its code:");
                             }
                         }
                     }
@@ -295,24 +302,6 @@ impl Desk<'_> {
             return Some(true);
         }
         self.pair.code.map(|given| given == code)
-    }
-
-    fn ask(&mut self) {
-        eprintln!("Does the other screen show the same? Type y or n, or its code:");
-        let keyboard = self.keyboard.get_or_insert_with(|| {
-            let (sender, lines) = mpsc::channel(1);
-            // Nobody can be made to type: the thread waits until the process ends.
-            thread::spawn(move || {
-                for line in io::stdin().lock().lines().map_while(Result::ok) {
-                    if sender.blocking_send(line).is_err() {
-                        return;
-                    }
-                }
-            });
-            lines
-        });
-        // What was typed before the question is no answer to it.
-        while keyboard.try_recv().is_ok() {}
     }
 
     /// Both people said yes: each relay trusts the other from now on, and a token goes where none is.
@@ -371,10 +360,23 @@ impl Desk<'_> {
     }
 }
 
+/// The lines that the person types. Nobody can be made to type: the thread waits until the process ends.
+fn keyboard() -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel(LINES_MAX);
+    thread::spawn(move || {
+        for line in io::stdin().lock().lines().map_while(Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
 /// What the person says of the code; for ever if nobody was asked.
-async fn typed(keyboard: &mut Option<mpsc::Receiver<String>>, asked: Option<Code>) -> bool {
-    let (Some(lines), Some(code)) = (keyboard, asked) else { return std::future::pending().await };
-    while let Some(line) = lines.recv().await {
+async fn typed(keyboard: &mut mpsc::Receiver<String>, asked: Option<Code>) -> bool {
+    let Some(code) = asked else { return std::future::pending().await };
+    while let Some(line) = keyboard.recv().await {
         let line = line.trim().to_ascii_lowercase();
         match (line.as_str(), line.parse::<Code>()) {
             ("y" | "yes", _) => return true,
