@@ -1,8 +1,8 @@
 // Three pages, hashed assets, nothing inlined: the relay's Content-Security-Policy allows only files of
 // its own origin. `npm run dev` passes the API on to a relay named in RELAY.
-import { defineConfig } from "vite";
+import { defineConfig, loadEnv } from "vite";
 
-const relay = "http://127.0.0.1:8080";
+const { RELAY: relay = "http://127.0.0.1:8080" } = loadEnv("development", ".", "RELAY");
 
 export default defineConfig({
   appType: "mpa",

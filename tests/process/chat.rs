@@ -5,16 +5,11 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Result;
-use futures_util::{SinkExt, StreamExt};
 use protocol::{
     api::Saved,
     signaling::{FromParticipant, FromRelay},
 };
-use tests::{Api, Festival, Relay, Setup, now, until};
-use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Message, Utf8Bytes},
-};
+use tests::{Api, Festival, Page, Relay, Setup, now, until};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -29,35 +24,8 @@ fn ids(messages: &[protocol::api::Message]) -> Vec<String> {
     messages.iter().map(|message| message.id.clone()).collect()
 }
 
-struct Page {
-    socket: WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>,
-}
-
-impl Page {
-    async fn open(relay: &Relay, room: &str) -> Page {
-        let url = format!("ws://{}/api/v1/rooms/{room}/ws", relay.http());
-        Page { socket: connect_async(url).await.expect("the relay takes WebSockets").0 }
-    }
-
-    async fn send(&mut self, text: &str) {
-        self.socket.send(Message::Text(Utf8Bytes::from(text))).await.unwrap();
-    }
-
-    /// The next event that `wanted` makes something of; others pass by.
-    async fn next<T>(&mut self, mut wanted: impl FnMut(FromRelay) -> Option<T>) -> T {
-        let search = async {
-            while let Some(message) = self.socket.next().await {
-                if let Message::Text(text) = message.expect("the relay keeps the WebSocket open") {
-                    let event = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-                    if let Some(found) = wanted(event) {
-                        return found;
-                    }
-                }
-            }
-            panic!("the WebSocket ended");
-        };
-        tokio::time::timeout(SOON, search).await.expect("the event came in time")
-    }
+async fn enter(relay: &Relay, room: &str) -> Page {
+    Page::open(relay.http(), room).await.unwrap()
 }
 
 #[tokio::test]
@@ -90,22 +58,24 @@ async fn a_message_is_read_in_every_zone_exactly_once() {
 #[tokio::test]
 async fn a_message_reaches_the_page_of_another_zone_soon() {
     let festival = Festival::chain(3).await.unwrap();
-    let mut here = Page::open(&festival.relays[0], "lobby").await;
-    let mut there = Page::open(&festival.relays[2], "lobby").await;
+    let mut here = enter(&festival.relays[0], "lobby").await;
+    let mut there = enter(&festival.relays[2], "lobby").await;
     for page in [&mut here, &mut there] {
-        page.next(|event| matches!(event, FromRelay::Welcome { .. }).then_some(())).await;
+        page.next(|event| matches!(event, FromRelay::Welcome { .. }).then_some(())).await.unwrap();
     }
     let say = FromParticipant::Say { author: "Ada".into(), text: "is this on?".into(), nonce: "n1".into() };
     let began = now();
-    here.send(&serde_json::to_string(&say).unwrap()).await;
+    here.send(&serde_json::to_string(&say).unwrap()).await.unwrap();
     let id = here
         .next(|event| {
             if let FromRelay::Said { nonce, id, .. } = event { (nonce == "n1").then_some(id) } else { None }
         })
-        .await;
+        .await
+        .unwrap();
     let message = there
         .next(|event| if let FromRelay::Message { message } = event { Some(message) } else { None })
-        .await;
+        .await
+        .unwrap();
     println!("over two hops in {:?}", began.elapsed());
     assert_eq!((message.id, &*message.text, &*message.zone), (id, "is this on?", "zone-a"));
     assert!(began.elapsed() < Duration::from_secs(1));
@@ -131,20 +101,20 @@ async fn an_answer_says_whether_a_second_relay_has_the_message() {
 #[tokio::test]
 async fn an_announcement_is_on_the_page_of_every_room_in_every_zone() {
     let festival = Festival::chain(3).await.unwrap();
-    let mut there = Page::open(&festival.relays[2], "crew").await;
-    there.next(|event| matches!(event, FromRelay::Welcome { .. }).then_some(())).await;
+    let mut there = enter(&festival.relays[2], "crew").await;
+    there.next(|event| matches!(event, FromRelay::Welcome { .. }).then_some(())).await.unwrap();
     let posted = festival.relays[0].api().post("/api/v1/announcements", "Safety", "storm").await.unwrap();
     let heard = there
         .next(|event| if let FromRelay::Announcement { message } = event { Some(message) } else { None });
-    let heard = heard.await;
+    let heard = heard.await.unwrap();
     assert_eq!((heard.id, &*heard.text), (posted.id, "storm"));
     // Whoever comes later is told too.
-    let mut late = Page::open(&festival.relays[1], "lobby").await;
+    let mut late = enter(&festival.relays[1], "lobby").await;
     let welcome = late.next(|event| match event {
         FromRelay::Welcome { announcements, .. } => Some(announcements),
         _ => None,
     });
-    assert_eq!(welcome.await.len(), 1);
+    assert_eq!(welcome.await.unwrap().len(), 1);
 }
 
 #[tokio::test]

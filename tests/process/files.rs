@@ -22,24 +22,11 @@ fn bytes(length: usize) -> Vec<u8> {
 }
 
 async fn give(api: &Api, name: &str, body: &[u8]) -> Uploaded {
-    let url = api.url("/api/v1/rooms/lobby/files");
-    let url = reqwest::Url::parse_with_params(&url, [("name", name), ("from", "Ada")]).unwrap();
-    let response = client()
-        .post(url)
-        .header("content-type", "application/pdf")
-        .body(body.to_vec())
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(response.status(), StatusCode::CREATED);
-    let location = response.headers()["location"].to_str().unwrap().to_owned();
-    let uploaded: Uploaded = response.json().await.unwrap();
-    assert_eq!(location, format!("/api/v1/files/{}", uploaded.id));
-    uploaded
+    api.give("lobby", name, body).await.unwrap()
 }
 
 async fn files(api: &Api) -> Vec<SharedFile> {
-    serde_json::from_str(&api.get("/api/v1/rooms/lobby/files").await.unwrap().body).unwrap()
+    api.files("lobby").await.unwrap()
 }
 
 async fn listed(api: &Api, id: &str) -> SharedFile {

@@ -4,11 +4,14 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use protocol::api::{Mesh, Message, Posted, Problem, Stream};
+use protocol::api::{Mesh, Message, Posted, Problem, SharedFile, Stream, Uploaded};
 use reqwest::{Client, Method, StatusCode, header::HeaderMap};
 use serde::de::DeserializeOwned;
 
 use crate::metrics::Metrics;
+
+/// A file may have a long way.
+const FILE: Duration = Duration::from_secs(90);
 
 /// A relay's API.
 #[derive(Debug, Clone)]
@@ -157,6 +160,40 @@ impl Api {
     /// What was said in a room after a message.
     pub async fn history_after(&self, room: &str, id: &str) -> Result<Vec<Message>> {
         self.json(&format!("/api/v1/rooms/{room}/messages?after={id}")).await
+    }
+
+    /// What was announced, in display order.
+    pub async fn announcements(&self) -> Result<Vec<Message>> {
+        self.json("/api/v1/announcements").await
+    }
+
+    /// Gives a room a file.
+    pub async fn give(&self, room: &str, name: &str, body: impl Into<Vec<u8>>) -> Result<Uploaded> {
+        let url = self.url(&format!("/api/v1/rooms/{room}/files"));
+        let url = reqwest::Url::parse_with_params(&url, [("name", name), ("from", "Ada")])?;
+        let request = self.client.post(url).header("content-type", "application/pdf");
+        let response = request.timeout(FILE).body(body.into()).send().await?;
+        let (status, location) = (response.status(), response.headers().get("location").cloned());
+        if status != StatusCode::CREATED {
+            bail!("giving {name}: {status} {}", response.text().await?);
+        }
+        let uploaded: Uploaded = response.json().await?;
+        match location {
+            Some(location) if location == format!("/api/v1/files/{}", uploaded.id) => Ok(uploaded),
+            location => bail!("{name} is at {location:?}"),
+        }
+    }
+
+    /// The files of a room.
+    pub async fn files(&self, room: &str) -> Result<Vec<SharedFile>> {
+        self.json(&format!("/api/v1/rooms/{room}/files")).await
+    }
+
+    /// The whole of a file.
+    pub async fn file(&self, id: &str) -> Result<Vec<u8>> {
+        let url = self.url(&format!("/api/v1/files/{id}"));
+        let response = self.client.get(url).timeout(FILE).send().await?.error_for_status()?;
+        Ok(response.bytes().await?.to_vec())
     }
 
     /// The relay's figures.

@@ -34,6 +34,19 @@ export interface MeshLink {
   loss: number;
   cost: number;
   up: boolean;
+  /** What it is thought to carry at least; only of a link that was full. */
+  capacity_bps?: number;
+}
+
+/** An area of a large mesh, or a part of one; only of the relay's own are relays and links known. */
+export interface MeshArea {
+  area: number;
+  fragment: string;
+  relays: number;
+  publishers: number;
+  hops: number;
+  cost: number;
+  path: number[];
 }
 
 export interface WeakSpot {
@@ -47,6 +60,8 @@ export interface Mesh {
   links: MeshLink[];
   articulation_points: (WeakSpot & { node: string })[];
   bridges: (WeakSpot & { a: string; b: string })[];
+  /** The own area first; empty or missing while there is no other. */
+  areas?: MeshArea[];
 }
 
 export interface Message {
@@ -57,6 +72,13 @@ export interface Message {
   sent_at: string;
   /** Written by a clock that is more than a minute ahead of the relay's. */
   clock_ahead?: boolean;
+}
+
+/** The answer to a posted message or announcement. */
+export interface Posted {
+  id: string;
+  /** `mesh`: on another relay's disk too. */
+  saved: "here" | "mesh";
 }
 
 /** A file somebody gave to a room. */
@@ -94,8 +116,23 @@ async function get<T>(path: string): Promise<T> {
 }
 
 export const getStreams = () => get<Stream[]>("/api/v1/streams");
+export const getAnnouncements = () => get<Message[]>("/api/v1/announcements");
+export const getMessages = (room: string) => get<Message[]>(`/api/v1/rooms/${room}/messages`);
 export const getMesh = () => get<Mesh>("/api/v1/mesh");
 export const getVersion = () => get<Version>("/version");
+
+/** Milliseconds this device's clock is ahead of the relay's, as far as whole seconds say; undefined without `Date`. */
+export async function getClockSkew(): Promise<number | undefined> {
+  const before = Date.now();
+  let response: Response;
+  try {
+    response = await fetch("/version", { cache: "no-store" });
+  } catch {
+    throw unreachable();
+  }
+  const relay = Date.parse(response.headers.get("date") ?? "");
+  return Number.isNaN(relay) ? undefined : (before + Date.now()) / 2 - relay;
+}
 
 const SEGMENT = /^[a-z0-9-]{1,64}$/;
 
@@ -123,7 +160,7 @@ export function spoken(name: string): string {
   return name
     .split("/")
     .map((part) => part.replace(/-+/g, " ").trim().replace(/^./, (c) => c.toUpperCase()) || part)
-    .join(" · ");
+    .join("\u00a0· "); // The dot ends a line, never begins one.
 }
 
 /** What the mesh hangs on, the worst first, as sentences: each once, however many relays a zone has. */

@@ -1,14 +1,7 @@
-// The files of a room: their list, and giving it one. Where the bytes travel is the relays' business.
+// The files of a room: their list, and sending it one. When to try again is for the outbox; where the
+// bytes travel is the relays' business.
 import { type SharedFile } from "./api";
-import { Problem, problemOf, unreachable } from "./problem";
-
-/** A file on its way to the relay. */
-export interface Giving {
-  name: string;
-  /** 0 to 1. */
-  share: number;
-  stop(): void;
-}
+import { Problem, problemOf, retryAfter, sentence, unreachable } from "./problem";
 
 export async function listFiles(room: string): Promise<SharedFile[]> {
   let response: Response;
@@ -21,42 +14,74 @@ export async function listFiles(room: string): Promise<SharedFile[]> {
   return (await response.json()) as SharedFile[];
 }
 
+/** Pictures that a page shows small: those a browser draws, while they are no burden. */
+const DRAWN = ["image/png", "image/jpeg", "image/gif", "image/webp", "image/avif"];
+const PREVIEW_MAX = 1_000_000;
+
+/** Whether a preview costs nobody a link: a picture, not large, and all of it at this relay already. */
+export function hasPreview(file: SharedFile): boolean {
+  return DRAWN.includes(file.media_type) && file.bytes <= PREVIEW_MAX && file.here >= file.bytes;
+}
+
 export const fileUrl = (file: SharedFile) => `/api/v1/files/${file.id}`;
 
+/** Nothing has left for so long: the line is dead. The relay itself waits 10 s for more. */
+export const STALL_MS = 15_000;
+/** All of it has left, and the relay has not said that it is stored. */
+export const STORE_MS = 30_000;
+
+export interface Sending {
+  /** Fails with a {@link Problem}; its status is 0 when the line broke. */
+  done: Promise<void>;
+  stop(): void;
+}
+
 /** Gives the room a file. XMLHttpRequest, because fetch does not say how much of a body has left. */
-export function giveFile(
-  room: string,
-  file: File,
-  from: string,
-  token: string | undefined,
-  onShare: (share: number) => void,
-): { done: Promise<void>; stop(): void } {
+export function giveFile(room: string, file: File, from: string, token: string | undefined, onShare: (share: number) => void): Sending {
   const request = new XMLHttpRequest();
   const query = new URLSearchParams({ name: file.name, from });
   request.open("POST", `/api/v1/rooms/${room}/files?${query}`);
   if (file.type) request.setRequestHeader("content-type", file.type);
   if (token) request.setRequestHeader("authorization", `Bearer ${token}`);
+  let stopped = false;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const within = (ms: number) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => request.abort(), ms);
+  };
   const done = new Promise<void>((resolve, reject) => {
-    request.upload.onprogress = (event) => event.lengthComputable && onShare(event.loaded / Math.max(event.total, 1));
+    request.upload.onprogress = (event) => {
+      if (!event.lengthComputable) return;
+      within(event.loaded < event.total ? STALL_MS : STORE_MS);
+      onShare(event.loaded / Math.max(event.total, 1));
+    };
     request.onload = () => {
       if (request.status === 201) resolve();
-      else reject(new Problem(request.status, titleOf(request.responseText)));
+      else reject(refusalOf(request));
     };
     request.onerror = () => reject(unreachable());
-    request.onabort = () => resolve();
-  });
+    request.onabort = () => (stopped ? resolve() : reject(unreachable()));
+  }).finally(() => clearTimeout(timer));
+  within(STALL_MS);
   request.send(file);
-  return { done, stop: () => request.abort() };
+  return {
+    done,
+    stop: () => {
+      stopped = true;
+      request.abort();
+    },
+  };
 }
 
-function titleOf(text: string): string {
+function refusalOf(request: XMLHttpRequest): Problem {
+  const wait = retryAfter(request.getResponseHeader("retry-after"), Date.now());
+  let title: unknown;
   try {
-    const { title } = JSON.parse(text) as { title?: unknown };
-    if (typeof title === "string") return `${title.charAt(0).toUpperCase()}${title.slice(1)}.`;
+    ({ title } = JSON.parse(request.responseText) as { title?: unknown });
   } catch {
     // Whatever is between us and the relay answered.
   }
-  return "The relay did not take the file.";
+  return new Problem(request.status, typeof title === "string" ? sentence(title) : "The relay did not take the file.", undefined, wait);
 }
 
 /** `482 kB`, as people say it. */

@@ -1,5 +1,5 @@
 // What every page wants to know of the relay: its zone, the live streams, whether it is cut off.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { cutOff, getMesh, getStreams, getVersion, type Mesh, type Stream } from "./api";
 
 /** Asks `read` now and every `everyMs`, a little spread; keeps the last answer when one fails. */
@@ -7,12 +7,15 @@ export function usePolled<T>(read: () => Promise<T>, everyMs: number): { value: 
   const [value, setValue] = useState<T>();
   const [fault, setFault] = useState(false);
   const [round, setRound] = useState(0);
+  // What is asked may depend on what was rendered last.
+  const latest = useRef(read);
+  latest.current = read;
   useEffect(() => {
     let stopped = false;
     let timer: ReturnType<typeof setTimeout>;
     const ask = async () => {
       try {
-        const answer = await read();
+        const answer = await latest.current();
         if (stopped) return;
         setValue(answer);
         setFault(false);

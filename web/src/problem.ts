@@ -44,7 +44,16 @@ export async function problemOf(response: Response, now = Date.now()): Promise<P
     body = undefined;
   }
   const fields = typeof body === "object" && body !== null ? (body as Record<string, unknown>) : {};
-  return new Problem(response.status, text(fields.title) ?? plain(response.status), text(fields.detail), wait);
+  return new Problem(response.status, sentence(text(fields.title)) ?? plain(response.status), text(fields.detail), wait);
+}
+
+/** The relay's clause as a sentence: "text is empty" begins large and ends. */
+export function sentence(clause: string): string;
+export function sentence(clause: string | undefined): string | undefined;
+export function sentence(clause: string | undefined): string | undefined {
+  if (!clause) return clause;
+  const end = /[.!?…]$/.test(clause) ? "" : clause.length >= LONGEST_TEXT ? "…" : ".";
+  return clause.charAt(0).toUpperCase() + clause.slice(1, LONGEST_TEXT - end.length) + end;
 }
 
 /** The relay did not answer at all. */

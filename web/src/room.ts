@@ -21,8 +21,10 @@ export interface RoomView {
   zone: string | undefined;
   /** Messages of our own that are on the disk of this relay only, so far. */
   unsaved: ReadonlySet<string>;
-  /** The newest announcement. */
-  announcement: Message | undefined;
+  /** What the organizer told everybody, the newest last. */
+  announcements: readonly Message[];
+  /** Those of them that came while this page was open. */
+  heard: ReadonlySet<string>;
   /** Grows when the list of files may be another. */
   fileNews: number;
 }
@@ -46,6 +48,7 @@ type FromRelay =
   | { type: "refused"; nonce?: string; reason: string };
 
 const MESSAGES_MAX = 500;
+const ANNOUNCEMENTS_MAX = 20;
 const PENDING_MAX = 20;
 const RETRY_MIN_MS = 250;
 const RETRY_MAX_MS = 5_000;
@@ -67,7 +70,8 @@ export class Room {
   private present = 0;
   private zone: string | undefined;
   private unsaved: ReadonlySet<string> = new Set();
-  private announcement: Message | undefined;
+  private announcements: Message[] = [];
+  private heard: ReadonlySet<string> = new Set();
   private fileNews = 0;
   private failures = 0;
   private welcomed = false;
@@ -163,7 +167,7 @@ export class Room {
         this.mark(event.id, false);
         break;
       case "announcement":
-        this.announcement = event.message;
+        this.announced([...this.announcements, event.message], true);
         break;
       case "presence":
         this.present = event.present;
@@ -195,7 +199,7 @@ export class Room {
     this.failures = 0;
     this.zone = event.zone;
     this.present = event.present;
-    this.announcement = event.announcements?.at(-1);
+    this.announced(event.announcements ?? [], returned);
     this.fileNews += 1;
     // The relay's order is the order; what it no longer tells stays in front.
     const told = new Set(event.history.map((message) => message.id));
@@ -205,6 +209,15 @@ export class Room {
     for (const one of this.pending) if (one.id === undefined && one.refused === undefined) this.send(one);
     this.tell();
     if (returned) this.events.onReturn();
+  }
+
+  /** `live`: what was not known yet has come while this page was open. */
+  private announced(all: Message[], live: boolean): void {
+    const known = new Set(this.announcements.map((message) => message.id));
+    const last = [...new Map(all.map((message) => [message.id, message])).values()].slice(-ANNOUNCEMENTS_MAX);
+    const fresh = last.filter((message) => live && !known.has(message.id)).map((message) => message.id);
+    if (fresh.length > 0) this.heard = new Set([...this.heard, ...fresh].slice(-ANNOUNCEMENTS_MAX));
+    this.announcements = last;
   }
 
   private add(messages: Message[]): void {
@@ -226,8 +239,8 @@ export class Room {
   }
 
   private tell(): void {
-    const { messages, pending, online, present, zone, unsaved, announcement, fileNews } = this;
-    this.events.onView({ messages, pending, online, present, zone, unsaved, announcement, fileNews });
+    const { messages, pending, online, present, zone, unsaved, announcements, heard, fileNews } = this;
+    this.events.onView({ messages, pending, online, present, zone, unsaved, announcements, heard, fileNews });
   }
 }
 

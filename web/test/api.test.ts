@@ -14,7 +14,7 @@ describe("api", () => {
   });
 
   it("says names as people read them", () => {
-    expect(spoken("main-stage/commentary")).toBe("Main stage · Commentary");
+    expect(spoken("main-stage/commentary")).toBe("Main stage\u00a0· Commentary");
     expect(spoken("-")).toBe("-");
   });
 

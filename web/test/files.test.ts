@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { giveFile, size } from "../src/files";
+import type { SharedFile } from "../src/api";
+import { giveFile, hasPreview, size, STALL_MS, STORE_MS } from "../src/files";
 
 class FakeRequest {
   static last: FakeRequest;
@@ -21,6 +22,10 @@ class FakeRequest {
     this.headers[name] = value;
   }
   send() {}
+  retryAfter: string | null = null;
+  getResponseHeader() {
+    return this.retryAfter;
+  }
   abort() {
     this.onabort?.();
   }
@@ -29,8 +34,14 @@ class FakeRequest {
 const file = (name: string) => ({ name, type: "image/png", size: 10 }) as File;
 
 describe("files", () => {
-  beforeEach(() => vi.stubGlobal("XMLHttpRequest", FakeRequest));
-  afterEach(() => vi.unstubAllGlobals());
+  beforeEach(() => {
+    vi.useFakeTimers();
+    vi.stubGlobal("XMLHttpRequest", FakeRequest);
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+    vi.unstubAllGlobals();
+  });
 
   it("says how far a file has come, under an escaped name", async () => {
     const shares: number[] = [];
@@ -57,6 +68,35 @@ describe("files", () => {
     const giving = giveFile("lobby", file("a.png"), "Ana", undefined, () => undefined);
     giving.stop();
     await giving.done;
+  });
+
+  it("fails when nothing leaves any more, and waits longer for the relay's disk", async () => {
+    const stalled = giveFile("lobby", file("a.png"), "Ana", undefined, () => undefined);
+    const failed = expect(stalled.done).rejects.toMatchObject({ status: 0 });
+    FakeRequest.last.upload.onprogress!({ lengthComputable: true, loaded: 5, total: 10 });
+    vi.advanceTimersByTime(STALL_MS);
+    await failed;
+    const storing = giveFile("lobby", file("a.png"), "Ana", undefined, () => undefined);
+    FakeRequest.last.upload.onprogress!({ lengthComputable: true, loaded: 10, total: 10 });
+    vi.advanceTimersByTime(STORE_MS - 1);
+    FakeRequest.last.status = 201;
+    FakeRequest.last.onload!();
+    await storing.done;
+  });
+
+  it("hands on when the relay asks to be asked again", async () => {
+    const giving = giveFile("lobby", file("a.png"), "Ana", undefined, () => undefined);
+    Object.assign(FakeRequest.last, { status: 503, responseText: "<html>", retryAfter: "5" });
+    FakeRequest.last.onload!();
+    await expect(giving.done).rejects.toMatchObject({ status: 503, retryAfterMs: 5_000, message: "The relay did not take the file." });
+  });
+
+  it("previews small pictures that are here, and nothing else", () => {
+    const one: SharedFile = { id: "1", name: "a.png", bytes: 1000, media_type: "image/png", from: "Ana", zone: "stage", sent_at: "", here: 1000 };
+    expect(hasPreview(one)).toBe(true);
+    expect(hasPreview({ ...one, here: 999 })).toBe(false);
+    expect(hasPreview({ ...one, bytes: 2e6, here: 2e6 })).toBe(false);
+    expect(hasPreview({ ...one, media_type: "image/svg+xml" })).toBe(false);
   });
 
   it("says sizes as people do", () => {

@@ -63,11 +63,17 @@ describe("room", () => {
     expect([...view.unsaved]).toEqual([]);
   });
 
-  it("shows the newest announcement, also to whoever comes later", () => {
+  it("keeps every announcement once and knows which came while it was open", () => {
+    const shown = () => view.announcements.map((one) => one.id);
     socket().hear({ ...welcome(), announcements: [message("a"), message("b")] });
-    expect(view.announcement?.id).toBe("b");
+    expect([shown(), [...view.heard]]).toEqual([["a", "b"], []]);
     socket().hear({ type: "announcement", message: message("c") });
-    expect(view.announcement?.id).toBe("c");
+    socket().hear({ type: "announcement", message: message("c") });
+    expect([shown(), [...view.heard]]).toEqual([["a", "b", "c"], ["c"]]);
+    socket().close();
+    vi.advanceTimersByTime(500);
+    socket().hear({ ...welcome(), announcements: ["a", "b", "c", "d"].map((id) => message(id)) });
+    expect([shown(), [...view.heard]]).toEqual([["a", "b", "c", "d"], ["c", "d"]]);
   });
 
   it("sends again under the same nonce until the relay has it", () => {

@@ -2,8 +2,9 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { spoken } from "../api";
 import { lasting } from "../memory";
-import { Files } from "./files";
 import { AUTHOR_MAX, TEXT_MAX, type Room, type RoomView } from "../room";
+import { clock } from "../time";
+import { Files } from "./files";
 
 /** How near to the end counts as reading along. */
 const NEAR_PX = 40;
@@ -52,14 +53,14 @@ export function Chat({ room, view }: { room: Room | undefined; view: RoomView })
     atEnd.current = true;
     setSeen(last);
   };
+  const askName = () => {
+    setHint("First say who you are.");
+    name.current!.focus();
+  };
   const say = (event: Event) => {
     event.preventDefault();
     if (text.trim() === "") return;
-    if (author.trim() === "") {
-      setHint("First say who you are.");
-      name.current!.focus();
-      return;
-    }
+    if (author.trim() === "") return askName();
     lasting.set("author", author.trim());
     atEnd.current = true;
     if (room?.say(author, text)) {
@@ -136,7 +137,7 @@ export function Chat({ room, view }: { room: Room | undefined; view: RoomView })
           {unread} new {unread === 1 ? "message" : "messages"} ↓
         </button>
       )}
-      {room && <Files room={room.name} author={author} news={view.fileNews} onHint={setHint} />}
+      {room && <Files room={room.name} zone={view.zone} author={author} news={view.fileNews} onHint={setHint} onNameless={askName} />}
       <form onSubmit={say}>
         <input
           name="text"
@@ -159,10 +160,4 @@ export function Chat({ room, view }: { room: Room | undefined; view: RoomView })
       </p>
     </section>
   );
-}
-
-function clock(sentAt: string): string {
-  const date = new Date(sentAt);
-  if (Number.isNaN(date.getTime())) return "";
-  return date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 }

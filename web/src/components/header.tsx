@@ -1,5 +1,6 @@
 // The bar on top of each page: where we are.
 import type { ComponentChildren } from "preact";
+import { FaceButton } from "./face-button";
 
 export function Header({ zone, page, children }: { zone: string | undefined; page?: string; children?: ComponentChildren }) {
   return (
@@ -14,12 +15,14 @@ export function Header({ zone, page, children }: { zone: string | undefined; pag
         <span>PeddleNet</span>
         {page && <span class="page">{page}</span>}
       </a>
+      {page && <h1 class="unseen">{page}</h1>}
       {children}
       {zone && (
         <span class="zone">
           <span class="quiet">zone</span> {zone}
         </span>
       )}
+      <FaceButton />
     </header>
   );
 }

@@ -2,7 +2,7 @@
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { roomOf, streamNameFault, type Stream } from "../api";
-import { Announcement } from "../components/announcement";
+import { Announcements } from "../components/announcements";
 import { Chat } from "../components/chat";
 import { Header } from "../components/header";
 import { Player } from "../components/player";
@@ -20,7 +20,8 @@ const NOBODY: RoomView = {
   present: 0,
   zone: undefined,
   unsaved: new Set(),
-  announcement: undefined,
+  announcements: [],
+  heard: new Set(),
   fileNews: 0,
 };
 
@@ -83,7 +84,7 @@ function Listen() {
   return (
     <>
       <Header zone={zone} />
-      <Announcement message={view.announcement} />
+      <Announcements all={view.announcements} heard={view.heard} />
       <main class="listen">
         <div class="stage">
           {chosen !== undefined && (
@@ -109,7 +110,7 @@ function Listen() {
           )}
           {others.length > 0 && (
             <section class="others">
-              <h2>{chosen === undefined ? "Live now" : "Also live"}</h2>
+              {chosen === undefined ? <h1 class="heading">Live now</h1> : <h2>Also live</h2>}
               <StreamList streams={others} chosen={chosen} onChoose={choose} />
             </section>
           )}

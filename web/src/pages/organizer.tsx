@@ -1,16 +1,48 @@
 // `/organizer`: the zones, the links between them and the streams that cross them, as this relay knows.
 import { render } from "preact";
-import { spoken, weakSpots, type Mesh, type Stream } from "../api";
+import { useEffect, useState } from "preact/hooks";
+import { getAnnouncements, getClockSkew, getMessages, roomOf, spoken, type Mesh, type MeshArea, type MeshLink, type Message, type Stream } from "../api";
+import { Announce, Told } from "../components/announce";
 import { Header } from "../components/header";
+import { Health } from "../components/health";
 import { MeshMap } from "../components/mesh-map";
-import { useMesh, useStreams } from "../live";
+import { findings, otherAreas, zoneOf, zonesAhead } from "../health";
+import { usePolled, useMesh, useStreams } from "../live";
+import { keep, missing, recall, remember } from "../seen";
 
 const ASK_MS = 2_000;
+const NEWS_MS = 3_000;
+/** Clocks do not go wrong from one second to the next. */
+const CLOCKS_MS = 30_000;
+/** Rooms whose messages are looked through for wrong clocks: the lobby and those of so many streams. */
+const ROOMS_MAX = 6;
+
+async function getRooms(streams: readonly Stream[]): Promise<Message[][]> {
+  const rooms = new Set(["lobby", ...streams.map((stream) => roomOf(stream.name))]);
+  return Promise.all([...rooms].slice(0, ROOMS_MAX).map(getMessages));
+}
 
 function Organizer() {
   const { value: mesh, fault } = useMesh(ASK_MS);
   const { value: streams } = useStreams(ASK_MS);
+  const told = usePolled(getAnnouncements, NEWS_MS);
+  const { value: rooms } = usePolled(() => getRooms(streams ?? []), CLOCKS_MS);
+  const { value: skewMs } = usePolled(getClockSkew, CLOCKS_MS);
   const own = mesh?.nodes.find((node) => node.id === mesh.self)?.zone;
+  const [seen, setSeen] = useState(recall);
+  useEffect(() => {
+    if (!mesh) return;
+    const next = remember(seen, mesh, Date.now());
+    keep(next);
+    setSeen(next);
+  }, [mesh]);
+  const gone = mesh ? missing(seen, mesh) : [];
+  const forget = () => {
+    const next = seen.filter((one) => !gone.includes(one));
+    keep(next);
+    setSeen(next);
+  };
+  const ahead = zonesAhead([...(rooms ?? []), told.value ?? []]);
   return (
     <>
       <Header zone={own} page="Festival" />
@@ -20,19 +52,38 @@ function Organizer() {
             The relay does not answer; what is shown may be old.
           </p>
         )}
-        <section class="panel map-panel">
-          <h2>Zones</h2>
-          {mesh ? <MeshMap mesh={mesh} streams={streams ?? []} /> : <p class="quiet">Asking the relay</p>}
-        </section>
-        <section class="panel">
-          <h2>Streams</h2>
-          <Streams streams={streams ?? []} />
-        </section>
-        <section class="panel">
-          <h2>Links</h2>
-          {mesh && <WeakSpots mesh={mesh} />}
-          {mesh && <Links mesh={mesh} />}
-        </section>
+        <div class="column">
+          <section class="panel first">
+            <h2>To look at</h2>
+            {mesh ? <Health mesh={mesh} found={findings(mesh, gone, ahead, skewMs)} onForget={gone.length > 0 ? forget : undefined} /> : <p class="quiet">Asking the relay</p>}
+          </section>
+          <section class="panel">
+            <h2>Zones</h2>
+            {mesh ? <MeshMap mesh={mesh} streams={streams ?? []} /> : <p class="quiet">Asking the relay</p>}
+          </section>
+          <section class="panel">
+            <h2>Links</h2>
+            {mesh && <Links mesh={mesh} />}
+          </section>
+          {mesh?.areas && mesh.areas.length > 0 && (
+            <section class="panel">
+              <h2>Areas</h2>
+              <Areas areas={mesh.areas} />
+            </section>
+          )}
+        </div>
+        <div class="column">
+          <section class="panel second">
+            <h2>Tell everybody</h2>
+            <Announce mesh={mesh} gone={gone} onSent={told.again} />
+            <h2>Told so far</h2>
+            <Told messages={told.value ?? []} />
+          </section>
+          <section class="panel">
+            <h2>Streams</h2>
+            <Streams streams={streams ?? []} />
+          </section>
+        </div>
       </main>
     </>
   );
@@ -62,39 +113,63 @@ function Streams({ streams }: { streams: Stream[] }) {
   );
 }
 
-/** Lines shown; a chain of a hundred relays has two hundred. */
-const SPOTS_MAX = 4;
+/** Broken ones first, then those that lose most. */
+const downFirst = (a: MeshLink, b: MeshLink) => Number(a.up) - Number(b.up) || b.loss - a.loss;
 
-function WeakSpots({ mesh }: { mesh: Mesh }) {
-  const spots = weakSpots(mesh);
-  if (spots.length === 0) return null;
+/** Links shown until all are asked for; the broken ones come first. */
+const LINKS_SHOWN = 8;
+
+function Links({ mesh }: { mesh: Mesh }) {
+  const [all, setAll] = useState(false);
+  const links = [...mesh.links].sort(downFirst);
+  if (mesh.links.length === 0) {
+    return <p class="quiet">This relay is not bridged to another one{otherAreas(mesh).length > 0 && " of its area"}.</p>;
+  }
   return (
-    <ul class="spots" role="status">
-      {spots.slice(0, SPOTS_MAX).map((spot) => (
-        <li key={spot}>{spot}.</li>
-      ))}
-      {spots.length > SPOTS_MAX && <li class="quiet">And {spots.length - SPOTS_MAX} more.</li>}
-    </ul>
+    <>
+      <ul class="rows">
+        {links.slice(0, all ? undefined : LINKS_SHOWN).map((link) => (
+          <li key={`${link.a}${link.b}`} class={link.up ? "up" : "down"}>
+            <b>
+              {zoneOf(mesh, link.a)} – {zoneOf(mesh, link.b)}
+            </b>
+            <span class="chips">
+              <span class={`chip ${link.up ? "" : "bad"}`}>{link.up ? "up" : "down"}</span>
+            </span>
+            <span class="quiet">
+              {link.up
+                ? `${link.rtt_ms.toFixed(link.rtt_ms < 10 ? 1 : 0)} ms round trip · ${(link.loss * 100).toFixed(1)} % lost · cost ${link.cost}${full(link)}`
+                : "nothing gets across"}
+            </span>
+          </li>
+        ))}
+      </ul>
+      {links.length > LINKS_SHOWN && (
+        <button type="button" class="wide ghost" aria-expanded={all} onClick={() => setAll(!all)}>
+          {all ? `Only ${LINKS_SHOWN}` : `All ${links.length} links`}
+        </button>
+      )}
+    </>
   );
 }
 
-function Links({ mesh }: { mesh: Mesh }) {
-  const zone = (id: string) => mesh.nodes.find((node) => node.id === id)?.zone ?? id.slice(0, 8);
-  if (mesh.links.length === 0) return <p class="quiet">This relay is not bridged to another one.</p>;
+/** Only of a link that was full of late is it known what it carries. */
+function full(link: MeshLink): string {
+  return link.capacity_bps === undefined ? "" : ` · was full at ${(link.capacity_bps / 1e6).toFixed(link.capacity_bps < 1e7 ? 1 : 0)} Mbit/s`;
+}
+
+/** Of other areas a relay knows only what is at their edge. */
+function Areas({ areas }: { areas: MeshArea[] }) {
   return (
     <ul class="rows">
-      {mesh.links.map((link) => (
-        <li key={`${link.a}${link.b}`} class={link.up ? "up" : "down"}>
-          <b>
-            {zone(link.a)} – {zone(link.b)}
-          </b>
-          <span class="chips">
-            <span class={`chip ${link.up ? "" : "bad"}`}>{link.up ? "up" : "down"}</span>
-          </span>
+      {areas.map((one, index) => (
+        <li key={`${one.area}/${one.fragment}`}>
+          <b>Area {one.area}</b>
+          <span class="chips">{index === 0 && <span class="chip">this one</span>}</span>
           <span class="quiet">
-            {link.up
-              ? `${link.rtt_ms.toFixed(link.rtt_ms < 10 ? 1 : 0)} ms round trip · ${(link.loss * 100).toFixed(1)} % lost · cost ${link.cost}`
-              : "nothing gets across"}
+            {one.relays} {one.relays === 1 ? "relay" : "relays"}, {one.publishers} publishing
+            {index > 0 && ` · ${one.hops} ${one.hops === 1 ? "hop" : "hops"} to its edge`}
+            {one.path.length > 1 && ` · by way of area ${one.path.slice(0, -1).join(", then ")}`}
           </span>
         </li>
       ))}

@@ -3,6 +3,7 @@ import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { getStreams, spoken, streamNameFault, type Stream } from "../api";
 import { capture, captureFault, captureProblem, devices, SOURCES, type Choice, type Source } from "../capture";
+import { PolledAnnouncements } from "../components/announcements";
 import { Header } from "../components/header";
 import { LevelMeter } from "../components/level-meter";
 import { usePolled, useZone } from "../live";
@@ -11,6 +12,7 @@ import type { State } from "../session";
 import { Publisher, type Uplink } from "../whip";
 
 const TITLES: Record<Source, string> = { mic: "Sound", camera: "Camera", screen: "Screen" };
+const NEWS_MS = 5_000;
 const IDLE: State = { phase: "idle", problem: undefined };
 
 interface Plan extends Choice {
@@ -140,6 +142,7 @@ function Publish() {
   return (
     <>
       <Header zone={zone} page="Publish" />
+      <PolledAnnouncements everyMs={NEWS_MS} />
       <main class="publish">
         {blocked && (
           <p class="warning" role="alert">

@@ -1,0 +1,13 @@
+// Points in time as people read them, in their own zone and habit.
+
+/** Further away than this, the hour alone could be another day's. */
+const SAME_DAY_MS = 12 * 3_600_000;
+
+/** `18:04`, with the day before it when that is not plain; nothing if it cannot be read. */
+export function clock(at: string, now = Date.now()): string {
+  const date = new Date(at);
+  if (Number.isNaN(date.getTime())) return "";
+  const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  if (Math.abs(now - date.getTime()) < SAME_DAY_MS) return time;
+  return `${date.toLocaleDateString([], { weekday: "short", day: "numeric", month: "short" })}, ${time}`;
+}
