@@ -1,5 +1,7 @@
 //! `relay-node festival` as the organizer types it: the binary, its files and its exit codes.
 
+#![allow(clippy::unwrap_used, reason = "a step of a test that fails says where by panicking")]
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,

@@ -1,5 +1,7 @@
 //! `relay-node pair` as two people type it: two processes, the codes they show, and what they keep.
 
+#![allow(clippy::unwrap_used, reason = "a step of a test that fails says where by panicking")]
+
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
