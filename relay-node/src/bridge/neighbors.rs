@@ -194,6 +194,13 @@ impl Neighbors {
         entry.link(path).or_else(|| entry.links.first().map(|(_, link)| link)).cloned()
     }
 
+    /// Every link.
+    pub fn links(&self) -> Vec<Arc<LinkShared>> {
+        let state = self.state();
+        let links = state.entries.values().flat_map(|entry| &entry.links);
+        links.map(|(_, link)| link.clone()).collect()
+    }
+
     /// A link by its number.
     pub fn link(&self, id: LinkId) -> Option<Arc<LinkShared>> {
         let state = self.state();
