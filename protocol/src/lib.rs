@@ -1,7 +1,8 @@
 //! The words and wire shapes that every crate of the relay shares.
 //!
 //! Ids and validated names ([`id`]), codecs and tracks ([`codec`]), the media datagram that crosses a
-//! link ([`mesh`]), what logs are about and how they are ordered ([`topic`], [`hlc`]), the JSON of the HTTP API ([`api`]) and of the WebSocket ([`signaling`]).
+//! link ([`mesh`]), what logs are about and how they are ordered ([`topic`], [`hlc`]), the JSON of the HTTP
+//! API ([`api`]) and of the WebSocket ([`signaling`]), what the organizer signs ([`token`]).
 //! This crate depends on no other crate of the house and does no I/O.
 
 pub mod api;
@@ -11,6 +12,7 @@ pub mod hlc;
 pub mod id;
 pub mod mesh;
 pub mod signaling;
+pub mod token;
 pub mod topic;
 pub mod wall;
 

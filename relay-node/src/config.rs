@@ -15,10 +15,12 @@ use mesh_routing::{AreaId, Underlay};
 use protocol::{NodeId, ZoneName};
 use thiserror::Error;
 
+use crate::festival::{self, Files, GRACE_HOURS, desk::Desk};
 use crate::files::FileLimits;
+use crate::{pair::Pair, trusted};
 
 /// What the process was started for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
     /// Serve the zone.
     Serve,
@@ -28,6 +30,10 @@ pub enum Task {
     CheckConfig,
     /// Look at the machine and say what is wrong.
     Doctor,
+    /// What the organizer of the festival does. It needs no configuration.
+    Festival(Desk),
+    /// Make this relay and another one trust each other.
+    Pair(Pair),
 }
 
 /// A relay's configuration, every value checked.
@@ -57,6 +63,8 @@ pub struct Config {
     pub dev: bool,
     /// Relays that may bridge to this one.
     pub trust: BTreeSet<NodeId>,
+    /// What the organizer gave: relays of the festival may bridge.
+    pub festival: Option<Files>,
     /// What a publisher has to show.
     pub publish_token: Option<Token>,
     /// Bits per second asked of publishers of music.
@@ -193,7 +201,7 @@ struct CommandLine {
     flags: Flags,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum SubTask {
     /// Print this relay's id, made at the first start and kept in the data directory
     Id,
@@ -201,6 +209,14 @@ enum SubTask {
     CheckConfig,
     /// Look at ports, disk, kernel buffers, clock and peers; say what to mend
     Doctor,
+    /// Make this relay and another one trust each other: both show a code, and two people compare it
+    Pair(Pair),
+    /// Be the organizer: make a festival's key, sign zone tokens, take them back; `festival --help` says more
+    #[command(disable_help_flag = true)]
+    Festival {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        rest: Vec<OsString>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -247,6 +263,19 @@ struct Flags {
     /// The id of a relay that may bridge to this one (`relay-node id` prints it there); repeatable
     #[arg(long, value_name = "NODE_ID", global = true)]
     trust: Vec<String>,
+    /// This relay's zone token: relays of the same festival may bridge, and others not
+    #[arg(long, value_name = "FILE", global = true)]
+    festival_token: Option<String>,
+    /// The festival's id, as `relay-node festival create` prints it, or a file that holds it [default: the
+    /// one the token names]
+    #[arg(long, value_name = "ID|FILE", global = true)]
+    festival_key: Option<String>,
+    /// The organizer's list of relays that are no longer of the festival; read again when it changes
+    #[arg(long, value_name = "FILE", global = true)]
+    revocations: Option<String>,
+    /// Hours for which an expired token still counts, as clocks may be wrong [default: 48]
+    #[arg(long, value_name = "HOURS", global = true)]
+    token_grace: Option<String>,
     /// What publishers send as `Authorization: Bearer TOKEN`; better in the file than here
     #[arg(long, value_name = "TOKEN", global = true)]
     publish_token: Option<String>,
@@ -267,8 +296,10 @@ struct Flags {
     log: Option<String>,
 }
 
+const DATA: &str = "./data";
+
 /// Key and whether it is a list. The order is that of the documentation.
-const KEYS: [(&str, bool); 18] = [
+const KEYS: [(&str, bool); 22] = [
     ("zone", false),
     ("area", false),
     ("http", false),
@@ -281,6 +312,10 @@ const KEYS: [(&str, bool); 18] = [
     ("workers", false),
     ("dev", false),
     ("trust", true),
+    ("festival-token", false),
+    ("festival-key", false),
+    ("revocations", false),
+    ("token-grace", false),
     ("publish-token", false),
     ("opus-bitrate", false),
     ("file-size", false),
@@ -309,6 +344,15 @@ pub fn read(
         Some(SubTask::Id) => Task::Id,
         Some(SubTask::CheckConfig) => Task::CheckConfig,
         Some(SubTask::Doctor) => Task::Doctor,
+        Some(SubTask::Pair(mut pair)) => {
+            let peer = line.flags.peer.first().map(|peer| peer.split(',').next().unwrap_or(peer).to_owned());
+            pair.peer = peer;
+            Task::Pair(pair)
+        }
+        Some(SubTask::Festival { rest }) => {
+            let desk = Desk::parse(rest).map_err(ConfigError::Usage)?;
+            return Ok((Task::Festival(desk), Config::check(&Layer::new())?));
+        }
     };
     let (environment, file_in_environment) = environment_layer(environment)?;
     let file = line.flags.config.clone().or(file_in_environment);
@@ -319,6 +363,21 @@ pub fn read(
     values.extend(environment);
     values.extend(flag_layer(line.flags));
     Ok((task, Config::check(&values)?))
+}
+
+impl Config {
+    /// The relays this one was paired with are trusted like those named with `--trust`.
+    pub fn trust_paired(&mut self) -> Result<(), ConfigError> {
+        let paired = trusted::read(&self.data).map_err(|error| ConfigError::File {
+            path: self.data.join(trusted::FILE),
+            problem: error.to_string(),
+        })?;
+        if let Some(festival) = &mut self.festival {
+            festival.trusted.extend(&paired);
+        }
+        self.trust.extend(paired);
+        Ok(())
+    }
 }
 
 /// Where a value comes from, and its text; lists have any number.
@@ -347,6 +406,10 @@ fn flag_layer(flags: Flags) -> Layer {
         ("workers", one(flags.workers)),
         ("dev", one(dev)),
         ("trust", flags.trust),
+        ("festival-token", one(flags.festival_token)),
+        ("festival-key", one(flags.festival_key)),
+        ("revocations", one(flags.revocations)),
+        ("token-grace", one(flags.token_grace)),
         ("publish-token", one(flags.publish_token)),
         ("opus-bitrate", one(flags.opus_bitrate)),
         ("file-size", one(flags.file_size)),
@@ -481,7 +544,7 @@ impl Config {
             peers: many(values, "peer", parse_peer)?,
             discover: one(values, "discover", "false", truth)?,
             public_ips: many(values, "public-ip", parse_public_ip)?,
-            data: one(values, "data", "./data", |text| match text {
+            data: one(values, "data", DATA, |text| match text {
                 "" => Err("a directory, for example ./data".to_owned()),
                 text => Ok(PathBuf::from(text)),
             })?,
@@ -490,6 +553,7 @@ impl Config {
             })?,
             dev: one(values, "dev", "false", truth)?,
             trust: many(values, "trust", parse_node_id)?.into_iter().collect(),
+            festival: given_festival(values)?,
             publish_token: many(values, "publish-token", parse_token)?.pop(),
             opus_bitrate: one(values, "opus-bitrate", "256000", |text| {
                 number(text, 6_000, 510_000, "bits per second")
@@ -581,6 +645,33 @@ where
         Ok(number) if number >= least && number <= most => Ok(number),
         _ => Err(format!("{what} from {least} to {most}")),
     }
+}
+
+fn given_festival(values: &Layer) -> Result<Option<Files>, ConfigError> {
+    let text = |key| many(values, key, |text| Ok(text.to_owned())).map(|mut texts| texts.pop());
+    let grace_hours =
+        one(values, "token-grace", &GRACE_HOURS.to_string(), |text| number(text, 0, 24 * 365, "hours"))?;
+    let trusted = many(values, "trust", parse_node_id)?.into_iter().collect();
+    let (key, revocations) = (text("festival-key")?, text("revocations")?);
+    // A token that came by pairing counts like one that is named.
+    let data = text("data")?.unwrap_or_else(|| DATA.to_owned());
+    let paired = Path::new(&data).join(festival::TOKEN);
+    let paired = paired.is_file().then(|| paired.display().to_string());
+    match text("festival-token")?.or(paired) {
+        Some(token) => {
+            let revocations = revocations.map(PathBuf::from);
+            Ok(Some(Files { token: token.into(), key, revocations, grace_hours, trusted }))
+        }
+        None => match (key, revocations) {
+            (Some(value), _) => Err(half("festival-key", value, "needs festival-token beside it")),
+            (_, Some(value)) => Err(half("revocations", value, "needs festival-token beside it")),
+            (None, None) => Ok(None),
+        },
+    }
+}
+
+fn half(key: &'static str, value: String, allowed: &str) -> ConfigError {
+    ConfigError::Value { key, value, source_name: "given alone".to_owned(), allowed: allowed.to_owned() }
 }
 
 fn truth(text: &str) -> Result<bool, String> {

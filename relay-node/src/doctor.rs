@@ -10,8 +10,10 @@ use std::{
 
 use crate::{
     addresses::{self, Addresses},
+    bridge::Identity,
     clock,
     config::{Config, Peer},
+    festival::{self, Festival},
 };
 
 /// What one look showed.
@@ -62,6 +64,7 @@ pub fn look(config: &Config) -> Vec<Finding> {
     findings.push(open_files(open_files_limit()));
     findings.push(wall_clock(clock::wall().0));
     findings.push(openness(config));
+    findings.extend(token(config, clock::wall().0 / 1000));
     findings.extend(config.peers.iter().map(peer));
     findings
 }
@@ -160,13 +163,38 @@ fn openness(config: &Config) -> Finding {
     if config.dev {
         return Warning("--dev: anybody can publish and any relay can bridge; not for a festival".to_owned());
     }
-    match (config.publish_token.is_some(), config.trust.len()) {
+    let trusted = config.trust.len();
+    match (config.publish_token.is_some(), trusted) {
         (false, _) => Warning("nobody can publish here: set --publish-token if somebody shall".to_owned()),
-        (true, 0) => {
-            Warning("no relay may bridge to this one: name those that shall with --trust".to_owned())
-        }
+        (true, _) if config.festival.is_some() => Good(format!(
+            "publishing needs the token, relays of the festival and {trusted} others may bridge"
+        )),
+        (true, 0) => Warning(
+            "no relay may bridge to this one: name those that shall with --trust, or give it a zone token"
+                .to_owned(),
+        ),
         (true, trusted) => Good(format!("publishing needs the token, {trusted} relays may bridge")),
     }
+}
+
+/// The zone token as the relay would read it. The log says the same louder, once the relay runs.
+fn token(config: &Config, now: u64) -> Option<Finding> {
+    let files = config.festival.as_ref()?;
+    let id = match config.data.join("node.key").exists().then(|| Identity::load_or_create(&config.data)) {
+        Some(Ok(identity)) => identity.node_id(),
+        Some(Err(error)) => return Some(Bad(error.to_string())),
+        None => return Some(Warning("the zone token cannot be looked at before `relay-node id`".to_owned())),
+    };
+    let kept = config.data.join(festival::KEPT);
+    let loaded = Festival::load(files, kept, (id, &config.zone), now);
+    Some(match loaded.map(|festival| (festival.own(&config.zone, now), festival)) {
+        Err(error) => Bad(format!("{error}: ask the organizer for another (`relay-node festival issue`)")),
+        Ok((Err(_), festival)) => Bad(festival.told(&config.zone, now)),
+        Ok((Ok(_), festival)) => match festival.warning(&config.zone, now) {
+            Some(warning) => Warning(warning),
+            None => Good(festival.told(&config.zone, now)),
+        },
+    })
 }
 
 /// Resolves the name and sends one byte: where nothing listens, the machine says so. Silence proves
@@ -235,6 +263,30 @@ mod tests {
         let taken = Err(io::ErrorKind::AddrInUse.into());
         let address = ([127, 0, 0, 1], 80).into();
         assert!(matches!(port("http", "TCP", address, taken), Bad(text) if text.contains("--http")));
+    }
+
+    #[test]
+    fn the_zone_token_is_looked_at_as_the_relay_will() {
+        let data = tempfile::tempdir().expect("a directory");
+        let path = data.path().join("zone.token");
+        let key = festival::OrganizerKey::create("Field").expect("a key");
+        let at = 1_800_000_000;
+        let flags = ["relay-node", "--data", &data.path().display().to_string(), "--festival-token"]
+            .map(std::ffi::OsString::from);
+        let flags = flags.into_iter().chain([path.clone().into_os_string()]);
+        let (_, config) = crate::config::read(flags, []).expect("is good");
+        assert!(matches!(token(&config, at), Some(Warning(text)) if text.contains("relay-node id")));
+        let identity = Identity::load_or_create(data.path()).expect("an identity");
+        let zone = config.zone.clone();
+        let issue = |node| festival::desk::issue(&key, node, &zone, 30, at).expect("a token").0;
+        fs::write(&path, issue(protocol::NodeId([3; 32]))).expect("writes");
+        assert!(matches!(token(&config, at), Some(Bad(text)) if text.contains("another relay")));
+        fs::write(&path, issue(identity.node_id())).expect("writes");
+        assert!(matches!(token(&config, at), Some(Good(text)) if text.contains("30 days")));
+        assert!(matches!(token(&config, at + 31 * 86_400), Some(Warning(text)) if text.contains("24 h ago")));
+        assert!(
+            matches!(token(&config, at + 33 * 86_400), Some(Bad(text)) if text.contains("no relay bridges"))
+        );
     }
 
     #[test]

@@ -1,11 +1,17 @@
 //! Starts what the command line asks for: the relay itself or one of its small tasks.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{error::Error, io::IsTerminal, process::ExitCode};
 
-use relay_node::{bridge::Identity, config, config::Task, doctor, relay};
+use relay_node::{bridge::Identity, config, config::Task, doctor, pair, relay};
 
 fn main() -> ExitCode {
-    let (task, config) = match config::from_process() {
+    let read = config::from_process().and_then(|(task, mut config)| {
+        if matches!(task, Task::Serve | Task::CheckConfig | Task::Doctor) {
+            config.trust_paired()?;
+        }
+        Ok((task, config))
+    });
+    let (task, config) = match read {
         Ok(read) => read,
         Err(error) => {
             error.print();
@@ -21,17 +27,25 @@ fn main() -> ExitCode {
         Task::Id => Identity::load_or_create(&config.data)
             .map(|identity| println!("{}", identity.node_id()))
             .map_err(|error| relay::RelayError::Unavailable(error.to_string())),
+        Task::Festival(desk) => return ended(desk.run().map_err(|error| (error.exit_code(), error.into()))),
+        Task::Pair(pair) => {
+            return ended(pair::run(&pair, &config).map_err(|error| (error.exit_code(), error.into())));
+        }
         Task::CheckConfig => {
             println!("{config:#?}\nthis configuration is good");
             Ok(())
         }
         Task::Doctor => return if doctor::run(&config) { ExitCode::SUCCESS } else { ExitCode::FAILURE },
     };
+    ended(result.map_err(|error| (error.exit_code(), error.into())))
+}
+
+fn ended(result: Result<(), (u8, Box<dyn Error>)>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Err((code, error)) => {
             eprintln!("relay-node: {error}");
-            ExitCode::from(error.exit_code())
+            ExitCode::from(code)
         }
     }
 }

@@ -46,6 +46,11 @@ fn describe() {
     );
     describe_gauge!("relay_bridge_up", Unit::Count, "links to other relays that are up, by their zone");
     describe_gauge!("relay_bridge_rtt_seconds", Unit::Seconds, "round trip to a neighbor, by its zone");
+    describe_gauge!(
+        "relay_token_seconds_left",
+        Unit::Seconds,
+        "until this relay's zone token ends, negative afterwards; absent without a token"
+    );
     describe_gauge!("process_resident_memory_bytes", Unit::Bytes, "resident memory");
     describe_gauge!("process_virtual_memory_bytes", Unit::Bytes, "virtual memory");
     describe_gauge!("process_open_fds", Unit::Count, "open file descriptors");

@@ -20,6 +20,7 @@ use crate::{
     clock,
     config::Config,
     discover::{self, Seen},
+    festival::{self, Festival},
     files::{Files, disk::Found},
     media_thread, metrics, migrate,
     node::Node,
@@ -36,6 +37,9 @@ pub enum RelayError {
     /// A port, or the data directory. Exit code 69.
     #[error("{0}")]
     Unavailable(String),
+    /// What the organizer gave is not good. Exit code 64.
+    #[error("{0}")]
+    Refused(String),
     /// Anything else. Exit code 1.
     #[error("{0}")]
     Failed(String),
@@ -46,6 +50,7 @@ impl RelayError {
     pub fn exit_code(&self) -> u8 {
         match self {
             RelayError::Unavailable(_) => 69,
+            RelayError::Refused(_) => 64,
             RelayError::Failed(_) => 1,
         }
     }
@@ -100,12 +105,17 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         let workers = workers.clone();
         Arc::new(move |track, header, payload| media_thread::deliver(&workers, track, header, payload))
     };
+    let trust = trust(&config, &identity)?;
+    let festival = match &trust {
+        Trust::Festival(festival) => Some(festival.clone()),
+        Trust::Anyone | Trust::Only(_) => None,
+    };
     let bridge_config = BridgeConfig {
         listen: config.bridge,
         peers: config.peers.iter().map(ToString::to_string).collect(),
         identity: identity.clone(),
         zone: config.zone.clone(),
-        trust: if config.dev { Trust::Anyone } else { Trust::Only(config.trust.clone()) },
+        trust,
     };
     let bridges = Bridges::start(bridge_config, forwarding.clone(), delivery, bridge_events)
         .await
@@ -148,6 +158,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         zone: config.zone.clone(),
         ready: ready.clone(),
         files: FilesState::new(files.clone()),
+        festival,
         metrics: Some(recorder),
     };
     let router = api::router(state, whip::router(WhipState::new(asks, auth)));
@@ -184,6 +195,17 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     }
     Addresses::remove(&config.data);
     Ok(())
+}
+
+/// A token closes the relay to strangers even with --dev: who gives one means it.
+fn trust(config: &Config, identity: &Identity) -> Result<Trust, RelayError> {
+    let Some(files) = &config.festival else {
+        return Ok(if config.dev { Trust::Anyone } else { Trust::Only(config.trust.clone()) });
+    };
+    let (kept, own) = (config.data.join(festival::KEPT), (identity.node_id(), &config.zone));
+    let now = clock::wall().0 / 1000;
+    let festival = Festival::load(files, kept, own, now).map_err(RelayError::Refused)?;
+    Ok(Trust::Festival(Arc::new(festival)))
 }
 
 /// Says where this relay is and looks for others, if the operator wants that. A network without multicast is

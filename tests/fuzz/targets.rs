@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aws_lc_rs::signature::Ed25519KeyPair;
 use bytes::{Bytes, BytesMut};
 use media::sdp::{EgressPolicy, Fragment, IngestPolicy, Local, Offer, answer_egress, answer_ingest};
 use mesh_routing::{Config, LinkId, Mesh, message::Message, signature::Keys};
@@ -12,7 +13,9 @@ use protocol::{
     Codec, Hlc, Kind, NodeId, StreamName, Topic, TrackDescription, ZoneName,
     mesh::{DatagramHeader, SenderClock, StreamAdvertisement, TrackKey},
     signaling::FromParticipant,
+    token::{FestivalId, Membership, Revocations, Revoked, Role, Rotation, Signed, ZoneToken},
 };
+use relay_node::{bridge::outside, festival, pairing};
 use rooms::{Rooms, WallTime, Written};
 
 /// A parser, or a core behind one.
@@ -56,6 +59,10 @@ pub fn all() -> Vec<Target> {
             samples: conversations,
             feed: mesh_neighbor,
         },
+        Target { name: "hello", longest: 64 * 1024, runs: 100_000, samples: hellos, feed: hello },
+        Target { name: "token", longest: 33 * 1024, runs: 100_000, samples: signed, feed: token },
+        Target { name: "papers", longest: 64 * 1024, runs: 10_000, samples: papers, feed: paper },
+        Target { name: "pairing", longest: 2000, runs: 100_000, samples: words, feed: pair },
         Target { name: "room_record", longest: 20_000, runs: 100_000, samples: records, feed: room_record },
         Target { name: "websocket", longest: 64 * 1024, runs: 100_000, samples: said, feed: websocket },
     ]
@@ -306,4 +313,108 @@ fn said() -> Vec<Vec<u8>> {
 fn websocket(bytes: &[u8]) {
     let _ = serde_json::from_slice::<FromParticipant>(bytes);
     let _ = serde_json::from_slice::<protocol::api::NewMessage>(bytes);
+}
+
+/// An organizer's key that is the same in every run.
+fn organizer(seed: u8) -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).expect("32 bytes are a seed")
+}
+
+/// A token, a list and a change of key, as the relays of a festival have them.
+fn festival() -> (ZoneToken, Revocations, Rotation) {
+    let (key, next) = (organizer(1), organizer(2));
+    let festival = FestivalId::of(&key);
+    let (zone, role) = (ZoneName::new("camping").expect("a good name"), Role::Relay);
+    let node = NodeId([7; 32]);
+    let token = Membership { festival, serial: 9, node, zone, role, issued_at: 1, not_after: 1 << 32 };
+    let nodes = (0..9).map(|node| NodeId([node; 32])).collect();
+    let list = Revoked { festival, epoch: 3, nodes, serials: [1, 1 << 40].into() };
+    let token = Signed::sign(token, &key).expect("is short enough");
+    let list = Signed::sign(list, &key).expect("is short enough");
+    (token, list, Rotation::rotate(&key, &next, 1, Some(7)).expect("is short enough"))
+}
+
+fn signed() -> Vec<Vec<u8>> {
+    let (token, list, rotation) = festival();
+    vec![token.to_bytes(), list.to_bytes(), rotation.to_bytes()]
+}
+
+/// Only one way to write it is taken, so that nobody makes another paper of one that is signed.
+fn token(bytes: &[u8]) {
+    if let Ok(token) = ZoneToken::from_bytes(bytes) {
+        assert_eq!(token.to_bytes(), bytes);
+        assert_eq!(token.to_string().parse().as_ref(), Ok(&token));
+        let genuine = token.verify(&FestivalId::of(&organizer(1))).is_ok();
+        assert!(!genuine || token == festival().0, "nobody else signs");
+    }
+    if let Ok(list) = Revocations::from_bytes(bytes) {
+        assert_eq!(list.to_bytes(), bytes);
+    }
+    if let Ok(rotation) = Rotation::from_bytes(bytes) {
+        assert_eq!(rotation.to_bytes(), bytes);
+        let _ = rotation.verify_both();
+    }
+}
+
+fn papers() -> Vec<Vec<u8>> {
+    let (token, list, rotation) = festival();
+    let text = format!("# papers\n{rotation}\n{list}\n\n{token}\n");
+    vec![text.into_bytes(), token.to_string().into_bytes(), list.to_string().into_bytes()]
+}
+
+fn paper(bytes: &[u8]) {
+    let _ = outside::papers(bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let zone = ZoneName::new("camping").expect("a good name");
+        let _ = festival::token_for(text, NodeId([7; 32]), &zone);
+    }
+}
+
+fn hellos() -> Vec<Vec<u8>> {
+    let (token, list, rotation) = festival();
+    let zone = ZoneName::new("camping").expect("a good name");
+    let papers = vec![rotation.to_string(), list.to_string()];
+    vec![outside::sample(zone.clone(), None, vec![]), outside::sample(zone, Some(token.to_string()), papers)]
+}
+
+fn hello(bytes: &[u8]) {
+    outside::hello(bytes);
+}
+
+/// What a relay that dials says when it pairs, each word behind its length.
+fn words() -> Vec<Vec<u8>> {
+    let zone = ZoneName::new("camping").expect("a good name");
+    let said = [
+        pairing::Message::Promise(zone.clone(), [1; 32]),
+        pairing::Message::Answer(zone, [2; 32]),
+        pairing::Message::Reveal([3; 32]),
+        pairing::Message::Verdict(true),
+    ];
+    let words = said.map(|word| postcard::to_stdvec(&word).expect("always serializes"));
+    vec![words.iter().flat_map(|word| [&[word.len() as u8], &word[..]].concat()).collect()]
+}
+
+/// Whatever the other side says, without a person's word here nothing is paired.
+fn pair(bytes: &[u8]) {
+    let zone = ZoneName::new("stage").expect("a good name");
+    for side in [pairing::Side::Dialer, pairing::Side::Listener] {
+        let mut pairing = pairing::Pairing::new(
+            side,
+            (NodeId([1; 32]), zone.clone()),
+            NodeId([2; 32]),
+            [5; 32],
+            tests::now(),
+        );
+        let mut rest = bytes;
+        while let Some((&length, behind)) = rest.split_first() {
+            let (word, behind) = behind.split_at(usize::from(length).min(behind.len()));
+            rest = behind;
+            if let Ok(message) = postcard::from_bytes(word) {
+                pairing.handle_message(message);
+            }
+            while let Some(output) = pairing.poll_output() {
+                assert!(!matches!(output, pairing::Output::Paired(_)), "nobody was asked");
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@ use axum::{Json, extract::State, http::header, response::IntoResponse};
 use protocol::api::{Problem, Version};
 
 use super::{ApiState, error::ApiError};
-use crate::{ask::Ask, metrics};
+use crate::{ask::Ask, clock, metrics};
 
 /// The process runs and answers.
 #[utoipa::path(get, path = "/livez", tag = "operations",
@@ -13,18 +13,20 @@ pub async fn live() -> &'static str {
     "ok\n"
 }
 
-/// The relay serves: the node loop answers and the relay is not about to stop.
+/// The relay serves: the node loop answers and the relay is not about to stop. A second line tells how this
+/// relay's zone token stands, if it has one.
 #[utoipa::path(get, path = "/readyz", tag = "operations", responses(
-    (status = 200, description = "`ok`", body = String, content_type = "text/plain"),
+    (status = 200, description = "`ok`, and a line on the zone token", body = String, content_type = "text/plain"),
     (status = 503, description = "starting, stopping or overloaded", body = Problem,
         content_type = "application/problem+json"),
 ))]
-pub async fn ready(State(state): State<ApiState>) -> Result<&'static str, ApiError> {
+pub async fn ready(State(state): State<ApiState>) -> Result<String, ApiError> {
     if !state.ready.get() {
         return Err(ApiError::unavailable("this relay is starting or stopping: try again in a second", 1));
     }
     state.asks.ask(|reply| Ask::Streams { reply }).await?;
-    Ok("ok\n")
+    let told = state.festival.map(|festival| festival.told(&state.zone, clock::wall().0 / 1000) + "\n");
+    Ok(format!("ok\n{}", told.unwrap_or_default()))
 }
 
 /// Metrics in the Prometheus text format.

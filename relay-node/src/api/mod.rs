@@ -30,7 +30,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use protocol::{NodeId, ZoneName};
 use tower_http::cors::{Any, CorsLayer};
 
-use crate::{ask::Asks, auth::Auth, signaling};
+use crate::{ask::Asks, auth::Auth, festival::Festival, signaling};
 use error::ApiError;
 use files::FilesState;
 
@@ -49,6 +49,8 @@ pub struct ApiState {
     pub ready: Ready,
     /// Files on disk and who may have them when.
     pub files: FilesState,
+    /// Whose zone token `GET /readyz` speaks of, if there is one.
+    pub festival: Option<Arc<Festival>>,
     /// For `GET /metrics`; `None` where no recorder is installed.
     pub metrics: Option<PrometheusHandle>,
 }

@@ -110,7 +110,9 @@ fn state() -> (ApiState, mpsc::Receiver<Ask>, tempfile::TempDir) {
     let data = tempfile::tempdir().expect("a directory");
     let (files, _) = Files::open(data.path(), limits, events).expect("opens");
     let files = files::FilesState::new(files);
-    (ApiState { asks, auth, node: node(), zone: zone(), ready, files, metrics: None }, queue, data)
+    let state =
+        ApiState { asks, auth, node: node(), zone: zone(), ready, files, festival: None, metrics: None };
+    (state, queue, data)
 }
 
 fn relay() -> Router {

@@ -44,7 +44,12 @@ fn config(peers: &[SocketAddr]) -> BridgeConfig {
 }
 
 fn hello() -> Hello {
-    Hello { zone: ZoneName::new("bad").unwrap(), festival: None, underlay: Default::default() }
+    Hello {
+        zone: ZoneName::new("bad").unwrap(),
+        festival: None,
+        papers: vec![],
+        underlay: Default::default(),
+    }
 }
 
 /// A relay under attack and a good neighbor of it.
@@ -113,7 +118,7 @@ async fn down(events: &mut mpsc::Receiver<BridgeEvent>) -> (LinkId, String) {
 /// The attacker: the right key exchange, then whatever the test does.
 async fn connect(address: SocketAddr) -> (Endpoint, Connection) {
     let identity = identity();
-    let (client, _) = tls::configs(&identity, Trust::Anyone).unwrap();
+    let (client, _) = tls::configs(&identity, Trust::Anyone, tls::ALPN).unwrap();
     let mut config = quinn::ClientConfig::new(Arc::new(client));
     config.transport_config(Arc::new(transport::transport()));
     let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -43,7 +43,7 @@ impl Default for Estimate {
 impl Estimate {
     /// Looks at the totals; says how many bits per second the link is thought to carry, if there is a thought.
     pub fn handle_look(&mut self, total: Delivered, now: Instant) -> Option<u64> {
-        let Some((last, at)) = self.last.replace((total, now)) else { return None };
+        let (last, at) = self.last.replace((total, now))?;
         let past = now.saturating_duration_since(at);
         // On a new path quinn counts anew.
         let Some(bytes) = total.bytes.checked_sub(last.bytes).filter(|_| !past.is_zero()) else {

@@ -10,12 +10,14 @@ use tokio::{net::lookup_host, time::timeout};
 
 use super::{
     Shared,
+    admission::{self, News, Shown},
     link::{self, Close, HANDSHAKE, LinkShared, Run, Streams},
     neighbors::{Claim, Path, Refused},
     peer::Peer,
-    stream::{Hello, StreamError, send_hello},
+    stream::{StreamError, send_hello},
     tls,
 };
+use crate::{clock, festival::Outsider};
 
 const BACK_OFF_MIN: Duration = Duration::from_millis(200);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
@@ -43,6 +45,8 @@ enum DialError {
     Another { found: NodeId },
     #[error("the relay there does not trust this one; start it with --trust {own}")]
     NotTrusted { own: NodeId },
+    #[error("the relay there {0}")]
+    Outsider(Outsider),
     #[error("{0}")]
     Stream(StreamError),
 }
@@ -137,9 +141,12 @@ async fn dial_address(
         refuse(&connection, refused);
         DialError::Refused { refused, node, path }
     })?;
-    match link::dialed(&connection, &Hello { underlay, ..shared.hello.clone() }).await {
+    let (own, news) = admission::hello(shared, underlay);
+    match link::dialed(&connection, &own).await {
         Ok((hello, streams)) => {
-            Ok(start(shared, connection, node, (hello.zone, underlay, path), streams, Some(claim)))
+            let shown = admission::admit(shared, &connection, node, &hello).map_err(DialError::Outsider)?;
+            let agreed = Agreed { node, zone: hello.zone, underlay, path, shown, news };
+            Ok(start(shared, connection, agreed, streams, Some(claim)))
         }
         Err(error) => Err(dial_error(shared, &connection, (node, path), error)),
     }
@@ -188,15 +195,19 @@ async fn accept_connection(shared: &Arc<Shared>, incoming: Incoming) -> Result<(
             return Err(error.to_string());
         }
     };
+    let shown =
+        admission::admit(shared, &connection, node, &hello).map_err(|outsider| outsider.to_string())?;
     let path = Path::of(&connection, hello.underlay.kind);
-    shared.neighbors.admit(node, &path).map_err(|refused| {
+    shared.neighbors.admit(node, &path, clock::now()).map_err(|refused| {
         refuse(&connection, refused);
         refused.to_string()
     })?;
-    send_hello(&mut streams[0].0, &shared.hello).await.map_err(|error| error.to_string())?;
+    let (own, news) = admission::hello(shared, Underlay::default());
+    send_hello(&mut streams[0].0, &own).await.map_err(|error| error.to_string())?;
     // The bias is that of the other operator, and the higher cost of the two counts anyway.
     let underlay = Underlay { bias: 0, ..hello.underlay };
-    start(shared, connection, node, (hello.zone, underlay, path), streams, None);
+    let agreed = Agreed { node, zone: hello.zone, underlay, path, shown, news };
+    start(shared, connection, agreed, streams, None);
     Ok(())
 }
 
@@ -214,19 +225,28 @@ fn close_badly(connection: &Connection, error: &StreamError) {
     connection.close(why.code(), error.to_string().as_bytes());
 }
 
+/// What both hellos came to.
+struct Agreed {
+    node: NodeId,
+    zone: ZoneName,
+    underlay: Underlay,
+    path: Path,
+    shown: Shown,
+    news: News,
+}
+
 /// Both sides said hello: the link is up.
 fn start(
     shared: &Arc<Shared>,
     connection: Connection,
-    node: NodeId,
-    (zone, underlay, path): (ZoneName, Underlay, Path),
+    Agreed { node, zone, underlay, path, shown, news }: Agreed,
     streams: Streams,
     claim: Option<Claim>,
 ) -> Arc<LinkShared> {
     let remote = connection.remote_address();
     let (link, outboxes) =
-        LinkShared::new(shared.neighbors.next_id(), node, connection, shared.counters.clone());
-    let replaced = shared.neighbors.insert(link.clone(), path);
+        LinkShared::new(shared.neighbors.next_id(), node, shown, connection, shared.counters.clone());
+    let replaced = shared.neighbors.insert(link.clone(), path, claim.is_some().then(clock::now));
     drop(claim);
     let run = Run {
         link: link.clone(),
@@ -235,6 +255,7 @@ fn start(
         zone,
         underlay,
         remote,
+        news,
         forwarding: shared.forwarding.clone(),
         local: shared.local.clone(),
         events: shared.events.clone(),

@@ -2,9 +2,7 @@
 //! The public half is the node id; what the key proves to a neighbor is in `tls.rs`.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,6 +18,8 @@ use quinn::rustls::{
     pki_types::{CertificateDer, PrivatePkcs8KeyDer},
     sign::CertifiedKey,
 };
+
+use crate::whole;
 
 const FILE: &str = "node.key";
 
@@ -68,7 +68,7 @@ impl Identity {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let pair = Ed25519KeyPair::generate().map_err(|_| IdentityError::NoRandomness)?;
                 let pkcs8 = pair.to_pkcs8().map_err(|_| IdentityError::NoRandomness)?.as_ref().to_vec();
-                write_secret(dir, &path, &pkcs8)
+                whole::write(&path, &pkcs8, whole::SECRET)
                     .map_err(|source| IdentityError::Io { path: path.clone(), source })?;
                 pkcs8
             }
@@ -142,21 +142,6 @@ impl Keys for MeshKeys {
     fn verify(&self, signer: &NodeId, message: &[u8], signature: &[u8; 64]) -> bool {
         UnparsedPublicKey::new(&ED25519, signer.0).verify(message, signature).is_ok()
     }
-}
-
-/// A power cut leaves either no file or a whole one.
-fn write_secret(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
-    let new = path.with_extension("key.new");
-    match fs::remove_file(&new) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

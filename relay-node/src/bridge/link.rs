@@ -27,6 +27,7 @@ use tokio::{
 
 use super::{
     BridgeEvent, Forwarding, LinkId, LocalDelivery,
+    admission::{News, Shown},
     capacity::Estimate,
     congestion::{Delay, Room},
     datagram,
@@ -48,6 +49,7 @@ pub(super) enum Close {
     Overflow,
     Asked,
     Full,
+    Outsider,
 }
 
 impl Close {
@@ -68,6 +70,8 @@ pub(super) type Streams = [(SendStream, RecvStream); 3];
 pub(super) struct LinkShared {
     pub id: LinkId,
     pub neighbor: NodeId,
+    /// The zone token it showed.
+    pub shown: Shown,
     pub counters: Arc<Counters>,
     /// What is on its way to the neighbor, and the waker of who sends more. Another one when the neighbor's
     /// address changes.
@@ -86,6 +90,7 @@ impl LinkShared {
     pub fn new(
         id: LinkId,
         neighbor: NodeId,
+        shown: Shown,
         connection: Connection,
         counters: Arc<Counters>,
     ) -> (Arc<LinkShared>, [OutboxReader; 3]) {
@@ -94,6 +99,7 @@ impl LinkShared {
         let link = LinkShared {
             id,
             neighbor,
+            shown,
             counters,
             room,
             intake: Intake::default(),
@@ -265,6 +271,7 @@ pub(super) struct Run {
     pub zone: ZoneName,
     pub underlay: Underlay,
     pub remote: SocketAddr,
+    pub news: News,
     pub forwarding: Arc<Forwarding>,
     pub local: LocalDelivery,
     pub events: mpsc::Sender<BridgeEvent>,
@@ -272,7 +279,7 @@ pub(super) struct Run {
 
 /// Carries the link until it ends: `Up`, messages and measurements, `Down`.
 pub(super) async fn run(run: Run) {
-    let Run { link, outboxes, streams, zone, underlay, remote, forwarding, local, events } = run;
+    let Run { link, outboxes, streams, zone, underlay, remote, news, forwarding, local, events } = run;
     let up = BridgeEvent::Up {
         link: link.id,
         neighbor: link.neighbor,
@@ -296,6 +303,8 @@ pub(super) async fn run(run: Run) {
         let shared = link.clone();
         tasks.spawn(async move { datagram::send(sending, shared).await.to_string() });
         tasks.spawn(async move { datagram::receive(receiving, inbound).await.to_string() });
+        tasks.spawn(news.listen(connection.clone(), link.neighbor));
+        tasks.spawn(news.tell(connection.clone()));
         tasks.spawn(report(connection.clone(), link.clone(), zone, events.clone()));
 
         let reason = match tasks.join_next().await {

@@ -5,6 +5,7 @@
 //! All of it runs on one thread of its own: a packet that is forwarded wakes no other thread, and
 //! nothing else that the relay does makes it wait.
 
+mod admission;
 #[cfg(test)]
 mod bad_neighbor;
 #[doc(hidden)]
@@ -21,6 +22,11 @@ mod measure;
 #[cfg(test)]
 mod narrow;
 mod neighbors;
+pub(crate) mod open;
+#[doc(hidden)]
+pub mod outside;
+#[cfg(test)]
+mod outsiders;
 pub mod peer;
 mod repair;
 mod scheduler;
@@ -36,7 +42,7 @@ use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use bytes::Bytes;
 use protocol::{NodeId, ZoneName};
-use quinn::{Endpoint, TokioRuntime};
+use quinn::Endpoint;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use forwarding::{Child, Forwarding, LocalDelivery, Route, Table};
@@ -50,7 +56,6 @@ pub use tls::Trust;
 use link::Close;
 use measure::Counters;
 use neighbors::Neighbors;
-use stream::Hello;
 
 /// Connections that are not yet links. Above half of it strangers must prove their address first.
 const HANDSHAKES_MAX: usize = 64;
@@ -135,7 +140,8 @@ type Dial = (NodeId, Vec<SocketAddr>);
 /// What the tasks of the bridges share.
 struct Shared {
     own: NodeId,
-    hello: Hello,
+    zone: ZoneName,
+    trust: Trust,
     local_addr: SocketAddr,
     neighbors: Arc<Neighbors>,
     counters: Arc<Counters>,
@@ -158,7 +164,8 @@ impl Bridges {
         let neighbors = Neighbors::new(own);
         let shared = Arc::new(Shared {
             own,
-            hello: Hello { zone: config.zone.clone(), festival: None, underlay: Underlay::default() },
+            zone: config.zone.clone(),
+            trust: config.trust.clone(),
             local_addr,
             neighbors: neighbors.clone(),
             counters: Arc::new(Counters::new()),
@@ -173,7 +180,8 @@ impl Bridges {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("bridge".to_owned()).spawn(move || {
             runtime.block_on(async move {
-                match endpoint(&config, socket) {
+                let trust = (config.trust.clone(), tls::ALPN);
+                match open::on_socket(&config.identity, trust, socket, 2 * HANDSHAKES_MAX) {
                     Ok(endpoint) => {
                         let _ = started.send(Ok(()));
                         serve(shared, endpoint, (config.peers, to_dial), stopping).await;
@@ -218,25 +226,13 @@ impl Bridges {
     }
 }
 
-fn endpoint(config: &BridgeConfig, socket: std::net::UdpSocket) -> io::Result<Endpoint> {
-    let (client, server) = tls::configs(&config.identity, config.trust.clone()).map_err(io::Error::other)?;
-    let transport = Arc::new(transport::transport());
-    let mut client = quinn::ClientConfig::new(Arc::new(client));
-    client.transport_config(transport.clone());
-    let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
-    server.transport_config(transport).max_incoming(2 * HANDSHAKES_MAX);
-    let mut endpoint =
-        Endpoint::new(transport::endpoint(&config.identity), Some(server), socket, Arc::new(TokioRuntime))?;
-    endpoint.set_default_client_config(client);
-    Ok(endpoint)
-}
-
 async fn serve(
     shared: Arc<Shared>,
     endpoint: Endpoint,
     (peers, mut to_dial): (Vec<String>, mpsc::Receiver<Dial>),
     mut stopping: oneshot::Receiver<()>,
 ) {
+    tokio::spawn(admission::watch(shared.clone()));
     for peer in peers {
         tokio::spawn(dial::keep(shared.clone(), endpoint.clone(), peer));
     }

@@ -120,12 +120,12 @@ struct Outcome {
 /// Offers datagrams at `offered` bits a second for `length` over a connection with this transport.
 async fn offer(path: Path, config: TransportConfig, offered: u64, length: Duration) -> Outcome {
     let config = Arc::new(config);
-    let (_, server) = tls::configs(&identity(), Trust::Anyone).unwrap();
+    let (_, server) = tls::configs(&identity(), Trust::Anyone, tls::ALPN).unwrap();
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
     server.transport_config(config.clone());
     let server = Endpoint::server(server, "127.0.0.1:0".parse().unwrap()).unwrap();
     let (address, queues) = path.to(server.local_addr().unwrap()).await;
-    let (client, _) = tls::configs(&identity(), Trust::Anyone).unwrap();
+    let (client, _) = tls::configs(&identity(), Trust::Anyone, tls::ALPN).unwrap();
     let mut client = quinn::ClientConfig::new(Arc::new(client));
     client.transport_config(config);
     let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 /// The version of everything that crosses a bridge.
-pub(super) const VERSION: u16 = 2;
+pub(super) const VERSION: u16 = 3;
 /// The longest message.
 pub const MESSAGE_MAX: usize = 256 * 1024;
-const HELLO_MAX: usize = 1024;
+const HELLO_MAX: usize = 64 * 1024;
 const QUEUE_MESSAGES: usize = 1024;
 const QUEUE_BYTES: usize = 2 * 1024 * 1024;
 
@@ -60,20 +60,23 @@ impl Group {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Hello {
     pub zone: ZoneName,
+    /// The zone token of the sender.
     pub festival: Option<String>,
+    /// What the organizer signed for everybody, as far as the sender knows it.
+    pub papers: Vec<String>,
     /// What the connection runs over, as the one who dialed was told.
     pub underlay: Underlay,
 }
 
 impl Hello {
-    fn to_frame(&self) -> Bytes {
+    pub fn to_frame(&self) -> Bytes {
         let mut frame = VERSION.to_be_bytes().to_vec();
         frame.extend(postcard::to_stdvec(self).expect("a struct of strings always serializes"));
         frame.into()
     }
 
     /// Reads the frame of a Hello.
-    fn from_frame(frame: &[u8]) -> Result<Hello, StreamError> {
+    pub fn from_frame(frame: &[u8]) -> Result<Hello, StreamError> {
         let (version, rest) = frame.split_first_chunk().ok_or(StreamError::NotHello)?;
         let theirs = u16::from_be_bytes(*version);
         if theirs != VERSION {
@@ -85,11 +88,13 @@ impl Hello {
 
 /// Why a stream, and with it the link, ends.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum StreamError {
+pub(crate) enum StreamError {
     #[error("the neighbor speaks bridge version {theirs}, this relay {VERSION}: update the older one")]
     Version { theirs: u16 },
     #[error("the neighbor did not begin with a hello")]
     NotHello,
+    #[error("the neighbor sent something else than papers")]
+    NotPapers,
     #[error("the neighbor announced a message of {length} bytes, the limit is {limit}")]
     Oversized { length: usize, limit: usize },
     #[error("the neighbor ended a stream")]
@@ -121,7 +126,7 @@ pub(super) async fn receive_hello(stream: &mut RecvStream) -> Result<Hello, Stre
 }
 
 /// Writes one frame.
-pub(super) async fn write_frame(stream: &mut SendStream, message: Bytes) -> Result<(), StreamError> {
+pub(crate) async fn write_frame(stream: &mut SendStream, message: Bytes) -> Result<(), StreamError> {
     let length = u32::try_from(message.len()).expect("the queue takes no message over MESSAGE_MAX");
     let mut chunks = [Bytes::copy_from_slice(&length.to_be_bytes()), message];
     stream.write_all_chunks(&mut chunks).await?;
@@ -130,7 +135,7 @@ pub(super) async fn write_frame(stream: &mut SendStream, message: Bytes) -> Resu
 
 /// Reads one frame of at most `limit` bytes. A length that is announced but not sent costs nothing:
 /// the buffer grows with what arrives.
-pub(super) async fn read_frame(
+pub(crate) async fn read_frame(
     stream: &mut RecvStream,
     buffer: &mut BytesMut,
     limit: usize,
@@ -206,6 +211,7 @@ mod tests {
         let hello = Hello {
             zone: ZoneName::new("stage").unwrap(),
             festival: Some("f".into()),
+            papers: vec!["p".into()],
             underlay: Underlay::default(),
         };
         assert_eq!(Hello::from_frame(&hello.to_frame()).unwrap(), hello);

@@ -26,27 +26,30 @@ use quinn::{
 };
 
 use super::Identity;
+use crate::festival::Festival;
 
 /// Two protocols cannot be confused on one port.
-const ALPN: &[u8] = b"peddlenet-bridge";
+pub(super) const ALPN: &[u8] = b"peddlenet-bridge";
 /// DER of an ed25519 SubjectPublicKeyInfo (RFC 8410) before the 32 bytes of the key.
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 /// Beyond this many different strangers the log stays silent.
 const STRANGERS_NAMED: usize = 64;
 
 /// Who may be a neighbor.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Trust {
     /// Whoever proves to hold some key: for a trial.
     Anyone,
     /// Only these relays.
     Only(BTreeSet<NodeId>),
+    /// The relays of a festival: the handshake lets any key pass, the hello has to show a token.
+    Festival(Arc<Festival>),
 }
 
 impl Trust {
     fn allows(&self, id: &NodeId) -> bool {
         match self {
-            Trust::Anyone => true,
+            Trust::Anyone | Trust::Festival(_) => true,
             Trust::Only(ids) => ids.contains(id),
         }
     }
@@ -56,6 +59,7 @@ impl Trust {
 pub(super) fn configs(
     identity: &Identity,
     trust: Trust,
+    alpn: &'static [u8],
 ) -> Result<(QuicClientConfig, QuicServerConfig), rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = Arc::new(Verifier { trust, provider: provider.clone(), named: Mutex::default() });
@@ -65,7 +69,7 @@ pub(super) fn configs(
         .dangerous()
         .with_custom_certificate_verifier(verifier.clone())
         .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(identity.certified())));
-    client.alpn_protocols = vec![ALPN.to_vec()];
+    client.alpn_protocols = vec![alpn.to_vec()];
     client.resumption = Resumption::disabled();
     client.enable_sni = false;
 
@@ -73,7 +77,7 @@ pub(super) fn configs(
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(identity.certified())));
-    server.alpn_protocols = vec![ALPN.to_vec()];
+    server.alpn_protocols = vec![alpn.to_vec()];
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.send_tls13_tickets = 0;
 
@@ -82,7 +86,7 @@ pub(super) fn configs(
 }
 
 /// The neighbor's id, out of the key that the handshake verified.
-pub(super) fn neighbor_of(connection: &quinn::Connection) -> Option<NodeId> {
+pub(crate) fn neighbor_of(connection: &quinn::Connection) -> Option<NodeId> {
     let keys = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
     node_id_of(keys.first()?)
 }
@@ -90,6 +94,11 @@ pub(super) fn neighbor_of(connection: &quinn::Connection) -> Option<NodeId> {
 fn node_id_of(spki: &[u8]) -> Option<NodeId> {
     let key = spki.strip_prefix(&SPKI_PREFIX)?;
     key.try_into().ok().map(NodeId)
+}
+
+/// QUIC is TLS 1.3 (RFC 9001 section 4.2): nobody asks.
+fn no_tls12() -> Result<HandshakeSignatureValid, Error> {
+    Err(Error::PeerIncompatible(PeerIncompatible::Tls13RequiredForQuic))
 }
 
 #[derive(Debug)]
@@ -145,7 +154,7 @@ impl ServerCertVerifier for Verifier {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::PeerIncompatible(PeerIncompatible::Tls13RequiredForQuic))
+        no_tls12()
     }
 
     fn verify_tls13_signature(
@@ -186,7 +195,7 @@ impl ClientCertVerifier for Verifier {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::PeerIncompatible(PeerIncompatible::Tls13RequiredForQuic))
+        no_tls12()
     }
 
     fn verify_tls13_signature(

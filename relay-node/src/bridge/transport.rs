@@ -28,7 +28,8 @@ pub(super) fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(Group::ALL.len() as u32))
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        // The organizer's papers, one set after the other.
+        .max_concurrent_uni_streams(VarInt::from_u32(1))
         // Two of the largest frames per stream, and all three streams at once.
         .stream_receive_window(VarInt::from_u32(512 * 1024))
         .receive_window(VarInt::from_u32(1536 * 1024))

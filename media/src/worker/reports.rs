@@ -1,0 +1,121 @@
+//! What RTCP asks of a worker: packets again, a keyframe, a picture of how a receiver fares; and what the worker
+//! reports to publishers itself.
+
+use std::time::Instant;
+
+use super::Worker;
+use crate::{
+    egress::Egress,
+    fan_out::Job,
+    plan::{Event, Flow, Relayed, TrackId},
+    rtcp::{Compound, Report},
+    session::Media,
+    track::{Listener, Track},
+};
+
+/// One NACK message cannot ask for more.
+const MAX_NACKED: usize = 256;
+
+impl Worker {
+    pub(super) fn handle_reports(&mut self, key: usize, reports: &[Report], now: Instant) {
+        for report in reports {
+            let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
+            match &mut session.media {
+                Media::Ingest(ingest) => {
+                    if let Some((track, epoch, clock)) = ingest.handle_report(report, now) {
+                        self.handle_clock(track, epoch, clock, now);
+                        self.relayed.push_back((track, Relayed::Clock { epoch, clock }));
+                    }
+                }
+                Media::Egress(tracks) => match report {
+                    Report::Nack { ssrc, pairs } => {
+                        let Some(egress) = tracks.iter().position(|track| track.ssrc() == *ssrc) else {
+                            continue;
+                        };
+                        let sequences: Vec<u16> = rtcp_sequences(pairs).take(MAX_NACKED).collect();
+                        self.stats.nacks[1] += sequences.len() as u64;
+                        self.jobs.push_back(Job::Repair {
+                            listener: Listener { session: key, egress },
+                            sequences,
+                            done: 0,
+                        });
+                    }
+                    Report::Keyframe { ssrc } => {
+                        let wanted = tracks.iter().find(|track| track.ssrc() == *ssrc).map(Egress::track);
+                        self.stats.keyframe_requests[1] += 1;
+                        if let Some(track) = wanted {
+                            self.want_keyframe(track, now);
+                        }
+                    }
+                    _ => {}
+                },
+            }
+        }
+        self.schedule(key);
+    }
+
+    /// Reports and requests that a session owes its peer.
+    pub(super) fn feed_back(&mut self, key: usize, now: Instant) {
+        let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
+        if session.keys.is_none() {
+            return;
+        }
+        let compound = match &mut session.media {
+            Media::Ingest(ingest) => match ingest.poll_feedback(now) {
+                Some((compound, count)) => {
+                    self.stats.nacks[0] += count.nacks;
+                    self.stats.keyframe_requests[0] += count.keyframe_requests;
+                    compound
+                }
+                None => return,
+            },
+            Media::Egress(tracks) => {
+                let mut compound = Compound::default();
+                for egress in &mut *tracks {
+                    let clock = self.tracks.get(&egress.track()).and_then(Track::clock);
+                    egress.poll_report(clock, &mut compound, now);
+                }
+                let Flow::Egress { cname, .. } = &session.plan.flow else { return };
+                if compound.is_empty() {
+                    return;
+                }
+                for egress in tracks {
+                    compound.cname(egress.ssrc(), cname);
+                }
+                compound
+            }
+        };
+        self.outbox.extend(session.seal_rtcp(&compound));
+    }
+
+    /// A listener here needs a picture: ask the publisher if it is ours, else tell the node.
+    pub(crate) fn want_keyframe(&mut self, id: TrackId, now: Instant) {
+        if self.tracks.get_mut(&id).is_some_and(|track| track.ask_keyframe(now))
+            && !self.request_keyframe(id, now)
+        {
+            self.events.push_back(Event::KeyframeWanted { track: id });
+        }
+    }
+
+    /// Asks the publisher of a track, if its session is here.
+    pub(super) fn request_keyframe(&mut self, id: TrackId, now: Instant) -> bool {
+        let publisher = self.sessions.iter().position(|session| {
+            matches!(session.as_ref().map(|session| &session.media),
+                Some(Media::Ingest(ingest)) if ingest.tracks().any(|track| track == id))
+        });
+        let Some(key) = publisher else { return false };
+        if let Some(Media::Ingest(ingest)) = self.session_mut(key).map(|session| &mut session.media) {
+            ingest.handle_keyframe_request(id, now);
+        }
+        self.schedule(key);
+        true
+    }
+}
+
+/// The sequence numbers of a generic NACK (RFC 4585 section 6.2.1).
+fn rtcp_sequences(pairs: &[(u16, u16)]) -> impl Iterator<Item = u16> {
+    pairs.iter().flat_map(|(first, following)| {
+        let more = (0..16).filter(move |bit| following >> bit & 1 == 1);
+        std::iter::once(*first).chain(more.map(move |bit| first.wrapping_add(bit + 1)))
+    })
+}

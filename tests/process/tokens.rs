@@ -1,0 +1,95 @@
+//! Who may bridge by the organizer's word: real relays with zone tokens that the binary signed, a stranger
+//! of another festival, and a relay that is taken out while it is linked.
+
+#![allow(clippy::unwrap_used, reason = "a step of a test that fails says where by panicking")]
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use tempfile::TempDir;
+use tests::{Relay, Setup, pause, program, until};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// An organizer and the directory of what it signed.
+struct Organizer(TempDir);
+
+impl Organizer {
+    fn new() -> Organizer {
+        let organizer = Organizer(TempDir::new().unwrap());
+        organizer.types("festival create --name Field");
+        organizer
+    }
+
+    /// What the binary prints.
+    fn types(&self, line: &str) -> String {
+        let mut command = Command::new(program("relay-node").unwrap());
+        let output = command.current_dir(self.0.path()).args(line.split(' ')).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// A relay that the organizer has given a token, set up further by `more`.
+    async fn relay(&self, zone: &str, more: impl FnOnce(Setup) -> Setup) -> Relay {
+        let data = TempDir::new().unwrap();
+        let token = self.path(&format!("{zone}.token")).display().to_string();
+        let node = self.types(&format!("id --data {}", data.path().display()));
+        self.types(&format!("festival issue --node {node} --zone {zone} --out {token}"));
+        let setup = Setup::zone(zone).closed().argument("--festival-token").argument(&token);
+        more(setup).start_in(data).await.unwrap()
+    }
+}
+
+async fn links(relay: &Relay, expected: f64) {
+    let api = relay.api();
+    until("the links are as expected", SOON, || async {
+        let up = api.metrics().await?.sum("relay_bridge_up", &[]);
+        Ok(((up - expected).abs() < 0.5).then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
+async fn says(relay: &Relay, text: &str) {
+    until(&format!("the log of {} says {text:?}", relay.zone()), SOON, || async {
+        Ok(relay.log().contains(text).then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn relays_with_tokens_of_one_festival_link_and_one_that_is_revoked_is_cut_off() {
+    let (field, other) = (Organizer::new(), Organizer::new());
+    // A list that names none of these: there is something to be replaced.
+    field.types("festival revoke --serial 1");
+    let list = field.path("revocations.pnr").display().to_string();
+    let stage = field.relay("stage", |setup| setup.argument("--revocations").argument(&list)).await;
+    let camping = field.relay("camping", |setup| setup.peer(stage.bridge())).await;
+    links(&stage, 1.0).await;
+    links(&camping, 1.0).await;
+    let ready = stage.api().get("/readyz").await.unwrap();
+    assert!(ready.body.contains("zone token good for"), "{}", ready.body);
+    let left = stage.api().metrics().await.unwrap().sum("relay_token_seconds_left", &[]);
+    assert!((29.0 * 86_400.0..=30.0 * 86_400.0).contains(&left), "{left}");
+
+    // Both sides of a refusal say why.
+    let stranger = other.relay("market", |setup| setup.peer(stage.bridge())).await;
+    says(&stage, "belongs to another festival").await;
+    says(&stranger, "belongs to another festival").await;
+    pause(Duration::from_secs(1)).await;
+    links(&stranger, 0.0).await;
+    links(&stage, 1.0).await;
+
+    // The list takes the place of the one that one relay reads; the other has it from there, and keeps it.
+    field.types(&format!("festival revoke --node {}", camping.node()));
+    says(&stage, "was revoked by the organizer").await;
+    says(&camping, "was revoked by the organizer").await;
+    links(&stage, 0.0).await;
+    links(&camping, 0.0).await;
+    let kept = std::fs::read_to_string(stage.data().join("revocations.pnr")).unwrap();
+    assert_eq!(kept, std::fs::read_to_string(&list).unwrap());
+}
