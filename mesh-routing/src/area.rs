@@ -141,9 +141,11 @@ pub(crate) struct Foreign {
     pub own: Option<Fragment>,
     /// Where this relay is in the graph.
     place: Option<usize>,
-    exits: BTreeMap<Fragment, Vec<Exit>>,
+    /// Ascending by fragment, then by the relay whose exit it is.
+    exits: Vec<(Fragment, Exit)>,
     offered: Offered,
-    publishers: BTreeMap<Short, Vec<Fragment>>,
+    /// Who publishes in which fragment; ascending.
+    publishers: Vec<(Short, Fragment)>,
 }
 
 impl Foreign {
@@ -155,29 +157,30 @@ impl Foreign {
         graph: &Graph,
         paths: Option<&Paths>,
     ) -> Foreign {
-        let reached = |id: &NodeId| id == own || paths.is_some_and(|paths| graph.step(paths, id).is_some());
-        let lowest = database.relays().map(|(said, _)| &said.origin).find(|id| reached(id));
+        let place = graph.place(own);
+        let reached = |at: usize| Some(at) == place || paths.is_some_and(|paths| paths.reaches(at));
+        let lowest = (0..graph.nodes.len()).find(|at| reached(*at)).map(|at| &graph.nodes[at]);
         let lowest = lowest.map_or(own, |lowest| lowest.min(own));
-        let mut foreign = Foreign {
-            own: Some(Fragment { area, lowest: lowest.into() }),
-            place: graph.place(own),
-            ..Foreign::default()
-        };
+        let here = Fragment { area, lowest: lowest.into() };
+        let (mut exits, mut publishers) = (Vec::new(), Vec::new());
+        // The ways of one relay stand together: it is looked for once.
+        let mut border: Option<(&NodeId, Option<usize>)> = None;
         for (way, _) in database.ways() {
-            let (Some(reach), Some(place)) = (&way.reach, graph.place(&way.origin)) else { continue };
-            if !reached(&way.origin) || foreign.own.is_some_and(|own| reach.path.contains(&own)) {
-                continue;
-            }
-            let exit = (place, reach.cost, reach.hops.into());
-            foreign.exits.entry(way.fragment).or_default().push(exit);
-            for publisher in &reach.publishers {
-                let fragments = foreign.publishers.entry(*publisher).or_default();
-                if !fragments.contains(&way.fragment) {
-                    fragments.push(way.fragment);
-                }
+            let at = match border {
+                Some((origin, at)) if *origin == way.origin => at,
+                _ => graph.place(&way.origin).filter(|at| reached(*at)),
+            };
+            border = Some((&way.origin, at));
+            let (Some(reach), Some(at)) = (&way.reach, at) else { continue };
+            if !reach.path.contains(&here) {
+                exits.push((way.fragment, (at, reach.cost, reach.hops.into())));
+                publishers.extend(reach.publishers.iter().map(|publisher| (*publisher, way.fragment)));
             }
         }
-        foreign
+        exits.sort_by_key(|(fragment, _)| *fragment);
+        publishers.sort_unstable();
+        publishers.dedup();
+        Foreign { own: Some(here), place, exits, offered: Offered::new(), publishers }
     }
 
     /// What the neighbors in other areas offer.
@@ -186,22 +189,33 @@ impl Foreign {
     }
 
     /// Where the ways to a relay elsewhere begin.
-    pub fn exits(&self, origin: &NodeId) -> Vec<Exit> {
-        let fragments = self.publishers.get(&origin.into()).into_iter().flatten();
-        fragments.flat_map(|fragment| self.exits.get(fragment).into_iter().flatten().copied()).collect()
+    pub fn exits(&self, origin: &NodeId) -> impl Iterator<Item = Exit> {
+        self.fragments(origin).flat_map(|fragment| self.exits_of(fragment)).map(|(_, exit)| *exit)
     }
 
     /// Where the ways to a fragment begin, the own one aside.
     pub fn exits_to(&self, fragment: &Fragment) -> impl Iterator<Item = &Exit> {
         let own = self.place;
-        let exits = self.exits.get(fragment).into_iter().flatten();
-        exits.filter(move |(at, _, _)| Some(*at) != own)
+        self.exits_of(fragment).iter().map(|(_, exit)| exit).filter(move |(at, _, _)| Some(*at) != own)
     }
 
     /// What the way from a neighbor in another area to a relay elsewhere costs, and its links.
     pub fn offer(&self, origin: &NodeId, neighbor: &NodeId) -> Option<(u32, u32)> {
         let offered = self.offered.get(neighbor)?;
-        let fragments = self.publishers.get(&origin.into()).into_iter().flatten();
-        fragments.filter_map(|fragment| offered.get(fragment)).min().copied()
+        self.fragments(origin).filter_map(|fragment| offered.get(fragment)).min().copied()
+    }
+
+    /// The fragments that say that a relay publishes there.
+    fn fragments(&self, origin: &NodeId) -> impl Iterator<Item = &Fragment> {
+        let origin = Short::from(origin);
+        let first = self.publishers.partition_point(|(publisher, _)| *publisher < origin);
+        let of = self.publishers[first..].iter().take_while(move |(publisher, _)| *publisher == origin);
+        of.map(|(_, fragment)| fragment)
+    }
+
+    fn exits_of(&self, fragment: &Fragment) -> &[(Fragment, Exit)] {
+        let first = self.exits.partition_point(|(of, _)| of < fragment);
+        let count = self.exits[first..].partition_point(|(of, _)| of == fragment);
+        &self.exits[first..first + count]
     }
 }

@@ -24,6 +24,8 @@ use crate::{
 pub const REFRESH: Duration = Duration::from_secs(5 * 60);
 /// The first wait after something was said.
 pub const BACK_OFF_MIN: Duration = Duration::from_millis(200);
+/// The first neighbor is not said before others had so long to come up: whoever is switched on meets them together.
+pub const FIRST: Duration = Duration::from_millis(50);
 /// The longest wait for news of costs.
 pub const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// The longest wait for a lost or new edge or stream.
@@ -45,6 +47,8 @@ pub struct Pace {
     last: Option<Instant>,
     wait: Duration,
     dirty: Option<bool>,
+    /// Nothing is said before.
+    not_before: Option<Instant>,
     /// Until the same is said again: less at first, so that relays that were switched on together do not all
     /// say it again at once.
     refresh: Duration,
@@ -60,6 +64,7 @@ impl Pace {
             last: None,
             wait: Duration::ZERO,
             dirty: Some(true),
+            not_before: None,
             refresh: REFRESH,
             urgent: BACK_OFF_URGENT,
         }
@@ -81,6 +86,11 @@ impl Pace {
         self.dirty = Some(urgent || self.dirty == Some(true));
     }
 
+    /// There is a neighbor where there was none: others are about to follow.
+    pub fn handle_first(&mut self, now: Instant) {
+        self.not_before = Some(now + FIRST);
+    }
+
     /// A neighbor has a record of this relay from an earlier life: the next one jumps over it.
     pub fn handle_own(&mut self, sequence: u64) {
         self.counter = self.counter.max(sequence);
@@ -98,7 +108,7 @@ impl Pace {
             self.refresh = REFRESH;
         }
         self.last = Some(now);
-        self.dirty = None;
+        (self.dirty, self.not_before) = (None, None);
         Some(self.advance())
     }
 
@@ -110,12 +120,12 @@ impl Pace {
 
     /// When it is time to say something: `None` if at once.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let last = self.last?;
-        Some(match self.dirty {
-            None => last + self.refresh,
-            Some(false) => last + self.wait,
-            Some(true) => last + self.wait.min(self.urgent),
-        })
+        let wait = match self.dirty {
+            None => self.refresh,
+            Some(false) => self.wait,
+            Some(true) => self.wait.min(self.urgent),
+        };
+        self.last.map(|last| last + wait).max(self.not_before)
     }
 }
 
@@ -223,8 +233,8 @@ impl Mesh {
         }
     }
 
-    /// Sends a record to the neighbors whose way to its origin begins here, or whose way nobody knows, and
-    /// tells the others that it is here.
+    /// Sends a record to the neighbors whose way to its origin begins here, or whose way nobody knows unless there
+    /// are many of those, and tells the others that it is here.
     fn spread_record(&mut self, from: Option<LinkId>, key: &Key, now: Instant) {
         let Some(message) = self.record(key) else { return };
         let Some(sequence) = self.database.held(key).map(|held| held.sequence()) else { return };
@@ -238,7 +248,13 @@ impl Mesh {
                 true => Turn::Unknown,
                 false => self.flood.trees.turn(&self.routes, &own, (&id, &origin), now),
             };
-            if origin == own || turn != Turn::Elsewhere {
+            let push = match turn {
+                _ if origin == own => true,
+                Turn::Here => true,
+                Turn::Unknown => self.flood.news.sends_blindly(link, now),
+                Turn::Elsewhere => false,
+            };
+            if push {
                 self.flood.news.handle_known(link, key, sequence);
                 self.send_bytes(link, &message, bytes.clone());
             } else {
@@ -371,9 +387,16 @@ impl Mesh {
         Some(Message::LinkState { age_ms: held.age_ms(self.now), record: held.signed.clone() })
     }
 
+    /// What is here, for a neighbor to compare. That this relay has no neighbors is no news to one: what it says
+    /// next names them, and asking for both would flood the mesh twice with each relay that is switched on.
     pub(crate) fn send_digest(&mut self, link: LinkId) {
         let across = self.border.crosses(link);
-        for part in self.database.digest(across, |_| true).chunks(ENTRIES_MAX) {
+        let mut entries = self.database.digest(across, |_| true);
+        if self.database.links(&self.config.id).is_some_and(|said| said.links.is_empty()) {
+            let own = Key::Links(self.config.id);
+            entries.retain(|(key, _)| *key != own);
+        }
+        for part in entries.chunks(ENTRIES_MAX) {
             self.send(link, &Message::Digest { entries: part.to_vec() });
         }
     }
@@ -444,6 +467,17 @@ mod tests {
         assert!(pace.handle_timeout(start + BACK_OFF_MIN).is_some());
         pace.handle_news(false);
         assert_eq!(pace.poll_timeout(), Some(start + BACK_OFF_MIN * 3));
+    }
+
+    #[test]
+    fn the_first_neighbor_waits_for_others_that_come_with_it() {
+        let start = crate::sim::epoch();
+        let mut pace = Pace::new(0);
+        pace.handle_first(start);
+        assert_eq!((pace.handle_timeout(start), pace.poll_timeout()), (None, Some(start + FIRST)));
+        assert!(pace.handle_timeout(start + FIRST).is_some());
+        pace.handle_news(true);
+        assert_eq!(pace.poll_timeout(), Some(start + FIRST + BACK_OFF_MIN));
     }
 
     #[test]

@@ -70,8 +70,8 @@ impl FloodTrees {
         }
         // From another area: it comes in by the border relay on the neighbor's best way there.
         let exits = routes.foreign.exits(origin);
-        let reached = exits.iter().filter(|(at, _, _)| turns[*at].0 != Turn::Unknown);
+        let reached = exits.filter(|(at, _, _)| turns[*at].0 != Turn::Unknown);
         let best = reached.min_by_key(|(at, cost, hops)| (turns[*at].1.saturating_add(*cost), *hops, *at));
-        best.map_or(Turn::Unknown, |(at, _, _)| turns[*at].0)
+        best.map_or(Turn::Unknown, |(at, _, _)| turns[at].0)
     }
 }

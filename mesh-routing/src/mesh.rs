@@ -675,6 +675,9 @@ impl Mesh {
             now.values().map(|n| (n.link, n.state)).ne(self.neighbors.values().map(|n| (n.link, n.state)));
         let told = now.values().map(|n| &n.edge).ne(self.neighbors.values().map(|n| &n.edge));
         let moved = std::mem::take(&mut self.border.moved);
+        if self.neighbors.is_empty() && !now.is_empty() {
+            self.pace.handle_first(self.now);
+        }
         if shape || told || moved {
             self.pace.handle_news(shape || moved);
         }

@@ -14,6 +14,9 @@ pub const MOMENT: Duration = Duration::from_millis(40);
 const ANSWER: Duration = Duration::from_millis(250);
 /// Neighbors that are asked for one record.
 const SOURCES_MAX: usize = 4;
+/// Records that are sent to a neighbor within [`BLIND_EVERY`] though nobody knows whether it gets them by another.
+const BLIND_MAX: u32 = 16;
+const BLIND_EVERY: Duration = Duration::from_secs(1);
 /// Records that are waited for.
 const WANTED_MAX: usize = 4 * ENTRIES_MAX;
 
@@ -23,6 +26,8 @@ pub(crate) struct News {
     /// By link: when to tell, and what.
     tell: BTreeMap<LinkId, (Instant, BTreeMap<Key, u64>)>,
     wanted: BTreeMap<Key, Wanted>,
+    /// By link: since when, and how many were sent blindly since.
+    blind: BTreeMap<LinkId, (Instant, u32)>,
     /// Nothing is due before.
     next: Option<Instant>,
 }
@@ -48,6 +53,18 @@ impl News {
         entries.insert(key, sequence);
         let at = *at;
         self.sooner(at);
+    }
+
+    /// Whether one more record may be sent on `link` that may come to the neighbor by others too. One relay that
+    /// joins is everywhere at once; where many meet, telling costs a moment and sending all of them on every link
+    /// would cost each link several times what the neighbor needs.
+    pub fn sends_blindly(&mut self, link: LinkId, now: Instant) -> bool {
+        let (since, count) = self.blind.entry(link).or_insert((now, 0));
+        if now.saturating_duration_since(*since) >= BLIND_EVERY {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= BLIND_MAX
     }
 
     /// The neighbor on `link` has the record, or a newer one: it need not be told.
@@ -90,6 +107,7 @@ impl News {
     /// The link is gone.
     pub fn forget(&mut self, link: LinkId) {
         self.tell.remove(&link);
+        self.blind.remove(&link);
         for wanted in self.wanted.values_mut() {
             wanted.from.retain(|from| *from != link);
         }
@@ -151,6 +169,16 @@ mod tests {
         entries.sort();
         assert_eq!(news.handle_timeout(start + MOMENT), [Due::Tell(A, entries)]);
         assert_eq!(news.poll_timeout(), None);
+    }
+
+    #[test]
+    fn few_are_sent_blindly_and_many_are_told() {
+        let (mut news, start) = (News::default(), epoch());
+        let sent = |news: &mut News, link, now| (0..100).filter(|_| news.sends_blindly(link, now)).count();
+        assert_eq!(sent(&mut news, A, start), BLIND_MAX as usize);
+        assert_eq!(sent(&mut news, A, start + MOMENT / 2), 0);
+        assert_eq!(sent(&mut news, B, start + MOMENT / 2), BLIND_MAX as usize, "each link for itself");
+        assert_eq!(sent(&mut news, A, start + BLIND_EVERY), BLIND_MAX as usize);
     }
 
     #[test]

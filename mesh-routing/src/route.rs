@@ -39,6 +39,13 @@ pub struct Paths {
     order: Vec<u32>,
 }
 
+impl Paths {
+    /// Whether there is a way to a place.
+    pub(crate) fn reaches(&self, place: usize) -> bool {
+        self.steps.get(place).is_some_and(Option::is_some)
+    }
+}
+
 /// The end of the way to one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
@@ -239,7 +246,7 @@ impl Routes {
         match self.graph.place(origin) {
             Some(place) if self.reaches(origin) => vec![(place, 0, 0)],
             place => {
-                let exits = self.foreign.exits(origin);
+                let exits: Vec<_> = self.foreign.exits(origin).collect();
                 if exits.is_empty() { place.map(|place| (place, 0, 0)).into_iter().collect() } else { exits }
             }
         }
@@ -262,19 +269,13 @@ impl Routes {
             let step = paths.steps[at]?;
             Some((step.distance.saturating_add(cost), step.hops.saturating_add(hops), at))
         };
-        let (_, hops, at) = self.foreign.exits(origin).into_iter().filter_map(way).min()?;
+        let (_, hops, at) = self.foreign.exits(origin).filter_map(way).min()?;
         Some((at, hops))
     }
 
     /// Whether a relay that publishes something can be reached, also elsewhere.
     pub fn finds(&self, origin: &NodeId) -> bool {
         self.reaches(origin) || self.exit(origin).is_some()
-    }
-
-    /// The links to an origin; if it is elsewhere, to the edge of its fragment.
-    pub fn hops(&self, origin: &NodeId) -> Option<u32> {
-        let inside = self.distance_and_hops(origin).map(|(_, hops)| hops);
-        inside.or_else(|| self.exit(origin).map(|(_, hops)| hops))
     }
 
     pub fn reaches(&self, node: &NodeId) -> bool {
@@ -286,20 +287,22 @@ impl Routes {
         self.graph.step(self.own.as_ref()?, node).map(|step| step.distance)
     }
 
-    /// The nodes from `node` to here; of a way from elsewhere those inside this area.
-    pub fn path_from(&self, node: &NodeId) -> Option<Vec<NodeId>> {
+    /// The links to an origin and the nodes from it to here; if it is elsewhere, the links to the edge of its
+    /// fragment and the nodes inside this area.
+    pub fn way_from(&self, origin: &NodeId) -> Option<(u32, Vec<NodeId>)> {
         let paths = self.own.as_ref()?;
-        let inside = self.graph.path(paths, node);
-        let mut path = match inside {
-            Some(path) => path,
+        let inside = self.graph.step(paths, origin).map(|step| step.hops);
+        let (hops, mut path) = match inside {
+            Some(hops) => (hops, self.graph.path(paths, origin)?),
             None => {
-                let (exit, _) = self.exit(node)?;
-                let path = self.graph.path(paths, &self.graph.nodes[exit])?;
-                path.into_iter().chain([*node]).collect()
+                let (exit, hops) = self.exit(origin)?;
+                let mut path = self.graph.path(paths, &self.graph.nodes[exit])?;
+                path.push(*origin);
+                (hops, path)
             }
         };
         path.reverse();
-        Some(path)
+        Some((hops, path))
     }
 
     /// The neighbors (of those given, with the cost of their link) whose way to `origin` does not lead

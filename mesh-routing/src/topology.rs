@@ -5,12 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::{NodeId, StreamName, TrackDescription, ZoneName, mesh::TrackKey};
+use protocol::{NodeId, StreamName, TrackDescription, ZoneName};
 
 use crate::{
+    database::Held,
     link::Capacity,
+    link_state::{Advertised, LinkState, Publication},
     mesh::Mesh,
-    record::Key,
     route::{Pair, pair},
     skeleton::{Cuts, Skeleton},
 };
@@ -76,15 +77,23 @@ pub struct LinkView {
 }
 
 impl Mesh {
+    /// What is said by the relays that can be reached, this one included, by id.
+    pub(crate) fn reached(&self) -> impl Iterator<Item = (&LinkState, &Held)> {
+        let own = self.config.id;
+        self.database
+            .relays()
+            .filter(move |(said, _)| said.origin == own || self.routes.reaches(&said.origin))
+    }
+
     /// Relays that can be reached and the links between them.
     pub fn topology(&self) -> Topology {
         let reached = |id: &NodeId| *id == self.config.id || self.routes.reaches(id);
-        let known = || self.database.relays().filter(|(said, _)| reached(&said.origin));
-        let nodes: Vec<_> = known()
+        let nodes: Vec<_> = self
+            .reached()
             .map(|(said, held)| NodeView { id: said.origin, zone: said.zone.clone(), since: held.since })
             .collect();
         let mut links: BTreeMap<Pair, LinkView> = BTreeMap::new();
-        for (said, _) in known() {
+        for (said, _) in self.reached() {
             for edge in said.links.iter().filter(|edge| reached(&edge.neighbor)) {
                 let (a, b) = pair(said.origin, edge.neighbor);
                 let rtt = Duration::from_micros(edge.rtt_us.into());
@@ -110,50 +119,41 @@ impl Mesh {
 
     /// Lists the streams anew; says whether the list differs.
     pub(crate) fn settle_views(&mut self) -> bool {
-        let mut newest: BTreeMap<&StreamName, (u64, NodeId)> = BTreeMap::new();
-        for (said, _) in self.database.publications() {
-            let id = said.origin;
-            if id != self.config.id && !self.routes.finds(&id) {
+        let mut newest: BTreeMap<&StreamName, (&Advertised, &Publication, &Held)> = BTreeMap::new();
+        for (said, held) in self.database.publications().filter(|(said, _)| !said.streams.is_empty()) {
+            if said.origin != self.config.id && !self.routes.finds(&said.origin) {
                 continue;
             }
             for advertised in &said.streams {
-                let best = newest.entry(&advertised.stream.name).or_insert((advertised.since, id));
+                let best = newest.entry(&advertised.stream.name).or_insert((advertised, said, held));
                 // Relays come by id: of equal ones the lowest stays.
-                if advertised.since > best.0 {
-                    *best = (advertised.since, id);
+                if advertised.since > best.0.since {
+                    *best = (advertised, said, held);
                 }
             }
         }
-        let streams: Vec<_> =
-            newest.iter().filter_map(|(name, (_, origin))| self.stream(name, origin)).collect();
+        let streams: Vec<_> = newest
+            .into_values()
+            .filter_map(|(advertised, said, held)| self.stream(advertised, said, held))
+            .collect();
         let differs = streams != self.streams;
         self.streams = streams;
         differs
     }
 
-    fn stream(&self, name: &StreamName, origin: &NodeId) -> Option<StreamView> {
-        let held = self.database.held(&Key::Streams(*origin))?;
-        let said = self.database.publication(origin)?;
-        let advertised = said.stream(name)?;
-        let tracks = advertised.stream.tracks.clone();
-        let joined = tracks.iter().find_map(|track| {
-            let key = TrackKey { origin: *origin, stream: name.clone(), kind: track.kind };
-            self.trees.path(&key, self.config.id)
-        });
-        let mut hops = None;
-        let path = match joined {
-            Some(path) => path,
-            None if *origin == self.config.id => vec![*origin],
-            None => {
-                hops = self.routes.hops(origin);
-                self.routes.path_from(origin)?
-            }
+    fn stream(&self, advertised: &Advertised, said: &Publication, held: &Held) -> Option<StreamView> {
+        let (name, origin, tracks) = (&advertised.stream.name, said.origin, &advertised.stream.tracks);
+        let joined = self.trees.path(tracks.iter().map(|track| track.kind), (&origin, name), self.config.id);
+        let (hops, path) = match joined {
+            Some(path) => (None, path),
+            None if origin == self.config.id => (None, vec![origin]),
+            None => self.routes.way_from(&origin).map(|(hops, path)| (Some(hops), path))?,
         };
         let links = u32::try_from(path.len() - 1).unwrap_or(u32::MAX);
         Some(StreamView {
             name: name.clone(),
-            tracks,
-            origin: *origin,
+            tracks: tracks.clone(),
+            origin,
             origin_zone: said.zone.clone(),
             hops: hops.unwrap_or(links),
             path,

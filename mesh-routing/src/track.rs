@@ -318,9 +318,9 @@ impl Track {
         let first: Vec<NodeId> = match &self.slots[PRIMARY] {
             Slot { feed: Some(feed), .. } => feed.path().to_vec(),
             // Not answered yet: most likely this one.
-            Slot { next: Some(next), .. } => step.around.routes.path_from(&step.key.origin).map_or_else(
+            Slot { next: Some(next), .. } => step.around.routes.way_from(&step.key.origin).map_or_else(
                 || vec![step.key.origin, next.neighbor],
-                |path| path.into_iter().filter(|id| *id != own).collect(),
+                |(_, path)| path.into_iter().filter(|id| *id != own).collect(),
             ),
             _ => return self.leads().then(Around::default),
         };

@@ -11,7 +11,7 @@ use std::{
 };
 
 use protocol::{
-    Kind, NodeId,
+    Kind, NodeId, StreamName,
     mesh::{Alias, TrackKey},
 };
 
@@ -322,9 +322,22 @@ impl Trees {
         self.tracks.iter().filter_map(entry).collect()
     }
 
-    /// The relays a track's packets come through, this one included.
-    pub fn path(&self, key: &TrackKey, own: NodeId) -> Option<Vec<NodeId>> {
-        let path = self.tracks.get(key)?.path()?;
+    /// The relays that the packets of a stream come through, this one included: those of the first of these
+    /// tracks that comes.
+    pub fn path(
+        &self,
+        mut kinds: impl Iterator<Item = Kind>,
+        (origin, stream): (&NodeId, &StreamName),
+        own: NodeId,
+    ) -> Option<Vec<NodeId>> {
+        if self.tracks.is_empty() {
+            return None;
+        }
+        let mut key = TrackKey { origin: *origin, stream: stream.clone(), kind: Kind::Audio };
+        let path = kinds.find_map(|kind| {
+            key.kind = kind;
+            self.tracks.get(&key)?.path()
+        })?;
         Some(path.iter().copied().chain([own]).collect())
     }
 

@@ -1,12 +1,15 @@
 //! What survives a power cut: the records of all logs and two counters, in one redb file.
 //!
-//! A thread of its own writes; what waits is committed together, and an answer means that it is on disk.
+//! A thread of its own writes; what waits is committed together, and an answer means that it is on disk. What a
+//! full disk refuses is written when there is room.
 
 use std::{
+    collections::VecDeque,
     fs,
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -16,10 +19,14 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefini
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use crate::clock;
+
 /// The file below `--data`.
 pub const FILE: &str = "relay.redb";
 /// Records waiting for the disk; beyond it [`Store::append`] refuses.
 pub const WAITING_MAX: usize = 8192;
+/// How long after a failed write the next one is tried.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Records committed together.
 const BATCH_MAX: usize = 1024;
 
@@ -119,7 +126,7 @@ pub struct Store {
 }
 
 enum Job {
-    Append { record: Record, done: oneshot::Sender<Result<(), NotStored>> },
+    Append { record: Record, done: Option<oneshot::Sender<Result<(), NotStored>>> },
     Forget { key: LogKey, below: u64 },
     Life { life: u64 },
 }
@@ -140,7 +147,8 @@ impl Store {
         let loaded = load(&database).map_err(damaged)?;
         let (jobs, waiting) = sync_channel(WAITING_MAX);
         let thread = std::thread::Builder::new().name("store".to_owned());
-        let thread = thread.spawn(move || write_all(&database, &waiting)).map_err(in_directory)?;
+        let writer = Writer { path, database: Some(database), owed: VecDeque::new(), failed: None };
+        let thread = thread.spawn(move || writer.run(&waiting)).map_err(in_directory)?;
         Ok((Store { jobs: Some(jobs), thread: Some(thread) }, loaded))
     }
 
@@ -148,10 +156,10 @@ impl Store {
     pub fn append(&self, record: Record) -> oneshot::Receiver<Result<(), NotStored>> {
         let (done, answer) = oneshot::channel();
         let Some(jobs) = &self.jobs else { return answer };
-        if let Err(error) = jobs.try_send(Job::Append { record, done }) {
+        if let Err(error) = jobs.try_send(Job::Append { record, done: Some(done) }) {
             metrics::counter!("relay_drop_total", "reason" => "store_queue_full").increment(1);
             let (TrySendError::Full(job) | TrySendError::Disconnected(job)) = error;
-            if let Job::Append { done, .. } = job {
+            if let Job::Append { done: Some(done), .. } = job {
                 // The caller may have lost interest.
                 let _ = done.send(Err(NotStored::Full));
             }
@@ -289,20 +297,82 @@ fn key_bytes(key: &LogKey) -> Vec<u8> {
 }
 
 /// The thread: takes what waits, commits it as one transaction, answers.
-fn write_all(database: &Database, waiting: &Receiver<Job>) {
-    while let Ok(first) = waiting.recv() {
-        let batch: Vec<Job> = std::iter::once(first).chain(waiting.try_iter()).take(BATCH_MAX).collect();
-        let outcome = write(database, &batch).map_err(|error| {
-            tracing::error!(%error, records = batch.len(), "cannot write the log to disk");
-            metrics::counter!("relay_drop_total", "reason" => "store_failed").increment(batch.len() as u64);
-            NotStored::Failed
-        });
-        for job in batch {
-            if let Job::Append { done, .. } = job {
-                // The caller may have lost interest.
-                let _ = done.send(outcome);
+struct Writer {
+    path: PathBuf,
+    /// The library refuses everything after one failed write until the file is opened anew.
+    database: Option<Database>,
+    /// What the disk refused. Its writers were told; it is written when the disk takes it, so that no log has a gap.
+    owed: VecDeque<Job>,
+    failed: Option<Instant>,
+}
+
+impl Writer {
+    fn run(mut self, waiting: &Receiver<Job>) {
+        loop {
+            let first = if self.owed.is_empty() {
+                waiting.recv().map_err(RecvTimeoutError::from)
+            } else {
+                waiting.recv_timeout(AGAIN)
+            };
+            match first {
+                Ok(first) => {
+                    self.take(std::iter::once(first).chain(waiting.try_iter()).take(BATCH_MAX).collect());
+                }
+                Err(RecvTimeoutError::Timeout) => self.take(Vec::new()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.failed = None;
+                    return self.take(Vec::new());
+                }
             }
         }
+    }
+
+    fn take(&mut self, batch: Vec<Job>) {
+        let mut jobs: Vec<Job> = self.owed.drain(..).collect();
+        let told = jobs.len();
+        jobs.extend(batch);
+        if jobs.is_empty() {
+            return;
+        }
+        let tried_just_now = self.failed.is_some_and(|at| clock::now() < at + AGAIN);
+        let written = if tried_just_now { Err(None) } else { self.write(&jobs).map_err(Some) };
+        match &written {
+            Ok(()) => {
+                if self.failed.take().is_some() {
+                    tracing::warn!(owed = told, "the disk takes the log again: what it refused is written");
+                }
+            }
+            Err(error) => {
+                if let Some(error) = error {
+                    tracing::error!(%error, records = jobs.len(), "cannot write the log to disk: trying again");
+                    self.failed = Some(clock::now());
+                }
+                metrics::counter!("relay_drop_total", "reason" => "store_failed")
+                    .increment((jobs.len() - told) as u64);
+            }
+        }
+        for job in &mut jobs {
+            if let Job::Append { done, .. } = job
+                && let Some(done) = done.take()
+            {
+                // The caller may have lost interest.
+                let _ = done.send(written.as_ref().map_err(|_| NotStored::Failed).copied());
+            }
+        }
+        if written.is_err() {
+            // The oldest go: they are the most likely to be on other disks.
+            self.owed.extend(jobs.drain(jobs.len().saturating_sub(WAITING_MAX)..));
+        }
+    }
+
+    fn write(&mut self, jobs: &[Job]) -> Result<(), String> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => open_database(&self.path).map_err(|error| error.to_string())?,
+        };
+        write(&database, jobs).map_err(|error| error.to_string())?;
+        self.database = Some(database);
+        Ok(())
     }
 }
 

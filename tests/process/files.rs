@@ -137,12 +137,10 @@ async fn a_full_disk_refuses_files_and_leaves_media_and_chat_alone() {
     let listener = Listener::start(&relay, "main-stage", 5).unwrap();
     pause(Duration::from_secs(1)).await;
     for _ in 0..20 {
-        let answer = api.send("POST", "/api/v1/rooms/lobby/files?name=a", &[], vec![1; 1 << 20]).await;
-        // The connection ends with the answer: a client that is still writing may see only that.
-        if let Ok(answer) = answer {
-            assert_eq!(answer.status, StatusCode::INSUFFICIENT_STORAGE);
-            assert!(answer.problem().unwrap().title.contains("disk is full"));
-        }
+        let answer =
+            api.send("POST", "/api/v1/rooms/lobby/files?name=a", &[], vec![1; 1 << 20]).await.unwrap();
+        assert_eq!(answer.status, StatusCode::INSUFFICIENT_STORAGE);
+        assert!(answer.problem().unwrap().title.contains("disk is full"));
     }
     let small = api.send("POST", "/api/v1/rooms/lobby/files?name=a", &[], "x").await.unwrap();
     assert_eq!(small.status, StatusCode::INSUFFICIENT_STORAGE);
@@ -153,6 +151,88 @@ async fn a_full_disk_refuses_files_and_leaves_media_and_chat_alone() {
     assert_eq!(report.lost, 0, "{report:?}");
     let drafts = std::fs::read_dir(relay.data().join("files/drafts")).unwrap();
     assert_eq!(drafts.count(), 0);
+}
+
+/// A disk of 32 MiB of its own for one relay.
+const OWN_DISK: [&str; 5] = [
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    // $0 is the relay, $4 what follows --data.
+    r#"mount -t tmpfs -o size=32m none "$4" && exec "$0" "$@""#,
+];
+
+#[tokio::test]
+async fn a_disk_that_somebody_else_fills_loses_no_word() {
+    if !std::process::Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|s| s.success()) {
+        println!("skipped: no mount namespace can be had here");
+        return;
+    }
+    let festival = Festival::chain(1).await.unwrap();
+    let other = &festival.relays[0];
+    let setup = Setup::zone("tent").peer(other.bridge()).within(&OWN_DISK);
+    let relay = setup.start().await.unwrap();
+    let api = relay.api();
+    api.say("lobby", "Ada", "before").await.unwrap();
+    let _publisher = Publisher::tone(&relay, "main-stage", 440).unwrap();
+    until("the stream is live", SOON, || api.stream("main-stage")).await.unwrap();
+    let listener = Listener::start(&relay, "main-stage", 8).unwrap();
+
+    // Not by the relay's own doors: those leave room for chat.
+    let filler = relay.inside(&relay.data().join("films"));
+    let full = std::fs::write(&filler, vec![0; 40 << 20]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let answer = api.send("POST", "/api/v1/rooms/lobby/files?name=a", &[], "x").await.unwrap();
+    assert_eq!(answer.status, StatusCode::INSUFFICIENT_STORAGE);
+    // The file of the log has some room inside; then there is none.
+    let said = |at: usize| format!("{at} {}", "x".repeat(3000));
+    let mut refused = 0;
+    for at in 0..2000 {
+        let body = serde_json::json!({ "author": "Ada", "text": said(at) }).to_string();
+        let json = [("content-type", "application/json")];
+        let answer = api.send("POST", "/api/v1/rooms/lobby/messages", &json, body).await.unwrap();
+        if answer.status == StatusCode::SERVICE_UNAVAILABLE {
+            assert!(answer.problem().unwrap().title.contains("could not be stored"), "{answer:?}");
+            refused += 1;
+            if refused == 3 {
+                break;
+            }
+        } else {
+            assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+        }
+    }
+    assert_eq!(refused, 3, "the disk was never full");
+    let shown = api.history("lobby").await.unwrap();
+    let heard = other.api();
+    until("the other relay has what this one could not store", SOON, || async {
+        Ok((heard.history("lobby").await?.len() == shown.len()).then_some(()))
+    })
+    .await
+    .unwrap();
+    let report = listener.report().await.unwrap();
+    report.heard(440).unwrap();
+    assert_eq!(report.lost, 0, "{report:?}");
+
+    std::fs::remove_file(&filler).unwrap();
+    until("the disk takes what is said", SOON, || async {
+        let body = serde_json::json!({ "author": "Ada", "text": "after" }).to_string();
+        let json = [("content-type", "application/json")];
+        let answer = api.send("POST", "/api/v1/rooms/lobby/messages", &json, body).await?;
+        Ok((answer.status == StatusCode::CREATED).then_some(()))
+    })
+    .await
+    .unwrap();
+    let log = relay.log();
+    assert!(log.contains("the disk takes the log again"), "{log}");
+    // Everything, what was refused too, is on the disk: it is there when it is opened again.
+    let shown = api.history("lobby").await.unwrap();
+    drop(festival);
+    let data = tempfile::TempDir::new().unwrap();
+    let log = relay.inside(&relay.data().join("relay.redb"));
+    std::fs::copy(log, data.path().join("relay.redb")).unwrap();
+    let again = Setup::zone("tent").start_in(data).await.unwrap();
+    assert_eq!(again.api().history("lobby").await.unwrap(), shown);
 }
 
 #[tokio::test]

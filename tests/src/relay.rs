@@ -1,7 +1,13 @@
 //! One real relay-node: started with ports of its own choice, stopped in every way a relay can stop, and
 //! started again on the same ports with the same data.
 
-use std::{fs, net::SocketAddr, path::Path, process::ExitStatus, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -167,6 +173,14 @@ impl Relay {
         self.data.path()
     }
 
+    /// A path as the relay sees it, which may have disks of its own.
+    pub fn inside(&self, path: &Path) -> PathBuf {
+        if self.setup.within.is_empty() {
+            return path.to_owned();
+        }
+        PathBuf::from(format!("/proc/{}/root{}", self.child.id(), path.display()))
+    }
+
     /// What it has logged since it was started last.
     pub fn log(&self) -> String {
         self.child.log()
@@ -204,7 +218,7 @@ impl Relay {
     }
 
     async fn answers(&mut self) -> Result<()> {
-        let file = self.data.path().join("addresses.json");
+        let file = self.inside(&self.data.path().join("addresses.json"));
         let zone = self.setup.zone.clone();
         let child = &mut self.child;
         self.ports = until(&format!("relay {zone} tells its addresses"), START, || {

@@ -113,9 +113,21 @@ fn same<T: PartialEq + Debug>(here: &T, right: &T, what: impl Fn() -> String) ->
     if here == right { Ok(()) } else { Err(format!("{}: {here:?} is not {right:?}", what())) }
 }
 
+/// What hangs together of each area. Streams, packets and records cross from one area to another, so all of a group
+/// have to have the same ones. Who has a link to whom and who listens where does not: records of links stay in the
+/// area of their origin, by design (`docs/mesh.md`, "Areas"). Of those each relay has to know its own fragment, all
+/// of it, and nothing else: a half of its area that broke away is as far from it as any other area.
+fn fragments(sim: &Sim, group: &BTreeSet<usize>) -> Vec<BTreeSet<usize>> {
+    let area = |relay: usize| sim.relays[relay].mesh.as_ref().map(|mesh| mesh.config.area);
+    let mut areas: BTreeMap<_, BTreeSet<usize>> = BTreeMap::new();
+    for relay in group {
+        areas.entry(area(*relay)).or_default().insert(*relay);
+    }
+    areas.values().flat_map(|area| sim.connected(area)).collect()
+}
+
 fn same_everywhere(sim: &Sim, group: &BTreeSet<usize>) -> Result<(), String> {
-    let mut ids: Vec<_> = group.iter().map(|i| node(*i)).collect();
-    ids.sort();
+    let fragments = fragments(sim, group);
     let mut records: Option<Vec<_>> = None;
     let mut streams: Vec<_> =
         group.iter().flat_map(|i| &sim.relays[*i].published).map(|key| key.stream.clone()).collect();
@@ -124,23 +136,27 @@ fn same_everywhere(sim: &Sim, group: &BTreeSet<usize>) -> Result<(), String> {
     for index in group {
         let relay = &sim.relays[*index];
         let mesh = relay.mesh.as_ref().expect("a group is of relays with power");
-        let known: Vec<_> = mesh.topology().nodes.iter().map(|n| n.id).collect();
+        let fragment = fragments.iter().find(|fragment| fragment.contains(index)).unwrap_or(group);
+        let mut ids: Vec<_> = fragment.iter().map(|i| node(*i)).collect();
+        ids.sort();
+        let known: Vec<_> = mesh.reached().map(|(said, _)| said.origin).collect();
         same(&known, &ids, || format!("the relays that {index} knows to reach"))?;
         let known: Vec<_> = mesh.streams().into_iter().map(|s| s.name).collect();
         same(&known, &streams, || format!("the streams that {index} knows"))?;
         for stream in &streams {
             let wants = |i: &&usize| sim.relays[**i].wanted.iter().any(|key| key.stream == *stream);
-            let mut hears: Vec<_> = group.iter().filter(wants).map(|i| node(*i)).collect();
+            let mut hears: Vec<_> = fragment.iter().filter(wants).map(|i| node(*i)).collect();
             hears.sort();
             same(&mesh.heard_by(stream), &hears, || format!("where {stream} is heard, as {index} knows"))?;
         }
         // Of a writer that does not exist everybody may have another part.
         let exists = |r: &&crate::Record| sim.by_id.contains_key(&r.key.writer);
         let disk = relay.disk.iter().filter(exists);
-        let mut disk: Vec<_> = disk.map(|r| (r.key.clone(), r.number, r.entry.payload.clone())).collect();
-        disk.sort();
+        let mut disk: Vec<_> = disk.map(|r| (&r.key, r.number, &r.entry.payload)).collect();
+        disk.sort_unstable();
+        let count = disk.len();
         let first = records.get_or_insert_with(|| disk.clone());
-        same(&disk.len(), &first.len(), || format!("records at relay {index}, and at the others"))?;
+        same(&count, &first.len(), || format!("records at relay {index}, and at the others"))?;
         if *first != disk {
             return Err(format!("the records of relay {index} are not those of the others"));
         }

@@ -1,6 +1,6 @@
 //! Schedules from a seed: any shape of mesh, most of them small, and anything that may happen to it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::{
     Quality,
@@ -9,6 +9,8 @@ use super::{
     shape::{self, Wires},
 };
 
+/// Of so many schedules one is of several areas.
+const AREAS_IN: u64 = 3;
 /// Streams of a relay that publishes.
 const STREAMS: u64 = 2;
 
@@ -32,12 +34,49 @@ pub fn schedule(seed: u64) -> Schedule {
         let wait = draw.random.pick(&[0, 20, 300, 300, 300, 2000]);
         actions.push((draw.random.below(wait + 1), draw.action()));
     }
+    let mut areas = Vec::new();
+    if seed.is_multiple_of(AREAS_IN) {
+        let random = &mut Random::new(seed ^ 0xa4ea);
+        areas = self::areas(relays, &wires, random);
+        // An operator gives a relay another number.
+        if random.once_in(3) {
+            let (relay, area) = (random.below(relays as u64) as usize, random.pick(&areas));
+            let at = actions.len() / 2;
+            let moved = [Action::Kill { relay }, Action::Move { relay, area }, Action::Start { relay }];
+            actions.splice(at..at, moved.map(|action| (random.below(300), action)));
+        }
+    }
     let mut at_ms = 0;
     let steps = actions.into_iter().map(|(wait, action)| {
         at_ms += wait;
         Step { at_ms, action }
     });
-    Schedule { seed, relays, wires, steps: steps.collect() }
+    Schedule { seed, relays, areas, wires, steps: steps.collect() }
+}
+
+/// Two to four areas. Mostly each hangs together and ends where the next one begins; sometimes anybody is in any,
+/// so that many have several parts.
+fn areas(relays: usize, wires: &[(usize, usize, Quality)], random: &mut Random) -> Vec<u16> {
+    let count = 2 + random.below(3) as u16;
+    if random.once_in(4) {
+        return (0..relays).map(|_| random.below(count.into()) as u16).collect();
+    }
+    let mut found = vec![None; relays];
+    let centres = (0..count).map(|area| (random.below(relays as u64) as usize, area));
+    let mut edge: VecDeque<_> = centres.collect();
+    while let Some((relay, area)) = edge.pop_front() {
+        if found[relay].is_some() {
+            continue;
+        }
+        found[relay] = Some(area);
+        let other = |(a, b, _): &(usize, usize, Quality)| match relay {
+            relay if relay == *a => Some(*b),
+            relay if relay == *b => Some(*a),
+            _ => None,
+        };
+        edge.extend(wires.iter().filter_map(other).map(|relay| (relay, area)));
+    }
+    found.into_iter().map(|area| area.unwrap_or(0)).collect()
 }
 
 fn wires(random: &mut Random) -> Wires {

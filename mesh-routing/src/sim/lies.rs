@@ -14,6 +14,7 @@ use crate::{
     LinkId, Mesh, Output,
     database::DATABASE_MAX,
     detector::State,
+    flood::FIRST,
     link::Capacity,
     link_state::{Advertised, Edge, LinkState, NODES_MAX, Publication},
     log::{self, Entry, LogKey, OVERHEAD, PAYLOAD_MAX, TOTAL_MAX},
@@ -278,6 +279,9 @@ fn between() -> (Mesh, LinkId) {
     let mut mesh = Mesh::new(config(node(0), zone, 1, 1), now);
     mesh.handle_link_up(honest, node(1), now);
     mesh.handle_link_up(LINK, node(FAKE), now);
+    calm(&mut mesh);
+    mesh.handle_timeout(now + FIRST);
+    calm(&mut mesh);
     (mesh, honest)
 }
 

@@ -123,17 +123,21 @@ impl Sim {
 
     /// The relays with power, in groups that good wires connect.
     pub fn components(&self) -> Vec<BTreeSet<usize>> {
-        let alive = |i: usize| self.relays[i].mesh.is_some();
-        let mut left: BTreeSet<usize> = (0..self.relays.len()).filter(|i| alive(*i)).collect();
-        let mut groups = Vec::new();
+        let alive = |relay: &usize| self.relays[*relay].mesh.is_some();
+        self.connected(&(0..self.relays.len()).filter(alive).collect())
+    }
+
+    /// These relays, in groups that good wires between them connect.
+    pub(super) fn connected(&self, of: &BTreeSet<usize>) -> Vec<BTreeSet<usize>> {
+        let (mut left, mut groups) = (of.clone(), Vec::new());
         while let Some(first) = left.pop_first() {
             let (mut group, mut edge) = (BTreeSet::from([first]), vec![first]);
             while let Some(at) = edge.pop() {
                 let wires = self.wires_of[at].iter().map(|wire| &self.wires[*wire]);
                 for wire in wires.filter(|wire| wire.condition == Condition::Good) {
                     let to = wire.ends[usize::from(wire.ends[0] == at)];
-                    if alive(to) && group.insert(to) {
-                        left.remove(&to);
+                    if left.remove(&to) {
+                        group.insert(to);
                         edge.push(to);
                     }
                 }

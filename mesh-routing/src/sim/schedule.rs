@@ -13,6 +13,7 @@ use protocol::{Kind, StreamName, mesh::TrackKey};
 use serde::{Deserialize, Serialize};
 
 use super::{Condition, Quality, Sim, check, node, random::Random};
+use crate::AreaId;
 
 /// A mesh has to be right so long after the last thing happened.
 pub const SETTLED_BY: Duration = Duration::from_secs(25);
@@ -71,6 +72,13 @@ pub enum Action {
     StartEmpty {
         /// Which.
         relay: usize,
+    },
+    /// It is in another area when it starts the next time.
+    Move {
+        /// Which.
+        relay: usize,
+        /// Which area.
+        area: u16,
     },
     /// Its driver does nothing for a while.
     Stall {
@@ -131,6 +139,7 @@ impl Action {
             Action::Kill { relay }
             | Action::Start { relay }
             | Action::StartEmpty { relay }
+            | Action::Move { relay, .. }
             | Action::Stall { relay, .. }
             | Action::Publish { relay, .. }
             | Action::Unpublish { relay, .. }
@@ -160,6 +169,9 @@ pub struct Schedule {
     pub seed: u64,
     /// How many.
     pub relays: usize,
+    /// The area of each; all are in area 0 if it is empty.
+    #[serde(default)]
+    pub areas: Vec<u16>,
     /// From, to, and what it does.
     pub wires: Vec<(usize, usize, Quality)>,
     /// In order of time.
@@ -182,6 +194,9 @@ thread_local! {
 impl Schedule {
     /// Whether its numbers name relays and wires that are there. An error names the step.
     pub fn check(&self) -> Result<(), String> {
+        if !self.areas.is_empty() && self.areas.len() != self.relays {
+            return Err(format!("areas: {} of them for {} relays", self.areas.len(), self.relays));
+        }
         for (index, (a, b, _)) in self.wires.iter().enumerate() {
             if a == b || *a.max(b) >= self.relays {
                 return Err(format!("wires[{index}]: no wire can join {a} and {b}"));
@@ -220,6 +235,9 @@ impl Schedule {
 
     fn run(&self) -> Outcome {
         let mut sim = Sim::with_wires(self.relays, &self.wires, Random::new(self.seed));
+        for (relay, area) in sim.relays.iter_mut().zip(&self.areas) {
+            relay.area = AreaId(*area);
+        }
         (0..self.relays).for_each(|relay| sim.start(relay));
         for Step { at_ms, action } in &self.steps {
             let at = Duration::from_millis(*at_ms);
@@ -278,6 +296,7 @@ impl Sim {
                     self.start(relay);
                 }
             }
+            Action::Move { relay, area } => self.relays[relay].area = AreaId(area),
             Action::Stall { relay, ms } => self.stall(relay, Duration::from_millis(ms)),
             Action::Publish { relay, stream } => {
                 self.publish_kind(relay, name(relay, stream).as_str(), kind(stream));

@@ -1,5 +1,5 @@
 //! Makes a schedule that fails smaller, as long as it fails: actions go by halves, by quarters, at last one
-//! by one, then wires and relays that nothing needs.
+//! by one, then wires and relays that nothing needs, then areas.
 
 use std::collections::BTreeSet;
 
@@ -16,6 +16,7 @@ pub fn shrink(schedule: Schedule, fails: impl Fn(&Schedule) -> bool) -> Schedule
         shrinking.actions();
         shrinking.wires();
         shrinking.relays();
+        shrinking.areas();
         if shrinking.best == before || shrinking.tries == 0 {
             return shrinking.best;
         }
@@ -89,10 +90,12 @@ impl<F: Fn(&Schedule) -> bool> Shrinking<F> {
             }
             let mut candidate = self.best.clone();
             candidate.relays = last;
+            candidate.areas.truncate(last);
             candidate.steps.retain_mut(|step| match &mut step.action {
                 Action::Kill { relay }
                 | Action::Start { relay }
                 | Action::StartEmpty { relay }
+                | Action::Move { relay, .. }
                 | Action::Stall { relay, .. }
                 | Action::Publish { relay, .. }
                 | Action::Unpublish { relay, .. }
@@ -108,6 +111,22 @@ impl<F: Fn(&Schedule) -> bool> Shrinking<F> {
             });
             if !self.attempt(candidate) {
                 return;
+            }
+        }
+    }
+
+    /// No areas at all, or each relay in area 0.
+    fn areas(&mut self) {
+        if self.best.areas.is_empty() {
+            return;
+        }
+        if self.attempt(Schedule { areas: Vec::new(), ..self.best.clone() }) {
+            return;
+        }
+        for relay in 0..self.best.areas.len() {
+            let mut candidate = self.best.clone();
+            if std::mem::take(&mut candidate.areas[relay]) != 0 {
+                self.attempt(candidate);
             }
         }
     }
@@ -141,7 +160,8 @@ mod tests {
                 _ => false,
             })
         };
-        let small = shrink(Schedule { seed: 1, relays: 3, wires, steps }, fails);
+        let small = shrink(Schedule { seed: 1, relays: 3, areas: vec![0, 1, 1], wires, steps }, fails);
         assert_eq!((small.wires.len(), &small.steps[0].action), (1, &Action::Cut { wire: 0 }));
+        assert!(small.areas.is_empty(), "areas did not matter");
     }
 }

@@ -82,8 +82,11 @@ fn survivors(relays: usize, near: usize, far: usize, seed: u64) -> (f64, f64, Ve
     (degree, largest.len() as f64 / alive as f64, delays)
 }
 
-fn survival(relays: usize, seeds: u64) {
-    for (near, far) in [(3, 0), (4, 1), (3, 2)] {
+/// Fields by how many near and how many far relays each is tied to: mean degrees of about 4, 7 and 7.5.
+const FIELDS: [(usize, usize); 3] = [(3, 0), (4, 1), (3, 2)];
+
+fn survival(relays: usize, seeds: u64, fields: &[(usize, usize)]) {
+    for &(near, far) in fields {
         let (mut degrees, mut connected, mut all) = (0.0, 0.0, Vec::new());
         for seed in 0..seeds {
             let (degree, share, delays) = survivors(relays, near, far, seed);
@@ -104,20 +107,26 @@ fn survival(relays: usize, seeds: u64) {
             at(&all, 1.0),
         );
         assert!(at(&all, 1.0) < Duration::MAX, "every record is everywhere in the end");
-        assert!(degrees < 6.9 || soon >= 0.999, "{soon}");
+        assert!(degrees < 6.5 || soon >= 0.999, "{soon}");
     }
 }
 
 #[test]
 fn records_survive_the_death_of_30_per_cent_of_50_relays() {
-    survival(50, 20);
+    survival(50, 20, &FIELDS);
 }
 
-/// `cargo test --release -p mesh-routing --lib -- --ignored --nocapture of_200_relays`
+#[test]
+fn records_survive_the_death_of_30_per_cent_of_200_relays() {
+    survival(200, 2, &[(3, 2)]);
+}
+
+/// `SIM_RUNS=20 cargo test --release -p mesh-routing --lib -- --ignored --nocapture many_fields_of_200`
 #[test]
 #[ignore = "takes minutes"]
-fn records_survive_the_death_of_30_per_cent_of_200_relays() {
-    survival(200, 5);
+fn records_survive_in_many_fields_of_200_relays() {
+    let runs = std::env::var("SIM_RUNS").ok().and_then(|runs| runs.parse().ok());
+    survival(200, runs.unwrap_or(5), &FIELDS);
 }
 
 /// Four hops that lose 5 % each; 2000 messages.

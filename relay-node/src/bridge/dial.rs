@@ -17,7 +17,7 @@ use super::{
     stream::{StreamError, send_hello},
     tls,
 };
-use crate::festival::Outsider;
+use crate::{clock, festival::Outsider};
 
 const BACK_OFF_MIN: Duration = Duration::from_millis(200);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
@@ -198,7 +198,7 @@ async fn accept_connection(shared: &Arc<Shared>, incoming: Incoming) -> Result<(
     let shown =
         admission::admit(shared, &connection, node, &hello).map_err(|outsider| outsider.to_string())?;
     let path = Path::of(&connection, hello.underlay.kind);
-    shared.neighbors.admit(node, &path).map_err(|refused| {
+    shared.neighbors.admit(node, &path, clock::now()).map_err(|refused| {
         refuse(&connection, refused);
         refused.to_string()
     })?;
@@ -246,7 +246,7 @@ fn start(
     let remote = connection.remote_address();
     let (link, outboxes) =
         LinkShared::new(shared.neighbors.next_id(), node, shown, connection, shared.counters.clone());
-    let replaced = shared.neighbors.insert(link.clone(), path);
+    let replaced = shared.neighbors.insert(link.clone(), path, claim.is_some().then(clock::now));
     drop(claim);
     let run = Run {
         link: link.clone(),

@@ -1,12 +1,13 @@
 //! One link per neighbor and underlay, whoever dialed. The rule is the one of TCP's simultaneous open:
 //! a dialer that already has the link, or has another dial under way, gives its new connection up
 //! before the hello; whoever is dialed takes the newest connection, except that of two relays whose
-//! hellos cross the lower id insists on its own.
+//! hellos cross the lower id insists on its own, also if the other's comes a little after the link is up.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use mesh_routing::UnderlayKind;
@@ -19,6 +20,8 @@ use super::{LinkId, link::LinkShared};
 const LINKS_MAX: usize = 256;
 /// Links to one neighbor.
 const PARALLEL_MAX: usize = 4;
+/// So long after a link came up the other's hello may still be under way that was sent before.
+const CROSSING: Duration = Duration::from_secs(1);
 /// Neighbors the operator wants.
 const CONFIGURED_MAX: usize = 1024;
 
@@ -69,6 +72,8 @@ struct State {
 struct Entry {
     links: Vec<(Path, Arc<LinkShared>)>,
     claimed: Vec<Path>,
+    /// The last link that this relay dialed, and when it came up.
+    dialed: Option<(Path, Instant)>,
 }
 
 /// Why a connection does not become a link.
@@ -137,14 +142,14 @@ impl Neighbors {
     }
 
     /// After the hello of an accepted connection, before the answer.
-    pub fn admit(&self, node: NodeId, path: &Path) -> Result<(), Refused> {
+    pub fn admit(&self, node: NodeId, path: &Path, now: Instant) -> Result<(), Refused> {
         if node == self.own {
             return Err(Refused::Itself);
         }
         let state = self.state();
         state.check_room(&node)?;
         let Some(entry) = state.entries.get(&node) else { return Ok(()) };
-        let insists = entry.claims(path) && self.own < node;
+        let insists = self.own < node && (entry.claims(path) || entry.dialed_just_now(path, now));
         let full = entry.links.len() >= PARALLEL_MAX && entry.link(path).is_none();
         if insists || full { Err(Refused::Duplicate) } else { Ok(()) }
     }
@@ -156,10 +161,16 @@ impl Neighbors {
         LinkId(state.last_link)
     }
 
-    /// The link is agreed on both sides. Returns the one it takes the place of.
-    pub fn insert(&self, link: Arc<LinkShared>, path: Path) -> Option<Arc<LinkShared>> {
+    /// The link is agreed on both sides, `now` if this relay dialed. Returns the one it takes the place of.
+    pub fn insert(
+        &self,
+        link: Arc<LinkShared>,
+        path: Path,
+        dialed: Option<Instant>,
+    ) -> Option<Arc<LinkShared>> {
         let mut state = self.state();
         let entry = state.entries.entry(link.neighbor).or_default();
+        entry.dialed = dialed.map(|now| (path, now)).or(entry.dialed);
         let old = entry.links.iter().position(|(other, _)| other.same(&path));
         let old = old.map(|at| entry.links.swap_remove(at).1);
         entry.links.push((path, link));
@@ -201,6 +212,11 @@ impl Neighbors {
 impl Entry {
     fn link(&self, path: &Path) -> Option<&Arc<LinkShared>> {
         self.links.iter().find(|(other, _)| other.same(path)).map(|(_, link)| link)
+    }
+
+    fn dialed_just_now(&self, path: &Path, now: Instant) -> bool {
+        self.link(path).is_some()
+            && self.dialed.is_some_and(|(other, at)| other.same(path) && now < at + CROSSING)
     }
 
     fn claims(&self, path: &Path) -> bool {
