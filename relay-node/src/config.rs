@@ -187,6 +187,7 @@ Every option is also a key of the TOML file given with --config and an environme
 Try it:
   relay-node --dev                                    one open relay at http://localhost:8080
   relay-node --zone camping --peer 10.0.0.2:8081      bridged to the relay at 10.0.0.2
+  relay-node pair                                     let another relay bridge: six digits to compare
   relay-node doctor                                   what is wrong with this machine, and how to mend it
 
 Exit codes: 0 stopped cleanly, 64 bad usage or configuration, 69 a port or the data directory is not
@@ -207,7 +208,7 @@ enum SubTask {
     Id,
     /// Say whether the configuration is good, and what it comes to
     CheckConfig,
-    /// Look at ports, disk, kernel buffers, clock and peers; say what to mend
+    /// Look at ports, disk, kernel buffers, clock, zone token and peers; say what to mend
     Doctor,
     /// Make this relay and another one trust each other: both show a code, and two people compare it
     Pair(Pair),
@@ -245,7 +246,7 @@ struct Flags {
     #[arg(long, value_name = "HOST:PORT[,kind=..][,metered][,bias=MS]", global = true)]
     peer: Vec<String>,
     /// Look for relays on the local network and in neighbors' records, and choose six to eight of them as
-    /// neighbors; only trusted ones become any
+    /// neighbors; only those that may bridge become any
     #[arg(long, global = true)]
     discover: bool,
     /// An address offered to browsers; repeatable [default: every usable interface address]

@@ -187,12 +187,12 @@ fn token(config: &Config, now: u64) -> Option<Finding> {
     };
     let kept = config.data.join(festival::KEPT);
     let loaded = Festival::load(files, kept, (id, &config.zone), now);
-    Some(match loaded.map(|festival| (festival.own(&config.zone, now), festival)) {
+    Some(match loaded.map(|festival| (festival.own(now), festival)) {
         Err(error) => Bad(format!("{error}: ask the organizer for another (`relay-node festival issue`)")),
-        Ok((Err(_), festival)) => Bad(festival.told(&config.zone, now)),
-        Ok((Ok(_), festival)) => match festival.warning(&config.zone, now) {
+        Ok((Err(_), festival)) => Bad(festival.told(now)),
+        Ok((Ok(_), festival)) => match festival.warning(now) {
             Some(warning) => Warning(warning),
-            None => Good(festival.told(&config.zone, now)),
+            None => Good(festival.told(now)),
         },
     })
 }

@@ -6,7 +6,7 @@
 use std::{path::PathBuf, process::Command, time::Duration};
 
 use tempfile::TempDir;
-use tests::{Relay, Setup, pause, program, until};
+use tests::{Child, Relay, Setup, pause, program, until};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -92,4 +92,36 @@ async fn relays_with_tokens_of_one_festival_link_and_one_that_is_revoked_is_cut_
     links(&camping, 0.0).await;
     let kept = std::fs::read_to_string(stage.data().join("revocations.pnr")).unwrap();
     assert_eq!(kept, std::fs::read_to_string(&list).unwrap());
+}
+
+/// Two relays pair on a port of their own and then bridge, closed to everybody else.
+#[tokio::test]
+async fn relays_that_were_paired_link_without_being_named() {
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let data = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    let pair = |at: usize, zone: &str, more: &str| {
+        let line =
+            format!("pair --data {} --zone {zone} --yes {more} 127.0.0.1:{port}", data[at].path().display());
+        let arguments: Vec<_> = line.split(' ').map(str::to_owned).collect();
+        Child::start(&format!("pairing {zone}"), &program("relay-node").unwrap(), arguments, &[]).unwrap()
+    };
+    let mut waits = pair(0, "stage", "--listen");
+    let mut dials = pair(1, "camping", "--peer");
+    for paired in [&mut waits, &mut dials] {
+        let status = paired.wait(SOON).await.unwrap();
+        assert!(status.success(), "{}", paired.log());
+    }
+    let code = |paired: &Child| paired.output().lines().next().map(str::to_owned);
+    assert_eq!(code(&waits), code(&dials));
+
+    let [stage, camping] = data;
+    let stage = Setup::zone("stage").closed().start_in(stage).await.unwrap();
+    let camping = Setup::zone("camping").closed().peer(stage.bridge()).start_in(camping).await.unwrap();
+    links(&stage, 1.0).await;
+    links(&camping, 1.0).await;
+    // One that was not paired, and would like to.
+    let stranger = Setup::zone("market").closed().argument("--trust").argument(stage.node());
+    let stranger = stranger.peer(stage.bridge()).start().await.unwrap();
+    says(&stage, "not trusted was refused").await;
+    links(&stranger, 0.0).await;
 }

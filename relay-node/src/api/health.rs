@@ -25,7 +25,7 @@ pub async fn ready(State(state): State<ApiState>) -> Result<String, ApiError> {
         return Err(ApiError::unavailable("this relay is starting or stopping: try again in a second", 1));
     }
     state.asks.ask(|reply| Ask::Streams { reply }).await?;
-    let told = state.festival.map(|festival| festival.told(&state.zone, clock::wall().0 / 1000) + "\n");
+    let told = state.festival.map(|festival| festival.told(clock::wall().0 / 1000) + "\n");
     Ok(format!("ok\n{}", told.unwrap_or_default()))
 }
 

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock,
-    festival::{Festival, LINES_MAX, Outsider, Standing},
+    festival::{Festival, LINES_MAX, Outsider, Seen, Standing},
 };
 
 /// How often links are judged anew and the operator's file of papers is looked at.
@@ -173,7 +173,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
     let mut news = festival.news();
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut seen, mut warned) = (None, false);
+    let (mut seen, mut warned) = (Seen::default(), false);
     let mut flagged = BTreeSet::new();
     for count in 0_u32.. {
         // Anything that a slow disk holds up waits here and nowhere else.
@@ -189,7 +189,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
         seen = read.await.unwrap_or(seen);
         judge(&shared, &festival, &mut flagged);
         metrics::gauge!("relay_token_seconds_left").set(festival.seconds_left(now()) as f64);
-        let warning = festival.warning(&shared.zone, now());
+        let warning = festival.warning(now());
         if let Some(warning) = &warning
             && (!warned || count.is_multiple_of(LOOKS_PER_WARNING))
         {

@@ -230,11 +230,10 @@ async fn an_expired_token_counts_within_the_grace_time_and_is_flagged() {
     let mut a = Relay::start(&key, &[]).await;
     let mut b = Relay::until(&key, &[&a], now() - 3600, 48).await;
     assert_eq!((a.up().await, b.up().await), (b.id(), a.id()));
-    let zone = ZoneName::new(ZONE).unwrap();
-    let standing = b.festival.own(&zone, now()).unwrap();
+    let standing = b.festival.own(now()).unwrap();
     assert!(matches!(standing, Standing::Expired { .. }) && standing.flagged(), "{standing:?}");
     assert!(b.festival.seconds_left(now()) < 0);
-    let told = b.festival.told(&zone, now());
+    let told = b.festival.told(now());
     assert!(told.contains("ended 1 h ago; in 4"), "{told}");
 }
 

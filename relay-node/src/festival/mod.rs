@@ -116,10 +116,11 @@ impl fmt::Display for Standing {
 pub struct Festival {
     id: FestivalId,
     node: NodeId,
-    token: ZoneToken,
+    zone: ZoneName,
+    token: Mutex<ZoneToken>,
     trusted: BTreeSet<NodeId>,
     grace: u64,
-    given: Option<PathBuf>,
+    files: Files,
     kept: PathBuf,
     papers: Mutex<Papers>,
     /// Counts the papers taken.
@@ -146,10 +147,11 @@ impl Festival {
         let festival = Festival {
             id,
             node,
-            token,
+            zone: zone.clone(),
+            token: Mutex::new(token),
             trusted: files.trusted.clone(),
             grace: files.grace_hours * 3600,
-            given: files.revocations.clone(),
+            files: files.clone(),
             kept,
             papers: Mutex::new(Papers::new(id)),
             news: watch::Sender::new(0),
@@ -162,7 +164,7 @@ impl Festival {
             text.and_then(|text| festival.read(&text).map_err(|error| error.to_string()))
                 .map_err(|error| format!("revocations = {}: {error}", path.display()))?;
         }
-        match festival.own(zone, now) {
+        match festival.own(now) {
             // A clock that is wrong or an organizer who changed his mind is no reason to leave the zone alone:
             // it is served, the bridges say loudly what is wrong, and no relay bridges with this one.
             Ok(_) | Err(Outsider::Expired { .. } | Outsider::Revoked | Outsider::OldKey) => {}
@@ -190,8 +192,9 @@ impl Festival {
     }
 
     /// How this relay's own token stands.
-    pub fn own(&self, zone: &ZoneName, now: u64) -> Result<Standing, Outsider> {
-        let token = believe(&self.papers(), self.node, zone, Some(&self.token.to_string()))?;
+    pub fn own(&self, now: u64) -> Result<Standing, Outsider> {
+        let text = self.token().to_string();
+        let token = believe(&self.papers(), self.node, &self.zone, Some(&text))?;
         self.standing(self.node, token.as_ref(), now)
     }
 
@@ -256,7 +259,7 @@ impl Festival {
 
     /// What this relay shows to others: its token, and what the organizer signed for everybody.
     pub fn shown(&self) -> (String, Vec<String>) {
-        (self.token.to_string(), self.papers().lines())
+        (self.token().to_string(), self.papers().lines())
     }
 
     /// Changes with each paper that is taken.
@@ -275,32 +278,59 @@ impl Festival {
         }
     }
 
-    /// Reads the operator's file of papers again if it changed since `seen`. Blocks.
-    pub fn read_given(&self, seen: Option<SystemTime>) -> Option<SystemTime> {
-        let path = self.given.as_ref()?;
-        let changed = fs::metadata(path).and_then(|file| file.modified()).ok();
-        if changed == seen || changed.is_none() {
-            return seen;
+    /// Reads the operator's files again that changed since `seen`: a list that is newer, a token that was
+    /// renewed. Blocks.
+    pub fn read_given(&self, seen: Seen) -> Seen {
+        let Files { token, revocations, .. } = &self.files;
+        let found = Seen { token: changed(token), papers: revocations.as_deref().and_then(changed) };
+        if let Some(path) = revocations
+            && found.papers.is_some()
+            && found.papers != seen.papers
+        {
+            let read = fs::read_to_string(path).map_err(|error| error.to_string());
+            match read.and_then(|text| self.read(&text).map_err(|error| error.to_string())) {
+                Ok(0) => {}
+                Ok(_) => tracing::info!("newer revocations were read from {}", path.display()),
+                Err(error) => {
+                    tracing::warn!("revocations = {}: {error}; what was known holds", path.display());
+                }
+            }
         }
-        let read = fs::read_to_string(path).map_err(|error| error.to_string());
-        match read.and_then(|text| self.read(&text).map_err(|error| error.to_string())) {
-            Ok(0) => {}
-            Ok(_) => tracing::info!("newer revocations were read from {}", path.display()),
-            Err(error) => tracing::warn!("revocations = {}: {error}; what was known holds", path.display()),
+        if found.token.is_some() && found.token != seen.token {
+            match self.renew() {
+                Ok(true) => tracing::info!("another zone token was read from {}", token.display()),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!("festival-token = {}: {error}; the old one holds", token.display());
+                }
+            }
         }
-        changed
+        found
+    }
+
+    /// Takes the token in the file, if it is another one of this relay: new links show it.
+    fn renew(&self) -> Result<bool, String> {
+        let (token, beside) = read(&self.files.token)?;
+        if *self.token() == token {
+            return Ok(false);
+        }
+        self.read(&beside).map_err(|error| format!("a paper in it {error}"))?;
+        believe(&self.papers(), self.node, &self.zone, Some(&token.to_string()))
+            .map_err(|error| format!("this relay {error}"))?;
+        *self.token() = token;
+        Ok(true)
     }
 
     /// Until this relay's own token ends; negative afterwards.
     pub fn seconds_left(&self, now: u64) -> i64 {
-        let ends = i64::try_from(self.token.unverified().not_after).unwrap_or(i64::MAX);
+        let ends = i64::try_from(self.token().unverified().not_after).unwrap_or(i64::MAX);
         ends.saturating_sub(i64::try_from(now).unwrap_or(i64::MAX))
     }
 
     /// What there is to say about this relay's own token, if there is: for people.
-    pub fn warning(&self, zone: &ZoneName, now: u64) -> Option<String> {
+    pub fn warning(&self, now: u64) -> Option<String> {
         let left = self.seconds_left(now);
-        match self.own(zone, now) {
+        match self.own(now) {
             Ok(Standing::Expired { seconds }) => Some(format!(
                 "this relay's zone token ended {} h ago; in {} h no relay will bridge with it: renew it",
                 seconds / 3600,
@@ -316,9 +346,9 @@ impl Festival {
     }
 
     /// In a word, for people.
-    pub fn told(&self, zone: &ZoneName, now: u64) -> String {
+    pub fn told(&self, now: u64) -> String {
         let left = self.seconds_left(now);
-        self.warning(zone, now).unwrap_or_else(|| format!("zone token good for {} days", left / 86_400))
+        self.warning(now).unwrap_or_else(|| format!("zone token good for {} days", left / 86_400))
     }
 
     /// Whether this outsider was not yet named for this reason.
@@ -333,6 +363,10 @@ impl Festival {
         }
         named.insert(node, outsider.clone());
         true
+    }
+
+    fn token(&self) -> MutexGuard<'_, ZoneToken> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn papers(&self) -> MutexGuard<'_, Papers> {
@@ -359,6 +393,17 @@ fn believe(
         return Err(Outsider::OtherZone { says: zone.clone(), token: token.zone.clone() });
     }
     Ok(Some(token.clone()))
+}
+
+/// When the operator's files were changed last, as far as that was looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    token: Option<SystemTime>,
+    papers: Option<SystemTime>,
+}
+
+fn changed(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|file| file.modified()).ok()
 }
 
 /// Where the operator keeps what the organizer gave.

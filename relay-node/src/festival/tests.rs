@@ -125,9 +125,9 @@ fn a_relay_starts_with_a_token_that_ended_and_not_with_one_of_another_relay() {
     let key = pair();
     let dir = tempfile::tempdir().unwrap();
     let festival = load(&key, dir.path(), 30 * DAY).unwrap();
-    let told = festival.told(&zone("camping"), 30 * DAY);
+    let told = festival.told(30 * DAY);
     assert!(told.contains("ended 672 h ago"), "{told}");
-    assert!(load(&key, dir.path(), DAY).unwrap().told(&zone("camping"), DAY).contains("24 h: renew"));
+    assert!(load(&key, dir.path(), DAY).unwrap().told(DAY).contains("24 h: renew"));
 
     let files = files(dir.path(), &token(&key, NODE).to_string());
     let error = Festival::load(&files, dir.path().join("x"), (OWN, &zone("camping")), DAY).unwrap_err();
@@ -147,9 +147,16 @@ fn a_neighbor_named_with_trust_needs_no_token_but_can_be_revoked() {
     assert_eq!(judge(&festival, NODE, "stage", None, DAY), Err(Outsider::Revoked));
 }
 
+/// Writes it so that the change is seen, however coarse the clock of the disk is.
+fn replace(path: &Path, text: &str) {
+    let later = fs::metadata(path).unwrap().modified().unwrap() + std::time::Duration::from_secs(2);
+    fs::write(path, text).unwrap();
+    fs::File::options().write(true).open(path).unwrap().set_modified(later).unwrap();
+}
+
 #[test]
-fn the_operators_list_is_read_again_when_it_changes() {
-    let key = pair();
+fn the_operators_files_are_read_again_when_they_change() {
+    let (key, other) = (pair(), pair());
     let dir = tempfile::tempdir().unwrap();
     let mut files = files(dir.path(), &token(&key, OWN).to_string());
     let path = dir.path().join("given.pnr");
@@ -157,12 +164,23 @@ fn the_operators_list_is_read_again_when_it_changes() {
     files.revocations = Some(path.clone());
     let kept = dir.path().join("revocations.pnr");
     let festival = Festival::load(&files, kept, (OWN, &zone("camping")), DAY).unwrap();
-    let seen = festival.read_given(None);
-    assert!(seen.is_some());
-    fs::write(&path, list(&key, 2, &[NODE])).unwrap();
-    let later = fs::metadata(&path).unwrap().modified().unwrap() + std::time::Duration::from_secs(2);
-    fs::File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
-    assert_eq!(festival.read_given(seen), Some(later));
+    let seen = festival.read_given(Seen::default());
+    assert_eq!(festival.read_given(seen), seen);
     let revoked = token(&key, NODE);
+    replace(&path, &list(&key, 2, &[NODE]));
+    let seen = festival.read_given(seen);
     assert_eq!(judge(&festival, NODE, "camping", Some(&revoked), DAY), Err(Outsider::Revoked));
+
+    // One for another relay changes nothing; one that lasts longer does.
+    let before = festival.seconds_left(DAY);
+    for text in [token(&key, NODE), token(&other, OWN)] {
+        replace(&files.token, &text.to_string());
+        festival.read_given(seen);
+        assert_eq!(festival.seconds_left(DAY), before);
+    }
+    let mut body = token(&key, OWN).unverified().clone();
+    body.not_after += DAY;
+    replace(&files.token, &Signed::sign(body, &key).unwrap().to_string());
+    festival.read_given(seen);
+    assert_eq!(festival.seconds_left(DAY), before + DAY as i64);
 }
