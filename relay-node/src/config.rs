@@ -1,15 +1,17 @@
 //! What the operator decides: flags, environment and `relay-node.toml`, read into one [`Config`] and
 //! checked before any port is bound. It opens nothing but the file.
 
+mod layers;
+mod values;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     ffi::OsString,
     fmt,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
-use crate::bridge::peer as bridge;
 use clap::{Args, Parser, Subcommand};
 use mesh_routing::{AreaId, Underlay};
 use protocol::{NodeId, ZoneName};
@@ -18,6 +20,8 @@ use thiserror::Error;
 use crate::festival::{self, Files, GRACE_HOURS, desk::Desk};
 use crate::files::FileLimits;
 use crate::{pair::Pair, trusted};
+use layers::{Layer, environment_layer, file_layer, flag_layer, known_keys};
+use values::{many, mebibytes, number, one, parse_node_id, parse_peer, parse_public_ip, parse_token, truth};
 
 /// What the process was started for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +103,7 @@ impl Peer {
 impl fmt::Display for Peer {
     /// As it is given with `--peer`: an IPv6 address stands in brackets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        bridge::Peer { address: self.address(), underlay: self.underlay }.fmt(f)
+        crate::bridge::peer::Peer { address: self.address(), underlay: self.underlay }.fmt(f)
     }
 }
 
@@ -299,36 +303,6 @@ struct Flags {
 
 const DATA: &str = "./data";
 
-/// Key and whether it is a list. The order is that of the documentation.
-const KEYS: [(&str, bool); 22] = [
-    ("zone", false),
-    ("area", false),
-    ("http", false),
-    ("media", false),
-    ("bridge", false),
-    ("peer", true),
-    ("discover", false),
-    ("public-ip", true),
-    ("data", false),
-    ("workers", false),
-    ("dev", false),
-    ("trust", true),
-    ("festival-token", false),
-    ("festival-key", false),
-    ("revocations", false),
-    ("token-grace", false),
-    ("publish-token", false),
-    ("opus-bitrate", false),
-    ("file-size", false),
-    ("file-cache", false),
-    ("file-reserve", false),
-    ("log", false),
-];
-
-fn known_keys() -> String {
-    KEYS.map(|(key, _)| key).join(", ")
-}
-
 /// Reads the process's arguments and environment, and the file they name.
 pub fn from_process() -> Result<(Task, Config), ConfigError> {
     read(std::env::args_os(), std::env::vars_os())
@@ -379,150 +353,6 @@ impl Config {
         self.trust.extend(paired);
         Ok(())
     }
-}
-
-/// Where a value comes from, and its text; lists have any number.
-#[derive(Debug)]
-struct Given {
-    source: String,
-    texts: Vec<String>,
-}
-
-type Layer = BTreeMap<&'static str, Given>;
-
-fn flag_layer(flags: Flags) -> Layer {
-    let one = |value: Option<String>| value.into_iter().collect::<Vec<_>>();
-    let dev = flags.dev.then(|| "true".to_owned());
-    let discover = flags.discover.then(|| "true".to_owned());
-    let values = [
-        ("zone", one(flags.zone)),
-        ("area", one(flags.area)),
-        ("http", one(flags.http)),
-        ("media", one(flags.media)),
-        ("bridge", one(flags.bridge)),
-        ("peer", flags.peer),
-        ("discover", one(discover)),
-        ("public-ip", flags.public_ip),
-        ("data", one(flags.data)),
-        ("workers", one(flags.workers)),
-        ("dev", one(dev)),
-        ("trust", flags.trust),
-        ("festival-token", one(flags.festival_token)),
-        ("festival-key", one(flags.festival_key)),
-        ("revocations", one(flags.revocations)),
-        ("token-grace", one(flags.token_grace)),
-        ("publish-token", one(flags.publish_token)),
-        ("opus-bitrate", one(flags.opus_bitrate)),
-        ("file-size", one(flags.file_size)),
-        ("file-cache", one(flags.file_cache)),
-        ("file-reserve", one(flags.file_reserve)),
-        ("log", one(flags.log)),
-    ];
-    let given = values.into_iter().filter(|(_, texts)| !texts.is_empty());
-    given.map(|(key, texts)| (key, Given { source: format!("--{key}"), texts })).collect()
-}
-
-/// The `RELAY_…` variables, and `RELAY_CONFIG` apart. An empty variable counts as absent.
-fn environment_layer(
-    environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<(Layer, Option<String>), ConfigError> {
-    let mut layer = Layer::new();
-    let mut file = None;
-    for (name, value) in environment {
-        let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
-        let Some(short) = name.strip_prefix("RELAY_") else { continue };
-        if value.is_empty() {
-            continue;
-        }
-        if short == "CONFIG" {
-            file = Some(value.into_owned());
-            continue;
-        }
-        let key = short.to_ascii_lowercase().replace('_', "-");
-        let Some((key, list)) = KEYS.into_iter().find(|(known, _)| *known == key) else {
-            return Err(ConfigError::UnknownKey {
-                key: name.into_owned(),
-                source_name: "environment".to_owned(),
-            });
-        };
-        let texts = match list {
-            true if key == "peer" => split_peers(&value),
-            true => value.split(',').map(|part| part.trim().to_owned()).collect(),
-            false => vec![value.into_owned()],
-        };
-        layer.insert(key, Given { source: name.into_owned(), texts });
-    }
-    Ok((layer, file))
-}
-
-fn file_layer(path: &Path) -> Result<Layer, ConfigError> {
-    let problem = |problem: String| ConfigError::File { path: path.to_owned(), problem };
-    let text = std::fs::read_to_string(path).map_err(|error| problem(format!("cannot be read: {error}")))?;
-    let table: toml::Table = text.parse().map_err(|error| problem(format!("is not TOML: {error}")))?;
-    let source = path.display().to_string();
-    let mut layer = Layer::new();
-    for (key, value) in table {
-        let Some((key, list)) = KEYS.into_iter().find(|(known, _)| *known == key) else {
-            return Err(ConfigError::UnknownKey { key, source_name: source });
-        };
-        let wrong = |value: &toml::Value| ConfigError::Value {
-            key,
-            value: shown(key, &value.to_string()),
-            source_name: source.clone(),
-            allowed: if list { "a string or a list of strings" } else { "one value, not a list or a table" }
-                .to_owned(),
-        };
-        let texts = match &value {
-            toml::Value::Array(values) if list => {
-                values.iter().map(|value| text_in(key, value).ok_or_else(|| wrong(value))).collect()
-            }
-            value => text_in(key, value).map(|text| vec![text]).ok_or_else(|| wrong(value)),
-        }?;
-        layer.insert(key, Given { source: source.clone(), texts });
-    }
-    Ok(layer)
-}
-
-/// Peers joined by commas, where what the way to one runs over stands behind commas too.
-fn split_peers(value: &str) -> Vec<String> {
-    let mut peers: Vec<String> = Vec::new();
-    for part in value.split(',').map(str::trim) {
-        match peers.last_mut() {
-            Some(last) if part.contains('=') || part == "metered" => {
-                last.push(',');
-                last.push_str(part);
-            }
-            _ => peers.push(part.to_owned()),
-        }
-    }
-    peers
-}
-
-/// The text of a value; a peer may be a table: `{ address = "…", kind = "lte", metered = true, bias = 20 }`.
-fn text_in(key: &str, value: &toml::Value) -> Option<String> {
-    let toml::Value::Table(table) = value else { return text_of(value) };
-    if key != "peer" {
-        return None;
-    }
-    let mut text = text_of(table.get("address")?)?;
-    for (name, value) in table.iter().filter(|(name, _)| *name != "address") {
-        text.push_str(&format!(",{name}={}", text_of(value)?));
-    }
-    Some(text)
-}
-
-fn text_of(value: &toml::Value) -> Option<String> {
-    match value {
-        toml::Value::String(text) => Some(text.clone()),
-        toml::Value::Integer(number) => Some(number.to_string()),
-        toml::Value::Boolean(flag) => Some(flag.to_string()),
-        _ => None,
-    }
-}
-
-/// The value as an error may repeat it.
-fn shown(key: &str, value: &str) -> String {
-    if key == "publish-token" { "(secret)".to_owned() } else { value.to_owned() }
 }
 
 impl Config {
@@ -595,59 +425,6 @@ const WORKERS_MAX: usize = 64;
 const FILE_MIB_MAX: u64 = mesh_routing::blob::manifest::CHUNKS_MAX as u64;
 const DISK_MIB_MAX: u64 = 1 << 30;
 
-fn mebibytes(
-    values: &Layer,
-    key: &'static str,
-    default: &str,
-    least: u64,
-    most: u64,
-) -> Result<u64, ConfigError> {
-    Ok(one(values, key, default, |text| number(text, least, most, "MiB"))? << 20)
-}
-
-fn one<T>(
-    values: &Layer,
-    key: &'static str,
-    default: &str,
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> Result<T, ConfigError> {
-    let (source, text) = match values.get(key) {
-        Some(given) => (given.source.as_str(), given.texts.last().map_or("", String::as_str)),
-        None => ("default", default),
-    };
-    parse(text).map_err(|allowed| ConfigError::Value {
-        key,
-        value: shown(key, text),
-        source_name: source.to_owned(),
-        allowed,
-    })
-}
-
-fn many<T>(
-    values: &Layer,
-    key: &'static str,
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> Result<Vec<T>, ConfigError> {
-    let Some(given) = values.get(key) else { return Ok(Vec::new()) };
-    let error = |text: &str, allowed| ConfigError::Value {
-        key,
-        value: shown(key, text),
-        source_name: given.source.clone(),
-        allowed,
-    };
-    given.texts.iter().map(|text| parse(text).map_err(|allowed| error(text, allowed))).collect()
-}
-
-fn number<T>(text: &str, least: T, most: T, what: &str) -> Result<T, String>
-where
-    T: std::str::FromStr + PartialOrd + fmt::Display,
-{
-    match text.parse() {
-        Ok(number) if number >= least && number <= most => Ok(number),
-        _ => Err(format!("{what} from {least} to {most}")),
-    }
-}
-
 fn given_festival(values: &Layer) -> Result<Option<Files>, ConfigError> {
     let text = |key| many(values, key, |text| Ok(text.to_owned())).map(|mut texts| texts.pop());
     let grace_hours =
@@ -673,55 +450,6 @@ fn given_festival(values: &Layer) -> Result<Option<Files>, ConfigError> {
 
 fn half(key: &'static str, value: String, allowed: &str) -> ConfigError {
     ConfigError::Value { key, value, source_name: "given alone".to_owned(), allowed: allowed.to_owned() }
-}
-
-fn truth(text: &str) -> Result<bool, String> {
-    match text {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err("true or false".to_owned()),
-    }
-}
-
-fn parse_peer(text: &str) -> Result<Peer, String> {
-    let allowed = || {
-        "HOST:PORT, for example 10.0.0.2:8081, [fd00::2]:8081 or stage.local:8081, and behind commas if you \
-         like kind=fibre, wired, wifi or lte, metered, bias= and milliseconds up to 10000"
-            .to_owned()
-    };
-    let bridge::Peer { address: text, underlay } = bridge::Peer::parse(text).ok_or_else(allowed)?;
-    let (host, port) = text.rsplit_once(':').ok_or_else(allowed)?;
-    let port = port.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(allowed)?;
-    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let good = match bracketed {
-        Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty()
-                && host.len() <= 253
-                && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
-        }
-    };
-    good.then(|| Peer { host: bracketed.unwrap_or(host).to_owned(), port, underlay }).ok_or_else(allowed)
-}
-
-fn parse_public_ip(text: &str) -> Result<IpAddr, String> {
-    match text.parse::<IpAddr>() {
-        Ok(ip) if !ip.is_unspecified() && !ip.is_multicast() => Ok(ip),
-        _ => Err("an IP address that browsers can reach, for example 10.0.0.1".to_owned()),
-    }
-}
-
-fn parse_node_id(text: &str) -> Result<NodeId, String> {
-    text.parse().map_err(|_| "64 hexadecimal characters, as `relay-node id` prints them there".to_owned())
-}
-
-fn parse_token(text: &str) -> Result<Token, String> {
-    let good = |c: char| c.is_ascii_graphic();
-    if (8..=256).contains(&text.len()) && text.chars().all(good) {
-        Ok(Token(text.to_owned()))
-    } else {
-        Err("8 to 256 visible ASCII characters without spaces".to_owned())
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use std::fs;
 
-use super::*;
+use super::{layers::KEYS, *};
 
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let arguments = std::iter::once("relay-node").chain(arguments.iter().copied()).map(OsString::from);
