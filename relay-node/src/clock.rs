@@ -5,6 +5,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rooms::WallTime;
 
+/// 2026-01-01: a clock that says less was never set.
+pub const EARLIEST: WallTime = WallTime(1_767_225_600_000);
+
 /// The monotonic time.
 pub fn now() -> Instant {
     Instant::now()

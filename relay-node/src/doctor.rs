@@ -33,8 +33,6 @@ use Finding::{Bad, Good, Warning};
 const RECEIVE_BUFFER: u64 = 8 * 1024 * 1024;
 /// Sockets, files and 2000 HTTP connections.
 const OPEN_FILES: u64 = 4096;
-/// 2026-01-01: a clock before it is not set.
-const EARLIEST_MS: u64 = 1_767_225_600_000;
 /// How long a refusal of a peer's machine may take to come back.
 const REFUSAL: Duration = Duration::from_millis(500);
 
@@ -151,7 +149,7 @@ fn open_files(limit: Option<u64>) -> Finding {
 
 fn wall_clock(now_ms: u64) -> Finding {
     let shown = rooms::WallTime(now_ms);
-    if now_ms < EARLIEST_MS {
+    if now_ms < clock::EARLIEST.0 {
         return Warning(format!(
             "the clock says {shown}: set it (`date -s …` or a time server); chat is shown with wrong times otherwise"
         ));

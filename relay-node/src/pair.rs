@@ -393,13 +393,8 @@ async fn connect(endpoint: &Endpoint, peer: &str) -> Result<Connection, PairErro
     let failed = |error: &dyn std::fmt::Display| PairError::Connection(format!("{peer}: {error}"));
     let own_v6 = endpoint.local_addr().is_ok_and(|own| own.is_ipv6());
     let mut last = PairError::Connection(format!("{peer} has no address this machine can reach"));
-    for address in lookup_host(peer).await.map_err(|error| failed(&error))? {
-        // An IPv6 socket reaches IPv4 by the addresses that are mapped into IPv6.
-        let address = match address {
-            SocketAddr::V4(v4) if own_v6 => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
-            SocketAddr::V6(_) if !own_v6 => continue,
-            other => other,
-        };
+    let addresses = lookup_host(peer).await.map_err(|error| failed(&error))?;
+    for address in addresses.filter(|address| own_v6 || address.is_ipv4()) {
         let connecting = endpoint.connect(address, "relay").map_err(|error| failed(&error))?;
         match timeout(FAREWELL, connecting).await {
             Ok(Ok(connection)) => return Ok(connection),

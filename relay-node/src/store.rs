@@ -4,7 +4,6 @@
 //! full disk refuses is written when there is room.
 
 use std::{
-    collections::VecDeque,
     fs,
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
@@ -147,7 +146,7 @@ impl Store {
         let loaded = load(&database).map_err(damaged)?;
         let (jobs, waiting) = sync_channel(WAITING_MAX);
         let thread = std::thread::Builder::new().name("store".to_owned());
-        let writer = Writer { path, database: Some(database), owed: VecDeque::new(), failed: None };
+        let writer = Writer { path, database: Some(database), owed: Vec::new(), failed: None };
         let thread = thread.spawn(move || writer.run(&waiting)).map_err(in_directory)?;
         Ok((Store { jobs: Some(jobs), thread: Some(thread) }, loaded))
     }
@@ -302,7 +301,7 @@ struct Writer {
     /// The library refuses everything after one failed write until the file is opened anew.
     database: Option<Database>,
     /// What the disk refused. Its writers were told; it is written when the disk takes it, so that no log has a gap.
-    owed: VecDeque<Job>,
+    owed: Vec<Job>,
     failed: Option<Instant>,
 }
 
@@ -328,7 +327,7 @@ impl Writer {
     }
 
     fn take(&mut self, batch: Vec<Job>) {
-        let mut jobs: Vec<Job> = self.owed.drain(..).collect();
+        let mut jobs = std::mem::take(&mut self.owed);
         let told = jobs.len();
         jobs.extend(batch);
         if jobs.is_empty() {
@@ -361,7 +360,7 @@ impl Writer {
         }
         if written.is_err() {
             // The oldest go: they are the most likely to be on other disks.
-            self.owed.extend(jobs.drain(jobs.len().saturating_sub(WAITING_MAX)..));
+            self.owed = jobs.split_off(jobs.len().saturating_sub(WAITING_MAX));
         }
     }
 

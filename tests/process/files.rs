@@ -186,12 +186,14 @@ async fn a_disk_that_somebody_else_fills_loses_no_word() {
     let answer = api.send("POST", "/api/v1/rooms/lobby/files?name=a", &[], "x").await.unwrap();
     assert_eq!(answer.status, StatusCode::INSUFFICIENT_STORAGE);
     // The file of the log has some room inside; then there is none.
-    let said = |at: usize| format!("{at} {}", "x".repeat(3000));
+    let say = async |text: &str| {
+        let body = serde_json::json!({ "author": "Ada", "text": text }).to_string();
+        let json = [("content-type", "application/json")];
+        api.send("POST", "/api/v1/rooms/lobby/messages", &json, body).await
+    };
     let mut refused = 0;
     for at in 0..2000 {
-        let body = serde_json::json!({ "author": "Ada", "text": said(at) }).to_string();
-        let json = [("content-type", "application/json")];
-        let answer = api.send("POST", "/api/v1/rooms/lobby/messages", &json, body).await.unwrap();
+        let answer = say(&format!("{at} {}", "x".repeat(3000))).await.unwrap();
         if answer.status == StatusCode::SERVICE_UNAVAILABLE {
             assert!(answer.problem().unwrap().title.contains("could not be stored"), "{answer:?}");
             refused += 1;
@@ -216,10 +218,7 @@ async fn a_disk_that_somebody_else_fills_loses_no_word() {
 
     std::fs::remove_file(&filler).unwrap();
     until("the disk takes what is said", SOON, || async {
-        let body = serde_json::json!({ "author": "Ada", "text": "after" }).to_string();
-        let json = [("content-type", "application/json")];
-        let answer = api.send("POST", "/api/v1/rooms/lobby/messages", &json, body).await?;
-        Ok((answer.status == StatusCode::CREATED).then_some(()))
+        Ok((say("after").await?.status == StatusCode::CREATED).then_some(()))
     })
     .await
     .unwrap();

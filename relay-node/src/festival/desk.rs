@@ -172,8 +172,8 @@ impl DeskError {
     }
 }
 
-/// 2026-01-01: a clock before it is not set.
-const EARLIEST: u64 = 1_767_225_600;
+/// Unix seconds before which the clock was not set.
+const EARLIEST: u64 = clock::EARLIEST.0 / 1000;
 const DAY: u64 = 86_400;
 
 impl Desk {

@@ -28,11 +28,8 @@ impl Organizer {
             return Ok(false);
         }
         let Succession { old, new, epoch, .. } = *rotation.verify_both()?;
-        let ends = self.changes().find_map(|known| {
-            // Of each key there is one next one, and one before it.
-            (known.old == old || known.new == new).then_some(())
-        });
-        if ends.is_some() {
+        // Of each key there is one next one, and one before it.
+        if self.changes().any(|known| known.old == old || known.new == new) {
             return Err(TokenError::Forked);
         }
         let joins = match self.changes().next() {

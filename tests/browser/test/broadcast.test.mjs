@@ -1,23 +1,14 @@
 // The main job: a stage in zone A is heard and seen in zone C, two hops away, and survives what people
 // do to it.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { Chromium } from "../src/browser.mjs";
+import { test } from "node:test";
 import { attach, counted, hear, look, now, silences, sounding } from "../src/ear.mjs";
+import { festival } from "../src/festival.mjs";
 import { goLive, listen, onAir, textOf } from "../src/people.mjs";
-import { chain } from "../src/relay.mjs";
 import { LEFT_HZ, RIGHT_HZ } from "../src/tone.mjs";
 import { sleep, until } from "../src/until.mjs";
 
-let relays, browser;
-before(async () => {
-  relays = await chain("stage", "food", "camping");
-  browser = await Chromium.launch();
-});
-after(async () => {
-  await browser?.close();
-  await Promise.all((relays ?? []).map((relay) => relay.stop()));
-});
+const { relays, browser } = festival("stage", "food", "camping");
 
 async function broadcast(t, name, source = "mic") {
   const [stage, , camping] = relays;

@@ -1,20 +1,11 @@
 // Chat on the pages: across zones, once, as text, and after a cut.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { Chromium } from "../src/browser.mjs";
+import { test } from "node:test";
+import { festival } from "../src/festival.mjs";
 import { said, say, textOf } from "../src/people.mjs";
-import { chain } from "../src/relay.mjs";
 import { until } from "../src/until.mjs";
 
-let relays, browser;
-before(async () => {
-  relays = await chain("stage", "food", "camping");
-  browser = await Chromium.launch();
-});
-after(async () => {
-  await browser?.close();
-  await Promise.all((relays ?? []).map((relay) => relay.stop()));
-});
+const { relays, browser } = festival("stage", "food", "camping");
 
 const room = (stream) => (stream ? `/?stream=${stream}` : "/");
 const shows = (page, text) => until(`the page shows ${text}`, 10_000, async () => (await said(page)).find((one) => one.text === text), 10);

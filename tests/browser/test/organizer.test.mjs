@@ -2,21 +2,12 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { after, before, test } from "node:test";
-import { Chromium } from "../src/browser.mjs";
+import { test } from "node:test";
+import { festival } from "../src/festival.mjs";
 import { textOf } from "../src/people.mjs";
-import { chain } from "../src/relay.mjs";
 import { until } from "../src/until.mjs";
 
-let relays, browser;
-before(async () => {
-  relays = await chain("stage", "food", "camping");
-  browser = await Chromium.launch();
-});
-after(async () => {
-  await browser?.close();
-  await Promise.all((relays ?? []).map((relay) => relay.stop()));
-});
+const { relays, browser } = festival("stage", "food", "camping");
 
 async function open(t, relay, path) {
   const page = await browser.open(relay.url(path));

@@ -1,22 +1,15 @@
 // The pages as such: they fit a phone and a desk, stay within the relay's origin and its policy.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { Chromium } from "../src/browser.mjs";
+import { before, test } from "node:test";
+import { festival } from "../src/festival.mjs";
 import { goLive, listen, textOf } from "../src/people.mjs";
-import { chain } from "../src/relay.mjs";
 import { until } from "../src/until.mjs";
 
-let relays, browser, publisher;
+const { relays, browser } = festival("stage", "camping");
 before(async () => {
-  relays = await chain("stage", "camping");
-  browser = await Chromium.launch();
-  publisher = await browser.open(relays[0].url("/publish"));
+  const publisher = await browser.open(relays[0].url("/publish"));
   await goLive(publisher, { stream: "main-stage", source: "camera" });
   await until("the other zone knows", 10_000, () => relays[1].stream("main-stage"));
-});
-after(async () => {
-  await browser?.close();
-  await Promise.all((relays ?? []).map((relay) => relay.stop()));
 });
 
 for (const [width, height] of [
