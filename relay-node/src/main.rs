@@ -18,8 +18,8 @@ fn main() -> ExitCode {
             return ExitCode::from(error.exit_code());
         }
     };
-    // rtc-dtls warns at each start of a server name that a DTLS server does not have.
-    let log = tracing_subscriber::EnvFilter::new(format!("rtc_dtls=error,{}", config.log));
+    // rtc-dtls warns at each start of a server name that a DTLS server does not have; dcsctp tells each packet.
+    let log = tracing_subscriber::EnvFilter::new(format!("rtc_dtls=error,dcsctp=off,{}", config.log));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(log).with_ansi(colours).with_writer(std::io::stderr).init();
     let result = match task {

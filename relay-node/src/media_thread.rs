@@ -136,22 +136,26 @@ pub fn start(
     for (index, (socket, poll, inbox, sleep)) in ends.into_iter().enumerate() {
         let raw = std::os::fd::AsRawFd::as_raw_fd(&socket);
         poll.registry().register(&mut SourceFd(&raw), SOCKET, Interest::READABLE)?;
-        let media_thread = MediaThread {
-            index,
-            worker: Worker::new(index as u8),
-            socket,
-            poll,
-            inbox,
-            sleep,
-            workers: workers.clone(),
-            forwarding: forwarding.clone(),
-            events: events.clone(),
-            undelivered: VecDeque::new(),
-            metrics: WorkerMetrics::default(),
-            stopping: false,
+        let (workers, forwarding, events) = (workers.clone(), forwarding.clone(), events.clone());
+        // Made on its thread, which a worker never leaves: its data channels count references without atomics.
+        let run = move || {
+            let media_thread = MediaThread {
+                index,
+                worker: Worker::new(index as u8),
+                socket,
+                poll,
+                inbox,
+                sleep,
+                workers,
+                forwarding,
+                events,
+                undelivered: VecDeque::new(),
+                metrics: WorkerMetrics::default(),
+                stopping: false,
+            };
+            media_thread.run();
         };
-        threads
-            .push(thread::Builder::new().name(format!("media-{index}")).spawn(move || media_thread.run())?);
+        threads.push(thread::Builder::new().name(format!("media-{index}")).spawn(run)?);
     }
     Ok((workers, threads))
 }

@@ -2,7 +2,9 @@
 //! who the peer is, where it is and whether it is still there; leaves SDP, SRTP packets and the meaning of
 //! messages to others.
 
+mod chunks;
 mod client_hello;
+mod dcep;
 mod demux;
 mod dtls;
 mod engine;
@@ -232,11 +234,12 @@ impl Transport {
         if !self.ice.is_validated(from) {
             return Err(Drop("dtls_unvalidated"));
         }
+        let mut dropped = Ok(());
         for event in self.dtls.handle_datagram(data, now)? {
-            self.handle_dtls_event(event, now);
+            dropped = dropped.and(self.handle_dtls_event(event, now));
         }
         self.flush(now);
-        Ok(())
+        dropped
     }
 
     /// An ICE restart: new credentials. DTLS, keys and channels go on, and the old credentials stay valid
@@ -261,7 +264,8 @@ impl Transport {
             return self.end(CloseReason::ConsentExpired, now);
         }
         if let Some(event) = self.dtls.handle_timeout(now) {
-            self.handle_dtls_event(event, now);
+            // A timer brings no packet that could be dropped.
+            let _ = self.handle_dtls_event(event, now);
         }
         if let Some(sctp) = &mut self.sctp {
             sctp.handle_timeout(now);
@@ -345,19 +349,20 @@ impl Transport {
         self.ice.last_check().map(|at| at + CONSENT)
     }
 
-    fn handle_dtls_event(&mut self, event: DtlsEvent, now: Instant) {
+    fn handle_dtls_event(&mut self, event: DtlsEvent, now: Instant) -> Result<(), Drop> {
         match event {
             DtlsEvent::Done => self.handle_done(now),
             // Nothing is heard before the fingerprint is known to be right, data channels included.
             DtlsEvent::Data(data) if self.state == State::Connected => {
                 if let Some(sctp) = &mut self.sctp {
-                    sctp.handle_packet(data, now);
+                    return sctp.handle_packet(data, now);
                 }
             }
             DtlsEvent::Data(_) => {}
             DtlsEvent::Closed => self.end(CloseReason::PeerClosed, now),
             DtlsEvent::Failed => self.end(CloseReason::DtlsFailed, now),
         }
+        Ok(())
     }
 
     fn handle_done(&mut self, now: Instant) {
@@ -375,7 +380,7 @@ impl Transport {
         self.outputs.push_back(TransportOutput::Connected(keys));
         if self.data_channels {
             let connect_at = (self.role == DtlsRole::Client).then(|| now + CONNECT_DELAY);
-            self.sctp = Some(Box::new(Sctp::new(connect_at)));
+            self.sctp = Some(Box::new(Sctp::new(connect_at, now)));
         }
     }
 
@@ -388,12 +393,10 @@ impl Transport {
 
     fn write_sctp(&mut self, now: Instant) {
         let Some(sctp) = &mut self.sctp else { return };
-        while let Some(packets) = sctp.poll_transmit(now) {
-            for packet in packets {
-                if self.dtls.write(&packet, now).is_err() {
-                    // The peer has closed: retransmitting into the void would go on for minutes.
-                    return sctp.stop();
-                }
+        while let Some(packet) = sctp.poll_transmit() {
+            if self.dtls.write(&packet, now).is_err() {
+                // The peer has closed: retransmitting into the void would go on for minutes.
+                return sctp.stop();
             }
         }
     }
