@@ -27,6 +27,7 @@ use relay_node::{
         Trust,
     },
     clock::now,
+    vitals::Pulse,
 };
 use tokio::sync::mpsc;
 
@@ -102,7 +103,9 @@ async fn start(name: &str, peers: Vec<String>, epoch: Instant) -> Relay {
         zone: ZoneName::new(name).expect("a name"),
         trust: Trust::Anyone,
     };
-    let bridges = Bridges::start(config, forwarding.clone(), local, sender).await.expect("a socket");
+    let bridges = Bridges::start(config, forwarding.clone(), local, sender, Pulse::unwatched())
+        .await
+        .expect("a socket");
     let address = bridges.local_addr();
     Relay { _bridges: bridges, _data: data, events, forwarding, samples, address }
 }

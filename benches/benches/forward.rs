@@ -28,6 +28,7 @@ use relay_node::{
         bench::PacketPath,
     },
     clock::now,
+    vitals::Pulse,
 };
 use tokio::sync::mpsc;
 
@@ -83,8 +84,9 @@ async fn start(name: &str, peers: Vec<String>) -> (Bridges, mpsc::Receiver<Bridg
         zone: ZoneName::new(name).expect("a name"),
         trust: Trust::Anyone,
     };
-    let bridges =
-        Bridges::start(config, Arc::default(), Arc::new(|_, _, _| {}), sender).await.expect("a socket");
+    let bridges = Bridges::start(config, Arc::default(), Arc::new(|_, _, _| {}), sender, Pulse::unwatched())
+        .await
+        .expect("a socket");
     (bridges, events)
 }
 

@@ -10,6 +10,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, HashMap, VecDeque, binary_heap::PeekMut},
     net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Instant,
 };
@@ -139,7 +140,10 @@ impl Worker {
         match classify(data) {
             DatagramKind::Stun => self.handle_stun(from, data, now),
             kind => match self.addresses.get(&from) {
-                Some(Owner::Own(key)) => self.handle_session_datagram(*key, kind, from, data, now),
+                Some(Owner::Own(key)) => {
+                    let key = *key;
+                    self.guarded(key, |own| own.handle_session_datagram(key, kind, from, data, now));
+                }
                 Some(Owner::Foreign(worker)) => {
                     let worker = *worker;
                     self.events.push_back(Event::Foreign { worker, from, data: data.to_vec() });
@@ -171,9 +175,13 @@ impl Worker {
                 continue; // an earlier wake-up came instead, or the session is gone
             };
             session.wake = None;
-            session.transport.handle_timeout(now);
-            self.feed_back(key, now);
-            self.pump(key, now);
+            self.guarded(key, |own| {
+                if let Some(session) = own.session_mut(key) {
+                    session.transport.handle_timeout(now);
+                }
+                own.feed_back(key, now);
+                own.pump(key, now);
+            });
         }
         self.flush_due(now);
     }
@@ -207,6 +215,15 @@ impl Worker {
             ufrags: self.ufrags.len(),
             addresses: self.addresses.values().filter(|owner| matches!(owner, Owner::Own(_))).count(),
             places: self.tracks.values().map(|track| track.listeners().len()).sum(),
+        }
+    }
+
+    /// What one peer brings, or is owed. A defect that it meets ends its session, not the thread and with it
+    /// the sessions of all others.
+    fn guarded(&mut self, key: usize, act: impl FnOnce(&mut Worker)) {
+        if catch_unwind(AssertUnwindSafe(|| act(self))).is_err() {
+            self.stats.drop("session_panicked");
+            self.closed(key, CloseReason::Panicked);
         }
     }
 
@@ -507,4 +524,51 @@ pub(crate) fn sending(
     let Media::Egress(tracks) = &mut session.media else { return None };
     let Keys { sealer, .. } = session.keys.as_ref()?;
     Some((tracks.get_mut(listener.egress)?, sealer, session.remote?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        plan::{Claim, Flow, TrackPair},
+        sdp::{EgressPlan, Setup},
+        transport::{Credentials, DtlsRole, Identity, TransportConfig},
+    };
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin for virtual time")]
+    fn a_defect_that_a_peer_meets_ends_its_session_and_no_other() {
+        let now = Instant::now();
+        let identity = Arc::new(Identity::generate().expect("a certificate"));
+        let mut worker = Worker::new(0);
+        let keys = [1u8, 2].map(|n| {
+            let plan = SessionPlan {
+                id: SessionId([n; 16]),
+                transport: TransportConfig {
+                    fingerprint: identity.fingerprint(),
+                    identity: identity.clone(),
+                    role: DtlsRole::Server,
+                    local: Credentials { ufrag: format!("relay{n}"), pwd: "relay-password-relay-pw".into() },
+                    remote_ufrag: "browser".into(),
+                    data_channels: false,
+                },
+                flow: Flow::Egress {
+                    plan: EgressPlan { setup: Setup::Passive, tracks: Vec::new(), data_channel: false },
+                    tracks: TrackPair { audio: TrackId(0), video: TrackId(1) },
+                    cname: "relay".into(),
+                },
+                claim: Claim::default(),
+            };
+            worker.insert(Session::new(Arc::new(plan), now))
+        });
+        worker.guarded(keys[0], |_| panic!("a defect"));
+        assert_eq!(worker.holdings().sessions, 1);
+        assert!(worker.session_mut(keys[1]).is_some());
+        assert_eq!(worker.stats().drops["session_panicked"], 1);
+        let event = worker.poll_event();
+        assert!(
+            matches!(event, Some(Event::Closed { session, reason: CloseReason::Panicked }) if session == SessionId([1; 16])),
+            "{event:?}"
+        );
+    }
 }

@@ -28,6 +28,7 @@ pub mod signaling;
 pub mod store;
 pub mod trusted;
 pub mod udp;
+pub mod vitals;
 pub mod whip;
 pub mod whole;
 mod worker_metrics;

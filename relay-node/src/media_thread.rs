@@ -26,6 +26,7 @@ use crate::{
     bridge::{Child, Forwarding},
     clock,
     udp::{self, Receiver},
+    vitals::{Pulse, Vitals, Work},
     worker_metrics::WorkerMetrics,
 };
 
@@ -120,6 +121,7 @@ pub fn start(
     sockets: Vec<UdpSocket>,
     forwarding: &Arc<Forwarding>,
     events: &mpsc::Sender<Event>,
+    vitals: &Vitals,
 ) -> io::Result<(Workers, Vec<thread::JoinHandle<()>>)> {
     let mut doors = Vec::new();
     let mut ends = Vec::new();
@@ -137,8 +139,10 @@ pub fn start(
         let raw = std::os::fd::AsRawFd::as_raw_fd(&socket);
         poll.registry().register(&mut SourceFd(&raw), SOCKET, Interest::READABLE)?;
         let (workers, forwarding, events) = (workers.clone(), forwarding.clone(), events.clone());
+        let mut pulse = vitals.pulse(&format!("media-{index}"), Work::Serve, clock::now());
         // Made on its thread, which a worker never leaves: its data channels count references without atomics.
         let run = move || {
+            pulse.begin(clock::now());
             let media_thread = MediaThread {
                 index,
                 worker: Worker::new(index as u8),
@@ -152,8 +156,11 @@ pub fn start(
                 undelivered: VecDeque::new(),
                 metrics: WorkerMetrics::default(),
                 stopping: false,
+                broken: false,
             };
-            media_thread.run();
+            if media_thread.run(&pulse) {
+                pulse.finish();
+            }
         };
         threads.push(thread::Builder::new().name(format!("media-{index}")).spawn(run)?);
     }
@@ -174,10 +181,13 @@ struct MediaThread {
     undelivered: VecDeque<Event>,
     metrics: WorkerMetrics,
     stopping: bool,
+    /// It stops without having been told to.
+    broken: bool,
 }
 
 impl MediaThread {
-    fn run(mut self) {
+    /// Runs until it is told to stop; false if it had to stop by itself.
+    fn run(mut self, pulse: &Pulse) -> bool {
         let mut receiver = Receiver::default();
         let mut sender = udp::Sender::default();
         let mut batch = Batch::default();
@@ -187,6 +197,7 @@ impl MediaThread {
             let more_inputs = self.take_inputs();
             let more_datagrams = self.receive(&mut receiver);
             let now = clock::now();
+            pulse.beat(now);
             if self.worker.poll_timeout().is_some_and(|at| at <= now) {
                 self.worker.handle_timeout(now);
             }
@@ -205,7 +216,7 @@ impl MediaThread {
                 report_at = now + METRICS_INTERVAL;
                 self.metrics.publish(self.worker.stats());
             }
-            if self.stopping {
+            if self.stopping || self.broken {
                 break; // goodbyes to all peers have just been sent
             }
             if !more_inputs && !more_datagrams {
@@ -213,6 +224,7 @@ impl MediaThread {
             }
         }
         self.metrics.publish(self.worker.stats());
+        !self.broken
     }
 
     /// What other threads have for us; true if there may be more.
@@ -316,7 +328,7 @@ impl MediaThread {
             && error.kind() != io::ErrorKind::Interrupted
         {
             tracing::error!(%error, "a media worker cannot wait for its socket and stops");
-            self.stopping = true;
+            self.broken = true;
         }
     }
 }

@@ -8,7 +8,7 @@ use protocol::NodeId;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
 };
 
 use crate::{
@@ -28,6 +28,7 @@ use crate::{
     sessions::Sessions,
     store::Store,
     udp,
+    vitals::{Vitals, Work},
     whip::{self, WhipState},
 };
 
@@ -68,10 +69,21 @@ pub fn run(config: Config) -> Result<(), RelayError> {
 async fn serve(config: Config) -> Result<(), RelayError> {
     // The recorder first: counters that are made before it count into nothing.
     let recorder = metrics::install().map_err(failed)?;
+    // A relay without one of its threads looks alive and serves nobody: it makes room for a whole one.
+    let vitals = {
+        let data = config.data.clone();
+        Vitals::new(clock::now(), move |thread| {
+            tracing::error!("the thread {thread} has died, and the relay with it: start it again");
+            Addresses::remove(&data);
+            std::process::exit(1);
+        })
+    };
+    let pulse = |thread: &str, work| vitals.pulse(thread, work, clock::now());
     // Then what only this machine can refuse: the directory, and the ports in the order of their use.
-    let (mut store, mut loaded) = Store::open(&config.data).map_err(unavailable)?;
+    let (mut store, mut loaded) =
+        Store::open(&config.data, pulse("store", Work::Disk)).map_err(unavailable)?;
     let (file_events, file_inbox) = mpsc::channel(EVENTS_MAX);
-    let (files, found) = Files::open(&config.data, config.files, file_events)
+    let (files, found) = Files::open(&config.data, config.files, file_events, pulse("files", Work::Disk))
         .map_err(|error| unavailable(format!("the files in {:?} cannot be used: {error}", config.data)))?;
     let identity = Arc::new(Identity::load_or_create(&config.data).map_err(unavailable)?);
     if !loaded.old.is_empty() {
@@ -79,7 +91,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         tracing::info!(old = loaded.old.len(), taken_over = records.len(), "chat of format 1 is taken over");
         drop(store);
         Store::migrate(&config.data, &records).map_err(unavailable)?;
-        (store, loaded) = Store::open(&config.data).map_err(unavailable)?;
+        (store, loaded) = Store::open(&config.data, pulse("store", Work::Disk)).map_err(unavailable)?;
     }
     let dtls = Arc::new(DtlsIdentity::generate().map_err(failed)?);
     let sockets =
@@ -98,7 +110,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     // Media threads before the bridges: what a link brings must have somewhere to go.
     let forwarding = Arc::new(Forwarding::new());
     let (media_events, media_inbox) = mpsc::channel(EVENTS_MAX);
-    let (workers, threads) = media_thread::start(sockets, &forwarding, &media_events)
+    let (workers, threads) = media_thread::start(sockets, &forwarding, &media_events, &vitals)
         .map_err(|error| RelayError::Failed(format!("cannot start media threads: {error}")))?;
     let (bridge_events, bridge_inbox) = mpsc::channel(EVENTS_MAX);
     let delivery = {
@@ -117,9 +129,15 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         zone: config.zone.clone(),
         trust,
     };
-    let bridges = Bridges::start(bridge_config, forwarding.clone(), delivery, bridge_events)
-        .await
-        .map_err(|error| taken("bridge", config.bridge, &error))?;
+    let bridges = Bridges::start(
+        bridge_config,
+        forwarding.clone(),
+        delivery,
+        bridge_events,
+        pulse("bridge", Work::Serve),
+    )
+    .await
+    .map_err(|error| taken("bridge", config.bridge, &error))?;
     let bridge = bridges.local_addr();
     // The node with everything that survived the last stop, before anybody can ask it.
     let now = clock::now();
@@ -160,10 +178,19 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         files: FilesState::new(files.clone()),
         festival,
         metrics: Some(recorder),
+        vitals: vitals.clone(),
     };
     let router = api::router(state, whip::router(WhipState::new(asks, auth)));
     let (stop, stopping) = watch::channel(false);
-    let serving = tokio::spawn(server::serve(http, router, stopping.clone()));
+    let serving = tokio::spawn({
+        let mut pulse = pulse("http", Work::Unbeaten);
+        let serving = server::serve(http, router, stopping.clone());
+        async move {
+            pulse.begin(clock::now());
+            serving.await;
+            pulse.finish();
+        }
+    });
     let addresses = Addresses {
         http: http_address,
         media,
@@ -183,7 +210,9 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         media: media_inbox,
         stop: stopping,
     };
-    let node_loop = tokio::spawn(NodeLoop::new(node, workers, bridges, forwarding, store, files).run(inputs));
+    let node_loop = NodeLoop::new(node, workers, bridges, forwarding, store, files);
+    let node_loop = on_a_thread("node", node_loop.run(inputs, pulse("node", Work::Serve)))
+        .map_err(|error| RelayError::Failed(format!("cannot start the node thread: {error}")))?;
     stop_signal().await;
     tracing::info!("stopping");
     ready.set(false);
@@ -195,6 +224,21 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     }
     Addresses::remove(&config.data);
     Ok(())
+}
+
+/// Runs a task on a thread of its own: whatever it does, HTTP goes on answering.
+fn on_a_thread(
+    name: &str,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<oneshot::Receiver<()>> {
+    let (done, ended) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        runtime.block_on(task);
+        // Who waits for it may have given up.
+        let _ = done.send(());
+    })?;
+    Ok(ended)
 }
 
 /// A token closes the relay to strangers even with --dev: who gives one means it.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use media::Event;
+use media::{Event, transport::CloseReason};
 use mesh_routing::{LinkId, Record, blob::Manifest};
 use protocol::{
     RoomName, Topic,
@@ -32,6 +32,7 @@ use crate::{
     posts::{self, Posts},
     sessions::Direction,
     store::{NotStored, Store},
+    vitals::{BEAT, Pulse},
 };
 
 /// The loop's own state: handles, and what waits for the disk.
@@ -102,7 +103,9 @@ impl NodeLoop {
     }
 
     /// Runs until it is told to stop.
-    pub async fn run(mut self, mut inputs: Inputs) {
+    pub async fn run(mut self, mut inputs: Inputs, mut pulse: Pulse) {
+        pulse.begin(clock::now());
+        let mut beats = tokio::time::interval(BEAT);
         loop {
             let wake = self.node.poll_timeout().into_iter().chain(self.posts.poll_timeout()).min();
             let wake = wake.map(tokio::time::Instant::from_std);
@@ -115,6 +118,11 @@ impl NodeLoop {
             tokio::select! {
                 biased;
                 _ = inputs.stop.wait_for(|stop| *stop) => break,
+                // Before what may never end: a flood does not make the loop look dead.
+                _ = beats.tick() => {
+                    pulse.beat(clock::now());
+                    continue;
+                }
                 Some(event) = inputs.media.recv() => self.media(event),
                 Some(event) = inputs.bridge.recv() => self.bridge(event),
                 stored = stored(&mut self.held) => self.stored(stored),
@@ -132,6 +140,7 @@ impl NodeLoop {
         self.participants.clear();
         self.workers.stop();
         self.bridges.shutdown().await;
+        pulse.finish();
     }
 
     fn timeout(&mut self) {
@@ -164,6 +173,10 @@ impl NodeLoop {
         {
             metrics::histogram!("relay_join_duration_seconds")
                 .record(now.duration_since(opened).as_secs_f64());
+        }
+        if let Event::Closed { session, reason: CloseReason::Panicked } = &event {
+            tracing::error!(?session, "a defect ended a session; the message is above");
+            metrics::counter!("relay_session_panics_total").increment(1);
         }
         self.node.handle_media(event, now);
     }

@@ -18,7 +18,10 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefini
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::clock;
+use crate::{
+    clock,
+    vitals::{BEAT, Pulse},
+};
 
 /// The file below `--data`.
 pub const FILE: &str = "relay.redb";
@@ -132,7 +135,8 @@ enum Job {
 
 impl Store {
     /// Opens the file in `directory`, makes it if need be, counts this boot and reads everything.
-    pub fn open(directory: &Path) -> Result<(Store, Loaded), StoreError> {
+    /// The thread that writes beats `pulse`.
+    pub fn open(directory: &Path, mut pulse: Pulse) -> Result<(Store, Loaded), StoreError> {
         let in_directory = |error| StoreError::Directory { path: directory.to_owned(), error };
         fs::create_dir_all(directory).map_err(in_directory)?;
         let path = directory.join(FILE);
@@ -147,7 +151,12 @@ impl Store {
         let (jobs, waiting) = sync_channel(WAITING_MAX);
         let thread = std::thread::Builder::new().name("store".to_owned());
         let writer = Writer { path, database: Some(database), owed: Vec::new(), failed: None };
-        let thread = thread.spawn(move || writer.run(&waiting)).map_err(in_directory)?;
+        let run = move || {
+            pulse.begin(clock::now());
+            writer.run(&waiting, &pulse);
+            pulse.finish();
+        };
+        let thread = thread.spawn(run).map_err(in_directory)?;
         Ok((Store { jobs: Some(jobs), thread: Some(thread) }, loaded))
     }
 
@@ -306,14 +315,10 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, waiting: &Receiver<Job>) {
+    fn run(mut self, waiting: &Receiver<Job>, pulse: &Pulse) {
         loop {
-            let first = if self.owed.is_empty() {
-                waiting.recv().map_err(RecvTimeoutError::from)
-            } else {
-                waiting.recv_timeout(AGAIN)
-            };
-            match first {
+            pulse.beat(clock::now());
+            match waiting.recv_timeout(BEAT) {
                 Ok(first) => {
                     self.take(std::iter::once(first).chain(waiting.try_iter()).take(BATCH_MAX).collect());
                 }
@@ -419,44 +424,44 @@ mod tests {
     #[test]
     fn records_and_the_boot_counter_survive_a_restart() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (store, loaded) = Store::open(directory.path()).expect("opens");
+        let (store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
         assert_eq!((loaded.boot, loaded.records, loaded.old), (1, Vec::new(), Vec::new()));
         let life = loaded.life;
         for (writer, number) in [(2, 1), (1, 1), (1, 2)] {
             assert_eq!(append(&store, record(writer, number)), Ok(()));
         }
         drop(store);
-        let (store, loaded) = Store::open(directory.path()).expect("opens again");
+        let (store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens again");
         let records = vec![record(1, 1), record(1, 2), record(2, 1)];
         assert_eq!(loaded, Loaded { boot: 2, life, records, old: Vec::new() });
         store.set_life(7);
         drop(store);
-        let (_store, loaded) = Store::open(directory.path()).expect("opens again");
+        let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens again");
         assert_eq!((loaded.boot, loaded.life), (3, 7));
     }
 
     #[test]
     fn what_follows_a_gap_is_not_loaded() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (store, _) = Store::open(directory.path()).expect("opens");
+        let (store, _) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
         for (writer, number) in [(1, 5), (1, 6), (1, 8), (1, 9), (2, 3)] {
             assert_eq!(append(&store, record(writer, number)), Ok(()));
         }
         drop(store);
-        let (_store, loaded) = Store::open(directory.path()).expect("opens again");
+        let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens again");
         assert_eq!(loaded.records, [record(1, 5), record(1, 6), record(2, 3)]);
     }
 
     #[test]
     fn forgotten_records_are_gone_after_a_restart() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (store, _) = Store::open(directory.path()).expect("opens");
+        let (store, _) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
         for number in 1..=4 {
             assert_eq!(append(&store, record(1, number)), Ok(()));
         }
         store.forget(key(1), 4);
         drop(store);
-        let (_store, loaded) = Store::open(directory.path()).expect("opens again");
+        let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens again");
         assert_eq!(loaded.records, [record(1, 4)]);
     }
 
@@ -479,7 +484,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         write_old(directory.path(), &[(2, 1, b"b"), (1, 2, b"a2"), (1, 1, b"a1")]);
         for boot in [5, 6] {
-            let (_store, loaded) = Store::open(directory.path()).expect("opens");
+            let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
             let old = |writer, payload: &'static [u8]| OldRecord {
                 writer: NodeId([writer; 32]),
                 payload: Bytes::from_static(payload),
@@ -487,29 +492,29 @@ mod tests {
             assert_eq!((loaded.boot, loaded.old), (boot, vec![old(1, b"a1"), old(1, b"a2"), old(2, b"b")]));
         }
         Store::migrate(directory.path(), &[record(1, 1)]).expect("is replaced");
-        let (_store, loaded) = Store::open(directory.path()).expect("opens");
+        let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
         assert_eq!((loaded.records, loaded.old), (vec![record(1, 1)], Vec::new()));
     }
 
     #[test]
     fn a_file_of_a_later_release_is_refused_and_left_alone() {
         let directory = tempfile::tempdir().expect("a directory");
-        drop(Store::open(directory.path()).expect("opens"));
+        drop(Store::open(directory.path(), Pulse::unwatched()).expect("opens"));
         {
             let database = open_database(&directory.path().join(FILE)).expect("opens");
             let transaction = database.begin_write().expect("begins");
             transaction.open_table(COUNTERS).expect("opens").insert(FORMAT, 3).expect("inserts");
             transaction.commit().expect("commits");
         }
-        let error = Store::open(directory.path()).expect_err("is of a later release");
+        let error = Store::open(directory.path(), Pulse::unwatched()).expect_err("is of a later release");
         assert!(matches!(error, StoreError::Newer { found: 3, .. }), "{error}");
     }
 
     #[test]
     fn a_second_relay_on_the_same_directory_is_told_so() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (_store, _) = Store::open(directory.path()).expect("opens");
-        let error = Store::open(directory.path()).expect_err("is in use");
+        let (_store, _) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
+        let error = Store::open(directory.path(), Pulse::unwatched()).expect_err("is in use");
         assert!(matches!(error, StoreError::InUse { .. }), "{error}");
     }
 
@@ -519,7 +524,7 @@ mod tests {
             let directory = tempfile::tempdir().expect("a directory");
             let path = directory.path().join(FILE);
             fs::write(&path, &junk).expect("writes");
-            let error = Store::open(directory.path()).expect_err("is damaged");
+            let error = Store::open(directory.path(), Pulse::unwatched()).expect_err("is damaged");
             assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
             assert_eq!(fs::read(&path).expect("is still there"), junk);
         }

@@ -22,6 +22,7 @@ use relay_node::bridge::{
     BridgeConfig, BridgeEvent, Bridges, Child, Forwarding, Identity, LinkId, LinkSender, MESSAGE_MAX, Route,
     Table, Trust,
 };
+use relay_node::vitals::Pulse;
 use tokio::{sync::mpsc, time::timeout};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -101,7 +102,8 @@ impl Relay {
             let number = u32::from_be_bytes(payload[..4].try_into().unwrap());
             sink.order.lock().unwrap().push(number);
         });
-        let bridges = Bridges::start(config, forwarding.clone(), local, sender).await.unwrap();
+        let bridges =
+            Bridges::start(config, forwarding.clone(), local, sender, Pulse::unwatched()).await.unwrap();
         let address = bridges.local_addr();
         Relay { identity, bridges: Some(bridges), events, forwarding, delivered, address, _data: None }
     }

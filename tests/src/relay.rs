@@ -198,6 +198,11 @@ impl Relay {
         self.child.kill()
     }
 
+    /// How it ended by itself.
+    pub async fn ended(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.child.wait(limit).await
+    }
+
     /// SIGTERM, and how it ended.
     pub async fn terminate(&mut self) -> Result<ExitStatus> {
         self.child.terminate()?;

@@ -147,6 +147,19 @@ impl Dtls {
         self.resend.clear();
     }
 
+    /// Another engine, for tests of what happens when one breaks.
+    #[cfg(test)]
+    pub(super) fn replace_engine(&mut self, engine: Box<dyn Engine>) {
+        self.engine = Some(engine);
+    }
+
+    /// Gives the engine away, to be dropped: nothing is sent any more.
+    pub(super) fn abandon(&mut self) -> Option<Box<dyn Engine>> {
+        self.transmits.clear();
+        self.resend.clear();
+        self.engine.take()
+    }
+
     /// The peer has shown that it has our last flight: what was kept for repeating it can go.
     pub(super) fn forget_handshake(&mut self) {
         self.resend.clear();

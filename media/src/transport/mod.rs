@@ -19,6 +19,7 @@ mod stun;
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -143,6 +144,9 @@ pub enum CloseReason {
     /// `close` was called.
     #[error("closed")]
     LocallyClosed,
+    /// Something that this peer sent met a defect of ours or of a library.
+    #[error("a defect ended the session")]
+    Panicked,
 }
 
 impl CloseReason {
@@ -156,6 +160,7 @@ impl CloseReason {
             CloseReason::NoSrtpProfile => "no_srtp_profile",
             CloseReason::PeerClosed => "peer_closed",
             CloseReason::LocallyClosed => "locally_closed",
+            CloseReason::Panicked => "panicked",
         }
     }
 }
@@ -212,6 +217,10 @@ impl Transport {
     /// When it was dropped, and why.
     pub fn handle_stun(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), Drop> {
         self.check_open()?;
+        self.guarded(|own| own.take_stun(from, data, now)).unwrap_or(Err(PANICKED))
+    }
+
+    fn take_stun(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), Drop> {
         let checked = self.ice.handle_stun(from, data, now)?;
         self.outputs.push_back(TransportOutput::Transmit { to: from, data: checked.reply });
         if checked.selected {
@@ -231,6 +240,10 @@ impl Transport {
     /// When it was dropped, and why: above all when ICE has not validated the address.
     pub fn handle_dtls(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), Drop> {
         self.check_open()?;
+        self.guarded(|own| own.take_dtls(from, data, now)).unwrap_or(Err(PANICKED))
+    }
+
+    fn take_dtls(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), Drop> {
         if !self.ice.is_validated(from) {
             return Err(Drop("dtls_unvalidated"));
         }
@@ -250,9 +263,12 @@ impl Transport {
 
     /// The time of `poll_timeout` has come. Harmless when called early.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.state == State::Closed {
-            return;
+        if self.state != State::Closed {
+            self.guarded(|own| own.take_timeout(now));
         }
+    }
+
+    fn take_timeout(&mut self, now: Instant) {
         if self.deadline.is_some_and(|at| at <= now) {
             self.deadline = None;
             if self.state == State::Connecting {
@@ -305,15 +321,18 @@ impl Transport {
         binary: bool,
         now: Instant,
     ) -> Result<(), ChannelError> {
-        let sctp = self.sctp.as_mut().ok_or(ChannelError::NotOpen)?;
-        sctp.send(channel, data, binary, now)?;
-        self.flush(now);
-        Ok(())
+        let sent = self.guarded(|own| {
+            let sctp = own.sctp.as_mut().ok_or(ChannelError::NotOpen)?;
+            sctp.send(channel, data, binary, now)?;
+            own.flush(now);
+            Ok(())
+        });
+        sent.unwrap_or(Err(ChannelError::NotOpen))
     }
 
     /// Ends the session and tells the peer.
     pub fn close(&mut self, now: Instant) {
-        self.end(CloseReason::LocallyClosed, now);
+        self.guarded(|own| own.end(CloseReason::LocallyClosed, now));
     }
 
     /// The selected address: where media goes.
@@ -339,6 +358,21 @@ impl Transport {
     /// Messages that `send_message` refused because the peer did not read.
     pub fn messages_refused(&self) -> u64 {
         self.sctp.as_ref().map_or(0, |sctp| sctp.refused())
+    }
+
+    /// Gives something to the libraries that read what strangers wrote. A panic in one of them ends this
+    /// session and nothing else.
+    fn guarded<T>(&mut self, act: impl FnOnce(&mut Transport) -> T) -> Option<T> {
+        let acted = catch_unwind(AssertUnwindSafe(|| act(self)));
+        if acted.is_err() {
+            // In what state they are nobody knows: they are asked for nothing more, not even for a goodbye.
+            let broken = (self.dtls.abandon(), self.sctp.take());
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(broken)));
+            self.state = State::Closed;
+            self.closed = Some(CloseReason::Panicked);
+            self.outputs.push_back(TransportOutput::Closed(CloseReason::Panicked));
+        }
+        acted.ok()
     }
 
     fn check_open(&self) -> Result<(), Drop> {
@@ -447,9 +481,15 @@ impl fmt::Debug for Transport {
     }
 }
 
+/// What a session was given when it ended by a defect.
+const PANICKED: Drop = Drop("session_panicked");
 /// A session that has not connected by then never will.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// RFC 7675 section 5.1.
 const CONSENT: Duration = Duration::from_secs(30);
 /// How long after the handshake the peer may still ask for our last flight.
 const LAST_FLIGHT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+#[path = "panic_tests.rs"]
+mod tests;

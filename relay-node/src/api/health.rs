@@ -4,16 +4,25 @@ use axum::{Json, extract::State, http::header, response::IntoResponse};
 use protocol::api::{Problem, Version};
 
 use super::{ApiState, error::ApiError};
-use crate::{ask::Ask, clock, metrics};
+use crate::{ask::Ask, clock, metrics, vitals::Silent};
 
-/// The process runs and answers.
-#[utoipa::path(get, path = "/livez", tag = "operations",
-    responses((status = 200, description = "`ok`", body = String, content_type = "text/plain")))]
-pub async fn live() -> &'static str {
-    "ok\n"
+/// The process answers and none of its threads is stuck: for 2 s, or 30 s where a disk is waited for.
+#[utoipa::path(get, path = "/livez", tag = "operations", responses(
+    (status = 200, description = "`ok`", body = String, content_type = "text/plain"),
+    (status = 503, description = "a thread is stuck: start the relay anew", body = Problem,
+        content_type = "application/problem+json"),
+))]
+pub async fn live(State(state): State<ApiState>) -> Result<&'static str, ApiError> {
+    alive(state.vitals.dead(clock::now()))?;
+    Ok("ok\n")
 }
 
-/// The relay serves: the node loop answers and the relay is not about to stop. A second line tells how this
+fn alive(silent: Option<Silent>) -> Result<(), ApiError> {
+    let Some(silent) = silent else { return Ok(()) };
+    Err(ApiError::unavailable("a part of this relay is stuck", 1).with_detail(silent.to_string()))
+}
+
+/// The relay serves: the node loop answers, no thread has been stuck for 2 s, and the relay is not about to stop. A second line tells how this
 /// relay's zone token stands, if it has one.
 #[utoipa::path(get, path = "/readyz", tag = "operations", responses(
     (status = 200, description = "`ok`, and a line on the zone token", body = String, content_type = "text/plain"),
@@ -24,6 +33,7 @@ pub async fn ready(State(state): State<ApiState>) -> Result<String, ApiError> {
     if !state.ready.get() {
         return Err(ApiError::unavailable("this relay is starting or stopping: try again in a second", 1));
     }
+    alive(state.vitals.stuck(clock::now()))?;
     state.asks.ask(|reply| Ask::Streams { reply }).await?;
     let told = state.festival.map(|festival| festival.told(clock::wall().0 / 1000) + "\n");
     Ok(format!("ok\n{}", told.unwrap_or_default()))
@@ -34,6 +44,9 @@ pub async fn ready(State(state): State<ApiState>) -> Result<String, ApiError> {
     (status = 200, description = "Prometheus text format", body = String, content_type = "text/plain")))]
 pub async fn metrics(State(state): State<ApiState>) -> Result<impl IntoResponse, ApiError> {
     let handle = state.metrics.ok_or_else(|| ApiError::not_found("this relay keeps no metrics"))?;
+    for Silent { name, silent } in state.vitals.ages(clock::now()) {
+        ::metrics::gauge!("relay_thread_beat_age_seconds", "thread" => name).set(silent.as_secs_f64());
+    }
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     Ok((content_type, metrics::render(&handle)))
 }

@@ -30,7 +30,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use protocol::{NodeId, ZoneName};
 use tower_http::cors::{Any, CorsLayer};
 
-use crate::{ask::Asks, auth::Auth, festival::Festival, signaling};
+use crate::{ask::Asks, auth::Auth, festival::Festival, signaling, vitals::Vitals};
 use error::ApiError;
 use files::FilesState;
 
@@ -51,6 +51,8 @@ pub struct ApiState {
     pub files: FilesState,
     /// Whose zone token `GET /readyz` speaks of, if there is one.
     pub festival: Option<Arc<Festival>>,
+    /// Whether the relay's threads are alive.
+    pub vitals: Vitals,
     /// For `GET /metrics`; `None` where no recorder is installed.
     pub metrics: Option<PrometheusHandle>,
 }

@@ -16,7 +16,9 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     ask::{self, Ask, Entered, PARTICIPANT_EVENTS_MAX, PostError},
+    clock,
     files::{FileAsk, FileLimits, Files, NoPart},
+    vitals::{Pulse, Work},
 };
 
 /// A node loop of one relay without neighbors: what the real one does for rooms, on a log in memory.
@@ -108,10 +110,19 @@ fn state() -> (ApiState, mpsc::Receiver<Ask>, tempfile::TempDir) {
     let limits = FileLimits { size: 3 << 20, cache: 0, reserve: 0 };
     let (events, _) = mpsc::channel(1);
     let data = tempfile::tempdir().expect("a directory");
-    let (files, _) = Files::open(data.path(), limits, events).expect("opens");
+    let (files, _) = Files::open(data.path(), limits, events, Pulse::unwatched()).expect("opens");
     let files = files::FilesState::new(files);
-    let state =
-        ApiState { asks, auth, node: node(), zone: zone(), ready, files, festival: None, metrics: None };
+    let state = ApiState {
+        asks,
+        auth,
+        node: node(),
+        zone: zone(),
+        ready,
+        files,
+        festival: None,
+        vitals: Vitals::new(clock::now(), |_| {}),
+        metrics: None,
+    };
     (state, queue, data)
 }
 
@@ -169,6 +180,35 @@ async fn say(relay: &Router, room: &str, content_type: &str, body: impl Into<Bod
     let request = Request::post(format!("/api/v1/rooms/{room}/messages"));
     let request = request.header(header::CONTENT_TYPE, content_type);
     send(relay, request.body(body.into()).expect("a request")).await
+}
+
+#[tokio::test]
+async fn a_stuck_thread_is_named_and_a_slow_disk_only_keeps_clients_away() {
+    let (state, queue, data) = state();
+    tokio::spawn(async move {
+        node_loop(queue).await;
+        drop(data);
+    });
+    let long_ago = clock::now() - std::time::Duration::from_secs(3);
+    // The pulse of another relay's clock: it began when this one was made.
+    let vitals = Vitals::new(long_ago, |_| {});
+    let _store = vitals.pulse("store", Work::Disk, long_ago);
+    let state = ApiState { vitals: vitals.clone(), ..state };
+    let health = async |path: &str| {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let answer = router(state.clone(), Router::new()).oneshot(request).await.expect("answers");
+        let status = answer.status();
+        let body = answer.into_body().collect().await.expect("a body").to_bytes();
+        (status, String::from_utf8_lossy(&body).into_owned())
+    };
+    let (status, said) = health("/readyz").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(said.contains("the thread store has been stuck for 3 s"), "{said}");
+    assert_eq!(health("/livez").await.0, StatusCode::OK);
+    let _media = vitals.pulse("media-0", Work::Serve, long_ago);
+    let (status, said) = health("/livez").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(said.contains("the thread media-0 has been stuck for 3 s"), "{said}");
 }
 
 #[tokio::test]

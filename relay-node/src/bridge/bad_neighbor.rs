@@ -72,12 +72,20 @@ impl Victim {
         let local = Arc::new(move |_: u32, _: DatagramHeader, _: Bytes| {
             count.fetch_add(1, Ordering::Relaxed);
         });
-        let bridges = Bridges::start(config(&[]), forwarding.clone(), local, sender).await.unwrap();
-        let (sender, good_events) = mpsc::channel(64);
-        let good =
-            Bridges::start(config(&[bridges.local_addr()]), Arc::default(), Arc::new(|_, _, _| {}), sender)
+        let bridges =
+            Bridges::start(config(&[]), forwarding.clone(), local, sender, crate::vitals::Pulse::unwatched())
                 .await
                 .unwrap();
+        let (sender, good_events) = mpsc::channel(64);
+        let good = Bridges::start(
+            config(&[bridges.local_addr()]),
+            Arc::default(),
+            Arc::new(|_, _, _| {}),
+            sender,
+            crate::vitals::Pulse::unwatched(),
+        )
+        .await
+        .unwrap();
         let (_, to_good) = up(&mut events).await;
         Victim { bridges, events, forwarding, delivered, to_good, good_events, _good: good }
     }

@@ -53,6 +53,10 @@ use mesh_routing::Underlay;
 pub use stream::MESSAGE_MAX;
 pub use tls::Trust;
 
+use crate::{
+    clock,
+    vitals::{BEAT, Pulse},
+};
 use link::Close;
 use measure::Counters;
 use neighbors::Neighbors;
@@ -151,12 +155,14 @@ struct Shared {
 }
 
 impl Bridges {
-    /// Binds the socket and starts dialing and accepting. Install the metrics recorder before.
+    /// Binds the socket and starts dialing and accepting; the thread beats `pulse`. Install the metrics
+    /// recorder before.
     pub async fn start(
         config: BridgeConfig,
         forwarding: Arc<Forwarding>,
         local: LocalDelivery,
         events: mpsc::Sender<BridgeEvent>,
+        mut pulse: Pulse,
     ) -> io::Result<Bridges> {
         let socket = transport::bind(config.listen)?;
         let local_addr = socket.local_addr()?;
@@ -184,7 +190,10 @@ impl Bridges {
                 match open::on_socket(&config.identity, trust, socket, 2 * HANDSHAKES_MAX) {
                     Ok(endpoint) => {
                         let _ = started.send(Ok(()));
-                        serve(shared, endpoint, (config.peers, to_dial), stopping).await;
+                        pulse.begin(clock::now());
+                        if serve(shared, endpoint, (config.peers, to_dial), stopping, &pulse).await {
+                            pulse.finish();
+                        }
                     }
                     Err(error) => drop(started.send(Err(error))),
                 }
@@ -226,27 +235,34 @@ impl Bridges {
     }
 }
 
+/// Serves until it is told to stop; false if the endpoint stopped by itself: its driver has died.
 async fn serve(
     shared: Arc<Shared>,
     endpoint: Endpoint,
     (peers, mut to_dial): (Vec<String>, mpsc::Receiver<Dial>),
     mut stopping: oneshot::Receiver<()>,
-) {
+    pulse: &Pulse,
+) -> bool {
     tokio::spawn(admission::watch(shared.clone()));
     for peer in peers {
         tokio::spawn(dial::keep(shared.clone(), endpoint.clone(), peer));
     }
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let mut beats = tokio::time::interval(BEAT);
     loop {
         let incoming = tokio::select! {
             _ = &mut stopping => break,
+            _ = beats.tick() => {
+                pulse.beat(clock::now());
+                continue;
+            }
             Some((node, addresses)) = to_dial.recv() => {
                 tokio::spawn(dial::once(shared.clone(), endpoint.clone(), node, addresses));
                 continue;
             }
             incoming = endpoint.accept() => match incoming {
                 Some(incoming) => incoming,
-                None => break,
+                None => return false,
             },
         };
         if handshakes.available_permits() < HANDSHAKES_MAX / 2 && incoming.may_retry() {
@@ -265,4 +281,5 @@ async fn serve(
     }
     endpoint.close(Close::Stopping.code(), b"the relay is stopping");
     let _ = tokio::time::timeout(GOODBYE, endpoint.wait_idle()).await;
+    true
 }

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     clock,
     festival::{Festival, Files, Standing},
+    vitals::Pulse,
 };
 
 /// Longer than the idle timeout of a connection and two looks at the links.
@@ -83,7 +84,10 @@ impl Relay {
             trust: Trust::Festival(festival.clone()),
         };
         let (sender, events) = mpsc::channel(1024);
-        let bridges = Bridges::start(config, Arc::default(), Arc::new(|_, _, _| {}), sender).await.unwrap();
+        let bridges =
+            Bridges::start(config, Arc::default(), Arc::new(|_, _, _| {}), sender, Pulse::unwatched())
+                .await
+                .unwrap();
         Relay { data, identity, festival, bridges, events }
     }
 

@@ -49,7 +49,10 @@ impl Relay {
         });
         let (sender, events) = mpsc::channel(1024);
         let forwarding = Arc::new(Forwarding::new());
-        let bridges = Bridges::start(config, forwarding.clone(), local, sender).await.unwrap();
+        let bridges =
+            Bridges::start(config, forwarding.clone(), local, sender, crate::vitals::Pulse::unwatched())
+                .await
+                .unwrap();
         Relay { id, bridges, events, forwarding, came }
     }
 

@@ -9,7 +9,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     time::SystemTime,
 };
 
@@ -22,6 +22,10 @@ use protocol::FileId;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{FileError, FileEvent, FileLimits};
+use crate::{
+    clock,
+    vitals::{BEAT, Pulse},
+};
 
 /// Below `--data`.
 pub const DIRECTORY: &str = "files";
@@ -75,11 +79,12 @@ enum Job {
 
 impl Files {
     /// Opens the directory below `data`, makes it if need be, throws away what was not finished and lists what
-    /// is there. Events are what the disk has done.
+    /// is there. Events are what the disk has done; its thread beats `pulse`.
     pub fn open(
         data: &Path,
         limits: FileLimits,
         events: mpsc::Sender<FileEvent>,
+        mut pulse: Pulse,
     ) -> io::Result<(Files, Vec<Found>)> {
         let root = data.join(DIRECTORY);
         let _ = fs::remove_dir_all(root.join(DRAFTS));
@@ -98,7 +103,12 @@ impl Files {
             memory: VecDeque::new(),
         };
         let found = disk.find()?;
-        std::thread::Builder::new().name("files".to_owned()).spawn(move || disk.run(&waiting))?;
+        let run = move || {
+            pulse.begin(clock::now());
+            disk.run(&waiting, &pulse);
+            pulse.finish();
+        };
+        std::thread::Builder::new().name("files".to_owned()).spawn(run)?;
         Ok((Files { jobs, limits }, found))
     }
 
@@ -190,8 +200,14 @@ struct Disk {
 }
 
 impl Disk {
-    fn run(mut self, waiting: &Receiver<Job>) {
-        while let Ok(job) = waiting.recv() {
+    fn run(mut self, waiting: &Receiver<Job>, pulse: &Pulse) {
+        loop {
+            pulse.beat(clock::now());
+            let job = match waiting.recv_timeout(BEAT) {
+                Ok(job) => job,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             // Who asked may have lost interest: an answer that nobody takes is no error.
             match job {
                 Job::Store { file, part, bytes } => {

@@ -16,7 +16,7 @@ fn manifest(name: &str, chunks: &[&[u8]]) -> Manifest {
 
 fn open(data: &Path, limits: FileLimits) -> (Files, Vec<Found>, mpsc::Receiver<FileEvent>) {
     let (events, inbox) = mpsc::channel(100);
-    let (files, found) = Files::open(data, limits, events).expect("opens");
+    let (files, found) = Files::open(data, limits, events, Pulse::unwatched()).expect("opens");
     (files, found, inbox)
 }
 
