@@ -6,7 +6,14 @@
 //! something is written beside the corpus of its target; keep it there with the fix.
 
 mod mutation;
+mod sessions;
 mod targets;
+#[path = "../../media/tests/transport_sim/mod.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "made for the tests of media, which use more of it")]
+mod transport_sim;
+#[path = "../../media/tests/worker_sim/mod.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "made for the tests of media, which use more of it")]
+mod worker_sim;
 
 use std::{
     fs,

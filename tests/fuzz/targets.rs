@@ -18,6 +18,8 @@ use protocol::{
 use relay_node::{bridge::outside, festival, pairing};
 use rooms::{Rooms, WallTime, Written};
 
+use crate::sessions;
+
 /// A parser, or a core behind one.
 pub struct Target {
     pub name: &'static str,
@@ -64,6 +66,27 @@ pub fn all() -> Vec<Target> {
         Target { name: "papers", longest: 64 * 1024, runs: 10_000, samples: papers, feed: paper },
         Target { name: "pairing", longest: 2000, runs: 100_000, samples: words, feed: pair },
         Target { name: "room_record", longest: 20_000, runs: 100_000, samples: records, feed: room_record },
+        Target {
+            name: "sctp",
+            longest: 8000,
+            runs: 20_000,
+            samples: sessions::associations,
+            feed: sessions::association,
+        },
+        Target {
+            name: "dtls_flight",
+            longest: 16_000,
+            runs: 300,
+            samples: sessions::handshakes,
+            feed: sessions::handshake,
+        },
+        Target {
+            name: "session",
+            longest: 8000,
+            runs: 200,
+            samples: sessions::conversations,
+            feed: sessions::session,
+        },
         Target { name: "websocket", longest: 64 * 1024, runs: 100_000, samples: said, feed: websocket },
     ]
 }

@@ -2,6 +2,8 @@
 //! who the peer is, where it is and whether it is still there; leaves SDP, SRTP packets and the meaning of
 //! messages to others.
 
+#[doc(hidden)]
+pub mod bare;
 mod chunks;
 mod client_hello;
 mod dcep;

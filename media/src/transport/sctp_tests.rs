@@ -1,5 +1,4 @@
-use dcsctp::api::SocketState;
-
+use super::super::bare;
 use super::*;
 
 /// A peer that connects by the book and then writes what it likes.
@@ -9,38 +8,12 @@ struct Rogue {
 }
 
 impl Rogue {
-    /// A handshake by hand, so that the test says where the numbers begin (RFC 9260 section 5.1).
     fn connect(sctp: &mut Sctp, tsn: u32, now: Instant) -> Rogue {
-        let mut rogue = Rogue { tag: [0; 4], tsn };
-        let mut init = b"\x01\0\0\x1e".to_vec();
-        // Another tag each time: that is how a peer that began again is told from one that repeats itself.
-        init.extend((tsn | 1).to_be_bytes());
-        init.extend(b"\0\x10\0\0\x04\0\x04\0");
-        init.extend(tsn.to_be_bytes());
-        // It speaks FORWARD-TSN and RE-CONFIG.
-        init.extend(b"\xc0\0\0\x04\x80\x08\0\x06\xc0\x82\0\0");
-        while sctp.poll_transmit().is_some() {}
-        sctp.handle_packet(rogue.packet(&init), now).unwrap();
-        let answer = sctp.poll_transmit().expect("an INIT ACK");
-        assert_eq!(answer[12], 2);
-        rogue.tag.copy_from_slice(&answer[16..20]);
-        let mut parameters = &answer[32..];
-        let cookie = loop {
-            let length = usize::from(u16::from_be_bytes([parameters[2], parameters[3]]));
-            let (parameter, rest) = parameters.split_at(length.next_multiple_of(4).min(parameters.len()));
-            if parameter[..2] == [0, 7] {
-                break &parameter[4..length];
-            }
-            parameters = rest;
-        };
-        let echo = [&[10, 0], &(4 + cookie.len() as u16).to_be_bytes()[..], cookie].concat();
-        sctp.handle_packet(rogue.packet(&echo), now).unwrap();
-        assert_eq!(sctp.socket.as_ref().unwrap().state(), SocketState::Connected);
-        rogue
+        Rogue { tag: bare::shake_hands(sctp, tsn, now), tsn }
     }
 
     fn packet(&self, chunks: &[u8]) -> Bytes {
-        [&[0x13, 0x88, 0x13, 0x88], &self.tag[..], &[0; 4], chunks].concat().into()
+        bare::packet(self.tag, chunks)
     }
 
     fn data(&mut self, stream: u16, flags: u8, number: u16, kind: PpId, payload: &[u8]) -> Bytes {
