@@ -20,6 +20,7 @@ pub mod rtcp;
 pub mod rtp;
 pub mod sdp;
 mod session;
+mod source;
 pub mod srtp;
 pub mod stats;
 pub mod track;
@@ -28,6 +29,6 @@ mod worker;
 
 pub use batch::{Batch, Run};
 pub use packet::Packet;
-pub use plan::{Claim, Command, Event, Flow, Relayed, SessionPlan, TrackId, TrackPair};
+pub use plan::{Claim, Command, Epochs, Event, Flow, HeldEpoch, Relayed, SessionPlan, TrackId, TrackPair};
 pub use stats::Stats;
 pub use worker::{Holdings, Worker};

@@ -111,7 +111,7 @@ impl Packet {
         }
         let header = rtp::Header::parse(&bytes).ok()?;
         let codec = Codec::from_canonical_payload_type(header.payload_type)?;
-        if header.padding || header.header_len > MAX_HEADER_LEN || header.header_len == bytes.len() {
+        if header.padding || header.header_len > MAX_HEADER_LEN {
             return None;
         }
         let mut audio_level = None;

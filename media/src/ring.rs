@@ -26,6 +26,15 @@ struct Keyframe {
     timestamp: u32,
 }
 
+/// Why a ring does not take a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// It is there.
+    Known,
+    /// It is a lap too late.
+    Late,
+}
+
 /// Numbers start here, so that a listener's own numbers never go below zero.
 const FIRST: u64 = 1 << 16;
 
@@ -36,24 +45,32 @@ impl Ring {
         Ring { slots: (0..len).map(|_| None).collect(), highest: None, first: FIRST, keyframe: None }
     }
 
-    /// Stores a packet and gives its extended number; `None` if it is there already or a lap too late.
-    pub fn push(&mut self, packet: Packet) -> Option<u64> {
+    /// Stores a packet and gives its extended number, if it is news.
+    ///
+    /// # Errors
+    ///
+    /// It is there already or a lap too late.
+    pub fn push(&mut self, packet: Packet) -> Result<u64, Refused> {
         let number = match self.highest {
             None => self.first | u64::from(packet.sequence),
             Some(highest) => rtp::extend(highest, packet.sequence),
         };
         let slot = self.slot(number);
-        if self.slots[slot].as_ref().is_some_and(|slot| slot.number >= number)
+        let there = self.slots[slot].as_ref().map(|slot| slot.number);
+        if there == Some(number) {
+            return Err(Refused::Known);
+        }
+        if there.is_some_and(|there| there > number)
             || self.highest.is_some_and(|highest| number + self.slots.len() as u64 <= highest)
         {
-            return None;
+            return Err(Refused::Late);
         }
         if packet.keyframe {
             self.note_keyframe(number, packet.timestamp);
         }
         self.highest = Some(self.highest.map_or(number, |highest| highest.max(number)));
         self.slots[slot] = Some(Slot { number, padding: None, packet });
-        Some(number)
+        Ok(number)
     }
 
     /// Forgets everything: the next packet starts anew, above all numbers that were ever given, so that
@@ -87,7 +104,9 @@ impl Ring {
     pub fn fix_padding(&mut self, number: u64, padding: u8) {
         let slot = self.slot(number);
         if let Some(slot) = self.slots[slot].as_mut().filter(|slot| slot.number == number) {
-            slot.padding.get_or_insert(padding);
+            // A packet of nothing but padding says how long that is.
+            let least = u8::from(slot.packet.payload().is_empty());
+            slot.padding.get_or_insert(padding.max(least));
         }
     }
 
@@ -149,20 +168,20 @@ mod tests {
     #[test]
     fn numbers_go_on_across_the_wrap() {
         let mut ring = Ring::new(8);
-        assert_eq!(ring.push(packet(65_535, false)), Some(FIRST + 65_535));
-        assert_eq!(ring.push(packet(0, false)), Some(FIRST + 65_536));
-        assert_eq!(ring.push(packet(65_534, false)), Some(FIRST + 65_534));
+        assert_eq!(ring.push(packet(65_535, false)), Ok(FIRST + 65_535));
+        assert_eq!(ring.push(packet(0, false)), Ok(FIRST + 65_536));
+        assert_eq!(ring.push(packet(65_534, false)), Ok(FIRST + 65_534));
         assert_eq!(ring.resolve(65_534), Some(FIRST + 65_534));
     }
 
     #[test]
     fn a_packet_is_taken_once_and_not_a_lap_too_late() {
         let mut ring = Ring::new(8);
-        assert!(ring.push(packet(100, false)).is_some());
-        assert!(ring.push(packet(100, false)).is_none());
-        assert!(ring.push(packet(108, false)).is_some());
-        assert!(ring.push(packet(100, false)).is_none());
-        assert!(ring.push(packet(101, false)).is_some(), "late, but within the lap");
+        assert!(ring.push(packet(100, false)).is_ok());
+        assert_eq!(ring.push(packet(100, false)), Err(Refused::Known));
+        assert!(ring.push(packet(108, false)).is_ok());
+        assert_eq!(ring.push(packet(100, false)), Err(Refused::Late));
+        assert!(ring.push(packet(101, false)).is_ok(), "late, but within the lap");
         assert!(ring.get(FIRST + 100).is_none());
     }
 
@@ -183,16 +202,16 @@ mod tests {
     #[test]
     fn a_picture_is_whole_from_its_keyframe_on_or_not_at_all() {
         let mut ring = Ring::new(16);
-        ring.push(packet(3, false));
+        ring.push(packet(3, false)).expect("new");
         assert_eq!(ring.whole_picture(), None);
-        ring.push(packet(4, true));
-        ring.push(packet(5, false));
-        ring.push(packet(7, false));
+        ring.push(packet(4, true)).expect("new");
+        ring.push(packet(5, false)).expect("new");
+        ring.push(packet(7, false)).expect("new");
         assert_eq!(ring.whole_picture(), None, "6 is missing");
-        ring.push(packet(6, false));
+        ring.push(packet(6, false)).expect("new");
         assert_eq!(ring.whole_picture(), Some(FIRST + 4));
         for sequence in 8..30 {
-            ring.push(packet(sequence, false));
+            ring.push(packet(sequence, false)).expect("new");
         }
         assert_eq!(ring.whole_picture(), None, "the keyframe was overwritten");
     }

@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use protocol::{Kind, mesh::SenderClock};
 
-use crate::{packet::Packet, ring::Ring};
+use crate::{
+    packet::Packet,
+    ring::{Refused, Ring},
+};
 
 /// A listener's place: the session and which of its tracks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,9 +87,14 @@ impl Track {
             self.start_anew(packet.epoch);
         }
         let (kind, marker) = (packet.kind(), packet.marker);
-        let Some(number) = self.ring.push(packet) else {
-            self.stale += 1;
-            return Taken::Stale;
+        let number = match self.ring.push(packet) {
+            Ok(number) => number,
+            // A repeat says nothing of where the numbers are.
+            Err(Refused::Known) => return Taken::Stale,
+            Err(Refused::Late) => {
+                self.stale += 1;
+                return Taken::Stale;
+            }
         };
         let jumped = std::mem::take(&mut self.stale) >= MAX_STALE;
         self.last_at = Some(now);

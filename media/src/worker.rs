@@ -26,7 +26,7 @@ use crate::{
     session::{Keys, Media, Session},
     stats::Stats,
     track::{Listener, Taken, Track},
-    transport::{CloseReason, Kind as DatagramKind, TransportOutput, classify, stun_username},
+    transport::{CloseReason, DtlsFailure, Kind as DatagramKind, TransportOutput, classify, stun_username},
 };
 
 /// One media worker.
@@ -273,7 +273,11 @@ impl Worker {
                 let (Media::Ingest(ingest), Some(keys)) = (&mut session.media, &mut session.keys) else {
                     return self.stats.drop("rtp_unexpected");
                 };
-                match ingest.handle_rtp(data, &mut keys.opener, now) {
+                let received = ingest.handle_rtp(data, &mut keys.opener, now);
+                if !matches!(received, Received::Dropped(_)) {
+                    session.transport.handle_heard(from, now);
+                }
+                match received {
                     Received::Packet { track, packet, lost } => {
                         let traffic = Stats::traffic(&mut self.stats.received, packet.kind());
                         traffic.packets += 1;
@@ -284,14 +288,24 @@ impl Worker {
                         }
                     }
                     Received::Nothing => {}
-                    Received::Dropped(reason) => self.stats.drop(reason),
+                    Received::Aside(reason) | Received::Dropped(reason) => self.stats.drop(reason),
+                    Received::Over(reason) => {
+                        session.transport.give_up(reason, now);
+                        return self.pump(key, now);
+                    }
                 }
                 self.schedule(key);
             }
             DatagramKind::Rtcp => {
                 let Some(keys) = &mut session.keys else { return self.stats.drop("rtcp_unexpected") };
                 match keys.opener.open_rtcp(data) {
-                    Ok(plain) => self.handle_reports(key, &rtcp::parse(&plain), now),
+                    Ok(plain) => {
+                        // A listener's reports count for the address that its media goes to, and for no other.
+                        if matches!(session.media, Media::Ingest(_)) || session.remote == Some(from) {
+                            session.transport.handle_heard(from, now);
+                        }
+                        self.handle_reports(key, &rtcp::parse(&plain), now);
+                    }
                     Err(_) => self.stats.drop("srtcp"),
                 }
             }
@@ -338,7 +352,7 @@ impl Worker {
                 }
                 TransportOutput::Connected(keys) => match session.handle_keys(&keys) {
                     Ok(()) => self.connected(key, now),
-                    Err(_) => self.closed(key, CloseReason::DtlsFailed),
+                    Err(_) => self.closed(key, CloseReason::DtlsFailed(DtlsFailure::Keys)),
                 },
                 TransportOutput::Message { channel, data, binary } => {
                     self.events.push_back(Event::Message { session: id, channel, data, binary });
@@ -372,8 +386,8 @@ impl Worker {
 
     fn closed(&mut self, key: usize, reason: CloseReason) {
         if let Some(session) = self.session_mut(key) {
-            let session = session.plan.id;
-            self.events.push_back(Event::Closed { session, reason });
+            let (session, remote) = (session.plan.id, session.transport.remote());
+            self.events.push_back(Event::Closed { session, reason, remote });
             self.remove(key);
         }
     }

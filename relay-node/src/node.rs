@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use media::{Command, TrackId, TrackPair};
+use media::{Command, Epochs, TrackId, TrackPair};
 use mesh_routing::{
     AreaView, ForwardEntry, LinkId, LogKey, Mesh, Output, Record, StreamView, Topology, blob::FileOutput,
     choose::Choice,
@@ -56,7 +56,7 @@ pub(crate) struct Stream {
     published: Option<Vec<TrackDescription>>,
     /// The publisher dropped: until then it may come back.
     until: Option<Instant>,
-    epoch: u8,
+    pub(crate) epochs: Epochs,
     pub(crate) listeners: BTreeSet<SessionId>,
     /// What the mesh was asked for.
     interests: BTreeSet<TrackKey>,
@@ -317,7 +317,7 @@ impl Node {
         }
         let next_track = &mut self.next_track;
         let by_track = &mut self.by_track;
-        let epoch = self.epoch_seed & 0x0e;
+        let epochs = Epochs::new(self.epoch_seed);
         self.streams.entry(name.clone()).or_insert_with(|| {
             let tracks = TrackPair { audio: TrackId(*next_track), video: TrackId(*next_track + 1) };
             *next_track = next_track.wrapping_add(2);
@@ -328,7 +328,7 @@ impl Node {
                 publisher: None,
                 published: None,
                 until: None,
-                epoch,
+                epochs,
                 listeners: BTreeSet::new(),
                 interests: BTreeSet::new(),
             }
@@ -520,14 +520,6 @@ fn weak_spots(topology: &Topology) -> (Vec<api::MeshPoint>, Vec<api::MeshBridge>
         api::MeshBridge { a: a.to_string(), b: b.to_string(), cuts_off, warning }
     });
     (points.collect(), bridges.collect())
-}
-
-impl Stream {
-    /// The epoch for the packets of a new publisher.
-    pub(crate) fn next_epoch(&mut self) -> u8 {
-        self.epoch = (self.epoch + 2) & 0x0e;
-        self.epoch
-    }
 }
 
 fn written(record: &Record) -> Written<'_> {

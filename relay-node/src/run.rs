@@ -24,6 +24,7 @@ use crate::{
     ask::{Ask, Entered, PARTICIPANT_EVENTS_MAX, PostError},
     bridge::{BridgeEvent, Bridges, Child, Forwarding, LinkSender, Route, Table},
     clock,
+    complaints::Complaints,
     discover::Seen,
     files::{FileAsk, FileEvent, Files, Waiting},
     fresh,
@@ -48,6 +49,7 @@ pub struct NodeLoop {
     participants: BTreeMap<(RoomName, ParticipantId), mpsc::Sender<FromRelay>>,
     held: VecDeque<Held>,
     posts: Posts,
+    complaints: Complaints,
 }
 
 /// What may happen only once the records before it are on disk: otherwise a crash could give the number
@@ -98,6 +100,7 @@ impl NodeLoop {
             participants: BTreeMap::new(),
             held: VecDeque::new(),
             posts: Posts::default(),
+            complaints: Complaints::default(),
         }
     }
 
@@ -164,6 +167,13 @@ impl NodeLoop {
         {
             metrics::histogram!("relay_join_duration_seconds")
                 .record(now.duration_since(opened).as_secs_f64());
+        }
+        if let Event::Closed { session, reason, remote: Some(remote) } = &event
+            && self.complaints.take(remote.ip(), *reason, now)
+            && let Some((stream, direction)) = self.node.session(*session)
+        {
+            let who = if direction == Direction::Ingest { "publisher" } else { "listener" };
+            tracing::warn!(%stream, %remote, reason = reason.label(), "a {who}'s session ended: {reason}");
         }
         self.node.handle_media(event, now);
     }

@@ -202,7 +202,7 @@ impl Node {
         });
         let tracks = tracks.collect();
         let known = self.stream_mut(&stream);
-        let flow = Flow::Ingest { plan, tracks: known.tracks, epoch: known.next_epoch() };
+        let flow = Flow::Ingest { plan, tracks: known.tracks, epochs: known.epochs.clone() };
         Ok(self.open(fresh, stream, Direction::Ingest, tracks, offer, (answer, transport, flow), now))
     }
 
@@ -309,7 +309,7 @@ impl Node {
                     self.handle_published(id, &stream, tracks, now);
                 }
             }
-            Event::Closed { session, reason } => {
+            Event::Closed { session, reason, .. } => {
                 if reason == CloseReason::PeerClosed && self.sessions.sessions.contains_key(&session) {
                     if self.sessions.ended.len() == ENDED_MAX {
                         self.sessions.ended.pop_front();
@@ -330,6 +330,11 @@ impl Node {
         for session in all {
             self.session_over(session, false, now);
         }
+    }
+
+    /// The stream of a session, and which way it goes.
+    pub fn session(&self, id: SessionId) -> Option<(&StreamName, Direction)> {
+        self.sessions.sessions.get(&id).map(|session| (&session.stream, session.direction))
     }
 
     /// When a listener's session was opened.
