@@ -16,7 +16,8 @@ use crate::{
     arrival::ArrivalLog,
     estimate::LossEstimate,
     packet::{self, Canonical, Packet},
-    plan::{Epochs, HeldEpoch},
+    parameter_sets::ParameterSets,
+    plan::{Epochs, Health, HeldEpoch},
     renumber::Renumber,
     repair::Missing,
     rtcp::{Compound, Reception, Report},
@@ -37,6 +38,8 @@ pub struct Ingest {
     arrivals: Option<ArrivalLog>,
     estimate: Option<LossEstimate>,
     report_at: Instant,
+    health: Health,
+    told: Health,
     slab: BytesMut,
 }
 
@@ -50,6 +53,7 @@ struct Track {
     behind: Option<Behind>,
     missing: Missing,
     renumber: Renumber,
+    sets: ParameterSets,
     reception: ReceptionState,
     keyframe: KeyframeRequest,
     /// Numbers the full intra requests (RFC 5104 section 4.3.1.1).
@@ -76,6 +80,8 @@ pub enum Received {
         packet: Packet,
         /// Numbers skipped right before it.
         lost: u32,
+        /// A packet of ours that goes before it.
+        before: Option<Box<Packet>>,
     },
     /// Authentic, but nothing to forward (padding).
     Nothing,
@@ -108,6 +114,7 @@ impl Ingest {
                 behind: None,
                 missing: Missing::default(),
                 renumber: Renumber::default(),
+                sets: ParameterSets::new(&track.parameter_sets),
                 reception: ReceptionState::default(),
                 keyframe: KeyframeRequest::default(),
                 intra_requests: 0,
@@ -132,6 +139,8 @@ impl Ingest {
             arrivals: transport_cc.then(|| ArrivalLog::new(now)),
             estimate: (remb && !transport_cc).then(LossEstimate::default),
             report_at: now + REPORT_INTERVAL,
+            health: Health::default(),
+            told: Health::default(),
             slab: BytesMut::new(),
         }
     }
@@ -171,7 +180,8 @@ impl Ingest {
                 _ => {}
             }
         }
-        if sealed.len() > packet::MAX_LEN {
+        if sealed.len() > packet::MAX_RTP_LEN + opener.profile().rtp_overhead() {
+            self.health.too_large += 1;
             return Err(drop("rtp_too_large"));
         }
         if self.slab.capacity() < packet::MAX_HEADER_LEN + sealed.len() {
@@ -191,6 +201,8 @@ impl Ingest {
             });
         }
         // From here on the packet is the publisher's own.
+        self.learn(&header, place);
+        let track = &mut self.tracks[place.track];
         track.behind = None;
         if let (Some(log), Some(sequence)) = (&mut self.arrivals, transport_sequence) {
             log.handle_arrival(sequence, now);
@@ -208,6 +220,9 @@ impl Ingest {
             if !track.misses(of, canonical.sequence) {
                 return Err(Received::Aside("rtp_repeat"));
             }
+        } else if payload_len == 0 && track.sources.current() != Some(header.ssrc) {
+            // Padding alone, sent to probe the bandwidth, makes no source.
+            return Err(Received::Aside("rtp_empty_payload"));
         } else {
             match track.sources.handle_packet(header.ssrc, header.sequence, payload_len, now) {
                 Turn::Current if track.epoch.is_some() => {}
@@ -217,13 +232,12 @@ impl Ingest {
             }
             track.reception.handle_packet(&header, codec, now);
         }
-        self.learn(&header, place);
-        let track = &mut self.tracks[place.track];
         let Some(epoch) = track.epoch.map(HeldEpoch::epoch) else { return Ok(Received::Nothing) };
         let lost = track.missing.handle_packet(canonical.sequence, now);
         if let Some(estimate) = &mut self.estimate {
             estimate.handle_packet(sealed.len(), lost);
         }
+        let before = track.parameter_sets(&buffer, &canonical, epoch, now);
         canonical.sequence = if buffer.len() == canonical.header_len() {
             track.renumber.handle_empty(canonical.sequence).ok_or(Received::Aside("rtp_empty_payload"))?
         } else {
@@ -231,7 +245,11 @@ impl Ingest {
         };
         buffer[2..4].copy_from_slice(&canonical.sequence.to_be_bytes());
         let packet = Packet::from_parts(canonical, buffer, epoch, now);
-        Ok(Received::Packet { track: track.id, packet, lost })
+        if packet.keyframe {
+            track.keyframe.handle_keyframe(now);
+            self.health.answers_keyframe_requests = track.keyframe.answers;
+        }
+        Ok(Received::Packet { track: track.id, packet, lost, before })
     }
 
     /// What a packet's SSRC is for: known by SSRC, else by mid, else by payload type.
@@ -303,6 +321,7 @@ impl Ingest {
         let mut count = FeedbackCount::default();
         if self.report_at <= now {
             self.report_at = now + REPORT_INTERVAL;
+            count.reported = true;
             self.report(&mut out, now);
         }
         for track in &mut self.tracks {
@@ -317,6 +336,8 @@ impl Ingest {
             if track.keyframe.poll(now) {
                 let feedback = track.plan.feedback;
                 count.keyframe_requests += u64::from(feedback.pli || feedback.fir);
+                track.keyframe.asked(feedback.pli || feedback.fir, now);
+                self.health.answers_keyframe_requests = track.keyframe.answers;
                 if feedback.pli {
                     out.picture_loss(OWN_SSRC, ssrc);
                 } else if feedback.fir {
@@ -330,6 +351,14 @@ impl Ingest {
             log.poll_feedback(OWN_SSRC, ssrc, &mut out, now);
         }
         (!out.is_empty()).then_some((out, count))
+    }
+
+    /// What is wrong with the publisher, if that is another than was said last. For after
+    /// [`Ingest::poll_feedback`], so that it is said once a second at most.
+    pub fn poll_health(&mut self) -> Option<Health> {
+        let changed = self.health != self.told;
+        self.told = self.health;
+        changed.then_some(self.health)
     }
 
     fn report(&mut self, out: &mut Compound, now: Instant) {
@@ -355,6 +384,8 @@ pub struct FeedbackCount {
     pub nacks: u64,
     /// Picture loss indications.
     pub keyframe_requests: u64,
+    /// The report of each second is in it.
+    pub reported: bool,
 }
 
 impl Track {
@@ -364,7 +395,28 @@ impl Track {
         self.epoch = self.epoch.map(|held| epochs.advance(self.plan.kind, held).unwrap_or(held));
         self.missing = Missing::default();
         self.renumber = Renumber::default();
+        self.sets.start_anew();
         self.reception = ReceptionState::default();
+    }
+
+    /// The parameter sets that have to go before this packet, as a packet of their own.
+    fn parameter_sets(
+        &mut self,
+        buffer: &[u8],
+        canonical: &Canonical,
+        epoch: u8,
+        now: Instant,
+    ) -> Option<Box<Packet>> {
+        if canonical.codec != Codec::H264 {
+            return None;
+        }
+        let payload = self.sets.handle_packet(&buffer[canonical.header_len()..], canonical.timestamp)?;
+        let sequence = self.renumber.insert_before(canonical.sequence)?;
+        let canonical = Canonical { sequence, marker: false, ..*canonical };
+        let mut buffer = BytesMut::with_capacity(packet::MAX_HEADER_LEN + payload.len());
+        canonical.write(&mut buffer);
+        buffer.extend_from_slice(&payload);
+        Some(Box::new(Packet::from_parts(canonical, buffer, epoch, now)))
     }
 
     /// True if a retransmission may be of use: the packet it repeats, of this SSRC if that is known, did not
@@ -480,11 +532,42 @@ impl ReceptionState {
 struct KeyframeRequest {
     due: Option<Instant>,
     last: Option<Instant>,
+    /// The first request that no keyframe has come for.
+    open: Option<Instant>,
+    /// Requests that none came for in time.
+    ignored: u32,
+    answers: Option<bool>,
 }
 
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
+/// An encoder that listens sends a keyframe within this time.
+const ANSWER: Duration = Duration::from_secs(1);
+/// So many requests in vain, and it does not listen.
+const IGNORED_MAX: u32 = 3;
 
 impl KeyframeRequest {
+    /// A keyframe begins, whoever it is for.
+    fn handle_keyframe(&mut self, now: Instant) {
+        if let Some(asked) = self.open.take() {
+            if now.saturating_duration_since(asked) <= ANSWER {
+                (self.answers, self.ignored) = (Some(true), 0);
+            }
+        }
+    }
+
+    /// The request could be made, and is on its way; `false` if the publisher cannot be asked.
+    fn asked(&mut self, can: bool, now: Instant) {
+        if !can {
+            self.answers = Some(false);
+        } else if self.open.is_none_or(|open| now.saturating_duration_since(open) > ANSWER) {
+            self.ignored += u32::from(self.open.is_some());
+            self.open = Some(now);
+            if self.ignored >= IGNORED_MAX {
+                self.answers = Some(false);
+            }
+        }
+    }
+
     fn request(&mut self, now: Instant) {
         let earliest = self.last.map_or(now, |last| (last + KEYFRAME_INTERVAL).max(now));
         self.due.get_or_insert(earliest);
@@ -502,6 +585,24 @@ impl KeyframeRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_publisher_that_ignores_requests_is_known_and_one_that_answers_too() {
+        #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
+        let mut now = Instant::now();
+        let mut request = KeyframeRequest::default();
+        for asked in 0..8 {
+            request.asked(true, now);
+            assert_eq!(request.answers, (asked >= 6).then_some(false), "{asked} requests");
+            now += Duration::from_millis(600);
+        }
+        request.handle_keyframe(now);
+        request.asked(true, now);
+        request.handle_keyframe(now + Duration::from_millis(300));
+        assert_eq!(request.answers, Some(true));
+        request.asked(false, now);
+        assert_eq!(request.answers, Some(false));
+    }
 
     #[test]
     fn two_hundred_keyframe_requests_in_half_a_second_are_two() {

@@ -189,6 +189,13 @@ pub enum Event {
         /// Where its media went or came from last.
         remote: Option<SocketAddr>,
     },
+    /// Something about a publisher that whoever runs it should know is another.
+    Health {
+        /// Its session.
+        session: SessionId,
+        /// How it is now.
+        health: Health,
+    },
     /// A listener needs a keyframe of a track that does not come in at this worker.
     KeyframeWanted {
         /// Of this track.
@@ -214,6 +221,15 @@ pub enum Event {
         /// Text otherwise.
         binary: bool,
     },
+}
+
+/// What whoever runs a publisher should know of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Packets that were dropped because they are longer than a packet may be.
+    pub too_large: u64,
+    /// Whether it sends a keyframe when it is asked for one; `None` as long as that did not show.
+    pub answers_keyframe_requests: Option<bool>,
 }
 
 /// What a publisher brought: for the other workers and for the links.

@@ -275,6 +275,11 @@ impl Opener {
         })
     }
 
+    /// The profile it opens with.
+    pub fn profile(&self) -> SrtpProfile {
+        self.profile
+    }
+
     /// As [`Opener::new`] for a peer that sends nothing but reports, which has few sources.
     pub fn for_listener(profile: SrtpProfile, key: &[u8], salt: &[u8]) -> Result<Opener, SrtpError> {
         let mut opener = Opener::new(profile, key, salt)?;
@@ -296,14 +301,15 @@ impl Opener {
             return Err(SrtpError::Short);
         }
         let (packet, tag) = packet.split_at(body);
-        let window = self.rtp_sources.window(header.ssrc)?;
+        let window = self.rtp_sources.window(header.ssrc);
+        let has_room = self.rtp_sources.has_room(header.ssrc);
         let index = window.guess(header.sequence);
         let standing = window.standing(index);
         if standing == Standing::Seen {
             return Err(SrtpError::Replay);
         }
         let fresh = standing == Standing::Fresh;
-        if !self.open_at(index, packet, tag, header, fresh, out) {
+        if !self.open_at(index, packet, tag, header, fresh && has_room, out) {
             // Numbers that jumped back by more than half of all look as if they had gone round.
             let before = index.checked_sub(1 << 16).filter(|_| fresh && window.highest.is_some());
             return match before {
@@ -315,6 +321,9 @@ impl Opener {
         }
         if !fresh {
             return Err(SrtpError::Behind);
+        }
+        if !has_room {
+            return Err(SrtpError::Sources);
         }
         self.rtp_sources.admit(header.ssrc, index);
         Ok(())
@@ -373,8 +382,11 @@ impl Opener {
         let word = &packet[word_at..word_at + 4];
         let encrypted = word[0] & 0x80 != 0;
         let index = u64::from(read_u32(packet, word_at) & 0x7fff_ffff);
-        if self.rtcp_sources.window(ssrc)?.standing(index) != Standing::Fresh {
+        if self.rtcp_sources.window(ssrc).standing(index) != Standing::Fresh {
             return Err(SrtpError::Replay);
+        }
+        if !self.rtcp_sources.has_room(ssrc) {
+            return Err(SrtpError::Sources);
         }
         let mut plain = packet[..plain_len].to_vec();
         match &self.rtcp {
@@ -434,17 +446,22 @@ impl Windows {
         Windows { recent: BTreeMap::new(), former: BTreeMap::new(), former_max, uses: 0 }
     }
 
-    fn window(&self, ssrc: u32) -> Result<ReplayWindow, SrtpError> {
+    fn window(&self, ssrc: u32) -> ReplayWindow {
         if let Some(window) = self.recent.get(&ssrc) {
-            return Ok(*window);
+            return *window;
         }
         match self.former.get(&ssrc) {
-            Some(highest) => Ok(ReplayWindow { highest: Some(*highest), seen: u128::MAX, used: 0 }),
-            None if self.recent.len() < MAX_SOURCES || self.former.len() < self.former_max => {
-                Ok(ReplayWindow::default())
-            }
-            None => Err(SrtpError::Sources),
+            Some(highest) => ReplayWindow { highest: Some(*highest), seen: u128::MAX, used: 0 },
+            None => ReplayWindow::default(),
         }
+    }
+
+    /// True if this source is known, or can be remembered as long as it has to be.
+    fn has_room(&self, ssrc: u32) -> bool {
+        self.recent.len() < MAX_SOURCES
+            || self.recent.contains_key(&ssrc)
+            || self.former.len() < self.former_max
+            || self.former.contains_key(&ssrc)
     }
 
     /// Remembers an authenticated packet: only such a one may make a source known.

@@ -210,6 +210,24 @@ fn padding_leaves_no_hole_even_when_it_is_overtaken() {
     assert!(got.iter().filter(|got| got.payload.is_empty()).all(|got| got.padding > 0));
 }
 
+#[test]
+fn padding_under_another_ssrc_disturbs_nothing() {
+    let (mut sim, publisher, listener) = playing(offer!("aiortc_publish"), 0);
+    for round in 0..100_u16 {
+        let mut probe = sound(&mut sim, publisher, 1000 + u32::from(round % 3), round, 200);
+        probe[0] |= 0x20;
+        *probe.last_mut().unwrap() = 200;
+        sim.peers[publisher].send_rtp(&probe);
+        sim.sound(publisher, 1);
+    }
+    sim.run(ms(50));
+    let got = sim.peers[listener].got_media(Kind::Audio);
+    assert_eq!(got.len(), 100);
+    assert!(is_continuous(&sim, listener, Kind::Audio));
+    assert!(got.windows(2).all(|pair| pair[1].timestamp.wrapping_sub(pair[0].timestamp) == 960));
+    assert_eq!(sim.drops("rtp_empty_payload"), 100);
+}
+
 /// Seals and sends a packet at this index.
 fn send_at(sim: &mut Sim, publisher: usize, ssrc: u32, index: u64, octets: usize) -> Vec<u8> {
     let mut buffer = sound(sim, publisher, ssrc, index as u16, octets);

@@ -168,6 +168,17 @@ impl NodeLoop {
             metrics::histogram!("relay_join_duration_seconds")
                 .record(now.duration_since(opened).as_secs_f64());
         }
+        if let Event::Health { session, health } = &event
+            && health.too_large > 0
+            && let Some((stream, _)) = self.node.session(*session)
+            && self.node.health(stream).is_none_or(|known| known.too_large == 0)
+        {
+            tracing::warn!(
+                %stream,
+                "the publisher sends RTP packets longer than 1500 octets: they are dropped, and nobody gets a \
+                 whole picture; lower the MTU of its payloader (GStreamer: rtph264pay mtu=1200)"
+            );
+        }
         if let Event::Closed { session, reason, remote: Some(remote) } = &event
             && self.complaints.take(remote.ip(), *reason, now)
             && let Some((stream, direction)) = self.node.session(*session)

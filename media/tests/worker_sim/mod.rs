@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use media::sdp::{EgressPolicy, IngestPolicy, Local, Offer, Setup, answer_egress, answer_ingest};
 use media::transport::{CloseReason, Credentials, DtlsRole, Identity, Kind, TransportConfig, classify};
-use media::{Batch, Claim, Command, Epochs, Event, Flow, Relayed, SessionPlan, TrackId, TrackPair, Worker};
+use media::{
+    Batch, Claim, Command, Epochs, Event, Flow, Health, Relayed, SessionPlan, TrackId, TrackPair, Worker,
+};
 use protocol::{Codec, SessionId};
 
 use crate::transport_sim::{Checker, Rng, addr, origin};
@@ -58,6 +60,7 @@ pub struct Sim {
     /// The worker at which datagrams from an address land; 0 for those not named.
     pub lands: BTreeMap<SocketAddr, usize>,
     pub closed: Vec<(SessionId, CloseReason)>,
+    pub health: HashMap<SessionId, Health>,
     pub foreign: usize,
     pub keyframes_wanted: usize,
     /// By peer, SSRC and sequence number.
@@ -89,6 +92,7 @@ impl Sim {
             down: Impairment::default(),
             lands: BTreeMap::new(),
             closed: Vec::new(),
+            health: HashMap::new(),
             foreign: 0,
             keyframes_wanted: 0,
             sealed: HashMap::new(),
@@ -306,6 +310,7 @@ impl Sim {
                     self.closed.push((session, reason));
                     self.tell(&Command::Close { session });
                 }
+                Event::Health { session, health } => drop(self.health.insert(session, health)),
                 Event::Connected { .. } | Event::Message { .. } => {}
             }
         }
