@@ -36,6 +36,9 @@ pub const MAX_RUNS: usize = 64;
 /// The kernel's limits for one segmented send.
 const MAX_SEGMENTS: usize = 64;
 const MAX_RUN_LEN: usize = 65_000;
+/// The kernel refuses a segmented send whose segments do not fit the way in one piece: with the headers of
+/// IPv6 and UDP this is 1500. What is longer leaves by itself, and is fragmented by IP.
+const MAX_SEGMENT: usize = 1452;
 /// Stays in the second-level cache.
 const ARENA: usize = 512 * 1024;
 
@@ -82,6 +85,7 @@ impl Batch {
         if let Some(run) = self.runs.last_mut()
             && run.to == to
             && len <= run.segment
+            && run.segment <= MAX_SEGMENT
             && run.len % run.segment == 0
             && run.len + len <= MAX_RUN_LEN
             && run.datagrams() < MAX_SEGMENTS
@@ -111,6 +115,16 @@ mod tests {
         assert_eq!(runs, [(1, 100, 260), (1, 60, 60), (2, 60, 60), (1, 60, 60)]);
         assert_eq!(batch.runs()[0].datagrams(), 3);
         assert_eq!(batch.bytes(&batch.runs()[1]), [60; 60]);
+    }
+
+    #[test]
+    fn what_does_not_fit_the_way_in_one_piece_leaves_by_itself() {
+        let mut batch = Batch::default();
+        for len in [1452, 1452, 1453, 1453, 1300] {
+            batch.push(address(1), len, |_| {});
+        }
+        let runs: Vec<_> = batch.runs().iter().map(|run| (run.segment, run.datagrams())).collect();
+        assert_eq!(runs, [(1452, 2), (1453, 1), (1453, 1), (1300, 1)]);
     }
 
     #[test]

@@ -236,7 +236,8 @@ impl Egress {
                 EgressHeader { payload_type: types.media, ssrc: self.ssrc, index, timestamp, original: None }
             }
         };
-        let padding = if header.original.is_some() { 0 } else { padding };
+        // a retransmission needs no padding but where that is all there is
+        let padding = if header.original.is_some() && !packet.payload().is_empty() { 0 } else { padding };
         Sent::Octets(self.seal(&header, packet, padding, sealer, to, batch))
     }
 

@@ -4,7 +4,7 @@
 //! Listeners are the outer loop and packets the inner one, so that packets to one listener lie one behind
 //! the other and leave as one segmented send.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use protocol::Kind;
 use smallvec::SmallVec;
@@ -49,8 +49,25 @@ impl Job {
     }
 }
 
-/// A picture that would need a longer burst is asked for anew: about 360 kB.
-const MAX_CATCH_UP: u64 = 300;
+/// A latecomer that gets a picture from its keyframe on, piece by piece: the rest of it after `at`.
+#[derive(Debug)]
+pub(crate) struct CatchUp {
+    pub(crate) listener: Listener,
+    pub(crate) track: TrackId,
+    next: u64,
+    pub(crate) at: Instant,
+    /// How often a gap was waited for.
+    waited: u8,
+}
+
+/// Most pictures are not longer than this, and leave in one burst: about 360 kB.
+const FIRST_PIECE: u64 = 300;
+/// Then so many at a time: about 120 Mbit/s, so that neither the socket's buffer nor the way to the listener is
+/// flooded, and other listeners hardly wait.
+const PIECE: u64 = 128;
+const PIECE_INTERVAL: Duration = Duration::from_millis(10);
+/// A packet that is missing in a picture is waited for so many times: a publisher's repair takes 50 ms.
+const GAP_WAITS: u8 = 10;
 /// Packets of a frame differ by a few octets; padding up to this many makes them one segmented send.
 const MAX_PADDING: usize = 48;
 
@@ -102,21 +119,63 @@ impl Worker {
         }
     }
 
-    /// A latecomer gets the picture from its keyframe on in one burst, if it is all there.
+    /// A latecomer gets the picture from its keyframe on, if it is all there: at once what makes a burst, then
+    /// the rest, and from there on what comes.
     pub(crate) fn catch_up(&mut self, listener: Listener, id: TrackId, now: Instant) -> bool {
-        let Some(track) = self.tracks.get_mut(&id) else { return false };
-        let ring = track.ring_mut();
-        let (Some(start), Some(highest)) = (ring.whole_picture(), ring.highest()) else { return false };
-        let Some((packet, _)) = ring.get(start).filter(|_| highest - start < MAX_CATCH_UP) else {
-            return false;
-        };
+        let Some(track) = self.tracks.get(&id) else { return false };
+        let Some(start) = track.ring().whole_picture(now) else { return false };
+        let Some((packet, _)) = track.ring().get(start) else { return false };
         let Some((egress, _, _)) = sending(&mut self.sessions, listener) else { return false };
         egress.start(start, packet, now);
         egress.report_soon(now);
-        egress.catch_up(highest + 1);
-        (start..=highest).for_each(|number| ring.fix_padding(number, 0)); // of those that wait for their frame
-        self.jobs.push_back(Job::CatchUp { listener, track: id, next: start, end: highest + 1 });
+        egress.catch_up(u64::MAX);
+        let mut catch_up = CatchUp { listener, track: id, next: start, at: now, waited: 0 };
+        if self.advance_catch_up(&mut catch_up, FIRST_PIECE, now) {
+            self.catch_ups.push(catch_up);
+        }
         true
+    }
+
+    /// The next pieces of pictures that are due.
+    pub(crate) fn catch_up_due(&mut self, now: Instant) {
+        let mut index = 0;
+        while let Some(catch_up) = self.catch_ups.get(index) {
+            if catch_up.at > now {
+                index += 1;
+                continue;
+            }
+            let mut catch_up = self.catch_ups.swap_remove(index);
+            if self.advance_catch_up(&mut catch_up, PIECE, now) {
+                // Its time has moved on: it is not met again in this turn.
+                self.catch_ups.push(catch_up);
+            }
+        }
+    }
+
+    /// Queues a piece of at most `len` packets; true if there is more to come.
+    fn advance_catch_up(&mut self, catch_up: &mut CatchUp, len: u64, now: Instant) -> bool {
+        let Some(track) = self.tracks.get_mut(&catch_up.track) else { return false };
+        let ring = track.ring_mut();
+        let Some(highest) = ring.highest() else { return false };
+        let most = (catch_up.next + len).min(highest + 1);
+        let gap = (catch_up.next..most).find(|number| ring.get(*number).is_none());
+        let end = match gap {
+            Some(gap) if catch_up.waited < GAP_WAITS => gap,
+            _ => most,
+        };
+        // Of those that wait for their frame, too.
+        (catch_up.next..end).for_each(|number| ring.fix_padding(number, 0));
+        let Some((egress, _, _)) = sending(&mut self.sessions, catch_up.listener) else { return false };
+        let is_done = end == highest + 1;
+        egress.catch_up(if is_done { end } else { u64::MAX });
+        catch_up.waited = if end == catch_up.next { catch_up.waited + 1 } else { 0 };
+        if end > catch_up.next {
+            let CatchUp { listener, track, next, .. } = *catch_up;
+            self.jobs.push_back(Job::CatchUp { listener, track, next, end });
+        }
+        catch_up.next = end;
+        catch_up.at = now + PIECE_INTERVAL;
+        !is_done
     }
 
     /// Carries a job on; false if the batch is full before it is done.

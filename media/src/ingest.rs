@@ -16,22 +16,30 @@ use crate::{
     arrival::ArrivalLog,
     estimate::LossEstimate,
     packet::{self, Canonical, Packet},
+    parameter_sets::ParameterSets,
+    plan::{Epochs, Health, HeldEpoch},
     renumber::Renumber,
     repair::Missing,
     rtcp::{Compound, Reception, Report},
     rtp,
     sdp::{IngestPlan, IngestTrack},
+    source::{Sources, Turn},
     srtp::{Opener, SrtpError},
+    transport::CloseReason,
 };
 
 /// The tracks a publisher sends on one session.
 #[derive(Debug)]
 pub struct Ingest {
     tracks: Vec<Track>,
-    sources: BTreeMap<u32, Source>,
+    /// The SSRCs that are announced or were heard.
+    places: BTreeMap<u32, Place>,
+    epochs: Epochs,
     arrivals: Option<ArrivalLog>,
     estimate: Option<LossEstimate>,
     report_at: Instant,
+    health: Health,
+    told: Health,
     slab: BytesMut,
 }
 
@@ -39,20 +47,26 @@ pub struct Ingest {
 struct Track {
     id: TrackId,
     plan: IngestTrack,
-    epoch: u8,
-    ssrc: Option<u32>,
+    /// There from its first packet on.
+    epoch: Option<HeldEpoch>,
+    sources: Sources,
+    behind: Option<Behind>,
     missing: Missing,
     renumber: Renumber,
+    sets: ParameterSets,
     reception: ReceptionState,
     keyframe: KeyframeRequest,
     /// Numbers the full intra requests (RFC 5104 section 4.3.1.1).
     intra_requests: u8,
 }
 
+/// What an SSRC is for.
 #[derive(Debug, Clone, Copy)]
-struct Source {
+struct Place {
     track: usize,
-    retransmission: bool,
+    /// Of which SSRC, where that is known, if it repeats.
+    repeats: Option<Option<u32>>,
+    announced: bool,
 }
 
 /// What came of a packet.
@@ -66,11 +80,17 @@ pub enum Received {
         packet: Packet,
         /// Numbers skipped right before it.
         lost: u32,
+        /// A packet of ours that goes before it.
+        before: Option<Box<Packet>>,
     },
-    /// Valid, but nothing to forward (padding).
+    /// Authentic, but nothing to forward (padding).
     Nothing,
+    /// Authentic, but dropped, for this reason.
+    Aside(&'static str),
     /// Dropped, for this reason.
     Dropped(&'static str),
+    /// Nothing more can come of this session: the publisher has to begin a new one.
+    Over(CloseReason),
 }
 
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -80,30 +100,33 @@ const SLAB: usize = 64 * 1024;
 const OWN_SSRC: u32 = 1;
 
 impl Ingest {
-    /// The receiving side for a negotiated plan; `ids` names the track of each kind. Epochs are
-    /// `epoch` and `epoch + 1`, should the publisher change a source.
-    pub fn new(plan: &IngestPlan, ids: impl Fn(Kind) -> TrackId, epoch: u8, now: Instant) -> Ingest {
+    /// The receiving side for a negotiated plan; `ids` names the track of each kind, `epochs` counts their
+    /// new starts.
+    pub fn new(plan: &IngestPlan, ids: impl Fn(Kind) -> TrackId, epochs: Epochs, now: Instant) -> Ingest {
         let tracks: Vec<Track> = plan
             .tracks
             .iter()
             .map(|track| Track {
                 id: ids(track.kind),
                 plan: track.clone(),
-                epoch: epoch & 0x0e,
-                ssrc: None,
+                epoch: None,
+                sources: Sources::new(track.ssrcs.iter().map(|(ssrc, _)| *ssrc)),
+                behind: None,
                 missing: Missing::default(),
                 renumber: Renumber::default(),
+                sets: ParameterSets::new(&track.parameter_sets),
                 reception: ReceptionState::default(),
                 keyframe: KeyframeRequest::default(),
                 intra_requests: 0,
             })
             .collect();
-        let mut sources = BTreeMap::new();
+        let mut places = BTreeMap::new();
         for (index, track) in tracks.iter().enumerate() {
             for (ssrc, retransmission) in &track.plan.ssrcs {
-                sources.insert(*ssrc, Source { track: index, retransmission: false });
-                if let Some(ssrc) = retransmission {
-                    sources.insert(*ssrc, Source { track: index, retransmission: true });
+                places.insert(*ssrc, Place { track: index, repeats: None, announced: true });
+                if let Some(repeats) = retransmission {
+                    let place = Place { track: index, repeats: Some(Some(*ssrc)), announced: true };
+                    places.insert(*repeats, place);
                 }
             }
         }
@@ -111,10 +134,13 @@ impl Ingest {
         let remb = plan.tracks.iter().any(|track| track.feedback.remb);
         Ingest {
             tracks,
-            sources,
+            places,
+            epochs,
             arrivals: transport_cc.then(|| ArrivalLog::new(now)),
             estimate: (remb && !transport_cc).then(LossEstimate::default),
             report_at: now + REPORT_INTERVAL,
+            health: Health::default(),
+            told: Health::default(),
             slab: BytesMut::new(),
         }
     }
@@ -122,22 +148,17 @@ impl Ingest {
     /// Opens a sealed RTP packet and makes it canonical.
     pub fn handle_rtp(&mut self, sealed: &[u8], opener: &mut Opener, now: Instant) -> Received {
         match self.receive(sealed, opener, now) {
-            Ok(received) => received,
-            Err(reason) => Received::Dropped(reason),
+            Ok(received) | Err(received) => received,
         }
     }
 
-    fn receive(
-        &mut self,
-        sealed: &[u8],
-        opener: &mut Opener,
-        now: Instant,
-    ) -> Result<Received, &'static str> {
-        let header = rtp::Header::parse(sealed).map_err(|_| "rtp_malformed")?;
-        let source = self.source(&header, sealed).ok_or("rtp_unknown_source")?;
-        let track = &self.tracks[source.track];
-        let (codec, retransmission) =
-            codec_of(&track.plan, header.payload_type).ok_or("rtp_unknown_payload_type")?;
+    fn receive(&mut self, sealed: &[u8], opener: &mut Opener, now: Instant) -> Result<Received, Received> {
+        let drop = Received::Dropped;
+        let header = rtp::Header::parse(sealed).map_err(|_| drop("rtp_malformed"))?;
+        let place = self.place(&header, sealed).ok_or(drop("rtp_unknown_source"))?;
+        let track = &mut self.tracks[place.track];
+        let (codec, _) =
+            codec_of(&track.plan, header.payload_type).ok_or(drop("rtp_unknown_payload_type"))?;
         let extensions = &track.plan.extensions;
         let mut transport_sequence = None;
         let mut canonical = Canonical {
@@ -159,57 +180,82 @@ impl Ingest {
                 _ => {}
             }
         }
-        if sealed.len() > packet::MAX_LEN {
-            return Err("rtp_too_large");
+        if sealed.len() > packet::MAX_RTP_LEN + opener.profile().rtp_overhead() {
+            self.health.too_large += 1;
+            return Err(drop("rtp_too_large"));
         }
         if self.slab.capacity() < packet::MAX_HEADER_LEN + sealed.len() {
             self.slab.reserve(SLAB);
         }
         self.slab.clear();
         canonical.write(&mut self.slab);
-        opener.open_rtp(sealed, &header, &mut self.slab).map_err(|error| match error {
-            SrtpError::Replay => "srtp_replay",
-            SrtpError::Authentication => "srtp_authentication",
-            SrtpError::Sources => "srtp_sources",
-            SrtpError::Short | SrtpError::Key => "rtp_malformed",
-        })?;
+        if let Err(error) = opener.open_rtp(sealed, &header, &mut self.slab) {
+            return Err(match error {
+                SrtpError::Behind if track.jumped_back(&header, now) => {
+                    Received::Over(CloseReason::NumbersJumpedBack)
+                }
+                SrtpError::Replay | SrtpError::Behind => drop("srtp_replay"),
+                SrtpError::Authentication => drop("srtp_authentication"),
+                SrtpError::Sources => Received::Over(CloseReason::TooManySources),
+                SrtpError::Short | SrtpError::Key => drop("rtp_malformed"),
+            });
+        }
         // From here on the packet is the publisher's own.
-        self.sources.insert(header.ssrc, source);
+        self.learn(&header, place);
+        let track = &mut self.tracks[place.track];
+        track.behind = None;
         if let (Some(log), Some(sequence)) = (&mut self.arrivals, transport_sequence) {
             log.handle_arrival(sequence, now);
         }
         let mut buffer = self.slab.split();
-        let payload_len =
-            header.payload_len(&buffer[canonical.header_len()..]).map_err(|_| "rtp_malformed_padding")?;
+        let payload_len = header
+            .payload_len(&buffer[canonical.header_len()..])
+            .map_err(|_| drop("rtp_malformed_padding"))?;
         buffer.truncate(canonical.header_len() + payload_len);
-        let track = &mut self.tracks[source.track];
-        if retransmission {
+        if let Some(of) = place.repeats {
             if payload_len <= 2 {
                 return Ok(Received::Nothing); // padding, sent to probe the bandwidth
             }
-            packet::unwrap_retransmission(&mut buffer, &mut canonical).ok_or("rtp_malformed")?;
+            packet::unwrap_retransmission(&mut buffer, &mut canonical).ok_or(drop("rtp_malformed"))?;
+            if !track.misses(of, canonical.sequence) {
+                return Err(Received::Aside("rtp_repeat"));
+            }
+        } else if payload_len == 0 && track.sources.current() != Some(header.ssrc) {
+            // Padding alone, sent to probe the bandwidth, makes no source.
+            return Err(Received::Aside("rtp_empty_payload"));
         } else {
-            track.change_source(header.ssrc);
+            match track.sources.handle_packet(header.ssrc, header.sequence, payload_len, now) {
+                Turn::Current if track.epoch.is_some() => {}
+                Turn::Current => track.epoch = Some(self.epochs.take(track.plan.kind)),
+                Turn::Aside => return Err(Received::Aside("rtp_other_source")),
+                Turn::Anew => track.start_anew(&self.epochs),
+            }
             track.reception.handle_packet(&header, codec, now);
         }
+        let Some(epoch) = track.epoch.map(HeldEpoch::epoch) else { return Ok(Received::Nothing) };
         let lost = track.missing.handle_packet(canonical.sequence, now);
         if let Some(estimate) = &mut self.estimate {
             estimate.handle_packet(sealed.len(), lost);
         }
-        if buffer.len() == canonical.header_len() {
-            track.renumber.handle_empty(canonical.sequence);
-            return Err("rtp_empty_payload");
-        }
-        canonical.sequence = track.renumber.handle_packet(canonical.sequence);
+        let before = track.parameter_sets(&buffer, &canonical, epoch, now);
+        canonical.sequence = if buffer.len() == canonical.header_len() {
+            track.renumber.handle_empty(canonical.sequence).ok_or(Received::Aside("rtp_empty_payload"))?
+        } else {
+            track.renumber.handle_packet(canonical.sequence)
+        };
         buffer[2..4].copy_from_slice(&canonical.sequence.to_be_bytes());
-        let packet = Packet::from_parts(canonical, buffer, track.epoch, now);
-        Ok(Received::Packet { track: track.id, packet, lost })
+        let packet = Packet::from_parts(canonical, buffer, epoch, now);
+        if packet.keyframe {
+            track.keyframe.handle_keyframe(now);
+            self.health.answers_keyframe_requests = track.keyframe.answers;
+        }
+        Ok(Received::Packet { track: track.id, packet, lost, before })
     }
 
-    /// Which track a packet belongs to: by SSRC, else by mid, else by payload type.
-    fn source(&self, header: &rtp::Header, sealed: &[u8]) -> Option<Source> {
-        if let Some(source) = self.sources.get(&header.ssrc) {
-            return Some(*source);
+    /// What a packet's SSRC is for: known by SSRC, else by mid, else by payload type.
+    fn place(&self, header: &rtp::Header, sealed: &[u8]) -> Option<Place> {
+        if let Some(place) = self.places.get(&header.ssrc) {
+            return Some(*place);
         }
         let by_mid = self.tracks.iter().position(|track| {
             let mid = track.plan.extensions.mid;
@@ -221,21 +267,36 @@ impl Ingest {
             self.tracks.iter().position(|track| codec_of(&track.plan, header.payload_type).is_some())
         })?;
         let (_, retransmission) = codec_of(&self.tracks[track].plan, header.payload_type)?;
-        Some(Source { track, retransmission })
+        let repeats = retransmission.then(|| self.tracks[track].sources.current());
+        Some(Place { track, repeats, announced: false })
+    }
+
+    /// Remembers what the SSRC of an authentic packet is for. Those that a track was taken from lately stay
+    /// known; the others are found by mid or payload type again, should they come back.
+    fn learn(&mut self, header: &rtp::Header, place: Place) {
+        if self.places.contains_key(&header.ssrc) {
+            return;
+        }
+        if self.places.len() >= MAX_PLACES {
+            let tracks = &self.tracks;
+            self.places.retain(|ssrc, place| {
+                place.announced || tracks.iter().any(|track| track.sources.current() == Some(*ssrc))
+            });
+        }
+        self.places.insert(header.ssrc, place);
     }
 
     /// Takes a report of the publisher; a sender clock is for the listeners.
     pub fn handle_report(&mut self, report: &Report, now: Instant) -> Option<(TrackId, u8, SenderClock)> {
         let Report::Sender { ssrc, clock } = report else { return None };
-        let source = self.sources.get(ssrc).filter(|source| !source.retransmission)?;
-        let track = &mut self.tracks[source.track];
+        let track = self.tracks.iter_mut().find(|track| track.sources.current() == Some(*ssrc))?;
         track.reception.last_report = Some(((clock.ntp >> 16) as u32, now));
-        (track.ssrc == Some(*ssrc)).then_some((track.id, track.epoch, *clock))
+        Some((track.id, track.epoch?.epoch(), *clock))
     }
 
     /// Somebody needs a keyframe of this track. A source that has not begun will begin with one.
     pub fn handle_keyframe_request(&mut self, track: TrackId, now: Instant) {
-        if let Some(track) = self.tracks.iter_mut().find(|known| known.id == track && known.ssrc.is_some()) {
+        if let Some(track) = self.tracks.iter_mut().find(|known| known.id == track && known.epoch.is_some()) {
             track.keyframe.request(now);
         }
     }
@@ -260,10 +321,11 @@ impl Ingest {
         let mut count = FeedbackCount::default();
         if self.report_at <= now {
             self.report_at = now + REPORT_INTERVAL;
+            count.reported = true;
             self.report(&mut out, now);
         }
         for track in &mut self.tracks {
-            let Some(ssrc) = track.ssrc else { continue };
+            let Some(ssrc) = track.sources.current() else { continue };
             if track.plan.feedback.nack {
                 let pairs = track.missing.poll_nack(now);
                 if !pairs.is_empty() {
@@ -274,6 +336,8 @@ impl Ingest {
             if track.keyframe.poll(now) {
                 let feedback = track.plan.feedback;
                 count.keyframe_requests += u64::from(feedback.pli || feedback.fir);
+                track.keyframe.asked(feedback.pli || feedback.fir, now);
+                self.health.answers_keyframe_requests = track.keyframe.answers;
                 if feedback.pli {
                     out.picture_loss(OWN_SSRC, ssrc);
                 } else if feedback.fir {
@@ -283,21 +347,31 @@ impl Ingest {
             }
         }
         if let Some(log) = &mut self.arrivals {
-            let ssrc = self.tracks.iter().rev().find_map(|track| track.ssrc).unwrap_or_default();
+            let ssrc = self.tracks.iter().rev().find_map(|track| track.sources.current()).unwrap_or_default();
             log.poll_feedback(OWN_SSRC, ssrc, &mut out, now);
         }
         (!out.is_empty()).then_some((out, count))
+    }
+
+    /// What is wrong with the publisher, if that is another than was said last. For after
+    /// [`Ingest::poll_feedback`], so that it is said once a second at most.
+    pub fn poll_health(&mut self) -> Option<Health> {
+        let changed = self.health != self.told;
+        self.told = self.health;
+        changed.then_some(self.health)
     }
 
     fn report(&mut self, out: &mut Compound, now: Instant) {
         let blocks: Vec<Reception> = self
             .tracks
             .iter_mut()
-            .filter_map(|track| Some(track.reception.block(track.ssrc?, track.missing.highest(), now)))
+            .filter_map(|track| {
+                Some(track.reception.block(track.sources.current()?, track.missing.highest(), now))
+            })
             .collect();
         out.receiver_report(OWN_SSRC, &blocks).cname(OWN_SSRC, "relay");
         if let Some(estimate) = &mut self.estimate {
-            let ssrcs: Vec<u32> = self.tracks.iter().filter_map(|track| track.ssrc).collect();
+            let ssrcs: Vec<u32> = self.tracks.iter().filter_map(|track| track.sources.current()).collect();
             out.estimate(OWN_SSRC, &ssrcs, estimate.poll_bitrate());
         }
     }
@@ -310,22 +384,84 @@ pub struct FeedbackCount {
     pub nacks: u64,
     /// Picture loss indications.
     pub keyframe_requests: u64,
+    /// The report of each second is in it.
+    pub reported: bool,
 }
 
 impl Track {
-    fn change_source(&mut self, ssrc: u32) {
-        if self.ssrc == Some(ssrc) {
-            return;
+    /// Another SSRC: its numbers and times have nothing to do with those before. A session whose stream
+    /// another one publishes by now keeps its epoch, and its packets are stale.
+    fn start_anew(&mut self, epochs: &Epochs) {
+        self.epoch = self.epoch.map(|held| epochs.advance(self.plan.kind, held).unwrap_or(held));
+        self.missing = Missing::default();
+        self.renumber = Renumber::default();
+        self.sets.start_anew();
+        self.reception = ReceptionState::default();
+    }
+
+    /// The parameter sets that have to go before this packet, as a packet of their own.
+    fn parameter_sets(
+        &mut self,
+        buffer: &[u8],
+        canonical: &Canonical,
+        epoch: u8,
+        now: Instant,
+    ) -> Option<Box<Packet>> {
+        if canonical.codec != Codec::H264 {
+            return None;
         }
-        if self.ssrc.is_some() {
-            self.epoch ^= 1;
-            self.missing = Missing::default();
-            self.renumber = Renumber::default();
-            self.reception = ReceptionState::default();
+        let payload = self.sets.handle_packet(&buffer[canonical.header_len()..], canonical.timestamp)?;
+        let sequence = self.renumber.insert_before(canonical.sequence)?;
+        let canonical = Canonical { sequence, marker: false, ..*canonical };
+        let mut buffer = BytesMut::with_capacity(packet::MAX_HEADER_LEN + payload.len());
+        canonical.write(&mut buffer);
+        buffer.extend_from_slice(&payload);
+        Some(Box::new(Packet::from_parts(canonical, buffer, epoch, now)))
+    }
+
+    /// True if a retransmission may be of use: the packet it repeats, of this SSRC if that is known, did not
+    /// come, or came so lately that it can still be told from a jump of the numbers.
+    fn misses(&self, of: Option<u32>, sequence: u16) -> bool {
+        let is_of_the_source =
+            of.is_none_or(|of| !self.sources.has_heard(of) || self.sources.current() == Some(of));
+        self.missing.misses(sequence) || (is_of_the_source && self.missing.is_recent(sequence))
+    }
+
+    /// Authentic packets from far behind: true once they go on for a while and nothing else comes. A replay
+    /// looks the same, but does not keep the publisher from sending.
+    fn jumped_back(&mut self, header: &rtp::Header, now: Instant) -> bool {
+        let behind = self.behind.get_or_insert(Behind {
+            ssrc: header.ssrc,
+            newest: header.sequence,
+            packets: 0,
+            since: now,
+        });
+        if behind.ssrc != header.ssrc || !rtp::is_newer(header.sequence, behind.newest) {
+            if behind.ssrc != header.ssrc {
+                self.behind = None;
+            }
+            return false;
         }
-        self.ssrc = Some(ssrc);
+        behind.newest = header.sequence;
+        behind.packets += 1;
+        behind.packets >= BEHIND_PACKETS && now.saturating_duration_since(behind.since) >= BEHIND
     }
 }
+
+/// Packets older than the replay window, and none newer between them.
+#[derive(Debug)]
+struct Behind {
+    ssrc: u32,
+    newest: u16,
+    packets: u32,
+    since: Instant,
+}
+
+/// So many and for so long mean that the numbers jumped back.
+const BEHIND_PACKETS: u32 = 16;
+const BEHIND: Duration = Duration::from_secs(1);
+/// SSRCs whose track is remembered.
+const MAX_PLACES: usize = 64;
 
 /// The codec of a payload type, and whether it is its retransmission.
 fn codec_of(plan: &IngestTrack, payload_type: u8) -> Option<(Codec, bool)> {
@@ -396,11 +532,42 @@ impl ReceptionState {
 struct KeyframeRequest {
     due: Option<Instant>,
     last: Option<Instant>,
+    /// The first request that no keyframe has come for.
+    open: Option<Instant>,
+    /// Requests that none came for in time.
+    ignored: u32,
+    answers: Option<bool>,
 }
 
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
+/// An encoder that listens sends a keyframe within this time.
+const ANSWER: Duration = Duration::from_secs(1);
+/// So many requests in vain, and it does not listen.
+const IGNORED_MAX: u32 = 3;
 
 impl KeyframeRequest {
+    /// A keyframe begins, whoever it is for.
+    fn handle_keyframe(&mut self, now: Instant) {
+        if let Some(asked) = self.open.take() {
+            if now.saturating_duration_since(asked) <= ANSWER {
+                (self.answers, self.ignored) = (Some(true), 0);
+            }
+        }
+    }
+
+    /// The request could be made, and is on its way; `false` if the publisher cannot be asked.
+    fn asked(&mut self, can: bool, now: Instant) {
+        if !can {
+            self.answers = Some(false);
+        } else if self.open.is_none_or(|open| now.saturating_duration_since(open) > ANSWER) {
+            self.ignored += u32::from(self.open.is_some());
+            self.open = Some(now);
+            if self.ignored >= IGNORED_MAX {
+                self.answers = Some(false);
+            }
+        }
+    }
+
     fn request(&mut self, now: Instant) {
         let earliest = self.last.map_or(now, |last| (last + KEYFRAME_INTERVAL).max(now));
         self.due.get_or_insert(earliest);
@@ -418,6 +585,24 @@ impl KeyframeRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_publisher_that_ignores_requests_is_known_and_one_that_answers_too() {
+        #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
+        let mut now = Instant::now();
+        let mut request = KeyframeRequest::default();
+        for asked in 0..8 {
+            request.asked(true, now);
+            assert_eq!(request.answers, (asked >= 6).then_some(false), "{asked} requests");
+            now += Duration::from_millis(600);
+        }
+        request.handle_keyframe(now);
+        request.asked(true, now);
+        request.handle_keyframe(now + Duration::from_millis(300));
+        assert_eq!(request.answers, Some(true));
+        request.asked(false, now);
+        assert_eq!(request.answers, Some(false));
+    }
 
     #[test]
     fn two_hundred_keyframe_requests_in_half_a_second_are_two() {

@@ -12,6 +12,7 @@ mod fan_out;
 pub mod ingest;
 pub mod keyframe;
 pub mod packet;
+mod parameter_sets;
 pub mod plan;
 mod renumber;
 pub mod repair;
@@ -20,6 +21,7 @@ pub mod rtcp;
 pub mod rtp;
 pub mod sdp;
 mod session;
+mod source;
 pub mod srtp;
 pub mod stats;
 pub mod track;
@@ -28,6 +30,8 @@ mod worker;
 
 pub use batch::{Batch, Run};
 pub use packet::Packet;
-pub use plan::{Claim, Command, Event, Flow, Relayed, SessionPlan, TrackId, TrackPair};
+pub use plan::{
+    Claim, Command, Epochs, Event, Flow, Health, HeldEpoch, Relayed, SessionPlan, TrackId, TrackPair,
+};
 pub use stats::Stats;
 pub use worker::{Holdings, Worker};

@@ -54,8 +54,10 @@ pub struct Canonical {
     pub orientation: Option<u8>,
 }
 
-/// A canonical packet longer than this does not fit a link's datagram.
-pub const MAX_LEN: usize = 1400;
+/// The longest RTP packet of a publisher: what a path of 1500 carries, and a little more.
+pub const MAX_RTP_LEN: usize = 1500;
+/// The longest canonical packet: as long, with our header in place of the publisher's.
+pub const MAX_LEN: usize = MAX_RTP_LEN - rtp::FIXED_LEN + MAX_HEADER_LEN;
 /// The fixed header, the extension's head and two elements of two octets.
 pub const MAX_HEADER_LEN: usize = rtp::FIXED_LEN + 4 + 4;
 
@@ -111,7 +113,7 @@ impl Packet {
         }
         let header = rtp::Header::parse(&bytes).ok()?;
         let codec = Codec::from_canonical_payload_type(header.payload_type)?;
-        if header.padding || header.header_len > MAX_HEADER_LEN || header.header_len == bytes.len() {
+        if header.padding || header.header_len > MAX_HEADER_LEN {
             return None;
         }
         let mut audio_level = None;

@@ -44,8 +44,8 @@ pub enum Flow {
         plan: IngestPlan,
         /// The tracks it feeds: audio, video.
         tracks: TrackPair,
-        /// An even number from 0 to 14; another one each time the stream is published anew.
-        epoch: u8,
+        /// Where each new start of a track gets its epoch.
+        epochs: Epochs,
     },
     /// To a listener.
     Egress {
@@ -74,6 +74,43 @@ impl TrackPair {
             Kind::Audio => self.audio,
             Kind::Video => self.video,
         }
+    }
+}
+
+/// The epochs of a stream's two tracks, counted by all who publish it at this relay: whoever starts a track
+/// anew takes the next one, so that it is newer than all before, however many there were.
+#[derive(Debug, Clone)]
+pub struct Epochs(Arc<[AtomicU32; 2]>);
+
+/// An epoch that a session has taken, and how many were taken before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldEpoch(u32);
+
+impl Epochs {
+    /// The first epoch will be the one after `before`.
+    pub fn new(before: u8) -> Epochs {
+        Epochs(Arc::new([before, before].map(|before| AtomicU32::new(before.into()))))
+    }
+
+    /// A session begins to send: the next epoch of this kind of track is its own.
+    pub fn take(&self, kind: Kind) -> HeldEpoch {
+        HeldEpoch(self.0[kind as usize].fetch_add(1, Ordering::AcqRel).wrapping_add(1))
+    }
+
+    /// A session that holds an epoch starts anew; `None` if another session has taken the track since.
+    pub fn advance(&self, kind: Kind, held: HeldEpoch) -> Option<HeldEpoch> {
+        let next = held.0.wrapping_add(1);
+        self.0[kind as usize]
+            .compare_exchange(held.0, next, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+            .then_some(HeldEpoch(next))
+    }
+}
+
+impl HeldEpoch {
+    /// As it stands on packets: 0 to 15.
+    pub fn epoch(self) -> u8 {
+        self.0 as u8 & 0x0f
     }
 }
 
@@ -149,6 +186,15 @@ pub enum Event {
         session: SessionId,
         /// Why.
         reason: CloseReason,
+        /// Where its media went or came from last.
+        remote: Option<SocketAddr>,
+    },
+    /// Something about a publisher that whoever runs it should know is another.
+    Health {
+        /// Its session.
+        session: SessionId,
+        /// How it is now.
+        health: Health,
     },
     /// A listener needs a keyframe of a track that does not come in at this worker.
     KeyframeWanted {
@@ -175,6 +221,15 @@ pub enum Event {
         /// Text otherwise.
         binary: bool,
     },
+}
+
+/// What whoever runs a publisher should know of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Packets that were dropped because they are longer than a packet may be.
+    pub too_large: u64,
+    /// Whether it sends a keyframe when it is asked for one; `None` as long as that did not show.
+    pub answers_keyframe_requests: Option<bool>,
 }
 
 /// What a publisher brought: for the other workers and for the links.

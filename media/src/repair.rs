@@ -27,6 +27,8 @@ const RETRY: Duration = Duration::from_millis(40);
 const TRIES: u8 = 8;
 /// A gap longer than this is a restart, not a loss.
 const MAX_GAPS: usize = 256;
+/// A retransmission of what is older than this is of no use.
+const RECENT: u16 = 512;
 
 impl Missing {
     /// A packet came; gives how many numbers it showed to be missing.
@@ -73,6 +75,16 @@ impl Missing {
             }
         }
         pairs.into_iter().map(|(first, following)| (first as u16, following)).collect()
+    }
+
+    /// True if this number was jumped over and has not come.
+    pub fn misses(&self, sequence: u16) -> bool {
+        self.highest.is_some_and(|highest| self.gaps.contains_key(&rtp::extend(highest, sequence)))
+    }
+
+    /// True if it is one of the last numbers seen or jumped over.
+    pub fn is_recent(&self, sequence: u16) -> bool {
+        self.highest.is_some_and(|highest| (highest as u16).wrapping_sub(sequence) < RECENT)
     }
 
     /// The highest number seen, extended to 32 bits as a receiver report wants it.

@@ -150,6 +150,11 @@ pub fn extend(reference: u64, sequence: u16) -> u64 {
     }
 }
 
+/// RFC 1982: true if `sequence` follows `than`, within half of all numbers.
+pub fn is_newer(sequence: u16, than: u16) -> bool {
+    sequence != than && sequence.wrapping_sub(than) < 0x8000
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

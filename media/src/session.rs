@@ -54,8 +54,8 @@ impl Session {
     /// A session whose peer's first check has come.
     pub fn new(plan: Arc<SessionPlan>, now: Instant) -> Session {
         let media = match &plan.flow {
-            Flow::Ingest { plan, tracks, epoch } => {
-                Media::Ingest(Box::new(Ingest::new(plan, |kind| tracks.of(kind), *epoch, now)))
+            Flow::Ingest { plan, tracks, epochs } => {
+                Media::Ingest(Box::new(Ingest::new(plan, |kind| tracks.of(kind), epochs.clone(), now)))
             }
             Flow::Egress { plan, tracks, .. } => Media::Egress(
                 plan.tracks.iter().map(|track| Egress::new(track, tracks.of(track.kind))).collect(),
@@ -77,7 +77,10 @@ impl Session {
     pub fn handle_keys(&mut self, keys: &SrtpKeys) -> Result<(), SrtpError> {
         self.keys = Some(Keys {
             sealer: Sealer::new(keys.profile, &keys.local_key, &keys.local_salt)?,
-            opener: Opener::new(keys.profile, &keys.remote_key, &keys.remote_salt)?,
+            opener: match self.media {
+                Media::Ingest(_) => Opener::new(keys.profile, &keys.remote_key, &keys.remote_salt)?,
+                Media::Egress(_) => Opener::for_listener(keys.profile, &keys.remote_key, &keys.remote_salt)?,
+            },
         });
         Ok(())
     }

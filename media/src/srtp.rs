@@ -45,9 +45,12 @@ pub enum SrtpError {
     /// The tag does not match: forged, damaged, or of another session.
     #[error("authentication failed")]
     Authentication,
-    /// Seen before, or older than the replay window (RFC 3711 section 3.3.2).
+    /// Seen before (RFC 3711 section 3.3.2).
     #[error("replayed packet")]
     Replay,
+    /// Authentic, and older than the replay window: replayed, or the numbers jumped back.
+    #[error("packet older than the replay window")]
+    Behind,
     /// The peer uses more SSRCs than a session may have.
     #[error("too many sources")]
     Sources,
@@ -249,12 +252,16 @@ pub struct Opener {
     profile: SrtpProfile,
     rtp: Cipher,
     rtcp: Cipher,
-    rtp_sources: BTreeMap<u32, ReplayWindow>,
-    rtcp_sources: BTreeMap<u32, ReplayWindow>,
+    rtp_sources: Windows,
+    rtcp_sources: Windows,
 }
 
 /// A browser with audio, video, two retransmission streams and simulcast stays far below this.
 const MAX_SOURCES: usize = 32;
+/// A publisher that changes its SSRC each second gets so far in 18 hours. Octets: about 1.5 million.
+const MAX_FORMER: usize = 65_536;
+/// Listeners send reports from one SSRC or two.
+const MAX_FORMER_OF_LISTENER: usize = 256;
 
 impl Opener {
     /// An opener for the direction that these master keys protect.
@@ -263,9 +270,22 @@ impl Opener {
             profile,
             rtp: Cipher::new(profile, key, salt, RTP_LABELS)?,
             rtcp: Cipher::new(profile, key, salt, RTCP_LABELS)?,
-            rtp_sources: BTreeMap::new(),
-            rtcp_sources: BTreeMap::new(),
+            rtp_sources: Windows::new(MAX_FORMER),
+            rtcp_sources: Windows::new(MAX_FORMER),
         })
+    }
+
+    /// The profile it opens with.
+    pub fn profile(&self) -> SrtpProfile {
+        self.profile
+    }
+
+    /// As [`Opener::new`] for a peer that sends nothing but reports, which has few sources.
+    pub fn for_listener(profile: SrtpProfile, key: &[u8], salt: &[u8]) -> Result<Opener, SrtpError> {
+        let mut opener = Opener::new(profile, key, salt)?;
+        opener.rtp_sources = Windows::new(0);
+        opener.rtcp_sources = Windows::new(MAX_FORMER_OF_LISTENER);
+        Ok(opener)
     }
 
     /// Opens an RTP packet and appends the plain payload (padding included) to `out`, so that the
@@ -281,35 +301,71 @@ impl Opener {
             return Err(SrtpError::Short);
         }
         let (packet, tag) = packet.split_at(body);
-        let window = source(&mut self.rtp_sources, header.ssrc)?;
+        let window = self.rtp_sources.window(header.ssrc);
+        let has_room = self.rtp_sources.has_room(header.ssrc);
         let index = window.guess(header.sequence);
-        window.check(index)?;
+        let standing = window.standing(index);
+        if standing == Standing::Seen {
+            return Err(SrtpError::Replay);
+        }
+        let fresh = standing == Standing::Fresh;
+        if !self.open_at(index, packet, tag, header, fresh && has_room, out) {
+            // Numbers that jumped back by more than half of all look as if they had gone round.
+            let before = index.checked_sub(1 << 16).filter(|_| fresh && window.highest.is_some());
+            return match before {
+                Some(before) if self.open_at(before, packet, tag, header, false, out) => {
+                    Err(SrtpError::Behind)
+                }
+                _ => Err(SrtpError::Authentication),
+            };
+        }
+        if !fresh {
+            return Err(SrtpError::Behind);
+        }
+        if !has_room {
+            return Err(SrtpError::Sources);
+        }
+        self.rtp_sources.admit(header.ssrc, index);
+        Ok(())
+    }
+
+    /// True if the packet is authentic at this index; its payload is appended if it is to be kept.
+    fn open_at(
+        &self,
+        index: u64,
+        packet: &[u8],
+        tag: &[u8],
+        header: &rtp::Header,
+        keep: bool,
+        out: &mut impl Extendable,
+    ) -> bool {
+        let (head, ciphertext) = packet.split_at(header.header_len);
         match &self.rtp {
             Cipher::Gcm { key, salt } => {
-                let (aad, ciphertext) = packet.split_at(header.header_len);
                 let nonce = gcm_nonce(salt, header.ssrc, index);
-                let ok = out.extend_with(ciphertext.len(), |plain| {
-                    key.open_separate_gather(nonce, Aad::from(aad), ciphertext, tag, plain).is_ok()
+                let mut authentic = false;
+                out.extend_with(ciphertext.len(), |plain| {
+                    authentic =
+                        key.open_separate_gather(nonce, Aad::from(head), ciphertext, tag, plain).is_ok();
+                    authentic && keep
                 });
-                if !ok {
-                    return Err(SrtpError::Authentication);
-                }
+                authentic
             }
             Cipher::Cm(cm) => {
                 let CounterMode { key, salt, auth } = &**cm;
                 let roc = ((index >> 16) as u32).to_be_bytes();
-                verify_slices_are_equal(&sha1_80(auth, [packet, &roc]), tag)
-                    .map_err(|_| SrtpError::Authentication)?;
-                let ciphertext = &packet[header.header_len..];
-                let iv = counter_iv(salt, header.ssrc, index);
-                out.extend_with(ciphertext.len(), |plain| {
-                    plain.copy_from_slice(ciphertext);
-                    keystream(key, iv, plain);
-                    true
-                });
+                let authentic = verify_slices_are_equal(&sha1_80(auth, [packet, &roc]), tag).is_ok();
+                if authentic && keep {
+                    let iv = counter_iv(salt, header.ssrc, index);
+                    out.extend_with(ciphertext.len(), |plain| {
+                        plain.copy_from_slice(ciphertext);
+                        keystream(key, iv, plain);
+                        true
+                    });
+                }
+                authentic
             }
         }
-        admit(&mut self.rtp_sources, header.ssrc, index)
     }
 
     /// Opens a compound RTCP packet into a new buffer.
@@ -326,7 +382,12 @@ impl Opener {
         let word = &packet[word_at..word_at + 4];
         let encrypted = word[0] & 0x80 != 0;
         let index = u64::from(read_u32(packet, word_at) & 0x7fff_ffff);
-        source(&mut self.rtcp_sources, ssrc)?.check(index)?;
+        if self.rtcp_sources.window(ssrc).standing(index) != Standing::Fresh {
+            return Err(SrtpError::Replay);
+        }
+        if !self.rtcp_sources.has_room(ssrc) {
+            return Err(SrtpError::Sources);
+        }
         let mut plain = packet[..plain_len].to_vec();
         match &self.rtcp {
             // An unencrypted SRTCP packet (E = 0) is legal, but no client of the relay sends one: refused.
@@ -348,7 +409,7 @@ impl Opener {
                 keystream(key, counter_iv(salt, ssrc, index), &mut plain[8..]);
             }
         }
-        admit(&mut self.rtcp_sources, ssrc, index)?;
+        self.rtcp_sources.admit(ssrc, index);
         Ok(plain)
     }
 }
@@ -371,18 +432,73 @@ impl Extendable for bytes::BytesMut {
     }
 }
 
-fn source(sources: &mut BTreeMap<u32, ReplayWindow>, ssrc: u32) -> Result<ReplayWindow, SrtpError> {
-    match sources.get(&ssrc) {
-        Some(window) => Ok(*window),
-        None if sources.len() < MAX_SOURCES => Ok(ReplayWindow::default()),
-        None => Err(SrtpError::Sources),
+/// The replay windows of a peer's sources. The newest have a window each; of those before them the highest
+/// index is remembered for as long as the keys live, so that nothing they sent is ever taken again.
+struct Windows {
+    recent: BTreeMap<u32, ReplayWindow>,
+    former: BTreeMap<u32, u64>,
+    former_max: usize,
+    uses: u64,
+}
+
+impl Windows {
+    fn new(former_max: usize) -> Windows {
+        Windows { recent: BTreeMap::new(), former: BTreeMap::new(), former_max, uses: 0 }
+    }
+
+    fn window(&self, ssrc: u32) -> ReplayWindow {
+        if let Some(window) = self.recent.get(&ssrc) {
+            return *window;
+        }
+        match self.former.get(&ssrc) {
+            Some(highest) => ReplayWindow { highest: Some(*highest), seen: u128::MAX, used: 0 },
+            None => ReplayWindow::default(),
+        }
+    }
+
+    /// True if this source is known, or can be remembered as long as it has to be.
+    fn has_room(&self, ssrc: u32) -> bool {
+        self.recent.len() < MAX_SOURCES
+            || self.recent.contains_key(&ssrc)
+            || self.former.len() < self.former_max
+            || self.former.contains_key(&ssrc)
+    }
+
+    /// Remembers an authenticated packet: only such a one may make a source known.
+    fn admit(&mut self, ssrc: u32, index: u64) {
+        self.uses += 1;
+        if !self.recent.contains_key(&ssrc) {
+            self.make_room();
+            let window = match self.former.remove(&ssrc) {
+                Some(highest) => ReplayWindow { highest: Some(highest), seen: u128::MAX, used: 0 },
+                None => ReplayWindow::default(),
+            };
+            self.recent.insert(ssrc, window);
+        }
+        if let Some(window) = self.recent.get_mut(&ssrc) {
+            window.admit(index);
+            window.used = self.uses;
+        }
+    }
+
+    /// The source that was silent for longest keeps only its highest index.
+    fn make_room(&mut self) {
+        if self.recent.len() < MAX_SOURCES {
+            return;
+        }
+        let oldest = self.recent.iter().min_by_key(|(_, window)| window.used).map(|(ssrc, _)| *ssrc);
+        if let Some((ssrc, window)) = oldest.and_then(|ssrc| self.recent.remove_entry(&ssrc)) {
+            self.former.insert(ssrc, window.highest.unwrap_or_default());
+        }
     }
 }
 
-/// Remembers an authenticated packet: only such a one may make a source known.
-fn admit(sources: &mut BTreeMap<u32, ReplayWindow>, ssrc: u32, index: u64) -> Result<(), SrtpError> {
-    sources.entry(ssrc).or_default().admit(index);
-    Ok(())
+/// What an index is to a replay window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Fresh,
+    Seen,
+    Old,
 }
 
 /// RFC 3711 section 3.3.2 with a window of 128 packets.
@@ -390,6 +506,8 @@ fn admit(sources: &mut BTreeMap<u32, ReplayWindow>, ssrc: u32, index: u64) -> Re
 struct ReplayWindow {
     highest: Option<u64>,
     seen: u128,
+    /// Which use of the keys was its last.
+    used: u64,
 }
 
 impl ReplayWindow {
@@ -401,12 +519,12 @@ impl ReplayWindow {
         }
     }
 
-    fn check(&self, index: u64) -> Result<(), SrtpError> {
-        let Some(highest) = self.highest else { return Ok(()) };
-        match highest.checked_sub(index) {
-            None => Ok(()),
-            Some(age) if age < 128 && self.seen & (1 << age) == 0 => Ok(()),
-            Some(_) => Err(SrtpError::Replay),
+    fn standing(&self, index: u64) -> Standing {
+        match self.highest.and_then(|highest| highest.checked_sub(index)) {
+            None => Standing::Fresh,
+            Some(age) if age >= 128 => Standing::Old,
+            Some(age) if self.seen & (1 << age) == 0 => Standing::Fresh,
+            Some(_) => Standing::Seen,
         }
     }
 
@@ -531,10 +649,71 @@ mod tests {
             assert_eq!(open(&mut opener, &sealed), Err(SrtpError::Replay));
             assert!(open(&mut opener, &seal(&sealer, 5, 5)).is_ok(), "late but new");
             assert!(open(&mut opener, &seal(&sealer, 200, 200)).is_ok());
-            assert_eq!(open(&mut opener, &seal(&sealer, 6, 6)), Err(SrtpError::Replay), "too old to tell");
+            assert_eq!(open(&mut opener, &seal(&sealer, 6, 6)), Err(SrtpError::Behind), "too old to tell");
             let report = sealer.seal_rtcp(&[0x80, 201, 0, 1, 1, 2, 3, 4]);
             assert!(opener.open_rtcp(&report).is_ok());
             assert_eq!(opener.open_rtcp(&report), Err(SrtpError::Replay));
+        }
+    }
+
+    fn seal_of(sealer: &Sealer, ssrc: u32, index: u64) -> Vec<u8> {
+        let mut buffer = packet(index as u16);
+        buffer[8..12].copy_from_slice(&ssrc.to_be_bytes());
+        let len = buffer.len();
+        buffer.resize(len + 16, 0);
+        let sealed = sealer.seal_rtp(&mut buffer, 12, len, ssrc, index);
+        buffer.truncate(sealed);
+        buffer
+    }
+
+    #[test]
+    fn sources_without_number_are_heard_and_none_of_them_can_be_replayed() {
+        for (profile, _) in PROFILES {
+            let salt = salt(profile);
+            let sealer = Sealer::new(profile, &KEY, &salt).expect("keys");
+            let mut opener = Opener::new(profile, &KEY, &salt).expect("keys");
+            let sent: Vec<Vec<u8>> = (0..1000).map(|ssrc| seal_of(&sealer, ssrc, 70_000)).collect();
+            // An index above 65,535 cannot be the first of a source: begin each before that.
+            for ssrc in 0..1000 {
+                assert!(open(&mut opener, &seal_of(&sealer, ssrc, 65_000)).is_ok(), "source {ssrc}");
+                assert!(open(&mut opener, &sent[ssrc as usize]).is_ok(), "source {ssrc}");
+            }
+            for (ssrc, packet) in (0..).zip(&sent) {
+                assert!(open(&mut opener, packet).is_err(), "replayed {ssrc}");
+                assert!(open(&mut opener, &seal_of(&sealer, ssrc, 69_990)).is_err() || ssrc >= 968, "{ssrc}");
+            }
+            assert!(open(&mut opener, &seal_of(&sealer, 3, 70_001)).is_ok(), "it comes back and goes on");
+        }
+    }
+
+    #[test]
+    fn a_listener_has_few_sources() {
+        let (profile, _) = PROFILES[0];
+        let salt = salt(profile);
+        let mut sealer = Sealer::new(profile, &KEY, &salt).expect("keys");
+        let mut opener = Opener::for_listener(profile, &KEY, &salt).expect("keys");
+        let mut report = |ssrc: u32| {
+            let [a, b, c, d] = ssrc.to_be_bytes();
+            sealer.seal_rtcp(&[0x80, 201, 0, 1, a, b, c, d])
+        };
+        let taken = (0..1000).filter(|ssrc| opener.open_rtcp(&report(*ssrc)).is_ok()).count();
+        assert_eq!(taken, MAX_SOURCES + MAX_FORMER_OF_LISTENER);
+    }
+
+    #[test]
+    fn numbers_that_jumped_back_are_told_from_forgeries() {
+        for (profile, _) in PROFILES {
+            let salt = salt(profile);
+            let sealer = Sealer::new(profile, &KEY, &salt).expect("keys");
+            let mut opener = Opener::new(profile, &KEY, &salt).expect("keys");
+            assert!(open(&mut opener, &seal_of(&sealer, 7, 60_000)).is_ok());
+            for back in [200, 9000, 40_000, 59_999] {
+                let mut behind = seal_of(&sealer, 7, 60_000 - back);
+                assert_eq!(open(&mut opener, &behind), Err(SrtpError::Behind), "{back}");
+                behind[40] ^= 1;
+                assert_eq!(open(&mut opener, &behind), Err(SrtpError::Authentication), "{back}");
+            }
+            assert!(open(&mut opener, &seal_of(&sealer, 7, 60_001)).is_ok());
         }
     }
 

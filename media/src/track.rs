@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use protocol::{Kind, mesh::SenderClock};
 
-use crate::{packet::Packet, ring::Ring};
+use crate::{
+    packet::Packet,
+    ring::{Refused, Ring},
+};
 
 /// A listener's place: the session and which of its tracks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub struct Track {
     flush_at: Option<Instant>,
     stale: u32,
     keyframe_asked: Option<Instant>,
+    /// A keyframe is needed, and was asked for a moment before.
+    keyframe_due: Option<Instant>,
 }
 
 /// What a packet did to the track.
@@ -43,7 +48,9 @@ pub enum Taken {
 }
 
 const AUDIO_RING: usize = 256;
+/// Of video, unless a picture needs more, see [`Ring`].
 const VIDEO_RING: usize = 1024;
+const VIDEO_RING_MAX: usize = 8192;
 /// A frame's packets come in one burst; those to one listener then leave with one system call.
 const COALESCE: Duration = Duration::from_millis(1);
 /// So many at once are fanned out without waiting for the end of the frame.
@@ -59,8 +66,8 @@ impl Track {
     pub fn new(kind: Kind) -> Track {
         Track {
             ring: Ring::new(match kind {
-                Kind::Audio => AUDIO_RING,
-                Kind::Video => VIDEO_RING,
+                Kind::Audio => AUDIO_RING..=AUDIO_RING,
+                Kind::Video => VIDEO_RING..=VIDEO_RING_MAX,
             }),
             epoch: None,
             last_at: None,
@@ -70,6 +77,7 @@ impl Track {
             flush_at: None,
             stale: 0,
             keyframe_asked: None,
+            keyframe_due: None,
         }
     }
 
@@ -83,13 +91,21 @@ impl Track {
         if anew || self.stale >= MAX_STALE {
             self.start_anew(packet.epoch);
         }
-        let (kind, marker) = (packet.kind(), packet.marker);
-        let Some(number) = self.ring.push(packet) else {
-            self.stale += 1;
-            return Taken::Stale;
+        let (kind, marker, keyframe) = (packet.kind(), packet.marker, packet.keyframe);
+        let number = match self.ring.push(packet) {
+            Ok(number) => number,
+            // A repeat says nothing of where the numbers are.
+            Err(Refused::Known) => return Taken::Stale,
+            Err(Refused::Late) => {
+                self.stale += 1;
+                return Taken::Stale;
+            }
         };
         let jumped = std::mem::take(&mut self.stale) >= MAX_STALE;
         self.last_at = Some(now);
+        if keyframe {
+            self.keyframe_due = None;
+        }
         self.pending.push(number);
         let at_once = kind == Kind::Audio || marker || self.pending.len() >= MAX_BURST;
         let due = if at_once { now } else { now + COALESCE };
@@ -122,14 +138,20 @@ impl Track {
         self.flush_at
     }
 
-    /// True if a keyframe should be asked for now: at most one in 250 ms.
+    /// True if a keyframe should be asked for now: at most one in 250 ms. If not, then at
+    /// [`Track::keyframe_due`].
     pub fn ask_keyframe(&mut self, now: Instant) -> bool {
-        let ask =
-            self.keyframe_asked.is_none_or(|asked| now.saturating_duration_since(asked) >= KEYFRAME_INTERVAL);
-        if ask {
+        let next = self.keyframe_asked.map(|asked| asked + KEYFRAME_INTERVAL).filter(|next| *next > now);
+        self.keyframe_due = next;
+        if next.is_none() {
             self.keyframe_asked = Some(now);
         }
-        ask
+        next.is_none()
+    }
+
+    /// When a keyframe is to be asked for, unless one has come meanwhile.
+    pub fn keyframe_due(&self) -> Option<Instant> {
+        self.keyframe_due
     }
 
     /// Its newest packets.

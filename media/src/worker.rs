@@ -19,7 +19,7 @@ use protocol::{Kind, SessionId, mesh::SenderClock};
 
 use crate::{
     egress::Egress,
-    fan_out::Job,
+    fan_out::{CatchUp, Job},
     ingest::Received,
     packet::Packet,
     plan::{Command, Event, Relayed, SessionPlan, TrackId},
@@ -27,7 +27,7 @@ use crate::{
     session::{Keys, Media, Session},
     stats::Stats,
     track::{Listener, Taken, Track},
-    transport::{CloseReason, Kind as DatagramKind, TransportOutput, classify, stun_username},
+    transport::{CloseReason, DtlsFailure, Kind as DatagramKind, TransportOutput, classify, stun_username},
 };
 
 /// One media worker.
@@ -41,6 +41,9 @@ pub struct Worker {
     pub(crate) tracks: BTreeMap<TrackId, Track>,
     wakes: BinaryHeap<Reverse<(Instant, usize)>>,
     pub(crate) unflushed: Vec<TrackId>,
+    /// Tracks that a keyframe will be asked for.
+    asking: Vec<TrackId>,
+    pub(crate) catch_ups: Vec<CatchUp>,
     pub(crate) outbox: VecDeque<(SocketAddr, Vec<u8>)>,
     pub(crate) jobs: VecDeque<Job>,
     pub(crate) spare: Vec<Vec<u64>>,
@@ -91,6 +94,8 @@ impl Worker {
             tracks: BTreeMap::new(),
             wakes: BinaryHeap::new(),
             unflushed: Vec::new(),
+            asking: Vec::new(),
+            catch_ups: Vec::new(),
             outbox: VecDeque::new(),
             jobs: VecDeque::new(),
             spare: Vec::new(),
@@ -167,6 +172,8 @@ impl Worker {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        // First, because it may wake a publisher's session at once.
+        self.ask_due(now);
         // A session that asks to be woken in the past waits for the next turn: it must not keep this one.
         for _ in 0..self.wakes.len() {
             let Some(wake) = self.wakes.peek_mut().filter(|wake| wake.0.0 <= now) else { break };
@@ -184,13 +191,16 @@ impl Worker {
             });
         }
         self.flush_due(now);
+        self.catch_up_due(now);
     }
 
     /// When [`Worker::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let flush = self.unflushed.iter().filter_map(|track| self.tracks.get(track)?.flush_at()).min();
         let wake = self.wakes.peek().map(|Reverse((at, _))| *at);
-        [flush, wake].into_iter().flatten().min()
+        let catch_up = self.catch_ups.iter().map(|catch_up| catch_up.at).min();
+        let ask = self.asking.iter().filter_map(|track| self.tracks.get(track)?.keyframe_due()).min();
+        [flush, wake, catch_up, ask].into_iter().flatten().min()
     }
 
     /// What the node should know.
@@ -290,25 +300,44 @@ impl Worker {
                 let (Media::Ingest(ingest), Some(keys)) = (&mut session.media, &mut session.keys) else {
                     return self.stats.drop("rtp_unexpected");
                 };
-                match ingest.handle_rtp(data, &mut keys.opener, now) {
-                    Received::Packet { track, packet, lost } => {
+                let received = ingest.handle_rtp(data, &mut keys.opener, now);
+                if !matches!(received, Received::Dropped(_)) {
+                    session.transport.handle_heard(from, now);
+                }
+                match received {
+                    Received::Packet { track, packet, lost, before } => {
                         let traffic = Stats::traffic(&mut self.stats.received, packet.kind());
                         traffic.packets += 1;
                         traffic.octets += data.len() as u64;
                         self.stats.lost += u64::from(lost);
+                        if let Some(before) = before
+                            && self.take(track, (*before).clone(), now)
+                        {
+                            self.relayed.push_back((track, Relayed::Packet(*before)));
+                        }
                         if self.take(track, packet.clone(), now) {
                             self.relayed.push_back((track, Relayed::Packet(packet)));
                         }
                     }
                     Received::Nothing => {}
-                    Received::Dropped(reason) => self.stats.drop(reason),
+                    Received::Aside(reason) | Received::Dropped(reason) => self.stats.drop(reason),
+                    Received::Over(reason) => {
+                        session.transport.give_up(reason, now);
+                        return self.pump(key, now);
+                    }
                 }
                 self.schedule(key);
             }
             DatagramKind::Rtcp => {
                 let Some(keys) = &mut session.keys else { return self.stats.drop("rtcp_unexpected") };
                 match keys.opener.open_rtcp(data) {
-                    Ok(plain) => self.handle_reports(key, &rtcp::parse(&plain), now),
+                    Ok(plain) => {
+                        // A listener's reports count for the address that its media goes to, and for no other.
+                        if matches!(session.media, Media::Ingest(_)) || session.remote == Some(from) {
+                            session.transport.handle_heard(from, now);
+                        }
+                        self.handle_reports(key, &rtcp::parse(&plain), now);
+                    }
                     Err(_) => self.stats.drop("srtcp"),
                 }
             }
@@ -328,6 +357,7 @@ impl Worker {
             Taken::Pending => {}
             Taken::Anew => {
                 self.jobs.retain(|job| !job.is_of(id));
+                self.catch_ups.retain(|catch_up| catch_up.track != id);
                 for listener in track.listeners() {
                     if let Some(egress) = egress_mut(&mut self.sessions, *listener) {
                         egress.stop();
@@ -355,7 +385,7 @@ impl Worker {
                 }
                 TransportOutput::Connected(keys) => match session.handle_keys(&keys) {
                     Ok(()) => self.connected(key, now),
-                    Err(_) => self.closed(key, CloseReason::DtlsFailed),
+                    Err(_) => self.closed(key, CloseReason::DtlsFailed(DtlsFailure::Keys)),
                 },
                 TransportOutput::Message { channel, data, binary } => {
                     self.events.push_back(Event::Message { session: id, channel, data, binary });
@@ -389,8 +419,8 @@ impl Worker {
 
     fn closed(&mut self, key: usize, reason: CloseReason) {
         if let Some(session) = self.session_mut(key) {
-            let session = session.plan.id;
-            self.events.push_back(Event::Closed { session, reason });
+            let (session, remote) = (session.plan.id, session.transport.remote());
+            self.events.push_back(Event::Closed { session, reason, remote });
             self.remove(key);
         }
     }
@@ -405,6 +435,7 @@ impl Worker {
         }
         self.ufrags.retain(|_, ufrag| !matches!(ufrag, Ufrag::Own(own) if *own == key));
         self.jobs.retain(|job| !job.is_for(key));
+        self.catch_ups.retain(|catch_up| catch_up.listener.session != key);
         let connected = session.keys.is_some();
         match session.media {
             Media::Ingest(_) => self.stats.publishers -= u64::from(connected),

@@ -105,6 +105,42 @@ fn without_a_profile_in_common_nothing_connects() {
 }
 
 #[test]
+fn a_handshake_that_breaks_off_says_about_what() {
+    use rtc_dtls::cipher_suite::CipherSuiteId;
+    use rtc_dtls::config::{ConfigBuilder, ExtendedMasterSecretType};
+    type Change = fn(ConfigBuilder) -> ConfigBuilder;
+    let cases: [(Change, &[Offered], bool, DtlsFailure); 4] = [
+        (
+            |config| config.with_extended_master_secret(ExtendedMasterSecretType::Disable),
+            &[GCM],
+            false,
+            DtlsFailure::ExtendedMasterSecret,
+        ),
+        (
+            |config| config.with_cipher_suites(vec![CipherSuiteId::Tls_Ecdhe_Rsa_With_Aes_128_Gcm_Sha256]),
+            &[GCM],
+            true,
+            DtlsFailure::CipherSuites,
+        ),
+        (|config| config, &[Offered::Srtp_Aead_Aes_256_Gcm], false, DtlsFailure::SrtpProfiles),
+        (
+            |config| config.with_cipher_suites(vec![CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Ccm]),
+            &[GCM],
+            false,
+            DtlsFailure::CipherSuites,
+        ),
+    ];
+    for (change, profiles, rsa, cause) in cases {
+        let now = origin();
+        let mut browser = Browser::new_with(DtlsRole::Client, certificate(rsa), profiles, false, now, change);
+        let mut relay = relay_for(&browser, DtlsRole::Server, &identity(), now);
+        Net::new(now, 0, 1).run_for(&mut [&mut relay, &mut browser], 31 * SECOND);
+        assert_eq!(relay.closed(), Some(CloseReason::DtlsFailed(cause)));
+        assert!(!cause.to_string().is_empty());
+    }
+}
+
+#[test]
 fn a_wrong_fingerprint_never_connects_and_opens_no_channel() {
     for ours in [DtlsRole::Client, DtlsRole::Server] {
         let now = origin();
@@ -186,7 +222,7 @@ fn a_peer_that_checks_but_never_handshakes_is_given_up_too() {
         }
         let reason = relay.closed();
         assert!(
-            matches!(reason, Some(CloseReason::ConnectTimeout | CloseReason::DtlsFailed)),
+            matches!(reason, Some(CloseReason::ConnectTimeout | CloseReason::DtlsFailed(_))),
             "{ours:?} {reason:?}"
         );
         browser.close(net.now);

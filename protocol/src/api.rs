@@ -25,6 +25,21 @@ pub struct Stream {
     /// Zones this relay knows to be taking the stream, this one included.
     #[serde(default)]
     pub heard_in: Vec<String>,
+    /// What is known of who publishes it, at the relay where it is published while it is connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publisher: Option<Publisher>,
+}
+
+/// What whoever runs a publisher should know, in [`Stream`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Publisher {
+    /// RTP packets that were dropped because they are longer than 1500 octets. More than 0: nobody gets a whole
+    /// picture.
+    pub dropped_too_large: u64,
+    /// Whether it sends a keyframe when it is asked for one; absent as long as that did not show. If not, a new
+    /// viewer waits for its next keyframe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers_keyframe_requests: Option<bool>,
 }
 
 /// `GET /api/v1/mesh`.

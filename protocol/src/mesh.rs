@@ -86,6 +86,41 @@ pub enum DatagramKind {
     /// first one that is missing, the payload 1 to 16 bytes of bits, least significant first, for the sequences
     /// from there on.
     Nack,
+    /// A piece of a canonical RTP packet that is longer than a datagram of this link may be: three octets that say
+    /// which, see [`Piece`], then its part of the packet. Each piece has a link sequence of its own.
+    Fragment,
+}
+
+/// Which piece of which packet a [`DatagramKind::Fragment`] is. On the wire: the piece's number in the upper four
+/// bits of the first octet, how many there are in the lower four, then the packet's RTP sequence number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// From 0.
+    pub number: u8,
+    /// 2 to 15.
+    pub of: u8,
+    /// The packet's RTP sequence number.
+    pub packet: u16,
+}
+
+impl Piece {
+    /// The most pieces a packet is cut into.
+    pub const MAX: u8 = 15;
+    /// Its length on the wire.
+    pub const LEN: usize = 3;
+
+    /// Appends it to `out`.
+    pub fn write(&self, out: &mut impl BufMut) {
+        out.put_u8(self.number << 4 | self.of);
+        out.put_u16(self.packet);
+    }
+
+    /// Splits what follows the datagram header into piece and content; `None` if that makes no sense.
+    pub fn split(mut payload: Bytes) -> Option<(Piece, Bytes)> {
+        let [head, a, b, _, ..] = *payload else { return None };
+        let piece = Piece { number: head >> 4, of: head & 0x0f, packet: u16::from_be_bytes([a, b]) };
+        (piece.of >= 2 && piece.number < piece.of).then(|| (piece, payload.split_off(Piece::LEN)))
+    }
 }
 
 /// The five bytes before the payload of a media datagram: flags, alias, link sequence; big-endian.
@@ -98,7 +133,7 @@ pub enum DatagramKind {
 /// +-------+-----+-+-------------------------------+-------------------------------+
 /// ```
 ///
-/// K is the kind: 0 a packet, 1 a clock, 2 a nack.
+/// K is the kind: 0 a packet, 1 a clock, 2 a nack, 3 a piece of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DatagramHeader {
     /// What follows.
@@ -121,13 +156,14 @@ impl DatagramHeader {
             DatagramKind::Rtp => 0,
             DatagramKind::SenderClock => 1,
             DatagramKind::Nack => 2,
+            DatagramKind::Fragment => 3,
         };
         out.put_u8(self.epoch << 4 | kind);
         out.put_u16(self.alias.0);
         out.put_u16(self.sequence);
     }
 
-    /// Reads the header; `None` if the datagram is too short or of no kind.
+    /// Reads the header; `None` if the datagram is too short.
     pub fn read(datagram: &[u8]) -> Option<DatagramHeader> {
         let [flags, a0, a1, s0, s1, ..] = *datagram else { return None };
         Some(DatagramHeader {
@@ -135,7 +171,7 @@ impl DatagramHeader {
                 0 => DatagramKind::Rtp,
                 1 => DatagramKind::SenderClock,
                 2 => DatagramKind::Nack,
-                _ => return None,
+                _ => DatagramKind::Fragment,
             },
             epoch: flags >> 4,
             alias: Alias(u16::from_be_bytes([a0, a1])),
@@ -187,7 +223,8 @@ mod tests {
 
     #[test]
     fn a_datagram_header_reads_back_as_written() {
-        for kind in [DatagramKind::Rtp, DatagramKind::SenderClock, DatagramKind::Nack] {
+        for kind in [DatagramKind::Rtp, DatagramKind::SenderClock, DatagramKind::Nack, DatagramKind::Fragment]
+        {
             let header = DatagramHeader { kind, epoch: 13, alias: Alias(0x0102), sequence: 0xfffe };
             let mut bytes = Vec::new();
             header.write(&mut bytes);
@@ -196,6 +233,22 @@ mod tests {
             assert_eq!((read, &rest[..]), (header, &b"rest"[..]));
         }
         assert_eq!(DatagramHeader::read(&[0; 4]), None);
+    }
+
+    #[test]
+    fn a_piece_reads_back_and_nonsense_does_not() {
+        for octet in 0..=u8::MAX {
+            let bytes = [octet, 1, 2, 9];
+            match Piece::split(Bytes::copy_from_slice(&bytes)) {
+                Some((piece, content)) => {
+                    let mut out = Vec::new();
+                    piece.write(&mut out);
+                    assert_eq!((&out[..], &content[..]), (&bytes[..3], &bytes[3..]));
+                }
+                None => assert!(octet & 0x0f < 2 || octet >> 4 >= octet & 0x0f, "{octet:#x}"),
+            }
+        }
+        assert_eq!(Piece::split(Bytes::from_static(&[0x02, 0, 0])), None, "nothing in it");
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod ask;
 pub mod auth;
 pub mod bridge;
 pub mod clock;
+mod complaints;
 pub mod config;
 pub mod discover;
 pub mod doctor;

@@ -291,8 +291,8 @@ impl MediaThread {
                         door.offer(Input::Datagram(from, data));
                     }
                 }
-                // The next listener that needs a picture asks again.
-                Event::KeyframeWanted { .. } if !self.undelivered.is_empty() => {
+                // One request for a track is enough: the others wait for the same keyframe.
+                Event::KeyframeWanted { track } if self.asks_for_keyframe(track) => {
                     metrics::counter!("relay_drop_total", "reason" => "node_queue_full").increment(1);
                 }
                 event => self.undelivered.push_back(event),
@@ -305,6 +305,13 @@ impl MediaThread {
                 break;
             }
         }
+    }
+
+    /// True if the node loop has yet to hear that this track needs a keyframe.
+    fn asks_for_keyframe(&self, wanted: TrackId) -> bool {
+        self.undelivered
+            .iter()
+            .any(|event| matches!(event, Event::KeyframeWanted { track } if *track == wanted))
     }
 
     /// Sleeps until something happens.
@@ -362,7 +369,7 @@ pub fn deliver(workers: &Workers, track: u32, header: DatagramHeader, payload: b
             SenderClock::read(&payload).map(|clock| Relayed::Clock { epoch: header.epoch, clock })
         }
         // Ends at the bridges.
-        DatagramKind::Nack => None,
+        DatagramKind::Nack | DatagramKind::Fragment => None,
     };
     match relayed {
         Some(relayed) => workers.offer(TrackId(track), &relayed),

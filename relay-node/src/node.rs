@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use media::{Command, TrackId, TrackPair};
+use media::{Command, Epochs, Health, TrackId, TrackPair};
 use mesh_routing::{
     AreaView, ForwardEntry, LinkId, LogKey, Mesh, Output, Record, StreamView, Topology, blob::FileOutput,
     choose::Choice,
@@ -52,11 +52,13 @@ pub(crate) struct Stream {
     pub(crate) tracks: TrackPair,
     /// The session of its publisher at this relay.
     pub(crate) publisher: Option<SessionId>,
+    /// What is wrong with it, and whose it is.
+    health: Option<(SessionId, Health)>,
     /// What is advertised, until the publisher is gone for good.
     published: Option<Vec<TrackDescription>>,
     /// The publisher dropped: until then it may come back.
     until: Option<Instant>,
-    epoch: u8,
+    pub(crate) epochs: Epochs,
     pub(crate) listeners: BTreeSet<SessionId>,
     /// What the mesh was asked for.
     interests: BTreeSet<TrackKey>,
@@ -181,6 +183,19 @@ impl Node {
         }
         self.mesh.handle_publish(StreamAdvertisement { name: stream.clone(), tracks }, now);
         self.settle(stream, now);
+    }
+
+    /// A media worker says how a publisher is.
+    pub(crate) fn handle_health(&mut self, session: SessionId, stream: &StreamName, health: Health) {
+        if let Some(known) = self.streams.get_mut(stream) {
+            known.health = Some((session, health));
+        }
+    }
+
+    /// How the publisher of a stream here is, as far as its session has told.
+    pub fn health(&self, stream: &StreamName) -> Option<Health> {
+        let known = self.streams.get(stream)?;
+        known.health.filter(|(session, _)| known.publisher == Some(*session)).map(|(_, health)| health)
     }
 
     /// A publisher's session ended. `wanted` says that it was ended on purpose: then its stream is over at
@@ -317,7 +332,7 @@ impl Node {
         }
         let next_track = &mut self.next_track;
         let by_track = &mut self.by_track;
-        let epoch = self.epoch_seed & 0x0e;
+        let epochs = Epochs::new(self.epoch_seed);
         self.streams.entry(name.clone()).or_insert_with(|| {
             let tracks = TrackPair { audio: TrackId(*next_track), video: TrackId(*next_track + 1) };
             *next_track = next_track.wrapping_add(2);
@@ -326,9 +341,10 @@ impl Node {
             Stream {
                 tracks,
                 publisher: None,
+                health: None,
                 published: None,
                 until: None,
-                epoch,
+                epochs,
                 listeners: BTreeSet::new(),
                 interests: BTreeSet::new(),
             }
@@ -436,6 +452,13 @@ impl Node {
             let listeners = self.streams.get(&stream.name).map_or(0, |known| known.listeners.len());
             // A zone may have several relays.
             let heard_in: BTreeSet<String> = self.mesh.heard_by(&stream.name).iter().map(zone).collect();
+            let publisher = self.streams.get(&stream.name).and_then(|known| known.publisher).map(|_| {
+                let health = self.health(&stream.name).unwrap_or_default();
+                api::Publisher {
+                    dropped_too_large: health.too_large,
+                    answers_keyframe_requests: health.answers_keyframe_requests,
+                }
+            });
             api::Stream {
                 name: stream.name.to_string(),
                 tracks: stream.tracks,
@@ -445,6 +468,7 @@ impl Node {
                 age_ms: now.saturating_duration_since(stream.since).as_millis() as u64,
                 listeners: listeners as u32,
                 heard_in: heard_in.into_iter().collect(),
+                publisher,
             }
         });
         streams.collect()
@@ -520,14 +544,6 @@ fn weak_spots(topology: &Topology) -> (Vec<api::MeshPoint>, Vec<api::MeshBridge>
         api::MeshBridge { a: a.to_string(), b: b.to_string(), cuts_off, warning }
     });
     (points.collect(), bridges.collect())
-}
-
-impl Stream {
-    /// The epoch for the packets of a new publisher.
-    pub(crate) fn next_epoch(&mut self) -> u8 {
-        self.epoch = (self.epoch + 2) & 0x0e;
-        self.epoch
-    }
 }
 
 fn written(record: &Record) -> Written<'_> {

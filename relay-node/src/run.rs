@@ -24,6 +24,7 @@ use crate::{
     ask::{Ask, Entered, PARTICIPANT_EVENTS_MAX, PostError},
     bridge::{BridgeEvent, Bridges, Child, Forwarding, LinkSender, Route, Table},
     clock,
+    complaints::Complaints,
     discover::Seen,
     files::{FileAsk, FileEvent, Files, Waiting},
     fresh,
@@ -49,6 +50,7 @@ pub struct NodeLoop {
     participants: BTreeMap<(RoomName, ParticipantId), mpsc::Sender<FromRelay>>,
     held: VecDeque<Held>,
     posts: Posts,
+    complaints: Complaints,
 }
 
 /// What may happen only once the records before it are on disk: otherwise a crash could give the number
@@ -99,6 +101,7 @@ impl NodeLoop {
             participants: BTreeMap::new(),
             held: VecDeque::new(),
             posts: Posts::default(),
+            complaints: Complaints::default(),
         }
     }
 
@@ -174,9 +177,27 @@ impl NodeLoop {
             metrics::histogram!("relay_join_duration_seconds")
                 .record(now.duration_since(opened).as_secs_f64());
         }
-        if let Event::Closed { session, reason: CloseReason::Panicked } = &event {
+        if let Event::Closed { session, reason: CloseReason::Panicked, .. } = &event {
             tracing::error!(?session, "a defect ended a session; the message is above");
             metrics::counter!("relay_session_panics_total").increment(1);
+        }
+        if let Event::Health { session, health } = &event
+            && health.too_large > 0
+            && let Some((stream, _)) = self.node.session(*session)
+            && self.node.health(stream).is_none_or(|known| known.too_large == 0)
+        {
+            tracing::warn!(
+                %stream,
+                "the publisher sends RTP packets longer than 1500 octets: they are dropped, and nobody gets a \
+                 whole picture; lower the MTU of its payloader (GStreamer: rtph264pay mtu=1200)"
+            );
+        }
+        if let Event::Closed { session, reason, remote: Some(remote) } = &event
+            && self.complaints.take(remote.ip(), *reason, now)
+            && let Some((stream, direction)) = self.node.session(*session)
+        {
+            let who = if direction == Direction::Ingest { "publisher" } else { "listener" };
+            tracing::warn!(%stream, %remote, reason = reason.label(), "a {who}'s session ended: {reason}");
         }
         self.node.handle_media(event, now);
     }

@@ -202,7 +202,7 @@ impl Node {
         });
         let tracks = tracks.collect();
         let known = self.stream_mut(&stream);
-        let flow = Flow::Ingest { plan, tracks: known.tracks, epoch: known.next_epoch() };
+        let flow = Flow::Ingest { plan, tracks: known.tracks, epochs: known.epochs.clone() };
         Ok(self.open(fresh, stream, Direction::Ingest, tracks, offer, (answer, transport, flow), now))
     }
 
@@ -309,7 +309,7 @@ impl Node {
                     self.handle_published(id, &stream, tracks, now);
                 }
             }
-            Event::Closed { session, reason } => {
+            Event::Closed { session, reason, .. } => {
                 if reason == CloseReason::PeerClosed && self.sessions.sessions.contains_key(&session) {
                     if self.sessions.ended.len() == ENDED_MAX {
                         self.sessions.ended.pop_front();
@@ -317,6 +317,11 @@ impl Node {
                     self.sessions.ended.push_back(session);
                 }
                 self.session_over(session, reason == CloseReason::PeerClosed, now);
+            }
+            Event::Health { session, health } => {
+                let Some(known) = self.sessions.sessions.get(&session) else { return };
+                let stream = known.stream.clone();
+                self.handle_health(session, &stream, health);
             }
             Event::KeyframeWanted { track } => self.handle_keyframe_wanted(track, now),
             // Chat and files over data channels come with the participant's door to the rooms.
@@ -330,6 +335,11 @@ impl Node {
         for session in all {
             self.session_over(session, false, now);
         }
+    }
+
+    /// The stream of a session, and which way it goes.
+    pub fn session(&self, id: SessionId) -> Option<(&StreamName, Direction)> {
+        self.sessions.sessions.get(&id).map(|session| (&session.stream, session.direction))
     }
 
     /// When a listener's session was opened.
@@ -399,5 +409,52 @@ impl Node {
                 .map_err(|_| SdpError::Missing { attribute: "fingerprint" })?,
             data_channels,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use media::Health;
+    use mesh_routing::{Config as MeshConfig, Mesh};
+    use protocol::ZoneName;
+    use rooms::WallTime;
+
+    use super::*;
+
+    fn fresh(n: u8) -> Fresh {
+        let local = Credentials { ufrag: format!("ufrag{n}"), pwd: format!("password-of-{n:012}") };
+        Fresh { id: SessionId([n; 16]), local, first_ssrc: 100 }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_publisher_is_said_until_another_one_publishes() {
+        let now = crate::clock::now();
+        let data = tempfile::tempdir().expect("a directory");
+        let identity = crate::bridge::Identity::load_or_create(data.path()).expect("an identity");
+        let zone = ZoneName::new("stage").expect("a name");
+        let mesh = Mesh::new(MeshConfig::new(identity.keys(), zone.clone(), 1, 1), now);
+        let sessions =
+            Sessions::new(Arc::new(Identity::generate().expect("an identity")), Vec::new(), 256_000);
+        let mut node = Node::new(identity.node_id(), zone, mesh, sessions, 0, now, WallTime(0));
+        let stream = StreamName::new("main-stage").expect("a name");
+        let offer = Offer::parse(include_str!("../../media/tests/offers/obs.sdp")).expect("an offer");
+        let mut publish = |node: &mut Node, n| {
+            node.handle_publish(stream.clone(), &offer, fresh(n), now).expect("an answer");
+            node.handle_media(Event::Connected { session: SessionId([n; 16]) }, now);
+            while node.poll_effect(now).is_some() {}
+        };
+        let publisher = |node: &Node| node.streams(now).pop().and_then(|stream| stream.publisher);
+        publish(&mut node, 1);
+        let said = publisher(&node).expect("it is published here");
+        assert_eq!((said.dropped_too_large, said.answers_keyframe_requests), (0, None));
+        let health = Health { too_large: 7, answers_keyframe_requests: Some(false) };
+        node.handle_media(Event::Health { session: SessionId([1; 16]), health }, now);
+        let said = publisher(&node).expect("it is published here");
+        assert_eq!((said.dropped_too_large, said.answers_keyframe_requests), (7, Some(false)));
+        publish(&mut node, 2);
+        // What was still on its way from the one before says nothing of the new one.
+        node.handle_media(Event::Health { session: SessionId([1; 16]), health }, now);
+        let said = publisher(&node).expect("it is published here");
+        assert_eq!((said.dropped_too_large, said.answers_keyframe_requests), (0, None));
     }
 }

@@ -17,8 +17,10 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Datagrams one `recvmmsg` brings.
 const MAX_RECEIVED: usize = 64;
-/// No media datagram is longer: path MTUs end at 1500.
+/// Longer than any datagram that is taken; of a longer one this much is read, to say that it is too long.
 const DATAGRAM_LEN: usize = 2048;
+/// Datagrams as short as this fit every way, IPv6's least MTU of 1280 included.
+const SHORT: usize = 1232;
 /// Below it, 300 listeners that join at once never finish (the kernel's default is 208 KiB).
 const BUFFER: usize = 8 << 20;
 
@@ -38,6 +40,7 @@ fn bind_shared(address: SocketAddr) -> io::Result<UdpSocket> {
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     let socket = raise_buffers(socket);
+    allow_fragments(&socket, address);
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
@@ -63,6 +66,28 @@ fn raise_buffers(socket: Socket) -> Socket {
         }
     }
     socket
+}
+
+/// Datagrams leave without "don't fragment": a packet of 1400 octets or more also passes a tunnel that is
+/// narrower, also where the message that says so is filtered. A system that refuses has its default.
+fn allow_fragments(socket: &Socket, address: SocketAddr) {
+    let both = [
+        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
+        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT),
+    ];
+    for (level, option, value) in both.into_iter().take(if address.is_ipv6() { 2 } else { 1 }) {
+        let value: libc::c_int = value;
+        // SAFETY: the option value is an int that lives through the call.
+        unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                level,
+                option,
+                (&raw const value).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            );
+        }
+    }
 }
 
 /// The receive buffer the kernel gave, if it is less than what a zone needs.
@@ -125,8 +150,8 @@ impl Receiver {
         }
         self.received = count as usize;
         for (length, message) in self.lengths.iter_mut().zip(&messages[..self.received]) {
-            let truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-            *length = if truncated { 0 } else { message.msg_len as usize };
+            // What was cut off is missed by whoever reads it: such a datagram is dropped with a reason.
+            *length = (message.msg_len as usize).min(DATAGRAM_LEN);
         }
         Ok(self.received == MAX_RECEIVED)
     }
@@ -178,7 +203,18 @@ impl Sender {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && wait_writable(socket) => {}
-                Err(error) if self.segmentation && is_segmentation_error(&error) => self.segmentation = false,
+                Err(error) if self.segmentation && is_segmentation_error(&error) => {
+                    // Segments that are longer than the way to this address: it alone goes without.
+                    if runs[0].datagrams() > 1 && runs[0].segment > SHORT {
+                        match send_one_by_one(socket, batch, &runs[0]) {
+                            Ok(_) => outcome.sent += runs[0].datagrams(),
+                            Err(_) => outcome.dropped += runs[0].datagrams(),
+                        }
+                        runs = &runs[1..];
+                    } else {
+                        self.segmentation = false;
+                    }
+                }
                 // The first run of the chunk is refused (no route, a firewall): go on behind it.
                 Err(_) => {
                     outcome.dropped += runs[0].datagrams();
@@ -338,6 +374,18 @@ mod tests {
                 assert!(all.iter().all(|(sender, bytes)| *sender == from && bytes[0] == bytes.len() as u8));
             }
         }
+    }
+
+    #[test]
+    fn a_datagram_too_long_to_be_taken_is_seen_as_such() {
+        let [a, b] =
+            [(); 2].map(|()| bind("127.0.0.1:0".parse().expect("an address"), 1).expect("binds").remove(0));
+        let to = b.local_addr().expect("bound");
+        a.send_to(&[7; 9000], to).expect("loopback takes it");
+        a.send_to(&[8; 1516], to).expect("loopback takes it");
+        let all = received(&mut Receiver::default(), &b, 2);
+        let lengths: Vec<_> = all.iter().map(|(_, bytes)| bytes.len()).collect();
+        assert_eq!(lengths, [DATAGRAM_LEN, 1516]);
     }
 
     #[test]

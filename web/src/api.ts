@@ -19,6 +19,14 @@ export interface Stream {
   age_ms: number;
   listeners: number;
   heard_in: string[];
+  /** Only at the relay where it is published, while its publisher is connected. */
+  publisher?: PublisherHealth;
+}
+
+/** What whoever runs a publisher should know. */
+export interface PublisherHealth {
+  dropped_too_large: number;
+  answers_keyframe_requests?: boolean;
 }
 
 export interface MeshNode {

@@ -1,6 +1,6 @@
 // What an organizer should look at, decided from what this relay knows: broken links, zones out of reach,
 // wrong clocks, and what the mesh hangs on. Pure.
-import { cutOff, weakSpots, type Mesh, type Message } from "./api";
+import { cutOff, weakSpots, type Mesh, type Message, type PublisherHealth } from "./api";
 import type { Seen } from "./seen";
 import { clock } from "./time";
 
@@ -108,4 +108,20 @@ function lasting(ms: number): string {
   if (minutes < 120) return `${minutes} min`;
   const hours = Math.round(minutes / 60);
   return hours < 48 ? `${hours} h` : `${Math.round(hours / 24)} days`;
+}
+
+/** What whoever runs the publisher of a stream should do something about. */
+export function hints(publisher?: PublisherHealth): string[] {
+  const said: string[] = [];
+  if (publisher && publisher.dropped_too_large > 0) {
+    said.push(
+      "Nobody gets a whole picture: packets longer than 1500 bytes are dropped. Lower the MTU of the encoder (GStreamer: rtph264pay mtu=1200).",
+    );
+  }
+  if (publisher?.answers_keyframe_requests === false) {
+    said.push(
+      "This encoder sends no keyframe when it is asked: who joins later may wait for its next one. Set a keyframe every 1 to 2 seconds.",
+    );
+  }
+  return said;
 }

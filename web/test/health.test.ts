@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Mesh, MeshArea, Message } from "../src/api";
-import { findings, otherAreas, reach, zonesAhead } from "../src/health";
+import { findings, hints, otherAreas, reach, zonesAhead } from "../src/health";
 
 const link = (a: string, b: string, up = true) => ({ a, b, up, rtt_ms: 1, loss: 0, cost: 1 });
 const node = (id: string, zone = id) => ({ id, zone, since: "2026-07-03T18:00:00Z" });
@@ -78,5 +78,15 @@ describe("health", () => {
     expect(texts(one, [], [], 5 * 60_000)).toEqual(["a's clock is 5 min behind this device's"]);
     expect(texts(one, [], [], -3 * 3_600_000)).toEqual(["a's clock is 3 h ahead of this device's"]);
     expect(texts(one, [], [], 20_000 * 86_400_000)).toEqual(["a's clock is 20000 days behind this device's"]);
+  });
+
+  it("tells who publishes what listeners would miss, and nothing when all is well", () => {
+    expect(hints()).toEqual([]);
+    expect(hints({ dropped_too_large: 0 })).toEqual([]);
+    expect(hints({ dropped_too_large: 0, answers_keyframe_requests: true })).toEqual([]);
+    const both = hints({ dropped_too_large: 3, answers_keyframe_requests: false });
+    expect(both).toHaveLength(2);
+    expect(both[0]).toContain("1500");
+    expect(both[1]).toContain("keyframe");
   });
 });

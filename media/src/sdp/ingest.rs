@@ -52,6 +52,8 @@ pub struct IngestTrack {
     pub extensions: ExtensionIds,
     /// The feedback we may send.
     pub feedback: Feedback,
+    /// H264 parameter sets that the offer gives (`sprop-parameter-sets`, RFC 6184 section 8.1), raw.
+    pub parameter_sets: Vec<Vec<u8>>,
 }
 
 /// Answers a publisher.
@@ -123,6 +125,9 @@ fn accept(
         opus_fmtp: &opus_fmtp,
     };
     answer.accept(line, &track, &[]);
+    let parameter_sets = codecs.iter().filter_map(|codec| codec.payload.parameter("sprop-parameter-sets"));
+    let parameter_sets = parameter_sets.flat_map(|sets| sets.split(',')).take(PARAMETER_SETS_MAX);
+    let parameter_sets = parameter_sets.filter_map(base64).collect();
     Ok(IngestTrack {
         kind,
         mid: line.mid.clone(),
@@ -131,7 +136,49 @@ fn accept(
         rids: line.rids.clone(),
         extensions,
         feedback,
+        parameter_sets,
     })
+}
+
+/// More than any encoder has.
+const PARAMETER_SETS_MAX: usize = 16;
+
+/// Reads base64 (RFC 4648 section 4), with or without padding; `None` if it is none.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let digits = text.trim().trim_end_matches('=').bytes().map(|digit| match digit {
+        b'A'..=b'Z' => Some(digit - b'A'),
+        b'a'..=b'z' => Some(digit - b'a' + 26),
+        b'0'..=b'9' => Some(digit - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    });
+    let digits: Vec<u8> = digits.collect::<Option<_>>()?;
+    let octets = digits.chunks(4).flat_map(|group| {
+        let word = group.iter().fold(0_u32, |word, digit| word << 6 | u32::from(*digit));
+        let word = word << (6 * (4 - group.len()));
+        word.to_be_bytes().into_iter().skip(1).take(group.len() * 6 / 8)
+    });
+    Some(octets.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_read_with_and_without_padding_and_junk_is_not() {
+        for (text, octets) in
+            [("", ""), ("Zg==", "f"), ("Zg", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYg", "foob")]
+        {
+            assert_eq!(base64(text), Some(octets.as_bytes().to_vec()));
+        }
+        assert_eq!(
+            base64("Z0LAH4xoFAW7/A=="),
+            Some(vec![0x67, 0x42, 0xc0, 0x1f, 0x8c, 0x68, 0x14, 0x05, 0xbb, 0xfc])
+        );
+        assert_eq!(base64("a b"), None);
+    }
 }
 
 /// A browser sends music, in stereo and at this bitrate, only if all of this is said. In-band FEC

@@ -13,7 +13,7 @@ use super::gate::{CLOSE_NOTIFY, Gate, Passed};
 use super::identity::{Fingerprint, Identity};
 use super::keys::{SrtpKeys, SrtpProfile};
 use super::resend::Resend;
-use super::{Drop, DtlsRole};
+use super::{Drop, DtlsFailure, DtlsRole};
 
 /// The DTLS half of a transport.
 pub(super) struct Dtls {
@@ -37,7 +37,7 @@ pub(super) enum DtlsEvent {
     /// The peer said close_notify.
     Closed,
     /// It will not come to anything any more.
-    Failed,
+    Failed(DtlsFailure),
 }
 
 impl Dtls {
@@ -64,7 +64,7 @@ impl Dtls {
         let hello = self.collect();
         self.resend.handle_hello(&hello, now);
         self.transmits.extend(hello);
-        started.is_err().then_some(DtlsEvent::Failed)
+        started.err().map(|error| DtlsEvent::Failed(error.cause()))
     }
 
     /// A datagram from a validated address.
@@ -74,7 +74,8 @@ impl Dtls {
         }
         let passed = self.gate.handle_datagram(data, self.done).map_err(Drop)?;
         if let Some(description) = passed.alert {
-            return Ok(vec![if description == CLOSE_NOTIFY { DtlsEvent::Closed } else { DtlsEvent::Failed }]);
+            let failed = DtlsEvent::Failed(DtlsFailure::Alert(description));
+            return Ok(vec![if description == CLOSE_NOTIFY { DtlsEvent::Closed } else { failed }]);
         }
         let mut events = Vec::new();
         let mut sent = false;
@@ -108,8 +109,8 @@ impl Dtls {
             let datagrams = self.collect();
             self.resend.handle_flight(&datagrams, now);
             self.transmits.extend(datagrams);
-            if result.is_err() {
-                return Some(DtlsEvent::Failed);
+            if let Err(error) = result {
+                return Some(DtlsEvent::Failed(error.cause()));
             }
         }
         self.transmits.extend(self.resend.handle_timeout(now).iter().cloned());
@@ -182,7 +183,7 @@ impl Dtls {
         let Some(engine) = &mut self.engine else { return false };
         let result = engine.handle_records(records, now);
         let was_done = self.done;
-        let failed = result.is_err();
+        let failed = result.as_ref().err().map(EngineError::cause);
         for event in result.into_iter().flatten() {
             match event {
                 EngineEvent::Done => {
@@ -199,8 +200,8 @@ impl Dtls {
             self.resend.handle_flight(&datagrams, now);
         }
         self.transmits.extend(datagrams);
-        if failed {
-            events.push(DtlsEvent::Failed);
+        if let Some(cause) = failed {
+            events.push(DtlsEvent::Failed(cause));
         } else if self.done && !was_done {
             self.resend.stop();
             for record in self.gate.release_early() {

@@ -10,6 +10,7 @@ use rtc_dtls::config::HandshakeConfig;
 use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
 use rtc_shared::TransportProtocol;
 
+use super::DtlsFailure;
 use super::keys::{SrtpKeys, SrtpProfile};
 
 /// What an engine has to say.
@@ -26,6 +27,36 @@ pub(super) enum EngineEvent {
 #[derive(Debug, thiserror::Error)]
 #[error("dtls engine failed: {0}")]
 pub(super) struct EngineError(#[from] rtc_shared::error::Error);
+
+impl EngineError {
+    /// What it was about, for whoever has to do something about it.
+    pub(super) fn cause(&self) -> DtlsFailure {
+        use rtc_shared::error::Error;
+        match self.0 {
+            Error::ErrCipherSuiteNoIntersection
+            | Error::ErrNoAvailableCipherSuites
+            | Error::ErrInvalidCipherSuite
+            | Error::ErrCipherSuiteUnset => DtlsFailure::CipherSuites,
+            Error::ErrServerRequiredButNoClientEms | Error::ErrClientRequiredButNoServerEms => {
+                DtlsFailure::ExtendedMasterSecret
+            }
+            Error::ErrServerNoMatchingSrtpProfile
+            | Error::ErrClientNoMatchingSrtpProfile
+            | Error::ErrRequestedButNoSrtpExtension => DtlsFailure::SrtpProfiles,
+            Error::ErrNoSupportedEllipticCurves => DtlsFailure::Curves,
+            Error::ErrUnsupportedProtocolVersion => DtlsFailure::Version,
+            Error::ErrNoAvailableSignatureSchemes
+            | Error::ErrKeySignatureVerifyUnimplemented
+            | Error::ErrKeySignatureMismatch
+            | Error::ErrInvalidCertificate
+            | Error::ErrClientCertificateNotVerified
+            | Error::ErrClientCertificateRequired
+            | Error::ErrCertificateVerifyNoCertificate
+            | Error::Crypto(_) => DtlsFailure::Certificate,
+            _ => DtlsFailure::Other,
+        }
+    }
+}
 
 /// One DTLS association. After each call its datagrams are to be collected with `poll_transmit`.
 pub(super) trait Engine: Send {

@@ -15,7 +15,8 @@ pub(super) struct Ice {
     current: Ours,
     /// Credentials from before a restart, valid until the first check with the new ones.
     previous: Option<Ours>,
-    /// Addresses with an authenticated request, and when the last one came.
+    /// Addresses with an authenticated request, and when the last one came, or something else that proves as
+    /// much.
     validated: Vec<(SocketAddr, Instant)>,
     selected: Option<SocketAddr>,
 }
@@ -104,8 +105,16 @@ impl Ice {
         self.selected
     }
 
-    /// When the last authenticated request came.
-    pub(super) fn last_check(&self) -> Option<Instant> {
+    /// The peer's keys have proved that it is there and wants what it gets. An address that no request came
+    /// from stays unknown.
+    pub(super) fn handle_heard(&mut self, from: SocketAddr, now: Instant) {
+        if let Some((_, at)) = self.validated.iter_mut().find(|(address, _)| *address == from) {
+            *at = now;
+        }
+    }
+
+    /// When something authentic came last.
+    pub(super) fn last_heard(&self) -> Option<Instant> {
         self.validated.iter().map(|(_, at)| *at).max()
     }
 

@@ -65,6 +65,11 @@ impl Worker {
                 Some((compound, count)) => {
                     self.stats.nacks[0] += count.nacks;
                     self.stats.keyframe_requests[0] += count.keyframe_requests;
+                    if count.reported
+                        && let Some(health) = ingest.poll_health()
+                    {
+                        self.events.push_back(Event::Health { session: session.plan.id, health });
+                    }
                     compound
                 }
                 None => return,
@@ -88,27 +93,47 @@ impl Worker {
         self.outbox.extend(session.seal_rtcp(&compound));
     }
 
-    /// A listener here needs a picture: ask the publisher if it is ours, else tell the node.
+    /// A listener here needs a picture: ask the publisher if it is ours, else tell the node. What is asked for
+    /// too soon after the last time is asked for when that is over.
     pub(crate) fn want_keyframe(&mut self, id: TrackId, now: Instant) {
-        if self.tracks.get_mut(&id).is_some_and(|track| track.ask_keyframe(now))
-            && !self.request_keyframe(id, now)
-        {
+        let Some(track) = self.tracks.get_mut(&id) else { return };
+        if !track.ask_keyframe(now) {
+            if !self.asking.contains(&id) {
+                self.asking.push(id);
+            }
+        } else if !self.request_keyframe(id, now) {
             self.events.push_back(Event::KeyframeWanted { track: id });
         }
     }
 
-    /// Asks the publisher of a track, if its session is here.
-    pub(super) fn request_keyframe(&mut self, id: TrackId, now: Instant) -> bool {
-        let publisher = self.sessions.iter().position(|session| {
-            matches!(session.as_ref().map(|session| &session.media),
-                Some(Media::Ingest(ingest)) if ingest.tracks().any(|track| track == id))
-        });
-        let Some(key) = publisher else { return false };
-        if let Some(Media::Ingest(ingest)) = self.session_mut(key).map(|session| &mut session.media) {
-            ingest.handle_keyframe_request(id, now);
+    /// Asks for the keyframes that had to wait.
+    pub(super) fn ask_due(&mut self, now: Instant) {
+        let mut index = 0;
+        while let Some(&id) = self.asking.get(index) {
+            match self.tracks.get(&id).and_then(Track::keyframe_due) {
+                Some(due) if due > now => index += 1,
+                Some(_) => {
+                    self.asking.swap_remove(index);
+                    self.want_keyframe(id, now);
+                }
+                None => drop(self.asking.swap_remove(index)),
+            }
         }
-        self.schedule(key);
-        true
+    }
+
+    /// Asks the publisher of a track, if its session is here: each of them, while one replaces another.
+    pub(super) fn request_keyframe(&mut self, id: TrackId, now: Instant) -> bool {
+        let mut asked = false;
+        for key in 0..self.sessions.len() {
+            if let Some(Media::Ingest(ingest)) = self.session_mut(key).map(|session| &mut session.media)
+                && ingest.tracks().any(|track| track == id)
+            {
+                ingest.handle_keyframe_request(id, now);
+                self.schedule(key);
+                asked = true;
+            }
+        }
+        asked
     }
 }
 

@@ -338,16 +338,26 @@ impl Browser {
         wants_channels: bool,
         now: Instant,
     ) -> Browser {
+        Browser::new_with(role, certificate, profiles, wants_channels, now, |config| config)
+    }
+
+    /// As `new`, with changes to its DTLS.
+    pub fn new_with(
+        role: DtlsRole,
+        certificate: Certificate,
+        profiles: &[SrtpProtectionProfile],
+        wants_channels: bool,
+        now: Instant,
+        change: impl FnOnce(ConfigBuilder) -> ConfigBuilder,
+    ) -> Browser {
         let config = ConfigBuilder::default()
             .with_crypto_provider(rtc_crypto::default_provider().unwrap())
             .with_certificates(vec![certificate.clone()])
             .with_srtp_protection_profiles(profiles.to_vec())
             .with_client_auth(ClientAuthType::RequireAnyClientCert)
             .with_insecure_skip_verify(true)
-            .with_extended_master_secret(ExtendedMasterSecretType::Require)
-            .build(role == DtlsRole::Client, None)
-            .map(Arc::new)
-            .unwrap();
+            .with_extended_master_secret(ExtendedMasterSecretType::Require);
+        let config = change(config).build(role == DtlsRole::Client, None).map(Arc::new).unwrap();
         let (server, client) =
             if role == DtlsRole::Client { (None, Some(config)) } else { (Some(config), None) };
         Browser {

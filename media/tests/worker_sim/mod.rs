@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use media::sdp::{EgressPolicy, IngestPolicy, Local, Offer, Setup, answer_egress, answer_ingest};
 use media::transport::{CloseReason, Credentials, DtlsRole, Identity, Kind, TransportConfig, classify};
-use media::{Batch, Claim, Command, Event, Flow, Relayed, SessionPlan, TrackId, TrackPair, Worker};
+use media::{
+    Batch, Claim, Command, Epochs, Event, Flow, Health, Relayed, SessionPlan, TrackId, TrackPair, Worker,
+};
 use protocol::{Codec, SessionId};
 
 use crate::transport_sim::{Checker, Rng, addr, origin};
@@ -58,6 +60,7 @@ pub struct Sim {
     /// The worker at which datagrams from an address land; 0 for those not named.
     pub lands: BTreeMap<SocketAddr, usize>,
     pub closed: Vec<(SessionId, CloseReason)>,
+    pub health: HashMap<SessionId, Health>,
     pub foreign: usize,
     pub keyframes_wanted: usize,
     /// By peer, SSRC and sequence number.
@@ -68,6 +71,7 @@ pub struct Sim {
     pub rng: Rng,
     /// Passes packets between workers with up to this much delay.
     pub handover: Duration,
+    epochs: Option<Epochs>,
     /// Who may be sent to.
     pub validated: BTreeSet<SocketAddr>,
     identity: Arc<Identity>,
@@ -88,6 +92,7 @@ impl Sim {
             down: Impairment::default(),
             lands: BTreeMap::new(),
             closed: Vec::new(),
+            health: HashMap::new(),
             foreign: 0,
             keyframes_wanted: 0,
             sealed: HashMap::new(),
@@ -95,6 +100,7 @@ impl Sim {
             lost_up: 0,
             rng: Rng(seed),
             handover: Duration::ZERO,
+            epochs: None,
             validated: BTreeSet::new(),
             identity: Arc::new(Identity::generate().unwrap()),
             flying: BTreeMap::new(),
@@ -103,12 +109,13 @@ impl Sim {
         }
     }
 
-    /// A publisher with this offer, opened but not connected.
-    pub fn publisher(&mut self, offer: &str, epoch: u8) -> usize {
+    /// A publisher with this offer, opened but not connected. The first one begins behind epoch `before`.
+    pub fn publisher(&mut self, offer: &str, before: u8) -> usize {
+        let epochs = self.epochs.get_or_insert_with(|| Epochs::new(before)).clone();
         self.open(offer, |offer, local, _| {
             let (_, plan) = answer_ingest(offer, local, &IngestPolicy::default()).unwrap();
             let setup = (plan.setup, plan.data_channel);
-            (setup, Media::Ingest(plan.clone()), Flow::Ingest { plan, tracks: TRACKS, epoch })
+            (setup, Media::Ingest(plan.clone()), Flow::Ingest { plan, tracks: TRACKS, epochs })
         })
     }
 
@@ -299,10 +306,11 @@ impl Sim {
                     self.keyframes_wanted += 1;
                     self.tell(&Command::RequestKeyframe { track });
                 }
-                Event::Closed { session, reason } => {
+                Event::Closed { session, reason, .. } => {
                     self.closed.push((session, reason));
                     self.tell(&Command::Close { session });
                 }
+                Event::Health { session, health } => drop(self.health.insert(session, health)),
                 Event::Connected { .. } | Event::Message { .. } => {}
             }
         }

@@ -42,7 +42,9 @@ impl PacketPath {
         for child in &self.children {
             let link = child.link();
             switch::with(|switch| switch.take_in(link));
-            while let Next::Datagram(datagram) = switch::with(|switch| switch.pop(link, u64::MAX, u64::MAX)) {
+            while let Next::Datagram(datagram) =
+                switch::with(|switch| switch.pop(link, u64::MAX, u64::MAX, usize::MAX))
+            {
                 sent(datagram);
                 count += 1;
             }

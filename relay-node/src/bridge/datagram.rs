@@ -17,6 +17,7 @@ use super::{
     Forwarding, LocalDelivery,
     link::LinkShared,
     measure::Counters,
+    pieces::Pieces,
     repair::{Ask, Gaps},
     scheduler::{Next, Packet},
     switch::{self, Switch, Taken},
@@ -45,13 +46,17 @@ fn poll_send(connection: &Connection, link: &LinkShared, cx: &mut Context<'_>) -
     loop {
         let queue = room.buffer().min(DATAGRAM_SEND_BUFFER as u64).saturating_sub(buffered + 2 * QUEUED);
         let (urgent, media) = (room.for_urgent(buffered).min(queue), room.for_media(buffered).min(queue));
-        let next = switch::with(|switch| switch.pop(link.id, urgent, media));
+        let next = switch::with(|switch| switch.pop(link.id, urgent, media, link.longest()));
         room.want(next == Next::Wait);
         let Next::Datagram(datagram) = next else { return Poll::Pending };
         buffered += datagram.len() as u64 + QUEUED;
         match connection.send_datagram(datagram) {
             Ok(()) => {}
-            Err(SendDatagramError::TooLarge) => link.counters.too_large.increment(1),
+            // The path has become narrower since it was looked at: from now on in pieces.
+            Err(SendDatagramError::TooLarge) => {
+                link.counters.too_large.increment(1);
+                link.look_at_path();
+            }
             Err(error) => return Poll::Ready(error),
         }
     }
@@ -92,6 +97,7 @@ pub(super) struct Inbound {
     counters: Arc<Counters>,
     feeds: HashMap<Alias, Feed>,
     gaps: Gaps,
+    pieces: Pieces,
 }
 
 /// What came with one alias.
@@ -109,12 +115,13 @@ impl Inbound {
             counters: link.counters.clone(),
             feeds: HashMap::new(),
             gaps: Gaps::default(),
+            pieces: Pieces::default(),
         }
     }
 
     /// A datagram came.
     pub fn handle(&mut self, switch: &mut Switch, datagram: Bytes, now: Instant) {
-        let Some((header, payload)) = DatagramHeader::split(datagram) else {
+        let Some((mut header, mut payload)) = DatagramHeader::split(datagram) else {
             self.counters.malformed.increment(1);
             return;
         };
@@ -153,6 +160,16 @@ impl Inbound {
             Seen::TooOld => {
                 self.counters.too_old.increment(1);
                 return;
+            }
+        }
+        if header.kind == DatagramKind::Fragment {
+            match self.pieces.handle(&header, payload) {
+                Ok(Some(whole)) => (header.kind, payload) = (DatagramKind::Rtp, whole),
+                Ok(None) => return,
+                Err(_) => {
+                    self.counters.malformed.increment(1);
+                    return;
+                }
             }
         }
         match switch.take(&table, route.track, &header, &payload, &mut feed.pace) {

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -76,6 +76,8 @@ pub(super) struct LinkShared {
     /// What is on its way to the neighbor, and the waker of who sends more. Another one when the neighbor's
     /// address changes.
     room: ArcSwap<Room>,
+    /// The longest datagram that the path takes, as it was when it was looked at last.
+    longest: AtomicUsize,
     /// Packets of other threads.
     pub intake: Intake,
     connection: Connection,
@@ -102,6 +104,7 @@ impl LinkShared {
             shown,
             counters,
             room,
+            longest: AtomicUsize::new(connection.max_datagram_size().unwrap_or(usize::MAX)),
             intake: Intake::default(),
             connection,
             outboxes: [control, chat, bulk],
@@ -122,9 +125,20 @@ impl LinkShared {
         self.room.load().waker.wake();
     }
 
+    /// The longest datagram that leaves in one piece.
+    pub fn longest(&self) -> usize {
+        self.longest.load(Ordering::Relaxed)
+    }
+
+    /// Asks quinn how long a datagram may be: the path may have become wider or narrower.
+    pub fn look_at_path(&self) {
+        self.longest.store(self.connection.max_datagram_size().unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
     /// On a new path quinn begins with a new controller; and whatever went wrong with waking, media never waits
     /// longer than from one look to the next.
     fn look_for_room(&self) {
+        self.look_at_path();
         let room = room_of(&self.connection);
         if !Arc::ptr_eq(&room, &self.room.load()) {
             self.room.swap(room).waker.wake();

@@ -28,6 +28,7 @@ pub mod outside;
 #[cfg(test)]
 mod outsiders;
 pub mod peer;
+mod pieces;
 mod repair;
 mod scheduler;
 mod stream;

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes};
-use protocol::mesh::{Alias, Class, DatagramKind};
+use protocol::mesh::{Alias, Class, DatagramKind, Piece};
 
 /// A packet may be overtaken by others for so long without being missed.
 const REORDERING: Duration = Duration::from_millis(5);
@@ -178,7 +178,24 @@ pub(super) struct Sent {
     pub sequence: u16,
     pub kind: DatagramKind,
     pub epoch: u8,
+    /// Which piece it is, of a packet that was cut.
+    pub piece: Option<Piece>,
     pub payload: Bytes,
+}
+
+impl Sent {
+    /// Octets behind the header.
+    pub fn len(&self) -> usize {
+        self.payload.len() + self.piece.map_or(0, |_| Piece::LEN)
+    }
+
+    /// Appends what stands behind the header.
+    pub fn write(&self, out: &mut impl BufMut) {
+        if let Some(piece) = &self.piece {
+            piece.write(out);
+        }
+        out.put_slice(&self.payload);
+    }
 }
 
 /// The packets of one alias that were sent last.
@@ -327,7 +344,13 @@ mod tests {
         let mut kept = Kept::new(Class::Audio);
         for sequence in 65_500..65_636_u32 {
             let payload = Bytes::from(sequence.to_be_bytes().to_vec());
-            kept.push(Sent { sequence: sequence as u16, kind: DatagramKind::Rtp, epoch: 1, payload });
+            kept.push(Sent {
+                sequence: sequence as u16,
+                kind: DatagramKind::Rtp,
+                epoch: 1,
+                piece: None,
+                payload,
+            });
         }
         let has = |sequence: u16| kept.get(sequence).is_some();
         assert!(!has(35) && has(36) && has(99) && !has(100) && !has(65_500));

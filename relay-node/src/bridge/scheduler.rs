@@ -3,10 +3,13 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use bytes::{BufMut, Bytes, BytesMut};
-use protocol::mesh::{Alias, Class, DatagramHeader, DatagramKind};
+use bytes::{Bytes, BytesMut};
+use protocol::mesh::{Alias, Class, DatagramHeader, DatagramKind, Piece};
 
-use super::repair::{Ask, Budget, Kept, Sent};
+use super::{
+    repair::{Ask, Budget, Kept, Sent},
+    switch,
+};
 
 pub(super) const LANES: usize = 4;
 /// Packets each lane holds: about 2.5 s of one audio track, 150 ms of 80 Mbit/s of video.
@@ -23,6 +26,8 @@ const SLABS_MAX: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
     lanes: [VecDeque<Packet>; LANES],
+    /// What is left of a packet that is sent in pieces: they leave one behind the other.
+    pieces: [VecDeque<(Piece, Packet)>; LANES],
     asks: VecDeque<Ask>,
     repairs: [VecDeque<(Alias, u16)>; LANES],
     outgoing: HashMap<Alias, Outgoing>,
@@ -114,11 +119,12 @@ impl Scheduler {
     }
 
     /// The next datagram to send, if it is no longer than there is `room`: bytes for what goes before
-    /// everything, and bytes for the rest. Nothing passes what waits.
+    /// everything, and bytes for the rest. Nothing passes what waits. A packet that would be longer than
+    /// `longest` leaves in pieces.
     ///
     /// A link sequence is given only now: what was dropped here leaves no gap, so a gap always means a loss on
     /// the way.
-    pub fn pop(&mut self, urgent: u64, room: u64) -> Next {
+    pub fn pop(&mut self, urgent: u64, room: u64, longest: usize) -> Next {
         if let Some(ask) = self.asks.front() {
             if urgent < (DatagramHeader::LEN + ask.len()) as u64 {
                 return Next::Wait;
@@ -133,29 +139,61 @@ impl Scheduler {
             while let Some((alias, sequence)) = self.repairs[lane].front().copied() {
                 let outgoing = self.outgoing.get(&alias);
                 if let Some(sent) = outgoing.and_then(|outgoing| outgoing.kept.get(sequence)) {
-                    if room < (DatagramHeader::LEN + sent.payload.len()) as u64 {
+                    if room < (DatagramHeader::LEN + sent.len()) as u64 {
                         return Next::Wait;
                     }
                     let header = DatagramHeader { kind: sent.kind, epoch: sent.epoch, alias, sequence };
-                    let datagram =
-                        self.slabs.put(header, sent.payload.len(), |out| out.put_slice(&sent.payload));
+                    let datagram = self.slabs.put(header, sent.len(), |out| sent.write(out));
                     self.repairs[lane].pop_front();
                     return Next::Datagram(datagram);
                 }
                 self.repairs[lane].pop_front();
+            }
+            if let Some(packet) = self.lanes[lane].front()
+                && self.pieces[lane].is_empty()
+                && DatagramHeader::LEN + packet.payload.len() > longest
+            {
+                self.cut(lane, longest);
+            }
+            if let Some((_, packet)) = self.pieces[lane].front() {
+                if room < (DatagramHeader::LEN + Piece::LEN + packet.payload.len()) as u64 {
+                    return Next::Wait;
+                }
+                let (piece, packet) = self.pieces[lane].pop_front().expect("it was there just now");
+                return Next::Datagram(self.send(packet, Some(piece), lane));
             }
             if let Some(packet) = self.lanes[lane].front() {
                 if room < (DatagramHeader::LEN + packet.payload.len()) as u64 {
                     return Next::Wait;
                 }
                 let packet = self.lanes[lane].pop_front().expect("it was there just now");
-                return Next::Datagram(self.send(packet, lane));
+                return Next::Datagram(self.send(packet, None, lane));
             }
         }
         Next::Nothing
     }
 
-    fn send(&mut self, packet: Packet, lane: usize) -> Bytes {
+    /// Cuts the next packet of a lane into pieces of about the same length. What that is no help for leaves whole,
+    /// and quinn says that it is too long.
+    fn cut(&mut self, lane: usize, longest: usize) {
+        let Some(packet) = self.lanes[lane].front() else { return };
+        let most = longest.saturating_sub(DatagramHeader::LEN + Piece::LEN).max(1);
+        let count = packet.payload.len().div_ceil(most);
+        let Some(number_of_packet) = switch::sequence(&packet.payload) else { return };
+        if packet.kind != DatagramKind::Rtp || count > usize::from(Piece::MAX) {
+            return;
+        }
+        let Some(packet) = self.lanes[lane].pop_front() else { return };
+        let length = packet.payload.len().div_ceil(count);
+        for number in 0..count {
+            let end = packet.payload.len().min((number + 1) * length);
+            let payload = packet.payload.slice(number * length..end);
+            let piece = Piece { number: number as u8, of: count as u8, packet: number_of_packet };
+            self.pieces[lane].push_back((piece, Packet { kind: DatagramKind::Fragment, payload, ..packet }));
+        }
+    }
+
+    fn send(&mut self, packet: Packet, piece: Option<Piece>, lane: usize) -> Bytes {
         let Packet { kind, class, epoch, alias, payload } = packet;
         let outgoing = self.outgoing.entry(alias).or_insert_with(|| Outgoing {
             sequence: 0,
@@ -168,8 +206,9 @@ impl Scheduler {
         outgoing.idle = false;
         self.budget.earn();
         let header = DatagramHeader { kind, epoch, alias, sequence };
-        let datagram = self.slabs.put(header, payload.len(), |out| out.put_slice(&payload));
-        outgoing.kept.push(Sent { sequence, kind, epoch, payload });
+        let sent = Sent { sequence, kind, epoch, piece, payload };
+        let datagram = self.slabs.put(header, sent.len(), |out| sent.write(out));
+        outgoing.kept.push(sent);
         datagram
     }
 }
@@ -228,7 +267,7 @@ mod tests {
     }
 
     fn pop(scheduler: &mut Scheduler) -> Option<Bytes> {
-        match scheduler.pop(u64::MAX, u64::MAX) {
+        match scheduler.pop(u64::MAX, u64::MAX, usize::MAX) {
             Next::Datagram(datagram) => Some(datagram),
             Next::Nothing => None,
             Next::Wait => panic!("there is room"),
@@ -255,7 +294,7 @@ mod tests {
         }
         let order: Vec<u16> = drain(&mut scheduler).into_iter().map(|(alias, ..)| alias).collect();
         assert_eq!(order, [4, 3, 2, 1]);
-        assert_eq!(scheduler.pop(u64::MAX, u64::MAX), Next::Nothing);
+        assert_eq!(scheduler.pop(u64::MAX, u64::MAX, usize::MAX), Next::Nothing);
     }
 
     #[test]
@@ -290,11 +329,11 @@ mod tests {
         let mut scheduler = Scheduler::default();
         push(&mut scheduler, Class::Audio, 1, 0);
         push(&mut scheduler, Class::Video, 2, 0);
-        assert_eq!(scheduler.pop(u64::MAX, 12), Next::Wait);
+        assert_eq!(scheduler.pop(u64::MAX, 12, usize::MAX), Next::Wait);
         push(&mut scheduler, Class::Emergency, 3, 0);
-        assert!(matches!(scheduler.pop(13, 12), Next::Datagram(_)));
-        assert_eq!(scheduler.pop(13, 12), Next::Wait);
-        assert!(matches!(scheduler.pop(13, 13), Next::Datagram(_)));
+        assert!(matches!(scheduler.pop(13, 12, usize::MAX), Next::Datagram(_)));
+        assert_eq!(scheduler.pop(13, 12, usize::MAX), Next::Wait);
+        assert!(matches!(scheduler.pop(13, 13, usize::MAX), Next::Datagram(_)));
     }
 
     #[test]
@@ -319,6 +358,69 @@ mod tests {
         assert_eq!(drain(&mut scheduler), []);
         push(&mut scheduler, Class::Video, 1, 11);
         assert_eq!(drain(&mut scheduler), [(1, 11, 11)], "its numbers go on");
+    }
+
+    #[test]
+    fn a_packet_longer_than_a_datagram_leaves_in_pieces_that_are_repaired_one_by_one() {
+        for (length, longest, count) in [(1500, 1208, 2), (1208, 1208, 2), (1203, 1208, 1), (1508, 208, 8)] {
+            let mut scheduler = Scheduler::default();
+            let payload: Bytes = (0..length).map(|n| (n * 7 % 251) as u8).collect();
+            for alias in [1, 2] {
+                scheduler.push(Packet {
+                    kind: DatagramKind::Rtp,
+                    class: Class::Video,
+                    epoch: 9,
+                    alias: Alias(alias),
+                    payload: payload.clone(),
+                });
+            }
+            push(&mut scheduler, Class::Audio, 3, 0);
+            let sent: Vec<Bytes> = std::iter::from_fn(|| match scheduler.pop(u64::MAX, u64::MAX, longest) {
+                Next::Datagram(datagram) => Some(datagram),
+                _ => None,
+            })
+            .collect();
+            assert_eq!(sent.len(), 1 + 2 * count);
+            assert!(sent.iter().all(|datagram| datagram.len() <= longest));
+            let mut pieces = crate::bridge::pieces::Pieces::default();
+            let whole: Vec<Bytes> = sent[1..]
+                .iter()
+                .filter_map(|datagram| {
+                    let (header, rest) = DatagramHeader::split(datagram.clone()).unwrap();
+                    match header.kind {
+                        DatagramKind::Fragment => pieces.handle(&header, rest).expect("a piece"),
+                        _ => Some(rest),
+                    }
+                })
+                .collect();
+            assert_eq!(whole, [payload.clone(), payload.clone()]);
+            let ask = Ask { alias: Alias(1), first: count as u16 - 1, bits: 1 };
+            assert_eq!(scheduler.handle_ask(ask), 1);
+            assert_eq!(scheduler.pop(u64::MAX, u64::MAX, longest), Next::Datagram(sent[count].clone()));
+        }
+    }
+
+    #[test]
+    fn a_new_packet_never_comes_between_the_pieces_of_another() {
+        let mut scheduler = Scheduler::default();
+        let long = |alias| Packet {
+            kind: DatagramKind::Rtp,
+            class: Class::Video,
+            epoch: 0,
+            alias: Alias(alias),
+            payload: Bytes::from(vec![1; 1400]),
+        };
+        scheduler.push(long(1));
+        assert!(matches!(scheduler.pop(u64::MAX, u64::MAX, 1000), Next::Datagram(_)));
+        for _ in 0..2 * BOUNDS[2] {
+            scheduler.push(long(1));
+        }
+        let Next::Datagram(second) = scheduler.pop(u64::MAX, u64::MAX, 1000) else {
+            panic!("the other half")
+        };
+        let (header, rest) = DatagramHeader::split(second).unwrap();
+        let (piece, _) = Piece::split(rest).unwrap();
+        assert_eq!((header.sequence, piece), (1, Piece { number: 1, of: 2, packet: 0x0101 }));
     }
 
     #[test]

@@ -138,9 +138,9 @@ impl Switch {
     }
 
     /// The next datagram of a link, see [`Scheduler::pop`].
-    pub fn pop(&mut self, link: LinkId, urgent: u64, room: u64) -> Next {
+    pub fn pop(&mut self, link: LinkId, urgent: u64, room: u64, longest: usize) -> Next {
         match self.place(link) {
-            Ok(place) => self.ports[place].1.scheduler.pop(urgent, room),
+            Ok(place) => self.ports[place].1.scheduler.pop(urgent, room, longest),
             Err(_) => Next::Nothing,
         }
     }
@@ -206,7 +206,7 @@ impl Switch {
                 // A clock before the first packet of its track says nothing that the next one does not.
                 self.tracks.get_mut(&track).is_some_and(|window| window.takes_clock(header.epoch, clock.ntp))
             }
-            DatagramKind::Nack => return Taken::Malformed,
+            DatagramKind::Nack | DatagramKind::Fragment => return Taken::Malformed,
         };
         if taken { Taken::Fresh } else { Taken::Known }
     }
@@ -222,7 +222,7 @@ impl Port {
 }
 
 /// The RTP sequence number of a canonical packet.
-fn sequence(packet: &[u8]) -> Option<u16> {
+pub(super) fn sequence(packet: &[u8]) -> Option<u16> {
     let header = packet.first_chunk::<RTP_HEADER>()?;
     Some(u16::from_be_bytes([header[2], header[3]]))
 }

@@ -6,7 +6,7 @@ import { Announce, Told } from "../components/announce";
 import { Header } from "../components/header";
 import { Health } from "../components/health";
 import { MeshMap } from "../components/mesh-map";
-import { findings, otherAreas, zoneOf, zonesAhead } from "../health";
+import { findings, hints, otherAreas, zoneOf, zonesAhead } from "../health";
 import { usePolled, useMesh, useStreams } from "../live";
 import { keep, missing, recall, remember } from "../seen";
 
@@ -107,6 +107,11 @@ function Streams({ streams }: { streams: Stream[] }) {
             {(stream.path.length > 0 ? stream.path : [stream.origin_zone]).join(" → ")} · {stream.listeners} listening here
             {stream.heard_in.length > 0 && ` · heard in ${stream.heard_in.join(", ")}`}
           </span>
+          {hints(stream.publisher).map((hint) => (
+            <span class="quiet" role="note" key={hint}>
+              {hint}
+            </span>
+          ))}
         </li>
       ))}
     </ul>

@@ -6,6 +6,7 @@ import { capture, captureFault, captureProblem, devices, SOURCES, type Choice, t
 import { PolledAnnouncements } from "../components/announcements";
 import { Header } from "../components/header";
 import { LevelMeter } from "../components/level-meter";
+import { hints } from "../health";
 import { usePolled, useZone } from "../live";
 import { lasting, tab } from "../memory";
 import type { State } from "../session";
@@ -312,6 +313,7 @@ function OnAir({ publisher, state, onStop }: { publisher: Publisher; state: Stat
         <span class="quiet">Heard in zones: </span>
         {heard.length === 0 ? "none yet" : heard.map((zone) => <span class="chip" key={zone}>{zone}</span>)}
       </p>
+      {hints(stream?.publisher).map((hint) => <p class="quiet" role="note" key={hint}>{hint}</p>)}
       <button type="button" class="wide stop" onClick={onStop}>
         Stop
       </button>
