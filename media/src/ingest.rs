@@ -15,6 +15,7 @@ use crate::{
     TrackId,
     arrival::ArrivalLog,
     estimate::LossEstimate,
+    keyframe_request::KeyframeRequest,
     packet::{self, Canonical, Packet},
     parameter_sets::ParameterSets,
     plan::{Epochs, Health, HeldEpoch},
@@ -247,7 +248,7 @@ impl Ingest {
         let packet = Packet::from_parts(canonical, buffer, epoch, now);
         if packet.keyframe {
             track.keyframe.handle_keyframe(now);
-            self.health.answers_keyframe_requests = track.keyframe.answers;
+            self.health.answers_keyframe_requests = track.keyframe.answers();
         }
         Ok(Received::Packet { track: track.id, packet, lost, before })
     }
@@ -309,7 +310,10 @@ impl Ingest {
     /// When [`Ingest::poll_feedback`] has something to say.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let per_track = self.tracks.iter().flat_map(|track| {
-            [track.plan.feedback.nack.then(|| track.missing.poll_timeout()).flatten(), track.keyframe.due]
+            [
+                track.plan.feedback.nack.then(|| track.missing.poll_timeout()).flatten(),
+                track.keyframe.poll_timeout(),
+            ]
         });
         let arrivals = self.arrivals.as_ref().and_then(ArrivalLog::poll_timeout);
         per_track.chain([arrivals, Some(self.report_at)]).flatten().min()
@@ -337,7 +341,7 @@ impl Ingest {
                 let feedback = track.plan.feedback;
                 count.keyframe_requests += u64::from(feedback.pli || feedback.fir);
                 track.keyframe.asked(feedback.pli || feedback.fir, now);
-                self.health.answers_keyframe_requests = track.keyframe.answers;
+                self.health.answers_keyframe_requests = track.keyframe.answers();
                 if feedback.pli {
                     out.picture_loss(OWN_SSRC, ssrc);
                 } else if feedback.fir {
@@ -524,97 +528,5 @@ impl ReceptionState {
             last_report,
             delay,
         }
-    }
-}
-
-/// At most one request in 500 ms goes to a publisher, however many listeners ask.
-#[derive(Debug, Default)]
-struct KeyframeRequest {
-    due: Option<Instant>,
-    last: Option<Instant>,
-    /// The first request that no keyframe has come for.
-    open: Option<Instant>,
-    /// Requests that none came for in time.
-    ignored: u32,
-    answers: Option<bool>,
-}
-
-const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
-/// An encoder that listens sends a keyframe within this time.
-const ANSWER: Duration = Duration::from_secs(1);
-/// So many requests in vain, and it does not listen.
-const IGNORED_MAX: u32 = 3;
-
-impl KeyframeRequest {
-    /// A keyframe begins, whoever it is for.
-    fn handle_keyframe(&mut self, now: Instant) {
-        if let Some(asked) = self.open.take() {
-            if now.saturating_duration_since(asked) <= ANSWER {
-                (self.answers, self.ignored) = (Some(true), 0);
-            }
-        }
-    }
-
-    /// The request could be made, and is on its way; `false` if the publisher cannot be asked.
-    fn asked(&mut self, can: bool, now: Instant) {
-        if !can {
-            self.answers = Some(false);
-        } else if self.open.is_none_or(|open| now.saturating_duration_since(open) > ANSWER) {
-            self.ignored += u32::from(self.open.is_some());
-            self.open = Some(now);
-            if self.ignored >= IGNORED_MAX {
-                self.answers = Some(false);
-            }
-        }
-    }
-
-    fn request(&mut self, now: Instant) {
-        let earliest = self.last.map_or(now, |last| (last + KEYFRAME_INTERVAL).max(now));
-        self.due.get_or_insert(earliest);
-    }
-
-    fn poll(&mut self, now: Instant) -> bool {
-        let due = self.due.is_some_and(|due| due <= now);
-        if due {
-            (self.due, self.last) = (None, Some(now));
-        }
-        due
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_publisher_that_ignores_requests_is_known_and_one_that_answers_too() {
-        #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
-        let mut now = Instant::now();
-        let mut request = KeyframeRequest::default();
-        for asked in 0..8 {
-            request.asked(true, now);
-            assert_eq!(request.answers, (asked >= 6).then_some(false), "{asked} requests");
-            now += Duration::from_millis(600);
-        }
-        request.handle_keyframe(now);
-        request.asked(true, now);
-        request.handle_keyframe(now + Duration::from_millis(300));
-        assert_eq!(request.answers, Some(true));
-        request.asked(false, now);
-        assert_eq!(request.answers, Some(false));
-    }
-
-    #[test]
-    fn two_hundred_keyframe_requests_in_half_a_second_are_two() {
-        #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
-        let start = Instant::now();
-        let mut request = KeyframeRequest::default();
-        let mut sent = 0;
-        for ms in 0..=500 {
-            let now = start + Duration::from_millis(ms);
-            request.request(now);
-            sent += u32::from(request.poll(now));
-        }
-        assert_eq!(sent, 2);
     }
 }

@@ -11,6 +11,7 @@ pub mod estimate;
 mod fan_out;
 pub mod ingest;
 pub mod keyframe;
+mod keyframe_request;
 pub mod packet;
 mod parameter_sets;
 pub mod plan;

@@ -438,7 +438,7 @@ mod tests {
         let mut node = Node::new(identity.node_id(), zone, mesh, sessions, 0, now, WallTime(0));
         let stream = StreamName::new("main-stage").expect("a name");
         let offer = Offer::parse(include_str!("../../media/tests/offers/obs.sdp")).expect("an offer");
-        let mut publish = |node: &mut Node, n| {
+        let publish = |node: &mut Node, n| {
             node.handle_publish(stream.clone(), &offer, fresh(n), now).expect("an answer");
             node.handle_media(Event::Connected { session: SessionId([n; 16]) }, now);
             while node.poll_effect(now).is_some() {}

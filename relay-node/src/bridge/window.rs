@@ -237,6 +237,17 @@ mod tests {
     }
 
     #[test]
+    fn epochs_that_count_on_are_followed_however_many() {
+        let mut window = TrackWindow::new(3, 7);
+        for n in 0..100_u8 {
+            // The numbers of each start have nothing to do with those before.
+            let (epoch, first) = ((3 + n) & 0x0f, 7 + u16::from(n).wrapping_mul(9_999));
+            let packets = (0..3).map(|i| (epoch, first.wrapping_add(i)));
+            assert_eq!(taken(&mut window, packets).len(), 3, "start {n}");
+        }
+    }
+
+    #[test]
     fn an_epoch_that_seems_old_is_taken_when_nothing_else_comes() {
         let mut window = TrackWindow::new(4, 0);
         taken(&mut window, [(4, 0)]);
