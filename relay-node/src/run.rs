@@ -264,6 +264,7 @@ impl NodeLoop {
                 self.carry_out();
                 drop(reply.send(opened));
             }
+            Ask::Session { session, reply } => drop(reply.send(self.node.session(session, now))),
             Ask::Patch { direction, stream, session, if_match, fragment, reply } => {
                 let credentials = fresh::credentials();
                 let patched =
@@ -352,6 +353,13 @@ impl NodeLoop {
                 }
                 Effect::Life(life) => self.store.set_life(life),
                 Effect::File(output) => self.files.carry_out(output, &mut self.node),
+                Effect::Unreached { direction, say } => {
+                    let kind = if direction == Direction::Ingest { "ingest" } else { "egress" };
+                    metrics::counter!("relay_unreached_total", "kind" => kind).increment(1);
+                    if let Some(text) = say {
+                        tracing::warn!("{text}");
+                    }
+                }
                 Effect::Rerouted => metrics::counter!("relay_reroute_total").increment(1),
             }
         }

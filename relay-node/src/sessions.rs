@@ -18,10 +18,17 @@ use media::{
     },
     transport::{CloseReason, Credentials, DtlsRole, Identity, TransportConfig},
 };
-use protocol::{Codec, SessionId, StreamName, TrackDescription};
+use protocol::{Codec, Kind, SessionId, StreamName, TrackDescription};
 use thiserror::Error;
 
 use crate::node::{Effect, Node};
+
+mod quality;
+#[cfg(test)]
+mod tests;
+pub(crate) mod unreached;
+
+use unreached::Unreached;
 
 /// Every session of this relay.
 pub struct Sessions {
@@ -31,16 +38,32 @@ pub struct Sessions {
     sessions: BTreeMap<SessionId, Session>,
     /// Ended by a goodbye on DTLS: the DELETE that comes behind it is answered as if it were the first.
     ended: VecDeque<SessionId>,
+    unreached: Unreached,
 }
 
 struct Session {
     stream: StreamName,
     direction: Direction,
+    /// What a publisher sends.
     tracks: Vec<TrackDescription>,
+    /// What a listener can play.
+    plays: Vec<Codec>,
+    /// What a listener asked for.
+    wants: Vec<Kind>,
     remote: Credentials,
     tag: String,
     opened: Instant,
     connected: bool,
+    /// It took too long to connect, and that was told.
+    late: bool,
+}
+
+/// What was agreed with the peer of a session.
+#[derive(Default)]
+struct Agreed {
+    tracks: Vec<TrackDescription>,
+    plays: Vec<Codec>,
+    wants: Vec<Kind>,
 }
 
 /// Which way media flows.
@@ -93,8 +116,8 @@ pub enum Patched {
 pub enum IfMatch {
     /// `*`
     Any,
-    /// One entity tag, without quotes.
-    Tag(String),
+    /// One of these entity tags, without quotes.
+    Tags(Vec<String>),
     /// The header is not there.
     Missing,
 }
@@ -138,7 +161,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 impl Sessions {
     /// No sessions yet. `candidates` are offered to browsers, the best first.
     pub fn new(identity: Arc<Identity>, candidates: Vec<SocketAddr>, opus_bitrate: u32) -> Sessions {
-        Sessions { identity, candidates, opus_bitrate, sessions: BTreeMap::new(), ended: VecDeque::new() }
+        Sessions {
+            identity,
+            candidates,
+            opus_bitrate,
+            sessions: BTreeMap::new(),
+            ended: VecDeque::new(),
+            unreached: Unreached::default(),
+        }
     }
 
     /// Time has passed: the sessions that never connected.
@@ -152,7 +182,8 @@ impl Sessions {
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let opening = self.sessions.values().filter(|session| !session.connected);
-        opening.map(|session| session.opened + CONNECT_TIMEOUT).min()
+        let wait = |session: &Session| if session.late { CONNECT_TIMEOUT } else { unreached::PATIENCE };
+        opening.map(|session| session.opened + wait(session)).min()
     }
 
     /// True if a session of this stream is open or opening.
@@ -200,10 +231,10 @@ impl Node {
             let codec = track.codecs.first()?.codec;
             Some(TrackDescription { kind: track.kind, codec, layers: 1 })
         });
-        let tracks = tracks.collect();
+        let agreed = Agreed { tracks: tracks.collect(), ..Agreed::default() };
         let known = self.stream_mut(&stream);
         let flow = Flow::Ingest { plan, tracks: known.tracks, epoch: known.next_epoch() };
-        Ok(self.open(fresh, stream, Direction::Ingest, tracks, offer, (answer, transport, flow), now))
+        Ok(self.open(fresh, stream, Direction::Ingest, agreed, offer, (answer, transport, flow), now))
     }
 
     /// WHEP: a listener's offer.
@@ -218,7 +249,7 @@ impl Node {
         if !self.sessions.has_room() {
             return Err(SessionError::Full);
         }
-        let preferred: Vec<Codec> = live.tracks.iter().map(|track| track.codec).collect();
+        let preferred: Vec<Codec> = self.carried(&live).iter().map(|track| track.codec).collect();
         // Without transport-cc a browser estimates by itself and tells us (REMB).
         let policy = EgressPolicy {
             transport_cc: false,
@@ -227,6 +258,9 @@ impl Node {
         let fingerprint = self.sessions.identity.fingerprint().to_string();
         let (answer, plan) = answer_egress(offer, &self.local(&fresh, &fingerprint), &policy)?;
         let transport = self.transport(offer, &fresh, plan.setup, plan.data_channel)?;
+        let codecs = plan.tracks.iter().flat_map(|track| &track.codecs).map(|codec| codec.codec);
+        let kinds = plan.tracks.iter().map(|track| track.kind).chain(plan.unserved.iter().copied());
+        let agreed = Agreed { plays: codecs.collect(), wants: kinds.collect(), ..Agreed::default() };
         let tracks = self.stream_mut(&stream).tracks;
         let flow = Flow::Egress { plan, tracks, cname: msid_token(stream.as_str()) };
         let id = fresh.id;
@@ -234,7 +268,7 @@ impl Node {
             fresh,
             stream.clone(),
             Direction::Egress,
-            Vec::new(),
+            agreed,
             offer,
             (answer, transport, flow),
             now,
@@ -256,7 +290,7 @@ impl Node {
         let restarts = fragment.restarts(&session.remote.ufrag, &session.remote.pwd);
         match if_match {
             IfMatch::Missing => return Err(SessionError::NoTag),
-            IfMatch::Tag(tag) if *tag != session.tag => return Err(SessionError::Tag),
+            IfMatch::Tags(tags) if !tags.contains(&session.tag) => return Err(SessionError::Tag),
             _ if !restarts => return Ok(Patched::Trickled),
             _ => {}
         }
@@ -309,6 +343,7 @@ impl Node {
                     self.handle_published(id, &stream, tracks, now);
                 }
             }
+            Event::Codec { session: id, codec } => self.handle_codec(id, codec, now),
             Event::Closed { session, reason } => {
                 if reason == CloseReason::PeerClosed && self.sessions.sessions.contains_key(&session) {
                     if self.sessions.ended.len() == ENDED_MAX {
@@ -322,6 +357,16 @@ impl Node {
             // Chat and files over data channels come with the participant's door to the rooms.
             Event::Message { .. } | Event::Foreign { .. } => {}
         }
+    }
+
+    /// A publisher's packets are of this codec: of several that were agreed on it chose this one.
+    fn handle_codec(&mut self, id: SessionId, codec: Codec, now: Instant) {
+        let Some(session) = self.sessions.sessions.get_mut(&id) else { return };
+        let sent = session.tracks.iter_mut().find(|track| track.kind == codec.kind() && track.codec != codec);
+        let Some(sent) = sent else { return };
+        sent.codec = codec;
+        let (stream, tracks) = (session.stream.clone(), session.tracks.clone());
+        self.handle_codecs(id, &stream, tracks, now);
     }
 
     /// The relay stops: every peer is told goodbye.
@@ -353,7 +398,7 @@ impl Node {
         fresh: Fresh,
         stream: StreamName,
         direction: Direction,
-        tracks: Vec<TrackDescription>,
+        agreed: Agreed,
         offer: &Offer,
         (answer, transport, flow): (String, TransportConfig, Flow),
         now: Instant,
@@ -362,8 +407,21 @@ impl Node {
         let plan = SessionPlan { id: fresh.id, transport, flow, claim: Claim::default() };
         self.effects.push_back(Effect::Workers(Command::Open(Arc::new(plan))));
         let remote = Credentials { ufrag: offer.ufrag().to_owned(), pwd: offer.pwd().to_owned() };
-        let session =
-            Session { stream, direction, tracks, remote, tag: tag.clone(), opened: now, connected: false };
+        let Agreed { tracks, plays, wants } = agreed;
+        let (connected, late) = (false, false);
+        let tagged = tag.clone();
+        let session = Session {
+            stream,
+            direction,
+            tracks,
+            plays,
+            wants,
+            remote,
+            tag: tagged,
+            opened: now,
+            connected,
+            late,
+        };
         self.sessions.sessions.insert(fresh.id, session);
         Opened { id: fresh.id, tag, answer }
     }

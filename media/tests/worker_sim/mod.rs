@@ -58,6 +58,7 @@ pub struct Sim {
     /// The worker at which datagrams from an address land; 0 for those not named.
     pub lands: BTreeMap<SocketAddr, usize>,
     pub closed: Vec<(SessionId, CloseReason)>,
+    pub codecs: Vec<(SessionId, Codec)>,
     pub foreign: usize,
     pub keyframes_wanted: usize,
     /// By peer, SSRC and sequence number.
@@ -88,6 +89,7 @@ impl Sim {
             down: Impairment::default(),
             lands: BTreeMap::new(),
             closed: Vec::new(),
+            codecs: Vec::new(),
             foreign: 0,
             keyframes_wanted: 0,
             sealed: HashMap::new(),
@@ -304,6 +306,7 @@ impl Sim {
                     self.tell(&Command::Close { session });
                 }
                 Event::Connected { .. } | Event::Message { .. } => {}
+                Event::Codec { session, codec } => self.codecs.push((session, codec)),
             }
         }
     }
