@@ -1,5 +1,6 @@
 // The relay's JSON (docs/api.md) as types, and the requests that read it.
 import { Problem, problemOf, unreachable } from "./problem";
+import { at } from "./root";
 
 export type Kind = "audio" | "video";
 
@@ -19,6 +20,8 @@ export interface Stream {
   age_ms: number;
   listeners: number;
   heard_in: string[];
+  /** Listeners at this relay that cannot play what a track is now. */
+  cannot_play?: { codec: string; listeners: number }[];
 }
 
 export interface MeshNode {
@@ -103,7 +106,7 @@ export interface Version {
 async function get<T>(path: string): Promise<T> {
   let response: Response;
   try {
-    response = await fetch(path, { headers: { accept: "application/json" }, cache: "no-store" });
+    response = await fetch(at(path), { headers: { accept: "application/json" }, cache: "no-store" });
   } catch {
     throw unreachable();
   }
@@ -126,7 +129,7 @@ export async function getClockSkew(): Promise<number | undefined> {
   const before = Date.now();
   let response: Response;
   try {
-    response = await fetch("/version", { cache: "no-store" });
+    response = await fetch(at("/version"), { cache: "no-store" });
   } catch {
     throw unreachable();
   }
@@ -169,6 +172,11 @@ export function weakSpots(mesh: Mesh): string[] {
   const spots = [...[...mesh.articulation_points].sort(worst), ...[...mesh.bridges].sort(worst)];
   return [...new Set(spots.map((spot) => spot.warning.replace(/^./, (c) => c.toUpperCase())))];
 }
+
+const CODECS: Record<string, string> = { opus: "Opus", vp8: "VP8", vp9: "VP9", h264: "H264", av1: "AV1" };
+
+/** A codec as people write it. */
+export const codecName = (codec: string) => CODECS[codec] ?? codec;
 
 /** Whether this zone has lost every link to the others it knows of. */
 export function cutOff(mesh: Mesh): boolean {

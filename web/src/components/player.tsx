@@ -33,6 +33,7 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
   const [drawn, setDrawn] = useState(false);
   const [needsTap, setNeedsTap] = useState(false);
   const [playout, setPlayout] = useState<Playout>();
+  const [waitedMs, setWaitedMs] = useState(0);
   const [volume, setVolume] = useState(() => {
     const kept = Number(lasting.get("volume") ?? 1);
     return kept >= 0 && kept <= 1 ? kept : 1;
@@ -63,6 +64,7 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
   };
   const pause = () => {
     setPlayout(undefined);
+    setWaitedMs(0);
     setNeedsTap(false);
     audio.current?.pause();
     void player.stop();
@@ -95,7 +97,10 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
 
   useEffect(() => {
     if (!playing) return;
-    const timer = setInterval(async () => setPlayout(await player.measure(performance.now())), MEASURE_MS);
+    const timer = setInterval(async () => {
+      setPlayout(await player.measure(performance.now()));
+      setWaitedMs(player.waited(performance.now()));
+    }, MEASURE_MS);
     return () => clearInterval(timer);
   }, [player, playing]);
 
@@ -114,7 +119,7 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
     return () => window.removeEventListener("online", check);
   }, [player]);
   useEffect(() => {
-    if (stream) player.expect(stream.tracks.map((track) => track.kind));
+    if (stream) player.expect(stream.tracks);
   }, [stream, state.phase]);
 
   useEffect(() => {
@@ -138,6 +143,9 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
     lateMs: playout?.lateMs,
     cutOff,
     needsTap,
+    waitedMs: playing ? waitedMs : 0,
+    ports: player.ports,
+    lacks: player.lacks(stream?.tracks ?? []),
   });
   const moving = status.tone === "good";
   return (
@@ -185,6 +193,11 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
             </p>
           </div>
         </div>
+        {status.note && (
+          <p class="note" role="status">
+            {status.note}
+          </p>
+        )}
         <div class="volume">
           <button type="button" class="ghost" aria-pressed={muted} aria-label={muted ? "Unmute" : "Mute"} onClick={() => setMuted(!muted)}>
             <svg viewBox="0 0 24 24" aria-hidden="true">
