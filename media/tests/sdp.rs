@@ -157,19 +157,22 @@ fn setup_is_answered_for_every_role() {
 
 #[test]
 fn of_a_simulcast_offer_the_best_layer_is_taken_wherever_it_stands() {
-    for (who, text) in [
-        ("chromium", offer!("chromium_publish_simulcast")),
-        ("firefox", offer!("firefox_publish_simulcast")),
-    ] {
+    for (who, text) in
+        [("chromium", offer!("chromium_publish_simulcast")), ("firefox", offer!("firefox_publish_simulcast"))]
+    {
         // as it is, and with the smallest first
-        let turned = text.replace("a=rid:h", "a=rid:x").replace("a=rid:l", "a=rid:h").replace("a=rid:x", "a=rid:l");
+        let turned =
+            text.replace("a=rid:h", "a=rid:x").replace("a=rid:l", "a=rid:h").replace("a=rid:x", "a=rid:l");
         for offer in [text.to_owned(), turned.replace("send h;m;l", "send l;m;h")] {
             let (answer, plan) = ingest(&offer).unwrap();
             check_shape(who, &offer, &answer);
             let track = &plan.tracks[1];
             assert_eq!(track.rid.as_deref(), Some("h"), "{who}");
             assert!(track.extensions.rid.is_some(), "{who}");
-            assert!(answer.contains("a=rid:h recv\r\n") && answer.contains("a=simulcast:recv h\r\n"), "{who}: {answer}");
+            assert!(
+                answer.contains("a=rid:h recv\r\n") && answer.contains("a=simulcast:recv h\r\n"),
+                "{who}: {answer}"
+            );
         }
         // one that could not name the layer in its packets sends what it likes
         let (answer, plan) = ingest(&text.replace("sdes:rtp-stream-id", "sdes:other")).unwrap();

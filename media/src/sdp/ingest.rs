@@ -129,7 +129,8 @@ fn accept(
         feedback,
         opus_fmtp: &opus_fmtp,
     };
-    let layer = rid.map(|rid| [("rid", format!("{} recv", rid.id)), ("simulcast", format!("recv {}", rid.id))]);
+    let layer =
+        rid.map(|rid| [("rid", format!("{} recv", rid.id)), ("simulcast", format!("recv {}", rid.id))]);
     answer.accept(line, &track, layer.as_ref().map_or(&[], |lines| lines));
     Ok(IngestTrack {
         kind,

@@ -38,7 +38,8 @@ impl Rid {
             "f" | "full" | "fhd" | "hi" | "high" | "orig" | "original" | "source" | "top" => 3,
             // high; beside f it is half
             "h" | "hd" => 2,
-            "l" | "lo" | "low" | "q" | "quarter" | "s" | "sd" | "small" | "m" | "mid" | "med" | "medium" | "half" => 0,
+            "l" | "lo" | "low" | "q" | "quarter" | "s" | "sd" | "small" | "m" | "mid" | "med" | "medium"
+            | "half" => 0,
             _ => 1,
         }
     }

@@ -113,7 +113,8 @@ fn endpoint(protocol: &str) -> Value {
         responses["401"] = problem("no token");
         responses["403"] = problem("a token that does not allow publishing");
     } else {
-        responses["406"] = problem("the offer has no codec that the stream carries now: the title names those");
+        responses["406"] =
+            problem("the offer has no codec that the stream carries now: the title names those");
         responses["409"] = problem("nobody publishes it anywhere in the mesh: see Retry-After");
     }
     json!({ "post": {

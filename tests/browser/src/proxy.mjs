@@ -26,11 +26,17 @@ export async function proxy(relay, path, { leaves = false } = {}) {
     });
     for (const end of [socket, onward]) end.on("error", () => (socket.destroy(), onward.destroy()));
   });
+  // Those that became WebSockets are not the server's any more.
+  const sockets = new Set();
+  server.on("connection", (socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
   await new Promise((done) => server.listen(0, "127.0.0.1", done));
   return {
     url: `http://127.0.0.1:${server.address().port}${path}`,
     async stop() {
-      server.closeAllConnections();
+      for (const socket of sockets) socket.destroy();
       await new Promise((done) => server.close(done));
     },
   };

@@ -93,10 +93,12 @@ for (const [how, flags, leaves] of [
     const outside = page.requests.filter((url) => /^(http|ws):/.test(url) && !new URL(url).pathname.startsWith(path));
     assert.deepEqual(outside, []);
     assert.deepEqual(page.faults, []);
+    if (leaves) {
+      const bare = await browser.open(front.url);
+      t.after(() => bare.context().close());
+      assert.equal(new URL(bare.url()).pathname, `${path}/`);
+    }
     if (flags.length > 0) {
-      const organizer = await browser.open(front.url);
-      t.after(() => organizer.context().close());
-      assert.equal(new URL(organizer.url()).pathname, `${path}/`);
       const beside = await browser.open(relay.url("/organizer"));
       t.after(() => beside.context().close());
       await until("the box itself answers too", 5_000, async () => (await textOf(beside, ".bar")).includes("stage"));

@@ -5,7 +5,7 @@ import { setLockScreenState, showOnLockScreen } from "../lock-screen";
 import { lasting } from "../memory";
 import type { Playout } from "../playout";
 import type { State } from "../session";
-import { statusOf } from "../status";
+import { heldBack, statusOf, type Known } from "../status";
 import { Player as Whep } from "../whep";
 import { Chips } from "./stream-list";
 
@@ -45,9 +45,8 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
     [name],
   );
   const playing = state.phase !== "idle" && state.phase !== "refused";
-  // Accepted, advertised, and a frame of it has come: else the lights are nicer than a black box.
+  // Advertised, accepted, and a frame of it has come: else the lights are nicer than a black box.
   const advertised = stream === undefined || stream.tracks.some((track) => track.kind === "video");
-  const seen = picture && advertised && drawn && playing;
   const frame = () => setDrawn((video.current?.videoWidth ?? 0) > 0);
 
   const sound = () => {
@@ -135,7 +134,7 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
     lights.current?.style.setProperty("--level", shown.toFixed(2));
   }, [playout, playing]);
 
-  const status = statusOf({
+  const facts: Known = {
     phase: state.phase,
     problem: state.problem?.message,
     listed: known ? stream !== undefined : undefined,
@@ -146,7 +145,10 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
     waitedMs: playing ? waitedMs : 0,
     ports: player.ports,
     lacks: player.lacks(stream?.tracks ?? []),
-  });
+  };
+  const status = statusOf(facts);
+  // Chromium draws a black frame of a track of which nothing comes.
+  const seen = picture && advertised && drawn && playing && !heldBack(facts);
   const moving = status.tone === "good";
   return (
     <section class={`player ${status.tone}`} aria-label={`Player: ${spoken(name)}`}>
