@@ -158,7 +158,7 @@ fn arrived(metrics: &str, ports: &str) -> Option<Finding> {
         }
         (some, joined) => {
             let text = unreached::sentence(listeners, publishers, ports);
-            let text = format!("{text} ({joined} listeners connected since the relay started)");
+            let text = format!("{text} (since the relay started; listeners that connected: {joined})");
             // One phone that left the field is no reason for an alarm.
             Some(if some > joined { Bad(text) } else { Warning(text) })
         }

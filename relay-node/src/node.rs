@@ -101,13 +101,10 @@ pub enum Effect {
     Life(u64),
     /// For the metric.
     Rerouted,
-    /// A session was answered and did not connect.
-    Unreached {
-        /// Whose.
-        direction: Direction,
-        /// For the log.
-        say: Option<String>,
-    },
+    /// For the metric: a session was answered and did not connect.
+    Unreached(Direction),
+    /// For the log.
+    Warn(String),
     /// Something about files, for `files`.
     File(FileOutput),
 }

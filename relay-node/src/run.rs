@@ -353,13 +353,11 @@ impl NodeLoop {
                 }
                 Effect::Life(life) => self.store.set_life(life),
                 Effect::File(output) => self.files.carry_out(output, &mut self.node),
-                Effect::Unreached { direction, say } => {
+                Effect::Unreached(direction) => {
                     let kind = if direction == Direction::Ingest { "ingest" } else { "egress" };
                     metrics::counter!("relay_unreached_total", "kind" => kind).increment(1);
-                    if let Some(text) = say {
-                        tracing::warn!("{text}");
-                    }
                 }
+                Effect::Warn(text) => tracing::warn!("{text}"),
                 Effect::Rerouted => metrics::counter!("relay_reroute_total").increment(1),
             }
         }

@@ -183,7 +183,8 @@ impl Sessions {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let opening = self.sessions.values().filter(|session| !session.connected);
         let wait = |session: &Session| if session.late { CONNECT_TIMEOUT } else { unreached::PATIENCE };
-        opening.map(|session| session.opened + wait(session)).min()
+        let late = opening.map(|session| session.opened + wait(session)).min();
+        late.into_iter().chain(self.unreached.poll_timeout()).min()
     }
 
     /// True if a session of this stream is open or opening.
@@ -407,20 +408,17 @@ impl Node {
         let plan = SessionPlan { id: fresh.id, transport, flow, claim: Claim::default() };
         self.effects.push_back(Effect::Workers(Command::Open(Arc::new(plan))));
         let remote = Credentials { ufrag: offer.ufrag().to_owned(), pwd: offer.pwd().to_owned() };
-        let Agreed { tracks, plays, wants } = agreed;
-        let (connected, late) = (false, false);
-        let tagged = tag.clone();
         let session = Session {
             stream,
             direction,
-            tracks,
-            plays,
-            wants,
+            tracks: agreed.tracks,
+            plays: agreed.plays,
+            wants: agreed.wants,
             remote,
-            tag: tagged,
+            tag: tag.clone(),
             opened: now,
-            connected,
-            late,
+            connected: false,
+            late: false,
         };
         self.sessions.sessions.insert(fresh.id, session);
         Opened { id: fresh.id, tag, answer }

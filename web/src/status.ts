@@ -22,6 +22,8 @@ export interface Known {
   ports: readonly Port[];
   /** What of the stream this browser does not play. */
   lacks: readonly Track[];
+  /** How many tracks the stream has. */
+  tracks: number;
 }
 
 /** good: sound as it should be. wait: something is being mended. off: there is nothing to hear. */
@@ -41,7 +43,8 @@ const LATE_MS = 1_000;
 
 export function statusOf(known: Known): Status {
   const lacking = cannot(known.lacks);
-  if (known.phase === "refused" && lacking) return { tone: "off", text: "Not for this browser", note: lacking };
+  const nothing = known.lacks.length === known.tracks && ["refused", "connected"].includes(known.phase);
+  if (lacking && nothing) return { tone: "off", text: "Not for this browser", note: lacking };
   if (heldBack(known)) return { tone: "off", text: SILENT_WAY, note: wayOf(known.ports) };
   const status = plain(known);
   return lacking && known.phase === "connected" ? { ...status, note: lacking } : status;

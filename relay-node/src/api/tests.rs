@@ -336,6 +336,8 @@ async fn the_first_page_is_there_whether_built_or_not() {
     }
 }
 
+mod doors;
+
 mod over_a_socket {
     use std::{net::SocketAddr, time::Duration};
 
@@ -555,86 +557,4 @@ async fn a_file_that_nobody_announced_is_404_and_junk_is_400() {
     assert!(answer.problem(404).contains("no room has such a file"));
     get(&relay, "/api/v1/files/..%2f..%2fetc%2fpasswd").await.problem(400);
     get(&relay, "/api/v1/rooms/No%20Room/files").await.problem(400);
-}
-
-#[tokio::test]
-async fn a_packed_body_is_refused_with_what_to_send() {
-    let relay = relay();
-    let doors = [
-        ("/api/v1/rooms/lobby/messages", "application/json"),
-        ("/api/v1/announcements", "application/json"),
-        ("/api/v1/rooms/lobby/files?name=a", "text/plain"),
-    ];
-    for (path, content_type) in doors {
-        for coding in ["gzip", "GZIP", "br", "identity, deflate", "zstd", "x-unknown"] {
-            let request = Request::post(path)
-                .header(header::CONTENT_TYPE, content_type)
-                .header(header::CONTENT_ENCODING, coding);
-            let answer = send(&relay, request.body("{}".into()).expect("a request")).await;
-            let title = answer.problem(415);
-            assert!(title.contains("without `Content-Encoding"), "{path} {coding}: {title}");
-            assert_eq!(answer.headers[header::ACCEPT_ENCODING], "identity", "{path}");
-        }
-        let body = json!({ "author": "Ada", "text": path }).to_string();
-        let request = Request::post(path)
-            .header(header::CONTENT_TYPE, content_type)
-            .header(header::CONTENT_ENCODING, "identity");
-        assert_eq!(send(&relay, request.body(body.into()).expect("a request")).await.status, 201, "{path}");
-    }
-}
-
-#[tokio::test]
-async fn a_form_around_a_file_is_refused_and_leaves_nothing() {
-    let (state, queue, data) = state();
-    tokio::spawn(node_loop(queue));
-    let relay = router(state, Router::new());
-    for content_type in ["multipart/form-data; boundary=x", "Multipart/Mixed", " multipart/related"] {
-        let request =
-            Request::post("/api/v1/rooms/lobby/files?name=a").header(header::CONTENT_TYPE, content_type);
-        let body = "--x\r\ncontent-disposition: form-data; name=f\r\n\r\nbytes\r\n--x--\r\n";
-        let title = send(&relay, request.body(body.into()).expect("a request")).await.problem(415);
-        assert!(title.contains("curl -T"), "{title}");
-    }
-    let mut all = vec![data.path().to_owned()];
-    while let Some(directory) = all.pop() {
-        for entry in std::fs::read_dir(directory).expect("reads") {
-            let entry = entry.expect("an entry");
-            match entry.path().is_dir() {
-                true => all.push(entry.path()),
-                false => assert_eq!(entry.metadata().expect("metadata").len(), 0, "{:?}", entry.path()),
-            }
-        }
-    }
-}
-
-#[tokio::test]
-async fn below_the_path_of_a_proxy_everything_is_where_it_is_without_it() {
-    let (mut state, queue, data) = state();
-    state.prefix = "/live/stage".into();
-    tokio::spawn(async move {
-        node_loop(queue).await;
-        drop(data);
-    });
-    let sessions = Router::new().route("/whip/{*stream}", post(|| async { "a session" }));
-    let relay = router(state, sessions);
-    for prefix in ["", "/live/stage"] {
-        for path in ["/", "/publish", "/organizer", "/livez", "/version", "/api/v1/streams"] {
-            assert_eq!(get(&relay, &format!("{prefix}{path}")).await.status, 200, "{prefix}{path}");
-        }
-        let say = Request::post(format!("{prefix}/api/v1/rooms/lobby/messages"));
-        let say = say.header(header::CONTENT_TYPE, "application/json");
-        let body = json!({ "author": "Ada", "text": "hi" }).to_string();
-        assert_eq!(send(&relay, say.body(body.into()).expect("a request")).await.status, 201, "{prefix}");
-        let publish = Request::post(format!("{prefix}/whip/a/b")).body(Body::empty()).expect("a request");
-        assert_eq!(send(&relay, publish).await.body, "a session", "{prefix}");
-        get(&relay, &format!("{prefix}/nothing")).await.problem(404);
-        for (page, at) in [("/publish/", "../publish"), ("/organizer/", "../organizer")] {
-            let answer = get(&relay, &format!("{prefix}{page}")).await;
-            assert_eq!((answer.status, answer.headers[header::LOCATION].as_bytes()), (308, at.as_bytes()));
-        }
-    }
-    let answer = get(&relay, "/live/stage").await;
-    assert_eq!((answer.status, answer.headers[header::LOCATION].as_bytes()), (308, &b"/live/stage/"[..]));
-    get(&relay, "/live/stagehand").await.problem(404);
-    get(&relay, "/live").await.problem(404);
 }

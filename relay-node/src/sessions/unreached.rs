@@ -5,8 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::SessionId;
-
 use super::{Direction, Sessions};
 use crate::node::{Effect, Node};
 
@@ -21,22 +19,31 @@ const SAY_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Unreached {
     listeners: u64,
     publishers: u64,
+    first: Option<Instant>,
     said: Option<Instant>,
 }
 
 impl Unreached {
-    fn handle(&mut self, direction: Direction, ports: &str, now: Instant) -> Option<String> {
+    fn handle(&mut self, direction: Direction, now: Instant) {
+        self.first.get_or_insert(now);
         match direction {
             Direction::Egress => self.listeners += 1,
             Direction::Ingest => self.publishers += 1,
         }
-        if self.said.is_some_and(|said| said + SAY_EVERY > now) {
-            return None;
-        }
+    }
+
+    /// What the log should be told now: of the first at once, of those that follow when a minute is over.
+    fn poll(&mut self, ports: impl FnOnce() -> String, now: Instant) -> Option<String> {
+        self.poll_timeout().filter(|at| *at <= now)?;
         self.said = Some(now);
         let (listeners, publishers) =
             (std::mem::take(&mut self.listeners), std::mem::take(&mut self.publishers));
-        Some(sentence(listeners, publishers, ports))
+        Some(sentence(listeners, publishers, &ports()))
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let due = self.said.map_or(self.first, |said| Some(said + SAY_EVERY));
+        due.filter(|_| self.listeners + self.publishers > 0)
     }
 }
 
@@ -72,12 +79,12 @@ impl Sessions {
     }
 
     /// Sessions that should have connected by now.
-    fn late(&mut self, now: Instant) -> Vec<(SessionId, Direction)> {
-        let sessions = self.sessions.iter_mut();
-        let late = sessions.filter(|(_, one)| !one.connected && !one.late && one.opened + PATIENCE <= now);
-        late.map(|(id, session)| {
+    fn late(&mut self, now: Instant) -> Vec<Direction> {
+        let sessions = self.sessions.values_mut();
+        let late = sessions.filter(|one| !one.connected && !one.late && one.opened + PATIENCE <= now);
+        late.map(|session| {
             session.late = true;
-            (*id, session.direction)
+            session.direction
         })
         .collect()
     }
@@ -86,10 +93,13 @@ impl Sessions {
 impl Node {
     /// Time has passed: counts the sessions that should have connected by now, each once.
     pub(crate) fn count_unreached(&mut self, now: Instant) {
-        for (_, direction) in self.sessions.late(now) {
-            let ports = self.sessions.ports();
-            let say = self.sessions.unreached.handle(direction, &ports, now);
-            self.effects.push_back(Effect::Unreached { direction, say });
+        for direction in self.sessions.late(now) {
+            self.sessions.unreached.handle(direction, now);
+            self.effects.push_back(Effect::Unreached(direction));
+        }
+        let sessions = &mut self.sessions;
+        if let Some(text) = sessions.unreached.poll(|| ports(&sessions.candidates), now) {
+            self.effects.push_back(Effect::Warn(text));
         }
     }
 }

@@ -145,6 +145,7 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
     waitedMs: playing ? waitedMs : 0,
     ports: player.ports,
     lacks: player.lacks(stream?.tracks ?? []),
+    tracks: stream?.tracks.length ?? 0,
   };
   const status = statusOf(facts);
   // Chromium draws a black frame of a track of which nothing comes.
