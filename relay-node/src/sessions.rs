@@ -18,7 +18,7 @@ use media::{
     },
     transport::{CloseReason, Credentials, DtlsRole, Identity, TransportConfig},
 };
-use protocol::{Codec, Kind, SessionId, StreamName, TrackDescription};
+use protocol::{Codec, SessionId, StreamName, TrackDescription};
 use thiserror::Error;
 
 use crate::node::{Effect, Node};
@@ -28,6 +28,7 @@ mod quality;
 mod tests;
 pub(crate) mod unreached;
 
+use quality::{Abilities, Ability};
 use unreached::Unreached;
 
 /// Every session of this relay.
@@ -39,6 +40,7 @@ pub struct Sessions {
     /// Ended by a goodbye on DTLS: the DELETE that comes behind it is answered as if it were the first.
     ended: VecDeque<SessionId>,
     unreached: Unreached,
+    abilities: Abilities,
 }
 
 struct Session {
@@ -47,9 +49,7 @@ struct Session {
     /// What a publisher sends.
     tracks: Vec<TrackDescription>,
     /// What a listener can play.
-    plays: Vec<Codec>,
-    /// What a listener asked for.
-    wants: Vec<Kind>,
+    ability: Ability,
     remote: Credentials,
     tag: String,
     opened: Instant,
@@ -62,8 +62,7 @@ struct Session {
 #[derive(Default)]
 struct Agreed {
     tracks: Vec<TrackDescription>,
-    plays: Vec<Codec>,
-    wants: Vec<Kind>,
+    ability: Ability,
 }
 
 /// Which way media flows.
@@ -168,6 +167,7 @@ impl Sessions {
             sessions: BTreeMap::new(),
             ended: VecDeque::new(),
             unreached: Unreached::default(),
+            abilities: Abilities::default(),
         }
     }
 
@@ -259,9 +259,7 @@ impl Node {
         let fingerprint = self.sessions.identity.fingerprint().to_string();
         let (answer, plan) = answer_egress(offer, &self.local(&fresh, &fingerprint), &policy)?;
         let transport = self.transport(offer, &fresh, plan.setup, plan.data_channel)?;
-        let codecs = plan.tracks.iter().flat_map(|track| &track.codecs).map(|codec| codec.codec);
-        let kinds = plan.tracks.iter().map(|track| track.kind).chain(plan.unserved.iter().copied());
-        let agreed = Agreed { plays: codecs.collect(), wants: kinds.collect(), ..Agreed::default() };
+        let agreed = Agreed { ability: Ability::of(&plan), ..Agreed::default() };
         let tracks = self.stream_mut(&stream).tracks;
         let flow = Flow::Egress { plan, tracks, cname: msid_token(stream.as_str()) };
         let id = fresh.id;
@@ -389,7 +387,10 @@ impl Node {
         self.effects.push_back(Effect::Workers(Command::Close { session: id }));
         match session.direction {
             Direction::Ingest => self.handle_publisher_gone(id, &session.stream, wanted, now),
-            Direction::Egress => self.handle_listener(&session.stream, id, false, now),
+            Direction::Egress => {
+                self.sessions.abilities.remove(&session.stream, session.ability);
+                self.handle_listener(&session.stream, id, false, now);
+            }
         }
     }
 
@@ -408,12 +409,14 @@ impl Node {
         let plan = SessionPlan { id: fresh.id, transport, flow, claim: Claim::default() };
         self.effects.push_back(Effect::Workers(Command::Open(Arc::new(plan))));
         let remote = Credentials { ufrag: offer.ufrag().to_owned(), pwd: offer.pwd().to_owned() };
+        if direction == Direction::Egress {
+            self.sessions.abilities.add(&stream, agreed.ability);
+        }
         let session = Session {
             stream,
             direction,
             tracks: agreed.tracks,
-            plays: agreed.plays,
-            wants: agreed.wants,
+            ability: agreed.ability,
             remote,
             tag: tag.clone(),
             opened: now,

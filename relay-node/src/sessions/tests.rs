@@ -142,6 +142,10 @@ fn a_session_says_what_it_cannot_play() {
         assert!(reason.contains("main-stage is H264 now"), "{reason}");
     }
     assert_eq!(relay.cannot_play(), [CannotPlay { codec: Codec::H264, listeners: 2 }]);
+    relay.node.handle_end(Direction::Egress, &stage(), other, relay.now).expect("ends");
+    assert_eq!(relay.cannot_play(), [CannotPlay { codec: Codec::H264, listeners: 1 }]);
+    relay.node.handle_stop(relay.now);
+    assert_eq!(relay.cannot_play(), []);
 }
 
 #[test]
