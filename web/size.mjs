@@ -12,7 +12,7 @@ const zipped = (path) => gzipSync(read(path), { level: 9 }).length;
 function filesOf(page) {
   const found = new Set([page]);
   const html = read(page).toString();
-  for (const [, path] of html.matchAll(/(?:src|href)="(\/[^"]+)"/g)) found.add(path);
+  for (const [, path] of html.matchAll(/(?:src|href)="\.(\/[^"]+)"/g)) found.add(path);
   for (const path of found) {
     if (!path.endsWith(".js")) continue;
     for (const [, name] of read(path).toString().matchAll(/(?:from|import)\s*["'`]\.\/([^"'`]+\.js)["'`]/g)) {
@@ -29,7 +29,12 @@ for (const page of ["index.html", "publish.html", "organizer.html"]) {
     console.error(`${page}: holds an inline script or style, which the relay's CSP blocks`);
     failed = true;
   }
-  const total = filesOf(page).reduce((sum, path) => sum + zipped(path), 0);
+  const files = filesOf(page);
+  if (files.length < 3) {
+    console.error(`${page}: its script and style are not found`);
+    failed = true;
+  }
+  const total = files.reduce((sum, path) => sum + zipped(path), 0);
   console.log(`${page.padEnd(15)} ${(total / 1000).toFixed(1)} kB gzip`);
   if (total > LIMIT) {
     console.error(`${page}: ${total} bytes are more than the ${LIMIT} a phone should load`);

@@ -6,6 +6,8 @@ const { RELAY: relay = "http://127.0.0.1:8080" } = loadEnv("development", ".", "
 
 export default defineConfig({
   appType: "mpa",
+  // Relative: a proxy may give the relay a path of its own.
+  base: "./",
   build: {
     target: ["es2020", "chrome87", "firefox78", "safari14"],
     assetsInlineLimit: 0,

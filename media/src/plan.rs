@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use protocol::{Kind, SessionId, mesh::SenderClock};
+use protocol::{Codec, Kind, SessionId, mesh::SenderClock};
 
 use crate::{
     packet::Packet,
@@ -179,6 +179,13 @@ pub enum Event {
     Connected {
         /// This session.
         session: SessionId,
+    },
+    /// A publisher's packets are of this codec: the first ones, and whenever it changes, at most once a second.
+    Codec {
+        /// This session.
+        session: SessionId,
+        /// What flows.
+        codec: Codec,
     },
     /// The session is over; it need not be closed any more.
     Closed {

@@ -1,6 +1,12 @@
 //! One session inside a worker: its transport, its keys, and what flows on it.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use protocol::Codec;
 
 use crate::{
     egress::Egress,
@@ -10,6 +16,9 @@ use crate::{
     srtp::{Opener, Sealer, SrtpError},
     transport::{SrtpKeys, Transport},
 };
+
+/// Between two changes of codec that the node is told of: each is told to the whole mesh.
+const CODEC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One session inside a worker.
 #[derive(Debug)]
@@ -30,6 +39,8 @@ pub struct Session {
     pub wake: Option<Instant>,
     /// Addresses that lead to this session.
     pub addresses: Vec<SocketAddr>,
+    /// What flows from a publisher, sound and picture, as the node was told, and when.
+    told: [Option<(Codec, Instant)>; 2],
 }
 
 /// Both directions of SRTP.
@@ -70,7 +81,18 @@ impl Session {
             media,
             wake: None,
             addresses: Vec::new(),
+            told: [None; 2],
         }
+    }
+
+    /// A packet of this codec came; true if the node should know.
+    pub fn handle_codec(&mut self, codec: Codec, now: Instant) -> bool {
+        let told = &mut self.told[codec.kind() as usize];
+        let news = told.is_none_or(|(known, at)| known != codec && at + CODEC_INTERVAL <= now);
+        if news {
+            *told = Some((codec, now));
+        }
+        news
     }
 
     /// DTLS is done.

@@ -310,6 +310,10 @@ impl Worker {
                         traffic.packets += 1;
                         traffic.octets += data.len() as u64;
                         self.stats.lost += u64::from(lost);
+                        if session.handle_codec(packet.codec, now) {
+                            let (session, codec) = (session.plan.id, packet.codec);
+                            self.events.push_back(Event::Codec { session, codec });
+                        }
                         if let Some(before) = before
                             && self.take(track, (*before).clone(), now)
                         {

@@ -101,7 +101,8 @@ fn check_shape(who: &str, offer: &str, answer: &str) {
         assert_eq!(values(given, "ice-ufrag"), ["relayufrag"], "{who}");
         assert_eq!(values(given, "fingerprint").len(), 1, "{who}");
         assert!(matches!(values(given, "setup")[..], ["active"] | ["passive"]), "{who}");
-        assert!(!given.has_attribute("rid") && !given.has_attribute("simulcast"), "{who}");
+        let layers = usize::from(asked.has_attribute("simulcast") && given.has_attribute("recvonly"));
+        assert_eq!((values(given, "rid").len(), values(given, "simulcast").len()), (layers, layers), "{who}");
         if accepted.is_empty() {
             assert_eq!(values(given, "candidate").len(), 2, "{who}");
             assert!(given.has_attribute("end-of-candidates"), "{who}");
@@ -155,11 +156,52 @@ fn setup_is_answered_for_every_role() {
 }
 
 #[test]
-fn chromium_publishes_one_layer_of_a_simulcast_offer() {
-    let (answer, plan) = ingest(offer!("chromium_publish_simulcast")).unwrap();
-    assert_eq!(plan.tracks[1].rids, ["h", "m", "l"]);
-    assert_eq!(plan.tracks[1].extensions.rid, None);
-    assert!(!answer.contains("rtp-stream-id"));
+fn of_a_simulcast_offer_the_best_layer_is_taken_wherever_it_stands() {
+    for (who, text) in
+        [("chromium", offer!("chromium_publish_simulcast")), ("firefox", offer!("firefox_publish_simulcast"))]
+    {
+        // as it is, and with the smallest first
+        let turned =
+            text.replace("a=rid:h", "a=rid:x").replace("a=rid:l", "a=rid:h").replace("a=rid:x", "a=rid:l");
+        for offer in [text.to_owned(), turned.replace("send h;m;l", "send l;m;h")] {
+            let (answer, plan) = ingest(&offer).unwrap();
+            check_shape(who, &offer, &answer);
+            let track = &plan.tracks[1];
+            assert_eq!(track.rid.as_deref(), Some("h"), "{who}");
+            assert!(track.extensions.rid.is_some(), "{who}");
+            assert!(
+                answer.contains("a=rid:h recv\r\n") && answer.contains("a=simulcast:recv h\r\n"),
+                "{who}: {answer}"
+            );
+        }
+        // one that could not name the layer in its packets sends what it likes
+        let (answer, plan) = ingest(&text.replace("sdes:rtp-stream-id", "sdes:other")).unwrap();
+        assert_eq!(plan.tracks[1].rid, None, "{who}");
+        assert!(!answer.contains("simulcast") && !answer.contains("a=rid"), "{who}");
+    }
+    assert_eq!(ingest(offer!("chromium_publish")).unwrap().1.tracks[1].rid, None);
+}
+
+#[test]
+fn a_publisher_is_given_no_extension_that_some_listeners_lack() {
+    let hints = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+    let hop = ["sdes:mid", "rtp-stream-id", "transport-wide-cc", "abs-send-time"];
+    let mut orientation = 0;
+    for (who, offer) in PUBLISHERS {
+        let offer = offer.replacen(
+            "a=mid:1",
+            "a=extmap:13 urn:3gpp:video-orientation\na=extmap:14 \
+             http://www.webrtc.org/experiments/rtp-hdrext/playout-delay\na=mid:1",
+            1,
+        );
+        orientation += offer.matches("video-orientation").count();
+        let (answer, plan) = ingest(&offer).unwrap_or_else(|error| panic!("{who}: {error}"));
+        for line in answer.lines().filter(|line| line.starts_with("a=extmap:")) {
+            assert!(line.contains(hints) || hop.iter().any(|kind| line.contains(kind)), "{who}: {line}");
+        }
+        assert!(plan.tracks.iter().all(|track| track.extensions.video_orientation.is_none()), "{who}");
+    }
+    assert!(orientation > 0, "none offered it");
 }
 
 #[test]

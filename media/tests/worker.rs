@@ -372,3 +372,27 @@ fn restarts_without_number_leave_a_bounded_trace_and_the_last_one_works() {
     sim.run(ms(10));
     assert_eq!([0, 1].map(|worker: usize| sim.workers[worker].holdings().ufrags), [1, 1], "the publisher's");
 }
+
+#[test]
+fn the_codec_that_flows_is_told_when_it_changes_and_not_at_each_packet() {
+    let mut sim = Sim::new(1, 21);
+    let publisher = sim.publisher(offer!("chromium_publish"), 2);
+    sim.connect();
+    let track = sim.peers[publisher].ingest(Kind::Video).clone();
+    let mut flow = |codec, frames| {
+        sim.peers[publisher].feed(Kind::Video).switch(&track, codec);
+        for _ in 0..frames {
+            sim.peers[publisher].publish(Kind::Video, &[0x10, 0, 0, 1, 2], true);
+            sim.peers[publisher].feed(Kind::Video).timestamp += 3000;
+            sim.run(ms(33));
+        }
+        std::mem::take(&mut sim.codecs).into_iter().map(|(_, codec)| codec).collect::<Vec<_>>()
+    };
+    assert_eq!(flow(Codec::Vp8, 40), [Codec::Vp8]);
+    assert_eq!(flow(Codec::Vp9, 40), [Codec::Vp9]);
+    assert_eq!(flow(Codec::Vp9, 40), []);
+    // one that cannot decide is told of once a second, and then as it is
+    let told: usize = (0..60).map(|turn| flow([Codec::Vp8, Codec::Vp9][turn % 2], 1).len()).sum();
+    assert!((1..=3).contains(&told), "{told} times in two seconds");
+    assert_eq!(flow(Codec::Av1, 40), [Codec::Av1]);
+}

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::codec::TrackDescription;
+use crate::codec::{Codec, Kind, TrackDescription};
 
 /// One live stream, seen from the relay that was asked. An element of `GET /api/v1/streams`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -28,6 +28,9 @@ pub struct Stream {
     /// What is known of who publishes it, at the relay where it is published while it is connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publisher: Option<Publisher>,
+    /// Listeners at this relay that get only a part of it; empty while there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cannot_play: Vec<CannotPlay>,
 }
 
 /// What whoever runs a publisher should know, in [`Stream`].
@@ -40,6 +43,56 @@ pub struct Publisher {
     /// viewer waits for its next keyframe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answers_keyframe_requests: Option<bool>,
+}
+
+/// Listeners of a [`Stream`] that asked for a track and cannot play what it is now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CannotPlay {
+    /// What it is.
+    pub codec: Codec,
+    /// How many, at this relay.
+    pub listeners: u32,
+}
+
+/// `GET /api/v1/sessions/{session}`: what a WHIP or WHEP session gets or gives.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Session {
+    /// The stream's name.
+    pub stream: String,
+    /// It sends, else it plays.
+    pub publishes: bool,
+    /// ICE and DTLS are done.
+    pub connected: bool,
+    /// How much of the stream gets through.
+    pub quality: Quality,
+    /// Why not all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The tracks of the stream now.
+    pub tracks: Vec<SessionTrack>,
+}
+
+/// How much of its stream a [`Session`] gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Quality {
+    /// All that it asked for.
+    Good,
+    /// Some tracks of it.
+    Partly,
+    /// None of it.
+    Nothing,
+}
+
+/// A track of the stream of a [`Session`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SessionTrack {
+    /// Audio or video.
+    pub kind: Kind,
+    /// What it is now.
+    pub codec: Codec,
+    /// Whether the session negotiated that.
+    pub plays: bool,
 }
 
 /// `GET /api/v1/mesh`.

@@ -67,6 +67,13 @@ pub enum Ask {
         /// The answer.
         reply: oneshot::Sender<Result<Opened, SessionError>>,
     },
+    /// How a session is.
+    Session {
+        /// This one.
+        session: SessionId,
+        /// `None` if there is none.
+        reply: oneshot::Sender<Option<api::Session>>,
+    },
     /// WHIP or WHEP: trickled candidates or an ICE restart.
     Patch {
         /// Which of the two.

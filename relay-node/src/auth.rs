@@ -1,8 +1,8 @@
 //! Who may publish: bearer tokens, compared in constant time.
 
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 
-use crate::{api::error::ApiError, config::Config};
+use crate::{api::error::ApiError, bearer, config::Config};
 
 /// What this relay asks of publishers.
 #[derive(Debug, Clone)]
@@ -37,11 +37,7 @@ impl Auth {
                 "publishing is closed on this relay: start it with --publish-token TOKEN, or with --dev for a trial",
             ));
         };
-        let Some(token) = bearer(headers) else {
-            return Err(ApiError::unauthorized(
-                "publishing here needs the header `Authorization: Bearer TOKEN`: ask the zone operator for the token",
-            ));
-        };
+        let token = bearer::token(headers)?;
         // Comparing hashes takes constant time.
         if blake3::hash(token.as_bytes()) == *expected {
             return Ok(());
@@ -52,16 +48,10 @@ impl Auth {
     }
 }
 
-/// The token of `Authorization: Bearer …` (RFC 6750 section 2.1); the scheme in any case.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::http::header;
+
     use super::*;
 
     fn auth(arguments: &[&str]) -> Auth {

@@ -2,6 +2,7 @@
 //! checked before any port is bound. It opens nothing but the file.
 
 mod layers;
+mod public_url;
 mod values;
 
 use std::{
@@ -20,6 +21,8 @@ use thiserror::Error;
 use crate::festival::{self, Files, GRACE_HOURS, desk::Desk};
 use crate::files::FileLimits;
 use crate::{pair::Pair, trusted};
+pub use public_url::PublicUrl;
+
 use layers::{Layer, environment_layer, file_layer, flag_layer, known_keys};
 use values::{many, mebibytes, number, one, parse_node_id, parse_peer, parse_public_ip, parse_token, truth};
 
@@ -59,6 +62,8 @@ pub struct Config {
     pub discover: bool,
     /// Addresses offered to browsers; empty: every usable address of an interface.
     pub public_ips: Vec<IpAddr>,
+    /// Where a proxy shows this relay.
+    pub public_url: Option<PublicUrl>,
     /// Identity, rooms, chat, files.
     pub data: PathBuf,
     /// Media threads.
@@ -256,6 +261,9 @@ struct Flags {
     /// An address offered to browsers; repeatable [default: every usable interface address]
     #[arg(long, value_name = "IP", global = true)]
     public_ip: Vec<String>,
+    /// Where a proxy shows this relay, path included; addresses that the relay says begin with that path
+    #[arg(long, value_name = "URL", global = true)]
+    public_url: Option<String>,
     /// Directory of identity, rooms, chat and files [default: ./data]
     #[arg(long, value_name = "PATH", global = true)]
     data: Option<String>,
@@ -375,6 +383,7 @@ impl Config {
             peers: many(values, "peer", parse_peer)?,
             discover: one(values, "discover", "false", truth)?,
             public_ips: many(values, "public-ip", parse_public_ip)?,
+            public_url: many(values, "public-url", public_url::parse)?.pop(),
             data: one(values, "data", DATA, |text| match text {
                 "" => Err("a directory, for example ./data".to_owned()),
                 text => Ok(PathBuf::from(text)),

@@ -2,8 +2,9 @@
 //! wrong. It changes nothing but a file it writes to the data directory and removes again.
 
 use std::{
-    fs, io,
-    net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket},
+    fs,
+    io::{self, Read, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket},
     path::Path,
     time::Duration,
 };
@@ -14,6 +15,7 @@ use crate::{
     clock,
     config::{Config, Peer},
     festival::{self, Festival},
+    sessions::unreached,
 };
 
 /// What one look showed.
@@ -33,6 +35,9 @@ use Finding::{Bad, Good, Warning};
 const RECEIVE_BUFFER: u64 = 8 * 1024 * 1024;
 /// Sockets, files and 2000 HTTP connections.
 const OPEN_FILES: u64 = 4096;
+/// How long the relay that runs here may take to answer, and how much that may be.
+const ANSWER: Duration = Duration::from_secs(2);
+const METRICS_MAX: u64 = 4 << 20;
 /// How long a refusal of a peer's machine may take to come back.
 const REFUSAL: Duration = Duration::from_millis(500);
 
@@ -58,6 +63,7 @@ pub fn look(config: &Config) -> Vec<Finding> {
     let mut findings = vec![data(&config.data)];
     findings.extend(ports(config));
     findings.push(candidates(config));
+    findings.extend(running(&config.data).and_then(|relay| arrivals(config, &relay)));
     findings.push(receive_buffer(read_number("/proc/sys/net/core/rmem_max")));
     findings.push(open_files(open_files_limit()));
     findings.push(wall_clock(clock::wall().0));
@@ -117,12 +123,62 @@ fn candidates(config: &Config) -> Finding {
             "browsers are offered only this machine itself: connect a network, or name an address with --public-ip"
                 .to_owned(),
         ),
-        Ok(all) => {
-            let all: Vec<_> = all.iter().map(|address| address.ip().to_string()).collect();
-            Good(format!("browsers are offered {}", all.join(", ")))
-        }
+        Ok(all) => Good(format!("browsers are offered UDP {}", unreached::ports(&all))),
         Err(error) => Bad(format!("the interfaces cannot be listed ({error}): name an address with --public-ip")),
     }
+}
+
+/// Whether those who get the pages of the relay that runs here get its media too, as it has counted.
+fn arrivals(config: &Config, relay: &Addresses) -> Option<Finding> {
+    let media = SocketAddr::new(config.media.ip(), relay.media.port());
+    let ports = addresses::media_candidates(media, &config.public_ips).unwrap_or_default();
+    let ports = unreached::ports(&ports);
+    match metrics_of(relay.http) {
+        Ok(text) => arrived(&text, &ports),
+        Err(error) => Some(Warning(format!(
+            "the relay that runs here does not answer at {} ({error}): its log says more",
+            relay.http
+        ))),
+    }
+}
+
+fn arrived(metrics: &str, ports: &str) -> Option<Finding> {
+    let sum = |name: &str| {
+        let of = |line: &str| line.strip_prefix(name)?.split_whitespace().last()?.parse::<f64>().ok();
+        metrics.lines().filter_map(of).sum::<f64>() as u64
+    };
+    let count = |kind: &str| sum(&format!("relay_unreached_total{{kind=\"{kind}\"}}"));
+    let (listeners, publishers) = (count("egress"), count("ingest"));
+    // Of publishers nobody counts how many came; a listener that connects is in the histogram of joins.
+    let joined = sum("relay_join_duration_seconds_count");
+    match (listeners + publishers, joined) {
+        (0, 0) => None,
+        (0, joined) => {
+            Some(Good(format!("{joined} listeners had the page and the sound since the relay started")))
+        }
+        (some, joined) => {
+            let text = unreached::sentence(listeners, publishers, ports);
+            let text = format!("{text} (since the relay started; listeners that connected: {joined})");
+            // One phone that left the field is no reason for an alarm.
+            Some(if some > joined { Bad(text) } else { Warning(text) })
+        }
+    }
+}
+
+/// `GET /metrics` of a relay on this machine.
+fn metrics_of(http: SocketAddr) -> io::Result<String> {
+    let local: IpAddr = if http.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    let address = SocketAddr::new(if http.ip().is_unspecified() { local } else { http.ip() }, http.port());
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER)?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    stream.set_write_timeout(Some(ANSWER))?;
+    write!(stream, "GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut text = String::new();
+    stream.take(METRICS_MAX).read_to_string(&mut text)?;
+    if !text.starts_with("HTTP/1.0 200") && !text.starts_with("HTTP/1.1 200") {
+        return Err(io::Error::other(text.lines().next().unwrap_or("no answer").to_owned()));
+    }
+    Ok(text)
 }
 
 fn receive_buffer(maximum: Option<u64>) -> Finding {
@@ -261,6 +317,26 @@ mod tests {
         let taken = Err(io::ErrorKind::AddrInUse.into());
         let address = ([127, 0, 0, 1], 80).into();
         assert!(matches!(port("http", "TCP", address, taken), Bad(text) if text.contains("--http")));
+    }
+
+    #[test]
+    fn those_who_get_the_page_and_no_sound_are_told_of_with_the_port() {
+        let metrics = |listeners: u32, publishers: u32, joined: u32| {
+            format!(
+                "# TYPE relay_unreached_total counter\nrelay_unreached_total{{kind=\"egress\"}} {listeners}\n\
+                 relay_unreached_total{{kind=\"ingest\"}} {publishers}\n\
+                 relay_join_duration_seconds_bucket{{le=\"30\"}} 77\nrelay_join_duration_seconds_count {joined}\n"
+            )
+        };
+        let find = |listeners, publishers, joined| {
+            arrived(&metrics(listeners, publishers, joined), "192.0.2.1:8080 or [2001:db8::1]:8080")
+        };
+        assert_eq!(find(0, 0, 0), None);
+        assert!(matches!(find(0, 0, 12), Some(Good(text)) if text.contains("12 listeners")));
+        let Some(Bad(text)) = find(5, 1, 0) else { panic!("all is well?") };
+        assert!(text.contains("the page arrives, the sound does not: 5 listeners and 1 publisher"), "{text}");
+        assert!(text.contains("UDP to 192.0.2.1:8080 or [2001:db8::1]:8080"), "{text}");
+        assert!(matches!(find(1, 0, 200), Some(Warning(text)) if text.contains("1 listener had")));
     }
 
     #[test]

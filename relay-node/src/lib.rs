@@ -5,6 +5,7 @@ pub mod addresses;
 pub mod api;
 pub mod ask;
 pub mod auth;
+pub mod bearer;
 pub mod bridge;
 pub mod clock;
 mod complaints;

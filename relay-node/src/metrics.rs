@@ -34,6 +34,9 @@ fn describe() {
     }
     // Present from the start: a rate needs a first value. The others get theirs with their labels.
     counter!("relay_reroute_total").increment(0);
+    for kind in ["ingest", "egress"] {
+        counter!("relay_unreached_total", "kind" => kind).increment(0);
+    }
     describe_histogram!(
         "relay_forward_delay_seconds",
         Unit::Seconds,
@@ -59,7 +62,7 @@ fn describe() {
     describe_gauge!("process_start_time_seconds", Unit::Seconds, "start of the process since 1970");
 }
 
-const COUNTERS: [(&str, Unit, &str); 10] = [
+const COUNTERS: [(&str, Unit, &str); 11] = [
     ("relay_rtp_packets_total", Unit::Count, "RTP packets, by kind and direction"),
     ("relay_rtp_bytes_total", Unit::Bytes, "bytes of RTP packets, by kind and direction"),
     (
@@ -72,6 +75,11 @@ const COUNTERS: [(&str, Unit, &str); 10] = [
     ("relay_pli_total", Unit::Count, "keyframes asked for, by direction"),
     ("relay_drop_total", Unit::Count, "what was dropped, by reason"),
     ("relay_bridge_bytes_total", Unit::Bytes, "bytes over bridges, by direction"),
+    (
+        "relay_unreached_total",
+        Unit::Count,
+        "sessions that were answered and not connected 8 s later, by kind (ingest, egress): UDP does not get through",
+    ),
     ("relay_reroute_total", Unit::Count, "tracks that moved to another parent"),
     ("relay_http_requests_total", Unit::Count, "HTTP requests, by route and class of status"),
 ];

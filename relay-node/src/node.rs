@@ -21,7 +21,7 @@ use protocol::{
 };
 use rooms::{Rooms, WallTime, Written};
 
-use crate::sessions::Sessions;
+use crate::sessions::{Direction, Sessions};
 
 /// Everything the relay decides.
 pub struct Node {
@@ -103,6 +103,10 @@ pub enum Effect {
     Life(u64),
     /// For the metric.
     Rerouted,
+    /// For the metric: a session was answered and did not connect.
+    Unreached(Direction),
+    /// For the log.
+    Warn(String),
     /// Something about files, for `files`.
     File(FileOutput),
 }
@@ -198,6 +202,23 @@ impl Node {
         known.health.filter(|(session, _)| known.publisher == Some(*session)).map(|(_, health)| health)
     }
 
+    /// What the publisher of a stream sends is another codec than was thought.
+    pub(crate) fn handle_codecs(
+        &mut self,
+        session: SessionId,
+        stream: &StreamName,
+        tracks: Vec<TrackDescription>,
+        now: Instant,
+    ) {
+        let Some(known) = self.streams.get_mut(stream).filter(|known| known.publisher == Some(session))
+        else {
+            return;
+        };
+        known.published = Some(tracks.clone());
+        self.mesh.handle_publish(StreamAdvertisement { name: stream.clone(), tracks }, now);
+        self.effects.push_back(Effect::Streams);
+    }
+
     /// A publisher's session ended. `wanted` says that it was ended on purpose: then its stream is over at
     /// once, else it may come back within 30 s.
     pub fn handle_publisher_gone(
@@ -275,6 +296,7 @@ impl Node {
         for stream in over {
             self.unpublish(&stream, now);
         }
+        self.count_unreached(now);
         for gone in self.sessions.handle_timeout(now) {
             self.session_over(gone, false, now);
         }
@@ -354,6 +376,12 @@ impl Node {
     /// The view of a stream that is live somewhere in the mesh.
     pub fn live(&self, name: &StreamName) -> Option<StreamView> {
         self.mesh.streams().into_iter().find(|stream| stream.name == *name)
+    }
+
+    /// What a stream is now. Of what is published here this relay knows it before the mesh does.
+    pub(crate) fn carried(&self, stream: &StreamView) -> Vec<TrackDescription> {
+        let here = self.streams.get(&stream.name).and_then(|known| known.published.as_ref());
+        here.unwrap_or(&stream.tracks).clone()
     }
 
     fn unpublish(&mut self, stream: &StreamName, now: Instant) {
@@ -449,6 +477,7 @@ impl Node {
             node.map_or_else(|| id.short(), |node| node.zone.to_string())
         };
         let streams = self.mesh.streams().into_iter().map(|stream| {
+            let tracks = self.carried(&stream);
             let listeners = self.streams.get(&stream.name).map_or(0, |known| known.listeners.len());
             // A zone may have several relays.
             let heard_in: BTreeSet<String> = self.mesh.heard_by(&stream.name).iter().map(zone).collect();
@@ -460,8 +489,9 @@ impl Node {
                 }
             });
             api::Stream {
+                cannot_play: self.cannot_play(&stream.name, &tracks),
                 name: stream.name.to_string(),
-                tracks: stream.tracks,
+                tracks,
                 origin_zone: stream.origin_zone.to_string(),
                 hops: stream.hops,
                 path: stream.path.iter().map(zone).collect(),

@@ -18,7 +18,7 @@ use crate::{
     auth::Auth,
     bridge::{BridgeConfig, Bridges, Forwarding, Identity, Trust},
     clock,
-    config::Config,
+    config::{Config, PublicUrl},
     discover::{self, Seen},
     festival::{self, Festival},
     files::{Files, disk::Found},
@@ -169,18 +169,20 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     let (asks, ask_inbox) = ask::queue();
     let auth = Arc::new(Auth::new(&config));
     let ready = Ready::default();
+    let prefix: Arc<str> = config.public_url.as_ref().map_or("", PublicUrl::path).into();
     let state = ApiState {
         asks: asks.clone(),
         auth: auth.clone(),
         node: id,
         zone: config.zone.clone(),
+        prefix: prefix.clone(),
         ready: ready.clone(),
         files: FilesState::new(files.clone()),
         festival,
         metrics: Some(recorder),
         vitals: vitals.clone(),
     };
-    let router = api::router(state, whip::router(WhipState::new(asks, auth)));
+    let router = api::router(state, whip::router(WhipState::new(asks, auth, prefix)));
     let (stop, stopping) = watch::channel(false);
     let serving = tokio::spawn({
         let mut pulse = pulse("http", Work::Unbeaten);
@@ -202,6 +204,9 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     addresses.write(&config.data).map_err(unavailable)?;
     ready.set(true);
     tracing::info!(zone = %config.zone, node = %id.short(), %http_address, %media, %bridge, "serving");
+    if let Some(url) = &config.public_url {
+        tracing::info!(%url, "a proxy shows the pages there");
+    }
     let inputs = Inputs {
         asks: ask_inbox,
         bridge: bridge_inbox,

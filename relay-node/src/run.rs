@@ -183,7 +183,7 @@ impl NodeLoop {
         }
         if let Event::Health { session, health } = &event
             && health.too_large > 0
-            && let Some((stream, _)) = self.node.session(*session)
+            && let Some((stream, _)) = self.node.stream_of(*session)
             && self.node.health(stream).is_none_or(|known| known.too_large == 0)
         {
             tracing::warn!(
@@ -194,7 +194,7 @@ impl NodeLoop {
         }
         if let Event::Closed { session, reason, remote: Some(remote) } = &event
             && self.complaints.take(remote.ip(), *reason, now)
-            && let Some((stream, direction)) = self.node.session(*session)
+            && let Some((stream, direction)) = self.node.stream_of(*session)
         {
             let who = if direction == Direction::Ingest { "publisher" } else { "listener" };
             tracing::warn!(%stream, %remote, reason = reason.label(), "a {who}'s session ended: {reason}");
@@ -298,6 +298,7 @@ impl NodeLoop {
                 self.carry_out();
                 drop(reply.send(opened));
             }
+            Ask::Session { session, reply } => drop(reply.send(self.node.session(session, now))),
             Ask::Patch { direction, stream, session, if_match, fragment, reply } => {
                 let credentials = fresh::credentials();
                 let patched =
@@ -386,6 +387,11 @@ impl NodeLoop {
                 }
                 Effect::Life(life) => self.store.set_life(life),
                 Effect::File(output) => self.files.carry_out(output, &mut self.node),
+                Effect::Unreached(direction) => {
+                    let kind = if direction == Direction::Ingest { "ingest" } else { "egress" };
+                    metrics::counter!("relay_unreached_total", "kind" => kind).increment(1);
+                }
+                Effect::Warn(text) => tracing::warn!("{text}"),
                 Effect::Rerouted => metrics::counter!("relay_reroute_total").increment(1),
             }
         }

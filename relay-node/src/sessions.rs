@@ -23,6 +23,16 @@ use thiserror::Error;
 
 use crate::node::{Effect, Node};
 
+#[cfg(test)]
+mod health_tests;
+mod quality;
+#[cfg(test)]
+mod tests;
+pub(crate) mod unreached;
+
+use quality::{Abilities, Ability};
+use unreached::Unreached;
+
 /// Every session of this relay.
 pub struct Sessions {
     identity: Arc<Identity>,
@@ -31,16 +41,30 @@ pub struct Sessions {
     sessions: BTreeMap<SessionId, Session>,
     /// Ended by a goodbye on DTLS: the DELETE that comes behind it is answered as if it were the first.
     ended: VecDeque<SessionId>,
+    unreached: Unreached,
+    abilities: Abilities,
 }
 
 struct Session {
     stream: StreamName,
     direction: Direction,
+    /// What a publisher sends.
     tracks: Vec<TrackDescription>,
+    /// What a listener can play.
+    ability: Ability,
     remote: Credentials,
     tag: String,
     opened: Instant,
     connected: bool,
+    /// It took too long to connect, and that was told.
+    late: bool,
+}
+
+/// What was agreed with the peer of a session.
+#[derive(Default)]
+struct Agreed {
+    tracks: Vec<TrackDescription>,
+    ability: Ability,
 }
 
 /// Which way media flows.
@@ -93,8 +117,8 @@ pub enum Patched {
 pub enum IfMatch {
     /// `*`
     Any,
-    /// One entity tag, without quotes.
-    Tag(String),
+    /// One of these entity tags, without quotes.
+    Tags(Vec<String>),
     /// The header is not there.
     Missing,
 }
@@ -138,7 +162,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 impl Sessions {
     /// No sessions yet. `candidates` are offered to browsers, the best first.
     pub fn new(identity: Arc<Identity>, candidates: Vec<SocketAddr>, opus_bitrate: u32) -> Sessions {
-        Sessions { identity, candidates, opus_bitrate, sessions: BTreeMap::new(), ended: VecDeque::new() }
+        Sessions {
+            identity,
+            candidates,
+            opus_bitrate,
+            sessions: BTreeMap::new(),
+            ended: VecDeque::new(),
+            unreached: Unreached::default(),
+            abilities: Abilities::default(),
+        }
     }
 
     /// Time has passed: the sessions that never connected.
@@ -152,7 +184,9 @@ impl Sessions {
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let opening = self.sessions.values().filter(|session| !session.connected);
-        opening.map(|session| session.opened + CONNECT_TIMEOUT).min()
+        let wait = |session: &Session| if session.late { CONNECT_TIMEOUT } else { unreached::PATIENCE };
+        let late = opening.map(|session| session.opened + wait(session)).min();
+        late.into_iter().chain(self.unreached.poll_timeout()).min()
     }
 
     /// True if a session of this stream is open or opening.
@@ -200,10 +234,10 @@ impl Node {
             let codec = track.codecs.first()?.codec;
             Some(TrackDescription { kind: track.kind, codec, layers: 1 })
         });
-        let tracks = tracks.collect();
+        let agreed = Agreed { tracks: tracks.collect(), ..Agreed::default() };
         let known = self.stream_mut(&stream);
         let flow = Flow::Ingest { plan, tracks: known.tracks, epochs: known.epochs.clone() };
-        Ok(self.open(fresh, stream, Direction::Ingest, tracks, offer, (answer, transport, flow), now))
+        Ok(self.open(fresh, stream, Direction::Ingest, agreed, offer, (answer, transport, flow), now))
     }
 
     /// WHEP: a listener's offer.
@@ -218,7 +252,7 @@ impl Node {
         if !self.sessions.has_room() {
             return Err(SessionError::Full);
         }
-        let preferred: Vec<Codec> = live.tracks.iter().map(|track| track.codec).collect();
+        let preferred: Vec<Codec> = self.carried(&live).iter().map(|track| track.codec).collect();
         // Without transport-cc a browser estimates by itself and tells us (REMB).
         let policy = EgressPolicy {
             transport_cc: false,
@@ -227,6 +261,7 @@ impl Node {
         let fingerprint = self.sessions.identity.fingerprint().to_string();
         let (answer, plan) = answer_egress(offer, &self.local(&fresh, &fingerprint), &policy)?;
         let transport = self.transport(offer, &fresh, plan.setup, plan.data_channel)?;
+        let agreed = Agreed { ability: Ability::of(&plan), ..Agreed::default() };
         let tracks = self.stream_mut(&stream).tracks;
         let flow = Flow::Egress { plan, tracks, cname: msid_token(stream.as_str()) };
         let id = fresh.id;
@@ -234,7 +269,7 @@ impl Node {
             fresh,
             stream.clone(),
             Direction::Egress,
-            Vec::new(),
+            agreed,
             offer,
             (answer, transport, flow),
             now,
@@ -256,7 +291,7 @@ impl Node {
         let restarts = fragment.restarts(&session.remote.ufrag, &session.remote.pwd);
         match if_match {
             IfMatch::Missing => return Err(SessionError::NoTag),
-            IfMatch::Tag(tag) if *tag != session.tag => return Err(SessionError::Tag),
+            IfMatch::Tags(tags) if !tags.contains(&session.tag) => return Err(SessionError::Tag),
             _ if !restarts => return Ok(Patched::Trickled),
             _ => {}
         }
@@ -309,6 +344,7 @@ impl Node {
                     self.handle_published(id, &stream, tracks, now);
                 }
             }
+            Event::Codec { session: id, codec } => self.handle_codec(id, codec, now),
             Event::Closed { session, reason, .. } => {
                 if reason == CloseReason::PeerClosed && self.sessions.sessions.contains_key(&session) {
                     if self.sessions.ended.len() == ENDED_MAX {
@@ -329,6 +365,16 @@ impl Node {
         }
     }
 
+    /// A publisher's packets are of this codec: of several that were agreed on it chose this one.
+    fn handle_codec(&mut self, id: SessionId, codec: Codec, now: Instant) {
+        let Some(session) = self.sessions.sessions.get_mut(&id) else { return };
+        let sent = session.tracks.iter_mut().find(|track| track.kind == codec.kind() && track.codec != codec);
+        let Some(sent) = sent else { return };
+        sent.codec = codec;
+        let (stream, tracks) = (session.stream.clone(), session.tracks.clone());
+        self.handle_codecs(id, &stream, tracks, now);
+    }
+
     /// The relay stops: every peer is told goodbye.
     pub fn handle_stop(&mut self, now: Instant) {
         let all: Vec<SessionId> = self.sessions.sessions.keys().copied().collect();
@@ -338,7 +384,7 @@ impl Node {
     }
 
     /// The stream of a session, and which way it goes.
-    pub fn session(&self, id: SessionId) -> Option<(&StreamName, Direction)> {
+    pub fn stream_of(&self, id: SessionId) -> Option<(&StreamName, Direction)> {
         self.sessions.sessions.get(&id).map(|session| (&session.stream, session.direction))
     }
 
@@ -353,7 +399,10 @@ impl Node {
         self.effects.push_back(Effect::Workers(Command::Close { session: id }));
         match session.direction {
             Direction::Ingest => self.handle_publisher_gone(id, &session.stream, wanted, now),
-            Direction::Egress => self.handle_listener(&session.stream, id, false, now),
+            Direction::Egress => {
+                self.sessions.abilities.remove(&session.stream, session.ability);
+                self.handle_listener(&session.stream, id, false, now);
+            }
         }
     }
 
@@ -363,7 +412,7 @@ impl Node {
         fresh: Fresh,
         stream: StreamName,
         direction: Direction,
-        tracks: Vec<TrackDescription>,
+        agreed: Agreed,
         offer: &Offer,
         (answer, transport, flow): (String, TransportConfig, Flow),
         now: Instant,
@@ -372,8 +421,20 @@ impl Node {
         let plan = SessionPlan { id: fresh.id, transport, flow, claim: Claim::default() };
         self.effects.push_back(Effect::Workers(Command::Open(Arc::new(plan))));
         let remote = Credentials { ufrag: offer.ufrag().to_owned(), pwd: offer.pwd().to_owned() };
-        let session =
-            Session { stream, direction, tracks, remote, tag: tag.clone(), opened: now, connected: false };
+        if direction == Direction::Egress {
+            self.sessions.abilities.add(&stream, agreed.ability);
+        }
+        let session = Session {
+            stream,
+            direction,
+            tracks: agreed.tracks,
+            ability: agreed.ability,
+            remote,
+            tag: tag.clone(),
+            opened: now,
+            connected: false,
+            late: false,
+        };
         self.sessions.sessions.insert(fresh.id, session);
         Opened { id: fresh.id, tag, answer }
     }
@@ -409,52 +470,5 @@ impl Node {
                 .map_err(|_| SdpError::Missing { attribute: "fingerprint" })?,
             data_channels,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use media::Health;
-    use mesh_routing::{Config as MeshConfig, Mesh};
-    use protocol::ZoneName;
-    use rooms::WallTime;
-
-    use super::*;
-
-    fn fresh(n: u8) -> Fresh {
-        let local = Credentials { ufrag: format!("ufrag{n}"), pwd: format!("password-of-{n:012}") };
-        Fresh { id: SessionId([n; 16]), local, first_ssrc: 100 }
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_publisher_is_said_until_another_one_publishes() {
-        let now = crate::clock::now();
-        let data = tempfile::tempdir().expect("a directory");
-        let identity = crate::bridge::Identity::load_or_create(data.path()).expect("an identity");
-        let zone = ZoneName::new("stage").expect("a name");
-        let mesh = Mesh::new(MeshConfig::new(identity.keys(), zone.clone(), 1, 1), now);
-        let sessions =
-            Sessions::new(Arc::new(Identity::generate().expect("an identity")), Vec::new(), 256_000);
-        let mut node = Node::new(identity.node_id(), zone, mesh, sessions, 0, now, WallTime(0));
-        let stream = StreamName::new("main-stage").expect("a name");
-        let offer = Offer::parse(include_str!("../../media/tests/offers/obs.sdp")).expect("an offer");
-        let publish = |node: &mut Node, n| {
-            node.handle_publish(stream.clone(), &offer, fresh(n), now).expect("an answer");
-            node.handle_media(Event::Connected { session: SessionId([n; 16]) }, now);
-            while node.poll_effect(now).is_some() {}
-        };
-        let publisher = |node: &Node| node.streams(now).pop().and_then(|stream| stream.publisher);
-        publish(&mut node, 1);
-        let said = publisher(&node).expect("it is published here");
-        assert_eq!((said.dropped_too_large, said.answers_keyframe_requests), (0, None));
-        let health = Health { too_large: 7, answers_keyframe_requests: Some(false) };
-        node.handle_media(Event::Health { session: SessionId([1; 16]), health }, now);
-        let said = publisher(&node).expect("it is published here");
-        assert_eq!((said.dropped_too_large, said.answers_keyframe_requests), (7, Some(false)));
-        publish(&mut node, 2);
-        // What was still on its way from the one before says nothing of the new one.
-        node.handle_media(Event::Health { session: SessionId([1; 16]), health }, now);
-        let said = publisher(&node).expect("it is published here");
-        assert_eq!((said.dropped_too_large, said.answers_keyframe_requests), (0, None));
     }
 }

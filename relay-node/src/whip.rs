@@ -17,7 +17,10 @@ use media::sdp::{Fragment, Offer, SdpError};
 use protocol::{SessionId, StreamName};
 
 use crate::{
-    api::error::ApiError,
+    api::{
+        conditions::EntityTags,
+        error::{ApiError, check_unpacked},
+    },
     ask::{Ask, Asks},
     auth::Auth,
     clock,
@@ -32,6 +35,8 @@ pub struct WhipState {
     pub asks: Asks,
     /// Who may publish.
     pub auth: Arc<Auth>,
+    /// What stands before this relay's paths where a proxy shows it.
+    prefix: Arc<str>,
     /// Guesses of session URLs, by address.
     misses: Arc<Rate>,
     /// Offers, by address.
@@ -48,10 +53,11 @@ const RETRY_FULL: u32 = 5;
 
 impl WhipState {
     /// The state of both endpoints.
-    pub fn new(asks: Asks, auth: Arc<Auth>) -> WhipState {
+    pub fn new(asks: Asks, auth: Arc<Auth>, prefix: Arc<str>) -> WhipState {
         WhipState {
             asks,
             auth,
+            prefix,
             misses: Arc::new(Rate::new(100, Duration::from_millis(500))),
             offers: Arc::new(Rate::new(600, Duration::from_millis(5))),
         }
@@ -134,7 +140,7 @@ async fn post(
     if direction == Direction::Ingest {
         state.auth.may_publish(request.headers())?;
     }
-    let stream = StreamName::new(path)?;
+    let stream = StreamName::new(bare(path))?;
     if !client.ip().is_loopback() && !state.offers.take(client.ip(), clock::now()) {
         return Err(ApiError::too_many_requests(
             "too many offers from this address: try again in a second",
@@ -150,12 +156,14 @@ async fn post(
         Direction::Egress => "whep",
     };
     // An absolute path: some clients resolve a relative reference wrongly.
-    let location = format!("/{door}/{stream}/{}", opened.id);
+    let prefix = &state.prefix;
+    let location = format!("{prefix}/{door}/{stream}/{}", opened.id);
     let headers = [
         (header::CONTENT_TYPE, SDP.to_owned()),
         (header::LOCATION, location),
         (header::ETAG, format!("\"{}\"", opened.tag)),
         (HeaderName::from_static("accept-patch"), FRAGMENT.to_owned()),
+        (header::LINK, format!("<{prefix}/api/v1/sessions/{}>; rel=\"status\"", opened.id)),
     ];
     Ok((StatusCode::CREATED, headers, opened.answer).into_response())
 }
@@ -226,7 +234,7 @@ fn session_of(
         let title = "too many requests for sessions that do not exist: try again in a minute";
         return Err(ApiError::too_many_requests(title, 60));
     }
-    let parsed = path
+    let parsed = bare(path)
         .rsplit_once('/')
         .and_then(|(stream, session)| Some((StreamName::new(stream).ok()?, session.parse().ok()?)));
     parsed.ok_or_else(|| {
@@ -235,10 +243,18 @@ fn session_of(
     })
 }
 
+/// A `/` at the end means nothing: people type it.
+fn bare(path: &str) -> &str {
+    path.strip_suffix('/').unwrap_or(path)
+}
+
 fn if_match(headers: &HeaderMap) -> IfMatch {
-    match headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok()).map(str::trim) {
-        Some("*") => IfMatch::Any,
-        Some(tag) => IfMatch::Tag(tag.trim_matches('"').to_owned()),
+    match EntityTags::of(headers, header::IF_MATCH) {
+        Some(EntityTags::Any) => IfMatch::Any,
+        // Strong comparison (RFC 9110 section 13.1.1): a weak tag matches nothing.
+        Some(EntityTags::List(tags)) => {
+            IfMatch::Tags(tags.into_iter().filter(|tag| !tag.weak).map(|tag| tag.tag).collect())
+        }
         None => IfMatch::Missing,
     }
 }
@@ -250,6 +266,7 @@ async fn read(request: Request, expected: &'static str) -> Result<String, ApiErr
     if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case(expected)) {
         return Err(ApiError::unsupported_type(expected));
     }
+    check_unpacked(request.headers())?;
     let body: Body = request.into_body();
     let bytes = body::to_bytes(body, BODY_MAX).await.map_err(|_| ApiError::too_large(BODY_MAX))?;
     String::from_utf8(bytes.into()).map_err(|_| ApiError::bad_request("the body is not UTF-8: send SDP text"))

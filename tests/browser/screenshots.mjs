@@ -4,9 +4,9 @@ import { mkdir, mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Chromium } from "./src/browser.mjs";
-import { goLive, listen, say } from "./src/people.mjs";
+import { goLive, holdBack, listen, say, textOf } from "./src/people.mjs";
 import { chain } from "./src/relay.mjs";
-import { sleep } from "./src/until.mjs";
+import { sleep, until } from "./src/until.mjs";
 
 const directory = process.argv[2] ?? (await mkdtemp(join(tmpdir(), "pages-")));
 await mkdir(directory, { recursive: true });
@@ -30,6 +30,22 @@ try {
       await shoot(page, stream);
     }
     await shoot(await browser.open(relays[2].url("/"), { width, height }), "list");
+    for (const dark of [false, true]) {
+      const shade = dark ? "dark" : "light";
+      const part = await browser.open(relays[2].url("/?stream=main-stage"), { width, height, dark, codec: "AV1" });
+      await listen(part);
+      await shoot(part, `codec-${shade}`);
+      const held = await browser.open(relays[2].url("/?stream=main-stage"), { width, height, dark });
+      await holdBack(held);
+      await held.click("button.play");
+      await until("the page says so", 20_000, async () => (await textOf(held, ".player .status")).includes("arrives"));
+      await shoot(held, `held-back-${shade}`);
+      const stuck = await browser.open(relays[0].url("/publish"), { width, height, dark });
+      await holdBack(stuck);
+      await stuck.click("button.go");
+      await until("the page says so", 20_000, async () => (await textOf(stuck, ".on-air .status")).includes("arrives"));
+      await shoot(stuck, `publish-held-back-${shade}`);
+    }
     await shoot(await browser.open(relays[2].url("/organizer"), { width, height }), "organizer");
     const publisher = await browser.open(relays[0].url("/publish"), { width, height });
     await goLive(publisher, { stream: `desk-${width}` });

@@ -86,8 +86,21 @@ async fn a_file_given_at_one_end_is_had_at_the_other_by_ranges() {
     assert_eq!(outside.headers()["content-range"], format!("bytes */{}", body.len()));
     let head = client().head(&url).send().await.unwrap();
     assert_eq!(head.headers()["content-length"], body.len().to_string());
-    let fresh = client().get(&url).header("if-none-match", format!("\"{id}\"")).send().await.unwrap();
-    assert_eq!(fresh.status(), StatusCode::NOT_MODIFIED);
+    let (own, full, not_modified) = (format!("\"{id}\""), StatusCode::OK, StatusCode::NOT_MODIFIED);
+    for (name, value, status) in [
+        ("if-none-match", own.clone(), not_modified),
+        ("if-none-match", format!("\"x, y\", {own}"), not_modified),
+        ("if-none-match", format!("W/{own}, \"x\""), not_modified),
+        ("if-none-match", "*".to_owned(), not_modified),
+        ("if-none-match", "\"x\", W/\"y\"".to_owned(), full),
+        ("if-match", format!("\"x\" , {own}"), full),
+        ("if-match", "*".to_owned(), full),
+        ("if-match", format!("W/{own}"), StatusCode::PRECONDITION_FAILED),
+        ("if-match", "\"x\"".to_owned(), StatusCode::PRECONDITION_FAILED),
+    ] {
+        let answer = client().head(&url).header(name, &value).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{name}: {value}");
+    }
     let stale = client().get(&url).header("range", "bytes=0-1").header("if-range", "\"other\"");
     assert_eq!(stale.send().await.unwrap().status(), StatusCode::OK);
 }

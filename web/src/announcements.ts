@@ -1,4 +1,5 @@
 // Which announcements are still news to this person, and the sending of one. What is shown belongs to the components.
+import { at } from "./root";
 import { type Message, type Posted } from "./api";
 import { lasting } from "./memory";
 import { problemOf, unreachable } from "./problem";
@@ -38,7 +39,7 @@ export function keepRead(ids: ReadonlySet<string>): void {
 export async function announce(author: string, text: string, nonce: string, token: string | undefined): Promise<Posted> {
   let response: Response;
   try {
-    response = await fetch("/api/v1/announcements", {
+    response = await fetch(at("/api/v1/announcements"), {
       method: "POST",
       headers: { "content-type": "application/json", ...(token ? { authorization: `Bearer ${token}` } : {}) },
       body: JSON.stringify({ author, text, nonce }),

@@ -1,5 +1,6 @@
 // The relay's JSON (docs/api.md) as types, and the requests that read it.
 import { Problem, problemOf, unreachable } from "./problem";
+import { at } from "./root";
 
 export type Kind = "audio" | "video";
 
@@ -21,6 +22,8 @@ export interface Stream {
   heard_in: string[];
   /** Only at the relay where it is published, while its publisher is connected. */
   publisher?: PublisherHealth;
+  /** Listeners at this relay that cannot play what a track is now. */
+  cannot_play?: { codec: string; listeners: number }[];
 }
 
 /** What whoever runs a publisher should know. */
@@ -111,7 +114,7 @@ export interface Version {
 async function get<T>(path: string): Promise<T> {
   let response: Response;
   try {
-    response = await fetch(path, { headers: { accept: "application/json" }, cache: "no-store" });
+    response = await fetch(at(path), { headers: { accept: "application/json" }, cache: "no-store" });
   } catch {
     throw unreachable();
   }
@@ -134,7 +137,7 @@ export async function getClockSkew(): Promise<number | undefined> {
   const before = Date.now();
   let response: Response;
   try {
-    response = await fetch("/version", { cache: "no-store" });
+    response = await fetch(at("/version"), { cache: "no-store" });
   } catch {
     throw unreachable();
   }
@@ -177,6 +180,11 @@ export function weakSpots(mesh: Mesh): string[] {
   const spots = [...[...mesh.articulation_points].sort(worst), ...[...mesh.bridges].sort(worst)];
   return [...new Set(spots.map((spot) => spot.warning.replace(/^./, (c) => c.toUpperCase())))];
 }
+
+const CODECS: Record<string, string> = { opus: "Opus", vp8: "VP8", vp9: "VP9", h264: "H264", av1: "AV1" };
+
+/** A codec as people write it. */
+export const codecName = (codec: string) => CODECS[codec] ?? codec;
 
 /** Whether this zone has lost every link to the others it knows of. */
 export function cutOff(mesh: Mesh): boolean {

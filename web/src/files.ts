@@ -1,12 +1,13 @@
 // The files of a room: their list, and sending it one. When to try again is for the outbox; where the
 // bytes travel is the relays' business.
 import { type SharedFile } from "./api";
+import { at } from "./root";
 import { Problem, problemOf, retryAfter, sentence, unreachable } from "./problem";
 
 export async function listFiles(room: string): Promise<SharedFile[]> {
   let response: Response;
   try {
-    response = await fetch(`/api/v1/rooms/${room}/files`, { cache: "no-store" });
+    response = await fetch(at(`/api/v1/rooms/${room}/files`), { cache: "no-store" });
   } catch {
     throw unreachable();
   }
@@ -23,7 +24,7 @@ export function hasPreview(file: SharedFile): boolean {
   return DRAWN.includes(file.media_type) && file.bytes <= PREVIEW_MAX && file.here >= file.bytes;
 }
 
-export const fileUrl = (file: SharedFile) => `/api/v1/files/${file.id}`;
+export const fileUrl = (file: SharedFile) => at(`/api/v1/files/${file.id}`);
 
 /** Nothing has left for so long: the line is dead. The relay itself waits 10 s for more. */
 export const STALL_MS = 15_000;
@@ -40,7 +41,7 @@ export interface Sending {
 export function giveFile(room: string, file: File, from: string, token: string | undefined, onShare: (share: number) => void): Sending {
   const request = new XMLHttpRequest();
   const query = new URLSearchParams({ name: file.name, from });
-  request.open("POST", `/api/v1/rooms/${room}/files?${query}`);
+  request.open("POST", at(`/api/v1/rooms/${room}/files?${query}`));
   if (file.type) request.setRequestHeader("content-type", file.type);
   if (token) request.setRequestHeader("authorization", `Bearer ${token}`);
   let stopped = false;

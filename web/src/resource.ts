@@ -1,6 +1,7 @@
 // The HTTP half of a session: the resource that WHIP (RFC 9725) and WHEP share. POST makes it, PATCH
 // restarts its ICE, DELETE ends it.
 import { Problem, problemOf, unreachable } from "./problem";
+import { within } from "./root";
 
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
@@ -38,7 +39,7 @@ export class Resource {
     const location = response.headers.get("location");
     if (!location) throw new Problem(response.status, "The relay did not say where the session is.");
     // An absolute path (RFC 9725 section 4.2), so no base is needed.
-    return new Resource(fetch, location, token, await response.text());
+    return new Resource(fetch, within(location), token, await response.text());
   }
 
   /** Sends an ICE restart; resolves with the fragment that answers it. */

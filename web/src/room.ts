@@ -1,6 +1,7 @@
 // A room's WebSocket: who said what, in order and once; what we say is kept until the relay has it.
 // Reconnects by itself. What is shown belongs to the chat component.
 import type { Message, Stream } from "./api";
+import { at } from "./root";
 
 /** Something of our own that the relay has not shown yet. */
 export interface Pending {
@@ -127,7 +128,7 @@ export class Room {
   }
 
   private open(): void {
-    const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/api/v1/rooms/${this.name}/ws`;
+    const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${at(`/api/v1/rooms/${this.name}/ws`)}`;
     const socket = this.newSocket(url);
     this.socket = socket;
     socket.onmessage = (event) => this.socket === socket && this.handle(event.data);

@@ -51,6 +51,34 @@ export function sentKinds(answer: string): ("audio" | "video")[] {
   return kinds;
 }
 
+/** The codecs an answer sends, by their API names. */
+export function sentCodecs(answer: string): string[] {
+  const codecs: string[] = [];
+  for (const lines of sections(answer).media) {
+    if (lines[0]!.split(" ")[1] === "0" || lines.includes("a=inactive") || lines.includes("a=recvonly")) continue;
+    for (const line of lines) {
+      const name = /^a=rtpmap:\d+ ([^/]+)\//.exec(line)?.[1]?.toLowerCase();
+      if (name && name !== "rtx") codecs.push(name);
+    }
+  }
+  return codecs;
+}
+
+/** Where an answer says that the relay takes media. */
+export interface Port {
+  address: string;
+  port: string;
+}
+
+/** The candidates of an answer (RFC 8839 section 5.1), each once. */
+export function mediaPorts(answer: string): Port[] {
+  const ports: Port[] = [];
+  for (const [, address, port] of answer.matchAll(/^a=candidate:\S+ \d+ udp \d+ (\S+) (\d+) typ host/gim)) {
+    if (!ports.some((one) => one.address === address && one.port === port)) ports.push({ address: address!, port: port! });
+  }
+  return ports;
+}
+
 /** What PATCH carries to restart ICE: the new credentials and candidates of the bundle (RFC 9725 section 4.3). */
 export function restartFragment(offer: string): string {
   const { head, media } = sections(offer);

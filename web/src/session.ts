@@ -2,7 +2,7 @@
 // back-off when that does not help. What flows over it belongs to whep.ts and whip.ts.
 import { Problem } from "./problem";
 import { Resource, type Fetch } from "./resource";
-import { restartFragment, withRestart } from "./sdp";
+import { mediaPorts, restartFragment, withRestart, type Port } from "./sdp";
 
 /** idle: not asked to run. waiting: the relay said to come back. refused: asking again is pointless. */
 export type Phase = "idle" | "connecting" | "waiting" | "connected" | "reconnecting" | "refused";
@@ -32,7 +32,8 @@ export interface Setup {
 const PATIENCE_MS = 2_000;
 /** A restart that has not connected by then has failed. */
 const RESTART_MS = 4_000;
-const CONNECT_MS = 8_000;
+/** So long the way to the relay may take; what takes longer is held back somewhere. */
+export const CONNECT_MS = 8_000;
 const RETRY_MIN_MS = 500;
 const RETRY_MAX_MS = 8_000;
 /** WHEP answers 409 with this header; without it, ask this often. */
@@ -58,6 +59,11 @@ export class Session {
 
   get phase(): Phase {
     return this.state.phase;
+  }
+
+  /** Where the relay takes media, as it said last. */
+  get ports(): Port[] {
+    return mediaPorts(this.answer);
   }
 
   start(): void {

@@ -1,5 +1,6 @@
 // Publishes captured media under a name: a sending session (WHIP) and what it measures of itself.
-import { withOpus } from "./sdp";
+import { at } from "./root";
+import { withOpus, type Port } from "./sdp";
 import { Session, type Setup, type State } from "./session";
 
 /** How the way to the relay is, since the last reading. */
@@ -26,7 +27,7 @@ export class Publisher {
     setup: Partial<Setup> = {},
   ) {
     this.session = new Session({
-      endpoint: `/whip/${stream}`,
+      endpoint: at(`/whip/${stream}`),
       token,
       prepare: (peer) => this.prepare(peer),
       dress: (offer) => withOpus(offer, { stereo: 1, "sprop-stereo": 1, maxaveragebitrate: AUDIO_BITRATE }),
@@ -46,6 +47,11 @@ export class Publisher {
 
   check(): void {
     this.session.check();
+  }
+
+  /** See {@link Session.ports}. */
+  get ports(): Port[] {
+    return this.session.ports;
   }
 
   async measure(now: number): Promise<Uplink | undefined> {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { restartFragment, sentKinds, withOpus, withRestart } from "../src/sdp";
+import { mediaPorts, restartFragment, sentCodecs, sentKinds, withOpus, withRestart } from "../src/sdp";
 
 const OFFER = [
   "v=0",
@@ -67,5 +67,25 @@ describe("sdp", () => {
     expect(sentKinds(answer)).toEqual(["audio"]);
     expect(sentKinds(OFFER.replace(/a=recvonly/g, "a=sendonly"))).toEqual(["audio", "video"]);
     expect(sentKinds(OFFER.replace(/a=recvonly/g, "a=inactive"))).toEqual([]);
+  });
+});
+
+describe("what an answer says", () => {
+  const answer = (video: string) =>
+    `v=0\r\nm=audio 9 X 111\r\na=sendonly\r\na=candidate:1 1 udp 2 10.0.0.5 8080 typ host\r\na=candidate:2 1 udp 1 fd00::5 8080 typ host\r\n` +
+    `a=candidate:3 1 udp 1 10.0.0.5 8080 typ host\r\na=rtpmap:111 opus/48000/2\r\nm=video ${video} X 96 97\r\na=sendonly\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\n`;
+
+  it("are the codecs of the lines that live", () => {
+    expect(sentCodecs(answer("9"))).toEqual(["opus", "vp8"]);
+    expect(sentCodecs(answer("0"))).toEqual(["opus"]);
+    expect(sentCodecs(answer("9").replaceAll("sendonly", "inactive"))).toEqual([]);
+  });
+
+  it("is where media goes, each place once", () => {
+    expect(mediaPorts(answer("9"))).toEqual([
+      { address: "10.0.0.5", port: "8080" },
+      { address: "fd00::5", port: "8080" },
+    ]);
+    expect(mediaPorts("")).toEqual([]);
   });
 });

@@ -99,14 +99,20 @@ pub(super) fn choose(line: &MediaLine, kind: Kind) -> Vec<Choice<'_>> {
 /// the highest rank is taken.
 fn rank(payload: &Payload, kind: Kind) -> Option<(Codec, u8)> {
     let codec = Codec::from_encoding_name(&payload.name).filter(|codec| codec.kind() == kind)?;
-    let clock = payload.clock.split('/').next()?.parse::<u32>().ok()?;
-    if clock != codec.clock_rate() {
+    let mut clock = payload.clock.split('/');
+    if clock.next()?.parse::<u32>().ok()? != codec.clock_rate() {
         return None;
     }
+    let channels = clock.next();
     let profile_zero = |name| payload.parameter(name).is_none_or(|profile| profile == "0");
     match codec {
-        // RFC 7587 section 7: always two channels in the rtpmap
-        Codec::Opus => payload.clock.ends_with("/2").then_some((codec, 0)),
+        // RFC 7587 section 7: always two channels in the rtpmap, whatever is sent. Cameras and hand-written
+        // GStreamer caps leave them out or say one, and mean the same.
+        Codec::Opus => match channels.map(str::parse::<u8>) {
+            Some(Ok(2)) => Some((codec, 1)),
+            None | Some(Ok(1)) => Some((codec, 0)),
+            Some(_) => None,
+        },
         Codec::Vp8 => Some((codec, 0)),
         Codec::Vp9 => profile_zero("profile-id").then_some((codec, 0)),
         Codec::Av1 => profile_zero("profile").then_some((codec, 0)),
@@ -194,7 +200,9 @@ mod tests {
         assert_eq!(video("ulpfec/90000", ""), None);
         let audio = |rtpmap| rank(&payload(111, rtpmap, ""), Kind::Audio).map(|(codec, _)| codec);
         assert_eq!(audio("OPUS/48000/2"), Some(Codec::Opus));
-        assert_eq!(audio("opus/48000"), None);
+        assert_eq!(audio("opus/48000"), Some(Codec::Opus));
+        assert_eq!(audio("opus/48000/6"), None);
+        assert_eq!(audio("opus/16000/2"), None);
         assert_eq!(audio("red/48000/2"), None);
         assert_eq!(audio("VP8/90000"), None);
     }

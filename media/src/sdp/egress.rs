@@ -15,7 +15,8 @@ use super::{ExtensionIds, Local, NegotiatedCodec, Offer, SdpError, Setup};
 pub struct EgressPolicy<'a> {
     /// The first SSRC to use; the next ones count up from it. Random, from the caller.
     pub first_ssrc: u32,
-    /// The codecs the stream carries now: put first.
+    /// The codecs the stream carries now: put first. One of them has to be in the offer; if it is not known
+    /// what the stream carries, any codec will do.
     pub preferred: &'a [Codec],
     /// The name of the stream, for msid and cname.
     pub stream: &'a str,
@@ -52,8 +53,18 @@ pub struct EgressPlan {
     pub setup: Setup,
     /// The tracks we may send, all on one transport: at most one of each kind.
     pub tracks: Vec<EgressTrack>,
+    /// What the listener asked for without any codec that we know: those m-lines are answered with port 0.
+    pub unserved: Vec<Kind>,
     /// Whether data channels were accepted.
     pub data_channel: bool,
+}
+
+impl EgressPlan {
+    /// Whether one of these codecs may be sent.
+    fn plays(&self, carried: &[Codec]) -> bool {
+        let mut codecs = self.tracks.iter().flat_map(|track| &track.codecs);
+        codecs.any(|codec| carried.contains(&codec.codec))
+    }
 }
 
 /// A track that we may send.
@@ -79,15 +90,20 @@ pub struct EgressTrack {
 ///
 /// # Errors
 ///
-/// If nothing can be played, or an m-line wants to send. M-lines that are unknown, or a second one
-/// of a kind, are rejected one by one.
+/// If nothing of what the stream carries can be played, or an m-line wants to send. M-lines that are
+/// unknown, or a second one of a kind, are rejected one by one.
 pub fn answer_egress(
     offer: &Offer,
     local: &Local<'_>,
     policy: &EgressPolicy<'_>,
 ) -> Result<(String, EgressPlan), SdpError> {
     let mut answer = Answer::new(offer, local);
-    let mut plan = EgressPlan { setup: offer.setup().answer(), tracks: Vec::new(), data_channel: false };
+    let mut plan = EgressPlan {
+        setup: offer.setup().answer(),
+        tracks: Vec::new(),
+        unserved: Vec::new(),
+        data_channel: false,
+    };
     let mut ssrcs = Ssrcs::new(offer, policy.first_ssrc);
     let mut missing = SdpError::NoTrack;
     for line in offer.lines() {
@@ -100,6 +116,7 @@ pub fn answer_egress(
                 let codecs = preferred_first(choose(line, kind), policy.preferred);
                 if codecs.is_empty() {
                     missing = SdpError::NoCodec { kind };
+                    plan.unserved.push(kind);
                     answer.reject(line);
                 } else {
                     plan.tracks.push(accept(&mut answer, line, kind, &codecs, &mut ssrcs, policy));
@@ -111,6 +128,11 @@ pub fn answer_egress(
             }
             Medium::Rtp(_) | Medium::DataChannel | Medium::Other => answer.reject(line),
         }
+    }
+    // A listener that connects and gets nothing waits for ever: better to be told at once.
+    let asks = !plan.tracks.is_empty() || !plan.unserved.is_empty();
+    if asks && !policy.preferred.is_empty() && !plan.plays(policy.preferred) {
+        return Err(SdpError::NotPlayable { carried: policy.preferred.to_vec() });
     }
     if plan.tracks.is_empty() {
         return Err(missing);

@@ -1,7 +1,7 @@
 //! Why an offer or a fragment was refused, in words for the person who sent it, and the HTTP status
 //! that goes with it.
 
-use protocol::Kind;
+use protocol::{Codec, Kind};
 use thiserror::Error;
 
 /// Why an SDP cannot be served. The text says what to change.
@@ -98,6 +98,15 @@ pub enum SdpError {
         /// The kind of the m-line.
         kind: Kind,
     },
+    /// WHEP: the stream carries nothing that the client offers to play.
+    #[error(
+        "this stream is {} now and the offer has none of it: offer that, or ask the publisher for a codec that you play",
+        names(.carried)
+    )]
+    NotPlayable {
+        /// What the stream carries.
+        carried: Vec<Codec>,
+    },
     /// WHIP: an m-line that is neither audio, video nor a data channel.
     #[error("m={media} cannot be published: offer audio, video and a data channel at most")]
     Media {
@@ -111,7 +120,7 @@ pub enum SdpError {
 
 impl SdpError {
     /// The HTTP status: 400 when the text is malformed, 422 when it is well formed and cannot be
-    /// served.
+    /// served, 406 when the stream would have to be another.
     pub fn status(&self) -> u16 {
         match self {
             SdpError::TooLarge { .. }
@@ -119,6 +128,7 @@ impl SdpError {
             | SdpError::Syntax { .. }
             | SdpError::Missing { .. }
             | SdpError::Malformed { .. } => 400,
+            SdpError::NotPlayable { .. } => 406,
             SdpError::Hash { .. }
             | SdpError::NoBundle
             | SdpError::NoRtcpMux
@@ -143,6 +153,10 @@ pub(super) fn quote(text: &str) -> String {
         quoted.push('…');
     }
     quoted
+}
+
+fn names(codecs: &[Codec]) -> String {
+    codecs.iter().map(|codec| codec.encoding_name()).collect::<Vec<_>>().join(" and ")
 }
 
 fn kind_word(kind: Kind) -> &'static str {

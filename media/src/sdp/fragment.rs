@@ -4,7 +4,8 @@
 use std::fmt::{self, Write};
 
 use super::media_line::{MOST_CANDIDATES, bounded, mid};
-use super::offer::{MOST_LINES, pwd, ufrag};
+use super::offer::{pwd, ufrag};
+use super::spelling::MOST_LINES;
 use super::{Candidate, Local, SdpError, candidate};
 
 /// A fragment, parsed and checked.
@@ -34,6 +35,7 @@ impl Fragment {
         if text.len() > MOST_BYTES {
             return Err(SdpError::TooLarge { bytes: text.len(), most: MOST_BYTES });
         }
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_end_matches('\0');
         let mut fragment = Fragment::default();
         let mut media = 0;
         for (index, line) in text.split('\n').enumerate() {
@@ -42,8 +44,8 @@ impl Fragment {
             if line.chars().any(|c| c.is_control() && c != '\t') {
                 return Err(SdpError::Syntax { reason: "a control character inside a line".to_owned() });
             }
-            match line.split_once('=') {
-                _ if line.is_empty() => {}
+            match line.trim().split_once('=') {
+                _ if line.trim().is_empty() => {}
                 Some(("a", attribute)) => fragment.attribute(attribute)?,
                 Some(("m", value)) => {
                     bounded(media, MOST_MEDIA, "m-lines")?;

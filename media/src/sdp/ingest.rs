@@ -1,11 +1,12 @@
 //! The answer to a publisher (WHIP, RFC 9725): at most one audio and one video track, every codec we
-//! can forward, music settings for Opus. Simulcast is not accepted: the publisher sends one layer.
+//! can forward, music settings for Opus. Of simulcast one layer is accepted, the best.
 
 use protocol::Kind;
 
 use super::answer::{Answer, Track};
 use super::codec_choice::{Feedback, choose};
 use super::media_line::{Direction, MediaLine, Medium};
+use super::source::Rid;
 use super::{ExtensionIds, Local, NegotiatedCodec, Offer, SdpError, Setup};
 
 /// What a publisher is asked for.
@@ -46,8 +47,8 @@ pub struct IngestTrack {
     /// The SSRCs announced, each with its retransmission SSRC. May be empty: then the track is
     /// known by mid, rid or payload type.
     pub ssrcs: Vec<(u32, Option<u32>)>,
-    /// The RIDs offered. None of them is accepted yet.
-    pub rids: Vec<String>,
+    /// The layer of simulcast that was accepted, if any was offered.
+    pub rid: Option<String>,
     /// The header extensions in use.
     pub extensions: ExtensionIds,
     /// The feedback we may send.
@@ -104,12 +105,18 @@ fn accept(
     if codecs.is_empty() {
         return Err(SdpError::NoCodec { kind });
     }
-    // without a=rid and a=simulcast in the answer there is one layer and nothing for a rid to name
+    let extensions = line.extensions(Direction::SendOnly);
+    // A browser that is answered without simulcast sends the first of its layers, which may be the smallest.
+    // Without the rid extension that is what it would take this answer for.
+    let rid = Rid::best(&line.rids).filter(|_| line.simulcast && extensions.rid.is_some());
+    // without a layer there is nothing for a rid to name; what changes how a picture is shown would have to reach every listener, and Firefox offers none of it: a
+    // browser that is not given video-orientation turns the picture before it encodes it
     let mut extensions = ExtensionIds {
-        rid: None,
-        repaired_rid: None,
+        rid: extensions.rid.filter(|_| rid.is_some()),
+        repaired_rid: extensions.repaired_rid.filter(|_| rid.is_some()),
+        video_orientation: None,
         playout_delay: None,
-        ..line.extensions(Direction::SendOnly)
+        ..extensions
     };
     let mut feedback = Feedback::offered(kind, codecs.iter().map(|codec| codec.payload));
     feedback.transport_cc &= extensions.transport_cc.is_some();
@@ -124,7 +131,9 @@ fn accept(
         feedback,
         opus_fmtp: &opus_fmtp,
     };
-    answer.accept(line, &track, &[]);
+    let layer =
+        rid.map(|rid| [("rid", format!("{} recv", rid.id)), ("simulcast", format!("recv {}", rid.id))]);
+    answer.accept(line, &track, layer.as_ref().map_or(&[], |lines| lines));
     let parameter_sets = codecs.iter().filter_map(|codec| codec.payload.parameter("sprop-parameter-sets"));
     let parameter_sets = parameter_sets.flat_map(|sets| sets.split(',')).take(PARAMETER_SETS_MAX);
     let parameter_sets = parameter_sets.filter_map(base64).collect();
@@ -133,7 +142,7 @@ fn accept(
         mid: line.mid.clone(),
         codecs: codecs.into_iter().map(|codec| codec.negotiated).collect(),
         ssrcs: line.sources.media(),
-        rids: line.rids.clone(),
+        rid: rid.map(|rid| rid.id.clone()),
         extensions,
         feedback,
         parameter_sets,

@@ -3,10 +3,11 @@
 
 use protocol::Kind;
 use rtc_sdp::MediaDescription;
+use rtc_sdp::description::common::Attribute;
 
 use super::error::quote;
 use super::extension::ExtensionIds;
-use super::source::Sources;
+use super::source::{Rid, Sources};
 use super::{Candidate, SdpError};
 
 /// What an m-line carries.
@@ -100,7 +101,7 @@ pub struct MediaLine {
     /// The payload types in the order of preference.
     pub payloads: Vec<Payload>,
     /// The RIDs that the offerer would send (simulcast), in the order of the offer.
-    pub rids: Vec<String>,
+    pub rids: Vec<Rid>,
     /// Whether the line offers to send simulcast.
     pub simulcast: bool,
     /// The first words of the line, to be repeated in a rejection.
@@ -116,10 +117,8 @@ pub struct MediaLine {
 }
 
 impl MediaLine {
-    pub(super) fn parse(
-        line: &MediaDescription,
-        session_direction: Direction,
-    ) -> Result<MediaLine, SdpError> {
+    /// Reads an m-line. What the session says for all of its lines counts where the line says nothing.
+    pub(super) fn parse(line: &MediaDescription, session: &[Attribute]) -> Result<MediaLine, SdpError> {
         let name = &line.media_name;
         let medium = match name.media.as_str() {
             "audio" => Medium::Rtp(Kind::Audio),
@@ -133,7 +132,7 @@ impl MediaLine {
             medium,
             mid: String::new(),
             live: name.port.value != 0 || line.has_attribute("bundle-only"),
-            direction: session_direction,
+            direction: Direction::SendRecv,
             payloads: payloads(name.formats.iter().map(String::as_str), medium),
             rids: Vec::new(),
             simulcast: false,
@@ -147,7 +146,14 @@ impl MediaLine {
             candidates: Vec::new(),
             extmaps: Vec::new(),
         };
-        for attribute in &line.attributes {
+        let shared = |attribute: &&Attribute| {
+            let key = attribute.key.as_str();
+            Direction::parse(key).is_some() || matches!(key, "rtcp-mux" | "rtcp-mux-only" | "rtcp-rsize")
+        };
+        // RFC 8285 section 5: the line's own extensions come first where an id is used twice
+        let extensions = |attribute: &&Attribute| attribute.key == "extmap";
+        let attributes = session.iter().filter(shared).chain(&line.attributes);
+        for attribute in attributes.chain(session.iter().filter(extensions)) {
             parsed.attribute(&attribute.key, attribute.value.as_deref().unwrap_or_default())?;
         }
         parsed.rids = std::mem::take(&mut parsed.sources.rids);
@@ -173,7 +179,7 @@ impl MediaLine {
     fn attribute(&mut self, key: &str, value: &str) -> Result<(), SdpError> {
         match key {
             "mid" => self.mid = mid(value)?,
-            "rtpmap" => self.rtpmap(value)?,
+            "rtpmap" => self.rtpmap(value),
             "fmtp" => {
                 if let Some((payload, rest)) = self.payload(value) {
                     payload.fmtp = rest.to_owned();
@@ -200,24 +206,22 @@ impl MediaLine {
         Ok(())
     }
 
-    fn rtpmap(&mut self, value: &str) -> Result<(), SdpError> {
-        let Some((payload, rest)) = self.payload(value) else { return Ok(()) };
-        let (name, clock) = rest
-            .split_once('/')
-            .ok_or(SdpError::Malformed { attribute: "rtpmap", reason: "a payload type, then name/clock" })?;
-        payload.name = name.to_owned();
-        payload.clock = clock.to_owned();
-        Ok(())
+    /// A payload type whose clock is not told cannot be played; the others of the line can.
+    fn rtpmap(&mut self, value: &str) {
+        let Some((payload, rest)) = self.payload(value) else { return };
+        let Some((name, clock)) = rest.split_once('/') else { return };
+        payload.name = name.trim().to_owned();
+        payload.clock = clock.split_whitespace().collect();
     }
 
     fn feedback(&mut self, value: &str) -> Result<(), SdpError> {
-        let Some((format, feedback)) = value.split_once(' ') else { return Ok(()) };
-        let feedback = feedback.trim();
+        let Some((format, feedback)) = value.split_once(char::is_whitespace) else { return Ok(()) };
+        let feedback = feedback.split_whitespace().collect::<Vec<_>>().join(" ");
         let number = format.parse::<u8>().ok();
         for payload in &mut self.payloads {
             if format == "*" || number == Some(payload.payload_type) {
                 bounded(payload.feedback.len(), 32, "a=rtcp-fb lines on one payload type")?;
-                payload.feedback.push(feedback.to_owned());
+                payload.feedback.push(feedback.clone());
             }
         }
         Ok(())
@@ -226,7 +230,7 @@ impl MediaLine {
     /// Splits `<payload type> <rest>` and finds the payload; a payload type that is not on the
     /// m-line is passed over.
     fn payload<'v>(&mut self, value: &'v str) -> Option<(&mut Payload, &'v str)> {
-        let (number, rest) = value.split_once(' ')?;
+        let (number, rest) = value.split_once(char::is_whitespace)?;
         let number: u8 = number.parse().ok()?;
         let payload = self.payloads.iter_mut().find(|payload| payload.payload_type == number)?;
         Some((payload, rest.trim()))

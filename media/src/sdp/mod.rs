@@ -17,6 +17,7 @@ mod ingest;
 mod media_line;
 mod offer;
 mod source;
+mod spelling;
 
 pub use answer::{Local, Setup};
 pub use candidate::{Candidate, Reach};
@@ -29,3 +30,4 @@ pub use fragment::Fragment;
 pub use ingest::{IngestPlan, IngestPolicy, IngestTrack, answer_ingest};
 pub use media_line::{Direction, MediaLine, Medium, Payload};
 pub use offer::Offer;
+pub use source::Rid;

@@ -6,8 +6,8 @@ use std::io::Cursor;
 use rtc_sdp::{MediaDescription, SessionDescription};
 
 use super::error::quote;
-use super::media_line::{Direction, MediaLine, Medium, bounded, check_protocol};
-use super::{Fingerprint, SdpError, Setup};
+use super::media_line::{MediaLine, Medium, check_protocol};
+use super::{Fingerprint, SdpError, Setup, spelling};
 
 /// An offer that can be answered, if its tracks can.
 #[derive(Debug, Clone)]
@@ -29,14 +29,13 @@ impl Offer {
     ///
     /// Any [`SdpError`] that does not depend on the use of the session.
     pub fn parse(text: &str) -> Result<Offer, SdpError> {
-        check_size(text)?;
+        let text = spelling::plain(text)?;
         let session = SessionDescription::unmarshal(&mut Cursor::new(text.as_bytes()))
             .map_err(|error| SdpError::Syntax { reason: quote(&error.to_string()) })?;
-        let direction = session.attributes.iter().find_map(|attribute| Direction::parse(&attribute.key));
         let lines = session
             .media_descriptions
             .iter()
-            .map(|line| MediaLine::parse(line, direction.unwrap_or(Direction::SendRecv)))
+            .map(|line| MediaLine::parse(line, &session.attributes))
             .collect::<Result<Vec<_>, _>>()?;
         if session.attributes.iter().any(|attribute| attribute.key == "ice-lite") {
             return Err(SdpError::BothIceLite);
@@ -112,36 +111,6 @@ impl Offer {
     }
 }
 
-/// The largest offer seen is Chromium's with simulcast, about 9 kB.
-const MOST_BYTES: usize = 64 * 1024;
-pub(super) const MOST_LINES: usize = 2000;
-const MOST_MEDIA: usize = 16;
-const MOST_LINE_BYTES: usize = 4096;
-
-fn check_size(text: &str) -> Result<(), SdpError> {
-    if text.len() > MOST_BYTES {
-        return Err(SdpError::TooLarge { bytes: text.len(), most: MOST_BYTES });
-    }
-    let (mut lines, mut media) = (0, 0);
-    for line in text.split('\n') {
-        let line = line.strip_suffix('\r').unwrap_or(line);
-        // what is repeated in an answer must not be able to begin a line of its own
-        if line.chars().any(|c| c.is_control() && c != '\t') {
-            return Err(SdpError::Syntax { reason: "a control character inside a line".to_owned() });
-        }
-        if line.len() > MOST_LINE_BYTES {
-            return Err(SdpError::Syntax { reason: "a line longer than 4096 bytes".to_owned() });
-        }
-        bounded(lines, MOST_LINES, "lines")?;
-        lines += 1;
-        if line.starts_with("m=") {
-            bounded(media, MOST_MEDIA, "m-lines")?;
-            media += 1;
-        }
-    }
-    Ok(())
-}
-
 /// Whether there is a BUNDLE group. One over every live m-line is required, unless there is only
 /// one of them.
 fn check_bundle(session: &SessionDescription, lines: &[MediaLine]) -> Result<bool, SdpError> {
@@ -172,7 +141,7 @@ fn bundle_group(session: &SessionDescription) -> Option<&str> {
         .filter(|attribute| attribute.key == "group")
         .filter_map(|attribute| attribute.value.as_deref())
         .find_map(|value| value.strip_prefix("BUNDLE"))
-        .filter(|mids| mids.is_empty() || mids.starts_with(' '))
+        .filter(|mids| mids.is_empty() || mids.starts_with(char::is_whitespace))
 }
 
 /// The m-line whose transport all bundled ones share: the first live one of the group
@@ -192,11 +161,18 @@ impl<'s> TransportLine<'s> {
         Ok(TransportLine { session, line: &session.media_descriptions[index] })
     }
 
-    /// The values of an attribute: those of the m-line, or else those of the session.
+    /// The values of an attribute: those of the m-line, else those of the session (OBS 30.1 has them there),
+    /// else those of the next m-line that has any: they share one transport.
     fn values(&self, key: &'static str) -> impl Iterator<Item = &'s str> {
         let (session, line) = (self.session, self.line);
-        let own = line.has_attribute(key);
-        let attributes = if own { &line.attributes } else { &session.attributes };
+        let attributes = if line.has_attribute(key) {
+            &line.attributes
+        } else if session.has_attribute(key) {
+            &session.attributes
+        } else {
+            let other = session.media_descriptions.iter().find(|line| line.has_attribute(key));
+            &other.unwrap_or(line).attributes
+        };
         attributes
             .iter()
             .filter(move |attribute| attribute.key == key)
@@ -213,13 +189,12 @@ impl<'s> TransportLine<'s> {
     }
 
     fn setup(&self) -> Result<Setup, SdpError> {
-        match self.values("setup").next() {
-            // RFC 4145 section 4: an offer that says nothing is active
-            None | Some("active") => Ok(Setup::Active),
-            Some("passive") => Ok(Setup::Passive),
-            Some("actpass") => Ok(Setup::ActPass),
-            Some(other) => Err(SdpError::Setup { setup: quote(other) }),
-        }
+        // RFC 4145 section 4: an offer that says nothing is active
+        let said = self.values("setup").next().unwrap_or(Setup::Active.name());
+        [Setup::Active, Setup::Passive, Setup::ActPass]
+            .into_iter()
+            .find(|setup| setup.name().eq_ignore_ascii_case(said))
+            .ok_or_else(|| SdpError::Setup { setup: quote(said) })
     }
 }
 

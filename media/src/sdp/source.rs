@@ -12,17 +12,45 @@ pub(super) struct Sources {
     repairs: Vec<(u32, u32)>,
     /// Second members of FEC groups: never media.
     fec: Vec<u32>,
-    pub(super) rids: Vec<String>,
+    pub(super) rids: Vec<Rid>,
+}
+
+/// A layer of simulcast that the offerer sends (RFC 8851).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rid {
+    /// Its name.
+    pub id: String,
+    /// What it is bounded by, if that is said: width, height, bit rate.
+    most: [u64; 3],
+}
+
+impl Rid {
+    /// The best layer: the one that is bounded least, else the one that its name calls best, else the first.
+    /// Browsers put the first one anywhere, the smallest included.
+    pub(super) fn best(rids: &[Rid]) -> Option<&Rid> {
+        // of equals the last is the greatest, and the first is wanted
+        rids.iter().rev().max_by_key(|rid| (rid.most, rid.rank()))
+    }
+
+    /// As people call their layers.
+    fn rank(&self) -> u8 {
+        match self.id.to_ascii_lowercase().as_str() {
+            "f" | "full" | "fhd" | "hi" | "high" | "orig" | "original" | "source" | "top" => 3,
+            // high; beside f it is half
+            "h" | "hd" => 2,
+            "l" | "lo" | "low" | "q" | "quarter" | "s" | "sd" | "small" | "m" | "mid" | "med" | "medium"
+            | "half" => 0,
+            _ => 1,
+        }
+    }
 }
 
 impl Sources {
     /// Takes in the value of `a=ssrc`.
     pub(super) fn ssrc(&mut self, value: &str) -> Result<(), SdpError> {
         let word = value.split_ascii_whitespace().next().unwrap_or_default();
-        let ssrc: u32 = word.parse().map_err(|_| SdpError::Malformed {
-            attribute: "ssrc",
-            reason: "it starts with a 32-bit number",
-        })?;
+        // a hint that cannot be read is none
+        let Ok(ssrc) = word.parse::<u32>() else { return Ok(()) };
         if self.ssrcs.last() != Some(&ssrc) && !self.ssrcs.contains(&ssrc) {
             bounded(self.ssrcs.len(), "SSRCs on one m-line")?;
             self.ssrcs.push(ssrc);
@@ -54,10 +82,16 @@ impl Sources {
         let mut words = value.split_ascii_whitespace();
         if let (Some(rid), Some("send")) = (words.next(), words.next())
             && rid.len() <= 32
-            && !self.rids.iter().any(|known| known == rid)
+            && rid.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && !self.rids.iter().any(|known| known.id == rid)
         {
             bounded(self.rids.len(), "RIDs on one m-line")?;
-            self.rids.push(rid.to_owned());
+            let restrictions: String = words.collect();
+            let most = ["max-width", "max-height", "max-br"].map(|name| {
+                let mut all = restrictions.split(';').filter_map(|one| one.split_once('='));
+                all.find(|(key, _)| *key == name).and_then(|(_, most)| most.parse().ok()).unwrap_or(u64::MAX)
+            });
+            self.rids.push(Rid { id: rid.to_owned(), most });
         }
         Ok(())
     }
@@ -117,6 +151,29 @@ mod tests {
         for line in ["h send", "h send", "l send pt=96;max-width=320", "x recv", ""] {
             sources.rid(line).unwrap();
         }
-        assert_eq!(sources.rids, ["h", "l"]);
+        let ids: Vec<_> = sources.rids.iter().map(|rid| rid.id.as_str()).collect();
+        assert_eq!(ids, ["h", "l"]);
+    }
+
+    #[test]
+    fn the_best_layer_is_found_wherever_it_stands() {
+        for (lines, best) in [
+            (&["l send", "m send", "h send"] as &[&str], "h"),
+            (&["h send", "m send", "l send"], "h"),
+            (&["q send", "h send", "f send"], "f"),
+            (&["low send", "medium send", "high send"], "high"),
+            (&["0 send", "1 send", "2 send"], "0"),
+            (&["a send max-width=320", "b send max-width=1280;max-height=720", "c send max-width=640"], "b"),
+            (&["f send pt=96;max-br=100000", "l send pt=96;max-br=900000"], "l"),
+            (&["f send max-width=320", "l send"], "l"),
+            (&["one send"], "one"),
+        ] {
+            let mut sources = Sources::default();
+            for line in lines {
+                sources.rid(line).unwrap();
+            }
+            assert_eq!(Rid::best(&sources.rids).map(|rid| rid.id.as_str()), Some(best), "{lines:?}");
+        }
+        assert_eq!(Rid::best(&[]), None);
     }
 }

@@ -61,6 +61,7 @@ pub struct Sim {
     pub lands: BTreeMap<SocketAddr, usize>,
     pub closed: Vec<(SessionId, CloseReason)>,
     pub health: HashMap<SessionId, Health>,
+    pub codecs: Vec<(SessionId, Codec)>,
     pub foreign: usize,
     pub keyframes_wanted: usize,
     /// By peer, SSRC and sequence number.
@@ -93,6 +94,7 @@ impl Sim {
             lands: BTreeMap::new(),
             closed: Vec::new(),
             health: HashMap::new(),
+            codecs: Vec::new(),
             foreign: 0,
             keyframes_wanted: 0,
             sealed: HashMap::new(),
@@ -312,6 +314,7 @@ impl Sim {
                 }
                 Event::Health { session, health } => drop(self.health.insert(session, health)),
                 Event::Connected { .. } | Event::Message { .. } => {}
+                Event::Codec { session, codec } => self.codecs.push((session, codec)),
             }
         }
     }

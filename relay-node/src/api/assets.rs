@@ -6,15 +6,15 @@ use std::{collections::BTreeMap, io::Write, sync::LazyLock};
 use axum::{
     Router,
     body::Bytes,
-    extract::{Path, Request},
+    extract::{OriginalUri, Path, Request},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::Next,
-    response::{Html, IntoResponse, Response},
+    response::{Html, IntoResponse, Redirect, Response},
     routing::get,
 };
 use rust_embed::RustEmbed;
 
-use super::error::ApiError;
+use super::{conditions::EntityTags, error::ApiError};
 
 #[derive(RustEmbed)]
 #[folder = "../web/dist"]
@@ -47,10 +47,21 @@ const PERMISSIONS_POLICY: &str = "microphone=(self), camera=(self), display-capt
 /// The pages and their files.
 pub fn router() -> Router {
     Router::new()
-        .route("/", get(|headers: HeaderMap| async move { page("index.html", &headers) }))
+        .route("/", get(front))
+        // Links of a page are relative: below `/publish/` they would lead elsewhere.
+        .route("/publish/", get(|| async { Redirect::permanent("../publish") }))
+        .route("/organizer/", get(|| async { Redirect::permanent("../organizer") }))
         .route("/publish", get(|headers: HeaderMap| async move { page("publish.html", &headers) }))
         .route("/organizer", get(|headers: HeaderMap| async move { page("organizer.html", &headers) }))
         .route("/assets/{*file}", get(hashed))
+}
+
+/// `/`. Below a path of `--public-url` it may be asked for without the `/` at the end.
+async fn front(OriginalUri(uri): OriginalUri, headers: HeaderMap) -> Response {
+    if !uri.path().ends_with('/') {
+        return Redirect::permanent(&format!("{}/", uri.path())).into_response();
+    }
+    page("index.html", &headers)
 }
 
 /// Puts the security headers on every answer.
@@ -101,12 +112,10 @@ impl Asset {
     }
 
     fn answer(&self, request: &HeaderMap, cache: &'static str) -> Response {
-        let cached = request.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
         let etag = self.etag.to_str().unwrap_or_default();
-        // Weak comparison (RFC 9110 section 13.1.2): compressed or not is the same page.
-        let fresh = cached.is_some_and(|cached| {
-            cached.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag || tag.trim() == "*")
-        });
+        // Weak comparison: compressed or not is the same page.
+        let cached = EntityTags::of(request, header::IF_NONE_MATCH);
+        let fresh = cached.is_some_and(|tags| tags.name(etag.trim_matches('"')));
         let gzip = self.gzip.as_ref().filter(|_| accepts_gzip(request));
         let mut response = match (fresh, gzip) {
             (true, _) => StatusCode::NOT_MODIFIED.into_response(),
@@ -175,8 +184,8 @@ const NOT_BUILT: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\
 <p>It was built before the web client. To have the pages, build both (needs node 20.19 or later):</p>\
 <pre>cd web &amp;&amp; npm ci &amp;&amp; npm run build\ncargo build --release -p relay-node</pre>\
 <p>or let <code>script/run</code> do it. Everything else works: \
-<a href=\"/api/v1/streams\">streams</a>, <a href=\"/api/v1/mesh\">mesh</a>, \
-<a href=\"/api/v1/openapi.json\">the API</a>, WHIP and WHEP.</p></html>";
+<a href=\"api/v1/streams\">streams</a>, <a href=\"api/v1/mesh\">mesh</a>, \
+<a href=\"api/v1/openapi.json\">the API</a>, WHIP and WHEP.</p></html>";
 
 #[cfg(test)]
 mod tests {

@@ -1,13 +1,26 @@
 //! Errors as people see them: `application/problem+json` (RFC 9457) with a title that says what to do.
 
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use protocol::{NameError, api::Problem};
 use rooms::RoomsError;
 
 use crate::ask::{AskError, PostError};
+
+const PACKED: &str = "content-encoding";
+
+/// Refuses a body that is packed: unpacking would let a small body become a large one, and stored as it is a
+/// packed file would be taken for what it is not.
+pub fn check_unpacked(headers: &HeaderMap) -> Result<(), ApiError> {
+    let values = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut codings = values.flat_map(|value| value.to_str().unwrap_or("?").split(',')).map(str::trim);
+    match codings.find(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity")) {
+        Some(coding) => Err(ApiError::unsupported_encoding(coding)),
+        None => Ok(()),
+    }
+}
 
 /// An answer that is not what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +87,13 @@ impl ApiError {
         ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", title)
     }
 
+    /// 415, for a body that is packed.
+    pub fn unsupported_encoding(coding: &str) -> ApiError {
+        let coding: String = coding.chars().take(40).collect();
+        let title = format!("send the body as it is, without `Content-Encoding: {coding}`");
+        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, PACKED, title)
+    }
+
     /// 429.
     pub fn too_many_requests(title: impl Into<String>, retry_after_s: u32) -> ApiError {
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate", title).with_retry_after(retry_after_s)
@@ -122,6 +142,10 @@ impl IntoResponse for ApiError {
             || matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNSUPPORTED_MEDIA_TYPE)
         {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self.kind == PACKED {
+            // RFC 9110 section 15.5.16
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

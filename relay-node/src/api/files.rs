@@ -28,7 +28,11 @@ use rooms::{
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::{ApiState, error::ApiError};
+use super::{
+    ApiState,
+    conditions::EntityTags,
+    error::{ApiError, check_unpacked},
+};
 use crate::{
     ask::{Ask, Asks},
     clock,
@@ -94,6 +98,8 @@ pub struct Called {
             content_type = "application/problem+json"),
         (status = 413, description = "larger than this relay's --file-size", body = Problem,
             content_type = "application/problem+json"),
+        (status = 415, description = "a form around the file, or a packed body", body = Problem,
+            content_type = "application/problem+json"),
         (status = 422, description = "the name of who gives it is not as it has to be", body = Problem,
             content_type = "application/problem+json"),
         (status = 429, description = "too many files from one address: see Retry-After", body = Problem,
@@ -112,7 +118,7 @@ pub async fn upload(
 ) -> Result<Response, ApiError> {
     let taken = take(&state, client.ip(), room, called, request).await;
     let (id, uploaded) = taken.map_err(ApiError::with_unread_body)?;
-    let location = HeaderValue::from_str(&format!("/api/v1/files/{id}"));
+    let location = HeaderValue::from_str(&format!("{}/api/v1/files/{id}", state.prefix));
     let mut response = (StatusCode::CREATED, Json(uploaded)).into_response();
     response.headers_mut().insert(header::LOCATION, location.map_err(|_| ApiError::internal())?);
     Ok(response)
@@ -127,6 +133,7 @@ async fn take(
 ) -> Result<(FileId, Uploaded), ApiError> {
     let room = RoomName::new(room)?;
     state.auth.may_publish(request.headers())?;
+    check_bare(request.headers())?;
     let Query(called) = called.map_err(|_| ApiError::bad_request("the query may have ?name=… and from=…"))?;
     let limits = state.files.files.limits();
     let declared = declared_length(request.headers());
@@ -150,6 +157,18 @@ async fn take(
     let ask = |reply| Ask::File(FileAsk::Share { room, new, manifest, reply });
     state.asks.ask(ask).await??;
     Ok((file, Uploaded { id: file.to_string(), name, bytes: length }))
+}
+
+/// The body is the file and nothing else: an envelope around it would be stored with it.
+fn check_bare(headers: &HeaderMap) -> Result<(), ApiError> {
+    check_unpacked(headers)?;
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if value.trim_start().to_ascii_lowercase().starts_with("multipart/") {
+        let title = "send the file itself as the body, not a form around it: `curl -T FILE` or `--data-binary \
+                     @FILE` in place of `-F`, with its own Content-Type";
+        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", title));
+    }
+    Ok(())
 }
 
 /// Takes the body to disk chunk by chunk. What was begun and not finished leaves nothing behind.
@@ -222,6 +241,8 @@ pub async fn list(
         (status = 400, description = "not an id", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "no room has such a file", body = Problem,
             content_type = "application/problem+json"),
+        (status = 412, description = "If-Match does not have the id", body = Problem,
+            content_type = "application/problem+json"),
         (status = 416, description = "a range outside of the file", body = Problem,
             content_type = "application/problem+json"),
         (status = 503, description = "busy, or nobody who has it can be reached: see Retry-After",
@@ -238,17 +259,19 @@ pub async fn download(
     want(&state.asks, file, Part::Manifest).await?;
     let manifest = state.asks.ask(|reply| Ask::File(FileAsk::Manifest { file, reply })).await?;
     let manifest = manifest.ok_or_else(unreachable)?;
-    let etag = format!("\"{file}\"");
-    let matches =
-        |name| headers.get(name).is_some_and(|value: &HeaderValue| value.as_bytes() == etag.as_bytes());
+    let (id, etag) = (file.to_string(), format!("\"{file}\""));
+    if EntityTags::of(&headers, header::IF_MATCH).is_some_and(|tags| !tags.name_exactly(&id)) {
+        let title = "If-Match names another file: the entity tag of a file is its id";
+        return Err(ApiError::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", title));
+    }
     let mut response = Response::new(Body::empty());
     describe(response.headers_mut(), &etag, &manifest).map_err(|_| ApiError::internal())?;
-    if matches(header::IF_NONE_MATCH) {
+    if EntityTags::of(&headers, header::IF_NONE_MATCH).is_some_and(|tags| tags.name(&id)) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);
     }
     // A range of another version would not fit what the client has.
-    let ranged = !headers.contains_key(header::IF_RANGE) || matches(header::IF_RANGE);
+    let ranged = EntityTags::of(&headers, header::IF_RANGE).is_none_or(|tags| tags.name_exactly(&id));
     let range = headers.get(header::RANGE).filter(|_| ranged).and_then(|value| value.to_str().ok());
     let (from, to) = match range.map_or(Wanted::All, |range| parse_range(range, manifest.length)) {
         Wanted::All => (0, manifest.length),

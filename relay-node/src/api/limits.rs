@@ -56,7 +56,7 @@ fn route_class(path: &str) -> &'static str {
     match (segments.next(), segments.next(), segments.next()) {
         (Some("whip"), ..) => "whip",
         (Some("whep"), ..) => "whep",
-        (Some("api"), Some("v1"), Some("streams")) => "streams",
+        (Some("api"), Some("v1"), Some("streams" | "sessions")) => "streams",
         (Some("api"), Some("v1"), Some("mesh")) => "mesh",
         (Some("api"), Some("v1"), Some("rooms")) if path.ends_with("/ws") => "websocket",
         (Some("api"), Some("v1"), Some("rooms")) if path.ends_with("/files") => "files",

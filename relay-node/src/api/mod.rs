@@ -4,6 +4,7 @@
 pub mod announcements;
 pub mod assets;
 pub mod closing;
+pub mod conditions;
 pub mod error;
 pub mod files;
 pub mod health;
@@ -45,6 +46,8 @@ pub struct ApiState {
     pub node: NodeId,
     /// Its zone.
     pub zone: ZoneName,
+    /// What stands before its paths where a proxy shows it (`--public-url`): empty, or `/stage`.
+    pub prefix: Arc<str>,
     /// Whether `GET /readyz` says yes.
     pub ready: Ready,
     /// Files on disk and who may have them when.
@@ -78,6 +81,7 @@ impl Ready {
 pub fn router(state: ApiState, sessions: Router) -> Router {
     let api = Router::new()
         .route("/api/v1/streams", get(streams::list))
+        .route("/api/v1/sessions/{session}", get(streams::session))
         .route("/api/v1/mesh", get(mesh::show))
         .route("/api/v1/announcements", get(announcements::list).post(announcements::post))
         .route("/api/v1/rooms/{room}/messages", get(rooms::history).post(rooms::post))
@@ -86,7 +90,8 @@ pub fn router(state: ApiState, sessions: Router) -> Router {
         .route("/api/v1/openapi.json", get(openapi::document))
         .route("/version", get(health::version))
         .layer(cors());
-    Router::new()
+    let prefix = state.prefix.clone();
+    let router = Router::new()
         .merge(api)
         .route("/api/v1/rooms/{room}/ws", get(signaling::upgrade))
         .route("/livez", get(health::live))
@@ -100,7 +105,12 @@ pub fn router(state: ApiState, sessions: Router) -> Router {
         .layer(middleware::from_fn(assets::secure))
         .layer(limits::body_in_time())
         .layer(middleware::from_fn(limits::survive_panics))
-        .layer(middleware::from_fn(limits::count))
+        .layer(middleware::from_fn(limits::count));
+    // With and without the path: some proxies take it off, some do not, and the crew beside the box uses none.
+    match &*prefix {
+        "" => router,
+        prefix => Router::new().nest_service(prefix, router.clone()).fallback_service(router),
+    }
 }
 
 /// Pages of any origin may read and chat: there are no cookies that could be misused.

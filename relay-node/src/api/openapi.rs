@@ -16,6 +16,7 @@ use utoipa::OpenApi;
     ),
     paths(
         super::streams::list,
+        super::streams::session,
         super::mesh::show,
         super::rooms::history,
         super::rooms::post,
@@ -98,12 +99,13 @@ fn endpoint(protocol: &str) -> Value {
     created["headers"] = json!({
         "Location": header_of("absolute path of the session: who knows it may end the session"),
         "ETag": header_of("of the ICE session, strong"),
+        "Link": header_of("rel=\"status\": /api/v1/sessions/{session}, what the session gets of its stream"),
     });
     let mut responses = json!({
         "201": created,
         "400": problem("not an SDP offer, or no such stream name"),
         "413": problem("the offer is too large"),
-        "415": problem("not application/sdp"),
+        "415": problem("not application/sdp, or packed"),
         "422": problem("an offer that cannot be served: the title says what to change"),
         "503": problem("overloaded: see Retry-After"),
     });
@@ -111,6 +113,8 @@ fn endpoint(protocol: &str) -> Value {
         responses["401"] = problem("no token");
         responses["403"] = problem("a token that does not allow publishing");
     } else {
+        responses["406"] =
+            problem("the offer has no codec that the stream carries now: the title names those");
         responses["409"] = problem("nobody publishes it anywhere in the mesh: see Retry-After");
     }
     json!({ "post": {
@@ -134,7 +138,7 @@ fn session(protocol: &str) -> Value {
                     "application/trickle-ice-sdpfrag": { "schema": { "type": "string" } } } },
                 "204": { "description": "candidates taken" },
                 "404": problem("no such session"),
-                "412": problem("If-Match names another ICE session"),
+                "412": problem("If-Match names other ICE sessions only"),
                 "415": problem("not application/trickle-ice-sdpfrag"),
                 "422": problem("neither candidates nor a restart"),
                 "428": problem("If-Match is missing"),
@@ -162,6 +166,7 @@ mod tests {
             "/whip/{stream}",
             "/whep/{stream}/{session}",
             "/api/v1/streams",
+            "/api/v1/sessions/{session}",
             "/api/v1/mesh",
             "/api/v1/rooms/{room}/messages",
             "/api/v1/rooms/{room}/ws",

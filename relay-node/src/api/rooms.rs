@@ -12,7 +12,10 @@ use protocol::{
 };
 use serde::Deserialize;
 
-use super::{ApiState, error::ApiError};
+use super::{
+    ApiState,
+    error::{ApiError, check_unpacked},
+};
 use crate::ask::Ask;
 
 /// Bytes of a posted message.
@@ -95,6 +98,7 @@ pub(super) async fn read_json(request: Request) -> Result<NewMessage, ApiError> 
     if !is_json(request.headers()) {
         return Err(ApiError::unsupported_type("application/json"));
     }
+    check_unpacked(request.headers())?;
     let declared = request.headers().get(header::CONTENT_LENGTH);
     let declared = declared.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > BODY_MAX as u64) {

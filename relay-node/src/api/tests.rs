@@ -77,6 +77,7 @@ async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
                 drop(reply.send(Ok(api::Posted { id: new.file.to_string(), saved: api::Saved::Mesh })));
             }
             // Sessions are tested with real peers: unanswered here.
+            Ask::Session { reply, .. } => drop(reply.send(None)),
             Ask::Open { .. } | Ask::Patch { .. } | Ask::End { .. } => {}
         }
         while let Some(output) = rooms.poll_output() {
@@ -117,6 +118,7 @@ fn state() -> (ApiState, mpsc::Receiver<Ask>, tempfile::TempDir) {
         auth,
         node: node(),
         zone: zone(),
+        prefix: "".into(),
         ready,
         files,
         festival: None,
@@ -165,7 +167,9 @@ impl Answer {
     }
 }
 
-async fn send(relay: &Router, request: Request<Body>) -> Answer {
+async fn send(relay: &Router, mut request: Request<Body>) -> Answer {
+    let client = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+    request.extensions_mut().insert(axum::extract::ConnectInfo(client));
     let response = relay.clone().oneshot(request).await.expect("a router always answers");
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("a body").to_bytes();
@@ -363,6 +367,8 @@ async fn the_first_page_is_there_whether_built_or_not() {
         assert_eq!((again.status, again.body.len()), (304, 0));
     }
 }
+
+mod doors;
 
 mod over_a_socket {
     use std::{net::SocketAddr, time::Duration};

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::Path};
 use super::{ConfigError, Flags};
 
 /// Key and whether it is a list. The order is that of the documentation.
-pub(super) const KEYS: [(&str, bool); 22] = [
+pub(super) const KEYS: [(&str, bool); 23] = [
     ("zone", false),
     ("area", false),
     ("http", false),
@@ -14,6 +14,7 @@ pub(super) const KEYS: [(&str, bool); 22] = [
     ("peer", true),
     ("discover", false),
     ("public-ip", true),
+    ("public-url", false),
     ("data", false),
     ("workers", false),
     ("dev", false),
@@ -56,6 +57,7 @@ pub(super) fn flag_layer(flags: Flags) -> Layer {
         ("peer", flags.peer),
         ("discover", one(discover)),
         ("public-ip", flags.public_ip),
+        ("public-url", one(flags.public_url)),
         ("data", one(flags.data)),
         ("workers", one(flags.workers)),
         ("dev", one(dev)),

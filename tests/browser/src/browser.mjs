@@ -26,6 +26,20 @@ function keepPeers() {
   };
 }
 
+/** Runs in a page before its own scripts: a browser that has this video codec and no other. */
+function knowOnly(codec) {
+  const add = RTCPeerConnection.prototype.addTransceiver;
+  RTCPeerConnection.prototype.addTransceiver = function (what, ...more) {
+    const transceiver = add.call(this, what, ...more);
+    if (what === "video" || what?.kind === "video") {
+      const of = more[0]?.direction === "recvonly" ? RTCRtpReceiver : RTCRtpSender;
+      const known = of.getCapabilities("video").codecs.filter((one) => one.mimeType === `video/${codec}`);
+      transceiver.setCodecPreferences(known);
+    }
+    return transceiver;
+  };
+}
+
 export class Chromium {
   static async launch() {
     const directory = await mkdtemp(join(tmpdir(), "tone-"));
@@ -60,8 +74,9 @@ export class Chromium {
   }
 
   /** A page of a person of their own: nothing shared with the other pages. */
-  async open(url, { width = 390, height = 844 } = {}) {
-    const person = await this.browser.newContext({ viewport: { width, height }, permissions: ["microphone", "camera"] });
+  async open(url, { width = 390, height = 844, dark = false, codec } = {}) {
+    const colorScheme = dark ? "dark" : "light";
+    const person = await this.browser.newContext({ viewport: { width, height }, colorScheme, permissions: ["microphone", "camera"] });
     const page = await person.newPage();
     page.faults = [];
     page.requests = [];
@@ -70,6 +85,7 @@ export class Chromium {
     page.on("request", (request) => page.requests.push(request.url()));
     page.on("websocket", (socket) => page.requests.push(socket.url()));
     await page.addInitScript(keepPeers);
+    if (codec) await page.addInitScript(knowOnly, codec);
     await page.goto(url);
     return page;
   }

@@ -6,13 +6,19 @@ import { chain } from "./relay.mjs";
 export function festival(...zones) {
   const relays = [];
   let chromium;
-  before(async () => {
+  let begin;
+  // Some releases of node begin the hooks of a file all at once: what another one needs is waited for.
+  const ready = new Promise((done) => (begin = done)).then(async () => {
     relays.push(...(await chain(...zones)));
     chromium = await Chromium.launch();
+  });
+  before(() => {
+    begin();
+    return ready;
   });
   after(async () => {
     await chromium?.close();
     await Promise.all(relays.map((relay) => relay.stop()));
   });
-  return { relays, browser: { open: (...whom) => chromium.open(...whom) } };
+  return { ready, relays, browser: { open: (...whom) => chromium.open(...whom) } };
 }

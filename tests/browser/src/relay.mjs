@@ -13,15 +13,17 @@ const BINARY = resolve(process.env.RELAY_BIN ?? join(target, "debug/relay-node")
 
 export class Relay {
   /** Starts the relay of `zone`; resolves once it answers. */
-  static async start(zone, peers = []) {
+  static async start(zone, peers = [], more = []) {
     if (!existsSync(BINARY)) throw new Error(`no relay at ${BINARY}: build it (cargo build -p relay-node) or set RELAY_BIN`);
     const data = await mkdtemp(join(tmpdir(), `relay-${zone}-`));
-    const relay = new Relay(zone, data, peers);
+    const relay = new Relay(zone, data, peers, more);
     await relay.run();
     return relay;
   }
 
-  constructor(zone, data, peers) {
+  /** `more` are further flags. */
+  constructor(zone, data, peers, more = []) {
+    this.more = more;
     this.zone = zone;
     this.data = data;
     this.peers = peers;
@@ -31,7 +33,7 @@ export class Relay {
   async run(ports = { http: "127.0.0.1:0", media: "127.0.0.1:0", bridge: "127.0.0.1:0" }) {
     await rm(join(this.data, "addresses.json"), { force: true });
     const flags = ["--zone", this.zone, "--http", ports.http, "--media", ports.media, "--bridge", ports.bridge];
-    flags.push("--data", this.data, "--workers", "1", "--dev", ...this.peers.flatMap((peer) => ["--peer", peer]));
+    flags.push("--data", this.data, "--workers", "1", "--dev", ...this.peers.flatMap((peer) => ["--peer", peer]), ...this.more);
     // RELAY_… in the environment would configure the relay, and RELAY_BIN is none of its keys.
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("RELAY_")));
     this.child = spawn(BINARY, flags, { stdio: ["ignore", "pipe", "pipe"], env });

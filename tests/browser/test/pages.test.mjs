@@ -5,8 +5,9 @@ import { festival } from "../src/festival.mjs";
 import { goLive, listen, textOf } from "../src/people.mjs";
 import { until } from "../src/until.mjs";
 
-const { relays, browser } = festival("stage", "camping");
+const { ready, relays, browser } = festival("stage", "camping");
 before(async () => {
+  await ready;
   const publisher = await browser.open(relays[0].url("/publish"));
   await goLive(publisher, { stream: "main-stage", source: "camera" });
   await until("the other zone knows", 10_000, () => relays[1].stream("main-stage"));

@@ -1,11 +1,12 @@
 // The bar on top of each page: where we are.
+import { root } from "../root";
 import type { ComponentChildren } from "preact";
 import { FaceButton } from "./face-button";
 
 export function Header({ zone, page, children }: { zone: string | undefined; page?: string; children?: ComponentChildren }) {
   return (
     <header class="bar">
-      <a class="mark" href="/">
+      <a class="mark" href={root}>
         <svg viewBox="0 0 40 24" aria-hidden="true">
           <rect x="1" y="8" width="5" height="8" rx="2.5" />
           <rect x="10" y="3" width="5" height="18" rx="2.5" />

@@ -5,7 +5,7 @@ import { setLockScreenState, showOnLockScreen } from "../lock-screen";
 import { lasting } from "../memory";
 import type { Playout } from "../playout";
 import type { State } from "../session";
-import { statusOf } from "../status";
+import { heldBack, statusOf, type Known } from "../status";
 import { Player as Whep } from "../whep";
 import { Chips } from "./stream-list";
 
@@ -33,6 +33,7 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
   const [drawn, setDrawn] = useState(false);
   const [needsTap, setNeedsTap] = useState(false);
   const [playout, setPlayout] = useState<Playout>();
+  const [waitedMs, setWaitedMs] = useState(0);
   const [volume, setVolume] = useState(() => {
     const kept = Number(lasting.get("volume") ?? 1);
     return kept >= 0 && kept <= 1 ? kept : 1;
@@ -44,9 +45,8 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
     [name],
   );
   const playing = state.phase !== "idle" && state.phase !== "refused";
-  // Accepted, advertised, and a frame of it has come: else the lights are nicer than a black box.
+  // Advertised, accepted, and a frame of it has come: else the lights are nicer than a black box.
   const advertised = stream === undefined || stream.tracks.some((track) => track.kind === "video");
-  const seen = picture && advertised && drawn && playing;
   const frame = () => setDrawn((video.current?.videoWidth ?? 0) > 0);
 
   const sound = () => {
@@ -63,6 +63,7 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
   };
   const pause = () => {
     setPlayout(undefined);
+    setWaitedMs(0);
     setNeedsTap(false);
     audio.current?.pause();
     void player.stop();
@@ -95,7 +96,10 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
 
   useEffect(() => {
     if (!playing) return;
-    const timer = setInterval(async () => setPlayout(await player.measure(performance.now())), MEASURE_MS);
+    const timer = setInterval(async () => {
+      setPlayout(await player.measure(performance.now()));
+      setWaitedMs(player.waited(performance.now()));
+    }, MEASURE_MS);
     return () => clearInterval(timer);
   }, [player, playing]);
 
@@ -114,7 +118,7 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
     return () => window.removeEventListener("online", check);
   }, [player]);
   useEffect(() => {
-    if (stream) player.expect(stream.tracks.map((track) => track.kind));
+    if (stream) player.expect(stream.tracks);
   }, [stream, state.phase]);
 
   useEffect(() => {
@@ -130,7 +134,7 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
     lights.current?.style.setProperty("--level", shown.toFixed(2));
   }, [playout, playing]);
 
-  const status = statusOf({
+  const facts: Known = {
     phase: state.phase,
     problem: state.problem?.message,
     listed: known ? stream !== undefined : undefined,
@@ -138,7 +142,14 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
     lateMs: playout?.lateMs,
     cutOff,
     needsTap,
-  });
+    waitedMs: playing ? waitedMs : 0,
+    ports: player.ports,
+    lacks: player.lacks(stream?.tracks ?? []),
+    tracks: stream?.tracks.length ?? 0,
+  };
+  const status = statusOf(facts);
+  // Chromium draws a black frame of a track of which nothing comes.
+  const seen = picture && advertised && drawn && playing && !heldBack(facts);
   const moving = status.tone === "good";
   return (
     <section class={`player ${status.tone}`} aria-label={`Player: ${spoken(name)}`}>
@@ -185,6 +196,11 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
             </p>
           </div>
         </div>
+        {status.note && (
+          <p class="note" role="status">
+            {status.note}
+          </p>
+        )}
         <div class="volume">
           <button type="button" class="ghost" aria-pressed={muted} aria-label={muted ? "Unmute" : "Mute"} onClick={() => setMuted(!muted)}>
             <svg viewBox="0 0 24 24" aria-hidden="true">

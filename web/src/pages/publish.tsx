@@ -1,7 +1,7 @@
 // `/publish`: microphone, camera or screen into the mesh, with a meter, and who hears it.
 import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { getStreams, spoken, streamNameFault, type Stream } from "../api";
+import { codecName, getStreams, spoken, streamNameFault, type Stream } from "../api";
 import { capture, captureFault, captureProblem, devices, SOURCES, type Choice, type Source } from "../capture";
 import { PolledAnnouncements } from "../components/announcements";
 import { Header } from "../components/header";
@@ -10,6 +10,7 @@ import { hints } from "../health";
 import { usePolled, useZone } from "../live";
 import { lasting, tab } from "../memory";
 import type { State } from "../session";
+import { heldBack, wayOf } from "../status";
 import { Publisher, type Uplink } from "../whip";
 
 const TITLES: Record<Source, string> = { mic: "Sound", camera: "Camera", screen: "Screen" };
@@ -280,13 +281,23 @@ function OnAir({ publisher, state, onStop }: { publisher: Publisher; state: Stat
   }, [state.phase]);
 
   const live = state.phase === "connected";
+  // Since it was asked for, or since it was on air last.
+  const waiting = useRef(now);
+  if (live) waiting.current = now;
+  const stuck = heldBack({ ...state, problem: state.problem?.message, ports: publisher.ports, waitedMs: now - waiting.current, quietMs: undefined, listed: undefined });
   const heard = stream?.heard_in ?? [];
   return (
     <div class={`on-air ${live ? "good" : state.phase === "refused" ? "off" : "wait"}`}>
       <p class="status" role="status" aria-live="polite">
         <span class="dot" aria-hidden="true" />
-        {line(state)}
+        {stuck ? "The page arrives, the sound does not leave" : line(state)}
       </p>
+      {stuck && <p class="note">{wayOf(publisher.ports)}</p>}
+      {(stream?.cannot_play ?? []).map(({ codec, listeners }) => (
+        <p class="note" key={codec}>
+          {listeners === 1 ? "One listener in this zone cannot" : `${listeners} listeners in this zone cannot`} play {codecName(codec)}.{codec === "vp8" || codec === "opus" ? "" : " VP8 plays in every browser."}
+        </p>
+      ))}
       <h1>{spoken(publisher.stream)}</h1>
       <p class="elapsed" aria-label="Time on air">
         {since === undefined ? "–" : duration(now - since)}
