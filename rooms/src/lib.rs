@@ -9,12 +9,14 @@ pub mod file;
 pub mod format1;
 pub mod room;
 pub mod rooms;
+mod shares;
 
 pub use error::RoomsError;
 pub use file::NewFile;
 pub use protocol::WallTime;
 pub use room::ParticipantId;
 pub use rooms::{Accepted, Output, Rooms, Written};
+pub use shares::Source;
 
 #[cfg(test)]
 mod tests;
