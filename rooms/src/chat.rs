@@ -1,5 +1,7 @@
 //! One chat message: what a record of the log carries, its checks, its id and its place in the order.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use protocol::{Hlc, NodeId, Topic, WallTime, ZoneName, api};
 use serde::{Deserialize, Serialize};
@@ -27,6 +29,7 @@ const OVERHEAD: usize = 256;
 pub(crate) enum Payload {
     Chat(Chat),
     File(File),
+    Paper(String),
 }
 
 impl Payload {
@@ -104,6 +107,9 @@ impl Chat {
     }
 }
 
+/// Of which zone relays are.
+pub(crate) type Zones = BTreeMap<NodeId, ZoneName>;
+
 /// Where a message stands in its room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
@@ -136,12 +142,15 @@ impl Kept {
         Party::new(writer, self.source, &self.chat.author)
     }
 
-    pub(crate) fn to_api(&self) -> api::Message {
+    /// `zone` is the one that the writer is known to be of.
+    pub(crate) fn to_api(&self, writer: &NodeId, zone: Option<&ZoneName>) -> api::Message {
         api::Message {
             id: self.id.clone(),
             author: self.chat.author.clone(),
             text: self.chat.text.clone(),
-            zone: self.chat.zone.to_string(),
+            zone: zone.unwrap_or(&self.chat.zone).to_string(),
+            zone_unproven: zone.is_none(),
+            relay: writer.short(),
             sent_at: self.chat.sent_at.to_string(),
             clock_ahead: self.clock_ahead,
         }

@@ -7,6 +7,7 @@ pub mod chat;
 pub mod error;
 pub mod file;
 pub mod format1;
+pub mod paper;
 pub mod room;
 pub mod rooms;
 mod shares;

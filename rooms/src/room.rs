@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    chat::{Kept, Newest, Place},
+    chat::{Kept, Newest, Place, Zones},
     error::RoomsError,
     file::Files,
     shares::Shares,
@@ -87,6 +87,11 @@ impl Room {
         *self = Room { participants, ..Room::default() };
     }
 
+    /// The relays that wrote what is kept.
+    pub(crate) fn writers(&self) -> BTreeSet<protocol::NodeId> {
+        self.messages.keys().map(|place| place.writer).collect()
+    }
+
     /// A message of which this is the newest record of its writer.
     pub(crate) fn newest(
         &self,
@@ -99,15 +104,21 @@ impl Room {
     }
 
     /// The newest `limit` messages, or the first `limit` after the message `after`; in display order.
-    pub(crate) fn history(&self, after: Option<&str>, limit: usize) -> Result<Vec<api::Message>, RoomsError> {
+    pub(crate) fn history(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        zones: &Zones,
+    ) -> Result<Vec<api::Message>, RoomsError> {
+        let shown = |(place, kept): (&Place, &Kept)| kept.to_api(&place.writer, zones.get(&place.writer));
         let Some(after) = after else {
             let skip = self.messages.len().saturating_sub(limit);
-            return Ok(self.messages.values().skip(skip).map(Kept::to_api).collect());
+            return Ok(self.messages.iter().skip(skip).map(shown).collect());
         };
         let place =
             self.places.get(after).ok_or_else(|| RoomsError::UnknownMessage { id: shortened(after) })?;
         let later = (std::ops::Bound::Excluded(place), std::ops::Bound::Unbounded);
-        Ok(self.messages.range(later).take(limit).map(|(_, kept)| kept.to_api()).collect())
+        Ok(self.messages.range(later).take(limit).map(shown).collect())
     }
 
     pub(crate) fn enter(&mut self, participant: ParticipantId) -> Result<(), RoomsError> {

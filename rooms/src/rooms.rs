@@ -1,7 +1,7 @@
 //! The doors of the crate: posts and records in, events for this relay's participants out.
 //! Keeps every room in memory; the log, its storage and its way through the mesh belong to the driver.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use protocol::{
@@ -12,7 +12,7 @@ use protocol::{
 };
 
 use crate::{
-    chat::{Beside, Chat, Kept, Place, check_author, check_nonce, check_text},
+    chat::{Beside, Chat, Kept, Place, Zones, check_author, check_nonce, check_text},
     error::RoomsError,
     file::{File, NewFile, media_type, shown_name},
     room::{ParticipantId, Room},
@@ -24,6 +24,8 @@ use crate::{
 pub const ROOMS_MAX: usize = 1000;
 /// Rooms in which somebody is and nothing was said: such a room takes next to nothing, and goes with whoever is in it.
 pub const VISITED_MAX: usize = 16_384;
+/// Relays whose zone is kept in mind.
+const ZONES_MAX: usize = 16_384;
 /// A room in which so much was said does not give way to one in which less was.
 const SPOKEN_IN: usize = 16;
 /// Bytes that the messages of all rooms take in memory, about; the room with most gives way.
@@ -44,6 +46,7 @@ pub struct Rooms {
     zone: ZoneName,
     rooms: BTreeMap<RoomName, Room>,
     announcements: Room,
+    zones: Zones,
     /// Of the messages in all rooms.
     bytes: usize,
     participants: u64,
@@ -107,6 +110,7 @@ impl Rooms {
             zone,
             rooms: BTreeMap::new(),
             announcements: Room::default(),
+            zones: Zones::new(),
             bytes: 0,
             participants: 0,
             posts: 0,
@@ -166,6 +170,18 @@ impl Rooms {
         Some(chat.encode(Beside { first: Some(place.clock), ..beside }))
     }
 
+    /// A relay is known to be of a zone: messages that it signed are shown to be from there.
+    pub fn handle_zone(&mut self, relay: NodeId, zone: ZoneName) {
+        if self.zones.len() < ZONES_MAX || self.zones.contains_key(&relay) {
+            self.zones.insert(relay, zone);
+        }
+    }
+
+    /// The relays that wrote what is kept about a topic.
+    pub fn writers(&self, topic: &Topic) -> BTreeSet<NodeId> {
+        self.room(topic).map(Room::writers).unwrap_or_default()
+    }
+
     /// Takes a record of a log, this relay's own included, each once. `live` is false while the logs are
     /// read back at start: nobody is told then. A message that is known already under another record is
     /// ignored. A clock that is more than a minute ahead of this relay's is marked, and its message stands
@@ -187,12 +203,13 @@ impl Rooms {
         let place = Place { clock: hlc.clamped(now), writer, number };
         let source = beside.source;
         let kept = Kept { id: chat.id(topic), chat, clock_ahead, source, newest: (life, number) };
+        let zone = self.zones.get(&writer).cloned();
         let room = match topic {
             Topic::Room(room) => self.speak_in(room),
             Topic::Announcements => &mut self.announcements,
         };
         let before = room.bytes();
-        let message = room.insert(place, kept).map(|kept| kept.to_api());
+        let message = room.insert(place, kept).map(|kept| kept.to_api(&writer, zone.as_ref()));
         let after = room.bytes();
         self.bytes = self.bytes + after - before;
         self.give_way();
@@ -310,15 +327,15 @@ impl Rooms {
         limit: usize,
     ) -> Result<Vec<api::Message>, RoomsError> {
         match self.rooms.get(room) {
-            Some(room) => room.history(after, limit),
-            None => Room::default().history(after, limit),
+            Some(room) => room.history(after, limit, &self.zones),
+            None => Room::default().history(after, limit, &self.zones),
         }
     }
 
     /// The newest `limit` announcements in display order, or the first `limit` after the one with id
     /// `after`.
     pub fn announcements(&self, after: Option<&str>, limit: usize) -> Result<Vec<api::Message>, RoomsError> {
-        self.announcements.history(after, limit)
+        self.announcements.history(after, limit, &self.zones)
     }
 
     /// How many are in the room at this relay.

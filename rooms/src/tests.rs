@@ -385,3 +385,47 @@ fn a_file_is_announced_once_in_every_zone() {
     let again = here.handle_share(&lobby, file, origin, WallTime(10)).expect("is fine");
     assert_eq!(again.payload, None);
 }
+
+#[test]
+fn a_message_is_from_the_zone_of_the_relay_that_signed_it_whatever_it_says() {
+    let (mut camping, mut stage) = (rooms("stage"), rooms("stage"));
+    // A relay that writes another zone into its messages than it is of.
+    let new = NewMessage { author: "Safety (stage)".into(), text: "leave".into(), nonce: Some("n".into()) };
+    let topic = Topic::Announcements;
+    let accepted = camping.handle_post(&topic, new, Source::default(), NOW).expect("is good");
+    let (writer, hlc, payload) = (NodeId([0xab; 32]), Hlc::at(NOW), accepted.payload.expect("is new"));
+    let written = Written { topic: &topic, writer, life: 1, number: 1, hlc, payload: &payload };
+    stage.handle_record(written, false, NOW).expect("is readable");
+    let shown = |rooms: &Rooms| {
+        let shown = rooms.announcements(None, 1).expect("is there").remove(0);
+        (shown.zone, shown.zone_unproven, shown.relay)
+    };
+    assert_eq!(shown(&stage), ("stage".into(), true, "abababab".into()));
+    assert_eq!(stage.writers(&topic), BTreeSet::from([writer]));
+    stage.handle_zone(writer, ZoneName::new("camping").expect("a name"));
+    assert_eq!(shown(&stage), ("camping".into(), false, "abababab".into()));
+    // Live ones too, in rooms as well.
+    let say = |stage: &mut Rooms, topic: &Topic| {
+        let written = Written { topic, number: 2, ..written };
+        let accepted = rooms("stage").handle_post(topic, self::new("x", "y"), Source::default(), NOW);
+        let payload = accepted.expect("is good").payload.expect("is new");
+        stage.handle_record(Written { payload: &payload, ..written }, true, NOW).expect("is readable");
+        match stage.poll_output() {
+            Some(Output::TellAll { event: FromRelay::Announcement { message } }) => message.zone,
+            Some(Output::Tell { event: FromRelay::Message { message }, .. }) => message.zone,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(say(&mut stage, &topic), "camping");
+    assert_eq!(say(&mut stage, &lobby()), "camping");
+}
+
+#[test]
+fn a_paper_is_shown_to_nobody() {
+    let payload = crate::paper::encode("pnz1.abc".into());
+    assert_eq!(crate::paper::decode(&payload).as_deref(), Some("pnz1.abc"));
+    let mut rooms = rooms("stage");
+    assert!(record(&mut rooms, (1, 1), Hlc(1), &payload, NOW).is_err());
+    assert_eq!((told(&mut rooms), texts(&rooms).len()), (0, 0));
+    assert_eq!(crate::paper::decode(&say(&mut rooms, 1, 2, "pnz1.abc", NOW)), None);
+}

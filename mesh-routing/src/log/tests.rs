@@ -361,7 +361,7 @@ fn a_life_that_was_not_written_is_known_by_what_was_written_in_it() {
 fn every_relay_lets_the_same_logs_of_a_writer_go_and_asks_for_none_again() {
     let now = epoch();
     let (mut writer, mut reader) = (logs(), Logs::new(NodeId([3; 32]), 9));
-    let mut give_on = |reader: &mut Logs, record: Record| {
+    let give_on = |reader: &mut Logs, record: Record| {
         let Record { key, number, entry } = record;
         let arrival =
             Arrival { link: LINK, neighbor: OWN, key, first: number, entries: vec![entry], pulled: None };
