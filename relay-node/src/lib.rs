@@ -2,6 +2,7 @@
 //! only one that does I/O for them.
 
 pub mod addresses;
+pub mod allowance;
 pub mod api;
 pub mod ask;
 pub mod auth;
