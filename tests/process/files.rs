@@ -171,7 +171,9 @@ async fn a_disk_that_somebody_else_fills_loses_no_word() {
     }
     let festival = Festival::chain(1).await.unwrap();
     let other = &festival.relays[0];
+    // One who fills a disk with words is told to wait, otherwise.
     let setup = Setup::zone("tent").peer(other.bridge()).within(&OWN_DISK);
+    let setup = setup.argument("--chat-address-rate").argument("0");
     let relay = setup.start().await.unwrap();
     let api = relay.api();
     api.say("lobby", "Ada", "before").await.unwrap();
