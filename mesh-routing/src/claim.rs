@@ -101,10 +101,10 @@ impl Mesh {
             return;
         }
         members.zones.insert(node, zone);
-        match takes_over {
-            Some(true) => drop(members.take_over.insert(node)),
-            Some(false) => drop(members.take_over.remove(&node)),
-            None => {}
+        if takes_over == Some(true) {
+            members.take_over.insert(node);
+        } else if takes_over == Some(false) {
+            members.take_over.remove(&node);
         }
         self.streams_changed = true;
     }

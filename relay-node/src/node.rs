@@ -673,3 +673,7 @@ fn number(track: &TrackKey) -> u64 {
     track.hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+#[path = "node_tests.rs"]
+mod tests;

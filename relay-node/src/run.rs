@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -50,6 +51,8 @@ pub struct NodeLoop {
     held: VecDeque<Held>,
     posts: Posts,
     allowances: Allowances,
+    /// When it is looked whether the zone token was renewed.
+    next_paper: Option<Instant>,
 }
 
 /// What may happen only once the records before it are on disk: otherwise a crash could give the number
@@ -61,6 +64,8 @@ enum Held {
 
 /// Records and messages that may wait for the disk; beyond it posts are refused.
 const HELD_MAX: usize = 8192;
+/// A zone token that was renewed is shown to all after this time at the latest.
+const PAPER_EVERY: Duration = Duration::from_secs(60);
 /// And so many more before announcements are.
 const HELD_RESERVED: usize = 1024;
 
@@ -104,6 +109,7 @@ impl NodeLoop {
             held: VecDeque::new(),
             posts: Posts::default(),
             allowances,
+            next_paper: None,
         }
     }
 
@@ -146,6 +152,10 @@ impl NodeLoop {
         self.node.mesh.handle_wall(clock::wall(), now);
         self.node.handle_timeout(now);
         self.posts.handle_timeout(now);
+        if self.next_paper.is_none_or(|at| at <= now) {
+            self.next_paper = Some(now + PAPER_EVERY);
+            self.node.show_paper(now);
+        }
         let logs = self.node.mesh.counters().logs;
         let counted = [("log_quota", logs.log_quota), ("log_looped", logs.looped)];
         let counted = counted.into_iter().chain([("log_full", logs.full), ("log_gave_way", logs.gave_way)]);

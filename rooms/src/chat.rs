@@ -142,6 +142,12 @@ impl Kept {
         Party::new(writer, self.source, &self.chat.author)
     }
 
+    /// Where it was said; by whom, where that is not known.
+    pub(crate) fn place_of_origin(&self, writer: NodeId) -> Party {
+        let known = self.source != Source::default();
+        Party::new(writer, self.source, if known { "" } else { &self.chat.author })
+    }
+
     /// `zone` is the one that the writer is known to be of.
     pub(crate) fn to_api(&self, writer: &NodeId, zone: Option<&ZoneName>) -> api::Message {
         api::Message {

@@ -121,6 +121,28 @@ impl Room {
         Ok(self.messages.range(later).take(limit).map(shown).collect())
     }
 
+    /// The newest messages for somebody who comes: where others said something, too, nobody has more than half of
+    /// them. In display order.
+    pub(crate) fn newest_of_all(&self, limit: usize, zones: &Zones) -> Vec<api::Message> {
+        let (mut counts, mut chosen, mut others) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        for (place, kept) in self.messages.iter().rev() {
+            let count = counts.entry(kept.place_of_origin(place.writer)).or_insert(0usize);
+            *count += 1;
+            if *count <= limit.div_ceil(2) {
+                chosen.insert(place, kept);
+            } else {
+                others.push((place, kept));
+            }
+            if chosen.len() == limit {
+                break;
+            }
+        }
+        // Nobody else said more.
+        let left = limit - chosen.len();
+        chosen.extend(others.into_iter().take(left));
+        chosen.into_iter().map(|(place, kept)| kept.to_api(&place.writer, zones.get(&place.writer))).collect()
+    }
+
     pub(crate) fn enter(&mut self, participant: ParticipantId) -> Result<(), RoomsError> {
         if self.participants.len() >= PARTICIPANTS_MAX {
             return Err(RoomsError::Full);

@@ -347,10 +347,15 @@ impl Rooms {
     pub fn welcome(&self, room: &RoomName) -> FromRelay {
         FromRelay::Welcome {
             zone: self.zone.to_string(),
-            history: self.history(room, None, WELCOME_MESSAGES).unwrap_or_default(),
+            history: self.newest_of_all(room),
             present: self.present(room),
             announcements: self.announcements(None, WELCOME_ANNOUNCEMENTS).unwrap_or_default(),
         }
+    }
+
+    fn newest_of_all(&self, room: &RoomName) -> Vec<api::Message> {
+        let room = self.rooms.get(room);
+        room.map(|room| room.newest_of_all(WELCOME_MESSAGES, &self.zones)).unwrap_or_default()
     }
 
     fn room(&self, topic: &Topic) -> Option<&Room> {

@@ -7,7 +7,7 @@ use protocol::{Hlc, NodeId, RoomName, Topic, ZoneName, api::NewMessage, signalin
 use crate::{
     Output, Rooms, RoomsError, Source, WallTime, Written,
     room::{BYTES_MAX, MESSAGES_MAX},
-    rooms::{ROOMS_MAX, TOTAL_MAX, VISITED_MAX},
+    rooms::{ROOMS_MAX, TOTAL_MAX, VISITED_MAX, WELCOME_MESSAGES},
 };
 
 const NOW: WallTime = WallTime(1_700_000_000_000);
@@ -269,6 +269,31 @@ fn a_flood_washes_nothing_away_that_others_said() {
     assert_eq!(flood(&|_| (SOMEWHERE, "Bob".into())), 200);
     assert_eq!(flood(&|number| (elsewhere, format!("name {number}"))), 200);
     assert_eq!(flood(&|number| (Source { participant: number as u32 / 10, ..elsewhere }, "Bob".into())), 200);
+}
+
+#[test]
+fn who_comes_reads_what_others_said_beside_a_flood_and_otherwise_the_newest() {
+    let welcomed = |rooms: &Rooms| match rooms.welcome(&room("lobby")) {
+        FromRelay::Welcome { history, .. } => history,
+        other => panic!("{other:?}"),
+    };
+    let authors = |history: &[protocol::api::Message], author: &str| {
+        history.iter().filter(|message| message.author == author).count()
+    };
+    let mut rooms = rooms("stage");
+    for number in 0..300 {
+        say_in(&mut rooms, "lobby", (SOMEWHERE, "Ada"), number);
+    }
+    let newest = rooms.history(&room("lobby"), None, WELCOME_MESSAGES).expect("is there");
+    assert_eq!(welcomed(&rooms), newest, "one who is alone is heard whole");
+    let elsewhere = Source { address: 4, participant: 0 };
+    for number in 300..500 {
+        say_in(&mut rooms, "lobby", (elsewhere, &format!("name {number}")), number);
+    }
+    let history = welcomed(&rooms);
+    assert_eq!((history.len(), authors(&history, "Ada")), (WELCOME_MESSAGES, WELCOME_MESSAGES / 2));
+    assert!(history.is_sorted_by_key(|message| message.sent_at.clone()));
+    assert_eq!(history.last().map(|message| message.author.as_str()), Some("name 499"));
 }
 
 #[test]
