@@ -31,4 +31,5 @@ pub mod trusted;
 pub mod udp;
 pub mod whip;
 pub mod whole;
+pub mod words;
 mod worker_metrics;

@@ -1,13 +1,14 @@
-//! What the switchboard makes of chat: a flood longer than the log, and what is on disk afterwards.
+//! What becomes of chat: a flood longer than the log, and what is on disk afterwards.
 
 use std::collections::BTreeMap;
 
 use media::transport::Identity as DtlsIdentity;
-use mesh_routing::{Config, Keys};
+use mesh_routing::{Config, Keys, Mesh};
 use protocol::api::NewMessage;
 use rooms::Source;
 
 use super::*;
+use crate::{node::Effect, sessions::Sessions};
 
 /// Signs nothing that anybody checks here.
 #[derive(Debug)]
