@@ -588,7 +588,12 @@ mod tests {
                     data_channels: false,
                 },
                 flow: Flow::Egress {
-                    plan: EgressPlan { setup: Setup::Passive, tracks: Vec::new(), data_channel: false },
+                    plan: EgressPlan {
+                        setup: Setup::Passive,
+                        tracks: Vec::new(),
+                        unserved: Vec::new(),
+                        data_channel: false,
+                    },
                     tracks: TrackPair { audio: TrackId(0), video: TrackId(1) },
                     cname: "relay".into(),
                 },
@@ -602,7 +607,7 @@ mod tests {
         assert_eq!(worker.stats().drops["session_panicked"], 1);
         let event = worker.poll_event();
         assert!(
-            matches!(event, Some(Event::Closed { session, reason: CloseReason::Panicked }) if session == SessionId([1; 16])),
+            matches!(event, Some(Event::Closed { session, reason: CloseReason::Panicked, .. }) if session == SessionId([1; 16])),
             "{event:?}"
         );
     }

@@ -11,6 +11,7 @@ pub mod blob;
 pub mod border;
 mod child;
 pub mod choose;
+mod claim;
 pub mod config;
 pub mod counters;
 mod damping;

@@ -18,6 +18,7 @@ use crate::{
     blob::Blobs,
     border::Border,
     choose::Choosing,
+    claim::Members,
     config::Config,
     counters::Counters,
     damping::Remembered,
@@ -78,6 +79,7 @@ pub struct Mesh {
     pub(crate) trees: Trees,
     pub(crate) logs: Logs,
     pub(crate) spread: Spread,
+    pub(crate) members: Members,
     pub(crate) blobs: Blobs,
     pub(crate) next_summary: Instant,
     pub(crate) room_made: Option<Instant>,
@@ -121,6 +123,7 @@ impl Mesh {
             avoided: BTreeMap::new(),
             routes: Routes::default(),
             spread: Spread::default(),
+            members: Members::default(),
             blobs: Blobs::default(),
             next_summary: now + SUMMARY_EVERY + spread,
             room_made: None,
@@ -299,7 +302,7 @@ impl Mesh {
     }
 
     /// Every stream that is published at a relay that can be reached, by name; of several with one name the
-    /// one published last.
+    /// last one of the zone that was known first.
     pub fn streams(&self) -> Vec<StreamView> {
         self.streams.clone()
     }

@@ -59,9 +59,17 @@ impl Mesh {
             return Err(MeshError::TooLong { length: payload.len() });
         }
         let record = self.logs.append(topic, payload, &*self.config.keys, now)?;
+        // Before the record: a log that gave way is not begun again in the life it was in.
+        self.outputs.extend(self.logs.poll_life().map(Output::Life));
         let place = (record.key.clone(), record.number);
         self.push(vec![record], Vec::new());
         Ok(place)
+    }
+
+    /// The oldest record of this relay's own log about a topic that will be dropped soon, each once: log, number and
+    /// payload. Whoever wants it to stay appends it again, so that every relay keeps it.
+    pub fn poll_lapsing(&mut self, topic: &Topic) -> Option<(LogKey, u64, Bytes)> {
+        self.logs.poll_lapsing(topic)
     }
 
     /// A record from disk, per log in order: at boot, before any link. It does not come out again.
@@ -109,7 +117,7 @@ impl Mesh {
         if let Some(link) = self.links.get_mut(&link) {
             link.counters.duplicates += taken.duplicates;
         }
-        self.outputs.extend(taken.life.map(Output::Life));
+        self.outputs.extend(self.logs.poll_life().or(taken.life).map(Output::Life));
         if pulled && !taken.new.is_empty() {
             self.outputs.extend(taken.new.into_iter().map(Output::Record));
             self.gather(&key, false, &[neighbor]);

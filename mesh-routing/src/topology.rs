@@ -8,6 +8,7 @@ use std::{
 use protocol::{NodeId, StreamName, TrackDescription, ZoneName};
 
 use crate::{
+    claim::Claim,
     database::Held,
     link::Capacity,
     link_state::{Advertised, LinkState, Publication},
@@ -119,22 +120,19 @@ impl Mesh {
 
     /// Lists the streams anew; says whether the list differs.
     pub(crate) fn settle_views(&mut self) -> bool {
-        let mut newest: BTreeMap<&StreamName, (&Advertised, &Publication, &Held)> = BTreeMap::new();
+        let mut claims: BTreeMap<&StreamName, Vec<Claim<'_>>> = BTreeMap::new();
         for (said, held) in self.database.publications().filter(|(said, _)| !said.streams.is_empty()) {
             if said.origin != self.config.id && !self.routes.finds(&said.origin) {
                 continue;
             }
             for advertised in &said.streams {
-                let best = newest.entry(&advertised.stream.name).or_insert((advertised, said, held));
-                // Relays come by id: of equal ones the lowest stays.
-                if advertised.since > best.0.since {
-                    *best = (advertised, said, held);
-                }
+                let claim = Claim { advertised, said, held };
+                claims.entry(&advertised.stream.name).or_default().push(claim);
             }
         }
-        let streams: Vec<_> = newest
-            .into_values()
-            .filter_map(|(advertised, said, held)| self.stream(advertised, said, held))
+        let listed = claims.into_values().filter_map(|claims| self.members.listed(&claims));
+        let streams: Vec<_> = listed
+            .filter_map(|Claim { advertised, said, held }| self.stream(advertised, said, held))
             .collect();
         let differs = streams != self.streams;
         self.streams = streams;
@@ -154,7 +152,7 @@ impl Mesh {
             name: name.clone(),
             tracks: tracks.clone(),
             origin,
-            origin_zone: said.zone.clone(),
+            origin_zone: self.zone_of(&origin).unwrap_or(&said.zone).clone(),
             hops: hops.unwrap_or(links),
             path,
             since: *held.streams_since.get(name)?,

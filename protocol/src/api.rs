@@ -233,8 +233,14 @@ pub struct Message {
     pub author: String,
     /// Plain text: clients show it as text, never as markup.
     pub text: String,
-    /// The zone it was posted in.
+    /// The zone of the relay that signed it, whatever author and text say.
     pub zone: String,
+    /// That this relay does not know the other one's zone: `zone` is what the message says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub zone_unproven: bool,
+    /// The relay that signed it: the first eight characters of its id.
+    #[serde(default)]
+    pub relay: String,
     /// When, by the clock of the relay it was posted to: RFC 3339 UTC with milliseconds.
     pub sent_at: String,
     /// That clock was more than a minute ahead of this relay's.

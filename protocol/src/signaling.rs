@@ -82,5 +82,8 @@ pub enum FromRelay {
         nonce: Option<String>,
         /// Why, in a sentence.
         reason: String,
+        /// If it was said too fast: in how many milliseconds to say it again, with the same nonce.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
     },
 }

@@ -80,6 +80,8 @@ pub trait Body: Serialize + DeserializeOwned {
 pub enum Role {
     /// Bridge with the other relays of the festival.
     Relay,
+    /// That, and publish a name that is live from another zone. Releases before this role do not read its tokens.
+    MayTakeOver,
 }
 
 /// This node is a relay of this festival.
@@ -321,6 +323,21 @@ mod tests {
         assert_eq!(read.verify(&FestivalId::of(&key)).unwrap().serial, 9);
         assert_eq!(read.verify(&FestivalId::of(&other)), Err(TokenError::OtherFestival));
         assert_eq!(Signed::sign(read.body, &other), Err(TokenError::OtherFestival));
+    }
+
+    #[test]
+    fn a_token_of_before_there_were_rights_reads_as_it_did_and_has_none() {
+        let key = Ed25519KeyPair::generate().unwrap();
+        let plain = token(&key);
+        // As it was written then: version, body and signature, the role as the first of its kind.
+        let body = plain.unverified();
+        let old = (body.festival, body.serial, body.node, &body.zone, 0u8, body.issued_at, body.not_after);
+        let old = [&[VERSION][..], &postcard::to_stdvec(&old).unwrap()].concat();
+        assert_eq!(plain.to_bytes()[..old.len()], old);
+        let mut more = body.clone();
+        more.role = Role::MayTakeOver;
+        let more: ZoneToken = Signed::sign(more, &key).unwrap().to_string().parse().unwrap();
+        assert_eq!(more.verify(&FestivalId::of(&key)).unwrap().role, Role::MayTakeOver);
     }
 
     #[test]

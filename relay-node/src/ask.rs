@@ -13,15 +13,18 @@ use rooms::{ParticipantId, RoomsError};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::allowance::{Speaker, TooFast};
 use crate::files::FileAsk;
 use crate::sessions::{Direction, IfMatch, Opened, Patched, SessionError};
 
 /// Questions waiting for the node loop; beyond it the answer is 503.
 pub const ASKS_MAX: usize = 256;
+/// Of these, so many are for announcements alone.
+const ASKS_RESERVED: usize = 16;
 /// Events waiting for one participant; a participant that falls further behind is cut off.
 pub const PARTICIPANT_EVENTS_MAX: usize = 256;
 /// How long an answer of the node loop may take.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One question to the node loop. A reply whose receiver is gone is dropped.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub enum Ask {
         topic: Topic,
         /// The message, with a nonce.
         new: NewMessage,
+        /// Who says it. What the organizer announces is not counted.
+        speaker: Speaker,
         /// Its id, and where it is on disk.
         reply: oneshot::Sender<Result<Posted, PostError>>,
     },
@@ -137,6 +142,9 @@ pub enum PostError {
     /// The message or the room is not as it has to be.
     #[error(transparent)]
     Refused(#[from] RoomsError),
+    /// There was too much of it.
+    #[error(transparent)]
+    TooFast(#[from] TooFast),
     /// It could not be written to disk.
     #[error("the message could not be stored: the operator finds the reason in the relay's log")]
     NotStored,
@@ -169,6 +177,11 @@ impl<T> Answer<T> {
             Err(_) => Err(AskError::Busy),
         }
     }
+
+    /// Waits for it, however long it takes: for what has to know.
+    pub async fn wait_to_the_end(self) -> Result<T, AskError> {
+        self.0.await.map_err(|_| AskError::Stopped)
+    }
 }
 
 /// The queue between those who ask and the node loop.
@@ -186,14 +199,20 @@ impl Asks {
     /// Asks at once; the reply can be waited for elsewhere.
     pub fn put<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<Answer<T>, AskError> {
         let (reply, answer) = oneshot::channel();
-        self.0.try_send(make(reply)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => {
-                metrics::counter!("relay_drop_total", "reason" => "ask_queue_full").increment(1);
-                AskError::Busy
-            }
-            mpsc::error::TrySendError::Closed(_) => AskError::Stopped,
-        })?;
-        Ok(Answer(answer))
+        let ask = make(reply);
+        let announces = matches!(&ask, Ask::Post { topic: Topic::Announcements, .. });
+        let sent = if !announces && self.0.capacity() <= ASKS_RESERVED && !self.0.is_closed() {
+            Err(AskError::Busy)
+        } else {
+            self.0.try_send(ask).map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => AskError::Busy,
+                mpsc::error::TrySendError::Closed(_) => AskError::Stopped,
+            })
+        };
+        if sent == Err(AskError::Busy) {
+            metrics::counter!("relay_drop_total", "reason" => "ask_queue_full").increment(1);
+        }
+        sent.map(|()| Answer(answer))
     }
 
     /// Tells without an answer, waiting for a place in the queue: what must not get lost.
@@ -210,11 +229,22 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_is_busy_and_an_ended_loop_is_stopped() {
         let (asks, mut queue) = queue();
-        for _ in 0..ASKS_MAX {
-            let (reply, _) = oneshot::channel();
-            asks.0.try_send(Ask::Streams { reply }).expect("there is room");
+        let put = |asks: &Asks| asks.put(|reply| Ask::Streams { reply }).map(drop);
+        for _ in 0..ASKS_MAX - ASKS_RESERVED {
+            assert_eq!(put(&asks), Ok(()));
         }
         assert_eq!(asks.ask(|reply| Ask::Mesh { reply }).await, Err(AskError::Busy));
+        // What the organizer says finds room where nothing else does.
+        let announce = || {
+            let new = NewMessage { author: "Safety".into(), text: "Storm".into(), nonce: None };
+            let speaker = Speaker { address: [10, 0, 0, 1].into(), participant: None };
+            let post = |reply| Ask::Post { topic: Topic::Announcements, new, speaker, reply };
+            asks.put(post).map(drop)
+        };
+        for _ in 0..ASKS_RESERVED {
+            assert_eq!(announce(), Ok(()));
+        }
+        assert_eq!(announce(), Err(AskError::Busy));
         queue.close();
         assert_eq!(asks.ask(|reply| Ask::Mesh { reply }).await, Err(AskError::Stopped));
     }

@@ -18,13 +18,18 @@ use mesh_routing::{AreaId, Underlay};
 use protocol::{NodeId, ZoneName};
 use thiserror::Error;
 
+use crate::allowance::ChatLimits;
+use crate::auth::Streams;
 use crate::festival::{self, Files, GRACE_HOURS, desk::Desk};
 use crate::files::FileLimits;
 use crate::{pair::Pair, trusted};
 pub use public_url::PublicUrl;
 
 use layers::{Layer, environment_layer, file_layer, flag_layer, known_keys};
-use values::{many, mebibytes, number, one, parse_node_id, parse_peer, parse_public_ip, parse_token, truth};
+use values::{
+    many, mebibytes, number, one, parse_node_id, parse_peer, parse_public_ip, parse_streams, parse_token,
+    truth,
+};
 
 /// What the process was started for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +81,10 @@ pub struct Config {
     pub festival: Option<Files>,
     /// What a publisher has to show.
     pub publish_token: Option<Token>,
+    /// Streams that may be published here; empty: any.
+    pub streams: Vec<Streams>,
+    /// How fast people may speak.
+    pub chat: ChatLimits,
     /// Bits per second asked of publishers of music.
     pub opus_bitrate: u32,
     /// What files may take.
@@ -292,6 +301,20 @@ struct Flags {
     /// What publishers send as `Authorization: Bearer TOKEN`; better in the file than here
     #[arg(long, value_name = "TOKEN", global = true)]
     publish_token: Option<String>,
+    /// Streams that may be published here: names, `kiosk/*` for all below kiosk; repeatable, or joined by commas
+    /// [default: any]
+    #[arg(long, value_name = "NAME|NAME/*", global = true)]
+    streams: Vec<String>,
+    /// Chat messages a second of one participant; 0 for no limit [default: 1]
+    #[arg(long, value_name = "NUMBER", global = true)]
+    chat_rate: Option<String>,
+    /// Chat messages of one participant in a row [default: 10]
+    #[arg(long, value_name = "NUMBER", global = true)]
+    chat_burst: Option<String>,
+    /// Chat messages a second that are posted from one address; those who listen there share five times as many;
+    /// 0 for no limit [default: 20]
+    #[arg(long, value_name = "NUMBER", global = true)]
+    chat_address_rate: Option<String>,
     /// Bits per second of Opus asked of publishers [default: 256000]
     #[arg(long, value_name = "BITS", global = true)]
     opus_bitrate: Option<String>,
@@ -395,6 +418,14 @@ impl Config {
             trust: many(values, "trust", parse_node_id)?.into_iter().collect(),
             festival: given_festival(values)?,
             publish_token: many(values, "publish-token", parse_token)?.pop(),
+            streams: many(values, "streams", parse_streams)?.into_iter().flatten().collect(),
+            chat: ChatLimits {
+                rate: one(values, "chat-rate", "1", |text| number(text, 0.0, RATE_MAX, MESSAGES))?,
+                burst: one(values, "chat-burst", "10", |text| number(text, 1, 1000, "messages in a row"))?,
+                address_rate: one(values, "chat-address-rate", "20", |text| {
+                    number(text, 0.0, RATE_MAX, MESSAGES)
+                })?,
+            },
             opus_bitrate: one(values, "opus-bitrate", "256000", |text| {
                 number(text, 6_000, 510_000, "bits per second")
             })?,
@@ -430,6 +461,8 @@ impl Config {
 }
 
 const WORKERS_MAX: usize = 64;
+const RATE_MAX: f64 = 10_000.0;
+const MESSAGES: &str = "messages a second, 0 for no limit,";
 /// What a manifest has room for.
 const FILE_MIB_MAX: u64 = mesh_routing::blob::manifest::CHUNKS_MAX as u64;
 const DISK_MIB_MAX: u64 = 1 << 30;

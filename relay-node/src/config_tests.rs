@@ -147,3 +147,31 @@ fn the_example_file_is_good_and_names_every_key() {
         );
     }
 }
+
+#[test]
+fn chat_and_streams_are_bounded_by_flags_file_and_environment() {
+    let config = run(&[], &[]).expect("is good");
+    assert_eq!((config.chat, config.streams.len()), (ChatLimits::default(), 0));
+    let file = file("chat-rate = 0.5\nchat-burst = 3\nstreams = [\"main-stage\", \"kiosk/*\"]");
+    let environment =
+        [("RELAY_CHAT_ADDRESS_RATE", "0"), ("RELAY_CONFIG", file.path().to_str().expect("text"))];
+    let config = run(&[], &environment).expect("is good");
+    assert_eq!(config.chat, ChatLimits { rate: 0.5, burst: 3, address_rate: 0.0 });
+    assert_eq!(config.streams.iter().map(Streams::to_string).collect::<Vec<_>>(), ["main-stage", "kiosk/*"]);
+    let config = run(&["--streams", "fm, main-stage", "--streams", "*"], &environment).expect("is good");
+    assert_eq!(config.streams.len(), 3);
+    let config = run(&[], &[("RELAY_STREAMS", "fm,kiosk/*")]).expect("is good");
+    assert_eq!(config.streams.len(), 2);
+    for (key, value, part) in [
+        ("--chat-rate", "-1", "from 0 to 10000"),
+        ("--chat-rate", "NaN", "messages a second"),
+        ("--chat-burst", "0", "from 1 to 1000"),
+        ("--chat-address-rate", "many", "messages a second"),
+        ("--streams", "Main Stage", "kiosk/*"),
+        ("--streams", "kiosk*", "kiosk/*"),
+        ("--streams", "fm,,x", "joined by commas"),
+    ] {
+        let error = refused(&[&format!("{key}={value}")], &[]);
+        assert!(error.contains(part), "{error}");
+    }
+}

@@ -2,6 +2,7 @@
 //! only one that does I/O for them.
 
 pub mod addresses;
+pub mod allowance;
 pub mod api;
 pub mod ask;
 pub mod auth;
@@ -33,4 +34,5 @@ pub mod udp;
 pub mod vitals;
 pub mod whip;
 pub mod whole;
+pub mod words;
 mod worker_metrics;

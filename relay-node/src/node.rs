@@ -1,11 +1,13 @@
 //! The switchboard between the three cores: who publishes and listens here, which of it the mesh has to
-//! bring or take, what becomes of chat. Without I/O: effects come out of [`Node::poll_effect`].
+//! bring or take. Without I/O: effects come out of [`Node::poll_effect`].
 //!
-//! Sessions are in `sessions`; this file is about streams and how media, mesh and rooms meet.
+//! Sessions are in `sessions`, what is said is in `words`; this file is about streams and how media, mesh and rooms
+//! meet.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,9 +21,12 @@ use protocol::{
     Kind, NodeId, SessionId, StreamName, TrackDescription, ZoneName, api,
     mesh::{Alias, Class, StreamAdvertisement, TrackKey},
 };
-use rooms::{Rooms, WallTime, Written};
+use rooms::{Rooms, WallTime};
 
-use crate::sessions::{Direction, Sessions};
+use crate::{
+    festival::Festival,
+    sessions::{Direction, Sessions},
+};
 
 /// Everything the relay decides.
 pub struct Node {
@@ -39,11 +44,15 @@ pub struct Node {
     by_track: BTreeMap<TrackId, (StreamName, Kind)>,
     next_track: u32,
     epoch_seed: u8,
-    started: Instant,
-    started_wall: WallTime,
+    pub(crate) started: Instant,
+    pub(crate) started_wall: WallTime,
     /// Logs of which the disk lacks a record: what follows it is fetched again after a restart, so nobody is
     /// told that it is stored.
-    torn: BTreeSet<LogKey>,
+    pub(crate) torn: BTreeSet<LogKey>,
+    /// Who judges what relays prove of themselves.
+    pub(crate) festival: Option<Arc<Festival>>,
+    /// The token that this relay shows among its records.
+    pub(crate) paper: Option<String>,
     pub(crate) effects: VecDeque<Effect>,
 }
 
@@ -165,8 +174,20 @@ impl Node {
             started: now,
             started_wall: wall,
             torn: BTreeSet::new(),
+            festival: None,
+            paper: None,
             effects: VecDeque::new(),
         }
+    }
+
+    /// The zone from which a name is live that may not be published here: another one than this, and the organizer
+    /// did not allow this relay to take names over. Who publishes it here already goes on.
+    pub(crate) fn taken_by(&self, stream: &StreamName) -> Option<ZoneName> {
+        let live = self.live(stream)?;
+        let here = live.origin == self.id || self.mesh.zone_of(&live.origin) == Some(&self.zone);
+        let own = self.streams.get(stream).is_some_and(|known| known.published.is_some());
+        let may = || self.festival.as_ref().is_some_and(|festival| festival.may_take_over());
+        (!here && !own && !may()).then_some(live.origin_zone)
     }
 
     /// A publisher is connected: its stream is live. Only now it replaces whoever published the name here,
@@ -262,25 +283,6 @@ impl Node {
         let wanted = known.interests.iter().find(|key| key.kind == *kind).cloned();
         if let Some(key) = wanted {
             self.mesh.handle_keyframe_request(&key, now);
-        }
-    }
-
-    /// A record that was on disk when the relay started.
-    pub fn restore(&mut self, record: Record) {
-        // As in `handle_stored`.
-        let _ = self.rooms.handle_record(written(&record), false, self.started_wall);
-        self.mesh.handle_restore(record);
-    }
-
-    /// A record is on disk, or, which is said, cannot be: now it may be shown.
-    pub fn handle_stored(&mut self, record: &Record, stored: bool, wall: WallTime, now: Instant) {
-        // A payload that is not chat is another version's business: it travels on and is not shown.
-        let _ = self.rooms.handle_record(written(record), true, wall);
-        if !stored {
-            self.torn.insert(record.key.clone());
-        }
-        if !self.torn.contains(&record.key) {
-            self.mesh.handle_stored(&record.key, record.number, now);
         }
     }
 
@@ -574,17 +576,6 @@ fn weak_spots(topology: &Topology) -> (Vec<api::MeshPoint>, Vec<api::MeshBridge>
         api::MeshBridge { a: a.to_string(), b: b.to_string(), cuts_off, warning }
     });
     (points.collect(), bridges.collect())
-}
-
-fn written(record: &Record) -> Written<'_> {
-    let (key, entry) = (&record.key, &record.entry);
-    Written {
-        topic: &key.topic,
-        writer: key.writer,
-        number: record.number,
-        hlc: entry.hlc,
-        payload: &entry.payload,
-    }
 }
 
 /// A number for a track that is the same for as long as this relay runs, whichever of its feeds is meant.

@@ -13,6 +13,7 @@ use tokio::{
 
 use crate::{
     addresses::{Addresses, bridge_addresses, media_candidates},
+    allowance::Allowances,
     api::{self, ApiState, Ready, files::FilesState, server},
     ask,
     auth::Auth,
@@ -155,15 +156,27 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         now,
         clock::wall(),
     );
+    if let Some(festival) = &festival {
+        node.set_festival(festival.clone(), now);
+    }
     node.mesh.handle_life(loaded.life);
     node.mesh.handle_wall(clock::wall(), now);
     for record in loaded.records {
         node.restore(record);
     }
-    for Found { file, manifest, chunks } in found {
+    for Found { file, manifest, chunks, announced } in found {
+        if !announced {
+            // It came just before the last stop: without a record nobody knows of it.
+            let known = node.rooms.file_origin(&file).is_some();
+            files.settle(file, known);
+            if !known {
+                continue;
+            }
+        }
         // There are no more than there is room for.
         let _ = node.mesh.handle_file_here(file, manifest, &chunks);
     }
+    node.show_paper(now);
     let discovered = discover(&config, id, bridge, &mut node);
     // HTTP last: whoever gets an answer gets it from a relay that is whole.
     let (asks, ask_inbox) = ask::queue();
@@ -215,7 +228,8 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         media: media_inbox,
         stop: stopping,
     };
-    let node_loop = NodeLoop::new(node, workers, bridges, forwarding, store, files);
+    let allowances = Allowances::new(config.chat, rand::random());
+    let node_loop = NodeLoop::new(node, workers, bridges, forwarding, store, files, allowances);
     let node_loop = on_a_thread("node", node_loop.run(inputs, pulse("node", Work::Serve)))
         .map_err(|error| RelayError::Failed(format!("cannot start the node thread: {error}")))?;
     stop_signal().await;

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ use rooms::{Accepted, NewFile, Output as RoomsOutput, ParticipantId, RoomsError}
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    allowance::{Allowances, Speaker},
     ask::{Ask, Entered, PARTICIPANT_EVENTS_MAX, PostError},
     bridge::{BridgeEvent, Bridges, Child, Forwarding, LinkSender, Route, Table},
     clock,
@@ -51,6 +53,9 @@ pub struct NodeLoop {
     held: VecDeque<Held>,
     posts: Posts,
     complaints: Complaints,
+    allowances: Allowances,
+    /// When it is looked whether the zone token was renewed.
+    next_paper: Option<Instant>,
 }
 
 /// What may happen only once the records before it are on disk: otherwise a crash could give the number
@@ -62,6 +67,10 @@ enum Held {
 
 /// Records and messages that may wait for the disk; beyond it posts are refused.
 const HELD_MAX: usize = 8192;
+/// A zone token that was renewed is shown to all after this time at the latest.
+const PAPER_EVERY: Duration = Duration::from_secs(60);
+/// And so many more before announcements are.
+const HELD_RESERVED: usize = 1024;
 
 /// What the loop listens to.
 pub struct Inputs {
@@ -88,6 +97,7 @@ impl NodeLoop {
         forwarding: Arc<Forwarding>,
         store: Store,
         files: Files,
+        allowances: Allowances,
     ) -> NodeLoop {
         NodeLoop {
             node,
@@ -102,6 +112,8 @@ impl NodeLoop {
             held: VecDeque::new(),
             posts: Posts::default(),
             complaints: Complaints::default(),
+            allowances,
+            next_paper: None,
         }
     }
 
@@ -152,8 +164,14 @@ impl NodeLoop {
         self.node.mesh.handle_wall(clock::wall(), now);
         self.node.handle_timeout(now);
         self.posts.handle_timeout(now);
+        if self.next_paper.is_none_or(|at| at <= now) {
+            self.next_paper = Some(now + PAPER_EVERY);
+            self.node.show_paper(now);
+        }
         let logs = self.node.mesh.counters().logs;
-        for (reason, count) in [("log_quota", logs.log_quota), ("log_looped", logs.looped)] {
+        let counted = [("log_quota", logs.log_quota), ("log_looped", logs.looped)];
+        let counted = counted.into_iter().chain([("log_full", logs.full), ("log_gave_way", logs.gave_way)]);
+        for (reason, count) in counted {
             metrics::counter!("relay_drop_total", "reason" => reason).absolute(count);
         }
     }
@@ -207,6 +225,7 @@ impl NodeLoop {
         match event {
             BridgeEvent::Up { link, neighbor, zone, remote, underlay, sender } => {
                 let over = underlay.kind.word();
+                self.node.handle_neighbor(neighbor, zone.clone(), now);
                 tracing::info!(%zone, %remote, over, neighbor = %neighbor.short(), "bridge up");
                 self.heard.insert(link, sender.heard());
                 self.links.insert(link, sender);
@@ -262,7 +281,7 @@ impl NodeLoop {
         match ask {
             Ask::Streams { reply } => drop(reply.send(self.node.streams(now))),
             Ask::Mesh { reply } => drop(reply.send(self.node.topology())),
-            Ask::Post { topic, new, reply } => self.post(topic, new, reply),
+            Ask::Post { topic, new, speaker, reply } => self.post(topic, new, speaker, reply),
             Ask::File(ask) => {
                 if let Some(FileAsk::Share { room, new, manifest, reply }) =
                     self.files.handle_ask(ask, &mut self.node)
@@ -271,11 +290,7 @@ impl NodeLoop {
                 }
             }
             Ask::History { topic, after, limit, reply } => {
-                let after = after.as_deref();
-                drop(reply.send(match topic {
-                    Topic::Room(room) => self.node.rooms.history(&room, after, limit),
-                    Topic::Announcements => self.node.rooms.announcements(after, limit),
-                }));
+                drop(reply.send(self.node.history(&topic, after.as_deref(), limit)));
             }
             Ask::Enter { room, reply } => {
                 let entered = self.node.rooms.handle_enter(&room).map(|participant| {
@@ -284,7 +299,7 @@ impl NodeLoop {
                     // The channel is empty: there is room.
                     let _ = sender.try_send(streams);
                     self.participants.insert((room.clone(), participant), sender);
-                    Entered { participant, welcome: self.node.rooms.welcome(&room), events }
+                    Entered { participant, welcome: self.node.welcome(&room), events }
                 });
                 drop(reply.send(entered));
             }
@@ -312,8 +327,19 @@ impl NodeLoop {
         }
     }
 
-    fn post(&mut self, topic: Topic, new: NewMessage, reply: posts::Reply) {
-        let accepted = self.node.rooms.handle_post(&topic, new, clock::wall());
+    fn post(&mut self, topic: Topic, new: NewMessage, speaker: Speaker, reply: posts::Reply) {
+        let source = self.allowances.source(speaker);
+        let accepted = self.node.rooms.handle_post(&topic, new, source, clock::wall());
+        // What is known already is said again after a lost connection: that costs nothing.
+        if let Topic::Room(room) = &topic
+            && accepted.as_ref().is_ok_and(|accepted| accepted.payload.is_some())
+        {
+            let begins = !self.node.rooms.was_spoken_in(room);
+            if let Err(error) = self.allowances.take(speaker, begins, clock::now()) {
+                metrics::counter!("relay_drop_total", "reason" => error.whose.reason()).increment(1);
+                return drop(reply.send(Err(error.into())));
+            }
+        }
         self.append(topic, accepted, reply);
     }
 
@@ -330,13 +356,14 @@ impl NodeLoop {
             let saved = if elsewhere { Saved::Mesh } else { Saved::Here };
             return drop(reply.send(Ok(Posted { id: accepted.id, saved })));
         };
-        if self.held.len() >= HELD_MAX {
+        let reserved = if topic == Topic::Announcements { HELD_RESERVED } else { 0 };
+        if self.held.len() >= HELD_MAX + reserved {
             metrics::counter!("relay_drop_total", "reason" => "disk_too_slow").increment(1);
             return drop(reply.send(Err(PostError::NotStored)));
         }
         let now = clock::now();
         self.node.mesh.handle_wall(clock::wall(), now);
-        match self.node.mesh.handle_append(topic, payload, now) {
+        match self.node.handle_append(topic, payload, now) {
             Ok(place) => self.posts.handle_appended(place, accepted.id, reply),
             Err(error) => {
                 tracing::error!(%error, "a record could not be appended to the log");
@@ -455,6 +482,7 @@ impl NodeLoop {
     fn leave(&mut self, room: &RoomName, participant: ParticipantId) {
         if self.participants.remove(&(room.clone(), participant)).is_some() {
             self.node.rooms.handle_leave(room, participant);
+            self.allowances.forget(participant);
         }
     }
 

@@ -18,7 +18,7 @@ use media::{
     },
     transport::{CloseReason, Credentials, DtlsRole, Identity, TransportConfig},
 };
-use protocol::{Codec, SessionId, StreamName, TrackDescription};
+use protocol::{Codec, SessionId, StreamName, TrackDescription, ZoneName};
 use thiserror::Error;
 
 use crate::node::{Effect, Node};
@@ -135,6 +135,17 @@ pub enum SessionError {
         /// The stream.
         stream: StreamName,
     },
+    /// WHIP: the name is live from another zone.
+    #[error(
+        "{stream} is live from the zone {zone}: end it there first, take another name, or ask the organizer for \
+         a zone token that may take over"
+    )]
+    Elsewhere {
+        /// The stream.
+        stream: StreamName,
+        /// Where.
+        zone: ZoneName,
+    },
     /// No such session, or it is over.
     #[error("there is no such session: it may have ended; open a new one with POST")]
     NoSession,
@@ -224,6 +235,9 @@ impl Node {
     ) -> Result<Opened, SessionError> {
         if !self.sessions.has_room() {
             return Err(SessionError::Full);
+        }
+        if let Some(zone) = self.taken_by(&stream) {
+            return Err(SessionError::Elsewhere { stream, zone });
         }
         let policy =
             IngestPolicy { opus_max_average_bitrate: self.sessions.opus_bitrate, data_channel: true };

@@ -1,7 +1,10 @@
 //! The WebSocket of a room: one task for each participant, between the browser and the node loop.
 //! `docs/signaling.md` is the manual; what a room is and who is told what is decided elsewhere.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use axum::{
     extract::{
@@ -19,8 +22,9 @@ use rooms::ParticipantId;
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 
 use crate::{
-    api::{ApiState, error::ApiError},
-    ask::{Ask, Asks, Entered},
+    allowance::Speaker,
+    api::{ApiState, client::Client, error::ApiError},
+    ask::{Ask, Asks, Entered, PostError},
     clock,
 };
 
@@ -32,7 +36,7 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const SILENCE_MAX: Duration = Duration::from_secs(50);
 /// How long one message may take to leave.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
-/// Messages a participant may send in a row, and then each second.
+/// Messages a participant may send in a row, and then each second, whatever they say: chat has limits of its own.
 const BURST: f64 = 30.0;
 const PER_SECOND: f64 = 10.0;
 /// Messages in a row that make no sense, or come too fast, until the connection is closed.
@@ -42,6 +46,7 @@ const TOO_FAST_MAX: u32 = 100;
 /// `GET /api/v1/rooms/{room}/ws`.
 pub async fn upgrade(
     State(state): State<ApiState>,
+    Client(address): Client,
     Path(room): Path<String>,
     socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
@@ -52,7 +57,7 @@ pub async fn upgrade(
     })?;
     let entering = room.clone();
     let entered = state.asks.ask(|reply| Ask::Enter { room: entering, reply }).await??;
-    let presence = Presence { asks: state.asks, room, participant: entered.participant };
+    let presence = Presence { asks: state.asks, room, participant: entered.participant, address };
     let socket = socket.max_message_size(MESSAGE_MAX).max_frame_size(MESSAGE_MAX);
     Ok(socket.on_upgrade(move |socket| Conversation::new(socket, presence).run(entered)))
 }
@@ -62,6 +67,7 @@ struct Presence {
     asks: Asks,
     room: RoomName,
     participant: ParticipantId,
+    address: IpAddr,
 }
 
 impl Drop for Presence {
@@ -155,7 +161,8 @@ impl Conversation {
             }
             let nonce = nonce_of(&text);
             let reason = format!("too fast: at most {PER_SECOND} messages per second");
-            return self.send(&FromRelay::Refused { nonce, reason }).await;
+            let retry_after_ms = Some((1000.0 / PER_SECOND) as u64);
+            return self.send(&FromRelay::Refused { nonce, reason, retry_after_ms }).await;
         }
         self.too_fast = 0;
         match serde_json::from_str(&text) {
@@ -172,23 +179,31 @@ impl Conversation {
     fn say(&mut self, author: String, text: String, nonce: String) {
         let new = crate::api::rooms::with_nonce(NewMessage { author, text, nonce: Some(nonce.clone()) });
         let topic = Topic::Room(self.presence.room.clone());
-        let asked = self.presence.asks.put(|reply| Ask::Post { topic, new, reply });
+        let Presence { address, participant, .. } = self.presence;
+        let speaker = Speaker { address, participant: Some(participant) };
+        let asked = self.presence.asks.put(|reply| Ask::Post { topic, new, speaker, reply });
         self.saying.spawn(async move {
-            let reason = match asked {
+            let (reason, wait) = match asked {
                 Ok(answer) => match answer.wait().await {
                     Ok(Ok(Posted { id, saved })) => return FromRelay::Said { nonce, id, saved },
-                    Ok(Err(error)) => error.to_string(),
-                    Err(error) => error.to_string(),
+                    Ok(Err(error)) => {
+                        let wait =
+                            if let PostError::TooFast(error) = &error { Some(error.wait) } else { None };
+                        (error.to_string(), wait)
+                    }
+                    Err(error) => (error.to_string(), None),
                 },
-                Err(error) => error.to_string(),
+                Err(error) => (error.to_string(), None),
             };
-            FromRelay::Refused { nonce: Some(nonce), reason }
+            // Up to the next millisecond: not a moment too early.
+            let retry_after_ms = wait.map(|wait| wait.as_millis() as u64 + 1);
+            FromRelay::Refused { nonce: Some(nonce), reason, retry_after_ms }
         });
     }
 
     async fn refuse_senseless(&mut self, reason: String) -> Result<(), End> {
         self.senseless += 1;
-        self.send(&FromRelay::Refused { nonce: None, reason }).await?;
+        self.send(&FromRelay::Refused { nonce: None, reason, retry_after_ms: None }).await?;
         if self.senseless >= SENSELESS_MAX {
             return Err(End(close_code::POLICY, "too many messages that are not understood"));
         }

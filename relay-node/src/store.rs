@@ -6,14 +6,18 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use mesh_routing::{LogKey, Record};
-use protocol::NodeId;
+use protocol::{NodeId, Topic};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -27,6 +31,8 @@ use crate::{
 pub const FILE: &str = "relay.redb";
 /// Records waiting for the disk; beyond it [`Store::append`] refuses.
 pub const WAITING_MAX: usize = 8192;
+/// Of these, so many are for announcements and what is not a record.
+const RESERVED: usize = 512;
 /// How long after a failed write the next one is tried.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Records committed together.
@@ -124,6 +130,10 @@ pub enum NotStored {
 #[derive(Debug)]
 pub struct Store {
     jobs: Option<SyncSender<Job>>,
+    /// How many jobs wait.
+    waiting: Arc<AtomicUsize>,
+    /// A life for which there was no room: no record may go before it.
+    life: Option<u64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -150,29 +160,52 @@ impl Store {
         let loaded = load(&database).map_err(damaged)?;
         let (jobs, waiting) = sync_channel(WAITING_MAX);
         let thread = std::thread::Builder::new().name("store".to_owned());
-        let writer = Writer { path, database: Some(database), owed: Vec::new(), failed: None };
+        let count = Arc::new(AtomicUsize::new(0));
+        let writer =
+            Writer { path, database: Some(database), waiting: count.clone(), owed: Vec::new(), failed: None };
         let run = move || {
             pulse.begin(clock::now());
             writer.run(&waiting, &pulse);
             pulse.finish();
         };
         let thread = thread.spawn(run).map_err(in_directory)?;
-        Ok((Store { jobs: Some(jobs), thread: Some(thread) }, loaded))
+        Ok((Store { jobs: Some(jobs), waiting: count, life: None, thread: Some(thread) }, loaded))
     }
 
     /// Writes a record; the answer comes when it is on disk. Writing the same record again is fine.
-    pub fn append(&self, record: Record) -> oneshot::Receiver<Result<(), NotStored>> {
+    pub fn append(&mut self, record: Record) -> oneshot::Receiver<Result<(), NotStored>> {
         let (done, answer) = oneshot::channel();
-        let Some(jobs) = &self.jobs else { return answer };
-        if let Err(error) = jobs.try_send(Job::Append { record, done: Some(done) }) {
+        let chat = record.key.topic != Topic::Announcements;
+        let full = chat && self.waiting.load(Ordering::Relaxed) >= WAITING_MAX - RESERVED;
+        let job = Job::Append { record, done: Some(done) };
+        let refused = if full || !self.tell_life() { Some(job) } else { self.send(job) };
+        if let Some(job) = refused {
             metrics::counter!("relay_drop_total", "reason" => "store_queue_full").increment(1);
-            let (TrySendError::Full(job) | TrySendError::Disconnected(job)) = error;
             if let Job::Append { done: Some(done), .. } = job {
                 // The caller may have lost interest.
                 let _ = done.send(Err(NotStored::Full));
             }
         }
         answer
+    }
+
+    /// Gives back what there is no room for.
+    fn send(&self, job: Job) -> Option<Job> {
+        let jobs = self.jobs.as_ref()?;
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = jobs.try_send(job) else {
+            return None;
+        };
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(job)
+    }
+
+    fn tell_life(&mut self) -> bool {
+        let refused = self.life.take().and_then(|life| self.send(Job::Life { life }));
+        if let Some(Job::Life { life }) = refused {
+            self.life = Some(life);
+        }
+        self.life.is_none()
     }
 
     /// Puts these records in the place of those of format 1.
@@ -191,14 +224,13 @@ impl Store {
     }
 
     /// What is written from now on is in another life of the logs.
-    pub fn set_life(&self, life: u64) {
-        self.tell(Job::Life { life });
+    pub fn set_life(&mut self, life: u64) {
+        self.life = Some(life);
+        self.tell_life();
     }
 
     fn tell(&self, job: Job) {
-        if let Some(jobs) = &self.jobs
-            && jobs.try_send(job).is_err()
-        {
+        if self.send(job).is_some() {
             metrics::counter!("relay_drop_total", "reason" => "store_queue_full").increment(1);
         }
     }
@@ -206,6 +238,7 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
+        self.tell_life();
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             // A panic of that thread has been printed already.
@@ -309,6 +342,7 @@ struct Writer {
     path: PathBuf,
     /// The library refuses everything after one failed write until the file is opened anew.
     database: Option<Database>,
+    waiting: Arc<AtomicUsize>,
     /// What the disk refused. Its writers were told; it is written when the disk takes it, so that no log has a gap.
     owed: Vec<Job>,
     failed: Option<Instant>,
@@ -320,7 +354,10 @@ impl Writer {
             pulse.beat(clock::now());
             match waiting.recv_timeout(BEAT) {
                 Ok(first) => {
-                    self.take(std::iter::once(first).chain(waiting.try_iter()).take(BATCH_MAX).collect());
+                    let batch: Vec<Job> =
+                        std::iter::once(first).chain(waiting.try_iter()).take(BATCH_MAX).collect();
+                    self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+                    self.take(batch);
                 }
                 Err(RecvTimeoutError::Timeout) => self.take(Vec::new()),
                 Err(RecvTimeoutError::Disconnected) => {
@@ -404,7 +441,7 @@ fn write(database: &Database, batch: &[Job]) -> Result<(), redb::Error> {
 #[cfg(test)]
 mod tests {
     use mesh_routing::{Entry, Signature};
-    use protocol::{Hlc, Topic};
+    use protocol::Hlc;
 
     use super::*;
 
@@ -417,21 +454,21 @@ mod tests {
         Record { key: key(writer), number, entry: Entry { hlc: Hlc(number), payload, signature } }
     }
 
-    fn append(store: &Store, record: Record) -> Result<(), NotStored> {
+    fn append(store: &mut Store, record: Record) -> Result<(), NotStored> {
         store.append(record).blocking_recv().expect("the store answers")
     }
 
     #[test]
     fn records_and_the_boot_counter_survive_a_restart() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
+        let (mut store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
         assert_eq!((loaded.boot, loaded.records, loaded.old), (1, Vec::new(), Vec::new()));
         let life = loaded.life;
         for (writer, number) in [(2, 1), (1, 1), (1, 2)] {
-            assert_eq!(append(&store, record(writer, number)), Ok(()));
+            assert_eq!(append(&mut store, record(writer, number)), Ok(()));
         }
         drop(store);
-        let (store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens again");
+        let (mut store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens again");
         let records = vec![record(1, 1), record(1, 2), record(2, 1)];
         assert_eq!(loaded, Loaded { boot: 2, life, records, old: Vec::new() });
         store.set_life(7);
@@ -443,9 +480,9 @@ mod tests {
     #[test]
     fn what_follows_a_gap_is_not_loaded() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (store, _) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
+        let (mut store, _) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
         for (writer, number) in [(1, 5), (1, 6), (1, 8), (1, 9), (2, 3)] {
-            assert_eq!(append(&store, record(writer, number)), Ok(()));
+            assert_eq!(append(&mut store, record(writer, number)), Ok(()));
         }
         drop(store);
         let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens again");
@@ -455,9 +492,9 @@ mod tests {
     #[test]
     fn forgotten_records_are_gone_after_a_restart() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (store, _) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
+        let (mut store, _) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
         for number in 1..=4 {
-            assert_eq!(append(&store, record(1, number)), Ok(()));
+            assert_eq!(append(&mut store, record(1, number)), Ok(()));
         }
         store.forget(key(1), 4);
         drop(store);

@@ -141,6 +141,9 @@ async fn post(
         state.auth.may_publish(request.headers())?;
     }
     let stream = StreamName::new(bare(path))?;
+    if direction == Direction::Ingest {
+        state.auth.may_publish_as(request.headers(), &stream)?;
+    }
     if !client.ip().is_loopback() && !state.offers.take(client.ip(), clock::now()) {
         return Err(ApiError::too_many_requests(
             "too many offers from this address: try again in a second",
@@ -287,6 +290,7 @@ impl From<SessionError> for ApiError {
             SessionError::NotLive { .. } => {
                 ApiError::new(StatusCode::CONFLICT, "not-live", title).with_retry_after(RETRY_NOT_LIVE)
             }
+            SessionError::Elsewhere { .. } => ApiError::new(StatusCode::CONFLICT, "live-elsewhere", title),
             SessionError::NoSession => ApiError::not_found(title),
             SessionError::Tag => ApiError::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", title),
             SessionError::NoTag => {

@@ -1,10 +1,16 @@
 //! One chat message: what a record of the log carries, its checks, its id and its place in the order.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use protocol::{Hlc, NodeId, Topic, WallTime, ZoneName, api};
 use serde::{Deserialize, Serialize};
 
-use crate::{error::RoomsError, file::File};
+use crate::{
+    error::RoomsError,
+    file::File,
+    shares::{Party, Source},
+};
 
 /// Characters of an author.
 pub const AUTHOR_MAX: usize = 64;
@@ -23,7 +29,38 @@ const OVERHEAD: usize = 256;
 pub(crate) enum Payload {
     Chat(Chat),
     File(File),
+    Paper(String),
 }
+
+impl Payload {
+    pub(crate) fn encode(self, beside: Beside) -> Bytes {
+        let mut bytes = postcard::to_stdvec(&self).expect("strings and numbers always serialize");
+        bytes.extend(postcard::to_stdvec(&beside).expect("numbers always serialize"));
+        bytes.into()
+    }
+
+    pub(crate) fn decode(payload: &[u8]) -> Option<(Payload, Beside)> {
+        if payload.len() > PAYLOAD_MAX {
+            return None;
+        }
+        let (payload, rest) = postcard::take_from_bytes(payload).ok()?;
+        // What releases before this one wrote ends here.
+        let beside = postcard::take_from_bytes(rest).map_or_else(|_| Beside::default(), |(beside, _)| beside);
+        Some((payload, beside))
+    }
+}
+
+/// What stands behind a payload: releases that do not know it pass over it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Beside {
+    /// Where it was said.
+    pub source: Source,
+    /// When it was written first, if this is not the first record of it.
+    pub first: Option<Hlc>,
+}
+
+/// The newest record that says a message: the life of its log, and its number.
+pub(crate) type Newest = (u64, u64);
 
 /// A chat message or an announcement as it is written once, by the relay it was posted to. Where and when it
 /// was said is in the record around it.
@@ -52,16 +89,13 @@ impl Chat {
         hex::encode(&hash.finalize().as_bytes()[..16])
     }
 
-    pub(crate) fn encode(self) -> Bytes {
-        postcard::to_stdvec(&Payload::Chat(self)).expect("strings and numbers always serialize").into()
+    pub(crate) fn encode(self, beside: Beside) -> Bytes {
+        Payload::Chat(self).encode(beside)
     }
 
     /// Reads a payload from the log and holds it to the same rules as a new message.
-    pub(crate) fn decode(payload: &[u8]) -> Result<Chat, RoomsError> {
-        if payload.len() > PAYLOAD_MAX {
-            return Err(RoomsError::Unreadable);
-        }
-        let Ok(Payload::Chat(chat)) = postcard::from_bytes(payload) else {
+    pub(crate) fn decode(payload: &[u8]) -> Result<(Chat, Beside), RoomsError> {
+        let Some((Payload::Chat(chat), beside)) = Payload::decode(payload) else {
             return Err(RoomsError::Unreadable);
         };
         if check_author(&chat.author)? != chat.author {
@@ -69,9 +103,12 @@ impl Chat {
         }
         check_text(&chat.text)?;
         check_nonce(&chat.nonce)?;
-        Ok(chat)
+        Ok((chat, beside))
     }
 }
+
+/// Of which zone relays are.
+pub(crate) type Zones = BTreeMap<NodeId, ZoneName>;
 
 /// Where a message stands in its room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,6 +125,10 @@ pub(crate) struct Kept {
     pub chat: Chat,
     /// It was written by a clock that is not believed here.
     pub clock_ahead: bool,
+    /// Where it was said.
+    pub source: Source,
+    /// The newest record of it by the same writer.
+    pub newest: Newest,
 }
 
 impl Kept {
@@ -97,12 +138,25 @@ impl Kept {
         OVERHEAD + 2 * self.id.len() + author.len() + text.len() + nonce.len()
     }
 
-    pub(crate) fn to_api(&self) -> api::Message {
+    pub(crate) fn party(&self, writer: NodeId) -> Party {
+        Party::new(writer, self.source, &self.chat.author)
+    }
+
+    /// Where it was said; by whom, where that is not known.
+    pub(crate) fn place_of_origin(&self, writer: NodeId) -> Party {
+        let known = self.source != Source::default();
+        Party::new(writer, self.source, if known { "" } else { &self.chat.author })
+    }
+
+    /// `zone` is the one that the writer is known to be of.
+    pub(crate) fn to_api(&self, writer: &NodeId, zone: Option<&ZoneName>) -> api::Message {
         api::Message {
             id: self.id.clone(),
             author: self.chat.author.clone(),
             text: self.chat.text.clone(),
-            zone: self.chat.zone.to_string(),
+            zone: zone.unwrap_or(&self.chat.zone).to_string(),
+            zone_unproven: zone.is_none(),
+            relay: writer.short(),
             sent_at: self.chat.sent_at.to_string(),
             clock_ahead: self.clock_ahead,
         }
@@ -181,7 +235,19 @@ mod tests {
 
     #[test]
     fn a_payload_reads_back_as_written() {
-        assert_eq!(Chat::decode(&chat().encode()), Ok(chat()));
+        let source = Source { address: 7, participant: 300 };
+        for beside in [Beside::default(), Beside { source, first: Some(Hlc(9)) }] {
+            assert_eq!(Chat::decode(&chat().encode(beside)), Ok((chat(), beside)));
+        }
+    }
+
+    #[test]
+    fn older_releases_and_this_one_read_each_other() {
+        let old: Bytes = postcard::to_stdvec(&Payload::Chat(chat())).expect("serializes").into();
+        assert_eq!(Chat::decode(&old), Ok((chat(), Beside::default())));
+        let source = Source { address: 7, participant: 300 };
+        let new = chat().encode(Beside { source, first: Some(Hlc(9)) });
+        assert_eq!(postcard::from_bytes::<Payload>(&new), Ok(Payload::Chat(chat())));
     }
 
     #[test]
@@ -193,7 +259,7 @@ mod tests {
             Chat { text: "bell \u{7}".into(), ..chat() },
             Chat { nonce: "x".repeat(NONCE_MAX + 1), ..chat() },
         ] {
-            assert!(Chat::decode(&bad.clone().encode()).is_err(), "{bad:?}");
+            assert!(Chat::decode(&bad.clone().encode(Beside::default())).is_err(), "{bad:?}");
         }
     }
 

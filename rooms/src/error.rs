@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::{
     chat::{AUTHOR_MAX, NONCE_MAX, TEXT_MAX},
     room::PARTICIPANTS_MAX,
-    rooms::ROOMS_MAX,
+    rooms::VISITED_MAX,
 };
 
 /// Why something was refused. The text is fit to be shown to whoever asked.
@@ -44,7 +44,7 @@ pub enum RoomsError {
         id: String,
     },
     /// There is no place for another room.
-    #[error("this relay already holds {ROOMS_MAX} busy rooms: use one of them or try later")]
+    #[error("this relay already has people in {VISITED_MAX} rooms: use one of them or try later")]
     TooManyRooms,
     /// There is no place for another participant.
     #[error("this room already has {PARTICIPANTS_MAX} participants at this relay: try later")]

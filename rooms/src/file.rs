@@ -6,7 +6,7 @@ use protocol::{FileId, NodeId, WallTime, ZoneName, api};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    chat::{PAYLOAD_MAX, Payload, Place, check_author, is_invisible},
+    chat::{Beside, Newest, Payload, Place, check_author, is_invisible},
     error::RoomsError,
 };
 
@@ -47,17 +47,14 @@ pub(crate) struct File {
 }
 
 impl File {
-    pub(crate) fn encode(self) -> Bytes {
-        postcard::to_stdvec(&Payload::File(self)).expect("strings and numbers always serialize").into()
+    pub(crate) fn encode(self, beside: Beside) -> Bytes {
+        Payload::File(self).encode(beside)
     }
 
     /// Reads a payload from the log; `None` if it is about something else.
-    pub(crate) fn decode(payload: &[u8]) -> Option<Result<File, RoomsError>> {
-        if payload.len() > PAYLOAD_MAX {
-            return None;
-        }
-        let Ok(Payload::File(file)) = postcard::from_bytes(payload) else { return None };
-        Some(file.check().map(|()| file))
+    pub(crate) fn decode(payload: &[u8]) -> Option<Result<(File, Beside), RoomsError>> {
+        let Some((Payload::File(file), beside)) = Payload::decode(payload) else { return None };
+        Some(file.check().map(|()| (file, beside)))
     }
 
     /// Holds a record to the rules of a new file.
@@ -83,18 +80,32 @@ impl File {
     }
 }
 
+/// A file in the list, and its newest record.
+#[derive(Debug)]
+struct Listed {
+    file: File,
+    newest: Newest,
+}
+
 /// The files of a room, by their place among what was said.
 #[derive(Debug, Default)]
-pub(crate) struct Files(std::collections::BTreeMap<Place, File>);
+pub(crate) struct Files(std::collections::BTreeMap<Place, Listed>);
 
 impl Files {
     /// Adds a file. `None` if it is there already, from whomever.
-    pub(crate) fn insert(&mut self, place: Place, file: File) -> Option<api::SharedFile> {
-        if self.0.contains_key(&place) || self.find(&file.file).is_some() {
+    pub(crate) fn insert(&mut self, place: Place, file: File, newest: Newest) -> Option<api::SharedFile> {
+        let known = self.0.iter_mut().find(|(_, known)| known.file.file == file.file);
+        if let Some((at, known)) = known {
+            if at.writer == place.writer {
+                known.newest = newest;
+            }
+            return None;
+        }
+        if self.0.contains_key(&place) {
             return None;
         }
         let shown = file.to_api();
-        self.0.insert(place, file);
+        self.0.insert(place, Listed { file, newest });
         if self.0.len() > FILES_MAX {
             self.0.pop_first();
         }
@@ -102,16 +113,27 @@ impl Files {
     }
 
     pub(crate) fn find(&self, file: &FileId) -> Option<&File> {
-        self.0.values().find(|known| known.file == *file)
+        self.iter().find(|known| known.file == *file)
     }
 
     pub(crate) fn place(&self, file: &FileId) -> Option<Place> {
-        self.0.iter().find(|(_, known)| known.file == *file).map(|(place, _)| *place)
+        self.0.iter().find(|(_, known)| known.file.file == *file).map(|(place, _)| *place)
+    }
+
+    /// Since when it is known, if this record is its newest.
+    pub(crate) fn newest(&self, file: &FileId, writer: &NodeId, newest: Newest) -> Option<Place> {
+        let place = self.place(file).filter(|place| place.writer == *writer)?;
+        self.0.get(&place).is_some_and(|known| known.newest == newest).then_some(place)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &File> {
-        self.0.values()
+        self.0.values().map(|listed| &listed.file)
     }
+}
+
+/// Whether somebody may give a file under this name: to be asked before its bytes are taken.
+pub fn check_giver(author: &str) -> Result<(), RoomsError> {
+    check_author(author).map(drop)
 }
 
 /// A name as people may see it and a browser may save it: the last segment of what may be a path, without

@@ -7,14 +7,17 @@ pub mod chat;
 pub mod error;
 pub mod file;
 pub mod format1;
+pub mod paper;
 pub mod room;
 pub mod rooms;
+mod shares;
 
 pub use error::RoomsError;
 pub use file::NewFile;
 pub use protocol::WallTime;
 pub use room::ParticipantId;
 pub use rooms::{Accepted, Output, Rooms, Written};
+pub use shares::Source;
 
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,16 @@
-//! One room: its newest messages in display order and who is in it at this relay.
+//! One room: what it keeps of what was said, in display order, and who is in it at this relay.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    chat::{Kept, Place},
+    chat::{Kept, Newest, Place, Zones},
     error::RoomsError,
     file::Files,
+    shares::Shares,
 };
 use protocol::api;
 
-/// Messages of a room kept in memory; older ones stay in the log.
+/// Messages of a room kept in memory; whoever said most gives way.
 pub const MESSAGES_MAX: usize = 1000;
 /// Bytes they take, about.
 pub const BYTES_MAX: usize = 4 << 20;
@@ -27,15 +28,14 @@ pub(crate) struct Room {
     bytes: usize,
     pub files: Files,
     participants: BTreeSet<ParticipantId>,
-    /// Grows with every use of any room: the room with the lowest value was used longest ago.
-    pub last_use: u64,
+    shares: Shares,
+    /// Something was said in it.
+    pub spoken: bool,
+    /// Grows with everything that comes to any room: what came to the room with the lowest value came longest ago.
+    pub last_word: u64,
 }
 
 impl Room {
-    pub(crate) fn contains(&self, id: &str) -> bool {
-        self.places.contains_key(id)
-    }
-
     /// Where a message stands.
     pub(crate) fn place(&self, id: &str) -> Option<Place> {
         self.places.get(id).copied()
@@ -46,38 +46,101 @@ impl Room {
         self.bytes
     }
 
-    /// Adds a message. `None` if it is there already or older than all that a full room keeps.
+    /// Messages that are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Adds a message. `None` if it is there already or the first to give way in a full room.
     pub(crate) fn insert(&mut self, place: Place, kept: Kept) -> Option<&Kept> {
-        if self.contains(&kept.id) || self.messages.contains_key(&place) {
+        if let Some(known) = self.places.get(&kept.id) {
+            if let Some(known) = self.messages.get_mut(known).filter(|_| known.writer == place.writer) {
+                known.newest = kept.newest;
+            }
+            return None;
+        }
+        if self.messages.contains_key(&place) {
             return None;
         }
         self.bytes += kept.bytes();
+        self.shares.insert(kept.party(place.writer), place, kept.bytes());
         self.places.insert(kept.id.clone(), place);
         self.messages.insert(place, kept);
         while self.messages.len() > MESSAGES_MAX || self.bytes > BYTES_MAX {
-            self.drop_oldest();
+            self.give_way();
         }
         self.messages.get(&place)
     }
 
-    /// Drops the oldest message; it stays in the log.
-    pub(crate) fn drop_oldest(&mut self) {
-        if let Some((_, oldest)) = self.messages.pop_first() {
-            self.bytes -= oldest.bytes();
-            self.places.remove(&oldest.id);
-        }
+    /// Drops the oldest message of whoever has most.
+    pub(crate) fn give_way(&mut self) {
+        let Some(place) = self.shares.least() else { return };
+        let Some(gone) = self.messages.remove(&place) else { return };
+        self.bytes -= gone.bytes();
+        self.shares.remove(&gone.party(place.writer), &place, gone.bytes());
+        self.places.remove(&gone.id);
+    }
+
+    /// Forgets all that was said; people stay.
+    pub(crate) fn forget_words(&mut self) {
+        let participants = std::mem::take(&mut self.participants);
+        *self = Room { participants, ..Room::default() };
+    }
+
+    /// The relays that wrote what is kept.
+    pub(crate) fn writers(&self) -> BTreeSet<protocol::NodeId> {
+        self.messages.keys().map(|place| place.writer).collect()
+    }
+
+    /// A message of which this is the newest record of its writer.
+    pub(crate) fn newest(
+        &self,
+        id: &str,
+        writer: &protocol::NodeId,
+        newest: Newest,
+    ) -> Option<(Place, &Kept)> {
+        let place = self.places.get(id).filter(|place| place.writer == *writer)?;
+        self.messages.get(place).filter(|kept| kept.newest == newest).map(|kept| (*place, kept))
     }
 
     /// The newest `limit` messages, or the first `limit` after the message `after`; in display order.
-    pub(crate) fn history(&self, after: Option<&str>, limit: usize) -> Result<Vec<api::Message>, RoomsError> {
+    pub(crate) fn history(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        zones: &Zones,
+    ) -> Result<Vec<api::Message>, RoomsError> {
+        let shown = |(place, kept): (&Place, &Kept)| kept.to_api(&place.writer, zones.get(&place.writer));
         let Some(after) = after else {
             let skip = self.messages.len().saturating_sub(limit);
-            return Ok(self.messages.values().skip(skip).map(Kept::to_api).collect());
+            return Ok(self.messages.iter().skip(skip).map(shown).collect());
         };
         let place =
             self.places.get(after).ok_or_else(|| RoomsError::UnknownMessage { id: shortened(after) })?;
         let later = (std::ops::Bound::Excluded(place), std::ops::Bound::Unbounded);
-        Ok(self.messages.range(later).take(limit).map(|(_, kept)| kept.to_api()).collect())
+        Ok(self.messages.range(later).take(limit).map(shown).collect())
+    }
+
+    /// The newest messages for somebody who comes: where others said something, too, nobody has more than half of
+    /// them. In display order.
+    pub(crate) fn newest_of_all(&self, limit: usize, zones: &Zones) -> Vec<api::Message> {
+        let (mut counts, mut chosen, mut others) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        for (place, kept) in self.messages.iter().rev() {
+            let count = counts.entry(kept.place_of_origin(place.writer)).or_insert(0usize);
+            *count += 1;
+            if *count <= limit.div_ceil(2) {
+                chosen.insert(place, kept);
+            } else {
+                others.push((place, kept));
+            }
+            if chosen.len() == limit {
+                break;
+            }
+        }
+        // Nobody else said more.
+        let left = limit - chosen.len();
+        chosen.extend(others.into_iter().take(left));
+        chosen.into_iter().map(|(place, kept)| kept.to_api(&place.writer, zones.get(&place.writer))).collect()
     }
 
     pub(crate) fn enter(&mut self, participant: ParticipantId) -> Result<(), RoomsError> {

@@ -1,7 +1,7 @@
 //! The doors of the crate: posts and records in, events for this relay's participants out.
 //! Keeps every room in memory; the log, its storage and its way through the mesh belong to the driver.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use protocol::{
@@ -12,15 +12,22 @@ use protocol::{
 };
 
 use crate::{
-    chat::{Chat, Kept, Place, check_author, check_nonce, check_text},
+    chat::{Beside, Chat, Kept, Place, Zones, check_author, check_nonce, check_text},
     error::RoomsError,
     file::{File, NewFile, media_type, shown_name},
     room::{ParticipantId, Room},
+    shares::Source,
 };
 
-/// Rooms kept in memory. Beyond it the room that was used longest ago and has nobody in it is dropped
-/// from memory; its records stay in the log.
+/// Rooms in which something was said, kept in memory. Beyond it one that has nobody in it, in which little was said
+/// or for a long time nothing, is dropped from memory; its records stay in the log.
 pub const ROOMS_MAX: usize = 1000;
+/// Rooms in which somebody is and nothing was said: such a room takes next to nothing, and goes with whoever is in it.
+pub const VISITED_MAX: usize = 16_384;
+/// Relays whose zone is kept in mind.
+const ZONES_MAX: usize = 16_384;
+/// A room in which so much was said does not give way to one in which less was.
+const SPOKEN_IN: usize = 16;
 /// Bytes that the messages of all rooms take in memory, about; the room with most gives way.
 pub const TOTAL_MAX: usize = 32 << 20;
 /// Messages in [`Rooms::welcome`].
@@ -39,11 +46,14 @@ pub struct Rooms {
     zone: ZoneName,
     rooms: BTreeMap<RoomName, Room>,
     announcements: Room,
+    zones: Zones,
     /// Of the messages in all rooms.
     bytes: usize,
     participants: u64,
     posts: u64,
-    uses: u64,
+    words: u64,
+    /// Rooms in which something was said.
+    spoken_in: usize,
     /// At most one entry for each `handle_…` since the last poll.
     outputs: VecDeque<Output>,
 }
@@ -66,6 +76,8 @@ pub struct Written<'a> {
     pub topic: &'a Topic,
     /// Who wrote it.
     pub writer: NodeId,
+    /// Which life of the writer's disk its log is of.
+    pub life: u64,
     /// Its number in the writer's log about the topic.
     pub number: u64,
     /// When.
@@ -98,10 +110,12 @@ impl Rooms {
             zone,
             rooms: BTreeMap::new(),
             announcements: Room::default(),
+            zones: Zones::new(),
             bytes: 0,
             participants: 0,
             posts: 0,
-            uses: 0,
+            words: 0,
+            spoken_in: 0,
             outputs: VecDeque::new(),
         }
     }
@@ -109,21 +123,20 @@ impl Rooms {
     /// Checks a message posted at this relay, or an announcement. It shows only once its record came back
     /// through [`handle_record`](Rooms::handle_record).
     ///
+    /// `source` says which messages came from one place: by it a full room keeps something of everybody.
     /// Without a nonce the message is one of its own, told apart from its equals by when and where it was
     /// posted; a caller that has randomness passes a random nonce instead.
     pub fn handle_post(
         &mut self,
         topic: &Topic,
         new: NewMessage,
+        source: Source,
         now: WallTime,
     ) -> Result<Accepted, RoomsError> {
         let author = check_author(&new.author)?;
         check_text(&new.text)?;
         if let Some(nonce) = &new.nonce {
             check_nonce(nonce)?;
-        }
-        if let Topic::Room(room) = topic {
-            self.use_room(room)?;
         }
         self.posts += 1;
         let nonce = new.nonce.unwrap_or_else(|| hash_nonce(&self.zone, now, self.posts));
@@ -132,7 +145,41 @@ impl Rooms {
         let id = chat.id(topic);
         let known = self.room(topic).and_then(|room| room.place(&id));
         let known = known.map(|place| (place.writer, place.number));
-        Ok(Accepted { id, payload: known.is_none().then(|| chat.encode()), known })
+        let beside = Beside { source, first: None };
+        Ok(Accepted { id, payload: known.is_none().then(|| chat.encode(beside)), known })
+    }
+
+    /// Whether something was said in the room, as far as is known here.
+    pub fn was_spoken_in(&self, room: &RoomName) -> bool {
+        self.rooms.get(room).is_some_and(|room| room.spoken)
+    }
+
+    /// A record is about to be dropped from its log. If a room keeps what it says, and no later record of that
+    /// writer says it, this is what to append in its place: so a log loses what its room has lost, and not what
+    /// was said before a flood.
+    pub fn renewal(&self, written: Written<'_>) -> Option<Bytes> {
+        let Topic::Room(name) = written.topic else { return None };
+        let (room, newest) = (self.rooms.get(name)?, (written.life, written.number));
+        if let Some(file) = File::decode(written.payload) {
+            let (file, beside) = file.ok()?;
+            let place = room.files.newest(&file.file, &written.writer, newest)?;
+            return Some(file.encode(Beside { first: Some(place.clock), ..beside }));
+        }
+        let (chat, beside) = Chat::decode(written.payload).ok()?;
+        let (place, _) = room.newest(&chat.id(written.topic), &written.writer, newest)?;
+        Some(chat.encode(Beside { first: Some(place.clock), ..beside }))
+    }
+
+    /// A relay is known to be of a zone: messages that it signed are shown to be from there.
+    pub fn handle_zone(&mut self, relay: NodeId, zone: ZoneName) {
+        if self.zones.len() < ZONES_MAX || self.zones.contains_key(&relay) {
+            self.zones.insert(relay, zone);
+        }
+    }
+
+    /// The relays that wrote what is kept about a topic.
+    pub fn writers(&self, topic: &Topic) -> BTreeSet<NodeId> {
+        self.room(topic).map(Room::writers).unwrap_or_default()
     }
 
     /// Takes a record of a log, this relay's own included, each once. `live` is false while the logs are
@@ -145,21 +192,24 @@ impl Rooms {
         live: bool,
         now: WallTime,
     ) -> Result<(), RoomsError> {
-        let Written { topic, writer, number, hlc, payload } = written;
+        let Written { topic, writer, life, number, payload, .. } = written;
         if let Some(file) = File::decode(payload) {
             return self.take_file(file?, written, live, now);
         }
-        let mut chat = Chat::decode(payload)?;
+        let (mut chat, beside) = Chat::decode(payload)?;
+        let hlc = beside.first.map_or(written.hlc, |first| first.min(written.hlc));
         let clock_ahead = hlc.ahead(now);
         chat.sent_at = chat.sent_at.min(WallTime(now.0.saturating_add(AHEAD_MAX_MS)));
         let place = Place { clock: hlc.clamped(now), writer, number };
-        let kept = Kept { id: chat.id(topic), chat, clock_ahead };
+        let source = beside.source;
+        let kept = Kept { id: chat.id(topic), chat, clock_ahead, source, newest: (life, number) };
+        let zone = self.zones.get(&writer).cloned();
         let room = match topic {
-            Topic::Room(room) => self.use_room(room)?,
+            Topic::Room(room) => self.speak_in(room),
             Topic::Announcements => &mut self.announcements,
         };
         let before = room.bytes();
-        let message = room.insert(place, kept).map(|kept| kept.to_api());
+        let message = room.insert(place, kept).map(|kept| kept.to_api(&writer, zone.as_ref()));
         let after = room.bytes();
         self.bytes = self.bytes + after - before;
         self.give_way();
@@ -190,7 +240,8 @@ impl Rooms {
         now: WallTime,
     ) -> Result<Accepted, RoomsError> {
         let author = check_author(&new.author)?;
-        let known = self.use_room(room)?.files.place(&new.file).map(|place| (place.writer, place.number));
+        let known = self.rooms.get(room).and_then(|room| room.files.place(&new.file));
+        let known = known.map(|place| (place.writer, place.number));
         let file = File {
             file: new.file,
             name: shown_name(&new.name),
@@ -201,7 +252,11 @@ impl Rooms {
             zone: self.zone.clone(),
             sent_at: now,
         };
-        Ok(Accepted { id: new.file.to_string(), payload: known.is_none().then(|| file.encode()), known })
+        Ok(Accepted {
+            id: new.file.to_string(),
+            payload: known.is_none().then(|| file.encode(Beside::default())),
+            known,
+        })
     }
 
     /// The files of a room in display order, and the id of each.
@@ -217,7 +272,7 @@ impl Rooms {
 
     fn take_file(
         &mut self,
-        mut file: File,
+        (mut file, beside): (File, Beside),
         written: Written<'_>,
         live: bool,
         now: WallTime,
@@ -225,8 +280,9 @@ impl Rooms {
         // Files belong to rooms: an announcement has nowhere to show one.
         let Topic::Room(room) = written.topic else { return Err(RoomsError::Unreadable) };
         file.sent_at = file.sent_at.min(WallTime(now.0.saturating_add(AHEAD_MAX_MS)));
-        let place = Place { clock: written.hlc.clamped(now), writer: written.writer, number: written.number };
-        let shared = self.use_room(room)?.files.insert(place, file);
+        let hlc = beside.first.map_or(written.hlc, |first| first.min(written.hlc));
+        let place = Place { clock: hlc.clamped(now), writer: written.writer, number: written.number };
+        let shared = self.speak_in(room).files.insert(place, file, (written.life, written.number));
         if live && let Some(file) = shared {
             self.outputs.push_back(Output::Tell { room: room.clone(), event: FromRelay::File { file } });
         }
@@ -237,7 +293,10 @@ impl Rooms {
     /// there are.
     pub fn handle_enter(&mut self, room: &RoomName) -> Result<ParticipantId, RoomsError> {
         let participant = ParticipantId(self.participants);
-        self.use_room(room)?.enter(participant)?;
+        if !self.rooms.contains_key(room) && self.rooms.len() - self.spoken_in >= VISITED_MAX {
+            return Err(RoomsError::TooManyRooms);
+        }
+        self.rooms.entry(room.clone()).or_default().enter(participant)?;
         self.participants += 1;
         self.tell_presence(room);
         Ok(participant)
@@ -245,7 +304,11 @@ impl Rooms {
 
     /// Somebody left the room; nothing happens if the participant was not in it.
     pub fn handle_leave(&mut self, room: &RoomName, participant: ParticipantId) {
-        if self.rooms.get_mut(room).is_some_and(|room| room.leave(participant)) {
+        let Some(left) = self.rooms.get_mut(room) else { return };
+        if left.leave(participant) {
+            if left.present() == 0 && !left.spoken {
+                self.rooms.remove(room);
+            }
             self.tell_presence(room);
         }
     }
@@ -264,15 +327,15 @@ impl Rooms {
         limit: usize,
     ) -> Result<Vec<api::Message>, RoomsError> {
         match self.rooms.get(room) {
-            Some(room) => room.history(after, limit),
-            None => Room::default().history(after, limit),
+            Some(room) => room.history(after, limit, &self.zones),
+            None => Room::default().history(after, limit, &self.zones),
         }
     }
 
     /// The newest `limit` announcements in display order, or the first `limit` after the one with id
     /// `after`.
     pub fn announcements(&self, after: Option<&str>, limit: usize) -> Result<Vec<api::Message>, RoomsError> {
-        self.announcements.history(after, limit)
+        self.announcements.history(after, limit, &self.zones)
     }
 
     /// How many are in the room at this relay.
@@ -284,10 +347,15 @@ impl Rooms {
     pub fn welcome(&self, room: &RoomName) -> FromRelay {
         FromRelay::Welcome {
             zone: self.zone.to_string(),
-            history: self.history(room, None, WELCOME_MESSAGES).unwrap_or_default(),
+            history: self.newest_of_all(room),
             present: self.present(room),
             announcements: self.announcements(None, WELCOME_ANNOUNCEMENTS).unwrap_or_default(),
         }
+    }
+
+    fn newest_of_all(&self, room: &RoomName) -> Vec<api::Message> {
+        let room = self.rooms.get(room);
+        room.map(|room| room.newest_of_all(WELCOME_MESSAGES, &self.zones)).unwrap_or_default()
     }
 
     fn room(&self, topic: &Topic) -> Option<&Room> {
@@ -304,7 +372,7 @@ impl Rooms {
             let before = room.bytes();
             // A piece at once: the rooms are searched for each.
             while room.bytes() > 0 && room.bytes() >= before - before / 8 {
-                room.drop_oldest();
+                room.give_way();
             }
             self.bytes -= before - room.bytes();
         }
@@ -315,18 +383,35 @@ impl Rooms {
         self.outputs.push_back(Output::Tell { room: room.clone(), event });
     }
 
-    /// The room, made if need be, in place of the one that has been idle longest if there are too many.
-    fn use_room(&mut self, name: &RoomName) -> Result<&mut Room, RoomsError> {
-        self.uses += 1;
-        if self.rooms.len() >= ROOMS_MAX && !self.rooms.contains_key(name) {
-            let idle = self.rooms.iter().filter(|(_, room)| room.present() == 0);
-            let idle = idle.min_by_key(|(_, room)| room.last_use).map(|(name, _)| name.clone());
-            let gone = self.rooms.remove(&idle.ok_or(RoomsError::TooManyRooms)?);
-            self.bytes -= gone.map_or(0, |room| room.bytes());
+    /// The room in which something is said, made if need be. If there are too many, another one gives way: one
+    /// without people before one with people, one in which little was said before one in which more was, then
+    /// the one that was silent longest. Only what was said gives way: people stay.
+    fn speak_in(&mut self, name: &RoomName) -> &mut Room {
+        self.words += 1;
+        if !self.was_spoken_in(name) {
+            if self.spoken_in >= ROOMS_MAX {
+                self.drop_one();
+            }
+            self.spoken_in += 1;
         }
         let room = self.rooms.entry(name.clone()).or_default();
-        room.last_use = self.uses;
-        Ok(room)
+        (room.spoken, room.last_word) = (true, self.words);
+        room
+    }
+
+    fn drop_one(&mut self) {
+        let spoken_in = self.rooms.iter().filter(|(_, room)| room.spoken);
+        let worth = |room: &Room| (room.present() > 0, room.len().min(SPOKEN_IN), room.last_word);
+        let Some(name) = spoken_in.min_by_key(|(_, room)| worth(room)).map(|(name, _)| name.clone()) else {
+            return;
+        };
+        let Some(room) = self.rooms.get_mut(&name) else { return };
+        self.bytes -= room.bytes();
+        self.spoken_in -= 1;
+        room.forget_words();
+        if room.present() == 0 {
+            self.rooms.remove(&name);
+        }
     }
 }
 

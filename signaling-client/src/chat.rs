@@ -82,7 +82,7 @@ impl Chat {
         while let Some(message) = self.next().await? {
             match message {
                 FromRelay::Said { nonce, id, .. } if nonce == own => return Ok(id),
-                FromRelay::Refused { nonce, reason } if nonce.as_ref().is_none_or(|n| *n == own) => {
+                FromRelay::Refused { nonce, reason, .. } if nonce.as_ref().is_none_or(|n| *n == own) => {
                     return Err(Error::Refused {
                         url: self.url.clone(),
                         status: 422,

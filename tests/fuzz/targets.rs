@@ -16,7 +16,7 @@ use protocol::{
     token::{FestivalId, Membership, Revocations, Revoked, Role, Rotation, Signed, ZoneToken},
 };
 use relay_node::{bridge::outside, festival, pairing};
-use rooms::{Rooms, WallTime, Written};
+use rooms::{Rooms, Source, WallTime, Written};
 
 use crate::sessions;
 
@@ -315,7 +315,9 @@ fn records() -> Vec<Vec<u8>> {
     };
     ["hello", "<b>", "\u{202e}\u{200b}"]
         .into_iter()
-        .filter_map(|text| a_room().handle_post(&room, new(text), WallTime(1)).ok()?.payload)
+        .filter_map(|text| {
+            a_room().handle_post(&room, new(text), Source::default(), WallTime(1)).ok()?.payload
+        })
         .map(|payload| payload.to_vec())
         .collect()
 }
@@ -323,7 +325,8 @@ fn records() -> Vec<Vec<u8>> {
 fn room_record(bytes: &[u8]) {
     let mut rooms = a_room();
     let (writer, payload) = (NodeId([1; 32]), Bytes::copy_from_slice(bytes));
-    let written = Written { topic: &Topic::Announcements, writer, number: 1, hlc: Hlc(7), payload: &payload };
+    let written =
+        Written { topic: &Topic::Announcements, writer, life: 1, number: 1, hlc: Hlc(7), payload: &payload };
     let _ = rooms.handle_record(written, true, WallTime(5));
     while rooms.poll_output().is_some() {}
 }

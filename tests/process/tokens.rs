@@ -34,10 +34,15 @@ impl Organizer {
 
     /// A relay that the organizer has given a token, set up further by `more`.
     async fn relay(&self, zone: &str, more: impl FnOnce(Setup) -> Setup) -> Relay {
+        self.relay_with("", zone, more).await
+    }
+
+    /// The same with a token that says more.
+    async fn relay_with(&self, says: &str, zone: &str, more: impl FnOnce(Setup) -> Setup) -> Relay {
         let data = TempDir::new().unwrap();
         let token = self.path(&format!("{zone}.token")).display().to_string();
         let node = self.types(&format!("id --data {}", data.path().display()));
-        self.types(&format!("festival issue --node {node} --zone {zone} --out {token}"));
+        self.types(&format!("festival issue --node {node} --zone {zone} --out {token}{says}"));
         let setup = Setup::zone(zone).closed().argument("--festival-token").argument(&token);
         more(setup).start_in(data).await.unwrap()
     }
@@ -124,4 +129,54 @@ async fn relays_that_were_paired_link_without_being_named() {
     let stranger = stranger.peer(stage.bridge()).start().await.unwrap();
     says(&stage, "not trusted was refused").await;
     links(&stranger, 0.0).await;
+}
+
+#[tokio::test]
+async fn a_name_is_taken_over_only_where_the_organizer_signed_that() {
+    let field = Organizer::new();
+    let publishes = |setup: Setup| setup.argument("--publish-token").argument("correct-horse");
+    let stage = field.relay("stage", publishes).await;
+    let kiosk = field.relay("kiosk", |setup| publishes(setup).peer(stage.bridge())).await;
+    let control =
+        field.relay_with(" --may-take-over", "control", |setup| publishes(setup).peer(kiosk.bridge()));
+    let control = control.await;
+    let token = field.path("control.token").display().to_string();
+    assert!(field.types(&format!("festival show {token}")).contains("may take over"), "{token}");
+    let offer = async |relay: &Relay| {
+        let headers = [("content-type", "application/sdp"), ("authorization", "Bearer correct-horse")];
+        let text = tests::Offer::default().text();
+        relay.api().send("POST", "/whip/main-stage", &headers, text).await.unwrap().status.as_u16()
+    };
+    let publish = |relay: &Relay| {
+        let line =
+            format!("publish {}/whip/main-stage --tone 440 --token correct-horse", relay.api().url(""));
+        let arguments: Vec<_> = line.split(' ').map(str::to_owned).collect();
+        Child::start("publisher", &program("signaling-client").unwrap(), arguments, &[]).unwrap()
+    };
+    let lists = async |relay: &Relay, zone: &str| {
+        let api = relay.api();
+        until(&format!("{} lists it from {zone}", relay.zone()), SOON, || async {
+            let from = api.stream("main-stage").await?.map(|stream| stream.origin_zone);
+            Ok((from.as_deref() == Some(zone)).then_some(()))
+        })
+        .await
+        .unwrap();
+    };
+    let _first = publish(&stage);
+    for relay in [&stage, &kiosk, &control] {
+        lists(relay, "stage").await;
+    }
+    assert_eq!(offer(&kiosk).await, 409);
+    let _second = publish(&control);
+    for relay in [&kiosk, &control, &stage] {
+        lists(relay, "control").await;
+    }
+    // A zone is what the organizer signed, two links away as well.
+    let body = r#"{"author":"Safety (stage)","text":"leave"}"#;
+    let headers = [("content-type", "application/json"), ("authorization", "Bearer correct-horse")];
+    control.api().send("POST", "/api/v1/announcements", &headers, body).await.unwrap();
+    let api = stage.api();
+    let shown = until("it is announced", SOON, || async { Ok(api.announcements().await?.pop()) });
+    let shown = shown.await.unwrap();
+    assert_eq!((&*shown.zone, shown.zone_unproven), ("control", false));
 }

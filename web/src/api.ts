@@ -79,11 +79,19 @@ export interface Message {
   id: string;
   author: string;
   text: string;
+  /** Of the relay that signed it, whatever author and text say. */
   zone: string;
+  /** The relay that was asked does not know where that one stands: `zone` is what the message says. */
+  zone_unproven?: boolean;
+  /** The relay that signed it, in eight characters. */
+  relay?: string;
   sent_at: string;
   /** Written by a clock that is more than a minute ahead of the relay's. */
   clock_ahead?: boolean;
 }
+
+/** Where a message comes from, by the signature of its relay. */
+export const origin = (message: Message): string => (message.zone_unproven ? `from a relay that says it is in zone ${message.zone}` : `from zone ${message.zone}`);
 
 /** The answer to a posted message or announcement. */
 export interface Posted {

@@ -12,6 +12,8 @@ export interface Pending {
   id: string | undefined;
   /** Why the relay refused it. */
   refused: string | undefined;
+  /** It was said too fast: when it is said again by itself, by `Date.now()`. */
+  again: number | undefined;
 }
 
 export interface RoomView {
@@ -46,7 +48,7 @@ type FromRelay =
   | { type: "presence"; present: number }
   | { type: "streams"; streams: Stream[] }
   | { type: "file" }
-  | { type: "refused"; nonce?: string; reason: string };
+  | { type: "refused"; nonce?: string; reason: string; retry_after_ms?: number };
 
 const MESSAGES_MAX = 500;
 const ANNOUNCEMENTS_MAX = 20;
@@ -55,6 +57,10 @@ const RETRY_MIN_MS = 250;
 const RETRY_MAX_MS = 5_000;
 /** A relay that has not answered by then is behind a dead connection. */
 const ANSWER_MS = 8_000;
+/** What waits behind something else of ours looks so often whether it is its turn. */
+const IN_TURN_MS = 250;
+/** Nothing of ours waits longer, whatever the relay says. */
+const WAIT_MAX_MS = 60_000;
 export const AUTHOR_MAX = 64;
 export const TEXT_MAX = 4_000;
 
@@ -78,6 +84,8 @@ export class Room {
   private welcomed = false;
   private closed = false;
   private timer: ReturnType<typeof setTimeout> | undefined;
+  /** What is done about each message of our own if nothing comes before: the line is taken for dead, or it is said again. */
+  private readonly timers = new Map<string, ReturnType<typeof setTimeout>>();
 
   constructor(
     readonly name: string,
@@ -97,9 +105,13 @@ export class Room {
       text: clip(text.trim(), TEXT_MAX),
       id: undefined,
       refused: undefined,
+      again: undefined,
     };
+    // Behind what waits for its time: a conversation keeps its order.
+    const before = this.pending.find((other) => other.again !== undefined && other.refused === undefined);
     this.pending = [...this.pending, one];
-    this.send(one);
+    if (before?.again === undefined) this.send(one);
+    else this.wait(one.nonce, before.again - Date.now() + IN_TURN_MS);
     this.tell();
     return true;
   }
@@ -113,6 +125,7 @@ export class Room {
   close(): void {
     this.closed = true;
     clearTimeout(this.timer);
+    for (const timer of this.timers.values()) clearTimeout(timer);
     this.socket?.close();
   }
 
@@ -179,12 +192,32 @@ export class Room {
       case "streams":
         return this.events.onStreams(event.streams);
       case "refused":
-        this.pending = this.pending.map((one) => (one.nonce === event.nonce ? { ...one, refused: event.reason } : one));
+        if (event.nonce !== undefined && typeof event.retry_after_ms === "number") this.wait(event.nonce, event.retry_after_ms);
+        else this.pending = this.pending.map((one) => (one.nonce === event.nonce ? { ...one, refused: event.reason } : one));
         break;
       default:
         return; // A newer relay may say more than we know.
     }
     this.tell();
+  }
+
+  /** Says it again by itself after so long. */
+  private wait(nonce: string, ms: number): void {
+    clearTimeout(this.timers.get(nonce));
+    const wait = Math.min(Math.max(ms, 0), WAIT_MAX_MS);
+    const again = Date.now() + wait;
+    this.pending = this.pending.map((one) => (one.nonce === nonce ? { ...one, again } : one));
+    this.timers.set(
+      nonce,
+      setTimeout(() => {
+        const unsaid = this.pending.filter((one) => one.id === undefined && one.refused === undefined);
+        const one = unsaid.find((one) => one.nonce === nonce);
+        // One after another: together they would be too fast again.
+        if (one && one === unsaid[0]) this.send(one);
+        else if (one) this.wait(nonce, IN_TURN_MS);
+        this.tell();
+      }, wait),
+    );
   }
 
   private mark(id: string, unsaved: boolean): void {
@@ -231,11 +264,14 @@ export class Room {
 
   private send(one: Pending): void {
     const { socket } = this;
+    clearTimeout(this.timers.get(one.nonce));
+    this.pending = this.pending.map((other) => (other.nonce === one.nonce ? { ...other, again: undefined } : other));
     if (!this.online || socket?.readyState !== 1) return;
-    setTimeout(() => {
+    const late = setTimeout(() => {
       const waits = this.pending.some((other) => other.nonce === one.nonce && other.id === undefined && other.refused === undefined);
       if (waits && this.socket === socket) this.hurry(true);
     }, ANSWER_MS);
+    this.timers.set(one.nonce, late);
     socket.send(JSON.stringify({ type: "say", author: one.author, text: one.text, nonce: one.nonce }));
   }
 

@@ -120,6 +120,37 @@ describe("room", () => {
     expect(view.pending).toEqual([]);
   });
 
+  it("says again by itself and in order what was said too fast", () => {
+    socket().hear(welcome());
+    for (const text of ["one", "two"]) room.say("ana", text);
+    const [one, two] = socket().sent;
+    for (const { nonce } of [one!, two!]) socket().hear({ type: "refused", nonce, reason: "too fast", retry_after_ms: 2_500 });
+    expect(view.pending.map((pending) => [pending.refused, pending.again])).toEqual([
+      [undefined, Date.now() + 2_500],
+      [undefined, Date.now() + 2_500],
+    ]);
+    // What is said meanwhile goes behind it.
+    vi.advanceTimersByTime(1_000);
+    room.say("ana", "three");
+    vi.advanceTimersByTime(1_499);
+    expect(socket().sent).toHaveLength(2);
+    vi.advanceTimersByTime(1);
+    expect(socket().sent.slice(2)).toEqual([one]);
+    socket().hear({ type: "said", nonce: one!.nonce, id: "1" });
+    socket().hear({ type: "message", message: message("1", "one") });
+    vi.advanceTimersByTime(250);
+    expect(socket().sent.slice(3)).toEqual([two]);
+    socket().hear({ type: "refused", nonce: two!.nonce, reason: "too fast", retry_after_ms: 30_000 });
+    // Waiting that long is no dead connection.
+    vi.advanceTimersByTime(29_000);
+    expect(FakeSocket.all).toHaveLength(1);
+    expect(view.pending.map((pending) => pending.text)).toEqual(["two", "three"]);
+    vi.advanceTimersByTime(1_000);
+    socket().hear({ type: "said", nonce: two!.nonce, id: "2" });
+    vi.advanceTimersByTime(250);
+    expect(socket().sent.slice(4).map((said) => said.text)).toEqual(["two", "three"]);
+  });
+
   it("bounds what waits and what is shown", () => {
     for (let i = 0; i < 20; i++) expect(room.say("ana", "x")).toBe(true);
     expect(room.say("ana", "x")).toBe(false);

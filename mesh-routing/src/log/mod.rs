@@ -1,6 +1,7 @@
 //! Replicated append logs, one per topic and writer, payloads opaque: what is here, what a neighbor lacks,
 //! what is taken from one. How records get around belongs to `spread.rs`.
 
+mod place;
 mod pulls;
 mod quota;
 pub mod record;
@@ -26,6 +27,8 @@ use crate::{
     message::{Head, Message, Pulled},
     signature::Keys,
 };
+use place::{Counts, Gone};
+pub use place::{LOGS_MAX, LOGS_OF_WRITER_MAX};
 use pulls::Pulls;
 use quota::Quota;
 pub use record::{Entry, LogKey, PAYLOAD_MAX, Record};
@@ -33,10 +36,6 @@ pub use retention::{OVERHEAD, Retention, TOTAL_MAX};
 use single::Log;
 pub use single::TURN;
 
-/// Logs of all writers; the one that was quiet longest gives way.
-pub const LOGS_MAX: usize = 16_384;
-/// Logs of one writer.
-pub const LOGS_OF_WRITER_MAX: usize = 1024;
 /// Up to so many logs are compared at once, more by topic first.
 const FEW: usize = 64;
 /// A latecomer does not start further ahead than this: no log is so long, and no single lie uses up its numbers.
@@ -57,8 +56,10 @@ pub struct LogCounters {
     pub ahead: u64,
     /// Pushes that came back to a relay they had passed.
     pub looped: u64,
-    /// Logs refused because the table is full.
+    /// Logs refused because the table is full of logs that were written later.
     pub full: u64,
+    /// Logs that gave way to others.
+    pub gave_way: u64,
     /// Pulls sent.
     pub pulled: u64,
 }
@@ -91,8 +92,11 @@ pub(crate) struct Logs {
     own: NodeId,
     life: u64,
     logs: BTreeMap<LogKey, Log>,
-    /// How many logs a writer has.
-    writers: BTreeMap<NodeId, usize>,
+    counts: Counts,
+    /// Logs that were here and gave way, or found no place.
+    gone: Gone,
+    /// The life that own logs begin in from now on, until the driver was told.
+    turned: Option<u64>,
     /// Of all logs.
     bytes: usize,
     /// Logs whose floor has risen enough to be reported.
@@ -114,7 +118,9 @@ impl Logs {
             own,
             life,
             logs: BTreeMap::new(),
-            writers: BTreeMap::new(),
+            counts: Counts::default(),
+            gone: Gone::default(),
+            turned: None,
             bytes: 0,
             risen: BTreeSet::new(),
             clock: Hlc::default(),
@@ -144,11 +150,11 @@ impl Logs {
         keys: &dyn Keys,
         now: Instant,
     ) -> Result<Record, MeshError> {
-        let key = LogKey { topic, writer: self.own, life: self.life };
-        if !self.logs.contains_key(&key) {
-            self.make_room(&key, Hlc(u64::MAX), &|_| true)?;
-        }
         let hlc = self.clock.tick(self.wall_at(now).unwrap_or_default());
+        let key = match self.own_log(&topic) {
+            Some(key) => key,
+            None => self.begin(topic, hlc)?,
+        };
         let record = Record::sign(keys, key.clone(), self.highest(&key) + 1, hlc, payload);
         let (entry, keep) = (record.entry.clone(), self.keep(&record.entry, &key.topic, now));
         self.change(&key, |log| log.push(entry, keep, now));
@@ -161,6 +167,10 @@ impl Logs {
         let highest = self.highest(&key);
         if number <= highest || number > NUMBER_MAX || entry.payload.len() > PAYLOAD_MAX {
             return;
+        }
+        if self.is_own(&key) && key.life > self.life {
+            // That it began was written, and which life it is was not.
+            self.turn(key.life);
         }
         self.observe(entry.hlc, now);
         let keep = self.keep(&entry, &key.topic, now);
@@ -192,6 +202,10 @@ impl Logs {
         else {
             return Err(MeshError::Absurd { what: "a record number like this" });
         };
+        if self.let_go(&key) {
+            self.pulls.handle_lie(&key, link, now);
+            return Ok(Taken::default());
+        }
         let highest = self.highest(&key);
         let jump = answers
             && pulled.is_some_and(|pulled| pulled.floor > highest && pulled.floor == first - 1)
@@ -202,7 +216,8 @@ impl Logs {
             // An answer that brings nothing is a lie: it is not asked for again at once.
             match (answers, gap && !entries.is_empty()) {
                 (true, _) => self.pulls.handle_lie(&key, link, now),
-                (false, true) => self.pulls.offer(&key, link, end - 1, now),
+                (false, true) if self.wants(&key, end - 1) => self.pulls.offer(&key, link, end - 1, now),
+                (false, true) => {}
                 (false, false) => {}
             }
             let duplicates = if gap { 0 } else { end - first };
@@ -225,17 +240,20 @@ impl Logs {
         }
         if !self.logs.contains_key(&key)
             && let Some((_, last)) = new.last()
-            && let Err(full) = self.make_room(&key, last.hlc, known)
+            && !self.make_room(&key, (last.hlc, new.len()), known)
         {
             self.counters.full += 1;
             self.pulls.handle_lie(&key, link, now);
-            return Err(full);
+            // Those who have it offer it again and again: it is asked for when somebody writes in it.
+            self.gone.insert(key, end - 1);
+            return Err(MeshError::Full { what: "log" });
         }
+        self.gone.remove(&key);
         if let Some(quota) = self.quotas.get_mut(&neighbor) {
             quota.take(new.len(), now);
         }
         let mut taken = Taken { duplicates: here, ..Taken::default() };
-        if key.writer == self.own && key.life == self.life {
+        if self.is_own(&key) {
             // Signed here, and not on this disk: an older copy of it was put back.
             taken.life = Some(self.next_life());
         }
@@ -290,8 +308,8 @@ impl Logs {
 
     /// Whether a record of an own log is on another disk, as far as told.
     pub fn is_elsewhere(&self, topic: &Topic, number: u64) -> bool {
-        let key = LogKey { topic: topic.clone(), writer: self.own, life: self.life };
-        self.logs.get(&key).is_some_and(|log| number <= log.elsewhere)
+        let log = self.own_log(topic).and_then(|key| self.logs.get(&key));
+        log.is_some_and(|log| number <= log.elsewhere)
     }
 
     /// How far a log is on a disk other than its writer's, as far as told here, its own disk included.
@@ -385,7 +403,7 @@ impl Logs {
     /// A neighbor's logs go so far. What lacks here is asked for from `due` on.
     pub fn handle_heads(&mut self, link: LinkId, heads: &[Head], due: Instant) {
         for head in heads.iter().filter(|head| head.highest <= NUMBER_MAX) {
-            if head.highest > self.highest(&head.key) {
+            if head.highest > self.highest(&head.key) && self.wants(&head.key, head.highest) {
                 self.pulls.offer(&head.key, link, head.highest, due);
             }
         }
@@ -501,13 +519,14 @@ impl Logs {
         let mut hasher = blake3::Hasher::new_derive_key("peddlenet relay 2026 next life of a log");
         hasher.update(&self.life.to_be_bytes()).update(&self.clock.0.to_be_bytes());
         self.life = first_word(&hasher);
+        self.turned = None;
         self.life
     }
 
     /// Does something with one log and keeps the bounds.
     fn change<T>(&mut self, key: &LogKey, what: impl FnOnce(&mut Log) -> T) -> T {
         if !self.logs.contains_key(key) {
-            *self.writers.entry(key.writer).or_default() += 1;
+            self.counts.add(key);
         }
         let log = self.logs.entry(key.clone()).or_insert_with(|| Log::new(Retention::of(&key.topic)));
         let before = log.bytes;
@@ -520,45 +539,6 @@ impl Logs {
             self.give_way();
         }
         result
-    }
-
-    /// Sees to it that there is room for one more log, whose last record is of `newest`.
-    fn make_room(
-        &mut self,
-        key: &LogKey,
-        newest: Hlc,
-        known: &dyn Fn(&NodeId) -> bool,
-    ) -> Result<(), MeshError> {
-        if self.writers.get(&key.writer).is_some_and(|logs| *logs >= LOGS_OF_WRITER_MAX) {
-            return Err(MeshError::Full { what: "log of this writer" });
-        }
-        if self.logs.len() < LOGS_MAX {
-            return Ok(());
-        }
-        // Writers that are there stay before those that are not, then who wrote last.
-        let worth = |key: &LogKey, newest: Hlc| (key.writer == self.own, known(&key.writer), newest);
-        let least = self.logs.iter().map(|(key, log)| (worth(key, log.newest()), key)).min();
-        match least {
-            Some((least, quiet)) if least < worth(key, newest) => {
-                let quiet = quiet.clone();
-                self.remove(&quiet);
-                Ok(())
-            }
-            _ => Err(MeshError::Full { what: "log" }),
-        }
-    }
-
-    fn remove(&mut self, key: &LogKey) {
-        let Some(log) = self.logs.remove(key) else { return };
-        self.bytes -= log.bytes;
-        self.from.remove(key);
-        self.risen.insert(key.clone());
-        if let Some(logs) = self.writers.get_mut(&key.writer) {
-            *logs -= 1;
-            if *logs == 0 {
-                self.writers.remove(&key.writer);
-            }
-        }
     }
 
     fn give_way(&mut self) {

@@ -26,6 +26,9 @@ pub(super) struct Log {
     retention: Retention,
     /// The floor that was reported last.
     reported: u64,
+    /// Records from the front that [`Log::lapsing`] gave, and their bytes.
+    lapsing: usize,
+    lapsing_bytes: usize,
     /// Numbers up to this one are on this relay's disk.
     pub stored: u64,
     /// Numbers up to this one are on the disk of another relay than the writer's, as far as told.
@@ -40,7 +43,17 @@ struct Kept {
 
 impl Log {
     pub fn new(retention: Retention) -> Log {
-        Log { floor: 0, records: VecDeque::new(), bytes: 0, retention, reported: 0, stored: 0, elsewhere: 0 }
+        Log {
+            floor: 0,
+            records: VecDeque::new(),
+            bytes: 0,
+            retention,
+            reported: 0,
+            lapsing: 0,
+            lapsing_bytes: 0,
+            stored: 0,
+            elsewhere: 0,
+        }
     }
 
     pub fn highest(&self) -> u64 {
@@ -67,9 +80,27 @@ impl Log {
 
     pub fn drop_oldest(&mut self) {
         if let Some(gone) = self.records.pop_front() {
-            self.bytes -= gone.entry.payload.len() + OVERHEAD;
+            let bytes = gone.entry.payload.len() + OVERHEAD;
+            self.bytes -= bytes;
             self.floor += 1;
+            if self.lapsing > 0 {
+                self.lapsing -= 1;
+                self.lapsing_bytes -= bytes;
+            }
         }
+    }
+
+    /// The next record from the front, if what is behind it fills nine tenths of what may be kept.
+    pub fn lapsing(&mut self) -> Option<(u64, bytes::Bytes)> {
+        let (records, bytes) = (self.records.len() - self.lapsing, self.bytes - self.lapsing_bytes);
+        let most = &self.retention;
+        if records <= most.records - most.records / 10 && bytes <= most.bytes - most.bytes / 10 {
+            return None;
+        }
+        let kept = self.records.get(self.lapsing)?;
+        self.lapsing += 1;
+        self.lapsing_bytes += kept.entry.payload.len() + OVERHEAD;
+        Some((self.floor + self.lapsing as u64, kept.entry.payload.clone()))
     }
 
     /// Drops what is too old, but never the last record.
@@ -83,6 +114,7 @@ impl Log {
     pub fn jump(&mut self, floor: u64) {
         self.records.clear();
         (self.floor, self.bytes) = (floor, 0);
+        (self.lapsing, self.lapsing_bytes) = (0, 0);
     }
 
     /// The floor, if it rose enough since it was reported.

@@ -3,7 +3,7 @@
 use protocol::RoomName;
 
 use super::*;
-use crate::{signature::SimulatedKeys, sim::epoch};
+use crate::{message::Head, signature::SimulatedKeys, sim::epoch};
 
 const LINK: LinkId = LinkId(1);
 const OWN: NodeId = NodeId([1; 32]);
@@ -249,22 +249,183 @@ fn one_neighbors_flood_is_held_back_and_asked_for_later() {
     assert_eq!(pulls(&mut logs, later), [(flooded, 10_000)]);
 }
 
+/// Appends to an own log at a time of the wall clock, in seconds.
+fn append_at(logs: &mut Logs, name: &str, second: u64, now: Instant) -> Record {
+    logs.handle_wall(WallTime(1_800_000_000_000 + second * 1000), now);
+    logs.append(room(name), bytes(1), &SimulatedKeys(OWN), now).unwrap()
+}
+
+/// As many own logs as there may be, of one record each.
+fn filled(now: Instant) -> Logs {
+    let mut logs = logs();
+    for number in 0..LOGS_OF_WRITER_MAX as u64 {
+        append_at(&mut logs, &format!("room-{number}"), number, now);
+    }
+    logs
+}
+
+fn has(logs: &Logs, name: &str) -> bool {
+    logs.own_log(&room(name)).is_some()
+}
+
 #[test]
-fn a_writer_has_a_bounded_number_of_logs_and_so_has_everybody() {
+fn an_own_log_that_was_quiet_longest_gives_way_and_the_announcements_have_a_place_of_their_own() {
+    let now = epoch();
+    let mut logs = filled(now);
+    assert_eq!(append(&mut logs, Topic::Announcements, 1, now), 1);
+    append_at(&mut logs, "room-0", 2000, now);
+    append_at(&mut logs, "one-more", 2001, now);
+    assert_eq!(logs.written_by(&OWN).len(), LOGS_OF_WRITER_MAX + 1);
+    assert!(has(&logs, "room-0") && !has(&logs, "room-1") && has(&logs, "one-more"));
+    assert_eq!(logs.counters.gave_way, 1);
+    let forgotten: Vec<_> = logs.poll_floors().into_iter().map(|(key, below)| (key.topic, below)).collect();
+    assert_eq!(forgotten, [(room("room-1"), NUMBER_MAX)]);
+}
+
+#[test]
+fn one_line_in_each_of_many_rooms_takes_no_place_from_a_room_that_people_spoke_in() {
+    let (mut logs, now) = (logs(), epoch());
+    for second in 0..16 {
+        append_at(&mut logs, "lobby", second, now);
+    }
+    for number in 0..LOGS_OF_WRITER_MAX as u64 + 500 {
+        append_at(&mut logs, &format!("junk-{number}"), 20 + number, now);
+    }
+    assert!(has(&logs, "lobby") && !has(&logs, "junk-0") && has(&logs, "junk-1523"));
+    // But not for ever.
+    for number in 0..LOGS_OF_WRITER_MAX as u64 {
+        append_at(&mut logs, &format!("later-{number}"), 3 * 3600 + number, now);
+    }
+    assert!(!has(&logs, "lobby"));
+}
+
+#[test]
+fn a_room_whose_log_gave_way_goes_on_in_another_life_of_it() {
+    let now = epoch();
+    let mut logs = filled(now);
+    let life = logs.life;
+    append_at(&mut logs, "one-more", 5000, now);
+    assert_eq!(logs.poll_life(), Some(life + 1));
+    let again = append_at(&mut logs, "room-0", 5001, now);
+    assert_eq!((again.number, again.key.life), (1, life + 1));
+    // A log that stayed goes on where it was.
+    let on = append_at(&mut logs, "room-900", 5002, now);
+    assert_eq!((on.number, on.key.life), (2, life));
+    // Room-1 gave way to room-0: it was of the former life, so no other one has to begin.
+    assert_eq!((has(&logs, "room-1"), logs.poll_life()), (false, None));
+}
+
+#[test]
+fn what_gave_way_is_not_taken_back_and_tears_nothing() {
+    let now = epoch();
+    let mut logs = filled(now);
+    let gone = LogKey { topic: room("room-0"), writer: OWN, life: 1 };
+    append_at(&mut logs, "one-more", 5000, now);
+    let life = logs.life;
+    let head = Head { key: gone.clone(), floor: 0, highest: 1 };
+    logs.handle_heads(LINK, &[head], now);
+    assert_eq!(pulls(&mut logs, now), []);
+    let taken = give(&mut logs, &gone, 1, 1, 1, now);
+    assert_eq!((taken.new.len(), taken.life, logs.life), (0, None, life));
+    // An older copy of the disk is known by what it has never seen, or has less of.
+    let newer = LogKey { topic: room("unseen"), writer: OWN, life };
+    assert!(give(&mut logs, &newer, 1, 1, 1, now).life.is_some_and(|next| next.abs_diff(life) > 1000));
+}
+
+#[test]
+fn a_copy_of_the_disk_from_before_a_log_gave_way_is_known_as_one() {
+    let now = epoch();
+    let mut logs = logs();
+    append_at(&mut logs, "lobby", 1, now);
+    let later = LogKey { topic: room("other"), writer: OWN, life: logs.life + 3 };
+    assert!(give(&mut logs, &later, 1, 1, 1, now).life.is_some());
+    let again = append_at(&mut logs, "other", 2, now);
+    assert_ne!(again.key, later);
+}
+
+#[test]
+fn a_life_that_was_not_written_is_known_by_what_was_written_in_it() {
+    let now = epoch();
+    let mut logs = filled(now);
+    let last = append_at(&mut logs, "one-more", 5000, now);
+    let second = append_at(&mut logs, "room-0", 5001, now);
+    let mut after = Logs::new(OWN, 1);
+    for record in [last, second.clone()] {
+        after.restore(record, now);
+    }
+    assert_eq!((after.life, after.poll_life()), (second.key.life, Some(second.key.life)));
+    assert_eq!(append_at(&mut after, "room-0", 5002, now).number, 2);
+}
+
+#[test]
+fn every_relay_lets_the_same_logs_of_a_writer_go_and_asks_for_none_again() {
+    let now = epoch();
+    let (mut writer, mut reader) = (logs(), Logs::new(NodeId([3; 32]), 9));
+    let give_on = |reader: &mut Logs, record: Record| {
+        let Record { key, number, entry } = record;
+        let arrival =
+            Arrival { link: LINK, neighbor: OWN, key, first: number, entries: vec![entry], pulled: None };
+        reader.take(arrival, &SimulatedKeys(OWN), &|_| true, now)
+    };
+    let mut first = None;
+    for number in 0..LOGS_OF_WRITER_MAX as u64 + 40 {
+        let record = append_at(&mut writer, &format!("room-{number}"), number, now);
+        first = first.or_else(|| Some(record.clone()));
+        give_on(&mut reader, record).unwrap();
+    }
+    assert_eq!((writer.hash(), writer.bytes()), (reader.hash(), reader.bytes()));
+    // A relay that still has one offers it in vain.
+    let first = first.unwrap();
+    let head = Head { key: first.key.clone(), floor: 0, highest: 1 };
+    reader.handle_heads(LINK, std::slice::from_ref(&head), now);
+    assert_eq!(pulls(&mut reader, now), []);
+    assert!(matches!(give_on(&mut reader, first), Err(MeshError::Full { .. })));
+    // Until there is more of it.
+    reader.handle_heads(LINK, &[Head { highest: 2, ..head.clone() }], now);
+    assert_eq!(pulls(&mut reader, now), [(head.key, 0)]);
+}
+
+#[test]
+fn many_relays_logs_are_bounded_and_own_ones_stay() {
     let (mut logs, start) = (logs(), epoch());
-    for number in 0..LOGS_OF_WRITER_MAX {
+    for number in 0..10 {
         append(&mut logs, room(&format!("room-{number}")), 1, start);
     }
-    let more = logs.append(room("one-more"), bytes(1), &SimulatedKeys(OWN), start);
-    assert!(matches!(more, Err(MeshError::Full { .. })));
     for writer in 0..LOGS_MAX as u64 {
         let mut id = [2; 32];
         id[..8].copy_from_slice(&writer.to_be_bytes());
         let now = start + Duration::from_millis(writer);
         let _ = take(&mut logs, &key(NodeId(id)), (1, entries(&key(NodeId(id)), 1, 1, 1)), None, now);
     }
-    assert_eq!(logs.logs.len(), LOGS_MAX);
-    assert_eq!(logs.written_by(&OWN).len(), LOGS_OF_WRITER_MAX, "own logs do not give way");
+    assert_eq!((logs.logs.len(), logs.written_by(&OWN).len()), (LOGS_MAX, 10));
+    // Announcements come all the same.
+    let announcements = LogKey { topic: Topic::Announcements, ..key(WRITER) };
+    assert_eq!(give(&mut logs, &announcements, 1, 1, 1, start).new.len(), 1);
+    assert_eq!(append(&mut logs, Topic::Announcements, 1, start), 1);
+}
+
+#[test]
+fn each_record_that_is_about_to_be_dropped_is_given_once_before() {
+    let (mut logs, now, lobby) = (logs(), epoch(), room("lobby"));
+    let most = Retention::of(&lobby).records as u64;
+    let mut given = Vec::new();
+    for _ in 0..most + 300 {
+        append(&mut logs, lobby.clone(), 1, now);
+        while let Some((_, number, _)) = logs.poll_lapsing(&lobby) {
+            given.push(number);
+        }
+    }
+    assert_eq!(given, (1..=300 + most / 10).collect::<Vec<_>>());
+    // And so it is where bytes are the bound.
+    let wide = room("wide");
+    for _ in 0..400 {
+        append(&mut logs, wide.clone(), PAYLOAD_MAX, now);
+    }
+    assert_eq!(logs.poll_lapsing(&wide), None);
+    for _ in 0..90 {
+        append(&mut logs, wide.clone(), PAYLOAD_MAX, now);
+    }
+    assert_eq!(logs.poll_lapsing(&wide).map(|(_, number, _)| number), Some(1));
 }
 
 #[test]

@@ -242,22 +242,69 @@ fn keyframe_requests_are_aggregated_on_the_way() {
     assert!((3..=6).contains(&asked), "{asked} in two seconds");
 }
 
+/// From where each relay that is on lists the stream.
+fn listed(sim: &Sim) -> Vec<protocol::NodeId> {
+    let meshes = sim.relays.iter().filter_map(|relay| relay.mesh.as_ref());
+    meshes.flat_map(|mesh| mesh.streams()).map(|stream| stream.origin).collect()
+}
+
 #[test]
-fn the_last_publication_of_a_name_is_the_one_listed() {
+fn the_last_publication_of_a_name_is_the_one_listed_within_a_zone() {
     let mut sim = Sim::new(4, &shape::ring(4), 6);
+    sim.kill(2);
+    sim.zones[2] = sim.zones[0].clone();
+    sim.start(2);
     let first = sim.publish(0, "main-stage");
-    sim.run(seconds(2));
+    sim.run(seconds(4));
     let second = sim.publish(2, "main-stage");
     sim.run(seconds(2));
-    for relay in &sim.relays {
-        let streams = relay.mesh.as_ref().unwrap().streams();
-        assert_eq!((streams.len(), streams[0].origin), (1, second.origin));
-    }
+    assert_eq!(listed(&sim), [second.origin; 4]);
     sim.unpublish(2, &second);
     sim.run(seconds(2));
-    for relay in &sim.relays {
-        assert_eq!(relay.mesh.as_ref().unwrap().streams()[0].origin, first.origin);
+    assert_eq!(listed(&sim), [first.origin; 4]);
+}
+
+#[test]
+fn between_zones_the_first_publication_of_a_name_stays_everywhere_and_comes_back_after_a_cut() {
+    let mut sim = Sim::new(4, &shape::chain(4), 6);
+    let first = sim.publish(0, "main-stage");
+    sim.run(seconds(4));
+    let thief = sim.publish(2, "main-stage");
+    sim.run(seconds(2));
+    assert_eq!(listed(&sim), [first.origin; 4]);
+    // While the stage is out of reach there is only the other one: no reason to keep it afterwards.
+    sim.set_wire(0, Condition::Silent);
+    sim.run(seconds(10));
+    assert_eq!(listed(&sim), [first.origin, thief.origin, thief.origin, thief.origin]);
+    sim.set_wire(0, Condition::Good);
+    sim.run(seconds(10));
+    assert_eq!(listed(&sim), [first.origin; 4]);
+    // When the first one ends, the name is free.
+    sim.unpublish(0, &first);
+    sim.run(seconds(2));
+    assert_eq!(listed(&sim), [thief.origin; 4]);
+}
+
+#[test]
+fn a_relay_whose_right_the_organizer_signed_takes_a_name_over_everywhere() {
+    let mut sim = Sim::new(4, &shape::chain(4), 6);
+    let first = sim.publish(0, "main-stage");
+    sim.run(seconds(4));
+    let second = sim.publish(2, "main-stage");
+    let (now, zone) = (sim.now, sim.zones[2].clone());
+    for relay in &mut sim.relays {
+        let mesh = relay.mesh.as_mut().unwrap();
+        mesh.handle_festival(now);
+        mesh.handle_member(second.origin, zone.clone(), Some(false), now);
     }
+    sim.run(seconds(1));
+    assert_eq!(listed(&sim), [first.origin; 4]);
+    let now = sim.now;
+    for relay in &mut sim.relays {
+        relay.mesh.as_mut().unwrap().handle_member(second.origin, zone.clone(), Some(true), now);
+    }
+    sim.run(seconds(1));
+    assert_eq!(listed(&sim), [second.origin; 4]);
 }
 
 #[test]

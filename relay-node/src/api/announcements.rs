@@ -12,10 +12,11 @@ use protocol::{
 
 use super::{
     ApiState,
+    client::Client,
     error::ApiError,
     rooms::{Since, read_json, since, with_nonce},
 };
-use crate::ask::Ask;
+use crate::{allowance::Speaker, ask::Ask};
 
 /// Announcements in one answer.
 const ANNOUNCEMENTS_MAX: usize = 100;
@@ -61,10 +62,12 @@ pub async fn list(
 ))]
 pub async fn post(
     State(state): State<ApiState>,
+    Client(address): Client,
     request: Request,
 ) -> Result<(StatusCode, Json<Posted>), ApiError> {
     state.auth.may_publish(request.headers())?;
     let new: NewMessage = with_nonce(read_json(request).await?);
-    let posted = state.asks.ask(|reply| Ask::Post { topic: Topic::Announcements, new, reply }).await?;
+    let (topic, speaker) = (Topic::Announcements, Speaker { address, participant: None });
+    let posted = state.asks.ask(|reply| Ask::Post { topic, new, speaker, reply }).await?;
     Ok((StatusCode::CREATED, Json(posted?)))
 }

@@ -186,6 +186,10 @@ impl From<PostError> for ApiError {
     fn from(error: PostError) -> ApiError {
         match error {
             PostError::Refused(error) => error.into(),
+            PostError::TooFast(error) => {
+                let seconds = error.wait.as_secs_f64().ceil().max(1.0);
+                ApiError::too_many_requests(error.to_string(), seconds as u32)
+            }
             PostError::NotStored => ApiError::unavailable(error.to_string(), 5),
         }
     }

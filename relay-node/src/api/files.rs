@@ -23,7 +23,7 @@ use protocol::{
 };
 use rooms::{
     NewFile,
-    file::{media_type, shown_name},
+    file::{check_giver, media_type, shown_name},
 };
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -34,9 +34,9 @@ use super::{
     error::{ApiError, check_unpacked},
 };
 use crate::{
-    ask::{Ask, Asks},
+    ask::{Ask, AskError, Asks, REPLY_TIMEOUT},
     clock,
-    files::{FileAsk, FileError, Files, NoPart},
+    files::{FileAsk, FileError, Files, Given, NoPart},
     rate::Rate,
 };
 
@@ -69,6 +69,18 @@ impl FilesState {
             downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
             rate: Arc::new(Rate::new(30, Duration::from_secs(2))),
         }
+    }
+}
+
+#[cfg(test)]
+impl FilesState {
+    /// Waits until the disk has done all that was asked of it before.
+    pub async fn settled(&self) {
+        for _ in 0..2 {
+            drop(self.files.begin(0).await.expect("there is room"));
+        }
+        let piece = Piece { file: FileId([0; 32]), part: Part::Manifest, offset: 0, length: 1 };
+        assert_eq!(self.files.read(piece).await, None);
     }
 }
 
@@ -143,19 +155,32 @@ async fn take(
     if !client.is_loopback() && !state.files.rate.take(client, clock::now()) {
         return Err(ApiError::too_many_requests("too many files from this address: wait a little", 10));
     }
+    let from = if called.from.is_empty() { "somebody".to_owned() } else { called.from };
+    check_giver(&from)?;
     let _place = state.files.uploads.clone().try_acquire_owned().map_err(|_| busy())?;
     let media_type = media_type(
         request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default(),
     );
     let name = shown_name(&called.name);
-    let from = if called.from.is_empty() { "somebody".to_owned() } else { called.from };
     let body = request.into_body();
-    let (file, manifest) =
+    let (given, manifest) =
         receive(&state.files.files, body, (name.clone(), media_type.clone()), declared).await?;
-    let length = manifest.length;
+    let (file, length) = (given.file(), manifest.length);
     let new = NewFile { file, name: name.clone(), length, media_type, author: from };
-    let ask = |reply| Ask::File(FileAsk::Share { room, new, manifest, reply });
-    state.asks.ask(ask).await??;
+    let asked = state.asks.put(|reply| Ask::File(FileAsk::Share { room, new, manifest, reply }))?;
+    // A client that goes away now leaves neither a file without a record nor a record without a file.
+    let announced = tokio::spawn(async move {
+        let posted = asked.wait_to_the_end().await;
+        match &posted {
+            Ok(Ok(_)) => given.announced(),
+            // Dropped: the file goes.
+            Ok(Err(_)) => drop(given),
+            Err(_) => given.leave(),
+        }
+        posted
+    });
+    let announced = tokio::time::timeout(REPLY_TIMEOUT, announced).await.map_err(|_| AskError::Busy)?;
+    announced.map_err(|_| AskError::Stopped)???;
     Ok((file, Uploaded { id: file.to_string(), name, bytes: length }))
 }
 
@@ -177,7 +202,7 @@ async fn receive(
     body: Body,
     (name, media_type): (String, String),
     declared: Option<u64>,
-) -> Result<(FileId, Manifest), ApiError> {
+) -> Result<(Given, Manifest), ApiError> {
     let limits = files.limits();
     let draft = files.begin(declared.unwrap_or_default()).await?;
     let (mut buffer, mut chunks, mut length) = (Vec::new(), Vec::new(), 0u64);
@@ -209,8 +234,8 @@ async fn receive(
         }
     }
     let manifest = Manifest { name, media_type, length, chunk_bits: CHUNK_BITS, chunks };
-    let file = draft.publish(manifest.clone()).await?;
-    Ok((file, manifest))
+    let given = draft.publish(manifest.clone()).await?;
+    Ok((given, manifest))
 }
 
 /// The files of a room in the order in which they were given, and how much of each is here.

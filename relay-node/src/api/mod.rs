@@ -3,6 +3,7 @@
 
 pub mod announcements;
 pub mod assets;
+pub mod client;
 pub mod closing;
 pub mod conditions;
 pub mod error;

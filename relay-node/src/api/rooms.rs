@@ -14,9 +14,10 @@ use serde::Deserialize;
 
 use super::{
     ApiState,
+    client::Client,
     error::{ApiError, check_unpacked},
 };
-use crate::ask::Ask;
+use crate::{allowance::Speaker, ask::Ask};
 
 /// Bytes of a posted message.
 const BODY_MAX: usize = 64 * 1024;
@@ -73,17 +74,21 @@ pub(super) fn since(query: Result<Query<Since>, QueryRejection>) -> Result<Optio
             content_type = "application/problem+json"),
         (status = 422, description = "author or text is not as it has to be", body = Problem,
             content_type = "application/problem+json"),
+        (status = 429, description = "too fast, or too many new rooms, from one address: see Retry-After",
+            body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "busy: see Retry-After", body = Problem,
             content_type = "application/problem+json"),
 ))]
 pub async fn post(
     State(state): State<ApiState>,
+    Client(address): Client,
     Path(room): Path<String>,
     request: Request,
 ) -> Result<(StatusCode, Json<Posted>), ApiError> {
     let topic = Topic::Room(RoomName::new(room)?);
     let new = with_nonce(read_json(request).await?);
-    let posted = state.asks.ask(|reply| Ask::Post { topic, new, reply }).await?;
+    let speaker = Speaker { address, participant: None };
+    let posted = state.asks.ask(|reply| Ask::Post { topic, new, speaker, reply }).await?;
     Ok((StatusCode::CREATED, Json(posted?)))
 }
 

@@ -15,6 +15,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::{
+    allowance::{Allowances, ChatLimits},
     ask::{self, Ask, Entered, PARTICIPANT_EVENTS_MAX, PostError},
     clock,
     files::{FileAsk, FileLimits, Files, NoPart},
@@ -25,6 +26,7 @@ use crate::{
 async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
     let mut rooms = Rooms::new(zone());
     let mut participants: Vec<(RoomName, ::rooms::ParticipantId, mpsc::Sender<_>)> = Vec::new();
+    let mut allowances = Allowances::new(ChatLimits::default(), 1);
     let mut number = 0;
     let wall = WallTime(1_700_000_000_000);
     while let Some(ask) = asks.recv().await {
@@ -41,12 +43,19 @@ async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
                     areas: Vec::new(),
                 }));
             }
-            Ask::Post { topic, new, reply } => {
-                let accepted = rooms.handle_post(&topic, new, wall).map_err(PostError::from);
+            Ask::Post { topic, new, speaker, reply } => {
+                let source = allowances.source(speaker);
+                if topic != Topic::Announcements
+                    && let Err(error) = allowances.take(speaker, false, clock::now())
+                {
+                    drop(reply.send(Err(error.into())));
+                    continue;
+                }
+                let accepted = rooms.handle_post(&topic, new, source, wall).map_err(PostError::from);
                 if let Ok(Some(payload)) = accepted.as_ref().map(|accepted| accepted.payload.clone()) {
                     number += 1;
                     let (writer, hlc) = (node(), Hlc(number));
-                    let written = Written { topic: &topic, writer, number, hlc, payload: &payload };
+                    let written = Written { topic: &topic, writer, life: 1, number, hlc, payload: &payload };
                     rooms.handle_record(written, true, wall).expect("is readable");
                 }
                 let posted = accepted.map(|accepted| Posted { id: accepted.id, saved: Saved::Here });
@@ -73,6 +82,9 @@ async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
             Ask::File(FileAsk::Want { reply, .. }) => drop(reply.send(Err(NoPart::Unknown)).is_ok()),
             Ask::File(FileAsk::List { reply, .. }) => drop(reply.send(Vec::new())),
             Ask::File(FileAsk::Manifest { reply, .. }) => drop(reply.send(None)),
+            Ask::File(FileAsk::Share { room, reply, .. }) if room.as_str() == "refused" => {
+                drop(reply.send(Err(PostError::NotStored)));
+            }
             Ask::File(FileAsk::Share { new, reply, .. }) => {
                 drop(reply.send(Ok(api::Posted { id: new.file.to_string(), saved: api::Saved::Mesh })));
             }
@@ -485,6 +497,7 @@ mod over_a_socket {
         }
         let refused = hear_kind(&mut fast, "refused").await;
         assert!(refused["reason"].as_str().expect("text").contains("too fast"), "{refused}");
+        assert!((1..=10_001).contains(&refused["retry_after_ms"].as_u64().expect("a number")), "{refused}");
         quiet.send(words("still here", "n")).await.expect("sends");
         hear_kind(&mut quiet, "said").await;
     }
@@ -589,4 +602,60 @@ async fn a_file_that_nobody_announced_is_404_and_junk_is_400() {
     assert!(answer.problem(404).contains("no room has such a file"));
     get(&relay, "/api/v1/files/..%2f..%2fetc%2fpasswd").await.problem(400);
     get(&relay, "/api/v1/rooms/No%20Room/files").await.problem(400);
+}
+
+#[tokio::test]
+async fn who_posts_too_fast_is_told_when_to_come_back_and_the_organizer_is_not_held_up() {
+    let relay = relay();
+    let from = |address: [u8; 4], path: &str| {
+        let address = std::net::SocketAddr::from((address, 9));
+        let request = Request::post(path.to_owned()).header(header::CONTENT_TYPE, "application/json");
+        let request = request.extension(axum::extract::ConnectInfo(address));
+        request.body(Body::from(r#"{"author":"Ada","text":"hello"}"#)).expect("a request")
+    };
+    let (chat, mut refused) = ("/api/v1/rooms/lobby/messages", Vec::new());
+    for _ in 0..500 {
+        let answer = send(&relay, from([10, 0, 0, 1], chat)).await;
+        if answer.status != 201 {
+            refused.push(answer);
+        }
+    }
+    // 60 at once and 20 in each second that the rest took.
+    assert!(refused.len() > 100, "{}", refused.len());
+    for answer in &refused {
+        assert_eq!(answer.headers[header::RETRY_AFTER], "1");
+        assert!(answer.problem(429).contains("wait 1 s"), "{}", answer.problem(429));
+    }
+    assert_eq!(send(&relay, from([10, 0, 0, 2], chat)).await.status, 201);
+    for _ in 0..100 {
+        assert_eq!(send(&relay, from([10, 0, 0, 1], "/api/v1/announcements")).await.status, 201);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_refused_leaves_nothing_on_disk() {
+    let (state, queue, data) = state();
+    tokio::spawn(node_loop(queue));
+    let disk = state.files.clone();
+    let relay = router(state, Router::new());
+    let upload = |path: &str, body: Body| {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+        let request = Request::post(path.to_owned()).extension(axum::extract::ConnectInfo(address));
+        request.body(body).expect("a request")
+    };
+    let own = || std::fs::read_dir(data.path().join("files/own")).expect("is there").count();
+    // The record is refused, the giver has no name, the body is too long, the body breaks off.
+    let answer = send(&relay, upload("/api/v1/rooms/refused/files", vec![7; 2 << 20].into())).await;
+    assert_eq!(answer.status, 503);
+    let nameless = "/api/v1/rooms/lobby/files?from=%E2%80%8B";
+    send(&relay, upload(nameless, vec![7; 2 << 20].into())).await.problem(422);
+    send(&relay, upload("/api/v1/rooms/lobby/files", vec![7; 4 << 20].into())).await.problem(413);
+    let parts = [Ok(Bytes::from(vec![7; 2 << 20])), Err(std::io::Error::other("gone"))];
+    let broken = Body::from_stream(futures_util::stream::iter(parts));
+    send(&relay, upload("/api/v1/rooms/lobby/files", broken)).await.problem(400);
+    disk.settled().await;
+    let drafts = std::fs::read_dir(data.path().join("files/drafts")).expect("is there").count();
+    assert_eq!((own(), drafts), (0, 0));
+    let answer = send(&relay, upload("/api/v1/rooms/lobby/files", vec![7; 2 << 20].into())).await;
+    assert_eq!((answer.status, own()), (201, 1));
 }

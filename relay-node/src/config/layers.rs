@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::Path};
 use super::{ConfigError, Flags};
 
 /// Key and whether it is a list. The order is that of the documentation.
-pub(super) const KEYS: [(&str, bool); 23] = [
+pub(super) const KEYS: [(&str, bool); 27] = [
     ("zone", false),
     ("area", false),
     ("http", false),
@@ -24,6 +24,10 @@ pub(super) const KEYS: [(&str, bool); 23] = [
     ("revocations", false),
     ("token-grace", false),
     ("publish-token", false),
+    ("streams", true),
+    ("chat-rate", false),
+    ("chat-burst", false),
+    ("chat-address-rate", false),
     ("opus-bitrate", false),
     ("file-size", false),
     ("file-cache", false),
@@ -67,6 +71,10 @@ pub(super) fn flag_layer(flags: Flags) -> Layer {
         ("revocations", one(flags.revocations)),
         ("token-grace", one(flags.token_grace)),
         ("publish-token", one(flags.publish_token)),
+        ("streams", flags.streams),
+        ("chat-rate", one(flags.chat_rate)),
+        ("chat-burst", one(flags.chat_burst)),
+        ("chat-address-rate", one(flags.chat_address_rate)),
         ("opus-bitrate", one(flags.opus_bitrate)),
         ("file-size", one(flags.file_size)),
         ("file-cache", one(flags.file_cache)),
@@ -170,6 +178,7 @@ pub(super) fn text_of(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Float(number) => Some(number.to_string()),
         toml::Value::Boolean(flag) => Some(flag.to_string()),
         _ => None,
     }

@@ -8,7 +8,7 @@ use super::{
     ConfigError, Peer, Token,
     layers::{Layer, shown},
 };
-use crate::bridge::peer as bridge;
+use crate::{auth::Streams, bridge::peer as bridge};
 
 pub(super) fn mebibytes(
     values: &Layer,
@@ -101,6 +101,16 @@ pub(super) fn parse_public_ip(text: &str) -> Result<IpAddr, String> {
 
 pub(super) fn parse_node_id(text: &str) -> Result<NodeId, String> {
     text.parse().map_err(|_| "64 hexadecimal characters, as `relay-node id` prints them there".to_owned())
+}
+
+/// One or several, joined by commas.
+pub(super) fn parse_streams(text: &str) -> Result<Vec<Streams>, String> {
+    let one = |name: &str| Streams::parse(name.trim());
+    let all: Option<Vec<Streams>> = text.split(',').map(one).collect();
+    all.ok_or_else(|| {
+        "names of streams joined by commas, for example main-stage,kiosk/* (kiosk/* is all below kiosk, * is any)"
+            .to_owned()
+    })
 }
 
 pub(super) fn parse_token(text: &str) -> Result<Token, String> {

@@ -86,6 +86,10 @@ struct Issue {
     /// Where to write the token; without it is printed
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Let this relay publish a name that is live from another zone: all listeners hear it from then on. Relays of
+    /// earlier releases do not read such a token
+    #[arg(long)]
+    may_take_over: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -213,7 +217,8 @@ impl Create {
 impl Issue {
     fn run(self, now: u64) -> Result<(), DeskError> {
         let key = read_key(&self.key)?;
-        let (text, serial) = issue(&key, self.node, &self.zone, self.days, now)?;
+        let role = if self.may_take_over { Role::MayTakeOver } else { Role::Relay };
+        let (text, serial) = issue_as(role, &key, self.node, &self.zone, self.days, now)?;
         let Some(out) = &self.out else {
             print!("{text}");
             return Ok(());
@@ -244,13 +249,25 @@ pub fn issue(
     days: u64,
     now: u64,
 ) -> Result<(String, u64), DeskError> {
+    issue_as(Role::Relay, key, node, zone, days, now)
+}
+
+/// The same for a relay that may be more.
+pub fn issue_as(
+    role: Role,
+    key: &OrganizerKey,
+    node: NodeId,
+    zone: &ZoneName,
+    days: u64,
+    now: u64,
+) -> Result<(String, u64), DeskError> {
     if now < EARLIEST {
         return Err(DeskError::Clock(rooms::WallTime(now * 1000)));
     }
     let serial = u64::from(rand::random::<u32>());
     let (festival, zone) = (key.id(), zone.clone());
     let not_after = now + days * DAY;
-    let body = Membership { festival, serial, node, zone, role: Role::Relay, issued_at: now, not_after };
+    let body = Membership { festival, serial, node, zone, role, issued_at: now, not_after };
     let token: ZoneToken = Signed::sign(body, &key.pair).expect("a token with the longest name fits");
     let mut lines = key.papers().lines();
     lines.push(token.to_string());
@@ -404,6 +421,7 @@ fn tell(line: &str, papers: &mut Option<Papers>, now: u64) -> Result<Told, Token
             ("festival id", body.festival.to_string()),
             ("relay", body.node.to_string()),
             ("zone", body.zone.to_string()),
+            ("may take over", if body.role == Role::MayTakeOver { "yes" } else { "no" }.to_owned()),
             ("serial", body.serial.to_string()),
             ("issued", date(body.issued_at)),
             ("ends", date(body.not_after)),

@@ -18,7 +18,7 @@ use std::{
 
 use protocol::{
     NodeId, ZoneName,
-    token::{Body, FestivalId, Membership, TokenError, ZoneToken},
+    token::{Body, FestivalId, Membership, Role, TokenError, ZoneToken},
 };
 use thiserror::Error;
 use tokio::sync::watch;
@@ -213,6 +213,19 @@ impl Festival {
             Err(_) if self.trusted.contains(&node) => Ok(None),
             believed => believed,
         }
+    }
+
+    /// What a token says of a relay that shows it among its records, if the organizer signed it for that relay.
+    pub fn member(&self, node: NodeId, token: &str) -> Option<Membership> {
+        let zone = token.parse::<ZoneToken>().ok()?.unverified().zone.clone();
+        let believed = believe(&self.papers(), node, &zone, Some(token)).ok()??;
+        let revoked = self.papers().revokes(&believed);
+        (!revoked).then_some(believed)
+    }
+
+    /// Whether this relay may take over names that are live from other zones.
+    pub fn may_take_over(&self) -> bool {
+        self.member(self.node, &self.token().to_string()).is_some_and(|own| own.role == Role::MayTakeOver)
     }
 
     /// Whether a relay counts at `now`, in unix seconds. `token` is one that was believed.

@@ -9,7 +9,10 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
     time::SystemTime,
 };
 
@@ -38,6 +41,11 @@ const OWN: &str = "own";
 const CACHE: &str = "cache";
 const DRAFTS: &str = "drafts";
 const MANIFEST: &str = "manifest";
+/// Beside the manifest of a file that was given here as long as no record of it is on disk: the start that finds it
+/// knows that the file may be an orphan.
+const UNANNOUNCED: &str = "unannounced";
+/// Behind the name of what is being written.
+const PART: &str = ".part";
 
 /// A file found on disk at the start.
 #[derive(Debug)]
@@ -48,6 +56,8 @@ pub struct Found {
     pub manifest: Manifest,
     /// Which of its chunks are there.
     pub chunks: Vec<bool>,
+    /// Whether it was announced, as far as the disk of files knows. If not, [`Files::settle`] has to be told.
+    pub announced: bool,
 }
 
 /// The way to the thread. It ends with its last handle.
@@ -55,6 +65,25 @@ pub struct Found {
 pub struct Files {
     jobs: SyncSender<Job>,
     limits: FileLimits,
+    ended: Arc<Mutex<Vec<Ended>>>,
+}
+
+/// What is over: it must not get lost in a full queue.
+#[derive(Debug)]
+enum Ended {
+    /// A draft that was not published, or was.
+    Draft(u64),
+    /// A file that was given here is announced, or will not be.
+    Given(FileId, bool),
+}
+
+/// A file that is whole on disk and not announced yet. Dropped before it is, it is taken away again, unless somebody
+/// else gave the same.
+#[derive(Debug)]
+pub struct Given {
+    file: FileId,
+    files: Files,
+    settled: bool,
 }
 
 /// A file on its way in. Dropped before it is published it leaves nothing behind.
@@ -68,13 +97,36 @@ type Done<T> = oneshot::Sender<Result<T, FileError>>;
 
 #[derive(Debug)]
 enum Job {
-    Store { file: FileId, part: Part, bytes: Bytes },
-    ReadFor { link: LinkId, piece: Piece },
-    Read { piece: Piece, done: oneshot::Sender<Option<Bytes>> },
-    Begin { length: u64, done: Done<u64> },
-    Append { draft: u64, chunk: u32, bytes: Bytes, done: Done<()> },
-    Publish { draft: u64, manifest: Manifest, done: Done<FileId> },
-    Discard { draft: u64 },
+    Store {
+        file: FileId,
+        part: Part,
+        bytes: Bytes,
+    },
+    ReadFor {
+        link: LinkId,
+        piece: Piece,
+    },
+    Read {
+        piece: Piece,
+        done: oneshot::Sender<Option<Bytes>>,
+    },
+    Begin {
+        length: u64,
+        done: Done<u64>,
+    },
+    Append {
+        draft: u64,
+        chunk: u32,
+        bytes: Bytes,
+        done: Done<()>,
+    },
+    Publish {
+        draft: u64,
+        manifest: Manifest,
+        done: Done<FileId>,
+    },
+    /// Something ended.
+    Ended,
 }
 
 impl Files {
@@ -92,6 +144,7 @@ impl Files {
             fs::create_dir_all(root.join(directory))?;
         }
         let (jobs, waiting) = sync_channel(WAITING_MAX);
+        let ended = Arc::new(Mutex::default());
         let mut disk = Disk {
             root,
             limits,
@@ -100,6 +153,8 @@ impl Files {
             cached: 0,
             uses: 0,
             drafts: 0,
+            given: BTreeMap::new(),
+            ended: Arc::clone(&ended),
             memory: VecDeque::new(),
         };
         let found = disk.find()?;
@@ -109,7 +164,7 @@ impl Files {
             pulse.finish();
         };
         std::thread::Builder::new().name("files".to_owned()).spawn(run)?;
-        Ok((Files { jobs, limits }, found))
+        Ok((Files { jobs, limits, ended }, found))
     }
 
     /// What files may take.
@@ -142,6 +197,17 @@ impl Files {
         Ok(Draft { number, files: self.clone() })
     }
 
+    /// A file that was found unannounced is announced all the same, or is an orphan and goes.
+    pub fn settle(&self, file: FileId, announced: bool) {
+        self.end(Ended::Given(file, announced));
+    }
+
+    fn end(&self, what: Ended) {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+        // If there is no room, another job comes, and what ended is looked at before it.
+        let _ = self.jobs.try_send(Job::Ended);
+    }
+
     fn send(&self, job: Job) -> bool {
         let sent = self.jobs.try_send(job).is_ok();
         if !sent {
@@ -159,24 +225,52 @@ impl Draft {
         answer.await.map_err(|_| FileError::Busy)?
     }
 
-    /// The file is whole: from now on it is there, whatever happens.
-    pub async fn publish(self, manifest: Manifest) -> Result<FileId, FileError> {
+    /// The file is whole: it is there from now on, for as long as it takes to announce it.
+    pub async fn publish(self, manifest: Manifest) -> Result<Given, FileError> {
         let (done, answer) = oneshot::channel();
         self.files.send(Job::Publish { draft: self.number, manifest, done });
-        answer.await.map_err(|_| FileError::Busy)?
+        let file = answer.await.map_err(|_| FileError::Busy)??;
+        Ok(Given { file, files: self.files.clone(), settled: false })
+    }
+}
+
+impl Given {
+    /// Its id.
+    pub fn file(&self) -> FileId {
+        self.file
+    }
+
+    /// A record of it is on disk: it stays.
+    pub fn announced(mut self) {
+        self.settled = true;
+        self.files.end(Ended::Given(self.file, true));
+    }
+
+    /// Nobody knows: the next start finds out.
+    pub fn leave(mut self) {
+        self.settled = true;
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.files.end(Ended::Given(self.file, false));
+        }
     }
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
         // What was published is not there under this name any more.
-        self.files.send(Job::Discard { draft: self.number });
+        self.files.end(Ended::Draft(self.number));
     }
 }
 
 /// A file on disk.
 struct Entry {
     own: bool,
+    announced: bool,
     manifest: Manifest,
     chunks: BTreeSet<u32>,
     /// Of its chunks.
@@ -195,6 +289,9 @@ struct Disk {
     cached: u64,
     uses: u64,
     drafts: u64,
+    /// How many times each file was given and is not settled.
+    given: BTreeMap<FileId, u32>,
+    ended: Arc<Mutex<Vec<Ended>>>,
     /// The parts used last, the newest at the end.
     memory: VecDeque<(FileId, Part, Bytes)>,
 }
@@ -206,8 +303,9 @@ impl Disk {
             let job = match waiting.recv_timeout(BEAT) {
                 Ok(job) => job,
                 Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => break,
             };
+            self.end();
             // Who asked may have lost interest: an answer that nobody takes is no error.
             match job {
                 Job::Store { file, part, bytes } => {
@@ -223,13 +321,62 @@ impl Disk {
                         drop(done.send(self.read(piece)));
                     }
                 }
-                Job::Begin { length, done } => drop(done.send(self.begin(length))),
+                Job::Begin { length, done } => {
+                    if let Err(Ok(draft)) = done.send(self.begin(length)) {
+                        self.discard(draft);
+                    }
+                }
                 Job::Append { draft, chunk, bytes, done } => {
                     drop(done.send(self.append(draft, chunk, &bytes)));
                 }
-                Job::Publish { draft, manifest, done } => drop(done.send(self.publish(draft, manifest))),
-                Job::Discard { draft } => drop(fs::remove_dir_all(self.draft(draft))),
+                Job::Publish { draft, manifest, done } => {
+                    let published = self.publish(draft, manifest);
+                    if let Ok(file) = &published {
+                        *self.given.entry(*file).or_default() += 1;
+                    }
+                    if let Err(Ok(file)) = done.send(published) {
+                        self.settle(file, false);
+                    }
+                }
+                Job::Ended => {}
             }
+        }
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let ended = std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner));
+        for what in ended {
+            match what {
+                Ended::Draft(draft) => self.discard(draft),
+                Ended::Given(file, announced) => self.settle(file, announced),
+            }
+        }
+    }
+
+    fn discard(&self, draft: u64) {
+        // What cannot be removed goes at the next start.
+        let _ = fs::remove_dir_all(self.draft(draft));
+    }
+
+    /// One of those who gave the file has announced it, or could not.
+    fn settle(&mut self, file: FileId, announced: bool) {
+        if let Some(given) = self.given.get_mut(&file) {
+            *given -= 1;
+            if *given == 0 {
+                self.given.remove(&file);
+            }
+        }
+        let place = self.place(&file, true);
+        let Some(entry) = self.entries.get_mut(&file).filter(|entry| entry.own) else { return };
+        if announced && !entry.announced {
+            entry.announced = true;
+            // If it stays, the next start finds the record.
+            let _ = fs::remove_file(place.join(UNANNOUNCED));
+        }
+        if !entry.announced && !self.given.contains_key(&file) {
+            self.forget(&file);
+            self.tell(FileEvent::Gone { file, part: None });
         }
     }
 
@@ -261,9 +408,16 @@ impl Disk {
         places.sort();
         let mut found = Vec::new();
         for (of_other, _, file, path) in places {
+            sweep(&path);
+            let announced = !path.join(UNANNOUNCED).exists();
             let manifest = fs::read(path.join(MANIFEST)).ok();
             let manifest = manifest.filter(|bytes| FileId(*blake3::hash(bytes).as_bytes()) == file);
             let Some(manifest) = manifest.and_then(|bytes| Manifest::decode(&bytes)) else {
+                if of_other || !announced {
+                    // Torn by a crash: it can be had again, or nobody was told of it.
+                    let _ = fs::remove_dir_all(&path);
+                    continue;
+                }
                 tracing::warn!(?path, "this file's manifest is damaged: it is left out");
                 continue;
             };
@@ -281,9 +435,12 @@ impl Disk {
                 self.cached += bytes;
             }
             let here = (0..manifest.chunks.len() as u32).map(|chunk| chunks.contains(&chunk)).collect();
-            found.push(Found { file, manifest: manifest.clone(), chunks: here });
+            found.push(Found { file, manifest: manifest.clone(), chunks: here, announced });
+            if !announced {
+                self.given.insert(file, 1);
+            }
             self.uses += 1;
-            let entry = Entry { own: !of_other, manifest, chunks, bytes, used: self.uses };
+            let entry = Entry { own: !of_other, announced, manifest, chunks, bytes, used: self.uses };
             self.entries.insert(file, entry);
         }
         Ok(found)
@@ -359,8 +516,8 @@ impl Disk {
                 let place = self.place(&file, false);
                 fs::create_dir_all(&place)?;
                 write(&place, MANIFEST, bytes, false)?;
-                let entry =
-                    Entry { own: false, manifest, chunks: BTreeSet::new(), bytes: 0, used: self.uses };
+                let (chunks, used) = (BTreeSet::new(), self.uses);
+                let entry = Entry { own: false, announced: true, manifest, chunks, bytes: 0, used };
                 self.entries.insert(file, entry);
             }
             Part::Chunk(chunk) => {
@@ -466,25 +623,43 @@ impl Disk {
         if self.entries.get(&file).is_some_and(|entry| entry.own && entry.bytes == manifest.length) {
             return Ok(file);
         }
+        // One that was announced and lost a chunk stays announced.
+        let announced = self.entries.get(&file).is_some_and(|entry| entry.own && entry.announced);
         write(&draft, MANIFEST, &manifest.encode(), true)?;
+        if !announced {
+            write(&draft, UNANNOUNCED, &[], true)?;
+        }
         File::open(&draft)?.sync_all()?;
         self.forget(&file);
         let place = self.place(&file, true);
         // A file of one's own of which chunks were lost.
         let _ = fs::remove_dir_all(&place);
         fs::rename(&draft, &place)?;
-        File::open(self.root.join(OWN))?.sync_all()?;
+        if let Err(error) = File::open(self.root.join(OWN)).and_then(|directory| directory.sync_all()) {
+            let _ = fs::remove_dir_all(&place);
+            return Err(error.into());
+        }
         self.uses += 1;
         let chunks = (0..manifest.chunks.len() as u32).collect();
         let bytes = manifest.length;
-        self.entries.insert(file, Entry { own: true, manifest, chunks, bytes, used: self.uses });
+        self.entries.insert(file, Entry { own: true, announced, manifest, chunks, bytes, used: self.uses });
         Ok(file)
+    }
+}
+
+/// Takes away what a crash left half written.
+fn sweep(directory: &Path) {
+    for file in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if file.file_name().to_string_lossy().ends_with(PART) {
+            // It is looked at by nobody, and again at the next start.
+            let _ = fs::remove_file(file.path());
+        }
     }
 }
 
 /// Writes a file whole or not at all.
 fn write(directory: &Path, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
-    let part = directory.join(format!("{name}.part"));
+    let part = directory.join(format!("{name}{PART}"));
     let written = (|| {
         let mut file = File::create(&part)?;
         file.write_all(bytes)?;

@@ -44,8 +44,10 @@ async fn a_draft_that_is_published_is_there_after_a_restart_and_any_other_is_not
     draft.append(1, b.clone().into()).await.expect("is written");
     let other = files.begin(5).await.expect("there is room");
     other.append(0, vec![9; 5].into()).await.expect("is written");
-    let file = draft.publish(manifest.clone()).await.expect("is published");
+    let given = draft.publish(manifest.clone()).await.expect("is published");
+    let file = given.file();
     assert_eq!(file, manifest.id());
+    given.announced();
     assert_eq!(files.read(whole(file, 1, 7)).await.as_deref(), Some(&b[..]));
     drop((files, other));
     let (files, found, _inbox) = open(data.path(), LIMITS);
@@ -112,4 +114,108 @@ async fn a_disk_that_is_too_full_takes_nothing() {
     let manifest = manifest("a", &[b"a"]);
     files.store(manifest.id(), Part::Manifest, manifest.encode());
     assert!(!kept(&mut inbox).await);
+}
+
+/// How many files lie below the directory of files.
+fn lying(data: &Path) -> usize {
+    let mut count = 0;
+    let mut directories = vec![data.join(DIRECTORY)];
+    while let Some(directory) = directories.pop() {
+        for found in fs::read_dir(directory).into_iter().flatten().flatten() {
+            match found.file_type().is_ok_and(|kind| kind.is_dir()) {
+                true => directories.push(found.path()),
+                false => count += 1,
+            }
+        }
+    }
+    count
+}
+
+/// Gives a file of one chunk.
+async fn give(files: &Files, name: &str) -> Given {
+    let draft = files.begin(3).await.expect("there is room");
+    draft.append(0, Bytes::from_static(b"abc")).await.expect("is written");
+    draft.publish(manifest(name, &[b"abc"])).await.expect("is published")
+}
+
+/// Waits until the disk has done all that was asked of it before.
+async fn done(files: &Files) {
+    drop(files.begin(0).await.expect("there is room"));
+    drop(files.begin(0).await.expect("there is room"));
+    let _ = files.read(whole(FileId([0; 32]), 0, 1)).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_announced_leaves_nothing_and_is_told_to_be_gone() {
+    let data = tempfile::tempdir().expect("a directory");
+    let (files, _, mut inbox) = open(data.path(), LIMITS);
+    let given = give(&files, "a").await;
+    let file = given.file();
+    drop(given);
+    done(&files).await;
+    assert_eq!((lying(data.path()), files.read(whole(file, 0, 3)).await), (0, None));
+    assert!(matches!(inbox.recv().await, Some(FileEvent::Gone { part: None, .. })));
+    // Whoever goes away while the disk works is the same.
+    let draft = files.begin(3).await.expect("there is room");
+    draft.append(0, Bytes::from_static(b"abc")).await.expect("is written");
+    let publishing = draft.publish(manifest("b", &[b"abc"]));
+    drop(tokio::time::timeout(std::time::Duration::ZERO, publishing).await);
+    drop(tokio::time::timeout(std::time::Duration::ZERO, files.begin(3)).await);
+    done(&files).await;
+    assert_eq!(lying(data.path()), 0);
+    drop(files);
+}
+
+#[tokio::test]
+async fn a_file_given_twice_stays_if_either_is_announced() {
+    let data = tempfile::tempdir().expect("a directory");
+    let (files, _, _inbox) = open(data.path(), LIMITS);
+    for announced_first in [true, false] {
+        let name = if announced_first { "a" } else { "b" };
+        let (one, other) = (give(&files, name).await, give(&files, name).await);
+        let file = one.file();
+        if announced_first {
+            one.announced();
+            drop(other);
+        } else {
+            drop(one);
+            other.announced();
+        }
+        // And a third one that is refused takes nothing away.
+        drop(give(&files, name).await);
+        done(&files).await;
+        assert!(files.read(whole(file, 0, 3)).await.is_some());
+    }
+    // Two manifests, two chunks.
+    assert_eq!(lying(data.path()), 4);
+}
+
+#[tokio::test]
+async fn what_a_crash_left_is_an_orphan_unless_a_record_of_it_is_there() {
+    let data = tempfile::tempdir().expect("a directory");
+    let (files, _, _inbox) = open(data.path(), LIMITS);
+    let (known, orphan) = (give(&files, "known").await, give(&files, "orphan").await);
+    let ids = (known.file(), orphan.file());
+    // As a crash does: nothing is settled.
+    known.leave();
+    orphan.leave();
+    done(&files).await;
+    drop(files);
+    let root = data.path().join(DIRECTORY);
+    let torn = root.join(CACHE).join("ab".repeat(32));
+    fs::create_dir_all(&torn).expect("makes");
+    fs::write(torn.join("0"), b"abc").expect("writes");
+    fs::write(root.join(OWN).join(ids.0.to_string()).join("0.part"), b"a").expect("writes");
+    fs::create_dir_all(root.join(DRAFTS).join("7")).expect("makes");
+    fs::write(root.join(DRAFTS).join("7").join("0"), b"abc").expect("writes");
+    let (files, found, _inbox) = open(data.path(), LIMITS);
+    assert!(found.len() == 2 && found.iter().all(|found| !found.announced));
+    files.settle(ids.0, true);
+    files.settle(ids.1, false);
+    done(&files).await;
+    assert_eq!(lying(data.path()), 2, "manifest and chunk of the one that is known");
+    assert!(files.read(whole(ids.0, 0, 3)).await.is_some());
+    drop(files);
+    let (_files, found, _inbox) = open(data.path(), LIMITS);
+    assert!(found.len() == 1 && found[0].announced);
 }

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::ask::PostError;
 
-pub use disk::{Draft, Files};
+pub use disk::{Draft, Files, Given};
 pub use waiting::Waiting;
 
 /// What files may take.

@@ -1,7 +1,7 @@
 // What the organizer tells everybody, on top of each page until it is put away.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { isLong, keepRead, newsOf, readIds } from "../announcements";
-import { getAnnouncements, type Message } from "../api";
+import { getAnnouncements, origin, type Message } from "../api";
 import { usePolled } from "../live";
 import { clock } from "../time";
 
@@ -49,7 +49,7 @@ function Announcement({ message, onRead }: { message: Message; onRead(): void })
       <p class="who">
         <b dir="auto">{message.author}</b>
         <span>
-          {message.zone}, <time dateTime={message.sent_at}>{clock(message.sent_at)}</time>
+          {origin(message)}, <time dateTime={message.sent_at}>{clock(message.sent_at)}</time>
         </span>
       </p>
       <p class={whole ? "text" : "text folded"} dir="auto">

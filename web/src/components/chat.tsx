@@ -9,6 +9,8 @@ import { Files } from "./files";
 /** How near to the end counts as reading along. */
 const NEAR_PX = 40;
 
+const seconds = (at: number) => Math.max(Math.ceil((at - Date.now()) / 1000), 1);
+
 export function Chat({ room, view }: { room: Room | undefined; view: RoomView }) {
   const [author, setAuthor] = useState(() => lasting.get("author") ?? "");
   const [text, setText] = useState("");
@@ -19,6 +21,15 @@ export function Chat({ room, view }: { room: Room | undefined; view: RoomView })
   const [seen, setSeen] = useState<string>();
   const [inView, setInView] = useState(false);
   const atEnd = useRef(true);
+
+  // What waits for its time counts down.
+  const waits = view.pending.some((one) => one.again !== undefined);
+  const [, setTick] = useState(0);
+  useEffect(() => {
+    if (!waits) return;
+    const timer = setInterval(() => setTick((tick) => tick + 1), 500);
+    return () => clearInterval(timer);
+  }, [waits]);
 
   const last = view.messages.at(-1)?.id;
   const seenAt = view.messages.findIndex((message) => message.id === seen);
@@ -125,7 +136,7 @@ export function Chat({ room, view }: { room: Room | undefined; view: RoomView })
                   Not sent: {one.refused} Edit
                 </button>
               ) : (
-                <span class="from">{view.online ? "sending" : "waiting for the relay"}</span>
+                <span class="from">{!view.online ? "waiting for the relay" : one.again === undefined ? "sending" : `sent in ${seconds(one.again)} s`}</span>
               )}
             </span>
             <span class="said">{one.text}</span>

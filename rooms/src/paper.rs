@@ -1,0 +1,19 @@
+//! What a relay proves of itself to all others: the token that the organizer signed for it, as a record among its
+//! announcements. It is shown to nobody; who believes it, and what follows from it, is decided elsewhere.
+
+use bytes::Bytes;
+
+use crate::chat::{Beside, Payload};
+
+/// The payload of a record that carries a token.
+pub fn encode(token: String) -> Bytes {
+    Payload::Paper(token).encode(Beside::default())
+}
+
+/// The token in a payload, if it carries one.
+pub fn decode(payload: &[u8]) -> Option<String> {
+    match Payload::decode(payload)? {
+        (Payload::Paper(token), _) => Some(token),
+        _ => None,
+    }
+}

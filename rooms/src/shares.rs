@@ -1,0 +1,170 @@
+//! Who has how much of what a room keeps. When it is too much, whoever has most gives way: first among the relays
+//! that wrote it, then among the addresses there, the participants, and the names they give themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::NodeId;
+use serde::{Deserialize, Serialize};
+
+use crate::chat::Place;
+
+/// Where a message came from, as the relay that took it tells it: two numbers that say only whether two messages came
+/// from one place. 0 is not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Source {
+    /// Stands for the address.
+    pub address: u32,
+    /// Stands for the participant at that address.
+    pub participant: u32,
+}
+
+/// Whose a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Party {
+    writer: NodeId,
+    source: Source,
+    /// Of the name: anybody can give himself another one, so it comes last.
+    author: u64,
+}
+
+impl Party {
+    pub fn new(writer: NodeId, source: Source, author: &str) -> Party {
+        let hash = blake3::hash(author.as_bytes());
+        let (first, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
+        Party { writer, source, author: u64::from_le_bytes(*first) }
+    }
+
+    /// As far as `level` tells parties apart.
+    fn prefix(&self, level: usize) -> (NodeId, u32, u32, u64) {
+        let Source { address, participant } = self.source;
+        let from = |at: usize| level >= at;
+        (
+            self.writer,
+            if from(1) { address } else { 0 },
+            if from(2) { participant } else { 0 },
+            if from(3) { self.author } else { 0 },
+        )
+    }
+}
+
+/// Levels of [`Party::prefix`].
+const LEVELS: usize = 4;
+
+/// What each party has.
+#[derive(Debug, Default)]
+pub(crate) struct Shares(BTreeMap<Party, Share>);
+
+#[derive(Debug, Default)]
+struct Share {
+    places: BTreeSet<Place>,
+    bytes: usize,
+}
+
+impl Shares {
+    pub fn insert(&mut self, party: Party, place: Place, bytes: usize) {
+        let share = self.0.entry(party).or_default();
+        share.places.insert(place);
+        share.bytes += bytes;
+    }
+
+    pub fn remove(&mut self, party: &Party, place: &Place, bytes: usize) {
+        let Some(share) = self.0.get_mut(party) else { return };
+        if share.places.remove(place) {
+            share.bytes -= bytes;
+        }
+        if share.places.is_empty() {
+            self.0.remove(party);
+        }
+    }
+
+    /// The oldest of whoever has most.
+    pub fn least(&self) -> Option<Place> {
+        let mut parties: Vec<(&Party, &Share)> = self.0.iter().collect();
+        for level in 0..LEVELS {
+            let same = |a: &(&Party, &Share), b: &(&Party, &Share)| a.0.prefix(level) == b.0.prefix(level);
+            let bytes = |run: &&[(&Party, &Share)]| run.iter().map(|(_, share)| share.bytes).sum::<usize>();
+            // Of equals whoever spoke first gives way.
+            let first = |run: &&[(&Party, &Share)]| {
+                let firsts = run.iter().filter_map(|(_, share)| share.places.first());
+                std::cmp::Reverse(firsts.min().copied())
+            };
+            let most = parties.chunk_by(same).max_by_key(|run| (bytes(run), first(run)))?;
+            parties = most.to_vec();
+        }
+        parties.first()?.1.places.first().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::Hlc;
+
+    use super::*;
+
+    fn place(at: u64) -> Place {
+        Place { clock: Hlc(at), writer: NodeId([1; 32]), number: at }
+    }
+
+    fn party(writer: u8, address: u32, participant: u32, author: &str) -> Party {
+        Party::new(NodeId([writer; 32]), Source { address, participant }, author)
+    }
+
+    /// Gives way until so many are left; says how many each of the parties has then.
+    fn left(given: &[(Party, u64)], most: usize) -> Vec<usize> {
+        let mut shares = Shares::default();
+        let mut of = BTreeMap::new();
+        for (at, (party, bytes)) in (1..).zip(given) {
+            shares.insert(*party, place(at), *bytes as usize);
+            of.insert(place(at), (*party, *bytes as usize));
+        }
+        while of.len() > most {
+            let gone = shares.least().expect("there are some");
+            let (party, bytes) = of.remove(&gone).expect("is there");
+            shares.remove(&party, &gone, bytes);
+        }
+        let mut parties: Vec<Party> = Vec::new();
+        for (party, _) in given {
+            if !parties.contains(party) {
+                parties.push(*party);
+            }
+        }
+        parties.iter().map(|party| of.values().filter(|(other, _)| other == party).count()).collect()
+    }
+
+    #[test]
+    fn whoever_has_most_gives_way_at_each_level() {
+        let ada = party(1, 7, 0, "Ada");
+        let many = |from: &dyn Fn(u64) -> Party| {
+            let mut given = vec![(ada, 100); 20];
+            given.extend((0..200).map(|at| (from(at), 100)));
+            left(&given, 100)
+        };
+        // By another name at the same address, from another address under any names, at another relay.
+        assert_eq!(many(&|_| party(1, 7, 0, "Bob"))[..2], [20, 80]);
+        assert_eq!(many(&|_| party(1, 7, 9, "Ada"))[..2], [20, 80]);
+        assert_eq!(many(&|at| party(1, 8, 0, &at.to_string()))[0], 20);
+        assert_eq!(many(&|at| party(1, 8, at as u32, &at.to_string()))[0], 20);
+        assert_eq!(many(&|at| party(2, at as u32, 0, "x"))[0], 20);
+    }
+
+    #[test]
+    fn bytes_count_and_not_messages() {
+        let (long, short) = (party(1, 7, 0, "long"), party(1, 8, 0, "short"));
+        let mut given = vec![(short, 10); 50];
+        given.extend(vec![(long, 1000); 50]);
+        assert_eq!(left(&given, 60), [50, 10]);
+    }
+
+    #[test]
+    fn of_one_party_the_oldest_goes() {
+        let mut shares = Shares::default();
+        for at in [5, 3, 4] {
+            shares.insert(party(1, 0, 0, "Ada"), place(at), 1);
+        }
+        assert_eq!(shares.least(), Some(place(3)));
+        for at in [5, 3, 4] {
+            shares.remove(&party(1, 0, 0, "Ada"), &place(at), 1);
+        }
+        assert_eq!(shares.least(), None);
+    }
+}
