@@ -24,6 +24,7 @@ pub mod rate;
 pub mod relay;
 pub mod run;
 pub mod sessions;
+pub mod shares;
 pub mod signaling;
 pub mod store;
 pub mod trusted;
