@@ -17,11 +17,15 @@ use mesh_routing::{AreaId, Underlay};
 use protocol::{NodeId, ZoneName};
 use thiserror::Error;
 
+use crate::client::Proxies;
 use crate::festival::{self, Files, GRACE_HOURS, desk::Desk};
 use crate::files::FileLimits;
 use crate::{pair::Pair, trusted};
 use layers::{Layer, environment_layer, file_layer, flag_layer, known_keys};
-use values::{many, mebibytes, number, one, parse_node_id, parse_peer, parse_public_ip, parse_token, truth};
+use values::{
+    many, mebibytes, number, one, parse_host, parse_network, parse_node_id, parse_origin, parse_peer,
+    parse_public_ip, parse_token, truth,
+};
 
 /// What the process was started for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +75,12 @@ pub struct Config {
     pub festival: Option<Files>,
     /// What a publisher has to show.
     pub publish_token: Option<Token>,
+    /// Proxies that are believed when they say whom they ask for.
+    pub trusted_proxies: Proxies,
+    /// Names this relay is called by, beside its addresses and the machine's own.
+    pub allow_hosts: Vec<String>,
+    /// Pages of other origins that may change something here.
+    pub allow_origins: Vec<String>,
     /// Bits per second asked of publishers of music.
     pub opus_bitrate: u32,
     /// What files may take.
@@ -284,6 +294,17 @@ struct Flags {
     /// What publishers send as `Authorization: Bearer TOKEN`; better in the file than here
     #[arg(long, value_name = "TOKEN", global = true)]
     publish_token: Option<String>,
+    /// A proxy in front of this relay, whose `Forwarded` or `X-Forwarded-For` says who asks; repeatable
+    #[arg(long, value_name = "ADDRESS[/PREFIX]", global = true)]
+    trusted_proxy: Vec<String>,
+    /// A name under which this relay is reached, beside its addresses and the names of the machine; `*` for
+    /// every one; repeatable
+    #[arg(long, value_name = "NAME", global = true)]
+    allow_host: Vec<String>,
+    /// The origin of pages that may chat and give files here, like https://app.example; `*` for every one;
+    /// repeatable [default: the relay's own pages]
+    #[arg(long, value_name = "ORIGIN", global = true)]
+    allow_origin: Vec<String>,
     /// Bits per second of Opus asked of publishers [default: 256000]
     #[arg(long, value_name = "BITS", global = true)]
     opus_bitrate: Option<String>,
@@ -386,6 +407,9 @@ impl Config {
             trust: many(values, "trust", parse_node_id)?.into_iter().collect(),
             festival: given_festival(values)?,
             publish_token: many(values, "publish-token", parse_token)?.pop(),
+            trusted_proxies: Proxies::new(many(values, "trusted-proxy", parse_network)?),
+            allow_hosts: many(values, "allow-host", parse_host)?,
+            allow_origins: many(values, "allow-origin", parse_origin)?,
             opus_bitrate: one(values, "opus-bitrate", "256000", |text| {
                 number(text, 6_000, 510_000, "bits per second")
             })?,

@@ -101,6 +101,8 @@ pub enum Effect {
     Life(u64),
     /// For the metric.
     Rerouted,
+    /// For the metric: a session ended so that somebody else's could open.
+    GaveWay,
     /// Something about files, for `files`.
     File(FileOutput),
 }

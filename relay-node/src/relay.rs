@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     addresses::{Addresses, bridge_addresses, media_candidates},
-    api::{self, ApiState, Ready, files::FilesState, server},
+    api::{self, ApiState, Ready, files::FilesState, origin::Welcome, server},
     ask,
     auth::Auth,
     bridge::{BridgeConfig, Bridges, Forwarding, Identity, Trust},
@@ -22,10 +22,11 @@ use crate::{
     discover::{self, Seen},
     festival::{self, Festival},
     files::{Files, disk::Found},
-    media_thread, metrics, migrate,
+    media_thread, memory, metrics, migrate,
     node::Node,
     run::{Inputs, NodeLoop},
     sessions::Sessions,
+    signaling,
     store::Store,
     udp,
     whip::{self, WhipState},
@@ -66,6 +67,7 @@ pub fn run(config: Config) -> Result<(), RelayError> {
 }
 
 async fn serve(config: Config) -> Result<(), RelayError> {
+    allow_open_files();
     // The recorder first: counters that are made before it count into nothing.
     let recorder = metrics::install().map_err(failed)?;
     // Then what only this machine can refuse: the directory, and the ports in the order of their use.
@@ -151,6 +153,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     let (asks, ask_inbox) = ask::queue();
     let auth = Arc::new(Auth::new(&config));
     let ready = Ready::default();
+    let participants = signaling::places();
     let state = ApiState {
         asks: asks.clone(),
         auth: auth.clone(),
@@ -158,12 +161,17 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         zone: config.zone.clone(),
         ready: ready.clone(),
         files: FilesState::new(files.clone()),
+        participants: participants.clone(),
         festival,
         metrics: Some(recorder),
     };
-    let router = api::router(state, whip::router(WhipState::new(asks, auth)));
+    let router = api::router(state, whip::router(WhipState::new(asks, auth)), welcome(&config, id));
     let (stop, stopping) = watch::channel(false);
-    let serving = tokio::spawn(server::serve(http, router, stopping.clone()));
+    let proxies = config.trusted_proxies.clone();
+    let bounds = server::Bounds::default();
+    let places = bounds.places();
+    let crowd = tokio::spawn(memory::give_back(vec![places.clone(), participants]));
+    let serving = tokio::spawn(server::serve(http, router, proxies, places, bounds, stopping.clone()));
     let addresses = Addresses {
         http: http_address,
         media,
@@ -190,6 +198,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     // Nobody is left behind: both tasks end by themselves once told.
     let _ = stop.send(true);
     let _ = tokio::join!(serving, node_loop);
+    crowd.abort();
     for thread in threads {
         let _ = thread.join();
     }
@@ -224,6 +233,22 @@ fn discover(config: &Config, id: NodeId, bridge: SocketAddr, node: &mut Node) ->
         tracing::warn!("cannot look for relays on the local network: {error}");
         nobody
     })
+}
+
+/// As many open files as the system lets this process have: each connection is one.
+fn allow_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// The names and origins the operator allows, and the name that multicast DNS has for this relay.
+fn welcome(config: &Config, id: NodeId) -> Welcome {
+    let hosts = config.allow_hosts.iter().cloned().chain([discover::host_name(id)]);
+    Welcome::new(hosts, config.allow_origins.iter().cloned())
 }
 
 async fn stop_signal() {

@@ -21,7 +21,11 @@ use media::{
 use protocol::{Codec, SessionId, StreamName, TrackDescription};
 use thiserror::Error;
 
-use crate::node::{Effect, Node};
+use crate::{
+    node::{Effect, Node},
+    session_places::SessionPlaces,
+    shares::Holder,
+};
 
 /// Every session of this relay.
 pub struct Sessions {
@@ -29,6 +33,7 @@ pub struct Sessions {
     candidates: Vec<SocketAddr>,
     opus_bitrate: u32,
     sessions: BTreeMap<SessionId, Session>,
+    places: SessionPlaces,
     /// Ended by a goodbye on DTLS: the DELETE that comes behind it is answered as if it were the first.
     ended: VecDeque<SessionId>,
 }
@@ -127,9 +132,6 @@ pub enum SessionError {
     Full,
 }
 
-/// Sessions that have not connected yet: above it offers wait.
-const OPENING_MAX: usize = 1000;
-const SESSIONS_MAX: usize = 10_000;
 /// Sessions that ended and are still known by their ids.
 const ENDED_MAX: usize = 1024;
 /// A session that never connects is gone after this time.
@@ -138,7 +140,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 impl Sessions {
     /// No sessions yet. `candidates` are offered to browsers, the best first.
     pub fn new(identity: Arc<Identity>, candidates: Vec<SocketAddr>, opus_bitrate: u32) -> Sessions {
-        Sessions { identity, candidates, opus_bitrate, sessions: BTreeMap::new(), ended: VecDeque::new() }
+        let (sessions, places) = (BTreeMap::new(), SessionPlaces::default());
+        Sessions { identity, candidates, opus_bitrate, sessions, places, ended: VecDeque::new() }
     }
 
     /// Time has passed: the sessions that never connected.
@@ -160,11 +163,6 @@ impl Sessions {
         self.sessions.values().any(|session| session.stream == *stream)
     }
 
-    fn has_room(&self) -> bool {
-        let opening = self.sessions.values().filter(|session| !session.connected).count();
-        opening < OPENING_MAX && self.sessions.len() < SESSIONS_MAX
-    }
-
     fn find(
         &self,
         id: SessionId,
@@ -183,14 +181,11 @@ impl Node {
     /// engineer whose laptop crashed comes back before anybody noticed that it is gone.
     pub fn handle_publish(
         &mut self,
-        stream: StreamName,
+        (stream, holder): (StreamName, Holder),
         offer: &Offer,
         fresh: Fresh,
         now: Instant,
     ) -> Result<Opened, SessionError> {
-        if !self.sessions.has_room() {
-            return Err(SessionError::Full);
-        }
         let policy =
             IngestPolicy { opus_max_average_bitrate: self.sessions.opus_bitrate, data_channel: true };
         let fingerprint = self.sessions.identity.fingerprint().to_string();
@@ -201,6 +196,7 @@ impl Node {
             Some(TrackDescription { kind: track.kind, codec, layers: 1 })
         });
         let tracks = tracks.collect();
+        self.make_room(fresh.id, holder, now)?;
         let known = self.stream_mut(&stream);
         let flow = Flow::Ingest { plan, tracks: known.tracks, epoch: known.next_epoch() };
         Ok(self.open(fresh, stream, Direction::Ingest, tracks, offer, (answer, transport, flow), now))
@@ -209,15 +205,12 @@ impl Node {
     /// WHEP: a listener's offer.
     pub fn handle_listen(
         &mut self,
-        stream: StreamName,
+        (stream, holder): (StreamName, Holder),
         offer: &Offer,
         fresh: Fresh,
         now: Instant,
     ) -> Result<Opened, SessionError> {
         let Some(live) = self.live(&stream) else { return Err(SessionError::NotLive { stream }) };
-        if !self.sessions.has_room() {
-            return Err(SessionError::Full);
-        }
         let preferred: Vec<Codec> = live.tracks.iter().map(|track| track.codec).collect();
         // Without transport-cc a browser estimates by itself and tells us (REMB).
         let policy = EgressPolicy {
@@ -227,6 +220,7 @@ impl Node {
         let fingerprint = self.sessions.identity.fingerprint().to_string();
         let (answer, plan) = answer_egress(offer, &self.local(&fresh, &fingerprint), &policy)?;
         let transport = self.transport(offer, &fresh, plan.setup, plan.data_channel)?;
+        self.make_room(fresh.id, holder, now)?;
         let tracks = self.stream_mut(&stream).tracks;
         let flow = Flow::Egress { plan, tracks, cname: msid_token(stream.as_str()) };
         let id = fresh.id;
@@ -304,6 +298,7 @@ impl Node {
             Event::Connected { session: id } => {
                 let Some(session) = self.sessions.sessions.get_mut(&id) else { return };
                 session.connected = true;
+                self.sessions.places.connected(id, now);
                 if session.direction == Direction::Ingest {
                     let (stream, tracks) = (session.stream.clone(), session.tracks.clone());
                     self.handle_published(id, &stream, tracks, now);
@@ -340,11 +335,22 @@ impl Node {
 
     pub(crate) fn session_over(&mut self, id: SessionId, wanted: bool, now: Instant) {
         let Some(session) = self.sessions.sessions.remove(&id) else { return };
+        self.sessions.places.over(id);
         self.effects.push_back(Effect::Workers(Command::Close { session: id }));
         match session.direction {
             Direction::Ingest => self.handle_publisher_gone(id, &session.stream, wanted, now),
             Direction::Egress => self.handle_listener(&session.stream, id, false, now),
         }
+    }
+
+    /// A place for a session that is about to open; sessions of the greediest address may have to end for it.
+    fn make_room(&mut self, id: SessionId, holder: Holder, now: Instant) -> Result<(), SessionError> {
+        let gone = self.sessions.places.open(id, holder, now).map_err(|_| SessionError::Full)?;
+        for session in gone {
+            self.effects.push_back(Effect::GaveWay);
+            self.session_over(session, false, now);
+        }
+        Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "the two doors above share this last step")]

@@ -3,6 +3,7 @@
 
 pub mod announcements;
 pub mod assets;
+pub mod body;
 pub mod closing;
 pub mod error;
 pub mod files;
@@ -10,6 +11,8 @@ pub mod health;
 pub mod limits;
 pub mod mesh;
 pub mod openapi;
+pub mod origin;
+pub mod pace;
 pub mod rooms;
 pub mod server;
 pub mod streams;
@@ -21,18 +24,18 @@ use std::sync::{
 
 use axum::{
     Router,
-    http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header},
+    http::{HeaderMap, Method, StatusCode, Uri},
     middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use protocol::{NodeId, ZoneName};
-use tower_http::cors::{Any, CorsLayer};
 
-use crate::{ask::Asks, auth::Auth, festival::Festival, signaling};
+use crate::{ask::Asks, auth::Auth, festival::Festival, places::Places, signaling};
 use error::ApiError;
 use files::FilesState;
+use origin::Welcome;
 
 /// What handlers know.
 #[derive(Clone)]
@@ -49,6 +52,8 @@ pub struct ApiState {
     pub ready: Ready,
     /// Files on disk and who may have them when.
     pub files: FilesState,
+    /// Places of WebSockets.
+    pub participants: Places,
     /// Whose zone token `GET /readyz` speaks of, if there is one.
     pub festival: Option<Arc<Festival>>,
     /// For `GET /metrics`; `None` where no recorder is installed.
@@ -71,10 +76,10 @@ impl Ready {
     }
 }
 
-/// All routes. `sessions` are those of WHIP and WHEP: they answer OPTIONS by themselves (RFC 9725
-/// section 4.2 wants more in it than CORS does), so the CORS layer here does not cover them.
-pub fn router(state: ApiState, sessions: Router) -> Router {
-    let api = Router::new()
+/// All routes, for those who are welcome. `sessions` are those of WHIP and WHEP: they answer OPTIONS by themselves
+/// (RFC 9725 section 4.2 wants more in it than CORS does).
+pub fn router(state: ApiState, sessions: Router, welcome: Welcome) -> Router {
+    Router::new()
         .route("/api/v1/streams", get(streams::list))
         .route("/api/v1/mesh", get(mesh::show))
         .route("/api/v1/announcements", get(announcements::list).post(announcements::post))
@@ -82,11 +87,8 @@ pub fn router(state: ApiState, sessions: Router) -> Router {
         .route("/api/v1/rooms/{room}/files", get(files::list).post(files::upload).put(files::upload))
         .route("/api/v1/files/{id}", get(files::download))
         .route("/api/v1/openapi.json", get(openapi::document))
-        .route("/version", get(health::version))
-        .layer(cors());
-    Router::new()
-        .merge(api)
         .route("/api/v1/rooms/{room}/ws", get(signaling::upgrade))
+        .route("/version", get(health::version))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
@@ -95,26 +97,11 @@ pub fn router(state: ApiState, sessions: Router) -> Router {
         .merge(sessions)
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn_with_state(welcome, origin::guard))
+        .layer(middleware::from_fn(origin::share))
         .layer(middleware::from_fn(assets::secure))
-        .layer(limits::body_in_time())
         .layer(middleware::from_fn(limits::survive_panics))
         .layer(middleware::from_fn(limits::count))
-}
-
-/// Pages of any origin may read and chat: there are no cookies that could be misused.
-fn cors() -> CorsLayer {
-    CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods([Method::GET, Method::POST, Method::PUT])
-        .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION, header::RANGE, header::IF_RANGE])
-        .expose_headers([
-            header::RETRY_AFTER,
-            HeaderName::from_static("etag"),
-            header::LOCATION,
-            header::CONTENT_RANGE,
-            header::CONTENT_DISPOSITION,
-        ])
-        .max_age(std::time::Duration::from_secs(86_400))
 }
 
 async fn no_such_path(method: Method, uri: Uri, headers: HeaderMap) -> Response {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::Path};
 use super::{ConfigError, Flags};
 
 /// Key and whether it is a list. The order is that of the documentation.
-pub(super) const KEYS: [(&str, bool); 22] = [
+pub(super) const KEYS: [(&str, bool); 25] = [
     ("zone", false),
     ("area", false),
     ("http", false),
@@ -23,6 +23,9 @@ pub(super) const KEYS: [(&str, bool); 22] = [
     ("revocations", false),
     ("token-grace", false),
     ("publish-token", false),
+    ("trusted-proxy", true),
+    ("allow-host", true),
+    ("allow-origin", true),
     ("opus-bitrate", false),
     ("file-size", false),
     ("file-cache", false),
@@ -65,6 +68,9 @@ pub(super) fn flag_layer(flags: Flags) -> Layer {
         ("revocations", one(flags.revocations)),
         ("token-grace", one(flags.token_grace)),
         ("publish-token", one(flags.publish_token)),
+        ("trusted-proxy", flags.trusted_proxy),
+        ("allow-host", flags.allow_host),
+        ("allow-origin", flags.allow_origin),
         ("opus-bitrate", one(flags.opus_bitrate)),
         ("file-size", one(flags.file_size)),
         ("file-cache", one(flags.file_cache)),
