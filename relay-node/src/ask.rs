@@ -15,7 +15,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::allowance::{Speaker, TooFast};
 use crate::files::FileAsk;
+use crate::outbox::Inbox;
 use crate::sessions::{Direction, IfMatch, Opened, Patched, SessionError};
+use crate::shares::Holder;
 
 /// Questions waiting for the node loop; beyond it the answer is 503.
 pub const ASKS_MAX: usize = 256;
@@ -67,6 +69,8 @@ pub enum Ask {
         direction: Direction,
         /// The stream.
         stream: StreamName,
+        /// Whose share of places it takes.
+        holder: Holder,
         /// The offer, parsed.
         offer: Box<Offer>,
         /// The answer.
@@ -133,7 +137,7 @@ pub struct Entered {
     pub welcome: FromRelay,
     /// What to send then, bounded by [`PARTICIPANT_EVENTS_MAX`]. It ends when the participant was too
     /// slow or the relay stops.
-    pub events: mpsc::Receiver<FromRelay>,
+    pub events: Inbox,
 }
 
 /// Why a message was not accepted.

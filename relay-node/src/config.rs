@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use crate::allowance::ChatLimits;
 use crate::auth::Streams;
+use crate::client::Proxies;
 use crate::festival::{self, Files, GRACE_HOURS, desk::Desk};
 use crate::files::FileLimits;
 use crate::{pair::Pair, trusted};
@@ -27,8 +28,8 @@ pub use public_url::PublicUrl;
 
 use layers::{Layer, environment_layer, file_layer, flag_layer, known_keys};
 use values::{
-    many, mebibytes, number, one, parse_node_id, parse_peer, parse_public_ip, parse_streams, parse_token,
-    truth,
+    many, mebibytes, number, one, parse_host, parse_network, parse_node_id, parse_origin, parse_peer,
+    parse_public_ip, parse_streams, parse_token, truth,
 };
 
 /// What the process was started for.
@@ -85,6 +86,12 @@ pub struct Config {
     pub streams: Vec<Streams>,
     /// How fast people may speak.
     pub chat: ChatLimits,
+    /// Proxies that are believed when they say whom they ask for.
+    pub trusted_proxies: Proxies,
+    /// Names this relay is called by, beside its addresses and the machine's own.
+    pub allow_hosts: Vec<String>,
+    /// Pages of other origins that may change something here.
+    pub allow_origins: Vec<String>,
     /// Bits per second asked of publishers of music.
     pub opus_bitrate: u32,
     /// What files may take.
@@ -315,6 +322,17 @@ struct Flags {
     /// 0 for no limit [default: 20]
     #[arg(long, value_name = "NUMBER", global = true)]
     chat_address_rate: Option<String>,
+    /// A proxy in front of this relay, whose `Forwarded` or `X-Forwarded-For` says who asks; repeatable
+    #[arg(long, value_name = "ADDRESS[/PREFIX]", global = true)]
+    trusted_proxy: Vec<String>,
+    /// A name under which this relay is reached, beside its addresses and the names of the machine; `*` for
+    /// every one; repeatable
+    #[arg(long, value_name = "NAME", global = true)]
+    allow_host: Vec<String>,
+    /// The origin of pages that may chat and give files here, like https://app.example; `*` for every one;
+    /// repeatable [default: the relay's own pages]
+    #[arg(long, value_name = "ORIGIN", global = true)]
+    allow_origin: Vec<String>,
     /// Bits per second of Opus asked of publishers [default: 256000]
     #[arg(long, value_name = "BITS", global = true)]
     opus_bitrate: Option<String>,
@@ -426,6 +444,9 @@ impl Config {
                     number(text, 0.0, RATE_MAX, MESSAGES)
                 })?,
             },
+            trusted_proxies: Proxies::new(many(values, "trusted-proxy", parse_network)?),
+            allow_hosts: many(values, "allow-host", parse_host)?,
+            allow_origins: many(values, "allow-origin", parse_origin)?,
             opus_bitrate: one(values, "opus-bitrate", "256000", |text| {
                 number(text, 6_000, 510_000, "bits per second")
             })?,

@@ -61,6 +61,11 @@ fn an_error_names_key_value_source_and_what_is_allowed() {
         (vec!["--peer", "http://stage:1"], vec!["peer", "HOST:PORT"]),
         (vec!["--public-ip", "0.0.0.0"], vec!["public-ip", "10.0.0.1"]),
         (vec!["--trust", "abc"], vec!["trust", "64 hexadecimal"]),
+        (vec!["--trusted-proxy", "10.0.0.0/33"], vec!["trusted-proxy", "10.0.0.0/8"]),
+        (vec!["--trusted-proxy", "proxy.local"], vec!["trusted-proxy", "address of a proxy"]),
+        (vec!["--allow-host", "http://relay"], vec!["allow-host", "relay.example.org"]),
+        (vec!["--allow-origin", "app.example"], vec!["allow-origin", "https://app.example"]),
+        (vec!["--allow-origin", "https://app.example/path"], vec!["allow-origin", "without a path"]),
         (vec!["--opus-bitrate", "5999"], vec!["opus-bitrate", "6000 to 510000"]),
         (vec!["--log", "a=b=c"], vec!["log", "info"]),
         (vec!["--bridge", "0.0.0.0:8080"], vec!["bridge", "0.0.0.0:8080", "different ports"]),
@@ -125,6 +130,32 @@ fn a_peer_may_say_what_the_way_there_runs_over() {
     assert!(config.discover);
     assert_eq!(texts(config), expected);
     assert!(refused(&["--peer", "a:1,kind=pigeon"], &[]).contains("kind=fibre"));
+}
+
+#[test]
+fn trusted_proxies_may_be_given_everywhere() {
+    let trusts =
+        |config: Config, text: &str| config.trusted_proxies.trusts(text.parse().expect("an address"));
+    let flags =
+        || run(&["--trusted-proxy", "127.0.0.1", "--trusted-proxy", "fd00::/8"], &[]).expect("is good");
+    assert!(trusts(flags(), "127.0.0.1") && trusts(flags(), "fd12::1") && !trusts(flags(), "127.0.0.2"));
+    let environment = || run(&[], &[("RELAY_TRUSTED_PROXY", "10.0.0.0/8, 192.0.2.1")]).expect("is good");
+    assert!(trusts(environment(), "10.2.3.4") && trusts(environment(), "192.0.2.1"));
+    let file = file("trusted-proxy = \"10.0.0.0/8\"");
+    let config = run(&["--config", file.path().to_str().expect("text")], &[]).expect("is good");
+    assert!(trusts(config, "10.2.3.4"));
+    assert!(!trusts(run(&[], &[]).expect("is good"), "127.0.0.1"));
+}
+
+#[test]
+fn names_and_origins_are_kept_in_one_form() {
+    let flags = ["--allow-host", "Relay.Example.org.", "--allow-host", "*"];
+    assert_eq!(run(&flags, &[]).expect("is good").allow_hosts, ["relay.example.org", "*"]);
+    let environment = [("RELAY_ALLOW_ORIGIN", "HTTPS://App.Example:443, http://a:3000, null")];
+    let config = run(&[], &environment).expect("is good");
+    assert_eq!(config.allow_origins, ["https://app.example", "http://a:3000", "null"]);
+    let config = run(&[], &[]).expect("is good");
+    assert!(config.allow_hosts.is_empty() && config.allow_origins.is_empty());
 }
 
 #[test]

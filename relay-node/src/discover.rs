@@ -28,6 +28,15 @@ pub struct Seen {
     pub addresses: Vec<SocketAddr>,
 }
 
+/// What a relay is called in multicast DNS.
+pub fn host_name(id: NodeId) -> String {
+    format!("{}.local", instance(id))
+}
+
+fn instance(id: NodeId) -> String {
+    id.to_string().chars().take(16).collect()
+}
+
 /// Announces this relay at `addresses` and looks for others, for as long as the receiver lives.
 pub fn start(
     id: NodeId,
@@ -40,9 +49,10 @@ pub fn start(
     if ips.iter().all(IpAddr::is_loopback) {
         daemon.enable_interface(vec![IfKind::LoopbackV4, IfKind::LoopbackV6])?;
     }
-    let (name, whole) = (&id.to_string()[..16], id.to_string());
+    let (name, whole) = (&*instance(id), id.to_string());
     let properties = [("id", whole.as_str()), ("zone", zone.as_str())];
-    let info = ServiceInfo::new(SERVICE, name, &format!("{name}.local."), &ips[..], port, &properties[..])?;
+    let info =
+        ServiceInfo::new(SERVICE, name, &format!("{}.", host_name(id)), &ips[..], port, &properties[..])?;
     daemon.register(info)?;
     let events = daemon.browse(SERVICE)?;
     let (sender, receiver) = mpsc::channel(SEEN_QUEUE);

@@ -116,6 +116,8 @@ pub enum Effect {
     Unreached(Direction),
     /// For the log.
     Warn(String),
+    /// For the metric: a session ended so that somebody else's could open.
+    GaveWay,
     /// Something about files, for `files`.
     File(FileOutput),
 }

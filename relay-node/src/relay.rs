@@ -14,7 +14,7 @@ use tokio::{
 use crate::{
     addresses::{Addresses, bridge_addresses, media_candidates},
     allowance::Allowances,
-    api::{self, ApiState, Ready, files::FilesState, server},
+    api::{self, ApiState, Ready, files::FilesState, origin::Welcome, server},
     ask,
     auth::Auth,
     bridge::{BridgeConfig, Bridges, Forwarding, Identity, Trust},
@@ -23,10 +23,11 @@ use crate::{
     discover::{self, Seen},
     festival::{self, Festival},
     files::{Files, disk::Found},
-    media_thread, metrics, migrate,
+    media_thread, memory, metrics, migrate,
     node::Node,
     run::{Inputs, NodeLoop},
     sessions::Sessions,
+    signaling,
     store::Store,
     udp,
     vitals::{Vitals, Work},
@@ -68,6 +69,7 @@ pub fn run(config: Config) -> Result<(), RelayError> {
 }
 
 async fn serve(config: Config) -> Result<(), RelayError> {
+    allow_open_files();
     // The recorder first: counters that are made before it count into nothing.
     let recorder = metrics::install().map_err(failed)?;
     // A relay without one of its threads looks alive and serves nobody: it makes room for a whole one.
@@ -183,6 +185,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     let auth = Arc::new(Auth::new(&config));
     let ready = Ready::default();
     let prefix: Arc<str> = config.public_url.as_ref().map_or("", PublicUrl::path).into();
+    let participants = signaling::places();
     let state = ApiState {
         asks: asks.clone(),
         auth: auth.clone(),
@@ -191,15 +194,20 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         prefix: prefix.clone(),
         ready: ready.clone(),
         files: FilesState::new(files.clone()),
+        participants: participants.clone(),
         festival,
         metrics: Some(recorder),
         vitals: vitals.clone(),
     };
-    let router = api::router(state, whip::router(WhipState::new(asks, auth, prefix)));
+    let router = api::router(state, whip::router(WhipState::new(asks, auth, prefix)), welcome(&config, id));
     let (stop, stopping) = watch::channel(false);
+    let proxies = config.trusted_proxies.clone();
+    let bounds = server::Bounds::default();
+    let places = bounds.places();
+    let crowd = tokio::spawn(memory::give_back(vec![places.clone(), participants]));
     let serving = tokio::spawn({
         let mut pulse = pulse("http", Work::Unbeaten);
-        let serving = server::serve(http, router, stopping.clone());
+        let serving = server::serve(http, router, proxies, places, bounds, stopping.clone());
         async move {
             pulse.begin(clock::now());
             serving.await;
@@ -238,6 +246,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     // Nobody is left behind: both tasks end by themselves once told.
     let _ = stop.send(true);
     let _ = tokio::join!(serving, node_loop);
+    crowd.abort();
     for thread in threads {
         let _ = thread.join();
     }
@@ -287,6 +296,27 @@ fn discover(config: &Config, id: NodeId, bridge: SocketAddr, node: &mut Node) ->
         tracing::warn!("cannot look for relays on the local network: {error}");
         nobody
     })
+}
+
+/// As many open files as the system lets this process have: each connection is one.
+fn allow_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// The names and origins the operator allows, and the name that multicast DNS has for this relay.
+fn welcome(config: &Config, id: NodeId) -> Welcome {
+    let public = config.public_url.iter();
+    let hosts = config.allow_hosts.iter().cloned().chain([discover::host_name(id)]);
+    let origins = config.allow_origins.iter().cloned();
+    Welcome::new(
+        hosts.chain(public.clone().map(|url| url.host().to_owned())),
+        origins.chain(public.map(|url| url.origin().to_owned())),
+    )
 }
 
 async fn stop_signal() {

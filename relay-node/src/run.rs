@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     allowance::{Allowances, Speaker},
-    ask::{Ask, Entered, PARTICIPANT_EVENTS_MAX, PostError},
+    ask::{Ask, Entered, PostError},
     bridge::{BridgeEvent, Bridges, Child, Forwarding, LinkSender, Route, Table},
     clock,
     complaints::Complaints,
@@ -32,8 +32,9 @@ use crate::{
     fresh,
     media_thread::Workers,
     node::{Effect, ForwardSource, Node},
+    outbox::{self, Missed, Outbox, Told},
     posts::{self, Posts},
-    sessions::Direction,
+    sessions::{Direction, SessionError},
     store::{NotStored, Store},
     vitals::{BEAT, Pulse},
 };
@@ -49,7 +50,7 @@ pub struct NodeLoop {
     links: BTreeMap<LinkId, LinkSender>,
     /// What had been heard on each link when it was looked at last.
     heard: BTreeMap<LinkId, u64>,
-    participants: BTreeMap<(RoomName, ParticipantId), mpsc::Sender<FromRelay>>,
+    participants: BTreeMap<(RoomName, ParticipantId), Outbox>,
     held: VecDeque<Held>,
     posts: Posts,
     complaints: Complaints,
@@ -294,21 +295,28 @@ impl NodeLoop {
             }
             Ask::Enter { room, reply } => {
                 let entered = self.node.rooms.handle_enter(&room).map(|participant| {
-                    let (sender, events) = mpsc::channel(PARTICIPANT_EVENTS_MAX);
+                    let (outbox, events) = outbox::pair();
                     let streams = FromRelay::Streams { streams: self.node.streams(now) };
-                    // The channel is empty: there is room.
-                    let _ = sender.try_send(streams);
-                    self.participants.insert((room.clone(), participant), sender);
+                    // It is empty: there is room.
+                    let _ = outbox.tell(&Told::new(&streams));
+                    self.participants.insert((room.clone(), participant), outbox);
                     Entered { participant, welcome: self.node.welcome(&room), events }
                 });
                 drop(reply.send(entered));
             }
             Ask::Leave { room, participant } => self.leave(&room, participant),
-            Ask::Open { direction, stream, offer, reply } => {
+            Ask::Open { direction, stream, holder, offer, reply } => {
                 let opened = match direction {
-                    Direction::Ingest => self.node.handle_publish(stream, &offer, fresh::session(), now),
-                    Direction::Egress => self.node.handle_listen(stream, &offer, fresh::session(), now),
+                    Direction::Ingest => {
+                        self.node.handle_publish((stream, holder), &offer, fresh::session(), now)
+                    }
+                    Direction::Egress => {
+                        self.node.handle_listen((stream, holder), &offer, fresh::session(), now)
+                    }
                 };
+                if matches!(opened, Err(SessionError::Full)) {
+                    dropped("session_refused");
+                }
                 // The workers have to know the session before its first check comes.
                 self.carry_out();
                 drop(reply.send(opened));
@@ -419,6 +427,7 @@ impl NodeLoop {
                     metrics::counter!("relay_unreached_total", "kind" => kind).increment(1);
                 }
                 Effect::Warn(text) => tracing::warn!("{text}"),
+                Effect::GaveWay => dropped("session_gave_way"),
                 Effect::Rerouted => metrics::counter!("relay_reroute_total").increment(1),
             }
         }
@@ -467,14 +476,17 @@ impl NodeLoop {
 
     /// Participants that fall too far behind are cut off.
     fn tell(&mut self, whom: impl Fn(&RoomName) -> bool, event: &FromRelay) {
-        let slow: Vec<_> = self
+        let told = Told::new(event);
+        let missed: Vec<_> = self
             .participants
             .iter()
-            .filter(|((room, _), sender)| whom(room) && sender.try_send(event.clone()).is_err())
-            .map(|(place, _)| place.clone())
+            .filter(|((room, _), _)| whom(room))
+            .filter_map(|(place, outbox)| Some((place.clone(), outbox.tell(&told).err()?)))
             .collect();
-        for (room, participant) in slow {
-            metrics::counter!("relay_drop_total", "reason" => "participant_too_slow").increment(1);
+        for ((room, participant), missed) in missed {
+            if missed == Missed::Behind {
+                dropped("participant_too_slow");
+            }
             self.leave(&room, participant);
         }
     }
@@ -507,6 +519,10 @@ impl NodeLoop {
         }
         table
     }
+}
+
+fn dropped(reason: &'static str) {
+    metrics::counter!("relay_drop_total", "reason" => reason).increment(1);
 }
 
 /// Waits until the record that is held first is on disk; for ever if none is held.

@@ -21,7 +21,11 @@ use media::{
 use protocol::{Codec, SessionId, StreamName, TrackDescription, ZoneName};
 use thiserror::Error;
 
-use crate::node::{Effect, Node};
+use crate::{
+    node::{Effect, Node},
+    session_places::SessionPlaces,
+    shares::Holder,
+};
 
 #[cfg(test)]
 mod health_tests;
@@ -39,6 +43,7 @@ pub struct Sessions {
     candidates: Vec<SocketAddr>,
     opus_bitrate: u32,
     sessions: BTreeMap<SessionId, Session>,
+    places: SessionPlaces,
     /// Ended by a goodbye on DTLS: the DELETE that comes behind it is answered as if it were the first.
     ended: VecDeque<SessionId>,
     unreached: Unreached,
@@ -162,9 +167,6 @@ pub enum SessionError {
     Full,
 }
 
-/// Sessions that have not connected yet: above it offers wait.
-const OPENING_MAX: usize = 1000;
-const SESSIONS_MAX: usize = 10_000;
 /// Sessions that ended and are still known by their ids.
 const ENDED_MAX: usize = 1024;
 /// A session that never connects is gone after this time.
@@ -178,6 +180,7 @@ impl Sessions {
             candidates,
             opus_bitrate,
             sessions: BTreeMap::new(),
+            places: SessionPlaces::default(),
             ended: VecDeque::new(),
             unreached: Unreached::default(),
             abilities: Abilities::default(),
@@ -205,11 +208,6 @@ impl Sessions {
         self.sessions.values().any(|session| session.stream == *stream)
     }
 
-    fn has_room(&self) -> bool {
-        let opening = self.sessions.values().filter(|session| !session.connected).count();
-        opening < OPENING_MAX && self.sessions.len() < SESSIONS_MAX
-    }
-
     fn find(
         &self,
         id: SessionId,
@@ -228,14 +226,11 @@ impl Node {
     /// engineer whose laptop crashed comes back before anybody noticed that it is gone.
     pub fn handle_publish(
         &mut self,
-        stream: StreamName,
+        (stream, holder): (StreamName, Holder),
         offer: &Offer,
         fresh: Fresh,
         now: Instant,
     ) -> Result<Opened, SessionError> {
-        if !self.sessions.has_room() {
-            return Err(SessionError::Full);
-        }
         if let Some(zone) = self.taken_by(&stream) {
             return Err(SessionError::Elsewhere { stream, zone });
         }
@@ -248,6 +243,7 @@ impl Node {
             let codec = track.codecs.first()?.codec;
             Some(TrackDescription { kind: track.kind, codec, layers: 1 })
         });
+        self.make_room(fresh.id, holder, now)?;
         let agreed = Agreed { tracks: tracks.collect(), ..Agreed::default() };
         let known = self.stream_mut(&stream);
         let flow = Flow::Ingest { plan, tracks: known.tracks, epochs: known.epochs.clone() };
@@ -257,15 +253,12 @@ impl Node {
     /// WHEP: a listener's offer.
     pub fn handle_listen(
         &mut self,
-        stream: StreamName,
+        (stream, holder): (StreamName, Holder),
         offer: &Offer,
         fresh: Fresh,
         now: Instant,
     ) -> Result<Opened, SessionError> {
         let Some(live) = self.live(&stream) else { return Err(SessionError::NotLive { stream }) };
-        if !self.sessions.has_room() {
-            return Err(SessionError::Full);
-        }
         let preferred: Vec<Codec> = self.carried(&live).iter().map(|track| track.codec).collect();
         // Without transport-cc a browser estimates by itself and tells us (REMB).
         let policy = EgressPolicy {
@@ -275,6 +268,7 @@ impl Node {
         let fingerprint = self.sessions.identity.fingerprint().to_string();
         let (answer, plan) = answer_egress(offer, &self.local(&fresh, &fingerprint), &policy)?;
         let transport = self.transport(offer, &fresh, plan.setup, plan.data_channel)?;
+        self.make_room(fresh.id, holder, now)?;
         let agreed = Agreed { ability: Ability::of(&plan), ..Agreed::default() };
         let tracks = self.stream_mut(&stream).tracks;
         let flow = Flow::Egress { plan, tracks, cname: msid_token(stream.as_str()) };
@@ -353,6 +347,7 @@ impl Node {
             Event::Connected { session: id } => {
                 let Some(session) = self.sessions.sessions.get_mut(&id) else { return };
                 session.connected = true;
+                self.sessions.places.connected(id, now);
                 if session.direction == Direction::Ingest {
                     let (stream, tracks) = (session.stream.clone(), session.tracks.clone());
                     self.handle_published(id, &stream, tracks, now);
@@ -410,6 +405,7 @@ impl Node {
 
     pub(crate) fn session_over(&mut self, id: SessionId, wanted: bool, now: Instant) {
         let Some(session) = self.sessions.sessions.remove(&id) else { return };
+        self.sessions.places.over(id);
         self.effects.push_back(Effect::Workers(Command::Close { session: id }));
         match session.direction {
             Direction::Ingest => self.handle_publisher_gone(id, &session.stream, wanted, now),
@@ -418,6 +414,16 @@ impl Node {
                 self.handle_listener(&session.stream, id, false, now);
             }
         }
+    }
+
+    /// A place for a session that is about to open; sessions of the greediest address may have to end for it.
+    fn make_room(&mut self, id: SessionId, holder: Holder, now: Instant) -> Result<(), SessionError> {
+        let gone = self.sessions.places.open(id, holder, now).map_err(|_| SessionError::Full)?;
+        for session in gone {
+            self.effects.push_back(Effect::GaveWay);
+            self.session_over(session, false, now);
+        }
+        Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "the two doors above share this last step")]

@@ -3,14 +3,12 @@
 
 use std::{
     net::IpAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::{
-    extract::{
-        Path, State, WebSocketUpgrade,
-        ws::{CloseFrame, Message, WebSocket, close_code, rejection::WebSocketUpgradeRejection},
-    },
+    extract::{ConnectInfo, Path, Request, State},
     response::Response,
 };
 use protocol::{
@@ -20,22 +18,32 @@ use protocol::{
 };
 use rooms::ParticipantId;
 use tokio::{task::JoinSet, time::MissedTickBehavior};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::{
     allowance::Speaker,
-    api::{ApiState, client::Client, error::ApiError},
+    api::{ApiState, error::ApiError},
     ask::{Ask, Asks, Entered, PostError},
+    client::Client,
     clock,
+    outbox::words,
+    places::{Held, Places},
+    shares::{GivesWay, Policy, Standing},
+    websocket::{Socket, Upgrade},
 };
 
+/// WebSockets at a time.
+const PARTICIPANTS_MAX: usize = 4000;
+/// A participant that gave no sign of life for so long after it came gives way to others of its address.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of one message of a participant.
 pub const MESSAGE_MAX: usize = 16 * 1024;
 /// Between pings of the relay.
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// Without a sign of life for this long the connection is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(50);
-/// How long one message may take to leave.
-const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the last message may take to leave.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Messages a participant may send in a row, and then each second, whatever they say: chat has limits of its own.
 const BURST: f64 = 30.0;
 const PER_SECOND: f64 = 10.0;
@@ -43,23 +51,39 @@ const PER_SECOND: f64 = 10.0;
 const SENSELESS_MAX: u32 = 5;
 const TOO_FAST_MAX: u32 = 100;
 
+/// Close codes (RFC 6455 section 7.4.1; 1013 is registered by IANA).
+mod close_code {
+    pub(super) const NORMAL: u16 = 1000;
+    pub(super) const AWAY: u16 = 1001;
+    pub(super) const POLICY: u16 = 1008;
+    pub(super) const AGAIN: u16 = 1013;
+}
+
+/// Places of participants, shared between their addresses. Who has given a sign of life has proven itself.
+pub fn places() -> Places {
+    let policy = Policy { gives_way: GivesWay::Youngest, patience: PATIENCE };
+    Places::new(PARTICIPANTS_MAX, policy, "websocket_gave_way", "websocket_refused")
+}
+
 /// `GET /api/v1/rooms/{room}/ws`.
 pub async fn upgrade(
     State(state): State<ApiState>,
-    Client(address): Client,
+    ConnectInfo(client): ConnectInfo<Client>,
     Path(room): Path<String>,
-    socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    mut request: Request,
 ) -> Result<Response, ApiError> {
     let room = RoomName::new(room)?;
-    let socket = socket.map_err(|rejection| {
+    let upgrade = Upgrade::of(&mut request).map_err(|missing| {
         ApiError::bad_request("open this path as a WebSocket; for plain HTTP there is ../messages")
-            .with_detail(rejection.body_text())
+            .with_detail(missing)
     })?;
+    let full = "too many people are here: try again in a few seconds";
+    let place = state.participants.take(client.holder()).map_err(|_| ApiError::unavailable(full, 10))?;
     let entering = room.clone();
     let entered = state.asks.ask(|reply| Ask::Enter { room: entering, reply }).await??;
-    let presence = Presence { asks: state.asks, room, participant: entered.participant, address };
-    let socket = socket.max_message_size(MESSAGE_MAX).max_frame_size(MESSAGE_MAX);
-    Ok(socket.on_upgrade(move |socket| Conversation::new(socket, presence).run(entered)))
+    let presence =
+        Presence { asks: state.asks, room, participant: entered.participant, address: client.address };
+    Ok(upgrade.answer(MESSAGE_MAX, move |socket| Conversation::new(socket, presence, place).run(entered)))
 }
 
 /// Leaves the room when it is dropped, however that comes about.
@@ -80,8 +104,11 @@ impl Drop for Presence {
 }
 
 struct Conversation {
-    socket: WebSocket,
+    socket: Socket,
     presence: Presence,
+    place: Arc<Held>,
+    /// It has given a sign of life.
+    proven: bool,
     allowance: Allowance,
     /// What the participant said and is not answered: bounded by what is allowed to be said while one
     /// answer may take.
@@ -96,34 +123,53 @@ struct End(u16, &'static str);
 const GONE: End = End(close_code::NORMAL, "");
 
 impl Conversation {
-    fn new(socket: WebSocket, presence: Presence) -> Conversation {
-        let allowance = Allowance::new(clock::now());
-        Conversation { socket, presence, allowance, saying: JoinSet::new(), senseless: 0, too_fast: 0 }
+    fn new(socket: Socket, presence: Presence, place: Held) -> Conversation {
+        Conversation {
+            socket,
+            presence,
+            place: Arc::new(place),
+            proven: false,
+            allowance: Allowance::new(clock::now()),
+            saying: JoinSet::new(),
+            senseless: 0,
+            too_fast: 0,
+        }
     }
 
     async fn run(mut self, entered: Entered) {
-        let Err(End(code, reason)) = self.talk(entered).await;
-        let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+        let place = self.place.clone();
+        let End(code, reason) = tokio::select! {
+            Err(end) = self.talk(entered) => end,
+            () = place.lost() => End(close_code::AGAIN, "others need this place: connect again later"),
+        };
         // It may be gone already.
-        let _ = tokio::time::timeout(SEND_TIMEOUT, self.socket.send(close)).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.socket.close(code, reason)).await;
     }
 
     async fn talk(&mut self, mut entered: Entered) -> Result<std::convert::Infallible, End> {
-        self.send(&entered.welcome).await?;
+        // The welcome is large, and told once.
+        let welcome = words(&entered.welcome);
+        drop(std::mem::replace(&mut entered.welcome, FromRelay::Presence { present: 0 }));
+        self.send(welcome).await?;
+        // Whoever answers has read it.
+        self.socket.ping().await.map_err(|_| GONE)?;
         let mut ping = tokio::time::interval(PING_EVERY);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ping.reset();
         let mut heard = clock::now();
         loop {
             tokio::select! {
-                event = entered.events.recv() => match event {
-                    Some(event) => self.send(&event).await?,
+                event = entered.events.next() => match event {
+                    Some(text) => self.send(text).await?,
                     None => return Err(End(close_code::AGAIN, "too slow, or the relay is stopping: connect again")),
                 },
                 message = self.socket.recv() => {
                     heard = clock::now();
                     match message {
-                        Some(Ok(message)) => self.handle(message).await?,
+                        Some(Ok(message)) => {
+                            self.prove();
+                            self.handle(message).await?;
+                        }
                         Some(Err(_)) => return Err(End(close_code::POLICY, "not a valid message, or too long")),
                         None => return Err(GONE),
                     }
@@ -131,14 +177,14 @@ impl Conversation {
                 // Never empty for long: the guard keeps an empty set from spinning.
                 Some(said) = self.saying.join_next(), if !self.saying.is_empty() => {
                     if let Ok(event) = said {
-                        self.send(&event).await?;
+                        self.tell(&event).await?;
                     }
                 }
                 _ = ping.tick() => {
                     if clock::now().duration_since(heard) > SILENCE_MAX {
                         return Err(End(close_code::AWAY, "no sign of life"));
                     }
-                    self.send_raw(Message::Ping(Default::default())).await?;
+                    self.socket.ping().await.map_err(|_| GONE)?;
                 }
             }
         }
@@ -151,8 +197,8 @@ impl Conversation {
                 return self.refuse_senseless("send JSON as text, not as binary".into()).await;
             }
             Message::Close(_) => return Err(GONE),
-            // Answered by the library.
-            Message::Ping(_) | Message::Pong(_) => return Ok(()),
+            // Answered by the library; single frames are not given out.
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Ok(()),
         };
         if !self.allowance.take(clock::now()) {
             self.too_fast += 1;
@@ -162,7 +208,7 @@ impl Conversation {
             let nonce = nonce_of(&text);
             let reason = format!("too fast: at most {PER_SECOND} messages per second");
             let retry_after_ms = Some((1000.0 / PER_SECOND) as u64);
-            return self.send(&FromRelay::Refused { nonce, reason, retry_after_ms }).await;
+            return self.tell(&FromRelay::Refused { nonce, reason, retry_after_ms }).await;
         }
         self.too_fast = 0;
         match serde_json::from_str(&text) {
@@ -203,24 +249,27 @@ impl Conversation {
 
     async fn refuse_senseless(&mut self, reason: String) -> Result<(), End> {
         self.senseless += 1;
-        self.send(&FromRelay::Refused { nonce: None, reason, retry_after_ms: None }).await?;
+        self.tell(&FromRelay::Refused { nonce: None, reason, retry_after_ms: None }).await?;
         if self.senseless >= SENSELESS_MAX {
             return Err(End(close_code::POLICY, "too many messages that are not understood"));
         }
         Ok(())
     }
 
-    async fn send(&mut self, event: &FromRelay) -> Result<(), End> {
-        let text = serde_json::to_string(event).expect("strings and numbers always serialize");
-        self.send_raw(Message::Text(text.into())).await
+    fn prove(&mut self) {
+        if !self.proven {
+            self.proven = true;
+            self.place.stand(Standing::Proven);
+        }
     }
 
-    async fn send_raw(&mut self, message: Message) -> Result<(), End> {
-        match tokio::time::timeout(SEND_TIMEOUT, self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(GONE),
-            Err(_) => Err(End(close_code::AGAIN, "too slow: connect again")),
-        }
+    async fn tell(&mut self, event: &FromRelay) -> Result<(), End> {
+        self.send(words(event)).await
+    }
+
+    /// A participant that does not read is cut by its connection (`api/pace.rs`), however much there is to send.
+    async fn send(&mut self, text: Utf8Bytes) -> Result<(), End> {
+        self.socket.send_text(text).await.map_err(|_| GONE)
     }
 }
 

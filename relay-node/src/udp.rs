@@ -1,7 +1,7 @@
 //! The media port: datagrams in and out by the batch (`recvmmsg`, `sendmmsg`, UDP segmentation).
 //!
 //! The kernel's cost is per call and per datagram, not per byte, so everything here is about making few
-//! of both. This is the one file of the relay with unsafe code: neither tokio nor a kept crate sends to
+//! of both. This is the file of the relay with unsafe code: neither tokio nor a kept crate sends to
 //! many addresses with one call, each with a segment size of its own.
 #![expect(unsafe_code, reason = "recvmmsg, sendmmsg and the UDP_SEGMENT control message")]
 

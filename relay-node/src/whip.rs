@@ -3,7 +3,7 @@
 //! Checks what HTTP can check and asks the node loop; what is answered to an offer is decided in
 //! `sessions` and `media::sdp`.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -23,6 +23,7 @@ use crate::{
     },
     ask::{Ask, Asks},
     auth::Auth,
+    client::Client,
     clock,
     rate::Rate,
     sessions::{Direction, IfMatch, Patched, SessionError},
@@ -71,7 +72,7 @@ pub fn router(state: WhipState) -> Router {
 
 async fn whip(
     state: State<WhipState>,
-    client: ConnectInfo<SocketAddr>,
+    client: ConnectInfo<Client>,
     path: Path<String>,
     request: Request,
 ) -> Response {
@@ -80,7 +81,7 @@ async fn whip(
 
 async fn whep(
     state: State<WhipState>,
-    client: ConnectInfo<SocketAddr>,
+    client: ConnectInfo<Client>,
     path: Path<String>,
     request: Request,
 ) -> Response {
@@ -90,7 +91,7 @@ async fn whep(
 async fn serve(
     state: &WhipState,
     direction: Direction,
-    client: SocketAddr,
+    client: Client,
     path: &str,
     request: Request,
 ) -> Response {
@@ -133,7 +134,7 @@ fn method_not_allowed() -> Response {
 async fn post(
     state: &WhipState,
     direction: Direction,
-    client: SocketAddr,
+    client: Client,
     path: &str,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -144,7 +145,7 @@ async fn post(
     if direction == Direction::Ingest {
         state.auth.may_publish_as(request.headers(), &stream)?;
     }
-    if !client.ip().is_loopback() && !state.offers.take(client.ip(), clock::now()) {
+    if !client.local && !state.offers.take(client.holder(), clock::now()) {
         return Err(ApiError::too_many_requests(
             "too many offers from this address: try again in a second",
             1,
@@ -152,8 +153,9 @@ async fn post(
     }
     let text = read(request, SDP).await?;
     let offer = Box::new(Offer::parse(&text)?);
+    let (name, holder) = (stream.clone(), client.holder());
     let opened =
-        state.asks.ask(|reply| Ask::Open { direction, stream: stream.clone(), offer, reply }).await??;
+        state.asks.ask(|reply| Ask::Open { direction, stream: name, holder, offer, reply }).await??;
     let door = match direction {
         Direction::Ingest => "whip",
         Direction::Egress => "whep",
@@ -174,7 +176,7 @@ async fn post(
 async fn patch(
     state: &WhipState,
     direction: Direction,
-    client: SocketAddr,
+    client: Client,
     path: &str,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -189,7 +191,7 @@ async fn patch(
         .asks
         .ask(|reply| Ask::Patch { direction, stream, session, if_match, fragment, reply })
         .await?
-        .inspect_err(|error| state.count_miss(client, error))?;
+        .map_err(|error| state.refused(client, error))?;
     Ok(match patched {
         Patched::Trickled => StatusCode::NO_CONTENT.into_response(),
         Patched::Restarted { tag, answer } => {
@@ -202,7 +204,7 @@ async fn patch(
 async fn delete(
     state: &WhipState,
     direction: Direction,
-    client: SocketAddr,
+    client: Client,
     path: &str,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -214,36 +216,28 @@ async fn delete(
         .asks
         .ask(|reply| Ask::End { direction, stream, session, reply })
         .await?
-        .inspect_err(|error| state.count_miss(client, error))?;
+        .map_err(|error| state.refused(client, error))?;
     Ok(StatusCode::OK.into_response())
 }
 
 impl WhipState {
-    /// A session URL cannot be guessed, but who tries is slowed down all the same.
-    fn count_miss(&self, client: SocketAddr, error: &SessionError) {
-        if *error == SessionError::NoSession {
-            self.misses.take(client.ip(), clock::now());
+    /// A session URL cannot be guessed, but who tries is slowed down all the same. Whoever has a right one is
+    /// served before it is asked who guesses: a guesser behind the same address locks nobody out.
+    fn refused(&self, client: Client, error: SessionError) -> ApiError {
+        if error == SessionError::NoSession && !self.misses.take(client.holder(), clock::now()) {
+            let title = "too many requests for sessions that do not exist: try again in a minute";
+            return ApiError::too_many_requests(title, 60);
         }
+        error.into()
     }
 }
 
 /// `{stream}/{session}`.
-fn session_of(
-    state: &WhipState,
-    client: SocketAddr,
-    path: &str,
-) -> Result<(StreamName, SessionId), ApiError> {
-    if state.misses.is_spent(client.ip(), clock::now()) {
-        let title = "too many requests for sessions that do not exist: try again in a minute";
-        return Err(ApiError::too_many_requests(title, 60));
-    }
+fn session_of(state: &WhipState, client: Client, path: &str) -> Result<(StreamName, SessionId), ApiError> {
     let parsed = bare(path)
         .rsplit_once('/')
         .and_then(|(stream, session)| Some((StreamName::new(stream).ok()?, session.parse().ok()?)));
-    parsed.ok_or_else(|| {
-        state.count_miss(client, &SessionError::NoSession);
-        SessionError::NoSession.into()
-    })
+    parsed.ok_or_else(|| state.refused(client, SessionError::NoSession))
 }
 
 /// A `/` at the end means nothing: people type it.
@@ -298,5 +292,50 @@ impl From<SessionError> for ApiError {
             }
             SessionError::Full => ApiError::unavailable(title, RETRY_FULL),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::ask;
+
+    #[tokio::test]
+    async fn a_guesser_of_sessions_is_slowed_down_and_locks_nobody_out() {
+        let (asks, mut queue) = ask::queue();
+        let own = SessionId([7; 16]);
+        tokio::spawn(async move {
+            while let Some(ask) = queue.recv().await {
+                if let Ask::End { session, reply, .. } = ask {
+                    drop(reply.send(if session == own { Ok(()) } else { Err(SessionError::NoSession) }));
+                }
+            }
+        });
+        let (_, config) = crate::config::read(["relay-node", "--dev"].map(Into::into), []).expect("is good");
+        let relay = router(WhipState::new(asks, Arc::new(Auth::new(&config)), "".into()));
+        let delete = async |path: &str, address: [u8; 4]| {
+            let client = ConnectInfo(Client { address: address.into(), local: false });
+            let request = Request::delete(path).extension(client).body(Body::empty()).expect("a request");
+            relay.clone().oneshot(request).await.expect("answers").status().as_u16()
+        };
+        let guess = format!("/whep/main-stage/{}", SessionId([1; 16]));
+        let statuses = async |path: &str| {
+            let mut all = Vec::new();
+            for _ in 0..150 {
+                all.push(delete(path, [10, 0, 0, 1]).await);
+            }
+            all
+        };
+        let guessed = statuses(&guess).await;
+        assert!(guessed[..100].iter().all(|status| *status == 404), "{guessed:?}");
+        assert!(guessed.contains(&429), "{guessed:?}");
+        let nonsense = statuses("/whep/main-stage/nonsense").await;
+        assert!(nonsense.contains(&429), "what cannot be a session is a guess too");
+        assert_eq!(delete(&guess, [10, 0, 0, 2]).await, 404, "another address");
+        let right = format!("/whep/main-stage/{own}");
+        assert_eq!(delete(&right, [10, 0, 0, 1]).await, 200, "who has a right one is served");
     }
 }

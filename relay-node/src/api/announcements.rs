@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Query, Request, State, rejection::QueryRejection},
+    extract::{ConnectInfo, Query, Request, State, rejection::QueryRejection},
     http::StatusCode,
 };
 use protocol::{
@@ -12,11 +12,10 @@ use protocol::{
 
 use super::{
     ApiState,
-    client::Client,
     error::ApiError,
     rooms::{Since, read_json, since, with_nonce},
 };
-use crate::{allowance::Speaker, ask::Ask};
+use crate::{allowance::Speaker, ask::Ask, client::Client};
 
 /// Announcements in one answer.
 const ANNOUNCEMENTS_MAX: usize = 100;
@@ -62,12 +61,12 @@ pub async fn list(
 ))]
 pub async fn post(
     State(state): State<ApiState>,
-    Client(address): Client,
+    ConnectInfo(client): ConnectInfo<Client>,
     request: Request,
 ) -> Result<(StatusCode, Json<Posted>), ApiError> {
     state.auth.may_publish(request.headers())?;
     let new: NewMessage = with_nonce(read_json(request).await?);
-    let (topic, speaker) = (Topic::Announcements, Speaker { address, participant: None });
+    let (topic, speaker) = (Topic::Announcements, Speaker { address: client.address, participant: None });
     let posted = state.asks.ask(|reply| Ask::Post { topic, new, speaker, reply }).await?;
     Ok((StatusCode::CREATED, Json(posted?)))
 }

@@ -75,6 +75,12 @@ impl ApiError {
         ApiError::new(StatusCode::NOT_FOUND, "not-found", title)
     }
 
+    /// 408: the body trickles, or stopped coming.
+    pub fn too_slow() -> ApiError {
+        let title = "the body came too slowly: send at least 1 kB a second, without pauses of 10 seconds";
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, "too-slow", title)
+    }
+
     /// 413, with the limit in bytes.
     pub fn too_large(limit: usize) -> ApiError {
         let title = format!("the body is too large: send at most {limit} bytes");

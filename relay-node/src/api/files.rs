@@ -1,12 +1,7 @@
 //! Files over HTTP: `/api/v1/rooms/{room}/files` takes and lists them, `/api/v1/files/{id}` gives them, whole
 //! or by ranges, from any relay. Where their bytes are is for `files` and the mesh.
 
-use std::{
-    collections::VecDeque,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -26,7 +21,7 @@ use rooms::{
     file::{check_giver, media_type, shown_name},
 };
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     ApiState,
@@ -35,15 +30,22 @@ use super::{
 };
 use crate::{
     ask::{Ask, AskError, Asks, REPLY_TIMEOUT},
+    client::Client,
     clock,
     files::{FileAsk, FileError, Files, Given, NoPart},
+    places::{Held, Places},
     rate::Rate,
+    shares::{GivesWay, Policy},
 };
 
 /// Uploads at a time: each holds a chunk of 1 MiB in memory.
 const UPLOADS_MAX: usize = 16;
 /// Downloads at a time: each holds a piece in memory.
 const DOWNLOADS_MAX: usize = 256;
+/// Of the greediest address the youngest gives way: it has the least to lose. One that did not get [`PROGRESS`]
+/// further for so long gives way to others of its own address.
+const SHARED: Policy = Policy { gives_way: GivesWay::Youngest, patience: Duration::from_secs(10) };
+const PROGRESS: usize = 64 * 1024;
 /// Bytes given to a client at a time.
 const PIECE: u32 = 64 * 1024;
 /// Chunks asked for before they are needed.
@@ -55,8 +57,8 @@ const TRIES: usize = 3;
 #[derive(Debug, Clone)]
 pub struct FilesState {
     files: Files,
-    uploads: Arc<Semaphore>,
-    downloads: Arc<Semaphore>,
+    uploads: Places,
+    downloads: Places,
     rate: Arc<Rate>,
 }
 
@@ -65,8 +67,8 @@ impl FilesState {
     pub fn new(files: Files) -> FilesState {
         FilesState {
             files,
-            uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
-            downloads: Arc::new(Semaphore::new(DOWNLOADS_MAX)),
+            uploads: Places::new(UPLOADS_MAX, SHARED, "upload_gave_way", "upload_refused"),
+            downloads: Places::new(DOWNLOADS_MAX, SHARED, "download_gave_way", "download_refused"),
             rate: Arc::new(Rate::new(30, Duration::from_secs(2))),
         }
     }
@@ -123,12 +125,12 @@ pub struct Called {
 ))]
 pub async fn upload(
     State(state): State<ApiState>,
-    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    ConnectInfo(client): ConnectInfo<Client>,
     Path(room): Path<String>,
     called: Result<Query<Called>, QueryRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let taken = take(&state, client.ip(), room, called, request).await;
+    let taken = take(&state, client, room, called, request).await;
     let (id, uploaded) = taken.map_err(ApiError::with_unread_body)?;
     let location = HeaderValue::from_str(&format!("{}/api/v1/files/{id}", state.prefix));
     let mut response = (StatusCode::CREATED, Json(uploaded)).into_response();
@@ -138,7 +140,7 @@ pub async fn upload(
 
 async fn take(
     state: &ApiState,
-    client: IpAddr,
+    client: Client,
     room: String,
     called: Result<Query<Called>, QueryRejection>,
     request: Request,
@@ -152,19 +154,22 @@ async fn take(
     if declared.is_some_and(|length| length > limits.size) {
         return Err(too_large(limits.size));
     }
-    if !client.is_loopback() && !state.files.rate.take(client, clock::now()) {
+    if !client.local && !state.files.rate.take(client.holder(), clock::now()) {
         return Err(ApiError::too_many_requests("too many files from this address: wait a little", 10));
     }
     let from = if called.from.is_empty() { "somebody".to_owned() } else { called.from };
     check_giver(&from)?;
-    let _place = state.files.uploads.clone().try_acquire_owned().map_err(|_| busy())?;
+    let place = state.files.uploads.take(client.holder()).map_err(|_| busy())?;
     let media_type = media_type(
         request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default(),
     );
     let name = shown_name(&called.name);
     let body = request.into_body();
-    let (given, manifest) =
-        receive(&state.files.files, body, (name.clone(), media_type.clone()), declared).await?;
+    let receiving = receive(&state.files.files, body, (name.clone(), media_type.clone()), declared, &place);
+    let (given, manifest) = tokio::select! {
+        received = receiving => received?,
+        () = place.lost() => return Err(busy()),
+    };
     let (file, length) = (given.file(), manifest.length);
     let new = NewFile { file, name: name.clone(), length, media_type, author: from };
     let asked = state.asks.put(|reply| Ask::File(FileAsk::Share { room, new, manifest, reply }))?;
@@ -202,17 +207,24 @@ async fn receive(
     body: Body,
     (name, media_type): (String, String),
     declared: Option<u64>,
+    place: &Held,
 ) -> Result<(Given, Manifest), ApiError> {
     let limits = files.limits();
     let draft = files.begin(declared.unwrap_or_default()).await?;
     let (mut buffer, mut chunks, mut length) = (Vec::new(), Vec::new(), 0u64);
     let mut body = body.into_data_stream();
+    let mut unsaid = 0;
     loop {
         let data = body.next().await.transpose();
         let data = data.map_err(|_| ApiError::bad_request("the body did not arrive whole: send it again"))?;
         let last = data.is_none();
         let mut data = data.unwrap_or_default();
         length += data.len() as u64;
+        unsaid += data.len();
+        if unsaid >= PROGRESS {
+            unsaid = 0;
+            place.progress();
+        }
         if length > limits.size {
             return Err(too_large(limits.size));
         }
@@ -275,12 +287,13 @@ pub async fn list(
 ))]
 pub async fn download(
     State(state): State<ApiState>,
+    ConnectInfo(client): ConnectInfo<Client>,
     Path(file): Path<String>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let file: FileId = file.parse()?;
-    let place = state.files.downloads.clone().try_acquire_owned().map_err(|_| busy())?;
+    let place = state.files.downloads.take(client.holder()).map_err(|_| busy())?;
     want(&state.asks, file, Part::Manifest).await?;
     let manifest = state.asks.ask(|reply| Ask::File(FileAsk::Manifest { file, reply })).await?;
     let manifest = manifest.ok_or_else(unreachable)?;
@@ -330,7 +343,7 @@ pub async fn download(
         to,
         asked: VecDeque::new(),
         next: 0,
-        _place: place,
+        place,
     };
     reading.next = reading.chunk_at(from);
     // The first piece is waited for here: until it is there, there can be another answer.
@@ -340,7 +353,9 @@ pub async fn download(
         if reading.at >= reading.to {
             return None;
         }
-        match reading.piece().await {
+        // One that has to give way breaks off too.
+        let piece = reading.piece_or_lost().await;
+        match piece {
             Ok(bytes) => Some((Ok(bytes), Some(reading))),
             // The body breaks off: the client can go on from there with a range.
             Err(_) => Some((Err(std::io::Error::other("the rest cannot be reached")), None)),
@@ -367,12 +382,21 @@ struct Reading {
     asked: VecDeque<(u32, Option<Arrival>)>,
     /// The next chunk to ask for.
     next: u32,
-    _place: OwnedSemaphorePermit,
+    place: Held,
 }
 
 impl Reading {
     fn chunk_at(&self, byte: u64) -> u32 {
         (byte >> self.manifest.chunk_bits) as u32
+    }
+
+    /// The next bytes, unless others need the place.
+    async fn piece_or_lost(&mut self) -> Result<Bytes, ApiError> {
+        let lost = self.place.notice();
+        tokio::select! {
+            piece = self.piece() => piece,
+            () = lost.notified() => Err(busy()),
+        }
     }
 
     /// The next bytes, once they are here.
@@ -400,6 +424,7 @@ impl Reading {
         for _ in 0..TRIES {
             if let Some(bytes) = self.files.read(piece).await {
                 self.at += bytes.len() as u64;
+                self.place.progress();
                 return Ok(bytes);
             }
             want(&self.asks, self.file, Part::Chunk(chunk)).await?;

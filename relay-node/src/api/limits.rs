@@ -8,21 +8,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
-use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use super::error::ApiError;
 
-/// Connections at a time; more wait to be accepted.
+/// Connections at a time, WebSockets apart; beyond it somebody gives way.
 pub const CONNECTIONS_MAX: usize = 2000;
-/// How long a client may take for the head of a request.
+/// Connections beyond them, for health and metrics.
+pub const RESERVE_MAX: usize = 128;
+/// How long a client may take for the head of a request, and how long a connection may be idle.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may pause within a body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Ends requests whose body stops coming.
-pub fn body_in_time() -> RequestBodyTimeoutLayer {
-    RequestBodyTimeoutLayer::new(BODY_TIMEOUT)
-}
 
 /// A defect in a handler is that request's 500 and nobody else's business.
 pub async fn survive_panics(request: Request, next: Next) -> Response {

@@ -3,7 +3,7 @@
 
 pub mod announcements;
 pub mod assets;
-pub mod client;
+pub mod body;
 pub mod closing;
 pub mod conditions;
 pub mod error;
@@ -12,6 +12,8 @@ pub mod health;
 pub mod limits;
 pub mod mesh;
 pub mod openapi;
+pub mod origin;
+pub mod pace;
 pub mod rooms;
 pub mod server;
 pub mod streams;
@@ -23,18 +25,18 @@ use std::sync::{
 
 use axum::{
     Router,
-    http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header},
+    http::{HeaderMap, Method, StatusCode, Uri},
     middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use protocol::{NodeId, ZoneName};
-use tower_http::cors::{Any, CorsLayer};
 
-use crate::{ask::Asks, auth::Auth, festival::Festival, signaling, vitals::Vitals};
+use crate::{ask::Asks, auth::Auth, festival::Festival, places::Places, signaling, vitals::Vitals};
 use error::ApiError;
 use files::FilesState;
+use origin::Welcome;
 
 /// What handlers know.
 #[derive(Clone)]
@@ -53,6 +55,8 @@ pub struct ApiState {
     pub ready: Ready,
     /// Files on disk and who may have them when.
     pub files: FilesState,
+    /// Places of WebSockets.
+    pub participants: Places,
     /// Whose zone token `GET /readyz` speaks of, if there is one.
     pub festival: Option<Arc<Festival>>,
     /// Whether the relay's threads are alive.
@@ -77,10 +81,11 @@ impl Ready {
     }
 }
 
-/// All routes. `sessions` are those of WHIP and WHEP: they answer OPTIONS by themselves (RFC 9725
-/// section 4.2 wants more in it than CORS does), so the CORS layer here does not cover them.
-pub fn router(state: ApiState, sessions: Router) -> Router {
-    let api = Router::new()
+/// All routes, for those who are welcome. `sessions` are those of WHIP and WHEP: they answer OPTIONS by themselves
+/// (RFC 9725 section 4.2 wants more in it than CORS does).
+pub fn router(state: ApiState, sessions: Router, welcome: Welcome) -> Router {
+    let prefix = state.prefix.clone();
+    let router = Router::new()
         .route("/api/v1/streams", get(streams::list))
         .route("/api/v1/sessions/{session}", get(streams::session))
         .route("/api/v1/mesh", get(mesh::show))
@@ -89,12 +94,8 @@ pub fn router(state: ApiState, sessions: Router) -> Router {
         .route("/api/v1/rooms/{room}/files", get(files::list).post(files::upload).put(files::upload))
         .route("/api/v1/files/{id}", get(files::download))
         .route("/api/v1/openapi.json", get(openapi::document))
-        .route("/version", get(health::version))
-        .layer(cors());
-    let prefix = state.prefix.clone();
-    let router = Router::new()
-        .merge(api)
         .route("/api/v1/rooms/{room}/ws", get(signaling::upgrade))
+        .route("/version", get(health::version))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
@@ -103,8 +104,9 @@ pub fn router(state: ApiState, sessions: Router) -> Router {
         .merge(sessions)
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn_with_state(welcome, origin::guard))
+        .layer(middleware::from_fn(origin::share))
         .layer(middleware::from_fn(assets::secure))
-        .layer(limits::body_in_time())
         .layer(middleware::from_fn(limits::survive_panics))
         .layer(middleware::from_fn(limits::count));
     // With and without the path: some proxies take it off, some do not, and the crew beside the box uses none.
@@ -112,22 +114,6 @@ pub fn router(state: ApiState, sessions: Router) -> Router {
         "" => router,
         prefix => Router::new().nest_service(prefix, router.clone()).fallback_service(router),
     }
-}
-
-/// Pages of any origin may read and chat: there are no cookies that could be misused.
-fn cors() -> CorsLayer {
-    CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods([Method::GET, Method::POST, Method::PUT])
-        .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION, header::RANGE, header::IF_RANGE])
-        .expose_headers([
-            header::RETRY_AFTER,
-            HeaderName::from_static("etag"),
-            header::LOCATION,
-            header::CONTENT_RANGE,
-            header::CONTENT_DISPOSITION,
-        ])
-        .max_age(std::time::Duration::from_secs(86_400))
 }
 
 async fn no_such_path(method: Method, uri: Uri, headers: HeaderMap) -> Response {

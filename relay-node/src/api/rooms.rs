@@ -3,7 +3,9 @@
 use axum::{
     Json,
     body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State, rejection::QueryRejection},
+    extract::{
+        ConnectInfo, DefaultBodyLimit, FromRequest, Path, Query, Request, State, rejection::QueryRejection,
+    },
     http::{HeaderMap, StatusCode, header},
 };
 use protocol::{
@@ -14,10 +16,9 @@ use serde::Deserialize;
 
 use super::{
     ApiState,
-    client::Client,
     error::{ApiError, check_unpacked},
 };
-use crate::{allowance::Speaker, ask::Ask};
+use crate::{allowance::Speaker, ask::Ask, client::Client};
 
 /// Bytes of a posted message.
 const BODY_MAX: usize = 64 * 1024;
@@ -81,13 +82,13 @@ pub(super) fn since(query: Result<Query<Since>, QueryRejection>) -> Result<Optio
 ))]
 pub async fn post(
     State(state): State<ApiState>,
-    Client(address): Client,
+    ConnectInfo(client): ConnectInfo<Client>,
     Path(room): Path<String>,
     request: Request,
 ) -> Result<(StatusCode, Json<Posted>), ApiError> {
     let topic = Topic::Room(RoomName::new(room)?);
     let new = with_nonce(read_json(request).await?);
-    let speaker = Speaker { address, participant: None };
+    let speaker = Speaker { address: client.address, participant: None };
     let posted = state.asks.ask(|reply| Ask::Post { topic, new, speaker, reply }).await?;
     Ok((StatusCode::CREATED, Json(posted?)))
 }

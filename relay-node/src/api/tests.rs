@@ -1,7 +1,7 @@
 use ::rooms::{Output, Rooms, WallTime, Written};
 use axum::{
     body::{Body, Bytes},
-    http::Request,
+    http::{Request, header},
     routing::post,
 };
 use http_body_util::BodyExt;
@@ -16,16 +16,19 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     allowance::{Allowances, ChatLimits},
-    ask::{self, Ask, Entered, PARTICIPANT_EVENTS_MAX, PostError},
+    ask::{self, Ask, Entered, PostError},
+    client::Client,
     clock,
     files::{FileAsk, FileLimits, Files, NoPart},
+    outbox::{self, Outbox, Told},
+    signaling,
     vitals::{Pulse, Work},
 };
 
 /// A node loop of one relay without neighbors: what the real one does for rooms, on a log in memory.
 async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
     let mut rooms = Rooms::new(zone());
-    let mut participants: Vec<(RoomName, ::rooms::ParticipantId, mpsc::Sender<_>)> = Vec::new();
+    let mut participants: Vec<(RoomName, ::rooms::ParticipantId, Outbox)> = Vec::new();
     let mut allowances = Allowances::new(ChatLimits::default(), 1);
     let mut number = 0;
     let wall = WallTime(1_700_000_000_000);
@@ -69,7 +72,7 @@ async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
                 }));
             }
             Ask::Enter { room, reply } => {
-                let (sender, events) = mpsc::channel(PARTICIPANT_EVENTS_MAX);
+                let (sender, events) = outbox::pair();
                 let participant = rooms.handle_enter(&room).expect("there is room");
                 let welcome = rooms.welcome(&room);
                 participants.push((room, participant, sender));
@@ -99,7 +102,7 @@ async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
             };
             let told = |other: &RoomName| to.as_ref().is_none_or(|room| room == other);
             for (_, _, sender) in participants.iter().filter(|(other, ..)| told(other)) {
-                let _ = sender.try_send(event.clone());
+                let _ = sender.tell(&Told::new(&event));
             }
         }
     }
@@ -133,6 +136,7 @@ fn state() -> (ApiState, mpsc::Receiver<Ask>, tempfile::TempDir) {
         prefix: "".into(),
         ready,
         files,
+        participants: signaling::places(),
         festival: None,
         vitals: Vitals::new(clock::now(), |_| {}),
         metrics: None,
@@ -149,7 +153,7 @@ fn relay() -> Router {
     let sessions = Router::new()
         .route("/whip/{stream}", post(|| async { "a session" }))
         .route("/whip/panic", post(|| async { defect() }));
-    router(state, sessions)
+    router(state, sessions, Welcome::default())
 }
 
 fn defect() -> &'static str {
@@ -180,7 +184,7 @@ impl Answer {
 }
 
 async fn send(relay: &Router, mut request: Request<Body>) -> Answer {
-    let client = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+    let client = Client { address: [127, 0, 0, 1].into(), local: true };
     request.extensions_mut().insert(axum::extract::ConnectInfo(client));
     let response = relay.clone().oneshot(request).await.expect("a router always answers");
     let (parts, body) = response.into_parts();
@@ -212,7 +216,8 @@ async fn a_stuck_thread_is_named_and_a_slow_disk_only_keeps_clients_away() {
     let state = ApiState { vitals: vitals.clone(), ..state };
     let health = async |path: &str| {
         let request = Request::get(path).body(Body::empty()).expect("a request");
-        let answer = router(state.clone(), Router::new()).oneshot(request).await.expect("answers");
+        let answer =
+            router(state.clone(), Router::new(), Welcome::default()).oneshot(request).await.expect("answers");
         let status = answer.status();
         let body = answer.into_body().collect().await.expect("a body").to_bytes();
         (status, String::from_utf8_lossy(&body).into_owned())
@@ -273,7 +278,7 @@ async fn an_announcement_needs_the_publish_token() {
     let arguments = ["relay-node", "--publish-token", "correct-horse"].map(Into::into);
     let (_, config) = crate::config::read(arguments, []).expect("a good configuration");
     state.auth = Arc::new(Auth::new(&config));
-    let relay = router(state, Router::new());
+    let relay = router(state, Router::new(), Welcome::default());
     for (token, status) in [(None, 401), (Some("Bearer wrong"), 403)] {
         let mut request =
             Request::post("/api/v1/announcements").header(header::CONTENT_TYPE, "application/json");
@@ -344,7 +349,7 @@ async fn a_panic_is_a_500_and_the_relay_goes_on() {
 async fn a_relay_without_a_node_loop_is_alive_and_not_ready() {
     let (state, queue, _data) = state();
     drop(queue);
-    let relay = router(state, Router::new());
+    let relay = router(state, Router::new(), Welcome::default());
     assert_eq!(get(&relay, "/livez").await.status, 200);
     let answer = get(&relay, "/readyz").await;
     answer.problem(503);
@@ -353,7 +358,7 @@ async fn a_relay_without_a_node_loop_is_alive_and_not_ready() {
 }
 
 #[tokio::test]
-async fn every_answer_has_the_security_headers_and_the_api_is_open_to_other_origins() {
+async fn every_answer_has_the_security_headers_and_the_api_may_be_read_from_other_origins() {
     let relay = relay();
     for path in ["/", "/api/v1/mesh", "/nothing"] {
         let answer = get(&relay, path).await;
@@ -364,6 +369,73 @@ async fn every_answer_has_the_security_headers_and_the_api_is_open_to_other_orig
     let request = Request::get("/api/v1/streams").header(header::ORIGIN, "http://elsewhere.example");
     let answer = send(&relay, request.body(Body::empty()).expect("a request")).await;
     assert_eq!(answer.headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+}
+
+#[tokio::test]
+async fn a_preflight_of_every_api_path_is_answered_whatever_the_method() {
+    let relay = relay();
+    let file = format!("/api/v1/files/{}", "0".repeat(64));
+    for path in [
+        "/api/v1/streams",
+        "/api/v1/mesh",
+        "/api/v1/announcements",
+        "/api/v1/rooms/lobby/messages",
+        "/api/v1/rooms/lobby/files",
+        &file,
+        "/api/v1/openapi.json",
+        "/version",
+    ] {
+        for method in ["GET", "POST", "PUT", "DELETE"] {
+            let request = Request::options(path)
+                .header(header::ORIGIN, "http://other.example")
+                .header(header::ACCESS_CONTROL_REQUEST_METHOD, method)
+                .header(header::ACCESS_CONTROL_REQUEST_HEADERS, "content-type,authorization");
+            let answer = send(&relay, request.body(Body::empty()).expect("a request")).await;
+            assert_eq!((answer.status, answer.body.len()), (204, 0), "{method} {path}");
+            for (name, words) in [
+                (header::ACCESS_CONTROL_ALLOW_ORIGIN, vec!["*"]),
+                (header::ACCESS_CONTROL_ALLOW_METHODS, vec!["GET", "POST", "PUT"]),
+                (
+                    header::ACCESS_CONTROL_ALLOW_HEADERS,
+                    vec!["content-type", "authorization", "range", "if-range"],
+                ),
+                (header::ACCESS_CONTROL_MAX_AGE, vec!["86400"]),
+            ] {
+                let value = answer.headers[&name].to_str().expect("text");
+                let has = |word: &&str| value.split(", ").any(|part| part == *word);
+                assert!(words.iter().all(has), "{path}: {name}: {value}");
+            }
+        }
+    }
+    let request = Request::options("/api/v1/nothing").body(Body::empty()).expect("a request");
+    send(&relay, request).await.problem(404);
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_reads_and_does_not_write_unless_it_is_allowed() {
+    let relay = relay();
+    let say = |origin: &str, host: &str| {
+        Request::post("/api/v1/rooms/lobby/messages")
+            .header(header::ORIGIN, origin)
+            .header(header::HOST, host)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(r#"{"author":"Ada","text":"hi"}"#))
+            .expect("a request")
+    };
+    let answer = send(&relay, say("http://evil.example", "10.0.0.1:8080")).await;
+    assert!(answer.problem(403).contains("--allow-origin http://evil.example"));
+    assert_eq!(answer.headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*", "the page may read why");
+    let answer = send(&relay, say("http://evil.example:8080", "evil.example:8080")).await;
+    assert!(answer.problem(421).contains("--allow-host evil.example"), "rebound");
+    assert_eq!(send(&relay, say("http://10.0.0.1:8080", "10.0.0.1:8080")).await.status, 201);
+    for (method, path) in [("PUT", "/api/v1/rooms/lobby/files"), ("POST", "/api/v1/announcements")] {
+        let request = Request::builder().method(method).uri(path).header(header::ORIGIN, "null");
+        send(&relay, request.body(Body::empty()).expect("a request")).await.problem(403);
+    }
+    for path in ["/", "/livez", "/whep/main-stage", "/api/v1/streams"] {
+        let request = Request::get(path).header(header::HOST, "evil.example");
+        send(&relay, request.body(Body::empty()).expect("a request")).await.problem(421);
+    }
 }
 
 #[tokio::test]
@@ -396,15 +468,33 @@ mod over_a_socket {
     use tokio_tungstenite::{connect_async, tungstenite::Message};
 
     use super::*;
-    use crate::api::server;
+    use crate::{
+        api::server::{self, Bounds},
+        client::Proxies,
+    };
 
     type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<TcpStream>>;
 
     async fn serve() -> (SocketAddr, watch::Sender<bool>, JoinHandle<()>) {
+        serve_within(Bounds::default()).await
+    }
+
+    async fn serve_within(bounds: Bounds) -> (SocketAddr, watch::Sender<bool>, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = watch::channel(false);
-        (address, stop, tokio::spawn(server::serve(listener, relay(), stopped)))
+        (
+            address,
+            stop,
+            tokio::spawn(server::serve(
+                listener,
+                relay(),
+                Proxies::default(),
+                bounds.places(),
+                bounds,
+                stopped,
+            )),
+        )
     }
 
     async fn enter(address: SocketAddr, room: &str) -> Socket {
@@ -553,6 +643,91 @@ mod over_a_socket {
         assert_eq!(&answer, b"HTTP/1.1 413");
     }
 
+    /// The status of a request over a connection of its own from `local`; 0 if it is cut.
+    async fn status(local: [u8; 4], address: SocketAddr, path: &str) -> u16 {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind((local, 0).into()).expect("an address of this machine");
+        let mut client = socket.connect(address).await.expect("connects");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let mut answer = Vec::new();
+        // A connection that gives way may be reset.
+        if client.write_all(request.as_bytes()).await.is_err()
+            || client.read_to_end(&mut answer).await.is_err()
+        {
+            return 0;
+        }
+        String::from_utf8_lossy(&answer).split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+    }
+
+    const TRICKLE: &[u8] = b"POST /api/v1/rooms/lobby/messages HTTP/1.1\r\nHost: x\r\n\
+        Content-Type: application/json\r\nContent-Length: 60000\r\n\r\n{";
+
+    #[tokio::test]
+    async fn who_takes_every_connection_keeps_nobody_from_an_answer() {
+        for begun in [&b""[..], b"GET /livez HTTP/1.1\r\nHost:", TRICKLE] {
+            let (address, _stop, _task) = serve_within(Bounds { connections: 20, reserve: 2 }).await;
+            let mut slow = Vec::new();
+            for _ in 0..60 {
+                let mut client = TcpStream::connect(address).await.expect("connects");
+                let _ = client.write_all(begun).await;
+                slow.push(client);
+            }
+            // Another address has fewer connections, and gets one at once.
+            assert_eq!(status([127, 0, 0, 2], address, "/api/v1/streams").await, 200);
+            // Health is answered to whoever asks, from the same address too.
+            assert_eq!(status([127, 0, 0, 1], address, "/livez").await, 200);
+            assert_eq!(status([127, 0, 0, 1], address, "/readyz").await, 200);
+            // And so is everything else, once the others of the address have waited for a second.
+            let answered = async {
+                while status([127, 0, 0, 1], address, "/api/v1/streams").await != 200 {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            timeout(Duration::from_secs(30), answered).await.expect("a place becomes free");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_gives_way_whoever_asks() {
+        let (address, _stop, _task) = serve_within(Bounds { connections: 2, reserve: 1 }).await;
+        let mut idle = TcpStream::connect(address).await.expect("connects");
+        idle.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sends");
+        idle.read_exact(&mut [0; 12]).await.expect("answers");
+        let mut busy = TcpStream::connect(address).await.expect("connects");
+        busy.write_all(TRICKLE).await.expect("sends");
+        let answered = async { while status([127, 0, 0, 1], address, "/api/v1/streams").await != 200 {} };
+        timeout(Duration::from_secs(30), answered).await.expect("the idle one gives way");
+        let mut rest = Vec::new();
+        // An error says as well that it is over.
+        let _ = timeout(Duration::from_secs(5), idle.read_to_end(&mut rest)).await.expect("it is cut");
+        busy.write_all(b" ").await.expect("it is still there");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stops_coming_is_told_so() {
+        let (address, _stop, _task) = serve().await;
+        let mut client = TcpStream::connect(address).await.expect("connects");
+        client.write_all(TRICKLE).await.expect("sends");
+        let mut answer = Vec::new();
+        let end = timeout(Duration::from_secs(60), client.read_to_end(&mut answer)).await;
+        end.expect("it ends").expect("no reset");
+        assert!(answer.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
+    }
+
+    #[tokio::test]
+    async fn a_websocket_of_a_foreign_page_is_refused() {
+        use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+        let (address, _stop, _task) = serve().await;
+        let url = format!("ws://{address}/api/v1/rooms/lobby/ws");
+        for (origin, welcome) in
+            [("http://evil.example".to_owned(), false), (format!("http://{address}"), true)]
+        {
+            let mut request = url.as_str().into_client_request().expect("a request");
+            request.headers_mut().insert("origin", origin.parse().expect("a value"));
+            assert_eq!(connect_async(request).await.is_ok(), welcome, "{origin}");
+        }
+    }
+
     #[tokio::test]
     async fn a_client_that_never_ends_its_head_is_cut() {
         let (address, _stop, _task) = serve().await;
@@ -566,8 +741,6 @@ mod over_a_socket {
 
 async fn give(relay: &Router, query: &str, body: Vec<u8>) -> Answer {
     let request = Request::post(format!("/api/v1/rooms/lobby/files{query}"));
-    let request =
-        request.extension(axum::extract::ConnectInfo(std::net::SocketAddr::from(([127, 0, 0, 1], 9))));
     send(relay, request.body(body.into()).expect("a request")).await
 }
 
@@ -637,7 +810,7 @@ async fn an_upload_that_is_refused_leaves_nothing_on_disk() {
     let (state, queue, data) = state();
     tokio::spawn(node_loop(queue));
     let disk = state.files.clone();
-    let relay = router(state, Router::new());
+    let relay = router(state, Router::new(), Welcome::default());
     let upload = |path: &str, body: Body| {
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
         let request = Request::post(path.to_owned()).extension(axum::extract::ConnectInfo(address));

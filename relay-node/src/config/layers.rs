@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::Path};
 use super::{ConfigError, Flags};
 
 /// Key and whether it is a list. The order is that of the documentation.
-pub(super) const KEYS: [(&str, bool); 27] = [
+pub(super) const KEYS: [(&str, bool); 30] = [
     ("zone", false),
     ("area", false),
     ("http", false),
@@ -28,6 +28,9 @@ pub(super) const KEYS: [(&str, bool); 27] = [
     ("chat-rate", false),
     ("chat-burst", false),
     ("chat-address-rate", false),
+    ("trusted-proxy", true),
+    ("allow-host", true),
+    ("allow-origin", true),
     ("opus-bitrate", false),
     ("file-size", false),
     ("file-cache", false),
@@ -75,6 +78,9 @@ pub(super) fn flag_layer(flags: Flags) -> Layer {
         ("chat-rate", one(flags.chat_rate)),
         ("chat-burst", one(flags.chat_burst)),
         ("chat-address-rate", one(flags.chat_address_rate)),
+        ("trusted-proxy", flags.trusted_proxy),
+        ("allow-host", flags.allow_host),
+        ("allow-origin", flags.allow_origin),
         ("opus-bitrate", one(flags.opus_bitrate)),
         ("file-size", one(flags.file_size)),
         ("file-cache", one(flags.file_cache)),

@@ -8,7 +8,7 @@ use super::{
     ConfigError, Peer, Token,
     layers::{Layer, shown},
 };
-use crate::{auth::Streams, bridge::peer as bridge};
+use crate::{auth::Streams, bridge::peer as bridge, client::Network};
 
 pub(super) fn mebibytes(
     values: &Layer,
@@ -97,6 +97,24 @@ pub(super) fn parse_public_ip(text: &str) -> Result<IpAddr, String> {
         Ok(ip) if !ip.is_unspecified() && !ip.is_multicast() => Ok(ip),
         _ => Err("an IP address that browsers can reach, for example 10.0.0.1".to_owned()),
     }
+}
+
+pub(super) fn parse_network(text: &str) -> Result<Network, String> {
+    Network::parse(text)
+        .ok_or_else(|| "the address of a proxy, or a network like 10.0.0.0/8 or fd00::/8".to_owned())
+}
+
+pub(super) fn parse_host(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let name = !text.is_empty() && text.len() <= 253 && text.chars().all(good);
+    let allowed = || "a name without scheme and port, like relay.example.org, or *".to_owned();
+    (name || text == "*").then(|| text.trim_end_matches('.').to_ascii_lowercase()).ok_or_else(allowed)
+}
+
+pub(super) fn parse_origin(text: &str) -> Result<String, String> {
+    let allowed =
+        || "an origin without a path, like https://app.example or http://10.0.0.9:3000, or *".to_owned();
+    crate::api::origin::parse_origin(text).ok_or_else(allowed)
 }
 
 pub(super) fn parse_node_id(text: &str) -> Result<NodeId, String> {

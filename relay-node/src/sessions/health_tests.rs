@@ -22,7 +22,13 @@ fn what_is_wrong_with_a_publisher_is_said_until_another_one_publishes() {
     let stream = StreamName::new("main-stage").expect("a name");
     let offer = Offer::parse(include_str!("../../../media/tests/offers/obs.sdp")).expect("an offer");
     let publish = |node: &mut Node, n| {
-        node.handle_publish(stream.clone(), &offer, fresh(n), now).expect("an answer");
+        node.handle_publish(
+            (stream.clone(), crate::shares::Holder::from(std::net::IpAddr::from([192, 0, 2, 7]))),
+            &offer,
+            fresh(n),
+            now,
+        )
+        .expect("an answer");
         node.handle_media(Event::Connected { session: SessionId([n; 16]) }, now);
         while node.poll_effect(now).is_some() {}
     };

@@ -9,7 +9,7 @@ use protocol::{
 use rooms::WallTime;
 
 use super::*;
-use crate::{bridge, clock, fresh};
+use crate::{bridge, clock, fresh, shares::Holder};
 
 /// An offer with m-lines of these codecs, each once; `sendrecv`, so that it serves for both.
 fn offer(lines: &[&[&str]]) -> Offer {
@@ -58,7 +58,8 @@ impl Relay {
     }
 
     fn publish(&mut self, lines: &[&[&str]]) -> SessionId {
-        let opened = self.node.handle_publish(stage(), &offer(lines), fresh::session(), self.now);
+        let opened =
+            self.node.handle_publish((stage(), somebody()), &offer(lines), fresh::session(), self.now);
         let session = opened.expect("is taken").id;
         self.node.handle_media(Event::Connected { session }, self.now);
         self.wait(Duration::from_secs(2));
@@ -66,7 +67,9 @@ impl Relay {
     }
 
     fn listen(&mut self, lines: &[&[&str]]) -> Result<SessionId, SessionError> {
-        self.node.handle_listen(stage(), &offer(lines), fresh::session(), self.now).map(|opened| opened.id)
+        self.node
+            .handle_listen((stage(), somebody()), &offer(lines), fresh::session(), self.now)
+            .map(|opened| opened.id)
     }
 
     fn connected(&mut self, lines: &[&[&str]]) -> SessionId {
@@ -105,6 +108,10 @@ impl Relay {
             }
         }
     }
+}
+
+fn somebody() -> Holder {
+    std::net::IpAddr::from([192, 0, 2, 7]).into()
 }
 
 fn stage() -> StreamName {
@@ -201,7 +208,10 @@ fn sessions_that_do_not_connect_are_counted_each_once_and_said_once_a_minute() {
         relay.listen(&[OPUS]).expect("is served");
     }
     let publish = |relay: &mut Relay| {
-        relay.node.handle_publish(stage(), &offer(&[OPUS]), fresh::session(), relay.now).expect("is served")
+        relay
+            .node
+            .handle_publish((stage(), somebody()), &offer(&[OPUS]), fresh::session(), relay.now)
+            .expect("is served")
     };
     publish(&mut relay);
     assert_eq!(relay.wait(Duration::from_millis(59_999)), (6, Vec::new()));

@@ -42,7 +42,7 @@ async fn a_packed_body_is_refused_with_what_to_send() {
 async fn a_form_around_a_file_is_refused_and_leaves_nothing() {
     let (state, queue, data) = state();
     tokio::spawn(node_loop(queue));
-    let relay = router(state, Router::new());
+    let relay = router(state, Router::new(), Welcome::default());
     for content_type in ["multipart/form-data; boundary=x", "Multipart/Mixed", " multipart/related"] {
         let request =
             Request::post("/api/v1/rooms/lobby/files?name=a").header(header::CONTENT_TYPE, content_type);
@@ -71,7 +71,7 @@ async fn below_the_path_of_a_proxy_everything_is_where_it_is_without_it() {
         drop(data);
     });
     let sessions = Router::new().route("/whip/{*stream}", post(|| async { "a session" }));
-    let relay = router(state, sessions);
+    let relay = router(state, sessions, Welcome::default());
     for prefix in ["", "/live/stage"] {
         for path in ["/", "/publish", "/organizer", "/livez", "/version", "/api/v1/streams"] {
             assert_eq!(get(&relay, &format!("{prefix}{path}")).await.status, 200, "{prefix}{path}");
@@ -99,7 +99,9 @@ async fn a_body_may_come_in_every_way_that_http_has() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (_stop, stopped) = watch::channel(false);
-    tokio::spawn(server::serve(listener, relay(), stopped));
+    let bounds = server::Bounds::default();
+    let proxies = crate::client::Proxies::default();
+    tokio::spawn(server::serve(listener, relay(), proxies, bounds.places(), bounds, stopped));
     let body = json!({ "author": "Ada", "text": "is the bar open?" }).to_string();
     let (half, rest) = body.split_at(9);
     let head = format!(
