@@ -171,6 +171,15 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     Some(octets.collect())
 }
 
+/// A browser sends music, in stereo and at this bitrate, only if all of this is said. In-band FEC
+/// does nothing for music and takes bits from it; DTX would cut the quiet ends of it.
+fn opus_fmtp(policy: &IngestPolicy) -> String {
+    format!(
+        "minptime=10;stereo=1;sprop-stereo=1;maxaveragebitrate={};useinbandfec=0;usedtx=0;cbr=0",
+        policy.opus_max_average_bitrate
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,13 +197,4 @@ mod tests {
         );
         assert_eq!(base64("a b"), None);
     }
-}
-
-/// A browser sends music, in stereo and at this bitrate, only if all of this is said. In-band FEC
-/// does nothing for music and takes bits from it; DTX would cut the quiet ends of it.
-fn opus_fmtp(policy: &IngestPolicy) -> String {
-    format!(
-        "minptime=10;stereo=1;sprop-stereo=1;maxaveragebitrate={};useinbandfec=0;usedtx=0;cbr=0",
-        policy.opus_max_average_bitrate
-    )
 }
