@@ -244,6 +244,7 @@ fn start(
     claim: Option<Claim>,
 ) -> Arc<LinkShared> {
     let remote = connection.remote_address();
+    shared.neighbors.meet(remote);
     let (link, outboxes) =
         LinkShared::new(shared.neighbors.next_id(), node, shown, connection, shared.counters.clone());
     let replaced = shared.neighbors.insert(link.clone(), path, claim.is_some().then(clock::now));

@@ -44,7 +44,7 @@ use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 use bytes::Bytes;
 use protocol::{NodeId, ZoneName};
 use quinn::Endpoint;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 pub use forwarding::{Child, Forwarding, LocalDelivery, Route, Table};
 pub use identity::{Identity, IdentityError};
@@ -56,6 +56,8 @@ pub use tls::Trust;
 
 use crate::{
     clock,
+    places::Places,
+    shares::{GivesWay, Policy},
     vitals::{BEAT, Pulse},
 };
 use link::Close;
@@ -64,6 +66,12 @@ use neighbors::Neighbors;
 
 /// Connections that are not yet links. Above half of it strangers must prove their address first.
 const HANDSHAKES_MAX: usize = 64;
+/// As many more for the addresses of relays that have been neighbors: strangers never keep those out.
+const HANDSHAKES_OF_KNOWN_MAX: usize = 64;
+/// A handshake takes a few round trips: where places run short, the one that got no further for longest gives
+/// way, also to its own address.
+const HANDSHAKE_POLICY: Policy =
+    Policy { gives_way: GivesWay::Stalest, patience: Duration::from_millis(250) };
 /// Dials that wait for the bridge thread.
 const DIALS_MAX: usize = 16;
 /// How long the neighbors' acknowledgement of our goodbye is waited for.
@@ -188,7 +196,12 @@ impl Bridges {
         thread::Builder::new().name("bridge".to_owned()).spawn(move || {
             runtime.block_on(async move {
                 let trust = (config.trust.clone(), tls::ALPN);
-                match open::on_socket(&config.identity, trust, socket, 2 * HANDSHAKES_MAX) {
+                match open::on_socket(
+                    &config.identity,
+                    trust,
+                    socket,
+                    2 * (HANDSHAKES_MAX + HANDSHAKES_OF_KNOWN_MAX),
+                ) {
                     Ok(endpoint) => {
                         let _ = started.send(Ok(()));
                         pulse.begin(clock::now());
@@ -248,7 +261,9 @@ async fn serve(
     for peer in peers {
         tokio::spawn(dial::keep(shared.clone(), endpoint.clone(), peer));
     }
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let places =
+        |total| Places::new(total, HANDSHAKE_POLICY, "bridge_handshake_gave_way", "bridge_handshake_refused");
+    let (strangers, known) = (places(HANDSHAKES_MAX), places(HANDSHAKES_OF_KNOWN_MAX));
     let mut beats = tokio::time::interval(BEAT);
     loop {
         let incoming = tokio::select! {
@@ -266,18 +281,23 @@ async fn serve(
                 None => return false,
             },
         };
-        if handshakes.available_permits() < HANDSHAKES_MAX / 2 && incoming.may_retry() {
+        let remote = incoming.remote_address();
+        let places = if shared.neighbors.has_met(remote) { &known } else { &strangers };
+        if places.taken() > HANDSHAKES_MAX / 2 && incoming.may_retry() {
             let _ = incoming.retry();
             continue;
         }
-        let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+        let Ok(place) = places.take(remote.ip().into()) else {
             incoming.refuse();
             continue;
         };
         let shared = shared.clone();
         tokio::spawn(async move {
-            dial::accept(shared, incoming).await;
-            drop(permit);
+            tokio::select! {
+                () = dial::accept(shared, incoming) => {}
+                // Dropped half-way it closes.
+                () = place.lost() => {}
+            }
         });
     }
     endpoint.close(Close::Stopping.code(), b"the relay is stopping");

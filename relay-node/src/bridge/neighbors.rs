@@ -4,8 +4,8 @@
 //! hellos cross the lower id insists on its own, also if the other's comes a little after the link is up.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -24,6 +24,8 @@ const PARALLEL_MAX: usize = 4;
 const CROSSING: Duration = Duration::from_secs(1);
 /// Neighbors the operator wants.
 const CONFIGURED_MAX: usize = 1024;
+/// Addresses of neighbors that are remembered.
+const MET_MAX: usize = 1024;
 
 /// What a connection runs over, as far as one end can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +68,8 @@ struct State {
     last_link: u32,
     entries: BTreeMap<NodeId, Entry>,
     configured: BTreeSet<NodeId>,
+    /// Where neighbors have been, the newest at the end. A relay dials from the port it listens at.
+    met: VecDeque<SocketAddr>,
 }
 
 #[derive(Default)]
@@ -175,6 +179,21 @@ impl Neighbors {
         let old = old.map(|at| entry.links.swap_remove(at).1);
         entry.links.push((path, link));
         old
+    }
+
+    /// A neighbor is at this address.
+    pub fn meet(&self, address: SocketAddr) {
+        let mut state = self.state();
+        state.met.retain(|known| *known != address);
+        if state.met.len() == MET_MAX {
+            state.met.pop_front();
+        }
+        state.met.push_back(address);
+    }
+
+    /// Whether a neighbor has been at this address. Anybody can say so of a packet, but not answer for it.
+    pub fn has_met(&self, address: SocketAddr) -> bool {
+        self.state().met.contains(&address)
     }
 
     /// The link ended.

@@ -321,3 +321,32 @@ async fn junk_instead_of_papers_costs_the_link_and_papers_of_others_nothing() {
     assert!(reason.contains("something else than papers"), "{reason}");
     assert!(relay.festival.shown().1.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshakes_that_never_end_keep_no_relay_out() {
+    let key = pair();
+    let mut relay = Relay::start(&key, &[]).await;
+    let at = relay.bridges.local_addr();
+    // They say nothing once they are connected, and others come for those that are cut: all places are always
+    // taken.
+    let (full, mut filled) = tokio::sync::watch::channel(0);
+    let crowd = tokio::spawn(async move {
+        let stranger = Stranger::new();
+        let mut held = std::collections::VecDeque::new();
+        loop {
+            if let Ok(connecting) = stranger.endpoint.connect(at, "relay")
+                && let Ok(Ok(connection)) = timeout(Duration::from_secs(1), connecting).await
+            {
+                held.push_back(connection);
+                full.send_modify(|count| *count += 1);
+            }
+            if held.len() > 4 * super::HANDSHAKES_MAX {
+                held.pop_front();
+            }
+        }
+    });
+    filled.wait_for(|count| *count > super::HANDSHAKES_MAX).await.unwrap();
+    let mut other = Relay::start(&key, &[&relay]).await;
+    assert_eq!((relay.up().await, other.up().await), (other.id(), relay.id()));
+    crowd.abort();
+}
