@@ -2,7 +2,8 @@
 //! may take long. What is fed to what is in `targets.rs`, how inputs are made in `mutation.rs`.
 //!
 //! `script/test fuzz` is a bounded run with a fixed seed. `FUZZ_SECONDS=600 script/test fuzz sdp` looks
-//! longer at one target, with another seed each time (`FUZZ_SEED` replays one). An input that breaks
+//! longer at one target, with another seed each time (`FUZZ_SEED` replays one). `script/fuzz` runs the same
+//! targets led by coverage, and what it finds lies in the same corpora. An input that breaks
 //! something is written beside the corpus of its target; keep it there with the fix.
 
 mod mutation;
