@@ -66,12 +66,12 @@ test("policy_blocks_inline_scripts_and_foreign_addresses", async (t) => {
 });
 
 test("page_over_plain_http_from_elsewhere_listens_and_says_how_to_publish", async (t) => {
-  // Not a secure context: the way most phones meet a relay.
-  const address = relays[1].url("/").replace("127.0.0.1", "relay.test");
+  // Not a secure context, and a name of the local network: the way most phones meet a relay.
+  const address = relays[1].url("/").replace("127.0.0.1", "relay");
   const { chromium } = await import("playwright-core");
   const plain = await chromium.launch({
     executablePath: process.env.CHROMIUM_BIN ?? "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP relay.test 127.0.0.1", "--autoplay-policy=no-user-gesture-required"],
+    args: ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP relay 127.0.0.1", "--autoplay-policy=no-user-gesture-required"],
   });
   t.after(() => plain.close());
   const page = await plain.newPage();
