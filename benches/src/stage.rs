@@ -99,7 +99,7 @@ impl Stage {
             identity: self.identity.clone(),
             role: DtlsRole::Server,
             local: Credentials { ufrag, pwd },
-            remote_ufrag: theirs.0,
+            remote: Credentials { ufrag: theirs.0, pwd: theirs.1 },
             fingerprint: fingerprint.clone(),
             data_channels: plan.data_channel,
         };

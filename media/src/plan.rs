@@ -148,7 +148,7 @@ pub enum Command {
         /// Ours, new.
         local: Credentials,
         /// The peer's, new.
-        remote_ufrag: String,
+        remote: Credentials,
     },
     /// The session is over.
     Close {

@@ -27,7 +27,10 @@ use crate::{
     session::{Keys, Media, Session},
     stats::Stats,
     track::{Listener, Taken, Track},
-    transport::{CloseReason, DtlsFailure, Kind as DatagramKind, TransportOutput, classify, stun_username},
+    transport::{
+        CloseReason, DtlsFailure, Kind as DatagramKind, TransportOutput, classify, stun_answered,
+        stun_username,
+    },
 };
 
 /// One media worker.
@@ -111,9 +114,7 @@ impl Worker {
             Command::Open(plan) => {
                 self.ufrags.insert(plan.transport.local.ufrag.clone(), Ufrag::Waiting(plan));
             }
-            Command::Restart { session, local, remote_ufrag } => {
-                self.restart(session, local, remote_ufrag, now)
-            }
+            Command::Restart { session, local, remote } => self.restart(session, local, remote, now),
             Command::Close { session } => {
                 self.ufrags.retain(|_, ufrag| !matches!(ufrag, Ufrag::Waiting(plan) if plan.id == session));
                 if let Some(key) = self.find(session) {
@@ -143,7 +144,8 @@ impl Worker {
     /// A datagram came to the media port.
     pub fn handle_datagram(&mut self, from: SocketAddr, data: &[u8], now: Instant) {
         match classify(data) {
-            DatagramKind::Stun => self.handle_stun(from, data, now),
+            // An answer to a check of ours names nobody: the address that it comes from does.
+            DatagramKind::Stun if stun_answered(data).is_none() => self.handle_check(from, data, now),
             kind => match self.addresses.get(&from) {
                 Some(Owner::Own(key)) => {
                     let key = *key;
@@ -237,7 +239,7 @@ impl Worker {
         }
     }
 
-    fn handle_stun(&mut self, from: SocketAddr, data: &[u8], now: Instant) {
+    fn handle_check(&mut self, from: SocketAddr, data: &[u8], now: Instant) {
         let Some((ufrag, _)) = stun_username(data) else {
             return self.stats.drop("stun_no_username");
         };
@@ -345,7 +347,13 @@ impl Worker {
                     Err(_) => self.stats.drop("srtcp"),
                 }
             }
-            DatagramKind::Stun | DatagramKind::Other => self.stats.drop("unknown_datagram"),
+            DatagramKind::Stun => {
+                if let Err(drop) = session.transport.handle_stun(from, data, now) {
+                    self.stats.drop(drop.0);
+                }
+                self.pump(key, now);
+            }
+            DatagramKind::Other => self.stats.drop("unknown_datagram"),
         }
     }
 
@@ -458,7 +466,7 @@ impl Worker {
         &mut self,
         id: SessionId,
         local: crate::transport::Credentials,
-        remote_ufrag: String,
+        remote: crate::transport::Credentials,
         now: Instant,
     ) {
         // The credentials before these stay valid until the first check with the new ones, older ones do not.
@@ -468,7 +476,7 @@ impl Worker {
             self.ufrags
                 .retain(|name, ufrag| *name == before || !matches!(ufrag, Ufrag::Own(own) if *own == key));
             self.ufrags.insert(local.ufrag.clone(), Ufrag::Own(key));
-            session.transport.handle_restart(local, remote_ufrag, now);
+            session.transport.handle_restart(local, remote, now);
             return;
         }
         // Owned by another worker: its checks may land here, and then they are forwarded.
@@ -584,7 +592,7 @@ mod tests {
                     identity: identity.clone(),
                     role: DtlsRole::Server,
                     local: Credentials { ufrag: format!("relay{n}"), pwd: "relay-password-relay-pw".into() },
-                    remote_ufrag: "browser".into(),
+                    remote: Credentials { ufrag: "browser".into(), pwd: "browser-password-browser".into() },
                     data_channels: false,
                 },
                 flow: Flow::Egress {

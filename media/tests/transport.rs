@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions, but not what they call")]
 
+#[allow(dead_code, reason = "shared by several tests")]
 mod transport_sim;
 
 use std::sync::Arc;
@@ -11,33 +12,10 @@ use media::transport::*;
 use proptest::prelude::*;
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile as Offered;
 use rtc_sctp::PayloadProtocolIdentifier as Ppi;
-use rtc_stun::attributes::{ATTR_ICE_CONTROLLED, ATTR_USE_CANDIDATE, AttrType};
 
 use transport_sim::*;
 
-const GCM: Offered = Offered::Srtp_Aead_Aes_128_Gcm;
 const SHA1: Offered = Offered::Srtp_Aes128_Cm_Hmac_Sha1_80;
-const SECOND: Duration = Duration::from_secs(1);
-
-fn identity() -> Arc<Identity> {
-    Arc::new(Identity::generate().unwrap())
-}
-
-fn opposite(role: DtlsRole) -> DtlsRole {
-    if role == DtlsRole::Client { DtlsRole::Server } else { DtlsRole::Client }
-}
-
-/// A relay and a browser that have connected over a network without loss.
-fn connected(ours: DtlsRole, rsa: bool, profiles: &[Offered], channels: bool) -> (Net, Relay, Browser) {
-    let now = origin();
-    let mut browser = Browser::new(opposite(ours), certificate(rsa), profiles, channels, now);
-    let mut relay = relay_for(&browser, ours, &identity(), now);
-    let mut net = Net::new(now, 0, 1);
-    net.run_for(&mut [&mut relay, &mut browser], SECOND);
-    assert_eq!(browser.failed, None);
-    assert!(browser.done && relay.transport.is_connected(), "{:?} {:?}", relay.outputs, relay.drops);
-    (net, relay, browser)
-}
 
 #[test]
 fn the_certificate_is_shared_by_all_threads() {
@@ -217,7 +195,7 @@ fn a_peer_that_checks_but_never_handshakes_is_given_up_too() {
         let mut net = Net::new(now, 0, 1);
         for second in 1..40 {
             let heartbeat = check("relay:browser", "relay-password-relay-pw", second, &[]);
-            let _ = relay.transport.handle_stun(browser.address, &heartbeat, net.now);
+            relay.receive(browser.address, &heartbeat, net.now);
             net.run_for(&mut [&mut relay], SECOND);
         }
         let reason = relay.closed();
@@ -227,125 +205,6 @@ fn a_peer_that_checks_but_never_handshakes_is_given_up_too() {
         );
         browser.close(net.now);
     }
-}
-
-#[test]
-fn a_silent_peer_loses_consent_after_thirty_seconds() {
-    let (mut net, mut relay, mut browser) = connected(DtlsRole::Server, false, &[GCM], true);
-    net.run_for(&mut [&mut relay, &mut browser], 60 * SECOND);
-    assert_eq!(relay.closed(), None, "heartbeats keep it alive");
-    browser.checker.next = None;
-    net.run_for(&mut [&mut relay, &mut browser], 27 * SECOND);
-    assert_eq!(relay.closed(), None);
-    net.run_for(&mut [&mut relay, &mut browser], 4 * SECOND);
-    assert_eq!(relay.closed(), Some(CloseReason::ConsentExpired));
-    assert_eq!(relay.transport.poll_timeout(), None);
-}
-
-#[test]
-fn an_ice_restart_keeps_keys_and_channels() {
-    let (mut net, mut relay, mut browser) = connected(DtlsRole::Server, false, &[GCM], true);
-    browser.open_channel(1, "chat", net.now);
-    net.run_for(&mut [&mut relay, &mut browser], SECOND);
-    let new = Credentials { ufrag: "relay2".into(), pwd: "another-password-another".into() };
-    relay.transport.handle_restart(new.clone(), "browser2".into(), net.now);
-    // The old ones still work …
-    net.run_for(&mut [&mut relay, &mut browser], 10 * SECOND);
-    assert_eq!(relay.drops, Vec::<&str>::new());
-    // … until the first check with the new, from a new address.
-    let old_address = browser.address;
-    browser.address = addr("203.0.113.9:5000");
-    browser.checker.username = "relay2:browser2".into();
-    browser.checker.pwd = new.pwd;
-    net.run_for(&mut [&mut relay, &mut browser], 5 * SECOND);
-    assert_eq!(relay.transport.remote(), Some(browser.address));
-    assert!(relay.outputs.contains(&TransportOutput::Remote(browser.address)));
-    let old = check("relay:browser", "relay-password-relay-pw", 1, &[]);
-    assert_eq!(relay.transport.handle_stun(old_address, &old, net.now), Err(Drop("stun_username")));
-    relay.echo = true;
-    browser.inbox.clear();
-    browser.send_message(1, b"still here", Ppi::String, net.now);
-    net.run_for(&mut [&mut relay, &mut browser], SECOND);
-    assert_eq!(browser.inbox.pop_front().unwrap().1, &b"still here"[..]);
-}
-
-#[test]
-fn a_peer_that_moves_is_followed() {
-    let (mut net, mut relay, mut browser) = connected(DtlsRole::Server, false, &[GCM], true);
-    browser.address = addr("203.0.113.9:5000");
-    net.run_for(&mut [&mut relay, &mut browser], 5 * SECOND);
-    assert_eq!(relay.transport.remote(), Some(browser.address));
-    assert_eq!(relay.outputs.last(), Some(&TransportOutput::Remote(browser.address)));
-}
-
-#[test]
-fn a_check_without_nomination_moves_nothing_while_the_pair_lives() {
-    let (net, mut relay, _) = connected(DtlsRole::Server, false, &[GCM], false);
-    let selected = relay.transport.remote();
-    let check = check("relay:browser", "relay-password-relay-pw", 99, &[]);
-    let elsewhere = addr("203.0.113.9:5000");
-    relay.transport.handle_stun(elsewhere, &check, net.now).unwrap();
-    assert_eq!(relay.transport.remote(), selected);
-    assert!(relay.transport.is_validated(elsewhere));
-    // Once the pair is silent, the address that still speaks is the peer.
-    relay.transport.handle_stun(elsewhere, &check, net.now + 8 * SECOND).unwrap();
-    assert_eq!(relay.transport.remote(), Some(elsewhere));
-}
-
-#[test]
-fn many_addresses_never_push_out_the_selected_one() {
-    let (net, mut relay, browser) = connected(DtlsRole::Server, false, &[GCM], false);
-    let check = check("relay:browser", "relay-password-relay-pw", 99, &[]);
-    for port in 1..100 {
-        relay.transport.handle_stun(addr(&format!("203.0.113.9:{port}")), &check, net.now).unwrap();
-    }
-    assert_eq!(relay.transport.remote(), Some(browser.address));
-    let known = (1..100).filter(|port| relay.transport.is_validated(addr(&format!("203.0.113.9:{port}"))));
-    assert_eq!(known.count(), 7);
-}
-
-#[test]
-fn unauthenticated_checks_get_no_answer() {
-    let now = origin();
-    let browser = Browser::new(DtlsRole::Client, certificate(false), &[GCM], false, now);
-    let mut relay = relay_for(&browser, DtlsRole::Server, &identity(), now);
-    let pwd = "relay-password-relay-pw";
-    for (data, reason) in [
-        (check("relay:browser", "wrong", 1, &[]), "stun_integrity"),
-        (check("other:browser", pwd, 1, &[]), "stun_username"),
-        (check("relay:other", pwd, 1, &[]), "stun_username"),
-        (check("relay", pwd, 1, &[]), "stun_username"),
-        (vec![0; 20], "stun_malformed"),
-        (Vec::new(), "stun_malformed"),
-    ] {
-        assert_eq!(relay.transport.handle_stun(browser.address, &data, now), Err(Drop(reason)));
-        assert_eq!(relay.transport.poll_output(), None);
-    }
-    let mut reply = check("relay:browser", pwd, 1, &[]);
-    reply[..2].copy_from_slice(&[1, 1]);
-    assert_eq!(relay.transport.handle_stun(browser.address, &reply, now), Err(Drop("stun_response")));
-}
-
-#[test]
-fn role_conflicts_and_unknown_attributes_are_answered_with_errors() {
-    let now = origin();
-    let browser = Browser::new(DtlsRole::Client, certificate(false), &[GCM], false, now);
-    let mut relay = relay_for(&browser, DtlsRole::Server, &identity(), now);
-    let pwd = "relay-password-relay-pw";
-    for (attribute, code) in [((ATTR_ICE_CONTROLLED, &[1u8; 8][..]), 87), ((AttrType(0x7001), &[]), 20)] {
-        let request = check("relay:browser", pwd, 1, &[attribute]);
-        relay.transport.handle_stun(browser.address, &request, now).unwrap();
-        let Some(TransportOutput::Transmit { to, data }) = relay.transport.poll_output() else { panic!() };
-        assert_eq!(to, browser.address);
-        assert_eq!(data[..2], [1, 0x11]);
-        assert_eq!(data[20..28], [0, 9, 0, 4, 0, 0, 4, code]);
-        assert!(data.len() <= request.len());
-        assert_eq!(relay.transport.poll_output(), None);
-        assert!(!relay.transport.is_validated(browser.address));
-    }
-    let optional = check("relay:browser", pwd, 2, &[(AttrType(0xc057), &[0; 4]), (ATTR_USE_CANDIDATE, &[])]);
-    relay.transport.handle_stun(browser.address, &optional, now).unwrap();
-    assert_eq!(relay.transport.remote(), Some(browser.address));
 }
 
 #[test]
@@ -503,14 +362,16 @@ proptest! {
         let role = if client { DtlsRole::Client } else { DtlsRole::Server };
         let mut relay = relay_for(&browser, role, &IDENTITY.with(Clone::clone), now);
         let good = check("relay:browser", "relay-password-relay-pw", 1, &[]);
-        relay.transport.handle_stun(browser.address, &good, now).unwrap();
+        relay.receive(browser.address, &good, now);
         for (mut datagram, (kind, epoch)) in datagrams.into_iter().zip(kinds) {
             let _ = stun_username(&datagram);
+            relay.ledger.came(browser.address, &datagram);
             let _ = relay.transport.handle_stun(browser.address, &datagram, now);
             let _ = relay.transport.handle_dtls(browser.address, &datagram, now);
             let mut record = vec![kind, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, 1];
             record.extend((datagram.len() as u16).to_be_bytes());
             record.append(&mut datagram);
+            relay.ledger.came(browser.address, &record);
             let _ = relay.transport.handle_dtls(browser.address, &record, now);
             relay.transport.handle_timeout(now + SECOND);
             relay.poll(now);
@@ -539,6 +400,7 @@ proptest! {
                     let at = rng.below(data.len() as u64) as usize;
                     data[at] = rng.next() as u8;
                 }
+                relay.ledger.came(browser.address, &data);
                 match classify(&data) {
                     Kind::Stun => { let _ = relay.transport.handle_stun(browser.address, &data, now); }
                     _ => { let _ = relay.transport.handle_dtls(browser.address, &data, now); }

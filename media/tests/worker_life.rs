@@ -10,6 +10,7 @@ mod worker_sim;
 use media::rtcp::Compound;
 use media::transport::CloseReason;
 use protocol::{Kind, mesh::SenderClock};
+use transport_sim::{Checker, check};
 use worker_sim::*;
 
 macro_rules! offer {
@@ -125,6 +126,33 @@ fn reports_that_are_replayed_forged_or_from_elsewhere_keep_no_listener() {
         }
         assert_eq!(sim.closed, [(sim.peers[listener].session, CloseReason::ConsentExpired)], "{attack}");
         sim.sound(publisher, 1);
+    }
+}
+
+/// Whoever has the credentials can write any address on a check.
+#[test]
+fn media_goes_to_no_address_that_has_not_answered() {
+    for workers in [1, 2] {
+        let mut sim = Sim::new(workers, 6);
+        let publisher = sim.publisher(offer!("aiortc_publish"), 0);
+        let listener = sim.listener(offer!("aiortc_recvonly"));
+        sim.connect();
+        let victim = "203.0.113.9:5000".parse().unwrap();
+        sim.lands.insert(victim, usize::from(workers) - 1);
+        let Checker { username, pwd, .. } = &sim.peers[listener].browser.checker;
+        let forged = check(username, pwd, 7, &[(rtc_stun::attributes::ATTR_USE_CANDIDATE, &[])]);
+        for _ in 0..20 {
+            sim.inject(victim, forged.clone());
+            sim.sound(publisher, 50);
+        }
+        assert_eq!(sim.peers[listener].got_media(Kind::Audio).len(), 1000, "all of it where it went before");
+        let sent = sim.ledger.sent_to(victim);
+        assert!(sent > 0 && sent <= 3 * 20 * forged.len(), "{sent} octets");
+        // The phone itself in another network.
+        sim.move_to(listener, "203.0.113.10:5000".parse().unwrap());
+        sim.run(SECOND * 5);
+        sim.sound(publisher, 50);
+        assert_eq!(sim.peers[listener].got_media(Kind::Audio).len(), 1050);
     }
 }
 

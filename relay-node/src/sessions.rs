@@ -315,10 +315,11 @@ impl Node {
         };
         let answer = fragment.answer(&local);
         let tag = fresh.ufrag.clone();
-        let restart = Command::Restart { session: id, local: fresh, remote_ufrag: ufrag.clone() };
+        let remote = Credentials { ufrag, pwd };
+        let restart = Command::Restart { session: id, local: fresh, remote: remote.clone() };
         self.effects.push_back(Effect::Workers(restart));
         if let Some(session) = self.sessions.sessions.get_mut(&id) {
-            session.remote = Credentials { ufrag, pwd };
+            session.remote = remote;
             session.tag = tag.clone();
         }
         Ok(Patched::Restarted { tag, answer })
@@ -482,7 +483,7 @@ impl Node {
             identity: self.sessions.identity.clone(),
             role: if setup == Setup::Active { DtlsRole::Client } else { DtlsRole::Server },
             local: fresh.local.clone(),
-            remote_ufrag: offer.ufrag().to_owned(),
+            remote: Credentials { ufrag: offer.ufrag().to_owned(), pwd: offer.pwd().to_owned() },
             fingerprint: offer
                 .fingerprint()
                 .to_string()

@@ -84,7 +84,8 @@ impl Dtls {
             sent = self.feed(&passed.records, &mut events, now);
         }
         if passed.is_repeat && !sent {
-            self.transmits.extend(self.resend.handle_repeat(now).iter().cloned());
+            let flight = self.resend.handle_repeat(now).to_vec();
+            self.transmit_again(flight);
         } else if !self.done {
             self.resend.handle_answer(now);
         }
@@ -108,12 +109,13 @@ impl Dtls {
             let result = engine.handle_timeout(now);
             let datagrams = self.collect();
             self.resend.handle_flight(&datagrams, now);
-            self.transmits.extend(datagrams);
+            self.transmit_again(datagrams);
             if let Err(error) = result {
                 return Some(DtlsEvent::Failed(error.cause()));
             }
         }
-        self.transmits.extend(self.resend.handle_timeout(now).iter().cloned());
+        let flight = self.resend.handle_timeout(now).to_vec();
+        self.transmit_again(flight);
         None
     }
 
@@ -121,7 +123,11 @@ impl Dtls {
         [self.engine_timeout(), self.resend.poll_timeout()].into_iter().flatten().min()
     }
 
-    pub(super) fn poll_transmit(&mut self) -> Option<Vec<u8>> {
+    /// The next datagram, if it is no longer than this.
+    pub(super) fn poll_transmit(&mut self, longest: usize) -> Option<Vec<u8>> {
+        if self.transmits.front()?.len() > longest {
+            return None;
+        }
         let datagram = self.transmits.pop_front();
         if self.transmits.is_empty() && self.done {
             self.transmits = VecDeque::new();
@@ -209,6 +215,13 @@ impl Dtls {
             }
         }
         sent
+    }
+
+    /// A flight once more: what still waits of it from the time before need not go too.
+    fn transmit_again(&mut self, flight: Vec<Vec<u8>>) {
+        if !flight.is_empty() {
+            self.transmits = flight.into();
+        }
     }
 
     /// rtc-dtls leaves its timer running after the last flight.

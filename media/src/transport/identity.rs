@@ -7,7 +7,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::{digest, hmac};
 use rtc_crypto::RTCCryptoProvider;
 use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig};
 use rtc_dtls::crypto::Certificate;
@@ -25,6 +26,8 @@ pub struct Identity {
     client: Arc<HandshakeConfig>,
     server_gcm: Arc<HandshakeConfig>,
     server_sha1: Arc<HandshakeConfig>,
+    /// Of this process alone: the numbers of our own checks come from it.
+    secret: hmac::Key,
 }
 
 impl Identity {
@@ -35,9 +38,11 @@ impl Identity {
     /// When the crypto crate cannot make a key, or refuses the configuration made from it.
     pub fn generate() -> Result<Identity, IdentityError> {
         let provider = rtc_crypto::default_provider().map_err(IdentityError::new)?;
+        let secret =
+            hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).map_err(IdentityError::new)?;
         let certificate = Certificate::generate_self_signed(vec!["relay".to_owned()], provider.crypto())
             .map_err(IdentityError::new)?;
-        Self::from_certificate(certificate, provider)
+        Self::from_certificate(certificate, provider, secret)
     }
 
     /// The SHA-256 fingerprint of the certificate, as the SDP answer gives it.
@@ -48,6 +53,7 @@ impl Identity {
     fn from_certificate(
         certificate: Certificate,
         provider: Arc<dyn RTCCryptoProvider>,
+        secret: hmac::Key,
     ) -> Result<Identity, IdentityError> {
         let der =
             certificate.certificate.first().ok_or_else(|| IdentityError::new("no certificate was made"))?;
@@ -71,7 +77,20 @@ impl Identity {
             client: config(true, vec![Offered::Srtp_Aead_Aes_128_Gcm, Offered::Srtp_Aes128_Cm_Hmac_Sha1_80])?,
             server_gcm: config(false, vec![Offered::Srtp_Aead_Aes_128_Gcm])?,
             server_sha1: config(false, vec![Offered::Srtp_Aes128_Cm_Hmac_Sha1_80])?,
+            secret,
         })
+    }
+
+    /// Octets that nobody outside this process can know for these words, and that are the same each time.
+    pub(super) fn unguessable(&self, words: &[&[u8]]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.secret);
+        for word in words {
+            context.update(&(word.len() as u64).to_be_bytes());
+            context.update(word);
+        }
+        let mut octets = [0; 32];
+        octets.copy_from_slice(context.sign().as_ref());
+        octets
     }
 
     pub(super) fn client_config(&self) -> Arc<HandshakeConfig> {

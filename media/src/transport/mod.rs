@@ -31,7 +31,7 @@ pub use demux::{Kind, classify};
 pub use identity::{Fingerprint, FingerprintError, Identity, IdentityError};
 pub use keys::{SrtpKeys, SrtpProfile};
 pub use sctp::{ChannelError, MAX_MESSAGE};
-pub use stun::stun_username;
+pub use stun::{stun_answered, stun_username};
 
 use dtls::{Dtls, DtlsEvent};
 use ice::Ice;
@@ -70,8 +70,8 @@ pub struct TransportConfig {
     pub role: DtlsRole,
     /// Our credentials, from the answer.
     pub local: Credentials,
-    /// The peer's ufrag, from its offer: a check must say `local:remote`.
-    pub remote_ufrag: String,
+    /// The peer's, from its offer: a check must say `local:remote`, and our own are signed with its password.
+    pub remote: Credentials,
     /// The peer's certificate must have this fingerprint.
     pub fingerprint: Fingerprint,
     /// Whether data channels were agreed on.
@@ -86,7 +86,8 @@ pub struct Drop(pub &'static str);
 /// What a transport wants done, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransportOutput {
-    /// Send a datagram. The address is one that ICE has validated.
+    /// Send a datagram. An authenticated check came from this address; until it has answered one of ours, no
+    /// more goes there than three times what came from there.
     Transmit {
         /// Where to.
         to: SocketAddr,
@@ -236,7 +237,7 @@ impl CloseReason {
 /// [`handle_restart`](Self::handle_restart) and [`send_message`](Self::send_message), poll
 /// [`poll_output`](Self::poll_output) until it is empty, then [`poll_timeout`](Self::poll_timeout).
 ///
-/// It never sends but to an address with an authenticated check.
+/// It never sends but to an address with an authenticated check, and little until that has answered one.
 pub struct Transport {
     ice: Ice,
     dtls: Dtls,
@@ -262,7 +263,7 @@ impl Transport {
     /// A transport that waits for the peer's first check.
     pub fn new(config: TransportConfig, now: Instant) -> Transport {
         Transport {
-            ice: Ice::new(&config.local, config.remote_ufrag),
+            ice: Ice::new(config.identity.clone(), &config.local, config.remote, now),
             dtls: Dtls::new(config.identity, config.role),
             fingerprint: config.fingerprint,
             role: config.role,
@@ -287,7 +288,8 @@ impl Transport {
 
     fn take_stun(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), Drop> {
         let checked = self.ice.handle_stun(from, data, now)?;
-        self.outputs.push_back(TransportOutput::Transmit { to: from, data: checked.reply });
+        let replies = checked.replies.into_iter();
+        self.outputs.extend(replies.map(|data| TransportOutput::Transmit { to: from, data }));
         if checked.selected {
             self.outputs.push_back(TransportOutput::Remote(from));
             if let Some(DtlsEvent::Failed(cause)) = self.dtls.start(now) {
@@ -312,6 +314,7 @@ impl Transport {
         if !self.ice.is_validated(from) {
             return Err(Drop("dtls_unvalidated"));
         }
+        self.ice.handle_received(from, data.len());
         let mut dropped = Ok(());
         for event in self.dtls.handle_datagram(data, now)? {
             dropped = dropped.and(self.handle_dtls_event(event, now));
@@ -322,8 +325,8 @@ impl Transport {
 
     /// An ICE restart: new credentials. DTLS, keys and channels go on, and the old credentials stay valid
     /// until the first check with the new ones.
-    pub fn handle_restart(&mut self, local: Credentials, remote_ufrag: String, _now: Instant) {
-        self.ice.handle_restart(&local, remote_ufrag);
+    pub fn handle_restart(&mut self, local: Credentials, remote: Credentials, _now: Instant) {
+        self.ice.handle_restart(&local, remote);
     }
 
     /// The time of `poll_timeout` has come. Harmless when called early.
@@ -486,6 +489,7 @@ impl Transport {
             return self.end(CloseReason::NoSrtpProfile, now);
         };
         self.state = State::Connected;
+        self.ice.handle_connected();
         self.deadline = Some(now + LAST_FLIGHT);
         self.outputs.push_back(TransportOutput::Connected(keys));
         if self.data_channels {
@@ -526,7 +530,9 @@ impl Transport {
 
     fn take_datagrams(&mut self) {
         let Some(to) = self.ice.selected() else { return };
-        while let Some(data) = self.dtls.poll_transmit() {
+        // What is too much for an address that has not answered yet waits: for its answer, or for more from it.
+        while let Some(data) = self.dtls.poll_transmit(self.ice.budget()) {
+            self.ice.handle_sent(data.len());
             self.outputs.push_back(TransportOutput::Transmit { to, data });
         }
     }

@@ -75,7 +75,7 @@ fn a_panic_in_a_library_ends_the_session_and_only_it() {
                 identity,
                 role: DtlsRole::Server,
                 local: Credentials { ufrag: "relay".into(), pwd: "relay-password-relay-pw".into() },
-                remote_ufrag: "browser".into(),
+                remote: Credentials { ufrag: "browser".into(), pwd: "browser-password-browser".into() },
                 data_channels: false,
             },
             now,

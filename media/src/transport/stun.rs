@@ -1,5 +1,6 @@
 //! STUN Binding messages as ICE uses them (RFC 8489, RFC 8445): reads and checks a request, writes the
-//! replies to it. Total and bounded over outside bytes; what a check means is `ice`'s business.
+//! replies to it and requests of our own. Total and bounded over outside bytes; what a check means is `ice`'s
+//! business.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,6 +20,39 @@ pub fn stun_username(data: &[u8]) -> Option<(&str, &str)> {
     }
     let (_, _, value) = Attributes::of(data).flatten().find(|(_, number, _)| *number == USERNAME)?;
     split_username(value)
+}
+
+/// The number of a transaction (RFC 8489 section 5).
+pub(super) type TransactionId = [u8; 12];
+
+/// The transaction that an answer to a Binding request belongs to, success or error; `None` if it is no answer.
+/// Nothing else in it is read.
+pub fn stun_answered(data: &[u8]) -> Option<TransactionId> {
+    let header = Header::read(data)?;
+    if !matches!(header.kind, BINDING_SUCCESS | BINDING_ERROR) {
+        return None;
+    }
+    data[8..HEADER_LEN].try_into().ok()
+}
+
+/// A check of our own, as the controlled side (RFC 8445 section 7.2.2).
+pub(super) fn own_check(
+    id: TransactionId,
+    tie_breaker: [u8; 8],
+    local_ufrag: &str,
+    remote_ufrag: &str,
+    remote_pwd: &str,
+) -> Vec<u8> {
+    let username = [remote_ufrag, local_ufrag].join(":");
+    let mut check = Vec::with_capacity(CHECK_CAPACITY + username.len());
+    check.extend(BINDING_REQUEST.to_be_bytes());
+    check.extend([0, 0]);
+    check.extend(MAGIC.to_be_bytes());
+    check.extend(id);
+    push(&mut check, USERNAME, username.as_bytes());
+    push(&mut check, PRIORITY, &PEER_REFLEXIVE.to_be_bytes());
+    push(&mut check, ICE_CONTROLLED, &tie_breaker);
+    seal(check, &key(remote_pwd))
 }
 
 /// A Binding request, read but not yet authenticated.
@@ -267,6 +301,11 @@ const MAX_USERNAME: usize = 508;
 const MAX_UNKNOWN: usize = 4;
 /// A success response over IPv6 has 20 + 24 + 24 + 8 bytes.
 const REPLY_CAPACITY: usize = 76;
+/// A request without its name: header, PRIORITY, ICE-CONTROLLED, MESSAGE-INTEGRITY, FINGERPRINT, and what a
+/// name is padded with.
+const CHECK_CAPACITY: usize = 20 + 8 + 8 + 12 + 24 + 8;
+/// The priority of a candidate that the peer learns from a check (RFC 8445 section 5.1.2.1).
+const PEER_REFLEXIVE: u32 = 110 << 24 | 65_535 << 8 | 255;
 
 const BINDING_REQUEST: u16 = 0x0001;
 const BINDING_SUCCESS: u16 = 0x0101;
@@ -346,6 +385,21 @@ mod tests {
     }
 
     #[test]
+    fn a_check_of_our_own_is_one_that_we_would_believe() {
+        let check = own_check([7; 12], [1; 8], "relay", "browser", "the-browsers-password");
+        let request = Request::read(&check).unwrap();
+        assert_eq!((request.local_ufrag, request.remote_ufrag), ("browser", "relay"));
+        assert!(request.peer_is_controlled && !request.use_candidate && request.unknown.is_empty());
+        assert!(request.is_authentic(&key("the-browsers-password")));
+        assert_eq!(stun_answered(&check), None);
+        let key = key("the-browsers-password");
+        for answer in [request.success("192.0.2.1:1".parse().unwrap(), &key), request.role_conflict(&key)] {
+            assert_eq!(stun_answered(&answer), Some([7; 12]));
+            assert_eq!(stun_answered(&answer[..answer.len() - 4]), None);
+        }
+    }
+
+    #[test]
     fn cut_messages_are_refused() {
         for n in 0..RFC5769.len() {
             assert!(Request::read(&RFC5769[..n]).is_err());
@@ -361,7 +415,7 @@ mod tests {
             data.extend(MAGIC.to_be_bytes());
             data.extend([0; 12]);
             data.extend(&body[..body.len() & !3]);
-            let _ = stun_username(&data);
+            let _ = (stun_username(&data), stun_answered(&data));
             if let Ok(request) = Request::read(&data) {
                 request.is_authentic(&key("x"));
             }

@@ -2,6 +2,13 @@
 //! the stock component crates, and a second transport. The seed decides every loss and delay; only the
 //! handshake's own keys differ from run to run.
 
+mod ledger;
+mod stun;
+
+pub use ledger::Ledger;
+#[allow(unused_imports, reason = "shared by several tests")]
+pub use stun::{Checker, answer, check};
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddr;
@@ -17,13 +24,6 @@ use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc_sctp::PayloadProtocolIdentifier as Ppi;
 use rtc_shared::TransportProtocol;
-use rtc_stun::attributes::{
-    ATTR_ICE_CONTROLLING, ATTR_PRIORITY, ATTR_USE_CANDIDATE, ATTR_USERNAME, AttrType,
-};
-use rtc_stun::fingerprint::FINGERPRINT;
-use rtc_stun::integrity::MessageIntegrity;
-use rtc_stun::message::{BINDING_REQUEST, BINDING_SUCCESS, Message, Setter};
-use rtc_stun::textattrs::TextAttribute;
 use sansio::Protocol;
 
 #[expect(clippy::disallowed_methods, reason = "an arbitrary origin for virtual time")]
@@ -143,6 +143,8 @@ pub struct Relay {
     /// Sends every message back.
     pub echo: bool,
     pub checker: Option<Checker>,
+    /// What went where.
+    pub ledger: Ledger,
     waiting: Vec<(SocketAddr, Vec<u8>)>,
 }
 
@@ -157,6 +159,7 @@ impl Relay {
             keys: None,
             echo: false,
             checker: None,
+            ledger: Ledger::default(),
             waiting: Vec::new(),
         }
     }
@@ -165,12 +168,14 @@ impl Relay {
         while let Some(output) = self.transport.poll_output() {
             match &output {
                 TransportOutput::Transmit { to, data } => {
+                    self.ledger.went(*to, data);
                     self.waiting.push((*to, data.clone()));
                     continue;
                 }
                 TransportOutput::Connected(keys) => {
                     assert!(self.keys.is_none(), "connected twice");
                     self.keys = Some(keys.clone());
+                    self.ledger.proven(self.transport.remote().expect("an address"));
                 }
                 TransportOutput::Message { channel, data, binary } if self.echo => {
                     self.transport.send_message(*channel, data, *binary, now).unwrap();
@@ -202,10 +207,11 @@ impl Relay {
 impl Node for Relay {
     fn receive(&mut self, from: SocketAddr, data: &[u8], now: Instant) {
         if let Some(checker) = &mut self.checker
-            && checker.is_reply(data)
+            && checker.has_sent(data)
         {
             return checker.handle_reply(data);
         }
+        self.ledger.came(from, data);
         let result = match classify(data) {
             Kind::Stun => self.transport.handle_stun(from, data, now),
             Kind::Dtls => self.transport.handle_dtls(from, data, now),
@@ -248,71 +254,14 @@ impl Node for Relay {
     }
 }
 
-/// The checks of a controlling ICE agent.
-pub struct Checker {
-    pub to: SocketAddr,
-    pub username: String,
-    pub pwd: String,
-    pub next: Option<Instant>,
-    pub replies: usize,
-    counter: u64,
-}
-
-impl Checker {
-    pub fn new(to: SocketAddr, username: &str, pwd: &str, now: Instant) -> Checker {
-        Checker { to, username: username.into(), pwd: pwd.into(), next: Some(now), replies: 0, counter: 0 }
-    }
-
-    fn handle_timeout(&mut self, now: Instant) -> Option<(SocketAddr, Vec<u8>)> {
-        if self.next.is_none_or(|at| at > now) {
-            return None;
-        }
-        self.counter += 1;
-        // As Chromium: fast until there is an answer, then a heartbeat.
-        self.next = Some(now + Duration::from_millis(if self.replies == 0 { 100 } else { 2500 }));
-        Some((self.to, check(&self.username, &self.pwd, self.counter, &[(ATTR_USE_CANDIDATE, &[])])))
-    }
-
-    fn is_reply(&self, data: &[u8]) -> bool {
-        data.len() >= 2 && data[..2] == BINDING_SUCCESS.value().to_be_bytes()
-    }
-
-    fn handle_reply(&mut self, data: &[u8]) {
-        let mut reply = Message::new();
-        reply.unmarshal_binary(data).unwrap();
-        FINGERPRINT.check(&reply).unwrap();
-        let provider = rtc_crypto::default_provider().unwrap();
-        MessageIntegrity::check(&mut reply, self.pwd.as_bytes(), provider.crypto()).unwrap();
-        self.replies += 1;
-    }
-}
-
-/// A Binding request, made by rtc-stun.
-pub fn check(username: &str, pwd: &str, id: u64, attributes: &[(AttrType, &[u8])]) -> Vec<u8> {
-    let provider = rtc_crypto::default_provider().unwrap();
-    let mut message = Message::new();
-    message.transaction_id.0[..8].copy_from_slice(&id.to_be_bytes());
-    message.set_type(BINDING_REQUEST);
-    message.write_header();
-    TextAttribute::new(ATTR_USERNAME, username.into()).add_to(&mut message).unwrap();
-    message.add(ATTR_PRIORITY, &[0x6e, 0, 1, 0xff]);
-    for (number, value) in attributes {
-        message.add(*number, value);
-    }
-    if !attributes.iter().any(|(number, _)| *number == rtc_stun::attributes::ATTR_ICE_CONTROLLED) {
-        message.add(ATTR_ICE_CONTROLLING, &[1; 8]);
-    }
-    MessageIntegrity::new_short_term_integrity_with_provider(pwd.into(), provider.crypto())
-        .add_to(&mut message)
-        .unwrap();
-    FINGERPRINT.add_to(&mut message).unwrap();
-    message.raw
-}
-
 /// A browser: checks, stock rtc-dtls, stock rtc-sctp.
 pub struct Browser {
     pub address: SocketAddr,
     pub checker: Checker,
+    /// Signs the checks that come.
+    pub pwd: String,
+    /// Answers them.
+    pub answers: bool,
     pub certificate: Certificate,
     pub done: bool,
     pub closed: bool,
@@ -363,6 +312,8 @@ impl Browser {
         Browser {
             address: addr("198.51.100.7:40000"),
             checker: Checker::new(addr(RELAY), "relay:browser", "relay-password-relay-pw", now),
+            pwd: browser_credentials().pwd,
+            answers: true,
             certificate,
             done: false,
             closed: false,
@@ -496,6 +447,12 @@ fn sctp_config() -> rtc_sctp::TransportConfig {
 impl Node for Browser {
     fn receive(&mut self, _: SocketAddr, data: &[u8], now: Instant) {
         match classify(data) {
+            Kind::Stun if stun_answered(data).is_none() => {
+                let reply = answer(data, &self.pwd).expect("a check with our password");
+                if self.answers {
+                    self.waiting.push(reply);
+                }
+            }
             Kind::Stun => {
                 self.checker.handle_reply(data);
                 if let Some(config) = self.client.take() {
@@ -554,13 +511,17 @@ pub fn relay_credentials() -> Credentials {
     Credentials { ufrag: "relay".into(), pwd: "relay-password-relay-pw".into() }
 }
 
+pub fn browser_credentials() -> Credentials {
+    Credentials { ufrag: "browser".into(), pwd: "browser-password-browser".into() }
+}
+
 /// A relay whose peer is this browser.
 pub fn relay_for(browser: &Browser, role: DtlsRole, identity: &Arc<Identity>, now: Instant) -> Relay {
     let config = TransportConfig {
         identity: identity.clone(),
         role,
         local: relay_credentials(),
-        remote_ufrag: "browser".into(),
+        remote: browser_credentials(),
         fingerprint: browser.fingerprint(),
         data_channels: browser.wants_channels,
     };
@@ -575,7 +536,7 @@ pub fn twins(a: &Arc<Identity>, b: &Arc<Identity>, now: Instant) -> (Relay, Rela
             identity: identity.clone(),
             role,
             local: Credentials { ufrag: ours.into(), pwd: format!("{ours}-password-password") },
-            remote_ufrag: theirs.into(),
+            remote: Credentials { ufrag: theirs.into(), pwd: format!("{theirs}-password-password") },
             fingerprint: peer.fingerprint(),
             data_channels: false,
         };
@@ -584,4 +545,32 @@ pub fn twins(a: &Arc<Identity>, b: &Arc<Identity>, now: Instant) -> (Relay, Rela
     first.checker = Some(Checker::new(at_b, "bbbb:aaaa", "bbbb-password-password", now));
     second.checker = Some(Checker::new(at_a, "aaaa:bbbb", "aaaa-password-password", now));
     (first, second)
+}
+
+pub const GCM: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm;
+pub const SECOND: Duration = Duration::from_secs(1);
+
+pub fn identity() -> Arc<Identity> {
+    Arc::new(Identity::generate().unwrap())
+}
+
+pub fn opposite(role: DtlsRole) -> DtlsRole {
+    if role == DtlsRole::Client { DtlsRole::Server } else { DtlsRole::Client }
+}
+
+/// A relay and a browser that have connected over a network without loss.
+pub fn connected(
+    ours: DtlsRole,
+    rsa: bool,
+    profiles: &[SrtpProtectionProfile],
+    channels: bool,
+) -> (Net, Relay, Browser) {
+    let now = origin();
+    let mut browser = Browser::new(opposite(ours), certificate(rsa), profiles, channels, now);
+    let mut relay = relay_for(&browser, ours, &identity(), now);
+    let mut net = Net::new(now, 0, 1);
+    net.run_for(&mut [&mut relay, &mut browser], SECOND);
+    assert_eq!(browser.failed, None);
+    assert!(browser.done && relay.transport.is_connected(), "{:?} {:?}", relay.outputs, relay.drops);
+    (net, relay, browser)
 }

@@ -1,13 +1,14 @@
 //! Media workers in virtual time, joined as the relay's threads join them, and peers at the end of a wire
 //! that may lose and reorder media. The seed decides every loss and delay; only keys differ from run to run.
 //!
-//! Every datagram that leaves a worker is checked: it goes to an address with an authentic check, and no
+//! Every datagram that leaves a worker is checked: it goes to an address with an authentic check, no more goes
+//! there than three times what came until the address has shown that it receives, and no
 //! (SSRC, sequence number) of a peer is ever sealed into different octets.
 
 pub mod feed;
 pub mod peer;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use media::{
 };
 use protocol::{Codec, SessionId};
 
-use crate::transport_sim::{Checker, Rng, addr, origin};
+use crate::transport_sim::{Checker, Ledger, Rng, addr, origin};
 pub use peer::{Media, Peer};
 
 pub const TRACKS: TrackPair = TrackPair { audio: TrackId(0), video: TrackId(1) };
@@ -73,8 +74,8 @@ pub struct Sim {
     /// Passes packets between workers with up to this much delay.
     pub handover: Duration,
     epochs: Option<Epochs>,
-    /// Who may be sent to.
-    pub validated: BTreeSet<SocketAddr>,
+    /// What went where.
+    pub ledger: Ledger,
     identity: Arc<Identity>,
     flying: BTreeMap<(Instant, u64), Item>,
     count: u64,
@@ -103,7 +104,7 @@ impl Sim {
             rng: Rng(seed),
             handover: Duration::ZERO,
             epochs: None,
-            validated: BTreeSet::new(),
+            ledger: Ledger::default(),
             identity: Arc::new(Identity::generate().unwrap()),
             flying: BTreeMap::new(),
             count: 0,
@@ -162,12 +163,13 @@ impl Sim {
         id.0[..8].copy_from_slice(&(number as u64).to_be_bytes());
         let role = if setup == Setup::Active { DtlsRole::Client } else { DtlsRole::Server };
         let address = SocketAddr::from(([10, 0, (number / 250) as u8, (number % 250) as u8 + 1], 40_000));
-        let peer = Peer::new(id, address, role, &ufrag, offer.ufrag(), &pwd, media, self.now);
+        let remote = Credentials { ufrag: offer.ufrag().to_owned(), pwd: offer.pwd().to_owned() };
+        let peer = Peer::new(id, address, role, &ufrag, &remote, &pwd, media, self.now);
         let transport = TransportConfig {
             identity: self.identity.clone(),
             role,
             local: Credentials { ufrag, pwd },
-            remote_ufrag: offer.ufrag().to_owned(),
+            remote,
             fingerprint: peer.browser.fingerprint(),
             data_channels,
         };
@@ -200,12 +202,14 @@ impl Sim {
         let local =
             Credentials { ufrag: format!("again{peer}x{round}"), pwd: format!("password-again-{round:08}") };
         let session = self.peers[peer].session;
+        let remote = Credentials { ufrag: "new".into(), pwd: format!("new-password-of-the-peer-{round}") };
         if checks {
+            self.peers[peer].browser.pwd.clone_from(&remote.pwd);
             let username = format!("{}:new", local.ufrag);
             self.peers[peer].browser.checker =
                 Checker::new(addr("192.0.2.1:8080"), &username, &local.pwd, self.now);
         }
-        self.tell(&Command::Restart { session, local, remote_ufrag: "new".into() });
+        self.tell(&Command::Restart { session, local, remote });
     }
 
     /// Ends a session, as DELETE does.
@@ -253,6 +257,7 @@ impl Sim {
         while let Some(entry) = self.flying.first_entry().filter(|entry| entry.key().0 <= self.now) {
             match entry.remove() {
                 Item::Up { from, data } => {
+                    self.ledger.came(from, &data);
                     let worker = self.lands.get(&from).copied().unwrap_or_default();
                     self.workers[worker].handle_datagram(from, &data, self.now);
                 }
@@ -313,14 +318,18 @@ impl Sim {
                     self.tell(&Command::Close { session });
                 }
                 Event::Health { session, health } => drop(self.health.insert(session, health)),
-                Event::Connected { .. } | Event::Message { .. } => {}
+                Event::Connected { session } => {
+                    let peer = self.peers.iter().find(|peer| peer.session == session).unwrap();
+                    self.ledger.proven(peer.browser.address);
+                }
+                Event::Message { .. } => {}
                 Event::Codec { session, codec } => self.codecs.push((session, codec)),
             }
         }
     }
 
     fn emit(&mut self, to: SocketAddr, data: Vec<u8>) {
-        assert!(self.validated.contains(&to), "a datagram to {to}, which never sent an authentic check");
+        self.ledger.went(to, &data);
         let Some(&peer) = self.by_address.get(&to) else { return };
         let kind = classify(&data);
         if kind == Kind::Rtp {
@@ -349,9 +358,6 @@ impl Sim {
             let from = self.peers[peer].browser.address;
             while let Some(data) = self.peers[peer].poll_transmit(self.now) {
                 let kind = classify(&data);
-                if kind == Kind::Stun {
-                    self.validated.insert(from);
-                }
                 match self.travel(kind, self.up) {
                     Some(at) => self.fly(at, Item::Up { from, data }),
                     None => self.lost_up += usize::from(kind == Kind::Rtp),

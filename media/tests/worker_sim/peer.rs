@@ -10,7 +10,7 @@ use media::rtcp::{self, Compound, Report};
 use media::rtp::Header;
 use media::sdp::{EgressPlan, EgressTrack, IngestPlan, IngestTrack};
 use media::srtp::{Sealer, SrtpProfile};
-use media::transport::{DtlsRole, Kind as DatagramKind, classify};
+use media::transport::{Credentials, DtlsRole, Kind as DatagramKind, classify};
 use protocol::{Kind, SessionId, mesh::SenderClock};
 use rtc_dtls::crypto::Certificate;
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
@@ -72,18 +72,19 @@ impl Peer {
         address: SocketAddr,
         relay: DtlsRole,
         relay_ufrag: &str,
-        ufrag: &str,
+        ours: &Credentials,
         relay_pwd: &str,
         media: Media,
         now: Instant,
     ) -> Peer {
         static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
-        let ours = if relay == DtlsRole::Client { DtlsRole::Server } else { DtlsRole::Client };
+        let role = if relay == DtlsRole::Client { DtlsRole::Server } else { DtlsRole::Client };
         let certificate = CERTIFICATE.get_or_init(|| certificate(false)).clone();
         let profiles = [SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm];
-        let mut browser = Browser::new(ours, certificate, &profiles, false, now);
+        let mut browser = Browser::new(role, certificate, &profiles, false, now);
         browser.address = address;
-        let username = format!("{relay_ufrag}:{ufrag}");
+        browser.pwd.clone_from(&ours.pwd);
+        let username = format!("{relay_ufrag}:{}", ours.ufrag);
         browser.checker = Checker::new(addr("192.0.2.1:8080"), &username, relay_pwd, now);
         let feeds = match &media {
             Media::Ingest(plan) => [Kind::Audio, Kind::Video]
