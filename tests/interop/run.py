@@ -28,10 +28,11 @@ def main():
         gstreamer.BINARY = arguments.gst_whip
         tests += functions(gstreamer)
     try:
+        import dtls_tools
         import ffmpeg
         import peer_aiortc
 
-        tests += functions(ffmpeg) + functions(peer_aiortc)
+        tests += functions(ffmpeg) + functions(peer_aiortc) + functions(dtls_tools)
     except ImportError as error:
         if not arguments.gst_whip:
             raise
