@@ -64,7 +64,26 @@ fn whole() -> Value {
             "503": problem("busy: see Retry-After"),
         }
     } });
+    document["paths"].as_object_mut().into_iter().flatten().for_each(|(_, path)| meant_for_all(path));
     document
+}
+
+/// What any request can be answered with, whatever its path.
+fn meant_for_all(path: &mut Value) {
+    for (method, operation) in path.as_object_mut().into_iter().flatten() {
+        let has_body = operation["requestBody"].is_object();
+        let Some(responses) = operation["responses"].as_object_mut() else { continue };
+        let mut add = |status: &str, text| {
+            responses.entry(status).or_insert_with(|| problem(text));
+        };
+        add("421", "the Host is none of this relay's: the title names the flag that allows it");
+        if method != "get" {
+            add("403", "a page of another origin: the title names the flag that allows it");
+        }
+        if has_body {
+            add("408", "the body trickles");
+        }
+    }
 }
 
 fn parameter(name: &str, description: &str) -> Value {
@@ -180,6 +199,8 @@ mod tests {
         ] {
             assert!(document["paths"][path].is_object(), "{path}");
         }
+        let message = &document["paths"]["/api/v1/rooms/{room}/messages"]["post"]["responses"];
+        assert!(["403", "408", "421", "429"].iter().all(|status| message[status].is_object()), "{message}");
         let text = document.to_string();
         let references: Vec<_> = text.split("#/components/schemas/").skip(1).collect();
         assert!(!references.is_empty());
