@@ -1,6 +1,6 @@
 """A relay as in production, with listeners, while all attacks of tests/soak/attack run at once.
 
-    attacks.py --bin target/release [--minutes 10] [--listeners 200] [--directory .cache/soak-attacks]
+    attacks.py --bin target/release [--minutes 10] [--listeners 200] [--only NAME,NAME] [--directory .cache/soak-attacks]
 
 Fails unless the listeners, those who join, and the relay's process take no harm. Prints a table at the end.
 """
@@ -12,6 +12,7 @@ import os
 import pathlib
 import resource
 import shutil
+import signal
 import sys
 import time
 
@@ -64,7 +65,8 @@ async def run(arguments, processes):
         raise Failed(f"the file was answered with {status}: {body}")
     target = directory / "target.json"
     initial = first_packet(processes, binaries, directory / "stranger")
-    limit = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 8000)
+    # Each socket is a descriptor of the relay's too, which has others to open.
+    limit = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 8000)
     wanted = {"http": relay.http, "media": relay.media, "bridge": relay.bridge, "stream": STREAM}
     wanted |= {"file": json.loads(body)["id"], "initial": initial.hex(), "sockets": limit // 2}
     target.write_text(json.dumps(wanted))
@@ -80,7 +82,7 @@ async def run(arguments, processes):
 
     before = {"memory": resident(relay.pid), "threads": threads(relay.pid)}
     print(f"{arguments.listeners} listeners; attacks for {arguments.minutes:g} minutes; logs in {directory}", flush=True)
-    attackers = processes.start("attackers", [sys.executable, "-m", "attack", "--target", target, "--cores", CORES], output=directory / "attackers.json", cwd=HERE)
+    attackers = processes.start("attackers", [sys.executable, "-m", "attack", "--target", target, "--cores", CORES, *arguments.only], output=directory / "attackers.json", cwd=HERE)
     people = processes.start("people", [sys.executable, HERE / "people.py", "--target", target], output=directory / "people.json")
     parts = {"relay": relay.pid, "listeners": listeners.pid, "attackers": attackers.pid, "people": people.pid, "this": os.getpid()}
     used, whole, refused, began = {name: cpu(pid) for name, pid in parts.items()}, machine(), overflows(), time.monotonic()
@@ -137,7 +139,7 @@ def judged(seen):
     joined, not_joined = len(people["joins"]), sum(people["not_joined"].values())
     joined_part = joined / (joined + not_joined) if joined else 0
     said, not_said = len(people["said"]), sum(people["not_said"].values())
-    hammer = seen["attackers"]["attacks"]["hammer"]
+    hammer = seen["attackers"]["attacks"].get("hammer", {})
     live = share(health.milliseconds, 0.99)
     grown = after["memory"] - before["memory"]
     gone = {number: name for number, name in before["threads"].items() if after["threads"].get(number) != name}
@@ -191,6 +193,7 @@ async def main():
     parser.add_argument("--bin", required=True, type=pathlib.Path, help="where relay-node and signaling-client are")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--listeners", type=int, default=200)
+    parser.add_argument("--only", type=lambda names: names.split(","), default=[], help="attacks by the names of their modules, joined by commas")
     parser.add_argument("--directory", type=pathlib.Path, default=pathlib.Path(".cache/soak-attacks"))
     arguments = parser.parse_args()
     arguments.bin = arguments.bin.resolve()
@@ -198,6 +201,8 @@ async def main():
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     processes = Processes(arguments.directory.resolve())
+    # Whoever ends the run ends what it started.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     try:
         seen = await run(arguments, processes)
     except Failed as failed:

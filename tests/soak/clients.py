@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -257,6 +258,8 @@ async def main():
     shutil.rmtree(arguments.directory, ignore_errors=True)
     clients = Clients(arguments)
     processes = Processes(arguments.directory.resolve())
+    # Whoever ends the run ends what it started.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     try:
         streams, panics = await run(arguments, processes, clients)
     except Failed as failed:

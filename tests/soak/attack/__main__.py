@@ -1,6 +1,8 @@
 """All attacks at once on one relay, until they are told to stop; then what they did, as JSON.
 
-    python -m attack --target TARGET.json --cores 0.5
+    python -m attack --target TARGET.json [--cores 0.5] [NAME …]
+
+NAME selects attacks: with one alone it shows what a figure comes from.
 """
 
 import argparse
@@ -19,6 +21,10 @@ from .ground import Pace, Target
 ATTACKS = [sctp, hammer, places, trickle, readers, websockets, rooms, floods, guesses, bridge, uploads, junk]
 
 
+def name_of(module):
+    return module.__name__.rpartition(".")[2]
+
+
 async def forever(module, target, pace, tally):
     """An attack goes on whatever the relay answers; what surprises it is counted and shown."""
     while True:
@@ -35,7 +41,11 @@ async def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", required=True)
     parser.add_argument("--cores", type=float, default=0.5)
+    parser.add_argument("names", nargs="*", metavar="NAME")
     arguments = parser.parse_args()
+    if unknown := set(arguments.names) - {name_of(module) for module in ATTACKS}:
+        parser.error(f"no such attack: {', '.join(unknown)}")
+    attacks = [module for module in ATTACKS if not arguments.names or name_of(module) in arguments.names]
     with open(arguments.target) as file:
         wanted = json.load(file)
     wanted["initial"] = bytes.fromhex(wanted["initial"])
@@ -46,11 +56,11 @@ async def main():
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     target, pace = Target(**wanted), Pace(arguments.cores)
-    tallies = {module.__name__.rpartition(".")[2]: collections.Counter() for module in ATTACKS}
+    tallies = {name_of(module): collections.Counter() for module in attacks}
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     cpu, began = time.process_time(), time.monotonic()
-    tasks = [asyncio.create_task(forever(module, target, pace, tally)) for module, tally in zip(ATTACKS, tallies.values())]
+    tasks = [asyncio.create_task(forever(module, target, pace, tally)) for module, tally in zip(attacks, tallies.values())]
     tasks.append(asyncio.create_task(pace.watch()))
     await stop.wait()
     for task in tasks:
