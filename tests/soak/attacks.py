@@ -208,6 +208,9 @@ async def main():
     except Failed as failed:
         print(f"FAILED  {failed}")
         return 1
+    except asyncio.CancelledError:
+        print("stopped; nothing was judged")
+        return 130
     finally:
         processes.end_all()
     rows = judged(seen)
