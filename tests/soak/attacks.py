@@ -202,7 +202,8 @@ async def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     processes = Processes(arguments.directory.resolve())
     # Whoever ends the run ends what it started.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, asyncio.current_task().cancel)
     try:
         seen = await run(arguments, processes)
     except Failed as failed:

@@ -259,7 +259,8 @@ async def main():
     clients = Clients(arguments)
     processes = Processes(arguments.directory.resolve())
     # Whoever ends the run ends what it started.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, asyncio.current_task().cancel)
     try:
         streams, panics = await run(arguments, processes, clients)
     except Failed as failed:
