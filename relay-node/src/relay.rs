@@ -7,7 +7,7 @@ use mesh_routing::{Config as MeshConfig, Mesh};
 use protocol::NodeId;
 use thiserror::Error;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::{mpsc, oneshot, watch},
 };
 
@@ -62,6 +62,10 @@ impl RelayError {
 /// Events that may wait for the node loop.
 const EVENTS_MAX: usize = 4096;
 
+/// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`, which is the same by default.
+/// Whoever finds no place there tries again after a second. `TcpListener::bind` asks for 128.
+const BACKLOG: u32 = 4096;
+
 /// Runs a relay until SIGINT or SIGTERM.
 pub fn run(config: Config) -> Result<(), RelayError> {
     let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
@@ -107,7 +111,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
              raise it with: sysctl -w net.core.rmem_max=8388608"
         );
     }
-    let http = TcpListener::bind(config.http).await.map_err(|error| taken("http", config.http, &error))?;
+    let http = listen(config.http).map_err(|error| taken("http", config.http, &error))?;
     let http_address = http.local_addr().map_err(|error| taken("http", config.http, &error))?;
     let candidates = media_candidates(media, &config.public_ips).map_err(failed)?;
     // Media threads before the bridges: what a link brings must have somewhere to go.
@@ -298,6 +302,15 @@ fn discover(config: &Config, id: NodeId, bridge: SocketAddr, node: &mut Node) ->
     })
 }
 
+/// The HTTP port, where a crowd that comes at once waits in the kernel until its connections are accepted.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A relay that is started anew takes its port while connections of the old one still end.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// As many open files as the system lets this process have: each connection is one.
 fn allow_open_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
@@ -346,4 +359,24 @@ fn taken(key: &str, address: SocketAddr, error: &io::Error) -> RelayError {
         _ => "the system refuses this address",
     };
     RelayError::Unavailable(format!("{key} = {address}: {error}; {hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpStream, time::Duration};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_crowd_that_comes_at_once_finds_the_door_open() {
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
+        let most: usize = most.and_then(|most| most.trim().parse().ok()).unwrap_or(128);
+        // Nobody is accepted meanwhile; half a second is less than the second after which a client tries again.
+        let crowd: Vec<_> = (0..most.min(300))
+            .map(|_| TcpStream::connect_timeout(&address, Duration::from_millis(500)))
+            .collect();
+        assert!(crowd.iter().all(Result::is_ok));
+    }
 }
