@@ -1,4 +1,4 @@
-//! What HTTP and WebSocket code asks the node loop: one bounded queue in, one reply each.
+//! What HTTP and WebSocket code asks the node loop: bounded queues in, one reply each.
 //! The node loop owns all state; who asks never touches it.
 
 use std::time::Duration;
@@ -19,10 +19,12 @@ use crate::outbox::Inbox;
 use crate::sessions::{Direction, IfMatch, Opened, Patched, SessionError};
 use crate::shares::Holder;
 
-/// Questions waiting for the node loop; beyond it the answer is 503.
-pub const ASKS_MAX: usize = 256;
-/// Of these, so many are for announcements alone.
-const ASKS_RESERVED: usize = 16;
+/// Questions waiting for the node loop. Who finds it full waits for a place, in turn.
+pub const ASKS_MAX: usize = 240;
+/// Announcements waiting for it; they go before everything else.
+pub const ANNOUNCEMENTS_MAX: usize = 16;
+/// How long for a place; then the answer is 503. A crowd that comes at once is through in a fraction of this.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Events waiting for one participant; a participant that falls further behind is cut off.
 pub const PARTICIPANT_EVENTS_MAX: usize = 256;
 /// How long an answer of the node loop may take.
@@ -167,7 +169,17 @@ pub enum AskError {
 
 /// The asking end.
 #[derive(Debug, Clone)]
-pub struct Asks(mpsc::Sender<Ask>);
+pub struct Asks {
+    announcements: mpsc::Sender<Ask>,
+    others: mpsc::Sender<Ask>,
+}
+
+/// The node loop's end.
+#[derive(Debug)]
+pub struct Questions {
+    announcements: mpsc::Receiver<Ask>,
+    others: mpsc::Receiver<Ask>,
+}
 
 /// A reply that is on its way.
 #[derive(Debug)]
@@ -188,42 +200,75 @@ impl<T> Answer<T> {
     }
 }
 
-/// The queue between those who ask and the node loop.
-pub fn queue() -> (Asks, mpsc::Receiver<Ask>) {
-    let (sender, receiver) = mpsc::channel(ASKS_MAX);
-    (Asks(sender), receiver)
+/// The queues between those who ask and the node loop.
+pub fn queue() -> (Asks, Questions) {
+    let (to_announcements, announcements) = mpsc::channel(ANNOUNCEMENTS_MAX);
+    let (to_others, others) = mpsc::channel(ASKS_MAX);
+    (Asks { announcements: to_announcements, others: to_others }, Questions { announcements, others })
+}
+
+impl Questions {
+    /// The next one; `None` once nobody can ask any more. Nothing is lost if this is dropped while it waits.
+    pub async fn recv(&mut self) -> Option<Ask> {
+        tokio::select! {
+            biased;
+            Some(ask) = self.announcements.recv() => Some(ask),
+            Some(ask) = self.others.recv() => Some(ask),
+            else => None,
+        }
+    }
+
+    /// Nothing more is taken.
+    #[cfg(test)]
+    pub fn close(&mut self) {
+        self.announcements.close();
+        self.others.close();
+    }
 }
 
 impl Asks {
     /// Asks and waits for the reply: `asks.ask(|reply| Ask::Streams { reply }).await`.
     pub async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, AskError> {
-        self.put(make)?.wait().await
+        let (reply, answer) = oneshot::channel();
+        let ask = make(reply);
+        let sent = self.way_of(&ask).send_timeout(ask, PLACE_TIMEOUT).await;
+        counted(sent.map_err(|error| match error {
+            mpsc::error::SendTimeoutError::Timeout(_) => AskError::Busy,
+            mpsc::error::SendTimeoutError::Closed(_) => AskError::Stopped,
+        }))?;
+        Answer(answer).wait().await
     }
 
-    /// Asks at once; the reply can be waited for elsewhere.
+    /// Asks at once or not at all; the reply can be waited for elsewhere.
     pub fn put<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<Answer<T>, AskError> {
         let (reply, answer) = oneshot::channel();
         let ask = make(reply);
-        let announces = matches!(&ask, Ask::Post { topic: Topic::Announcements, .. });
-        let sent = if !announces && self.0.capacity() <= ASKS_RESERVED && !self.0.is_closed() {
-            Err(AskError::Busy)
-        } else {
-            self.0.try_send(ask).map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => AskError::Busy,
-                mpsc::error::TrySendError::Closed(_) => AskError::Stopped,
-            })
-        };
-        if sent == Err(AskError::Busy) {
-            metrics::counter!("relay_drop_total", "reason" => "ask_queue_full").increment(1);
-        }
-        sent.map(|()| Answer(answer))
+        counted(self.way_of(&ask).try_send(ask).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => AskError::Busy,
+            mpsc::error::TrySendError::Closed(_) => AskError::Stopped,
+        }))?;
+        Ok(Answer(answer))
     }
 
     /// Tells without an answer, waiting for a place in the queue: what must not get lost.
     pub async fn tell(&self, ask: Ask) {
         // The error says that the node loop has ended, and then there is nobody to tell.
-        let _ = self.0.send(ask).await;
+        let _ = self.way_of(&ask).send(ask).await;
     }
+
+    fn way_of(&self, ask: &Ask) -> &mpsc::Sender<Ask> {
+        match ask {
+            Ask::Post { topic: Topic::Announcements, .. } => &self.announcements,
+            _ => &self.others,
+        }
+    }
+}
+
+fn counted(sent: Result<(), AskError>) -> Result<(), AskError> {
+    if sent == Err(AskError::Busy) {
+        metrics::counter!("relay_drop_total", "reason" => "ask_queue_full").increment(1);
+    }
+    sent
 }
 
 #[cfg(test)]
@@ -234,7 +279,7 @@ mod tests {
     async fn a_full_queue_is_busy_and_an_ended_loop_is_stopped() {
         let (asks, mut queue) = queue();
         let put = |asks: &Asks| asks.put(|reply| Ask::Streams { reply }).map(drop);
-        for _ in 0..ASKS_MAX - ASKS_RESERVED {
+        for _ in 0..ASKS_MAX {
             assert_eq!(put(&asks), Ok(()));
         }
         assert_eq!(asks.ask(|reply| Ask::Mesh { reply }).await, Err(AskError::Busy));
@@ -245,10 +290,29 @@ mod tests {
             let post = |reply| Ask::Post { topic: Topic::Announcements, new, speaker, reply };
             asks.put(post).map(drop)
         };
-        for _ in 0..ASKS_RESERVED {
+        for _ in 0..ANNOUNCEMENTS_MAX {
             assert_eq!(announce(), Ok(()));
         }
         assert_eq!(announce(), Err(AskError::Busy));
+        // A crowd waits, and gets in while the loop goes on; announcements were first.
+        let waits = tokio::spawn(async move { asks.ask(|reply| Ask::Mesh { reply }).await.map(drop) });
+        tokio::task::yield_now().await;
+        for _ in 0..ANNOUNCEMENTS_MAX {
+            assert!(matches!(queue.recv().await, Some(Ask::Post { .. })));
+        }
+        let mut mesh = 0;
+        while let Some(ask) = queue.recv().await {
+            match ask {
+                Ask::Mesh { .. } => mesh += 1,
+                _ => assert!(matches!(ask, Ask::Streams { .. })),
+            }
+        }
+        assert_eq!(
+            (mesh, waits.await.expect("it ends")),
+            (1, Err(AskError::Stopped)),
+            "its reply was dropped"
+        );
+        let (asks, mut queue) = super::queue();
         queue.close();
         assert_eq!(asks.ask(|reply| Ask::Mesh { reply }).await, Err(AskError::Stopped));
     }

@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     allowance::{Allowances, Speaker},
-    ask::{Ask, Entered, PostError},
+    ask::{Ask, Entered, PostError, Questions},
     bridge::{BridgeEvent, Bridges, Child, Forwarding, LinkSender, Route, Table},
     clock,
     complaints::Complaints,
@@ -76,7 +76,7 @@ const HELD_RESERVED: usize = 1024;
 /// What the loop listens to.
 pub struct Inputs {
     /// From HTTP and WebSocket.
-    pub asks: mpsc::Receiver<Ask>,
+    pub asks: Questions,
     /// From the bridges.
     pub bridge: mpsc::Receiver<BridgeEvent>,
     /// From the disk of files.

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// A node loop of one relay without neighbors: what the real one does for rooms, on a log in memory.
-async fn node_loop(mut asks: mpsc::Receiver<Ask>) {
+async fn node_loop(mut asks: ask::Questions) {
     let mut rooms = Rooms::new(zone());
     let mut participants: Vec<(RoomName, ::rooms::ParticipantId, Outbox)> = Vec::new();
     let mut allowances = Allowances::new(ChatLimits::default(), 1);
@@ -116,7 +116,7 @@ fn zone() -> ZoneName {
     ZoneName::new("stage").expect("a name")
 }
 
-fn state() -> (ApiState, mpsc::Receiver<Ask>, tempfile::TempDir) {
+fn state() -> (ApiState, ask::Questions, tempfile::TempDir) {
     let (asks, queue) = ask::queue();
     let arguments = ["relay-node", "--dev"].map(Into::into);
     let (_, config) = crate::config::read(arguments, []).expect("a good configuration");
