@@ -163,7 +163,7 @@ impl Inbound {
             }
         }
         if header.kind == DatagramKind::Fragment {
-            match self.pieces.handle(&header, payload) {
+            match self.pieces.handle(&header, payload, now) {
                 Ok(Some(whole)) => (header.kind, payload) = (DatagramKind::Rtp, whole),
                 Ok(None) => return,
                 Err(_) => {
