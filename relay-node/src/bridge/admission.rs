@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Looks between two words in the log about this relay's own token.
 const LOOKS_PER_WARNING: u32 = 720;
 /// The longest papers, as one frame on a stream of their own.
-const PAPERS_MAX: usize = 64 * 1024;
+pub(super) const PAPERS_MAX: usize = 64 * 1024;
 /// Between two streams of papers that a neighbor is heard on.
 const PAPERS_PAUSE: Duration = Duration::from_millis(250);
 

@@ -199,6 +199,11 @@ impl Inbound {
         }
     }
 
+    /// Bytes of packets that are not whole yet.
+    pub fn held(&self) -> usize {
+        self.pieces.held()
+    }
+
     /// When to call [`Inbound::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.gaps.poll_timeout()

@@ -84,6 +84,11 @@ impl Pieces {
         self.0.remove(place);
         Ok(Some(whole.freeze()))
     }
+
+    /// Bytes of packets that are not whole yet.
+    pub fn held(&self) -> usize {
+        self.0.iter().flat_map(|partial| &partial.came).map(Bytes::len).sum()
+    }
 }
 
 #[cfg(test)]

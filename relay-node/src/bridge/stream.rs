@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 pub(super) const VERSION: u16 = 3;
 /// The longest message.
 pub const MESSAGE_MAX: usize = 256 * 1024;
-const HELLO_MAX: usize = 64 * 1024;
+pub(super) const HELLO_MAX: usize = 64 * 1024;
 /// Octets of the length before a frame.
 const LENGTH: usize = 4;
 const QUEUE_MESSAGES: usize = 1024;
@@ -183,6 +183,11 @@ impl Frames {
         }
         self.length = None;
         Ok(Some(self.buffer.split().freeze()))
+    }
+
+    /// Bytes that are kept.
+    pub(super) fn held(&self) -> usize {
+        self.buffer.capacity()
     }
 }
 
