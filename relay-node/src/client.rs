@@ -153,12 +153,14 @@ fn plain(line: &str) -> Vec<&str> {
     line.split(',').collect()
 }
 
+/// A line with a quote left open is one element, of which nothing can be read.
 fn quoted(line: &str) -> Vec<&str> {
-    split(line, ',')
+    split(line, ',').unwrap_or_else(|| vec![line])
 }
 
-/// Splits where `at` stands outside of quotes.
-fn split(text: &str, at: char) -> Vec<&str> {
+/// Splits where `at` stands outside of quotes; `None` if a quote is left open: it may be the client's, and swallow
+/// what the proxy wrote behind it.
+fn split(text: &str, at: char) -> Option<Vec<&str>> {
     let (mut parts, mut begin, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
     for (index, c) in text.char_indices() {
         match c {
@@ -173,7 +175,7 @@ fn split(text: &str, at: char) -> Vec<&str> {
         }
     }
     parts.push(&text[begin..]);
-    parts
+    (!quoted).then_some(parts)
 }
 
 fn forwarded_for(element: &str) -> Option<IpAddr> {
@@ -182,7 +184,7 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
 
 /// The value of one parameter of an element of `Forwarded`, without its quotes.
 fn parameter(element: &str, name: &str) -> Option<String> {
-    let pairs = split(element, ';').into_iter().filter_map(|pair| pair.split_once('='));
+    let pairs = split(element, ';')?.into_iter().filter_map(|pair| pair.split_once('='));
     let (_, value) = { pairs }.find(|(key, _)| key.trim().eq_ignore_ascii_case(name))?;
     let value = value.trim();
     Some(match value.strip_prefix('"').and_then(|value| value.strip_suffix('"')) {
@@ -204,7 +206,6 @@ fn node(text: &str) -> Option<IpAddr> {
             .split_once(':')
             .and_then(|(ip, _)| Some((IpAddr::V4(ip.parse().ok()?), &text[ip.len()..])))?,
     };
-    // A quote that the client left open would swallow what the proxy wrote behind it.
     let port_is_one = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
     (port.is_empty() || port.strip_prefix(':').is_some_and(port_is_one)).then(|| address.to_canonical())
 }
@@ -261,6 +262,10 @@ mod tests {
             ("10.2.0.1", "forwarded", "for=6.6.6.6", "10.2.0.1"),
         ] {
             assert_eq!(asks(&proxies, from, &[(name, value)]), client, "{from} {name}: {value}");
+        }
+        for claim in ["for=6.6.6.6;x=\"", "for=6.6.6.6;\"", "for=\"6.6.6.6:", "for=6.6.6.6;x=\"\\"] {
+            let line = format!("{claim}, for=192.0.2.7");
+            assert_eq!(asks(&proxies, "127.0.0.1", &[("forwarded", &line)]), "127.0.0.1", "{line}");
         }
         let both = [("x-forwarded-for", "192.0.2.7"), ("forwarded", "for=6.6.6.6")];
         assert_eq!(asks(&proxies, "127.0.0.1", &both), "127.0.0.1", "one of them is the client's own");
@@ -347,7 +352,7 @@ mod tests {
         }
 
         #[test]
-        fn an_open_quote_hides_at_most_the_client_itself(claim in "(for=)?\"?(6[.]6[.]6[.]6)?[:,;=\"\\\\a-z0-9]{0,20}") {
+        fn an_open_quote_hides_at_most_the_client_itself(claim in "(for=)?\"?(6[.]6[.]6[.]6)?(;x=\")?[:,;=\"\\\\a-z0-9]{0,20}") {
             let proxies = proxies(&["127.0.0.1"]);
             for own in ["for=192.0.2.7", "for=\"192.0.2.7:80\""] {
                 let line = format!("{claim}, {own}");

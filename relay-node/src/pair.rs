@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use clap::Args;
 use protocol::{NodeId, ZoneName};
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
@@ -25,7 +25,7 @@ use crate::{
     addresses::{Addresses, bridge_addresses},
     bridge::{
         Identity,
-        open::{self, StreamError, read_frame, write_frame},
+        open::{self, Frames, StreamError, read_frame, write_frame},
     },
     clock,
     config::Config,
@@ -161,9 +161,9 @@ impl Line {
         let (sender, frames) = mpsc::channel(1);
         // A frame that is read by halves cannot be put aside, so nothing else is waited for meanwhile.
         tokio::spawn(async move {
-            let mut buffer = BytesMut::new();
+            let mut frames = Frames::new(FRAME_MAX);
             loop {
-                let frame = read_frame(&mut receive, &mut buffer, FRAME_MAX).await;
+                let frame = read_frame(&mut receive, &mut frames).await;
                 let last = frame.is_err();
                 if sender.send(frame).await.is_err() || last {
                     return;

@@ -3,6 +3,9 @@
 //! A thread of its own writes; what waits is committed together, and an answer means that it is on disk. What a
 //! full disk refuses is written when there is room.
 
+#[doc(hidden)]
+pub mod rows;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -38,7 +41,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Records committed together.
 const BATCH_MAX: usize = 1024;
 
-/// Log (postcard) and number, to entry (postcard). The order of the keys is the order in which the logs are
+/// Log and number, to entry, as `rows` writes them. The order of the keys is the order in which the logs are
 /// read back.
 const RECORDS: TableDefinition<(&[u8], u64), &[u8]> = TableDefinition::new("records-2");
 /// Format 1: writer and number, to payload.
@@ -294,21 +297,11 @@ fn load(database: &Database) -> Result<Loaded, redb::Error> {
         (boot, life, old)
     };
     transaction.commit()?;
-    let mut records: Vec<Record> = Vec::new();
+    let mut records = Vec::new();
     for entry in database.begin_read()?.open_table(RECORDS)?.iter()? {
         let (place, entry) = entry?;
         let (key, number) = place.value();
-        let read = (postcard::from_bytes(key), postcard::from_bytes(entry.value()));
-        let (Ok(key), Ok(entry)) = read else {
-            metrics::counter!("relay_drop_total", "reason" => "store_unreadable").increment(1);
-            continue;
-        };
-        let record = Record { key, number, entry };
-        if records.last().is_some_and(|last| last.key == record.key && last.number + 1 != number) {
-            // A refused append left a gap: what follows is fetched again from the neighbors.
-            continue;
-        }
-        records.push(record);
+        rows::read(key, number, entry.value(), &mut records);
     }
     Ok(Loaded { boot, life, records, old })
 }
@@ -328,13 +321,8 @@ fn replace(database: &Database, records: &[Record]) -> Result<(), redb::Error> {
 }
 
 fn insert(table: &mut redb::Table<'_, (&[u8], u64), &[u8]>, record: &Record) -> Result<(), redb::Error> {
-    let entry = postcard::to_stdvec(&record.entry).expect("bytes and numbers always serialize");
-    table.insert((&key_bytes(&record.key)[..], record.number), &entry[..])?;
+    table.insert((&rows::key(&record.key)[..], record.number), &rows::entry(record)[..])?;
     Ok(())
-}
-
-fn key_bytes(key: &LogKey) -> Vec<u8> {
-    postcard::to_stdvec(key).expect("names and numbers always serialize")
 }
 
 /// The thread: takes what waits, commits it as one transaction, answers.
@@ -425,7 +413,7 @@ fn write(database: &Database, batch: &[Job]) -> Result<(), redb::Error> {
             match job {
                 Job::Append { record, .. } => insert(&mut table, record)?,
                 Job::Forget { key, below } => {
-                    let key = key_bytes(key);
+                    let key = rows::key(key);
                     table.retain_in((&key[..], 0)..(&key[..], *below), |_, _| false)?;
                 }
                 Job::Life { life } => {

@@ -17,6 +17,11 @@ pub fn read(data: &Path) -> io::Result<BTreeSet<NodeId>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
         Err(error) => return Err(error),
     };
+    parse(&text)
+}
+
+/// The ids in the text of the file; `#` begins a remark.
+pub fn parse(text: &str) -> io::Result<BTreeSet<NodeId>> {
     let ids = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
     ids.filter(|id| !id.is_empty())
         .map(|id| {

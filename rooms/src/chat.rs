@@ -18,8 +18,10 @@ pub const AUTHOR_MAX: usize = 64;
 pub const TEXT_MAX: usize = 4000;
 /// Characters of a nonce.
 pub const NONCE_MAX: usize = 64;
-/// The largest payload of a record that is looked at: a text of 4000 four-byte characters and the rest.
-pub const PAYLOAD_MAX: usize = 20_000;
+/// The largest payload of a record, in bytes: no log takes a longer one.
+pub const PAYLOAD_MAX: usize = 16 * 1024;
+/// So much longer a payload may become when it is written again: the clock of the first record is in it then.
+pub(crate) const RENEWED: usize = 10;
 /// What a message takes in memory besides its texts, in bytes.
 const OVERHEAD: usize = 256;
 

@@ -29,6 +29,17 @@ pub enum RoomsError {
         /// How many it may have.
         most: usize,
     },
+    /// The message as a whole takes too many bytes, though none of its fields has too many characters.
+    #[error(
+        "the message takes {length} bytes with author and nonce: at most {most} are allowed; shorten the text, or \
+         send it in two parts"
+    )]
+    TooLarge {
+        /// How many it takes.
+        length: usize,
+        /// How many it may take.
+        most: usize,
+    },
     /// A control character where none may be.
     #[error("{field} contains the control character {found:?}: remove it")]
     Control {

@@ -12,7 +12,7 @@ use protocol::{
 };
 
 use crate::{
-    chat::{Beside, Chat, Kept, Place, Zones, check_author, check_nonce, check_text},
+    chat::{Beside, Chat, Kept, PAYLOAD_MAX, Place, RENEWED, Zones, check_author, check_nonce, check_text},
     error::RoomsError,
     file::{File, NewFile, media_type, shown_name},
     room::{ParticipantId, Room},
@@ -145,8 +145,12 @@ impl Rooms {
         let id = chat.id(topic);
         let known = self.room(topic).and_then(|room| room.place(&id));
         let known = known.map(|place| (place.writer, place.number));
-        let beside = Beside { source, first: None };
-        Ok(Accepted { id, payload: known.is_none().then(|| chat.encode(beside)), known })
+        let payload = known.is_none().then(|| chat.encode(Beside { source, first: None }));
+        let most = PAYLOAD_MAX - RENEWED;
+        if let Some(length) = payload.as_ref().map(Bytes::len).filter(|length| *length > most) {
+            return Err(RoomsError::TooLarge { length, most });
+        }
+        Ok(Accepted { id, payload, known })
     }
 
     /// Whether something was said in the room, as far as is known here.

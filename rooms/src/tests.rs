@@ -6,6 +6,7 @@ use protocol::{Hlc, NodeId, RoomName, Topic, ZoneName, api::NewMessage, signalin
 
 use crate::{
     Output, Rooms, RoomsError, Source, WallTime, Written,
+    chat::{PAYLOAD_MAX, TEXT_MAX},
     room::{BYTES_MAX, MESSAGES_MAX},
     rooms::{ROOMS_MAX, TOTAL_MAX, VISITED_MAX, WELCOME_MESSAGES},
 };
@@ -453,4 +454,25 @@ fn a_paper_is_shown_to_nobody() {
     assert!(record(&mut rooms, (1, 1), Hlc(1), &payload, NOW).is_err());
     assert_eq!((told(&mut rooms), texts(&rooms).len()), (0, 0));
     assert_eq!(crate::paper::decode(&say(&mut rooms, 1, 2, "pnz1.abc", NOW)), None);
+}
+
+#[test]
+fn a_message_fits_a_record_also_when_it_is_written_again() {
+    let mut rooms = Rooms::new(ZoneName::new("z".repeat(64)).expect("a name"));
+    let source = Source { address: u32::MAX, participant: u32::MAX };
+    let wide = |author: usize, nonce: &str| NewMessage {
+        author: "🎪".repeat(author),
+        text: "🎪".repeat(TEXT_MAX),
+        nonce: Some(nonce.to_owned()),
+    };
+    let accepted = rooms.handle_post(&lobby(), wide(30, "0123456789abcdef0123456789abcdef"), source, NOW);
+    let payload = accepted.expect("is short enough").payload.expect("is new");
+    record(&mut rooms, (1, 1), Hlc(u64::MAX), &payload, NOW).expect("is readable");
+    let (topic, writer) = (lobby(), NodeId([1; 32]));
+    let written = Written { topic: &topic, writer, life: 1, number: 1, hlc: Hlc(0), payload: &payload };
+    let again = rooms.renewal(written).expect("is kept");
+    assert!(payload.len() < again.len() && again.len() <= PAYLOAD_MAX, "{} {}", payload.len(), again.len());
+    // Each field is short enough, and all of them together are not.
+    let refused = rooms.handle_post(&lobby(), wide(64, &"🎪".repeat(64)), source, NOW);
+    assert!(matches!(refused, Err(RoomsError::TooLarge { .. })), "{refused:?}");
 }

@@ -6,6 +6,9 @@
 //! targets led by coverage, and what it finds lies in the same corpora. An input that breaks
 //! something is written beside the corpus of its target; keep it there with the fix.
 
+mod bridge;
+mod disk;
+mod http;
 mod mutation;
 mod sessions;
 mod targets;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Pieces behind each other, each behind a word for what it is and its length.
-fn pieces(mut bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+pub fn pieces(mut bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {
         let (&[what, high, low], rest) = bytes.split_first_chunk::<3>()?;
         let length = usize::from(u16::from_be_bytes([high, low])).min(rest.len());
@@ -24,7 +24,7 @@ fn pieces(mut bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
-fn piece(what: u8, bytes: &[u8]) -> Vec<u8> {
+pub fn piece(what: u8, bytes: &[u8]) -> Vec<u8> {
     [&[what], &(bytes.len() as u16).to_be_bytes()[..], bytes].concat()
 }
 
@@ -86,6 +86,11 @@ thread_local! {
     static IDENTITY: Arc<Identity> = Arc::new(Identity::generate().expect("a certificate"));
 }
 
+/// A relay's certificate, made once.
+pub fn identity() -> Arc<Identity> {
+    IDENTITY.with(Clone::clone)
+}
+
 /// The handshake messages that a real peer sends in both roles, each as a piece, for the mutations.
 pub fn handshakes() -> Vec<Vec<u8>> {
     let heard = RefCell::new(Vec::new());
@@ -143,7 +148,7 @@ fn shake(role: DtlsRole, mut instead: impl FnMut(&[u8], usize) -> Vec<Vec<u8>>) 
     let profiles = [SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm];
     let mut browser = Browser::new(role, CERTIFICATE.with(Clone::clone), &profiles, true, now);
     let ours = if role == DtlsRole::Client { DtlsRole::Server } else { DtlsRole::Client };
-    let mut relay = relay_for(&browser, ours, &IDENTITY.with(Clone::clone), now);
+    let mut relay = relay_for(&browser, ours, &identity(), now);
     let good = check("relay:browser", "relay-password-relay-pw", 1, &[]);
     let _ = relay.transport.handle_stun(browser.address, &good, now);
     browser.timeout(now);

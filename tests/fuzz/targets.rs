@@ -18,7 +18,7 @@ use protocol::{
 use relay_node::{bridge::outside, festival, pairing};
 use rooms::{Rooms, Source, WallTime, Written};
 
-use crate::sessions;
+use crate::{bridge, disk, http, sessions};
 
 /// A parser, or a core behind one.
 pub struct Target {
@@ -88,6 +88,41 @@ pub fn all() -> Vec<Target> {
             feed: sessions::session,
         },
         Target { name: "websocket", longest: 64 * 1024, runs: 100_000, samples: said, feed: websocket },
+        Target {
+            name: "bridge_datagram",
+            longest: 16 * 1024,
+            runs: 50_000,
+            samples: bridge::datagrams,
+            feed: bridge::datagram,
+        },
+        Target {
+            name: "bridge_stream",
+            longest: 300 * 1024,
+            runs: 100_000,
+            samples: bridge::streams,
+            feed: bridge::stream,
+        },
+        Target {
+            name: "http_body",
+            longest: 80 * 1024,
+            runs: 50_000,
+            samples: http::requests,
+            feed: http::body,
+        },
+        Target {
+            name: "http_headers",
+            longest: 16 * 1024,
+            runs: 50_000,
+            samples: http::requests,
+            feed: http::headers,
+        },
+        Target {
+            name: "old_store",
+            longest: 64 * 1024,
+            runs: 5_000,
+            samples: disk::stores,
+            feed: disk::store,
+        },
     ]
 }
 
@@ -171,11 +206,11 @@ fn datagram(bytes: &[u8]) {
     let _ = DatagramHeader::split(Bytes::copy_from_slice(bytes));
 }
 
-fn messages() -> Vec<Vec<u8>> {
+pub fn messages() -> Vec<Vec<u8>> {
     conversation(3)
 }
 
-fn mesh_message(bytes: &[u8]) {
+pub fn mesh_message(bytes: &[u8]) {
     if let Ok(message) = Message::decode(bytes) {
         let again = Message::decode(&message.encode());
         assert_eq!(again.as_ref(), Ok(&message), "what decodes reads back as written");
@@ -222,14 +257,14 @@ fn conversation(seed: u64) -> Vec<Vec<u8>> {
     said
 }
 
-fn relay(index: u8, seed: u64, now: Instant) -> Mesh {
+pub fn relay(index: u8, seed: u64, now: Instant) -> Mesh {
     let zone = ZoneName::new("stage").expect("a good name");
     Mesh::new(Config::new(Arc::new(Believer(NodeId([index; 32]))), zone, 1, seed), now)
 }
 
 /// Believes every signature: what is behind them shall be fuzzed too.
 #[derive(Debug)]
-struct Believer(NodeId);
+pub struct Believer(pub NodeId);
 
 impl Keys for Believer {
     fn node_id(&self) -> NodeId {
@@ -302,7 +337,7 @@ fn mesh_neighbor(bytes: &[u8]) {
     let _ = (mesh.topology(), mesh.streams(), mesh.forwarding(), mesh.poll_timeout());
 }
 
-fn a_room() -> Rooms {
+pub fn a_room() -> Rooms {
     Rooms::new(ZoneName::new("stage").expect("a good name"))
 }
 
@@ -347,7 +382,7 @@ fn organizer(seed: u8) -> Ed25519KeyPair {
 }
 
 /// A token, a list and a change of key, as the relays of a festival have them.
-fn festival() -> (ZoneToken, Revocations, Rotation) {
+pub fn festival() -> (ZoneToken, Revocations, Rotation) {
     let (key, next) = (organizer(1), organizer(2));
     let festival = FestivalId::of(&key);
     let (zone, role) = (ZoneName::new("camping").expect("a good name"), Role::Relay);
@@ -396,7 +431,7 @@ fn paper(bytes: &[u8]) {
     }
 }
 
-fn hellos() -> Vec<Vec<u8>> {
+pub fn hellos() -> Vec<Vec<u8>> {
     let (token, list, rotation) = festival();
     let zone = ZoneName::new("camping").expect("a good name");
     let papers = vec![rotation.to_string(), list.to_string()];

@@ -39,18 +39,19 @@ impl Manifest {
         postcard::to_stdvec(self).expect("strings, numbers and hashes always serialize").into()
     }
 
-    /// From bytes. Total: `None` if they are no manifest, or one that contradicts itself.
+    /// From bytes. Total: `None` if they are no manifest, or one that contradicts itself or is written otherwise than
+    /// [`Manifest::encode`] writes it: it would be given on as other bytes than those with its id.
     pub fn decode(bytes: &[u8]) -> Option<Manifest> {
         if bytes.len() > MANIFEST_MAX {
             return None;
         }
-        let (manifest, rest): (Manifest, _) = postcard::take_from_bytes(bytes).ok()?;
-        let good = rest.is_empty()
-            && manifest.name.len() <= NAME_MAX
+        let manifest: Manifest = postcard::from_bytes(bytes).ok()?;
+        let good = manifest.name.len() <= NAME_MAX
             && manifest.media_type.len() <= MEDIA_TYPE_MAX
             && (CHUNK_BITS_MIN..=CHUNK_BITS).contains(&manifest.chunk_bits)
             && manifest.chunks.len() <= CHUNKS_MAX
-            && manifest.chunks.len() as u64 == manifest.length.div_ceil(1 << manifest.chunk_bits);
+            && manifest.chunks.len() as u64 == manifest.length.div_ceil(1 << manifest.chunk_bits)
+            && manifest.encode() == bytes;
         good.then_some(manifest)
     }
 
@@ -118,6 +119,17 @@ mod tests {
         ] {
             assert_eq!(Manifest::decode(&bad.encode()), None);
         }
+    }
+
+    #[test]
+    fn a_manifest_has_one_way_to_be_written() {
+        let good = manifest().encode();
+        assert_eq!(good[0], 5, "the length of the name");
+        // The same number in two octets, as no writer writes it.
+        let longer = [&[0x85, 0][..], &good[1..]].concat();
+        assert_eq!(postcard::from_bytes(&longer), Ok(manifest()));
+        assert_eq!(Manifest::decode(&longer), None);
+        assert_eq!(Manifest::decode(&[&good[..], &[0]].concat()), None);
     }
 
     proptest! {

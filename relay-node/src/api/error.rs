@@ -181,9 +181,10 @@ impl From<RoomsError> for ApiError {
             }
             RoomsError::TooManyRooms | RoomsError::Full => ApiError::unavailable(title, 30),
             RoomsError::Unreadable => ApiError::internal(),
-            RoomsError::Empty { .. } | RoomsError::TooLong { .. } | RoomsError::Control { .. } => {
-                ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "message", title)
-            }
+            RoomsError::Empty { .. }
+            | RoomsError::TooLong { .. }
+            | RoomsError::TooLarge { .. }
+            | RoomsError::Control { .. } => ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "message", title),
         }
     }
 }

@@ -92,10 +92,19 @@ impl FilesState {
 pub struct Called {
     /// The file's name; what is unfit to be shown or to be saved under is taken out of it.
     #[serde(default)]
-    name: String,
+    pub(super) name: String,
     /// Who gives it: 1 to 64 characters; without it `somebody`.
     #[serde(default)]
     from: String,
+}
+
+impl Called {
+    /// Who gives it.
+    pub(super) fn giver(&self) -> Result<String, ApiError> {
+        let giver = if self.from.is_empty() { "somebody" } else { &self.from };
+        check_giver(giver)?;
+        Ok(giver.to_owned())
+    }
 }
 
 /// Gives a file to a room: the body is its bytes, `Content-Type` what it is. Also as PUT, for `curl -T`.
@@ -157,8 +166,7 @@ async fn take(
     if !client.local && !state.files.rate.take(client.holder(), clock::now()) {
         return Err(ApiError::too_many_requests("too many files from this address: wait a little", 10));
     }
-    let from = if called.from.is_empty() { "somebody".to_owned() } else { called.from };
-    check_giver(&from)?;
+    let from = called.giver()?;
     let place = state.files.uploads.take(client.holder()).map_err(|_| busy())?;
     let media_type = media_type(
         request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default(),
@@ -190,7 +198,7 @@ async fn take(
 }
 
 /// The body is the file and nothing else: an envelope around it would be stored with it.
-fn check_bare(headers: &HeaderMap) -> Result<(), ApiError> {
+pub(super) fn check_bare(headers: &HeaderMap) -> Result<(), ApiError> {
     check_unpacked(headers)?;
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if value.trim_start().to_ascii_lowercase().starts_with("multipart/") {
@@ -490,7 +498,7 @@ fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn describe(
+pub(super) fn describe(
     headers: &mut HeaderMap,
     etag: &str,
     manifest: &Manifest,
@@ -538,14 +546,14 @@ fn disposition(name: &str) -> String {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Wanted {
+pub(super) enum Wanted {
     All,
     Some { from: u64, to: u64 },
     Outside,
 }
 
 /// One range (RFC 9110 section 14.2). Several, and what makes no sense, are as good as none.
-fn parse_range(value: &str, length: u64) -> Wanted {
+pub(super) fn parse_range(value: &str, length: u64) -> Wanted {
     let Some((from, to)) = value.trim().strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
         return Wanted::All;
     };

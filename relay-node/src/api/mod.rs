@@ -13,6 +13,8 @@ pub mod limits;
 pub mod mesh;
 pub mod openapi;
 pub mod origin;
+#[doc(hidden)]
+pub mod outside;
 pub mod pace;
 pub mod rooms;
 pub mod server;

@@ -82,7 +82,7 @@ pub async fn guard(State(welcome): State<Welcome>, request: Request, next: Next)
     }
 }
 
-fn check(welcome: &Welcome, request: &Request) -> Result<(), ApiError> {
+pub(super) fn check(welcome: &Welcome, request: &Request) -> Result<(), ApiError> {
     let headers = request.headers();
     let host = host(request)?;
     if !host.is_empty() && !welcome.answers_to(&host) {

@@ -4,7 +4,6 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use bytes::BytesMut;
 use mesh_routing::Underlay;
 use protocol::{NodeId, ZoneName, token::Membership};
 use quinn::{Connection, RecvStream, VarInt};
@@ -13,7 +12,7 @@ use tokio::{sync::watch, task::spawn_blocking, time::MissedTickBehavior};
 use super::{
     LinkId, Shared, Trust,
     link::Close,
-    stream::{self, Hello, StreamError},
+    stream::{self, Frames, Hello, StreamError},
 };
 use crate::{
     clock,
@@ -25,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Looks between two words in the log about this relay's own token.
 const LOOKS_PER_WARNING: u32 = 720;
 /// The longest papers, as one frame on a stream of their own.
-const PAPERS_MAX: usize = 64 * 1024;
+pub(super) const PAPERS_MAX: usize = 64 * 1024;
 /// Between two streams of papers that a neighbor is heard on.
 const PAPERS_PAUSE: Duration = Duration::from_millis(250);
 
@@ -156,8 +155,7 @@ async fn send(connection: &Connection, papers: &[String]) -> Result<(), StreamEr
 }
 
 async fn receive(mut stream: RecvStream) -> Result<Vec<String>, StreamError> {
-    let mut buffer = BytesMut::new();
-    let frame = stream::read_frame(&mut stream, &mut buffer, PAPERS_MAX).await?;
+    let frame = stream::read_frame(&mut stream, &mut Frames::new(PAPERS_MAX)).await?;
     let _ = stream.stop(VarInt::from_u32(0));
     papers_in(&frame)
 }

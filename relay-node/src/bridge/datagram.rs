@@ -163,7 +163,7 @@ impl Inbound {
             }
         }
         if header.kind == DatagramKind::Fragment {
-            match self.pieces.handle(&header, payload) {
+            match self.pieces.handle(&header, payload, now) {
                 Ok(Some(whole)) => (header.kind, payload) = (DatagramKind::Rtp, whole),
                 Ok(None) => return,
                 Err(_) => {
@@ -197,6 +197,11 @@ impl Inbound {
         if let Some(track) = route.local {
             (self.local)(track, header, payload);
         }
+    }
+
+    /// Bytes of packets that are not whole yet.
+    pub fn held(&self) -> usize {
+        self.pieces.held()
     }
 
     /// When to call [`Inbound::handle_timeout`].

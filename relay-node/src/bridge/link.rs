@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use mesh_routing::Underlay;
 use metrics::gauge;
 use protocol::{
@@ -34,7 +34,7 @@ use super::{
     intake::Intake,
     measure::{self, Counters, Meter},
     scheduler::Packet,
-    stream::{self, Group, Hello, MESSAGE_MAX, Outbox, OutboxReader, StreamError},
+    stream::{self, Frames, Group, Hello, MESSAGE_MAX, Outbox, OutboxReader, StreamError},
     switch,
 };
 
@@ -351,9 +351,9 @@ async fn write(mut stream: SendStream, mut outbox: OutboxReader) -> String {
 }
 
 async fn read(mut stream: RecvStream, link: LinkId, events: mpsc::Sender<BridgeEvent>) -> String {
-    let mut buffer = BytesMut::new();
+    let mut frames = Frames::new(MESSAGE_MAX);
     loop {
-        match stream::read_frame(&mut stream, &mut buffer, MESSAGE_MAX).await {
+        match stream::read_frame(&mut stream, &mut frames).await {
             // While the node loop is busy nothing more is read, and QUIC's windows stop the neighbor.
             Ok(message) => {
                 if events.send(BridgeEvent::Message { link, message }).await.is_err() {

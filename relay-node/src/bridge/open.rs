@@ -8,7 +8,7 @@ use quinn::{Endpoint, TokioRuntime};
 use super::{Identity, Trust, tls, transport};
 
 pub(crate) use super::{
-    stream::{StreamError, read_frame, write_frame},
+    stream::{Frames, StreamError, read_frame, write_frame},
     tls::neighbor_of,
 };
 

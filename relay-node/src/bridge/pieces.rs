@@ -1,7 +1,10 @@
 //! Packets that came in pieces, because they are longer than a datagram of the link: put together again, in
 //! bounded memory. Losses are found and repaired by link sequence, as of any datagram.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use protocol::mesh::{Alias, DatagramHeader, Piece};
@@ -17,10 +20,14 @@ struct Partial {
     packet: u16,
     came: Vec<Bytes>,
     missing: u8,
+    since: Instant,
 }
 
 /// Packets of a link that may be incomplete at a time: at 50 Mbit/s what comes within 15 ms. The oldest goes.
 const PARTIAL_MAX: usize = 64;
+/// A packet whose first piece came so long ago gets no other: repairs come sooner, and the next packet of the same
+/// number comes later.
+const WHOLE_IN: Duration = Duration::from_secs(1);
 /// The longest packet: no relay takes a longer one from a publisher.
 const PACKET_MAX: usize = 2048;
 
@@ -30,8 +37,16 @@ pub(super) struct Nonsense;
 
 impl Pieces {
     /// Takes what stands behind the header of a piece; gives the packet when it is whole.
-    pub fn handle(&mut self, header: &DatagramHeader, payload: Bytes) -> Result<Option<Bytes>, Nonsense> {
+    pub fn handle(
+        &mut self,
+        header: &DatagramHeader,
+        payload: Bytes,
+        now: Instant,
+    ) -> Result<Option<Bytes>, Nonsense> {
         let (piece, content) = Piece::split(payload).ok_or(Nonsense)?;
+        while self.0.front().is_some_and(|oldest| now >= oldest.since + WHOLE_IN) {
+            self.0.pop_front();
+        }
         let known = self.0.iter().position(|partial| {
             (partial.alias, partial.epoch, partial.packet) == (header.alias, header.epoch, piece.packet)
         });
@@ -45,6 +60,7 @@ impl Pieces {
                 packet: piece.packet,
                 came: vec![Bytes::new(); usize::from(piece.of)],
                 missing: piece.of,
+                since: now,
             });
             self.0.len() - 1
         });
@@ -68,6 +84,11 @@ impl Pieces {
         self.0.remove(place);
         Ok(Some(whole.freeze()))
     }
+
+    /// Bytes of packets that are not whole yet.
+    pub fn held(&self) -> usize {
+        self.0.iter().flat_map(|partial| &partial.came).map(Bytes::len).sum()
+    }
 }
 
 #[cfg(test)]
@@ -75,6 +96,7 @@ mod tests {
     use protocol::mesh::DatagramKind;
 
     use super::*;
+    use crate::clock;
 
     fn piece(
         alias: u16,
@@ -94,7 +116,7 @@ mod tests {
         pieces: &mut Pieces,
         (header, payload): (DatagramHeader, Bytes),
     ) -> Result<Option<Bytes>, Nonsense> {
-        pieces.handle(&header, payload)
+        pieces.handle(&header, payload, clock::now())
     }
 
     #[test]
@@ -118,6 +140,20 @@ mod tests {
         assert_eq!(pieces.0.len(), PARTIAL_MAX);
         assert!(take(&mut pieces, piece(1, 0, 9_999, (1, 2), &[1])).unwrap().is_some());
         assert!(take(&mut pieces, piece(1, 1, 9_998, (1, 2), &[1])).unwrap().is_none(), "another epoch");
+    }
+
+    #[test]
+    fn a_piece_that_was_left_over_is_no_part_of_the_next_packet_of_its_number() {
+        let (mut pieces, begin) = (Pieces::default(), clock::now());
+        let mut take = |number, content: &[u8], after| {
+            let (header, payload) = piece(1, 0, 7, (number, 2), content);
+            pieces.handle(&header, payload, begin + after)
+        };
+        assert_eq!(take(0, b"old ", Duration::ZERO), Ok(None));
+        // 65,536 packets later.
+        let later = Duration::from_secs(60);
+        assert_eq!(take(1, b"packet", later), Ok(None));
+        assert_eq!(take(0, b"new ", later + WHOLE_IN / 2), Ok(Some(Bytes::from_static(b"new packet"))));
     }
 
     #[test]

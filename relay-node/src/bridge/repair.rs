@@ -200,31 +200,40 @@ impl Sent {
 
 /// The packets of one alias that were sent last.
 #[derive(Debug)]
-pub(super) struct Kept(Vec<Option<Sent>>);
+pub(super) struct Kept {
+    most: usize,
+    /// None, or `most`.
+    slots: Vec<Option<Sent>>,
+}
 
 impl Kept {
     pub fn new(class: Class) -> Kept {
-        let packets = match class {
+        let most = match class {
             Class::Video | Class::File | Class::Prefetch => KEPT_VIDEO,
             _ => KEPT_AUDIO,
         };
-        Kept(vec![None; packets])
+        Kept { most, slots: Vec::new() }
     }
 
     /// Keeps a packet in place of the oldest.
     pub fn push(&mut self, sent: Sent) {
-        let slot = usize::from(sent.sequence) % self.0.len();
-        self.0[slot] = Some(sent);
+        if self.slots.is_empty() {
+            self.slots = vec![None; self.most];
+        }
+        let slot = usize::from(sent.sequence) % self.most;
+        self.slots[slot] = Some(sent);
     }
 
     /// The packet with this link sequence, if it is still kept.
     pub fn get(&self, sequence: u16) -> Option<&Sent> {
-        self.0[usize::from(sequence) % self.0.len()].as_ref().filter(|sent| sent.sequence == sequence)
+        let slot = self.slots.get(usize::from(sequence) % self.most)?;
+        slot.as_ref().filter(|sent| sent.sequence == sequence)
     }
 
-    /// Lets go of all packets.
+    /// Lets go of all packets, and of their places: a link sees 65,536 aliases before one comes back, and the
+    /// numbers of each go on.
     pub fn clear(&mut self) {
-        self.0.fill(None);
+        self.slots = Vec::new();
     }
 }
 
@@ -354,6 +363,9 @@ mod tests {
         }
         let has = |sequence: u16| kept.get(sequence).is_some();
         assert!(!has(35) && has(36) && has(99) && !has(100) && !has(65_500));
+        kept.clear();
+        assert!(kept.get(99).is_none());
+        assert_eq!(kept.slots.capacity(), 0, "an alias that is done takes no memory");
     }
 
     proptest! {

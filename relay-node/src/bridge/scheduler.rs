@@ -255,6 +255,7 @@ impl Slabs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     fn push(scheduler: &mut Scheduler, class: Class, alias: u16, byte: u8) -> bool {
         scheduler.push(Packet {
@@ -388,7 +389,9 @@ mod tests {
                 .filter_map(|datagram| {
                     let (header, rest) = DatagramHeader::split(datagram.clone()).unwrap();
                     match header.kind {
-                        DatagramKind::Fragment => pieces.handle(&header, rest).expect("a piece"),
+                        DatagramKind::Fragment => {
+                            pieces.handle(&header, rest, clock::now()).expect("a piece")
+                        }
                         _ => Some(rest),
                     }
                 })

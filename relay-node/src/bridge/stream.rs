@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use mesh_routing::Underlay;
 use protocol::{ZoneName, mesh::Class};
 use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
@@ -17,7 +17,9 @@ use tokio::sync::mpsc;
 pub(super) const VERSION: u16 = 3;
 /// The longest message.
 pub const MESSAGE_MAX: usize = 256 * 1024;
-const HELLO_MAX: usize = 64 * 1024;
+pub(super) const HELLO_MAX: usize = 64 * 1024;
+/// Octets of the length before a frame.
+const LENGTH: usize = 4;
 const QUEUE_MESSAGES: usize = 1024;
 const QUEUE_BYTES: usize = 2 * 1024 * 1024;
 
@@ -121,8 +123,7 @@ pub(super) async fn send_hello(stream: &mut SendStream, hello: &Hello) -> Result
 
 /// Awaits the neighbor's.
 pub(super) async fn receive_hello(stream: &mut RecvStream) -> Result<Hello, StreamError> {
-    let mut buffer = BytesMut::new();
-    Hello::from_frame(&read_frame(stream, &mut buffer, HELLO_MAX).await?)
+    Hello::from_frame(&read_frame(stream, &mut Frames::new(HELLO_MAX)).await?)
 }
 
 /// Writes one frame.
@@ -133,24 +134,61 @@ pub(crate) async fn write_frame(stream: &mut SendStream, message: Bytes) -> Resu
     Ok(())
 }
 
-/// Reads one frame of at most `limit` bytes. A length that is announced but not sent costs nothing:
-/// the buffer grows with what arrives.
-pub(crate) async fn read_frame(
-    stream: &mut RecvStream,
-    buffer: &mut BytesMut,
+/// Reads the next frame.
+pub(crate) async fn read_frame(stream: &mut RecvStream, frames: &mut Frames) -> Result<Bytes, StreamError> {
+    loop {
+        let chunk = stream.read_chunk(frames.wants(), true).await.map_err(StreamError::Read)?;
+        if let Some(frame) = frames.handle(&chunk.ok_or(StreamError::Ended)?.bytes)? {
+            return Ok(frame);
+        }
+    }
+}
+
+/// What came of the frames of a stream. A length that is announced but not sent costs nothing: the buffer grows
+/// with what arrives.
+#[derive(Debug)]
+pub(crate) struct Frames {
     limit: usize,
-) -> Result<Bytes, StreamError> {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).await?;
-    let length = u32::from_be_bytes(length) as usize;
-    if length > limit {
-        return Err(StreamError::Oversized { length, limit });
+    /// Of the frame that comes, once its four octets are here.
+    length: Option<usize>,
+    buffer: BytesMut,
+}
+
+impl Frames {
+    /// Frames of at most `limit` bytes.
+    pub fn new(limit: usize) -> Frames {
+        Frames { limit, length: None, buffer: BytesMut::new() }
     }
-    while buffer.len() < length {
-        let chunk = stream.read_chunk(length - buffer.len(), true).await.map_err(StreamError::Read)?;
-        buffer.put(chunk.ok_or(StreamError::Ended)?.bytes);
+
+    /// How many bytes may come next.
+    pub fn wants(&self) -> usize {
+        self.length.unwrap_or(LENGTH) - self.buffer.len()
     }
-    Ok(buffer.split().freeze())
+
+    /// Takes as many bytes as it [wants](Frames::wants) or fewer; gives the frame when it is whole.
+    pub fn handle(&mut self, bytes: &[u8]) -> Result<Option<Bytes>, StreamError> {
+        self.buffer.put(bytes);
+        if self.wants() > 0 {
+            return Ok(None);
+        }
+        if self.length.is_none() {
+            let length = self.buffer.get_u32() as usize;
+            if length > self.limit {
+                return Err(StreamError::Oversized { length, limit: self.limit });
+            }
+            self.length = Some(length);
+            if length > 0 {
+                return Ok(None);
+            }
+        }
+        self.length = None;
+        Ok(Some(self.buffer.split().freeze()))
+    }
+
+    /// Bytes that are kept.
+    pub(super) fn held(&self) -> usize {
+        self.buffer.capacity()
+    }
 }
 
 /// The sending half of a group's queue.
@@ -221,6 +259,24 @@ mod tests {
     fn a_hello_of_another_version_is_named_whatever_follows() {
         let error = Hello::from_frame(&[0, 7, 0xff, 0xff]).unwrap_err();
         assert!(error.to_string().contains("version 7"), "{error}");
+    }
+
+    #[test]
+    fn frames_are_whole_however_their_bytes_come() {
+        let said = [&b"one"[..], b"", &[7; 300]];
+        let bytes: Vec<u8> =
+            said.iter().flat_map(|frame| [&(frame.len() as u32).to_be_bytes(), *frame].concat()).collect();
+        for most in [1, 3, 1000] {
+            let (mut frames, mut rest, mut heard) = (Frames::new(300), &bytes[..], Vec::new());
+            while !rest.is_empty() {
+                let (chunk, behind) = rest.split_at(frames.wants().min(most).min(rest.len()));
+                heard.extend(frames.handle(chunk).unwrap());
+                rest = behind;
+            }
+            assert_eq!(heard, said);
+        }
+        let error = Frames::new(299).handle(&300_u32.to_be_bytes()).unwrap_err();
+        assert!(matches!(error, StreamError::Oversized { length: 300, limit: 299 }));
     }
 
     #[test]

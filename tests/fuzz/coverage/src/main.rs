@@ -4,6 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "what is built of the tests is a test")]
 #![allow(dead_code, reason = "the simulations are made for more than is used here")]
 
+#[path = "../../bridge.rs"]
+mod bridge;
+#[path = "../../disk.rs"]
+mod disk;
+#[path = "../../http.rs"]
+mod http;
 #[path = "../../sessions.rs"]
 mod sessions;
 #[path = "../../targets.rs"]

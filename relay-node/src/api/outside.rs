@@ -1,0 +1,57 @@
+//! For the fuzzer: what is read of a request before the node loop is asked.
+
+use axum::{
+    body::Body,
+    extract::{Query, Request},
+    http::{HeaderMap, Uri, header::InvalidHeaderValue},
+};
+use futures_util::FutureExt;
+use mesh_routing::blob::Manifest;
+use protocol::api::NewMessage;
+use rooms::file::shown_name;
+
+use super::{
+    error::ApiError,
+    files::{self, Called, Wanted},
+    origin::{self, Welcome},
+    rooms::{read_json, since},
+};
+
+/// Whether a request of this name and origin is welcome.
+pub fn is_welcome(welcome: &Welcome, request: &Request<Body>) -> Result<(), ApiError> {
+    origin::check(welcome, request)
+}
+
+/// The message in a request whose body is in memory.
+pub fn message(request: Request<Body>) -> Result<NewMessage, ApiError> {
+    read_json(request).now_or_never().expect("nothing is waited for")
+}
+
+/// The message after which history is asked for.
+pub fn after(uri: &Uri) -> Result<Option<String>, ApiError> {
+    since(Query::try_from_uri(uri))
+}
+
+/// The name of a file that is given, and who gives it.
+pub fn called(uri: &Uri, headers: &HeaderMap) -> Result<(String, String), ApiError> {
+    files::check_bare(headers)?;
+    let called: Query<Called> =
+        Query::try_from_uri(uri).map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    Ok((shown_name(&called.name), called.giver()?))
+}
+
+/// The headers that a file leaves with.
+pub fn described(manifest: &Manifest) -> Result<HeaderMap, InvalidHeaderValue> {
+    let mut headers = HeaderMap::new();
+    files::describe(&mut headers, &format!("\"{}\"", manifest.id()), manifest)?;
+    Ok(headers)
+}
+
+/// The bytes of a file that a range asks for: from one to before another.
+pub fn range(value: &str, length: u64) -> Option<(u64, u64)> {
+    match files::parse_range(value, length) {
+        Wanted::All => Some((0, length)),
+        Wanted::Some { from, to } => Some((from, to)),
+        Wanted::Outside => None,
+    }
+}
