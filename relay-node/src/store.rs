@@ -36,6 +36,8 @@ pub const FILE: &str = "relay.redb";
 pub const WAITING_MAX: usize = 8192;
 /// Of these, so many are for announcements and what is not a record.
 const RESERVED: usize = 512;
+/// Bytes of the file kept in memory. It is read once, at the start; by itself the library would keep all of it.
+const CACHE: usize = 4 << 20;
 /// How long after a failed write the next one is tried.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Records committed together.
@@ -253,7 +255,7 @@ impl Drop for Store {
 fn open_database(path: &Path) -> Result<Database, StoreError> {
     let damaged = |problem| StoreError::Damaged { path: path.to_owned(), problem };
     // The library asserts on some damaged files instead of returning an error.
-    let opened = std::panic::catch_unwind(|| Database::create(path));
+    let opened = std::panic::catch_unwind(|| Database::builder().set_cache_size(CACHE).create(path));
     match opened.map_err(|_| damaged("its structure makes no sense".to_owned()))? {
         Ok(database) => Ok(database),
         Err(DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::InUse { path: path.to_owned() }),

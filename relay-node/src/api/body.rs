@@ -13,6 +13,7 @@ use std::{
 };
 
 use axum::body::{Body, Bytes};
+use bytes::BytesMut;
 use hyper::body::{Frame, SizeHint};
 
 use super::pace::Watch;
@@ -22,6 +23,9 @@ use crate::{clock, places::Held, shares::Standing};
 const TOTAL: Duration = Duration::from_secs(4 * 3600);
 /// Progress is said each so many octets.
 const STEP: usize = 16 * 1024;
+/// What comes in smaller pieces is put together to so many octets. Each piece is a part of the buffer of 8 KiB that it
+/// was read into and keeps all of it: whoever sends octet by octet would fill the memory with a few kilobytes.
+const GATHER: usize = 4 * 1024;
 
 /// Whether the client was too slow with its request.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +41,8 @@ impl TooSlow {
 /// The body of a request.
 pub struct Coming {
     body: Body,
+    /// Came in small pieces and is not given on yet.
+    gathered: BytesMut,
     watch: Watch,
     way: Way,
     slow: TooSlow,
@@ -80,7 +86,7 @@ impl Way {
 impl Coming {
     /// `body`, which comes over the connection that holds this place.
     pub fn new(body: Body, held: Arc<Held>, slow: TooSlow) -> Coming {
-        Coming { body, watch: Watch::default(), way: Way::new(held), slow }
+        Coming { body, gathered: BytesMut::new(), watch: Watch::default(), way: Way::new(held), slow }
     }
 
     fn end(&self) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
@@ -97,30 +103,55 @@ impl hyper::body::Body for Coming {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Pending => match self.watch.poll_too_slow(cx) {
-                Poll::Ready(()) => self.end(),
-                Poll::Pending => Poll::Pending,
-            },
-            Poll::Ready(Some(Ok(frame))) => {
-                let octets = frame.data_ref().map_or(0, Bytes::len);
-                self.way.pass(octets);
-                if !self.watch.pass(octets) || self.way.is_over() {
-                    return self.end();
+        loop {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Pending => match self.watch.poll_too_slow(cx) {
+                    Poll::Ready(()) => return self.end(),
+                    Poll::Pending => return Poll::Pending,
+                },
+                Poll::Ready(Some(Ok(frame))) => {
+                    let octets = frame.data_ref().map_or(0, Bytes::len);
+                    self.way.pass(octets);
+                    if !self.watch.pass(octets) || self.way.is_over() {
+                        return self.end();
+                    }
+                    // Trailers end a body; nothing here reads them.
+                    let Ok(data) = frame.into_data() else { continue };
+                    if self.gathered.is_empty() && data.len() >= GATHER {
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    }
+                    self.gathered.extend_from_slice(&data);
+                    if self.gathered.len() < GATHER {
+                        continue;
+                    }
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(None) if self.gathered.is_empty() => return Poll::Ready(None),
+                Poll::Ready(None) => {}
+                error => return error,
             }
-            done => done,
+            let gathered = std::mem::take(&mut self.gathered).freeze();
+            return Poll::Ready(Some(Ok(Frame::data(gathered))));
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.gathered.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        longer(&self.body.size_hint(), self.gathered.len())
     }
+}
+
+/// With so many octets more that are here already.
+fn longer(body: &SizeHint, octets: usize) -> SizeHint {
+    let octets = octets as u64;
+    let mut hint = SizeHint::new();
+    hint.set_lower(body.lower() + octets);
+    if let Some(upper) = body.upper() {
+        hint.set_upper(upper + octets);
+    }
+    hint
 }
 
 impl Going {
@@ -166,18 +197,52 @@ impl hyper::body::Body for Going {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (rest, body) = (self.rest.len() as u64, self.body.size_hint());
-        let mut hint = SizeHint::new();
-        hint.set_lower(body.lower() + rest);
-        if let Some(upper) = body.upper() {
-            hint.set_upper(upper + rest);
-        }
-        hint
+        longer(&self.body.size_hint(), self.rest.len())
     }
 }
 
 impl Drop for Going {
     fn drop(&mut self) {
         self.way.held.stand(Standing::Idle);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Error;
+    use futures_util::stream;
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::{
+        places::Places,
+        shares::{GivesWay, Policy},
+    };
+
+    /// The pieces in which a body arrives that comes in these.
+    async fn arrive(pieces: Vec<usize>) -> Vec<usize> {
+        let policy = Policy { gives_way: GivesWay::Youngest, patience: Duration::ZERO };
+        let places = Places::new(1, policy, "test_gave_way", "test_refused");
+        let held = Arc::new(places.take(std::net::IpAddr::from([10, 0, 0, 1]).into()).ok().expect("a place"));
+        let sent: usize = pieces.iter().sum();
+        // Each a part of a buffer of its own, as they come from a connection that is read piece by piece.
+        let chunks = pieces.into_iter().map(|len| Ok::<_, Error>(Bytes::from(vec![7; 8192]).slice(..len)));
+        let mut body = Coming::new(Body::from_stream(stream::iter(chunks)), held, TooSlow::default());
+        let mut arrived = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let data = frame.expect("a frame").into_data().expect("data");
+            assert!(data.iter().all(|octet| *octet == 7));
+            arrived.push(data.len());
+        }
+        assert_eq!(arrived.iter().sum::<usize>(), sent);
+        arrived
+    }
+
+    #[tokio::test]
+    async fn a_body_that_comes_octet_by_octet_takes_no_buffer_for_each() {
+        assert_eq!(arrive(vec![1; 10_000]).await, [GATHER, GATHER, 10_000 - 2 * GATHER]);
+        assert_eq!(arrive(vec![8000, 8000, 5]).await, [8000, 8000, 5]);
+        assert_eq!(arrive(vec![5, 8000, 5]).await, [8005, 5]);
+        assert_eq!(arrive(vec![]).await, [0; 0]);
     }
 }
