@@ -150,7 +150,7 @@ fn shake(role: DtlsRole, mut instead: impl FnMut(&[u8], usize) -> Vec<Vec<u8>>) 
     let ours = if role == DtlsRole::Client { DtlsRole::Server } else { DtlsRole::Client };
     let mut relay = relay_for(&browser, ours, &identity(), now);
     let good = check("relay:browser", "relay-password-relay-pw", 1, &[]);
-    let _ = relay.transport.handle_stun(browser.address, &good, now);
+    relay.receive(browser.address, &good, now);
     browser.timeout(now);
     let mut number = 0;
     for _ in 0..12 {
@@ -161,11 +161,12 @@ fn shake(role: DtlsRole, mut instead: impl FnMut(&[u8], usize) -> Vec<Vec<u8>>) 
         let mut any = false;
         for (_, _, data) in browser.send(now) {
             if media::transport::classify(&data) == media::transport::Kind::Stun {
-                let _ = relay.transport.handle_stun(browser.address, &data, now);
+                relay.receive(browser.address, &data, now);
                 continue;
             }
             any = true;
             for datagram in instead(&data, number) {
+                relay.ledger.came(browser.address, &datagram);
                 let _ = relay.transport.handle_dtls(browser.address, &datagram, now);
             }
         }
