@@ -223,7 +223,7 @@ mod tests {
     async fn arrive(pieces: Vec<usize>) -> Vec<usize> {
         let policy = Policy { gives_way: GivesWay::Youngest, patience: Duration::ZERO };
         let places = Places::new(1, policy, "test_gave_way", "test_refused");
-        let held = Arc::new(places.take(std::net::IpAddr::from([10, 0, 0, 1]).into()).ok().expect("a place"));
+        let held = Arc::new(places.take(std::net::IpAddr::from([10, 0, 0, 1]).into()).expect("a place"));
         let sent: usize = pieces.iter().sum();
         // Each a part of a buffer of its own, as they come from a connection that is read piece by piece.
         let chunks = pieces.into_iter().map(|len| Ok::<_, Error>(Bytes::from(vec![7; 8192]).slice(..len)));
