@@ -169,7 +169,7 @@ impl Ice {
 
     /// Something answered: if it is a check of ours, the address that it went to receives.
     fn handle_answer(&mut self, from: SocketAddr, id: TransactionId, now: Instant) -> Result<Checked, Drop> {
-        let path = self.paths.iter().find(|path| path.address == from).ok_or(Drop("stun_response"))?;
+        let path = self.path(from).ok_or(Drop("stun_response"))?;
         // Its MESSAGE-INTEGRITY is not looked at, ffmpeg's has none: whoever knows the number has the check.
         let (ours, _) = self.numbers(from, path.since);
         if !rtc_crypto::constant_time_eq(&ours, &id) {
@@ -179,7 +179,7 @@ impl Ice {
         // An address that never answered gives way, nominated or not.
         let selected = self.wanted == Some(from)
             || self.selected != Some(from)
-                && (!self.selected.is_some_and(|at| self.is_proven(at)) || self.is_silent(now));
+                && (!self.selected_path().is_some_and(|path| path.proven) || self.is_silent(now));
         if selected {
             self.select(from);
         }
@@ -204,7 +204,7 @@ impl Ice {
 
     /// Whether an authenticated request has come from there.
     pub(super) fn is_validated(&self, from: SocketAddr) -> bool {
-        self.paths.iter().any(|path| path.address == from)
+        self.path(from).is_some()
     }
 
     /// Where to send.
@@ -219,15 +219,14 @@ impl Ice {
 
     /// So much went to the selected address.
     pub(super) fn handle_sent(&mut self, octets: usize) {
-        let selected = self.selected;
-        if let Some(path) = self.paths.iter_mut().find(|path| Some(path.address) == selected) {
+        if let Some(path) = self.selected.and_then(|selected| self.path_mut(selected)) {
             path.send(octets);
         }
     }
 
     /// So much came from there that nothing has authenticated yet.
     pub(super) fn handle_received(&mut self, from: SocketAddr, octets: usize) {
-        if let Some(path) = self.paths.iter_mut().find(|path| path.address == from) {
+        if let Some(path) = self.path_mut(from) {
             path.receive(octets);
         }
     }
@@ -236,7 +235,7 @@ impl Ice {
     /// from stays unknown. It proves nothing about where the peer is: whoever has the keys can write any
     /// sender's address on it.
     pub(super) fn handle_heard(&mut self, from: SocketAddr, now: Instant) {
-        if let Some(path) = self.paths.iter_mut().find(|path| path.address == from) {
+        if let Some(path) = self.path_mut(from) {
             path.heard = now;
         }
     }
@@ -278,17 +277,25 @@ impl Ice {
     }
 
     fn prove(&mut self, address: SocketAddr) {
-        if let Some(path) = self.paths.iter_mut().find(|path| path.address == address) {
+        if let Some(path) = self.path_mut(address) {
             path.proven = true;
         }
     }
 
+    fn path(&self, address: SocketAddr) -> Option<&Path> {
+        self.paths.iter().find(|path| path.address == address)
+    }
+
+    fn path_mut(&mut self, address: SocketAddr) -> Option<&mut Path> {
+        self.paths.iter_mut().find(|path| path.address == address)
+    }
+
     fn selected_path(&self) -> Option<&Path> {
-        self.paths.iter().find(|path| Some(path.address) == self.selected)
+        self.path(self.selected?)
     }
 
     fn is_proven(&self, address: SocketAddr) -> bool {
-        self.paths.iter().any(|path| path.address == address && path.proven)
+        self.path(address).is_some_and(|path| path.proven)
     }
 
     fn is_silent(&self, now: Instant) -> bool {
@@ -297,7 +304,7 @@ impl Ice {
 
     /// Our own check of an address: the same one until it is answered or the address forgotten.
     fn question(&self, to: SocketAddr, is_current: bool, now: Instant) -> Vec<u8> {
-        let since = self.paths.iter().find(|path| path.address == to).map_or(now, |path| path.since);
+        let since = self.path(to).map_or(now, |path| path.since);
         let (id, tie_breaker) = self.numbers(to, since);
         let pair = self.previous.as_ref().filter(|_| !is_current).unwrap_or(&self.current);
         own_check(id, tie_breaker, &pair.ufrag, &pair.remote.ufrag, &pair.remote.pwd)
