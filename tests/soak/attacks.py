@@ -12,11 +12,10 @@ import os
 import pathlib
 import resource
 import shutil
-import signal
 import sys
 import time
 
-from relay import TOKEN, Failed, Processes, Relay, cpu, first_packet, machine, overflows, resident, share, threads, turns, until
+from relay import TOKEN, Failed, Processes, Relay, cpu, first_packet, machine, overflows, resident, share, threads, to_the_end, turns, until
 
 HERE = pathlib.Path(__file__).parent
 STREAM = "main-stage"
@@ -202,19 +201,7 @@ async def main():
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     processes = Processes(arguments.directory.resolve())
-    # Whoever ends the run ends what it started.
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, asyncio.current_task().cancel)
-    try:
-        seen = await run(arguments, processes)
-    except Failed as failed:
-        print(f"FAILED  {failed}")
-        return 1
-    except asyncio.CancelledError:
-        print("stopped; nothing was judged")
-        return 130
-    finally:
-        processes.end_all()
+    seen = await to_the_end(processes, run(arguments, processes))
     rows = judged(seen)
     show(seen, rows)
     return 0 if all(good for *_, good in rows) else 1

@@ -15,12 +15,11 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
 import time
 
-from relay import Failed, Processes, Relay, until
+from relay import Failed, Processes, Relay, to_the_end, until
 
 HERE = pathlib.Path(__file__).parent
 CLIENT = HERE / "client"
@@ -258,19 +257,7 @@ async def main():
     shutil.rmtree(arguments.directory, ignore_errors=True)
     clients = Clients(arguments)
     processes = Processes(arguments.directory.resolve())
-    # Whoever ends the run ends what it started.
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, asyncio.current_task().cancel)
-    try:
-        streams, panics = await run(arguments, processes, clients)
-    except Failed as failed:
-        print(f"FAILED  {failed}")
-        return 1
-    except asyncio.CancelledError:
-        print("stopped; nothing was judged")
-        return 130
-    finally:
-        processes.end_all()
+    streams, panics = await to_the_end(processes, run(arguments, processes, clients))
     show(streams, panics, clients)
     return 1 if panics or not streams or any(of.judged() for of in streams.values()) else 0
 

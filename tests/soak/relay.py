@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -180,6 +181,22 @@ def first_packet(processes, binaries, directory):
             raise Failed(f"no relay dialed: {processes.log('stranger')}") from None
         finally:
             processes.end("stranger")
+
+
+async def to_the_end(processes, running):
+    """What a run gives. One that cannot go on, or is stopped, ends this process; its others end in any case."""
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, asyncio.current_task().cancel)
+    try:
+        return await running
+    except Failed as failed:
+        print(f"FAILED  {failed}")
+        sys.exit(1)
+    except asyncio.CancelledError:
+        print("stopped; nothing was judged")
+        sys.exit(130)
+    finally:
+        processes.end_all()
 
 
 async def until(what, seconds, ready):
