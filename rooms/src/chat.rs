@@ -1,16 +1,10 @@
-//! One chat message: what a record of the log carries, its checks, its id and its place in the order.
-
-use std::collections::BTreeMap;
+//! One chat message: what a record of the log carries, its checks and its id. How a room keeps it: `message.rs`.
 
 use bytes::Bytes;
-use protocol::{Hlc, NodeId, Topic, WallTime, ZoneName, api};
+use protocol::{Hlc, Topic, WallTime, ZoneName};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    error::RoomsError,
-    file::File,
-    shares::{Party, Source},
-};
+use crate::{error::RoomsError, file::File, message::MessageId, shares::Source};
 
 /// Characters of an author.
 pub const AUTHOR_MAX: usize = 64;
@@ -22,9 +16,6 @@ pub const NONCE_MAX: usize = 64;
 pub const PAYLOAD_MAX: usize = 16 * 1024;
 /// So much longer a payload may become when it is written again: the clock of the first record is in it then.
 pub(crate) const RENEWED: usize = 10;
-/// What a message takes in memory besides its texts, in bytes.
-const OVERHEAD: usize = 256;
-
 /// What the payload of a log record says. New kinds are added at the end; a relay that does not know
 /// one keeps and forwards the record all the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +29,8 @@ impl Payload {
     pub(crate) fn encode(self, beside: Beside) -> Bytes {
         let mut bytes = postcard::to_stdvec(&self).expect("strings and numbers always serialize");
         bytes.extend(postcard::to_stdvec(&beside).expect("numbers always serialize"));
-        bytes.into()
+        // It is kept for days: without what the growing of it left over.
+        bytes.into_boxed_slice().into()
     }
 
     pub(crate) fn decode(payload: &[u8]) -> Option<(Payload, Beside)> {
@@ -61,9 +53,6 @@ pub(crate) struct Beside {
     pub first: Option<Hlc>,
 }
 
-/// The newest record that says a message: the life of its log, and its number.
-pub(crate) type Newest = (u64, u64);
-
 /// A chat message or an announcement as it is written once, by the relay it was posted to. Where and when it
 /// was said is in the record around it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +67,7 @@ pub(crate) struct Chat {
 impl Chat {
     /// The same for everybody who computes it: who sends a message again to another relay sends the same
     /// message.
-    pub(crate) fn id(&self, topic: &Topic) -> String {
+    pub(crate) fn id(&self, topic: &Topic) -> MessageId {
         let (context, room) = match topic {
             Topic::Room(room) => ("peddlenet relay 2026 chat message id", room.as_str()),
             Topic::Announcements => ("peddlenet relay 2026 announcement id", ""),
@@ -88,7 +77,9 @@ impl Chat {
             hash.update(&(field.len() as u64).to_le_bytes());
             hash.update(field.as_bytes());
         }
-        hex::encode(&hash.finalize().as_bytes()[..16])
+        let hash = hash.finalize();
+        let (id, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 octets");
+        MessageId(*id)
     }
 
     pub(crate) fn encode(self, beside: Beside) -> Bytes {
@@ -106,62 +97,6 @@ impl Chat {
         check_text(&chat.text)?;
         check_nonce(&chat.nonce)?;
         Ok((chat, beside))
-    }
-}
-
-/// Of which zone relays are.
-pub(crate) type Zones = BTreeMap<NodeId, ZoneName>;
-
-/// Where a message stands in its room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
-    pub clock: Hlc,
-    pub writer: NodeId,
-    pub number: u64,
-}
-
-/// A message as the room keeps it.
-#[derive(Debug, Clone)]
-pub(crate) struct Kept {
-    pub id: String,
-    pub chat: Chat,
-    /// It was written by a clock that is not believed here.
-    pub clock_ahead: bool,
-    /// Where it was said.
-    pub source: Source,
-    /// The newest record of it by the same writer.
-    pub newest: Newest,
-}
-
-impl Kept {
-    /// What it takes in memory, about: its id is kept twice.
-    pub(crate) fn bytes(&self) -> usize {
-        let Chat { author, text, nonce, .. } = &self.chat;
-        OVERHEAD + 2 * self.id.len() + author.len() + text.len() + nonce.len()
-    }
-
-    pub(crate) fn party(&self, writer: NodeId) -> Party {
-        Party::new(writer, self.source, &self.chat.author)
-    }
-
-    /// Where it was said; by whom, where that is not known.
-    pub(crate) fn place_of_origin(&self, writer: NodeId) -> Party {
-        let known = self.source != Source::default();
-        Party::new(writer, self.source, if known { "" } else { &self.chat.author })
-    }
-
-    /// `zone` is the one that the writer is known to be of.
-    pub(crate) fn to_api(&self, writer: &NodeId, zone: Option<&ZoneName>) -> api::Message {
-        api::Message {
-            id: self.id.clone(),
-            author: self.chat.author.clone(),
-            text: self.chat.text.clone(),
-            zone: zone.unwrap_or(&self.chat.zone).to_string(),
-            zone_unproven: zone.is_none(),
-            relay: writer.short(),
-            sent_at: self.chat.sent_at.to_string(),
-            clock_ahead: self.clock_ahead,
-        }
     }
 }
 
@@ -227,7 +162,7 @@ mod tests {
     fn the_id_depends_on_room_author_nonce_and_text_only() {
         let lobby = Topic::Room(RoomName::new("lobby").expect("a name"));
         let id = chat().id(&lobby);
-        assert_eq!(id.len(), 32);
+        assert_eq!(id.to_string().len(), 32);
         assert_eq!(Chat { sent_at: WallTime(6), ..chat() }.id(&lobby), id);
         assert_ne!(Chat { text: "hello!".into(), ..chat() }.id(&lobby), id);
         assert_ne!(chat().id(&Topic::Announcements), id);

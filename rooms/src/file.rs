@@ -6,8 +6,9 @@ use protocol::{FileId, NodeId, WallTime, ZoneName, api};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    chat::{Beside, Newest, Payload, Place, check_author, is_invisible},
+    chat::{Beside, Payload, check_author, is_invisible},
     error::RoomsError,
+    message::{Newest, Place},
 };
 
 /// Characters of a file's name as it is shown.

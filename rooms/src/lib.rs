@@ -7,6 +7,7 @@ pub mod chat;
 pub mod error;
 pub mod file;
 pub mod format1;
+mod message;
 pub mod paper;
 pub mod room;
 pub mod rooms;

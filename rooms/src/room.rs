@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    chat::{Kept, Newest, Place, Zones},
     error::RoomsError,
     file::Files,
+    message::{Kept, MessageId, Newest, Place, Zones},
     shares::Shares,
 };
 use protocol::api;
@@ -24,7 +24,7 @@ pub struct ParticipantId(pub u64);
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     messages: BTreeMap<Place, Kept>,
-    places: BTreeMap<String, Place>,
+    places: BTreeMap<MessageId, Place>,
     bytes: usize,
     pub files: Files,
     participants: BTreeSet<ParticipantId>,
@@ -37,8 +37,8 @@ pub(crate) struct Room {
 
 impl Room {
     /// Where a message stands.
-    pub(crate) fn place(&self, id: &str) -> Option<Place> {
-        self.places.get(id).copied()
+    pub(crate) fn place(&self, id: MessageId) -> Option<Place> {
+        self.places.get(&id).copied()
     }
 
     /// What its messages take in memory, about.
@@ -64,7 +64,7 @@ impl Room {
         }
         self.bytes += kept.bytes();
         self.shares.insert(kept.party(place.writer), place, kept.bytes());
-        self.places.insert(kept.id.clone(), place);
+        self.places.insert(kept.id, place);
         self.messages.insert(place, kept);
         while self.messages.len() > MESSAGES_MAX || self.bytes > BYTES_MAX {
             self.give_way();
@@ -77,7 +77,10 @@ impl Room {
         let Some(place) = self.shares.least() else { return };
         let Some(gone) = self.messages.remove(&place) else { return };
         self.bytes -= gone.bytes();
-        self.shares.remove(&gone.party(place.writer), &place, gone.bytes());
+        let party = gone.party(place.writer);
+        let same = |(at, kept): &(&Place, &Kept)| kept.party(at.writer) == party;
+        let next = || self.messages.range(place..).find(same).map(|(place, _)| *place);
+        self.shares.remove(&party, &place, gone.bytes(), next);
         self.places.remove(&gone.id);
     }
 
@@ -95,11 +98,11 @@ impl Room {
     /// A message of which this is the newest record of its writer.
     pub(crate) fn newest(
         &self,
-        id: &str,
+        id: MessageId,
         writer: &protocol::NodeId,
         newest: Newest,
     ) -> Option<(Place, &Kept)> {
-        let place = self.places.get(id).filter(|place| place.writer == *writer)?;
+        let place = self.places.get(&id).filter(|place| place.writer == *writer)?;
         self.messages.get(place).filter(|kept| kept.newest == newest).map(|kept| (*place, kept))
     }
 
@@ -115,8 +118,8 @@ impl Room {
             let skip = self.messages.len().saturating_sub(limit);
             return Ok(self.messages.iter().skip(skip).map(shown).collect());
         };
-        let place =
-            self.places.get(after).ok_or_else(|| RoomsError::UnknownMessage { id: shortened(after) })?;
+        let place = MessageId::parse(after).and_then(|id| self.place(id));
+        let place = place.ok_or_else(|| RoomsError::UnknownMessage { id: shortened(after) })?;
         let later = (std::ops::Bound::Excluded(place), std::ops::Bound::Unbounded);
         Ok(self.messages.range(later).take(limit).map(shown).collect())
     }

@@ -12,9 +12,10 @@ use protocol::{
 };
 
 use crate::{
-    chat::{Beside, Chat, Kept, PAYLOAD_MAX, Place, RENEWED, Zones, check_author, check_nonce, check_text},
+    chat::{Beside, Chat, PAYLOAD_MAX, RENEWED, check_author, check_nonce, check_text},
     error::RoomsError,
     file::{File, NewFile, media_type, shown_name},
+    message::{Kept, Place, Zones},
     room::{ParticipantId, Room},
     shares::Source,
 };
@@ -143,14 +144,14 @@ impl Rooms {
         let zone = self.zone.clone();
         let chat = Chat { author, text: new.text, nonce, zone, sent_at: now };
         let id = chat.id(topic);
-        let known = self.room(topic).and_then(|room| room.place(&id));
+        let known = self.room(topic).and_then(|room| room.place(id));
         let known = known.map(|place| (place.writer, place.number));
         let payload = known.is_none().then(|| chat.encode(Beside { source, first: None }));
         let most = PAYLOAD_MAX - RENEWED;
         if let Some(length) = payload.as_ref().map(Bytes::len).filter(|length| *length > most) {
             return Err(RoomsError::TooLarge { length, most });
         }
-        Ok(Accepted { id, payload, known })
+        Ok(Accepted { id: id.to_string(), payload, known })
     }
 
     /// Whether something was said in the room, as far as is known here.
@@ -170,7 +171,7 @@ impl Rooms {
             return Some(file.encode(Beside { first: Some(place.clock), ..beside }));
         }
         let (chat, beside) = Chat::decode(written.payload).ok()?;
-        let (place, _) = room.newest(&chat.id(written.topic), &written.writer, newest)?;
+        let (place, _) = room.newest(chat.id(written.topic), &written.writer, newest)?;
         Some(chat.encode(Beside { first: Some(place.clock), ..beside }))
     }
 
@@ -200,13 +201,11 @@ impl Rooms {
         if let Some(file) = File::decode(payload) {
             return self.take_file(file?, written, live, now);
         }
-        let (mut chat, beside) = Chat::decode(payload)?;
+        let (chat, beside) = Chat::decode(payload)?;
         let hlc = beside.first.map_or(written.hlc, |first| first.min(written.hlc));
-        let clock_ahead = hlc.ahead(now);
-        chat.sent_at = chat.sent_at.min(WallTime(now.0.saturating_add(AHEAD_MAX_MS)));
+        let sent = (chat.sent_at.min(WallTime(now.0.saturating_add(AHEAD_MAX_MS))), hlc.ahead(now));
         let place = Place { clock: hlc.clamped(now), writer, number };
-        let source = beside.source;
-        let kept = Kept { id: chat.id(topic), chat, clock_ahead, source, newest: (life, number) };
+        let kept = Kept::new(topic, (&chat, beside), payload.clone(), sent, (life, number));
         let zone = self.zones.get(&writer).cloned();
         let room = match topic {
             Topic::Room(room) => self.speak_in(room),

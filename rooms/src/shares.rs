@@ -1,12 +1,12 @@
 //! Who has how much of what a room keeps. When it is too much, whoever has most gives way: first among the relays
 //! that wrote it, then among the addresses there, the participants, and the names they give themselves.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use protocol::NodeId;
 use serde::{Deserialize, Serialize};
 
-use crate::chat::Place;
+use crate::message::Place;
 
 /// Where a message came from, as the relay that took it tells it: two numbers that say only whether two messages came
 /// from one place. 0 is not known.
@@ -21,19 +21,25 @@ pub struct Source {
 /// Whose a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Party {
-    writer: NodeId,
-    source: Source,
-    /// Of the name: anybody can give himself another one, so it comes last.
-    author: u64,
+    pub writer: NodeId,
+    pub source: Source,
+    /// Anybody can give himself another name, so it comes last.
+    pub author: Author,
+}
+
+/// Stands for the name that somebody gives himself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Author(u64);
+
+impl Author {
+    pub fn new(name: &str) -> Author {
+        let hash = blake3::hash(name.as_bytes());
+        let (first, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
+        Author(u64::from_le_bytes(*first))
+    }
 }
 
 impl Party {
-    pub fn new(writer: NodeId, source: Source, author: &str) -> Party {
-        let hash = blake3::hash(author.as_bytes());
-        let (first, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
-        Party { writer, source, author: u64::from_le_bytes(*first) }
-    }
-
     /// As far as `level` tells parties apart.
     fn prefix(&self, level: usize) -> (NodeId, u32, u32, u64) {
         let Source { address, participant } = self.source;
@@ -42,7 +48,7 @@ impl Party {
             self.writer,
             if from(1) { address } else { 0 },
             if from(2) { participant } else { 0 },
-            if from(3) { self.author } else { 0 },
+            if from(3) { self.author.0 } else { 0 },
         )
     }
 }
@@ -54,26 +60,38 @@ const LEVELS: usize = 4;
 #[derive(Debug, Default)]
 pub(crate) struct Shares(BTreeMap<Party, Share>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Share {
-    places: BTreeSet<Place>,
+    first: Place,
+    messages: usize,
     bytes: usize,
 }
 
 impl Shares {
     pub fn insert(&mut self, party: Party, place: Place, bytes: usize) {
-        let share = self.0.entry(party).or_default();
-        share.places.insert(place);
+        let share = self.0.entry(party).or_insert(Share { first: place, messages: 0, bytes: 0 });
+        share.first = share.first.min(place);
+        share.messages += 1;
         share.bytes += bytes;
     }
 
-    pub fn remove(&mut self, party: &Party, place: &Place, bytes: usize) {
+    /// A message is gone that was inserted. `next` finds the oldest that is left of that party after this one.
+    pub fn remove(
+        &mut self,
+        party: &Party,
+        place: &Place,
+        bytes: usize,
+        next: impl FnOnce() -> Option<Place>,
+    ) {
         let Some(share) = self.0.get_mut(party) else { return };
-        if share.places.remove(place) {
-            share.bytes -= bytes;
-        }
-        if share.places.is_empty() {
+        share.messages -= 1;
+        share.bytes -= bytes;
+        if share.messages == 0 {
             self.0.remove(party);
+        } else if share.first == *place
+            && let Some(next) = next()
+        {
+            share.first = next;
         }
     }
 
@@ -84,14 +102,12 @@ impl Shares {
             let same = |a: &(&Party, &Share), b: &(&Party, &Share)| a.0.prefix(level) == b.0.prefix(level);
             let bytes = |run: &&[(&Party, &Share)]| run.iter().map(|(_, share)| share.bytes).sum::<usize>();
             // Of equals whoever spoke first gives way.
-            let first = |run: &&[(&Party, &Share)]| {
-                let firsts = run.iter().filter_map(|(_, share)| share.places.first());
-                std::cmp::Reverse(firsts.min().copied())
-            };
+            let first =
+                |run: &&[(&Party, &Share)]| std::cmp::Reverse(run.iter().map(|(_, share)| share.first).min());
             let most = parties.chunk_by(same).max_by_key(|run| (bytes(run), first(run)))?;
             parties = most.to_vec();
         }
-        parties.first()?.1.places.first().copied()
+        parties.first().map(|(_, share)| share.first)
     }
 }
 
@@ -106,7 +122,11 @@ mod tests {
     }
 
     fn party(writer: u8, address: u32, participant: u32, author: &str) -> Party {
-        Party::new(NodeId([writer; 32]), Source { address, participant }, author)
+        Party {
+            writer: NodeId([writer; 32]),
+            source: Source { address, participant },
+            author: Author::new(author),
+        }
     }
 
     /// Gives way until so many are left; says how many each of the parties has then.
@@ -120,7 +140,8 @@ mod tests {
         while of.len() > most {
             let gone = shares.least().expect("there are some");
             let (party, bytes) = of.remove(&gone).expect("is there");
-            shares.remove(&party, &gone, bytes);
+            let next = || of.range(gone..).find(|(_, (other, _))| *other == party).map(|(place, _)| *place);
+            shares.remove(&party, &gone, bytes, next);
         }
         let mut parties: Vec<Party> = Vec::new();
         for (party, _) in given {
@@ -162,8 +183,9 @@ mod tests {
             shares.insert(party(1, 0, 0, "Ada"), place(at), 1);
         }
         assert_eq!(shares.least(), Some(place(3)));
-        for at in [5, 3, 4] {
-            shares.remove(&party(1, 0, 0, "Ada"), &place(at), 1);
+        for (at, next) in [(5, None), (3, Some(4)), (4, None)] {
+            shares.remove(&party(1, 0, 0, "Ada"), &place(at), 1, || next.map(place));
+            assert_eq!(shares.least(), (at != 4).then(|| place(next.unwrap_or(3))));
         }
         assert_eq!(shares.least(), None);
     }
