@@ -108,5 +108,5 @@ fn a_message_shows_the_zone_of_its_relay_as_soon_as_that_is_known() {
 
 #[test]
 fn a_room_writes_no_record_that_a_log_does_not_take() {
-    assert_eq!(rooms::chat::PAYLOAD_MAX, mesh_routing::log::PAYLOAD_MAX);
+    assert_eq!(rooms::limits::PAYLOAD_MAX, mesh_routing::log::PAYLOAD_MAX);
 }

@@ -2,11 +2,7 @@
 
 use thiserror::Error;
 
-use crate::{
-    chat::{AUTHOR_MAX, NONCE_MAX, TEXT_MAX},
-    room::PARTICIPANTS_MAX,
-    rooms::VISITED_MAX,
-};
+use crate::limits::{AUTHOR_MAX, NONCE_MAX, PARTICIPANTS_MAX, TEXT_MAX, VISITED_MAX};
 
 /// Why something was refused. The text is fit to be shown to whoever asked.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

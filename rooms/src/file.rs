@@ -1,23 +1,18 @@
 //! A file announced in a room: what its record carries, its checks, and its name made fit to be shown.
 //! The bytes of the file are the mesh's business.
 
-use bytes::Bytes;
 use protocol::{FileId, NodeId, WallTime, ZoneName, api};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    chat::{Beside, Payload, check_author, is_invisible},
     error::RoomsError,
-    message::{Newest, Place},
+    text::{check_author, is_invisible},
 };
 
 /// Characters of a file's name as it is shown.
 pub const NAME_MAX: usize = 120;
 /// Characters of a media type.
 pub const MEDIA_TYPE_MAX: usize = 100;
-/// Files of a room kept in the list; older ones stay in the log.
-pub const FILES_MAX: usize = 500;
-
 /// A file somebody gives to a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewFile {
@@ -48,18 +43,8 @@ pub(crate) struct File {
 }
 
 impl File {
-    pub(crate) fn encode(self, beside: Beside) -> Bytes {
-        Payload::File(self).encode(beside)
-    }
-
-    /// Reads a payload from the log; `None` if it is about something else.
-    pub(crate) fn decode(payload: &[u8]) -> Option<Result<(File, Beside), RoomsError>> {
-        let Some((Payload::File(file), beside)) = Payload::decode(payload) else { return None };
-        Some(file.check().map(|()| (file, beside)))
-    }
-
     /// Holds a record to the rules of a new file.
-    fn check(&self) -> Result<(), RoomsError> {
+    pub(crate) fn check(&self) -> Result<(), RoomsError> {
         let good = shown_name(&self.name) == self.name
             && media_type(&self.media_type) == self.media_type
             && check_author(&self.author)? == self.author;
@@ -78,57 +63,6 @@ impl File {
             sent_at: self.sent_at.to_string(),
             here: 0,
         }
-    }
-}
-
-/// A file in the list, and its newest record.
-#[derive(Debug)]
-struct Listed {
-    file: File,
-    newest: Newest,
-}
-
-/// The files of a room, by their place among what was said.
-#[derive(Debug, Default)]
-pub(crate) struct Files(std::collections::BTreeMap<Place, Listed>);
-
-impl Files {
-    /// Adds a file. `None` if it is there already, from whomever.
-    pub(crate) fn insert(&mut self, place: Place, file: File, newest: Newest) -> Option<api::SharedFile> {
-        let known = self.0.iter_mut().find(|(_, known)| known.file.file == file.file);
-        if let Some((at, known)) = known {
-            if at.writer == place.writer {
-                known.newest = newest;
-            }
-            return None;
-        }
-        if self.0.contains_key(&place) {
-            return None;
-        }
-        let shown = file.to_api();
-        self.0.insert(place, Listed { file, newest });
-        if self.0.len() > FILES_MAX {
-            self.0.pop_first();
-        }
-        Some(shown)
-    }
-
-    pub(crate) fn find(&self, file: &FileId) -> Option<&File> {
-        self.iter().find(|known| known.file == *file)
-    }
-
-    pub(crate) fn place(&self, file: &FileId) -> Option<Place> {
-        self.0.iter().find(|(_, known)| known.file.file == *file).map(|(place, _)| *place)
-    }
-
-    /// Since when it is known, if this record is its newest.
-    pub(crate) fn newest(&self, file: &FileId, writer: &NodeId, newest: Newest) -> Option<Place> {
-        let place = self.place(file).filter(|place| place.writer == *writer)?;
-        self.0.get(&place).is_some_and(|known| known.newest == newest).then_some(place)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &File> {
-        self.0.values().map(|listed| &listed.file)
     }
 }
 

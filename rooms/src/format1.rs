@@ -5,7 +5,11 @@ use bytes::Bytes;
 use protocol::{Hlc, RoomName, WallTime, ZoneName};
 use serde::{Deserialize, Serialize};
 
-use crate::chat::{Beside, Chat, PAYLOAD_MAX};
+use crate::{
+    chat::Chat,
+    limits::PAYLOAD_MAX,
+    payload::{self, Beside},
+};
 
 #[derive(Serialize, Deserialize)]
 enum Payload {
@@ -31,7 +35,11 @@ pub fn read(payload: &[u8]) -> Option<(RoomName, Hlc, Bytes)> {
     }
     let Payload::Chat(old) = postcard::from_bytes(payload).ok()?;
     let Old { room, author, text, nonce, zone, sent_at, clock } = old;
-    Some((room, clock, Chat { author, text, nonce, zone, sent_at }.encode(Beside::default())))
+    Some((
+        room,
+        clock,
+        payload::Payload::Chat(Chat { author, text, nonce, zone, sent_at }).encode(Beside::default()),
+    ))
 }
 
 #[cfg(test)]
@@ -52,7 +60,7 @@ mod tests {
             clock: Hlc(9),
         });
         let (room, clock, payload) = read(&postcard::to_stdvec(&old).expect("serializes")).expect("is read");
-        let (chat, _) = Chat::decode(&payload).expect("is readable");
+        let (chat, _) = payload::Payload::decode_chat(&payload).expect("is readable");
         assert_eq!((room.as_str(), clock, chat.sent_at), ("lobby", Hlc(9), WallTime(5)));
         // As computed by the release that wrote it.
         assert_eq!(chat.id(&Topic::Room(room)).to_string(), "faa7d1cc33970c02a31c91b9fac7d6ca");

@@ -2,23 +2,32 @@
 //!
 //! The log itself (records in order per topic and writer, exactly once) belongs to whoever drives this crate;
 //! [`Rooms`] makes the payloads, reads them back and keeps what a room shows.
+//!
+//! Each file imports only from files to its left (`script/imports` holds it):
+//!
+//! order: limits | error | text place | chat file | payload files | paper format1 shares | message | room | rooms | lib
 
-pub mod chat;
+mod chat;
 pub mod error;
 pub mod file;
+mod files;
 pub mod format1;
+pub mod limits;
 mod message;
 pub mod paper;
+mod payload;
+mod place;
 pub mod room;
 pub mod rooms;
 mod shares;
+mod text;
 
 pub use error::RoomsError;
 pub use file::NewFile;
+pub use place::Source;
 pub use protocol::WallTime;
 pub use room::ParticipantId;
 pub use rooms::{Accepted, Output, Rooms, Written};
-pub use shares::Source;
 
 #[cfg(test)]
 mod tests;

@@ -1,57 +1,29 @@
 //! A message as a room keeps it: the payload of its record, which its log holds too, and what is asked of it often.
-//! What a payload says is in `chat.rs`.
+//! What a payload says is in `payload.rs`.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use protocol::{Hlc, NodeId, Topic, WallTime, ZoneName, api};
+use protocol::{NodeId, Topic, WallTime, ZoneName, api};
 
 use crate::{
-    chat::{Beside, Chat, Payload},
-    shares::{Author, Party, Source},
+    chat::Chat,
+    payload::{Beside, Payload},
+    place::{MessageId, Newest, Source},
+    shares::{Author, Party},
 };
 
 /// What a message takes in memory besides its payload, in bytes.
 const OVERHEAD: usize = 256;
 
-/// The newest record that says a message: the life of its log, and its number.
-pub(crate) type Newest = (u64, u64);
-
 /// Of which zone relays are.
 pub(crate) type Zones = BTreeMap<NodeId, ZoneName>;
-
-/// The same for everybody who computes it; 32 hexadecimal digits for people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct MessageId(pub [u8; 16]);
-
-impl MessageId {
-    pub(crate) fn parse(text: &str) -> Option<MessageId> {
-        let mut id = [0; 16];
-        // Only as it is written here: an id is compared octet by octet elsewhere.
-        let lower = !text.bytes().any(|octet| octet.is_ascii_uppercase());
-        (lower && hex::decode_to_slice(text, &mut id).is_ok()).then_some(MessageId(id))
-    }
-}
-
-impl fmt::Display for MessageId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-/// Where a message stands in its room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
-    pub clock: Hlc,
-    pub writer: NodeId,
-    pub number: u64,
-}
 
 /// A message as the room keeps it.
 #[derive(Debug, Clone)]
 pub(crate) struct Kept {
     pub id: MessageId,
-    /// [`Chat::decode`] took it.
+    /// [`Payload::decode_chat`] took it.
     payload: Bytes,
     sent_at: WallTime,
     /// It was written by a clock that is not believed here.
@@ -106,23 +78,6 @@ impl Kept {
             relay: writer.short(),
             sent_at: self.sent_at.to_string(),
             clock_ahead: self.clock_ahead,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_is_read_as_it_is_written_and_in_no_other_way() {
-        let id = MessageId(*b"0123456789abcdef");
-        let text = id.to_string();
-        assert_eq!(MessageId::parse(&text), Some(id));
-        for other in
-            ["", "x", &text[1..], &format!("{text}0"), &text.replace('3', "g"), &format!("{}F", &text[1..])]
-        {
-            assert_eq!(MessageId::parse(other), None, "{other:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::chat::{Beside, Payload};
+use crate::payload::{Beside, Payload};
 
 /// The payload of a record that carries a token.
 pub fn encode(token: String) -> Bytes {

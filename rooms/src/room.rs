@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     error::RoomsError,
-    file::Files,
-    message::{Kept, MessageId, Newest, Place, Zones},
+    files::Files,
+    limits::PARTICIPANTS_MAX,
+    message::{Kept, Zones},
+    place::{MessageId, Newest, Place},
     shares::Shares,
 };
 use protocol::api;
@@ -14,8 +16,6 @@ use protocol::api;
 pub const MESSAGES_MAX: usize = 1000;
 /// Bytes they take, about.
 pub const BYTES_MAX: usize = 4 << 20;
-/// Participants of a room at one relay.
-pub const PARTICIPANTS_MAX: usize = 10_000;
 
 /// One presence in one room at this relay; never given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

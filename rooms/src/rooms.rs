@@ -12,19 +12,20 @@ use protocol::{
 };
 
 use crate::{
-    chat::{Beside, Chat, PAYLOAD_MAX, RENEWED, check_author, check_nonce, check_text},
+    chat::Chat,
     error::RoomsError,
     file::{File, NewFile, media_type, shown_name},
-    message::{Kept, Place, Zones},
+    limits::{PAYLOAD_MAX, RENEWED, VISITED_MAX},
+    message::{Kept, Zones},
+    payload::{Beside, Payload},
+    place::{Place, Source},
     room::{ParticipantId, Room},
-    shares::Source,
+    text::{check_author, check_nonce, check_text},
 };
 
 /// Rooms in which something was said, kept in memory. Beyond it one that has nobody in it, in which little was said
 /// or for a long time nothing, is dropped from memory; its records stay in the log.
 pub const ROOMS_MAX: usize = 1000;
-/// Rooms in which somebody is and nothing was said: such a room takes next to nothing, and goes with whoever is in it.
-pub const VISITED_MAX: usize = 16_384;
 /// Relays whose zone is kept in mind.
 const ZONES_MAX: usize = 16_384;
 /// A room in which so much was said does not give way to one in which less was.
@@ -146,7 +147,7 @@ impl Rooms {
         let id = chat.id(topic);
         let known = self.room(topic).and_then(|room| room.place(id));
         let known = known.map(|place| (place.writer, place.number));
-        let payload = known.is_none().then(|| chat.encode(Beside { source, first: None }));
+        let payload = known.is_none().then(|| Payload::Chat(chat).encode(Beside { source, first: None }));
         let most = PAYLOAD_MAX - RENEWED;
         if let Some(length) = payload.as_ref().map(Bytes::len).filter(|length| *length > most) {
             return Err(RoomsError::TooLarge { length, most });
@@ -165,14 +166,14 @@ impl Rooms {
     pub fn renewal(&self, written: Written<'_>) -> Option<Bytes> {
         let Topic::Room(name) = written.topic else { return None };
         let (room, newest) = (self.rooms.get(name)?, (written.life, written.number));
-        if let Some(file) = File::decode(written.payload) {
+        if let Some(file) = Payload::decode_file(written.payload) {
             let (file, beside) = file.ok()?;
             let place = room.files.newest(&file.file, &written.writer, newest)?;
-            return Some(file.encode(Beside { first: Some(place.clock), ..beside }));
+            return Some(Payload::File(file).encode(Beside { first: Some(place.clock), ..beside }));
         }
-        let (chat, beside) = Chat::decode(written.payload).ok()?;
+        let (chat, beside) = Payload::decode_chat(written.payload).ok()?;
         let (place, _) = room.newest(chat.id(written.topic), &written.writer, newest)?;
-        Some(chat.encode(Beside { first: Some(place.clock), ..beside }))
+        Some(Payload::Chat(chat).encode(Beside { first: Some(place.clock), ..beside }))
     }
 
     /// A relay is known to be of a zone: messages that it signed are shown to be from there.
@@ -198,10 +199,10 @@ impl Rooms {
         now: WallTime,
     ) -> Result<(), RoomsError> {
         let Written { topic, writer, life, number, payload, .. } = written;
-        if let Some(file) = File::decode(payload) {
+        if let Some(file) = Payload::decode_file(payload) {
             return self.take_file(file?, written, live, now);
         }
-        let (chat, beside) = Chat::decode(payload)?;
+        let (chat, beside) = Payload::decode_chat(payload)?;
         let hlc = beside.first.map_or(written.hlc, |first| first.min(written.hlc));
         let sent = (chat.sent_at.min(WallTime(now.0.saturating_add(AHEAD_MAX_MS))), hlc.ahead(now));
         let place = Place { clock: hlc.clamped(now), writer, number };
@@ -257,7 +258,7 @@ impl Rooms {
         };
         Ok(Accepted {
             id: new.file.to_string(),
-            payload: known.is_none().then(|| file.encode(Beside::default())),
+            payload: known.is_none().then(|| Payload::File(file).encode(Beside::default())),
             known,
         })
     }

@@ -4,19 +4,8 @@
 use std::collections::BTreeMap;
 
 use protocol::NodeId;
-use serde::{Deserialize, Serialize};
 
-use crate::message::Place;
-
-/// Where a message came from, as the relay that took it tells it: two numbers that say only whether two messages came
-/// from one place. 0 is not known.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Source {
-    /// Stands for the address.
-    pub address: u32,
-    /// Stands for the participant at that address.
-    pub participant: u32,
-}
+use crate::place::{Place, Source};
 
 /// Whose a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

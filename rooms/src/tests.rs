@@ -6,9 +6,9 @@ use protocol::{Hlc, NodeId, RoomName, Topic, ZoneName, api::NewMessage, signalin
 
 use crate::{
     Output, Rooms, RoomsError, Source, WallTime, Written,
-    chat::{PAYLOAD_MAX, TEXT_MAX},
+    limits::{PAYLOAD_MAX, TEXT_MAX, VISITED_MAX},
     room::{BYTES_MAX, MESSAGES_MAX},
-    rooms::{ROOMS_MAX, TOTAL_MAX, VISITED_MAX, WELCOME_MESSAGES},
+    rooms::{ROOMS_MAX, TOTAL_MAX, WELCOME_MESSAGES},
 };
 
 const NOW: WallTime = WallTime(1_700_000_000_000);
