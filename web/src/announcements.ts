@@ -1,8 +1,9 @@
 // Which announcements are still news to this person, and the sending of one. What is shown belongs to the components.
-import { at } from "./root";
+
 import { type Message, type Posted } from "./api";
 import { lasting } from "./memory";
 import { problemOf, unreachable } from "./problem";
+import { at } from "./root";
 
 /** Older ones are in the room's welcome all the same, but no news any more. */
 export const NEWS_MS = 6 * 3_600_000;
@@ -13,7 +14,12 @@ const READ_MAX = 100;
  * What is to be shown, the newest first: nothing that was put away, nothing old. What came while the page
  * was open (`heard`) is news whatever the clocks say.
  */
-export function newsOf(all: readonly Message[], heard: ReadonlySet<string>, read: ReadonlySet<string>, now: number): Message[] {
+export function newsOf(
+  all: readonly Message[],
+  heard: ReadonlySet<string>,
+  read: ReadonlySet<string>,
+  now: number,
+): Message[] {
   const fresh = (message: Message) => heard.has(message.id) || now - Date.parse(message.sent_at) <= NEWS_MS;
   return all.filter((message) => !read.has(message.id) && fresh(message)).reverse();
 }
@@ -36,7 +42,12 @@ export function keepRead(ids: ReadonlySet<string>): void {
 }
 
 /** Tells every zone. The same `nonce` again is the same announcement, so trying again cannot say it twice. */
-export async function announce(author: string, text: string, nonce: string, token: string | undefined): Promise<Posted> {
+export async function announce(
+  author: string,
+  text: string,
+  nonce: string,
+  token: string | undefined,
+): Promise<Posted> {
   let response: Response;
   try {
     response = await fetch(at("/api/v1/announcements"), {

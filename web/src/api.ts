@@ -91,7 +91,8 @@ export interface Message {
 }
 
 /** Where a message comes from, by the signature of its relay. */
-export const origin = (message: Message): string => (message.zone_unproven ? `from a relay that says it is in zone ${message.zone}` : `from zone ${message.zone}`);
+export const origin = (message: Message): string =>
+  message.zone_unproven ? `from a relay that says it is in zone ${message.zone}` : `from zone ${message.zone}`;
 
 /** The answer to a posted message or announcement. */
 export interface Posted {
@@ -178,7 +179,13 @@ export function roomOf(stream: string | undefined): string {
 export function spoken(name: string): string {
   return name
     .split("/")
-    .map((part) => part.replace(/-+/g, " ").trim().replace(/^./, (c) => c.toUpperCase()) || part)
+    .map(
+      (part) =>
+        part
+          .replace(/-+/g, " ")
+          .trim()
+          .replace(/^./, (c) => c.toUpperCase()) || part,
+    )
     .join("\u00a0· "); // The dot ends a line, never begins one.
 }
 

@@ -1,8 +1,8 @@
 // The files of a room: their list, and sending it one. When to try again is for the outbox; where the
 // bytes travel is the relays' business.
 import { type SharedFile } from "./api";
-import { at } from "./root";
 import { Problem, problemOf, retryAfter, sentence, unreachable } from "./problem";
+import { at } from "./root";
 
 export async function listFiles(room: string): Promise<SharedFile[]> {
   let response: Response;
@@ -38,7 +38,13 @@ export interface Sending {
 }
 
 /** Gives the room a file. XMLHttpRequest, because fetch does not say how much of a body has left. */
-export function giveFile(room: string, file: File, from: string, token: string | undefined, onShare: (share: number) => void): Sending {
+export function giveFile(
+  room: string,
+  file: File,
+  from: string,
+  token: string | undefined,
+  onShare: (share: number) => void,
+): Sending {
   const request = new XMLHttpRequest();
   const query = new URLSearchParams({ name: file.name, from });
   request.open("POST", at(`/api/v1/rooms/${room}/files?${query}`));
@@ -82,7 +88,12 @@ function refusalOf(request: XMLHttpRequest): Problem {
   } catch {
     // Whatever is between us and the relay answered.
   }
-  return new Problem(request.status, typeof title === "string" ? sentence(title) : "The relay did not take the file.", undefined, wait);
+  return new Problem(
+    request.status,
+    typeof title === "string" ? sentence(title) : "The relay did not take the file.",
+    undefined,
+    wait,
+  );
 }
 
 /** `482 kB`, as people say it. */

@@ -1,6 +1,6 @@
 // What an organizer should look at, decided from what this relay knows: broken links, zones out of reach,
 // wrong clocks, and what the mesh hangs on. Pure.
-import { cutOff, weakSpots, type Mesh, type Message, type PublisherHealth } from "./api";
+import { cutOff, type Mesh, type Message, type PublisherHealth, weakSpots } from "./api";
 import type { Seen } from "./seen";
 import { clock } from "./time";
 
@@ -30,7 +30,8 @@ export function reach(mesh: Mesh, gone: readonly Seen[] = []): { reached: string
     }
   }
   const own = zoneOf(mesh, mesh.self);
-  const zones = (wanted: boolean) => mesh.nodes.filter((node) => found.has(node.id) === wanted).map((node) => node.zone);
+  const zones = (wanted: boolean) =>
+    mesh.nodes.filter((node) => found.has(node.id) === wanted).map((node) => node.zone);
   const reached = [...new Set([own, ...zones(true).sort()])];
   const lost = new Set([...zones(false), ...gone.map((one) => one.zone)].sort());
   return { reached, lost: [...lost].filter((zone) => !reached.includes(zone)) };
@@ -47,22 +48,36 @@ export function zonesAhead(rooms: readonly (readonly Message[])[]): string[] {
 }
 
 /** `gone`: relays that were in the mesh and are not any more. `skewMs`: how far this device's clock is ahead of the relay's, when that is known. */
-export function findings(mesh: Mesh, gone: readonly Seen[], ahead: readonly string[], skewMs: number | undefined): Finding[] {
+export function findings(
+  mesh: Mesh,
+  gone: readonly Seen[],
+  ahead: readonly string[],
+  skewMs: number | undefined,
+): Finding[] {
   const own = zoneOf(mesh, mesh.self);
   const found: Finding[] = [];
   const { reached, lost } = reach(mesh);
   const alone = cutOff(mesh);
   if (alone) {
-    found.push({ tone: "bad", text: `${own} has lost every link`, advice: "It goes on by itself: what is said and published here stays here until a link is back." });
+    found.push({
+      tone: "bad",
+      text: `${own} has lost every link`,
+      advice: "It goes on by itself: what is said and published here stays here until a link is back.",
+    });
   }
   for (const link of mesh.links) {
     const told = alone && (link.a === mesh.self || link.b === mesh.self);
-    if (!link.up && !told) found.push({ tone: "bad", text: `The link between ${zoneOf(mesh, link.a)} and ${zoneOf(mesh, link.b)} is down` });
+    if (!link.up && !told)
+      found.push({ tone: "bad", text: `The link between ${zoneOf(mesh, link.a)} and ${zoneOf(mesh, link.b)} is down` });
   }
   if (lost.length > 0) found.push({ tone: "bad", text: `Out of reach from ${own}: ${lost.join(", ")}` });
   found.push(...splitAreas(mesh));
   for (const { zone, at } of gone) {
-    found.push({ tone: "bad", text: `The relay of ${zone} is gone since ${clock(new Date(at).toISOString())}`, advice: "Either it or the last link to it has failed. Is its power on, does its link blink?" });
+    found.push({
+      tone: "bad",
+      text: `The relay of ${zone} is gone since ${clock(new Date(at).toISOString())}`,
+      advice: "Either it or the last link to it has failed. Is its power on, does its link blink?",
+    });
   }
   found.push(...clocks(own, reached.concat(lost).length - 1, ahead, skewMs));
   found.push(...weakSpots(mesh).map((text): Finding => ({ tone: "warn", text })));
@@ -75,7 +90,12 @@ function splitAreas(mesh: Mesh): Finding[] {
   for (const { area } of mesh.areas ?? []) parts.set(area, (parts.get(area) ?? 0) + 1);
   return [...parts]
     .filter(([, count]) => count > 1)
-    .map(([area, count]) => ({ tone: "bad", text: `Area ${area} has come apart into ${count} parts`, advice: "Links inside it are missing; what goes from part to part takes the way through other areas, if there is one." }));
+    .map(([area, count]) => ({
+      tone: "bad",
+      text: `Area ${area} has come apart into ${count} parts`,
+      advice:
+        "Links inside it are missing; what goes from part to part takes the way through other areas, if there is one.",
+    }));
 }
 
 /** The other areas, by number. */
@@ -88,17 +108,26 @@ function clocks(own: string, others: number, ahead: readonly string[], skewMs: n
   const found: Finding[] = [];
   const foreign = ahead.filter((zone) => zone !== own);
   if (others > 1 && foreign.length >= others) {
-    found.push({ tone: "warn", text: `The clocks of all other zones are ahead of ${own}'s`, advice: `So it is likely ${own}'s clock that is behind: set it, or run “relay-node doctor” there.` });
+    found.push({
+      tone: "warn",
+      text: `The clocks of all other zones are ahead of ${own}'s`,
+      advice: `So it is likely ${own}'s clock that is behind: set it, or run “relay-node doctor” there.`,
+    });
   } else if (foreign.length > 0) {
     found.push({
       tone: "warn",
       text: `The clock in ${foreign.join(", ")} is more than a minute ahead of ${own}'s`,
-      advice: "Times shown with what is said there are wrong. Set the clock of that relay's machine, or run “relay-node doctor” there.",
+      advice:
+        "Times shown with what is said there are wrong. Set the clock of that relay's machine, or run “relay-node doctor” there.",
     });
   }
   if (skewMs !== undefined && Math.abs(skewMs) > AHEAD_MS) {
     const how = `${lasting(Math.abs(skewMs))} ${skewMs > 0 ? "behind" : "ahead of"}`;
-    found.push({ tone: "warn", text: `${own}'s clock is ${how} this device's`, advice: "One of the two is wrong; phones in a network usually are right." });
+    found.push({
+      tone: "warn",
+      text: `${own}'s clock is ${how} this device's`,
+      advice: "One of the two is wrong; phones in a network usually are right.",
+    });
   }
   return found;
 }

@@ -3,7 +3,10 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { cutOff, getMesh, getStreams, getVersion, type Mesh, type Stream } from "./api";
 
 /** Asks `read` now and every `everyMs`, a little spread; keeps the last answer when one fails. */
-export function usePolled<T>(read: () => Promise<T>, everyMs: number): { value: T | undefined; fault: boolean; again(): void } {
+export function usePolled<T>(
+  read: () => Promise<T>,
+  everyMs: number,
+): { value: T | undefined; fault: boolean; again(): void } {
   const [value, setValue] = useState<T>();
   const [fault, setFault] = useState(false);
   const [round, setRound] = useState(0);

@@ -69,7 +69,11 @@ export class Meter {
     if (meter.closed) return meter;
     void meter.audio.resume();
     meter.source = meter.audio.createMediaStreamSource(media);
-    meter.node = new AudioWorkletNode(meter.audio, "meter", { numberOfInputs: 1, numberOfOutputs: 0, channelCountMode: "max" });
+    meter.node = new AudioWorkletNode(meter.audio, "meter", {
+      numberOfInputs: 1,
+      numberOfOutputs: 0,
+      channelCountMode: "max",
+    });
     meter.node.port.onmessage = (event) => meter.ballistics.take(event.data, performance.now());
     meter.source.connect(meter.node);
     return meter;

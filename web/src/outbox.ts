@@ -63,7 +63,20 @@ export class Outbox {
   /** Takes what there is room for; the number of files that were too many. */
   offer(files: readonly File[], from: string): number {
     const taken = files.slice(0, Math.max(OFFERS_MAX - this.entries.length, 0));
-    const entries = taken.map((file): Entry => ({ key: this.nextKey++, name: file.name, bytes: file.size, state: "waits", share: 0, problem: undefined, file, from, tries: 0, moved: false }));
+    const entries = taken.map(
+      (file): Entry => ({
+        key: this.nextKey++,
+        name: file.name,
+        bytes: file.size,
+        state: "waits",
+        share: 0,
+        problem: undefined,
+        file,
+        from,
+        tries: 0,
+        moved: false,
+      }),
+    );
     this.entries = [...this.entries, ...entries];
     this.next();
     return files.length - taken.length;
@@ -88,7 +101,9 @@ export class Outbox {
 
   /** There is another token: tries all that were refused for want of it. */
   allowed(): void {
-    const refused = this.entries.filter((one) => one.state === "refused" && [401, 403].includes(one.problem?.status ?? 0));
+    const refused = this.entries.filter(
+      (one) => one.state === "refused" && [401, 403].includes(one.problem?.status ?? 0),
+    );
     for (const { key } of refused) this.change(key, { state: "waits", share: 0, problem: undefined, tries: 0 });
     this.next();
   }
@@ -115,7 +130,8 @@ export class Outbox {
     this.change(key, { state: "sends", share: 0, problem: undefined, moved: false });
     it.done.then(
       () => this.ended(key, it, undefined),
-      (error: unknown) => this.ended(key, it, error instanceof Problem ? error : new Problem(-1, "The browser could not read the file.")),
+      (error: unknown) =>
+        this.ended(key, it, error instanceof Problem ? error : new Problem(-1, "The browser could not read the file.")),
     );
   }
 

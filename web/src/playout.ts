@@ -34,7 +34,18 @@ export interface Playout {
 const number = (value: unknown) => (typeof value === "number" && Number.isFinite(value) ? value : 0);
 
 export function sample(report: Iterable<[string, Record<string, unknown>]>, at: number): Sample {
-  const out: Sample = { at, packets: 0, bytes: 0, lost: 0, bufferSeconds: 0, bufferSamples: 0, roundTrip: undefined, frames: 0, energy: 0, energySeconds: 0 };
+  const out: Sample = {
+    at,
+    packets: 0,
+    bytes: 0,
+    lost: 0,
+    bufferSeconds: 0,
+    bufferSamples: 0,
+    roundTrip: undefined,
+    frames: 0,
+    energy: 0,
+    energySeconds: 0,
+  };
   for (const [, entry] of report) {
     if (entry.type === "inbound-rtp") {
       out.packets += number(entry.packetsReceived);
@@ -47,7 +58,11 @@ export function sample(report: Iterable<[string, Record<string, unknown>]>, at: 
         out.energy += number(entry.totalAudioEnergy);
         out.energySeconds += number(entry.totalSamplesDuration);
       }
-    } else if (entry.type === "candidate-pair" && entry.nominated === true && typeof entry.currentRoundTripTime === "number") {
+    } else if (
+      entry.type === "candidate-pair" &&
+      entry.nominated === true &&
+      typeof entry.currentRoundTripTime === "number"
+    ) {
       out.roundTrip = entry.currentRoundTripTime;
     }
   }
@@ -84,4 +99,5 @@ export class PlayoutGauge {
   }
 }
 
-const rms = (energy: number, seconds: number) => (energy > 0 && seconds > 0 ? Math.min(Math.sqrt(energy / seconds), 1) : 0);
+const rms = (energy: number, seconds: number) =>
+  energy > 0 && seconds > 0 ? Math.min(Math.sqrt(energy / seconds), 1) : 0;

@@ -44,7 +44,12 @@ export async function problemOf(response: Response, now = Date.now()): Promise<P
     body = undefined;
   }
   const fields = typeof body === "object" && body !== null ? (body as Record<string, unknown>) : {};
-  return new Problem(response.status, sentence(text(fields.title)) ?? plain(response.status), text(fields.detail), wait);
+  return new Problem(
+    response.status,
+    sentence(text(fields.title)) ?? plain(response.status),
+    text(fields.detail),
+    wait,
+  );
 }
 
 /** The relay's clause as a sentence: "text is empty" begins large and ends. */

@@ -18,14 +18,20 @@ export function ringOrder(mesh: Mesh): string[] {
   const zone = new Map(mesh.nodes.map((node) => [node.id, node.zone]));
   const degree = (id: string) => neighbors.get(id)!.size;
   // The order must not change from one answer to the next: zone and id decide where links do not.
-  const byDegree = (a: string, b: string) => degree(a) - degree(b) || zone.get(a)!.localeCompare(zone.get(b)!) || a.localeCompare(b);
+  const byDegree = (a: string, b: string) =>
+    degree(a) - degree(b) || zone.get(a)!.localeCompare(zone.get(b)!) || a.localeCompare(b);
   const order = new Set<string>();
   for (const start of [...neighbors.keys()].sort(byDegree)) {
     const todo = [start];
     for (let id = todo.pop(); id !== undefined; id = todo.pop()) {
       if (order.has(id)) continue;
       order.add(id);
-      todo.push(...[...neighbors.get(id)!].filter((next) => !order.has(next)).sort(byDegree).reverse());
+      todo.push(
+        ...[...neighbors.get(id)!]
+          .filter((next) => !order.has(next))
+          .sort(byDegree)
+          .reverse(),
+      );
     }
   }
   return [...order];

@@ -192,8 +192,12 @@ export class Room {
       case "streams":
         return this.events.onStreams(event.streams);
       case "refused":
-        if (event.nonce !== undefined && typeof event.retry_after_ms === "number") this.wait(event.nonce, event.retry_after_ms);
-        else this.pending = this.pending.map((one) => (one.nonce === event.nonce ? { ...one, refused: event.reason } : one));
+        if (event.nonce !== undefined && typeof event.retry_after_ms === "number")
+          this.wait(event.nonce, event.retry_after_ms);
+        else
+          this.pending = this.pending.map((one) =>
+            one.nonce === event.nonce ? { ...one, refused: event.reason } : one,
+          );
         break;
       default:
         return; // A newer relay may say more than we know.
@@ -268,7 +272,9 @@ export class Room {
     this.pending = this.pending.map((other) => (other.nonce === one.nonce ? { ...other, again: undefined } : other));
     if (!this.online || socket?.readyState !== 1) return;
     const late = setTimeout(() => {
-      const waits = this.pending.some((other) => other.nonce === one.nonce && other.id === undefined && other.refused === undefined);
+      const waits = this.pending.some(
+        (other) => other.nonce === one.nonce && other.id === undefined && other.refused === undefined,
+      );
       if (waits && this.socket === socket) this.hurry(true);
     }, ANSWER_MS);
     this.timers.set(one.nonce, late);

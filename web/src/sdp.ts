@@ -74,7 +74,8 @@ export interface Port {
 export function mediaPorts(answer: string): Port[] {
   const ports: Port[] = [];
   for (const [, address, port] of answer.matchAll(/^a=candidate:\S+ \d+ udp \d+ (\S+) (\d+) typ host/gim)) {
-    if (!ports.some((one) => one.address === address && one.port === port)) ports.push({ address: address!, port: port! });
+    if (!ports.some((one) => one.address === address && one.port === port))
+      ports.push({ address: address!, port: port! });
   }
   return ports;
 }
@@ -104,7 +105,11 @@ export function withRestart(answer: string, fragment: string): string {
   const { head, media } = sections(answer);
   const renewed = (part: string[]) =>
     part.map((line) =>
-      line.startsWith("a=ice-ufrag:") ? `a=ice-ufrag:${ufrag}` : line.startsWith("a=ice-pwd:") ? `a=ice-pwd:${pwd}` : line,
+      line.startsWith("a=ice-ufrag:")
+        ? `a=ice-ufrag:${ufrag}`
+        : line.startsWith("a=ice-pwd:")
+          ? `a=ice-pwd:${pwd}`
+          : line,
     );
   const out = renewed(head);
   media.forEach((part, index) => {

@@ -32,7 +32,8 @@ export function missing(seen: readonly Seen[], mesh: Mesh): Seen[] {
 export function recall(): Seen[] {
   try {
     const kept: unknown = JSON.parse(lasting.get("seen") ?? "[]");
-    const whole = (one: Partial<Seen> | null) => typeof one?.id === "string" && typeof one.zone === "string" && typeof one.at === "number";
+    const whole = (one: Partial<Seen> | null) =>
+      typeof one?.id === "string" && typeof one.zone === "string" && typeof one.at === "number";
     return Array.isArray(kept) ? (kept.filter(whole) as Seen[]) : [];
   } catch {
     return [];

@@ -1,8 +1,8 @@
 // One WebRTC transport to the relay that mends itself: ICE restart when it stumbles, a new offer with
 // back-off when that does not help. What flows over it belongs to whep.ts and whip.ts.
 import { Problem } from "./problem";
-import { Resource, type Fetch } from "./resource";
-import { mediaPorts, restartFragment, withRestart, type Port } from "./sdp";
+import { type Fetch, Resource } from "./resource";
+import { mediaPorts, type Port, restartFragment, withRestart } from "./sdp";
 
 /** idle: not asked to run. waiting: the relay said to come back. refused: asking again is pointless. */
 export type Phase = "idle" | "connecting" | "waiting" | "connected" | "reconnecting" | "refused";
@@ -166,12 +166,16 @@ export class Session {
   }
 
   private failed(error: unknown): void {
-    const problem = error instanceof Problem ? error : new Problem(0, "This browser could not set up the connection.", String(error));
+    const problem =
+      error instanceof Problem ? error : new Problem(0, "This browser could not set up the connection.", String(error));
     void this.drop();
     if (!problem.passing) return this.tell("refused", problem);
     this.failures += 1;
     const waiting = problem.status === 409;
-    this.tell(waiting ? "waiting" : this.failures > 1 || this.state.phase === "reconnecting" ? "reconnecting" : "connecting", problem);
+    this.tell(
+      waiting ? "waiting" : this.failures > 1 || this.state.phase === "reconnecting" ? "reconnecting" : "connecting",
+      problem,
+    );
     const backoff = Math.min(RETRY_MIN_MS * 2 ** Math.min(this.failures - 1, 8), RETRY_MAX_MS);
     const random = this.setup.random ?? Math.random;
     const wait = problem.retryAfterMs ?? (waiting ? WAIT_MS : backoff);

@@ -53,7 +53,9 @@ export function statusOf(known: Known): Status {
 const SILENT_WAY = "The page arrives, the sound does not";
 
 /** The relay answers over HTTP, and its media does not get here. */
-export function heldBack(known: Pick<Known, "phase" | "problem" | "ports" | "waitedMs" | "quietMs" | "listed">): boolean {
+export function heldBack(
+  known: Pick<Known, "phase" | "problem" | "ports" | "waitedMs" | "quietMs" | "listed">,
+): boolean {
   if (known.problem !== undefined || known.ports.length === 0 || known.waitedMs < CONNECT_MS) return false;
   if (known.phase === "connecting" || known.phase === "reconnecting") return true;
   return known.phase === "connected" && known.quietMs === undefined && known.listed === true;
@@ -69,10 +71,7 @@ export function wayOf(ports: readonly Port[]): string {
 /** `This browser cannot show H264.` */
 export function cannot(lacks: readonly Track[]): string | undefined {
   const names = (kind: string) => lacks.filter((track) => track.kind === kind).map((track) => codecName(track.codec));
-  const parts = [
-    ...names("video").map((name) => `show ${name}`),
-    ...names("audio").map((name) => `play ${name}`),
-  ];
+  const parts = [...names("video").map((name) => `show ${name}`), ...names("audio").map((name) => `play ${name}`)];
   return parts.length > 0 ? `This browser cannot ${parts.join(" or ")}.` : undefined;
 }
 

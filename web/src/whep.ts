@@ -1,9 +1,9 @@
 // Plays one stream: a receiving session (WHEP) and the media elements' streams, which stay the same
 // across reconnections so that the elements never have to be started again.
 import type { Kind, Track } from "./api";
-import { PlayoutGauge, sample, type Playout } from "./playout";
+import { type Playout, PlayoutGauge, sample } from "./playout";
 import { at } from "./root";
-import { sentCodecs, sentKinds, withOpus, type Port } from "./sdp";
+import { type Port, sentCodecs, sentKinds, withOpus } from "./sdp";
 import { Session, type Setup, type State } from "./session";
 
 export interface PlayerEvents {
@@ -119,7 +119,9 @@ export class Player {
   async measure(now: number): Promise<Playout | undefined> {
     const peer = this.session.peer;
     if (!peer) return undefined;
-    const playout = this.gauge.take(sample((await peer.getStats()) as unknown as Map<string, Record<string, unknown>>, now));
+    const playout = this.gauge.take(
+      sample((await peer.getStats()) as unknown as Map<string, Record<string, unknown>>, now),
+    );
     if (playout.quietMs !== undefined) this.since = Math.max(this.since ?? 0, now - playout.quietMs);
     return playout;
   }

@@ -1,6 +1,6 @@
 // Publishes captured media under a name: a sending session (WHIP) and what it measures of itself.
 import { at } from "./root";
-import { withOpus, type Port } from "./sdp";
+import { type Port, withOpus } from "./sdp";
 import { Session, type Setup, type State } from "./session";
 
 /** How the way to the relay is, since the last reading. */
@@ -63,7 +63,11 @@ export class Publisher {
     (await peer.getStats()).forEach((entry: Record<string, unknown>) => {
       if (entry.type === "outbound-rtp") bytes += Number(entry.bytesSent ?? 0);
       if (entry.type === "remote-inbound-rtp") loss = Math.max(loss ?? 0, Number(entry.fractionLost ?? 0));
-      if (entry.type === "candidate-pair" && entry.nominated === true && typeof entry.currentRoundTripTime === "number") {
+      if (
+        entry.type === "candidate-pair" &&
+        entry.nominated === true &&
+        typeof entry.currentRoundTripTime === "number"
+      ) {
         roundTrip = entry.currentRoundTripTime;
       }
     });

@@ -3,7 +3,13 @@ import { announce, keepRead, NEWS_MS, newsOf, readIds } from "../src/announcemen
 import type { Message } from "../src/api";
 
 const NOW = Date.parse("2026-07-03T18:00:00Z");
-const message = (id: string, agoMs: number): Message => ({ id, author: "Safety", text: id, zone: "stage", sent_at: new Date(NOW - agoMs).toISOString() });
+const message = (id: string, agoMs: number): Message => ({
+  id,
+  author: "Safety",
+  text: id,
+  zone: "stage",
+  sent_at: new Date(NOW - agoMs).toISOString(),
+});
 const ids = (messages: Message[]) => messages.map((one) => one.id);
 const none = new Set<string>();
 
@@ -23,7 +29,10 @@ describe("announcements", () => {
 
   it("remembers what was put away, within a bound and whatever the storage holds", () => {
     const kept = new Map<string, string>();
-    vi.stubGlobal("localStorage", { getItem: (key: string) => kept.get(key) ?? null, setItem: (key: string, value: string) => kept.set(key, value) });
+    vi.stubGlobal("localStorage", {
+      getItem: (key: string) => kept.get(key) ?? null,
+      setItem: (key: string, value: string) => kept.set(key, value),
+    });
     keepRead(new Set(Array.from({ length: 150 }, (_, i) => `id${i}`)));
     expect([readIds().size, readIds().has("id149"), readIds().has("id0")]).toEqual([100, true, false]);
     for (const broken of ["", "{", "7", '{"a":1}', "[1,null]"]) {

@@ -1,16 +1,24 @@
 import { describe, expect, it } from "vitest";
-import { cutOff, origin, roomOf, spoken, streamNameFault, weakSpots, type Mesh } from "../src/api";
+import { cutOff, type Mesh, origin, roomOf, spoken, streamNameFault, weakSpots } from "../src/api";
 
 describe("api", () => {
   it("says where a message comes from by its relay and not by its author", () => {
-    const message = { id: "1", author: "Safety (stage)", text: "leave", zone: "camping", sent_at: "2026-07-03T18:00:00Z" };
+    const message = {
+      id: "1",
+      author: "Safety (stage)",
+      text: "leave",
+      zone: "camping",
+      sent_at: "2026-07-03T18:00:00Z",
+    };
     expect(origin(message)).toBe("from zone camping");
     expect(origin({ ...message, zone_unproven: true })).toBe("from a relay that says it is in zone camping");
   });
 
   it("takes the names the relay takes", () => {
-    for (const name of ["main-stage", "a", "main-stage/commentary/en", "x".repeat(64)]) expect(streamNameFault(name)).toBeUndefined();
-    for (const name of ["", "Main", "a b", "a//b", "/a", "a/b/c/d", "x".repeat(65), "é", "a/../b"]) expect(streamNameFault(name)).toBeTypeOf("string");
+    for (const name of ["main-stage", "a", "main-stage/commentary/en", "x".repeat(64)])
+      expect(streamNameFault(name)).toBeUndefined();
+    for (const name of ["", "Main", "a b", "a//b", "/a", "a/b/c/d", "x".repeat(65), "é", "a/../b"])
+      expect(streamNameFault(name)).toBeTypeOf("string");
   });
 
   it("finds the room of a stream", () => {
@@ -38,7 +46,13 @@ describe("api", () => {
 
   it("knows a zone that lost all its links", () => {
     const link = (a: string, b: string, up: boolean) => ({ a, b, up, rtt_ms: 1, loss: 0, cost: 1 });
-    const mesh = (links: Mesh["links"]): Mesh => ({ self: "me", nodes: [], links, articulation_points: [], bridges: [] });
+    const mesh = (links: Mesh["links"]): Mesh => ({
+      self: "me",
+      nodes: [],
+      links,
+      articulation_points: [],
+      bridges: [],
+    });
     expect(cutOff(mesh([]))).toBe(false);
     expect(cutOff(mesh([link("me", "b", false), link("c", "d", true)]))).toBe(true);
     expect(cutOff(mesh([link("me", "b", false), link("c", "me", true)]))).toBe(false);

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { SharedFile } from "../src/api";
-import { giveFile, hasPreview, size, STALL_MS, STORE_MS } from "../src/files";
+import { giveFile, hasPreview, STALL_MS, STORE_MS, size } from "../src/files";
 
 class FakeRequest {
   static last: FakeRequest;
@@ -88,11 +88,24 @@ describe("files", () => {
     const giving = giveFile("lobby", file("a.png"), "Ana", undefined, () => undefined);
     Object.assign(FakeRequest.last, { status: 503, responseText: "<html>", retryAfter: "5" });
     FakeRequest.last.onload!();
-    await expect(giving.done).rejects.toMatchObject({ status: 503, retryAfterMs: 5_000, message: "The relay did not take the file." });
+    await expect(giving.done).rejects.toMatchObject({
+      status: 503,
+      retryAfterMs: 5_000,
+      message: "The relay did not take the file.",
+    });
   });
 
   it("previews small pictures that are here, and nothing else", () => {
-    const one: SharedFile = { id: "1", name: "a.png", bytes: 1000, media_type: "image/png", from: "Ana", zone: "stage", sent_at: "", here: 1000 };
+    const one: SharedFile = {
+      id: "1",
+      name: "a.png",
+      bytes: 1000,
+      media_type: "image/png",
+      from: "Ana",
+      zone: "stage",
+      sent_at: "",
+      here: 1000,
+    };
     expect(hasPreview(one)).toBe(true);
     expect(hasPreview({ ...one, here: 999 })).toBe(false);
     expect(hasPreview({ ...one, bytes: 2e6, here: 2e6 })).toBe(false);
@@ -100,7 +113,15 @@ describe("files", () => {
   });
 
   it("says sizes as people do", () => {
-    expect([0, 999, 1000, 1234, 99_999, 999_600, 5_242_883, 2_000_000_000].map(size)).toEqual(
-      ["0 bytes", "999 bytes", "1.0 kB", "1.2 kB", "100 kB", "1.0 MB", "5.2 MB", "2.0 GB"]);
+    expect([0, 999, 1000, 1234, 99_999, 999_600, 5_242_883, 2_000_000_000].map(size)).toEqual([
+      "0 bytes",
+      "999 bytes",
+      "1.0 kB",
+      "1.2 kB",
+      "100 kB",
+      "1.0 MB",
+      "5.2 MB",
+      "2.0 GB",
+    ]);
   });
 });

@@ -12,7 +12,14 @@ const mesh = (zones: string[], links: Mesh["links"], more: Partial<Mesh> = {}): 
   bridges: [],
   ...more,
 });
-const said = (zone: string, clock_ahead = false): Message => ({ id: Math.random().toString(), author: "a", text: "t", zone, sent_at: "2026-07-03T18:00:00Z", clock_ahead });
+const said = (zone: string, clock_ahead = false): Message => ({
+  id: Math.random().toString(),
+  author: "a",
+  text: "t",
+  zone,
+  sent_at: "2026-07-03T18:00:00Z",
+  clock_ahead,
+});
 const texts = (...args: Parameters<typeof findings>) => findings(...args).map((one) => one.text);
 
 describe("health", () => {
@@ -20,8 +27,14 @@ describe("health", () => {
     const chain = mesh(["stage", "food", "camping"], [link("stage", "food"), link("camping", "food", false)]);
     expect(reach(chain)).toEqual({ reached: ["stage", "food"], lost: ["camping"] });
     expect(reach(mesh(["stage"], []))).toEqual({ reached: ["stage"], lost: [] });
-    const gone = [{ id: "x", zone: "parking", at: 0 }, { id: "y", zone: "food", at: 0 }];
-    expect(reach(mesh(["stage", "food"], [link("stage", "food")]), gone)).toEqual({ reached: ["stage", "food"], lost: ["parking"] });
+    const gone = [
+      { id: "x", zone: "parking", at: 0 },
+      { id: "y", zone: "food", at: 0 },
+    ];
+    expect(reach(mesh(["stage", "food"], [link("stage", "food")]), gone)).toEqual({
+      reached: ["stage", "food"],
+      lost: ["parking"],
+    });
   });
 
   it("counts a zone as reached when one of its relays is", () => {
@@ -32,7 +45,9 @@ describe("health", () => {
 
   it("puts what is broken before what might break", () => {
     const chain = mesh(["stage", "food", "camping"], [link("stage", "food"), link("camping", "food", false)], {
-      articulation_points: [{ node: "food", cuts_off: ["camping"], warning: "if the relay of food dies, camping is cut off" }],
+      articulation_points: [
+        { node: "food", cuts_off: ["camping"], warning: "if the relay of food dies, camping is cut off" },
+      ],
     });
     const gone = [{ id: "p", zone: "parking", at: Date.parse("2026-07-03T18:00:00Z") }];
     const found = findings(chain, gone, ["food"], undefined);
@@ -55,7 +70,15 @@ describe("health", () => {
   });
 
   it("names other areas once, and one that has come apart", () => {
-    const area = (number: number, fragment = "f"): MeshArea => ({ area: number, fragment, relays: 3, publishers: 1, hops: 1, cost: 4, path: [number] });
+    const area = (number: number, fragment = "f"): MeshArea => ({
+      area: number,
+      fragment,
+      relays: 3,
+      publishers: 1,
+      hops: 1,
+      cost: 4,
+      path: [number],
+    });
     const one = mesh(["a"], [], { areas: [area(7), area(2, "x"), area(1), area(2, "y")] });
     expect(otherAreas(one)).toEqual([1, 2]);
     expect(texts(one, [], [], undefined)).toEqual(["Area 2 has come apart into 2 parts"]);
@@ -63,14 +86,18 @@ describe("health", () => {
   });
 
   it("goes by the last word of each zone in each room", () => {
-    expect(zonesAhead([[said("food", true), said("food")], [said("camping"), said("camping", true)], []])).toEqual(["camping"]);
+    expect(zonesAhead([[said("food", true), said("food")], [said("camping"), said("camping", true)], []])).toEqual([
+      "camping",
+    ]);
   });
 
   it("suspects the own clock when all others are ahead of it", () => {
     const ring = mesh(["a", "b", "c"], [link("a", "b"), link("b", "c")]);
     expect(texts(ring, [], ["b"], undefined)).toEqual(["The clock in b is more than a minute ahead of a's"]);
     expect(texts(ring, [], ["b", "c"], undefined)).toEqual(["The clocks of all other zones are ahead of a's"]);
-    expect(texts(mesh(["a", "b"], [link("a", "b")]), [], ["b"], undefined)).toEqual(["The clock in b is more than a minute ahead of a's"]);
+    expect(texts(mesh(["a", "b"], [link("a", "b")]), [], ["b"], undefined)).toEqual([
+      "The clock in b is more than a minute ahead of a's",
+    ]);
   });
 
   it("compares the relay's clock with this device's", () => {

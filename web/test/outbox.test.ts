@@ -1,16 +1,29 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { giveFile } from "../src/files";
-import { Outbox, OFFERS_MAX } from "../src/outbox";
+import { OFFERS_MAX, Outbox } from "../src/outbox";
 import { Problem, unreachable } from "../src/problem";
 
 /** Sendings that end when the test says so. */
 function line() {
-  const sent: { name: string; token: string | undefined; stopped: boolean; share(share: number): void; ok(): Promise<void>; fail(problem: Problem): Promise<void> }[] = [];
+  const sent: {
+    name: string;
+    token: string | undefined;
+    stopped: boolean;
+    share(share: number): void;
+    ok(): Promise<void>;
+    fail(problem: Problem): Promise<void>;
+  }[] = [];
   const give: typeof giveFile = (_room, file, _from, token, onShare) => {
     let resolve!: () => void;
     let reject!: (problem: Problem) => void;
     const done = new Promise<void>((yes, no) => ([resolve, reject] = [yes, no]));
-    const settle = () => done.then(() => undefined, () => undefined).then(() => undefined);
+    const settle = () =>
+      done
+        .then(
+          () => undefined,
+          () => undefined,
+        )
+        .then(() => undefined);
     const one = {
       name: file.name,
       token,
@@ -96,7 +109,11 @@ describe("outbox", () => {
     outbox.again(outbox.offers[0]!.key);
     await sent[6]!.fail(new Problem(507, "The disk is full."));
     vi.advanceTimersByTime(120_000);
-    expect([states(outbox), outbox.offers[0]!.problem!.title, sent.length]).toEqual([["a refused"], "The disk is full.", 7]);
+    expect([states(outbox), outbox.offers[0]!.problem!.title, sent.length]).toEqual([
+      ["a refused"],
+      "The disk is full.",
+      7,
+    ]);
   });
 
   it("does not give up on a line that carries something each time", async () => {
@@ -138,7 +155,12 @@ describe("outbox", () => {
   it("takes so many at a time and says how many were too many", () => {
     const { give } = line();
     const outbox = new Outbox("lobby", () => undefined, give);
-    expect(outbox.offer(Array.from({ length: OFFERS_MAX + 3 }, (_, i) => file(`${i}`)), "Ana")).toBe(3);
+    expect(
+      outbox.offer(
+        Array.from({ length: OFFERS_MAX + 3 }, (_, i) => file(`${i}`)),
+        "Ana",
+      ),
+    ).toBe(3);
     expect(outbox.offers.length).toBe(OFFERS_MAX);
   });
 });

@@ -2,7 +2,18 @@ import { describe, expect, it } from "vitest";
 import { PlayoutGauge, sample } from "../src/playout";
 
 const report = (packets: number, bufferSeconds: number, samples: number): [string, Record<string, unknown>][] => [
-  ["a", { type: "inbound-rtp", kind: "audio", packetsReceived: packets, bytesReceived: packets * 100, packetsLost: 0, jitterBufferDelay: bufferSeconds, jitterBufferEmittedCount: samples }],
+  [
+    "a",
+    {
+      type: "inbound-rtp",
+      kind: "audio",
+      packetsReceived: packets,
+      bytesReceived: packets * 100,
+      packetsLost: 0,
+      jitterBufferDelay: bufferSeconds,
+      jitterBufferEmittedCount: samples,
+    },
+  ],
   ["p", { type: "candidate-pair", nominated: true, currentRoundTripTime: 0.02 }],
   ["q", { type: "candidate-pair", nominated: false, currentRoundTripTime: 9 }],
 ];
@@ -34,7 +45,9 @@ describe("playout", () => {
   });
 
   it("does not fail on statistics of another browser", () => {
-    const playout = new PlayoutGauge().take(sample([["x", { type: "inbound-rtp", kind: "audio", packetsReceived: "many", jitterBufferDelay: NaN }]], 0));
+    const playout = new PlayoutGauge().take(
+      sample([["x", { type: "inbound-rtp", kind: "audio", packetsReceived: "many", jitterBufferDelay: NaN }]], 0),
+    );
     expect(playout).toMatchObject({ quietMs: undefined, lateMs: undefined, kbps: 0, loss: 0, level: 0 });
   });
 });

@@ -1,11 +1,22 @@
 import { describe, expect, it } from "vitest";
 import { Problem, problemOf, retryAfter } from "../src/problem";
 
-const answer = (status: number, body: string, headers: Record<string, string> = {}) => new Response(body, { status, headers });
+const answer = (status: number, body: string, headers: Record<string, string> = {}) =>
+  new Response(body, { status, headers });
 
 describe("problem", () => {
   it("shows the title the relay gives", async () => {
-    const problem = await problemOf(answer(401, JSON.stringify({ type: "/problems/token", title: "Give a publish token.", status: 401, detail: "no Authorization" })));
+    const problem = await problemOf(
+      answer(
+        401,
+        JSON.stringify({
+          type: "/problems/token",
+          title: "Give a publish token.",
+          status: 401,
+          detail: "no Authorization",
+        }),
+      ),
+    );
     expect(problem.title).toBe("Give a publish token.");
     expect(problem.message).toBe("Give a publish token. (no Authorization)");
     expect(problem.passing).toBe(false);

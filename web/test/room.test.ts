@@ -23,7 +23,13 @@ class FakeSocket {
   }
 }
 
-const message = (id: string, text = id): Message => ({ id, author: "ana", text, zone: "stage", sent_at: "2026-11-22T12:00:00.000Z" });
+const message = (id: string, text = id): Message => ({
+  id,
+  author: "ana",
+  text,
+  zone: "stage",
+  sent_at: "2026-11-22T12:00:00.000Z",
+});
 const welcome = (...history: Message[]) => ({ type: "welcome", zone: "camping", history, present: 2 });
 
 describe("room", () => {
@@ -37,7 +43,11 @@ describe("room", () => {
     vi.stubGlobal("location", { protocol: "http:", host: "relay:8080" });
     FakeSocket.all = [];
     returns = 0;
-    room = new Room("lobby", { onView: (next) => (view = next), onStreams: () => undefined, onReturn: () => (returns += 1) }, () => new FakeSocket() as unknown as WebSocket);
+    room = new Room(
+      "lobby",
+      { onView: (next) => (view = next), onStreams: () => undefined, onReturn: () => (returns += 1) },
+      () => new FakeSocket() as unknown as WebSocket,
+    );
   });
   afterEach(() => {
     room.close();
@@ -73,7 +83,10 @@ describe("room", () => {
     socket().close();
     vi.advanceTimersByTime(500);
     socket().hear({ ...welcome(), announcements: ["a", "b", "c", "d"].map((id) => message(id)) });
-    expect([shown(), [...view.heard]]).toEqual([["a", "b", "c", "d"], ["c", "d"]]);
+    expect([shown(), [...view.heard]]).toEqual([
+      ["a", "b", "c", "d"],
+      ["c", "d"],
+    ]);
   });
 
   it("sends again under the same nonce until the relay has it", () => {
@@ -124,7 +137,8 @@ describe("room", () => {
     socket().hear(welcome());
     for (const text of ["one", "two"]) room.say("ana", text);
     const [one, two] = socket().sent;
-    for (const { nonce } of [one!, two!]) socket().hear({ type: "refused", nonce, reason: "too fast", retry_after_ms: 2_500 });
+    for (const { nonce } of [one!, two!])
+      socket().hear({ type: "refused", nonce, reason: "too fast", retry_after_ms: 2_500 });
     expect(view.pending.map((pending) => [pending.refused, pending.again])).toEqual([
       [undefined, Date.now() + 2_500],
       [undefined, Date.now() + 2_500],
@@ -148,7 +162,11 @@ describe("room", () => {
     vi.advanceTimersByTime(1_000);
     socket().hear({ type: "said", nonce: two!.nonce, id: "2" });
     vi.advanceTimersByTime(250);
-    expect(socket().sent.slice(4).map((said) => said.text)).toEqual(["two", "three"]);
+    expect(
+      socket()
+        .sent.slice(4)
+        .map((said) => said.text),
+    ).toEqual(["two", "three"]);
   });
 
   it("bounds what waits and what is shown", () => {

@@ -51,7 +51,10 @@ describe("sdp", () => {
   });
 
   it("puts a restart's answer into the old answer, in every section", () => {
-    const renewed = withRestart(OFFER, "a=ice-ufrag:new1\r\na=ice-pwd:newnewnewnewnewnewnewnew\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\na=candidate:2 1 udp 1 198.51.100.1 5000 typ host\r\n");
+    const renewed = withRestart(
+      OFFER,
+      "a=ice-ufrag:new1\r\na=ice-pwd:newnewnewnewnewnewnewnew\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\na=candidate:2 1 udp 1 198.51.100.1 5000 typ host\r\n",
+    );
     expect(renewed.match(/a=ice-ufrag:new1/g)).toHaveLength(2);
     expect(renewed).toContain("198.51.100.1");
     expect(renewed).not.toContain("192.0.2.1");

@@ -22,13 +22,19 @@ describe("seen", () => {
   });
 
   it("forgets who was gone for a day, and what a wrong clock wrote", () => {
-    const seen = [{ id: "old", zone: "old", at: NOW - 25 * 3_600_000 }, { id: "future", zone: "future", at: NOW + 1 }];
+    const seen = [
+      { id: "old", zone: "old", at: NOW - 25 * 3_600_000 },
+      { id: "future", zone: "future", at: NOW + 1 },
+    ];
     expect(remember(seen, meshOf("stage"), NOW).map((one) => one.id)).toEqual(["stage"]);
   });
 
   it("survives whatever the storage holds", () => {
     const kept = new Map<string, string>();
-    vi.stubGlobal("localStorage", { getItem: (key: string) => kept.get(key) ?? null, setItem: (key: string, value: string) => kept.set(key, value) });
+    vi.stubGlobal("localStorage", {
+      getItem: (key: string) => kept.get(key) ?? null,
+      setItem: (key: string, value: string) => kept.set(key, value),
+    });
     keep(remember([], meshOf("stage"), NOW));
     expect(recall()).toEqual([{ id: "stage", zone: "stage", at: NOW }]);
     for (const broken of ["", "{", "null", "[null, 7, {}]", '[{"id":1}]']) {

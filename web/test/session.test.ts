@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { Session, type Phase, type Setup } from "../src/session";
+import { type Phase, Session, type Setup } from "../src/session";
 
 /** A connection as far as a session looks at one. */
 class FakePeer {
@@ -32,7 +32,11 @@ class FakePeer {
 }
 
 type Answer = () => Response | Promise<Response>;
-const created = () => new Response("v=0\r\nm=audio 9 X 111\r\na=ice-ufrag:r\r\na=ice-pwd:p\r\n", { status: 201, headers: { location: "/whep/main-stage/s1" } });
+const created = () =>
+  new Response("v=0\r\nm=audio 9 X 111\r\na=ice-ufrag:r\r\na=ice-pwd:p\r\n", {
+    status: 201,
+    headers: { location: "/whep/main-stage/s1" },
+  });
 const restarted = () => new Response("a=ice-ufrag:r2\r\na=ice-pwd:p2\r\n", { status: 200 });
 const gone = () => new Response("{}", { status: 404 });
 const silent = () => new Response("{}", { status: 409, headers: { "retry-after": "3" } });
@@ -179,6 +183,10 @@ describe("session", () => {
     answers.PATCH = gone;
     session.check();
     await settle();
-    expect(asked.slice(1)).toEqual(["PATCH /whep/main-stage/s1", "DELETE /whep/main-stage/s1", "POST /whep/main-stage"]);
+    expect(asked.slice(1)).toEqual([
+      "PATCH /whep/main-stage/s1",
+      "DELETE /whep/main-stage/s1",
+      "POST /whep/main-stage",
+    ]);
   });
 });

@@ -1,7 +1,19 @@
 import { describe, expect, it } from "vitest";
-import { statusOf, type Known } from "../src/status";
+import { type Known, statusOf } from "../src/status";
 
-const LIVE: Known = { phase: "connected", problem: undefined, listed: true, quietMs: 20, lateMs: 60, cutOff: false, needsTap: false, waitedMs: 20, ports: [], lacks: [], tracks: 2 };
+const LIVE: Known = {
+  phase: "connected",
+  problem: undefined,
+  listed: true,
+  quietMs: 20,
+  lateMs: 60,
+  cutOff: false,
+  needsTap: false,
+  waitedMs: 20,
+  ports: [],
+  lacks: [],
+  tracks: 2,
+};
 const text = (change: Partial<Known>) => statusOf({ ...LIVE, ...change }).text;
 
 describe("status", () => {
@@ -63,13 +75,23 @@ describe("status", () => {
   it("says what this browser does not play of a stage that plays", () => {
     const h264 = { kind: "video", codec: "h264", layers: 1 } as const;
     const opus = { kind: "audio", codec: "opus", layers: 1 } as const;
-    expect(statusOf({ ...LIVE, lacks: [h264] })).toEqual({ tone: "good", text: "Live", note: "This browser cannot show H264." });
+    expect(statusOf({ ...LIVE, lacks: [h264] })).toEqual({
+      tone: "good",
+      text: "Live",
+      note: "This browser cannot show H264.",
+    });
     const gone = { tone: "off", text: "Not for this browser", note: "This browser cannot show H264." };
     // The publisher came back with something else on a session that stays.
-    expect(statusOf({ ...LIVE, quietMs: undefined, waitedMs: 9_000, ports: PORTS, lacks: [h264], tracks: 1 })).toEqual(gone);
+    expect(statusOf({ ...LIVE, quietMs: undefined, waitedMs: 9_000, ports: PORTS, lacks: [h264], tracks: 1 })).toEqual(
+      gone,
+    );
     expect(statusOf({ ...LIVE, quietMs: 9_000, lacks: [h264], tracks: 1 })).toEqual(gone);
     const refused = statusOf({ ...LIVE, phase: "refused", problem: "This stream is H264 now.", lacks: [opus, h264] });
-    expect(refused).toEqual({ tone: "off", text: "Not for this browser", note: "This browser cannot show H264 or play Opus." });
+    expect(refused).toEqual({
+      tone: "off",
+      text: "Not for this browser",
+      note: "This browser cannot show H264 or play Opus.",
+    });
   });
 
   it("passes on what the relay refused", () => {

@@ -16,7 +16,8 @@ class FakeStream {
 
 const SOUND = { kind: "audio", codec: "opus", layers: 1 } as const;
 const PICTURE = { kind: "video", codec: "h264", layers: 1 } as const;
-const SOUND_ONLY = "v=0\r\nm=audio 9 X 111\r\na=sendonly\r\na=rtpmap:111 opus/48000/2\r\nm=video 9 X 96\r\na=inactive\r\n";
+const SOUND_ONLY =
+  "v=0\r\nm=audio 9 X 111\r\na=sendonly\r\na=rtpmap:111 opus/48000/2\r\nm=video 9 X 96\r\na=inactive\r\n";
 
 describe("player", () => {
   let posts: number;
@@ -31,25 +32,32 @@ describe("player", () => {
     posts = 0;
     refusal = undefined;
     peers = [];
-    player = new Player("main-stage", { onState: () => undefined, onVideo: () => undefined, onSound }, {
-      newPeer: () => {
-        const peer = {
-          connectionState: "new",
-          addTransceiver: () => undefined,
-          createOffer: async () => ({ sdp: "v=0\r\n" }),
-          setLocalDescription: async () => undefined,
-          setRemoteDescription: async () => undefined,
-          close: () => undefined,
-        };
-        peers.push(peer);
-        return peer as unknown as RTCPeerConnection;
+    player = new Player(
+      "main-stage",
+      { onState: () => undefined, onVideo: () => undefined, onSound },
+      {
+        newPeer: () => {
+          const peer = {
+            connectionState: "new",
+            addTransceiver: () => undefined,
+            createOffer: async () => ({ sdp: "v=0\r\n" }),
+            setLocalDescription: async () => undefined,
+            setRemoteDescription: async () => undefined,
+            close: () => undefined,
+          };
+          peers.push(peer);
+          return peer as unknown as RTCPeerConnection;
+        },
+        fetch: async (_url, init) => {
+          if (init.method === "POST") posts += 1;
+          if (init.method === "POST" && refusal) return new Response("{}", { status: refusal });
+          return new Response(SOUND_ONLY, {
+            status: init.method === "POST" ? 201 : 200,
+            headers: { location: "/whep/main-stage/s" },
+          });
+        },
       },
-      fetch: async (_url, init) => {
-        if (init.method === "POST") posts += 1;
-        if (init.method === "POST" && refusal) return new Response("{}", { status: refusal });
-        return new Response(SOUND_ONLY, { status: init.method === "POST" ? 201 : 200, headers: { location: "/whep/main-stage/s" } });
-      },
-    });
+    );
     player.start();
     await connect();
   });

@@ -61,7 +61,11 @@ export function Announce({ mesh, gone, onSent }: { mesh: Mesh | undefined; gone:
       setText("");
       onSent();
     } catch (error) {
-      setStep({ at: "failed", nonce, problem: error instanceof Problem ? error : new Problem(0, "The relay's answer could not be read.") });
+      setStep({
+        at: "failed",
+        nonce,
+        problem: error instanceof Problem ? error : new Problem(0, "The relay's answer could not be read."),
+      });
     }
   };
 
@@ -116,7 +120,11 @@ export function Announce({ mesh, gone, onSent }: { mesh: Mesh | undefined; gone:
         <h3 ref={top} tabIndex={-1}>
           Sent at {step.when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}
         </h3>
-        <p>{step.where === "mesh" ? "It is on its way over every link, and another relay has stored it too." : "Only this relay has stored it so far. The other zones get it as soon as there is a link."}</p>
+        <p>
+          {step.where === "mesh"
+            ? "It is on its way over every link, and another relay has stored it too."
+            : "Only this relay has stored it so far. The other zones get it as soon as there is a link."}
+        </p>
         {mesh && <Reach mesh={mesh} gone={gone} />}
         <button type="button" class="wide ghost" onClick={() => setStep({ at: "write" })}>
           Write another
@@ -148,7 +156,13 @@ export function Announce({ mesh, gone, onSent }: { mesh: Mesh | undefined; gone:
         </p>
       )}
       {asksToken && <TokenField token={token} onToken={setToken} />}
-      <button type="button" class="wide go" disabled={sending || early} aria-busy={sending} onClick={() => void send(step.nonce)}>
+      <button
+        type="button"
+        class="wide go"
+        disabled={sending || early}
+        aria-busy={sending}
+        onClick={() => void send(step.nonce)}
+      >
         {sending ? "Sending" : step.at === "failed" ? "Try again" : "Tell everybody"}
       </button>
       <button type="button" class="wide ghost" disabled={sending} onClick={() => setStep({ at: "write" })}>
@@ -181,7 +195,8 @@ function Reach({ mesh, gone }: { mesh: Mesh; gone: readonly Seen[] }) {
   return (
     <p class="quiet">
       Within reach: {reached.join(", ")}
-      {areas.length > 0 && `, and the zones of ${areas.length === 1 ? "area" : "areas"} ${areas.join(", ")}`}.{lost.length > 0 && ` When their links are back: ${lost.join(", ")}.`}
+      {areas.length > 0 && `, and the zones of ${areas.length === 1 ? "area" : "areas"} ${areas.join(", ")}`}.
+      {lost.length > 0 && ` When their links are back: ${lost.join(", ")}.`}
     </p>
   );
 }

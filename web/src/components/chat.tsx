@@ -2,7 +2,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { spoken } from "../api";
 import { lasting } from "../memory";
-import { AUTHOR_MAX, TEXT_MAX, type Room, type RoomView } from "../room";
+import { AUTHOR_MAX, type Room, type RoomView, TEXT_MAX } from "../room";
 import { clock } from "../time";
 import { Files } from "./files";
 
@@ -136,7 +136,13 @@ export function Chat({ room, view }: { room: Room | undefined; view: RoomView })
                   Not sent: {one.refused} Edit
                 </button>
               ) : (
-                <span class="from">{!view.online ? "waiting for the relay" : one.again === undefined ? "sending" : `sent in ${seconds(one.again)} s`}</span>
+                <span class="from">
+                  {!view.online
+                    ? "waiting for the relay"
+                    : one.again === undefined
+                      ? "sending"
+                      : `sent in ${seconds(one.again)} s`}
+                </span>
               )}
             </span>
             <span class="said">{one.text}</span>
@@ -148,7 +154,16 @@ export function Chat({ room, view }: { room: Room | undefined; view: RoomView })
           {unread} new {unread === 1 ? "message" : "messages"} ↓
         </button>
       )}
-      {room && <Files room={room.name} zone={view.zone} author={author} news={view.fileNews} onHint={setHint} onNameless={askName} />}
+      {room && (
+        <Files
+          room={room.name}
+          zone={view.zone}
+          author={author}
+          news={view.fileNews}
+          onHint={setHint}
+          onNameless={askName}
+        />
+      )}
       <form onSubmit={say}>
         <input
           name="text"

@@ -3,7 +3,7 @@ import { useEffect, useReducer, useRef, useState } from "preact/hooks";
 import type { SharedFile } from "../api";
 import { fileUrl, hasPreview, listFiles, size } from "../files";
 import { tab } from "../memory";
-import { Outbox, OFFERS_MAX, type Offer } from "../outbox";
+import { OFFERS_MAX, type Offer, Outbox } from "../outbox";
 import { clock } from "../time";
 
 /** Choosing another stream shows another room; what this one was given goes on. */
@@ -37,7 +37,10 @@ export function Files({ room, zone, author, news, onHint, onNameless }: FilesPro
   useEffect(() => {
     let current = true;
     // A list that does not come is made up for by the next piece of news.
-    listFiles(room).then((files) => current && setFiles(files.reverse()), () => undefined);
+    listFiles(room).then(
+      (files) => current && setFiles(files.reverse()),
+      () => undefined,
+    );
     return () => {
       current = false;
     };
@@ -114,7 +117,12 @@ function useOutbox(room: string): Outbox {
 }
 
 function SharedRow({ file, zone }: { file: SharedFile; zone: string | undefined }) {
-  const facts = [size(file.bytes), `from ${file.from}`, file.zone === zone ? "" : file.zone, clock(file.sent_at)].filter((fact) => fact !== "");
+  const facts = [
+    size(file.bytes),
+    `from ${file.from}`,
+    file.zone === zone ? "" : file.zone,
+    clock(file.sent_at),
+  ].filter((fact) => fact !== "");
   return (
     <a class="shared-file" href={fileUrl(file)} download={file.name}>
       {hasPreview(file) ? (
@@ -161,7 +169,11 @@ function OfferRow({ offer, outbox }: { offer: Offer; outbox: Outbox }) {
             Send again
           </button>
         )}
-        <button type="button" onClick={() => outbox.drop(key)} aria-label={state === "refused" ? `Put away ${name}` : `Cancel ${name}`}>
+        <button
+          type="button"
+          onClick={() => outbox.drop(key)}
+          aria-label={state === "refused" ? `Put away ${name}` : `Cancel ${name}`}
+        >
           {state === "refused" ? "Put away" : "Cancel"}
         </button>
       </span>
@@ -186,7 +198,9 @@ function words(offer: Offer): string {
     case "stores":
       return `${size(bytes)}, the relay is storing it`;
     case "breaks":
-      return problem?.status === 0 || problem?.status === 400 ? "The line broke. It is sent again from the start as soon as the relay answers." : `${problem?.title ?? ""} It is sent again by itself.`;
+      return problem?.status === 0 || problem?.status === 400
+        ? "The line broke. It is sent again from the start as soon as the relay answers."
+        : `${problem?.title ?? ""} It is sent again by itself.`;
     case "refused":
       if (problem?.status === 401) return "Not sent: this relay wants its publish token to take files.";
       if (problem?.status === 403) return "Not sent: this relay has another publish token.";

@@ -1,9 +1,18 @@
 // The bar on top of each page: where we are.
-import { root } from "../root";
+
 import type { ComponentChildren } from "preact";
+import { root } from "../root";
 import { FaceButton } from "./face-button";
 
-export function Header({ zone, page, children }: { zone: string | undefined; page?: string; children?: ComponentChildren }) {
+export function Header({
+  zone,
+  page,
+  children,
+}: {
+  zone: string | undefined;
+  page?: string;
+  children?: ComponentChildren;
+}) {
   return (
     <header class="bar">
       <a class="mark" href={root}>

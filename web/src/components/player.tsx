@@ -1,11 +1,11 @@
 // One stream: the tap that plays it, its picture, its volume and the honest line.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { spoken, type Stream } from "../api";
+import { type Stream, spoken } from "../api";
 import { setLockScreenState, showOnLockScreen } from "../lock-screen";
 import { lasting } from "../memory";
 import type { Playout } from "../playout";
 import type { State } from "../session";
-import { heldBack, statusOf, type Known } from "../status";
+import { heldBack, type Known, statusOf } from "../status";
 import { Player as Whep } from "../whep";
 import { Chips } from "./stream-list";
 
@@ -202,7 +202,13 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
           </p>
         )}
         <div class="volume">
-          <button type="button" class="ghost" aria-pressed={muted} aria-label={muted ? "Unmute" : "Mute"} onClick={() => setMuted(!muted)}>
+          <button
+            type="button"
+            class="ghost"
+            aria-pressed={muted}
+            aria-label={muted ? "Unmute" : "Mute"}
+            onClick={() => setMuted(!muted)}
+          >
             <svg viewBox="0 0 24 24" aria-hidden="true">
               <path d="M4 9v6h4l5 4.5v-15L8 9z" />
               {muted ? (

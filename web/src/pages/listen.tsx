@@ -1,7 +1,7 @@
 // `/`: the live streams of the whole festival, one of them playing, and its room.
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { roomOf, streamNameFault, type Stream } from "../api";
+import { roomOf, type Stream, streamNameFault } from "../api";
 import { Announcements } from "../components/announcements";
 import { Chat } from "../components/chat";
 import { Header } from "../components/header";
@@ -99,7 +99,9 @@ function Listen() {
           )}
           {chosen === undefined && streams === undefined && (
             <p class="empty" role="status">
-              {polled.fault ? "The relay does not answer. Are you still on the festival's Wi-Fi?" : "Looking for live stages"}
+              {polled.fault
+                ? "The relay does not answer. Are you still on the festival's Wi-Fi?"
+                : "Looking for live stages"}
             </p>
           )}
           {chosen === undefined && streams?.length === 0 && (

@@ -1,13 +1,24 @@
 // `/organizer`: the zones, the links between them and the streams that cross them, as this relay knows.
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { getAnnouncements, getClockSkew, getMessages, roomOf, spoken, type Mesh, type MeshArea, type MeshLink, type Message, type Stream } from "../api";
+import {
+  getAnnouncements,
+  getClockSkew,
+  getMessages,
+  type Mesh,
+  type MeshArea,
+  type MeshLink,
+  type Message,
+  roomOf,
+  type Stream,
+  spoken,
+} from "../api";
 import { Announce, Told } from "../components/announce";
 import { Header } from "../components/header";
 import { Health } from "../components/health";
 import { MeshMap } from "../components/mesh-map";
 import { findings, hints, otherAreas, zoneOf, zonesAhead } from "../health";
-import { usePolled, useMesh, useStreams } from "../live";
+import { useMesh, usePolled, useStreams } from "../live";
 import { keep, missing, recall, remember } from "../seen";
 
 const ASK_MS = 2_000;
@@ -55,7 +66,15 @@ function Organizer() {
         <div class="column">
           <section class="panel first">
             <h2>To look at</h2>
-            {mesh ? <Health mesh={mesh} found={findings(mesh, gone, ahead, skewMs)} onForget={gone.length > 0 ? forget : undefined} /> : <p class="quiet">Asking the relay</p>}
+            {mesh ? (
+              <Health
+                mesh={mesh}
+                found={findings(mesh, gone, ahead, skewMs)}
+                onForget={gone.length > 0 ? forget : undefined}
+              />
+            ) : (
+              <p class="quiet">Asking the relay</p>
+            )}
           </section>
           <section class="panel">
             <h2>Zones</h2>
@@ -104,7 +123,8 @@ function Streams({ streams }: { streams: Stream[] }) {
             ))}
           </span>
           <span class="quiet">
-            {(stream.path.length > 0 ? stream.path : [stream.origin_zone]).join(" → ")} · {stream.listeners} listening here
+            {(stream.path.length > 0 ? stream.path : [stream.origin_zone]).join(" → ")} · {stream.listeners} listening
+            here
             {stream.heard_in.length > 0 && ` · heard in ${stream.heard_in.join(", ")}`}
           </span>
           {hints(stream.publisher).map((hint) => (
@@ -128,7 +148,9 @@ function Links({ mesh }: { mesh: Mesh }) {
   const [all, setAll] = useState(false);
   const links = [...mesh.links].sort(downFirst);
   if (mesh.links.length === 0) {
-    return <p class="quiet">This relay is not bridged to another one{otherAreas(mesh).length > 0 && " of its area"}.</p>;
+    return (
+      <p class="quiet">This relay is not bridged to another one{otherAreas(mesh).length > 0 && " of its area"}.</p>
+    );
   }
   return (
     <>
@@ -160,7 +182,9 @@ function Links({ mesh }: { mesh: Mesh }) {
 
 /** Only of a link that was full of late is it known what it carries. */
 function full(link: MeshLink): string {
-  return link.capacity_bps === undefined ? "" : ` · was full at ${(link.capacity_bps / 1e6).toFixed(link.capacity_bps < 1e7 ? 1 : 0)} Mbit/s`;
+  return link.capacity_bps === undefined
+    ? ""
+    : ` · was full at ${(link.capacity_bps / 1e6).toFixed(link.capacity_bps < 1e7 ? 1 : 0)} Mbit/s`;
 }
 
 /** Of other areas a relay knows only what is at their edge. */

@@ -1,8 +1,8 @@
 // `/publish`: microphone, camera or screen into the mesh, with a meter, and who hears it.
 import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { codecName, getStreams, spoken, streamNameFault, type Stream } from "../api";
-import { capture, captureFault, captureProblem, devices, SOURCES, type Choice, type Source } from "../capture";
+import { codecName, getStreams, type Stream, spoken, streamNameFault } from "../api";
+import { type Choice, capture, captureFault, captureProblem, devices, SOURCES, type Source } from "../capture";
 import { PolledAnnouncements } from "../components/announcements";
 import { Header } from "../components/header";
 import { LevelMeter } from "../components/level-meter";
@@ -55,7 +55,10 @@ function Publish() {
   const [publisher, setPublisher] = useState<Publisher>();
   const [state, setState] = useState(IDLE);
   const [fault, setFault] = useState<string>();
-  const [inputs, setInputs] = useState<{ audio: MediaDeviceInfo[]; video: MediaDeviceInfo[] }>({ audio: [], video: [] });
+  const [inputs, setInputs] = useState<{ audio: MediaDeviceInfo[]; video: MediaDeviceInfo[] }>({
+    audio: [],
+    video: [],
+  });
   const preview = useRef<HTMLVideoElement>(null);
   const zone = useZone();
   const blocked = captureFault();
@@ -94,7 +97,9 @@ function Publish() {
       setMedia(opened);
       list();
       for (const track of opened.getTracks()) {
-        track.addEventListener("ended", () => setFault("The input was unplugged or its sharing ended. Stop, choose an input, go live again."));
+        track.addEventListener("ended", () =>
+          setFault("The input was unplugged or its sharing ended. Stop, choose an input, go live again."),
+        );
       }
       return opened;
     } catch (error) {
@@ -167,19 +172,45 @@ function Publish() {
               </label>
             ))}
           </div>
-          <video ref={preview} class="preview" muted playsInline autoPlay hidden={!media || media.getVideoTracks().length === 0} />
+          <video
+            ref={preview}
+            class="preview"
+            muted
+            playsInline
+            autoPlay
+            hidden={!media || media.getVideoTracks().length === 0}
+          />
           <LevelMeter media={media} />
           {fault && (
             <p class="warning" role="alert">
               {fault}
             </p>
           )}
-          <Picker title="Input" open={media?.getAudioTracks()[0]?.label} devices={inputs.audio} value={plan.audio} disabled={running} onChange={(audio) => change({ audio })} />
+          <Picker
+            title="Input"
+            open={media?.getAudioTracks()[0]?.label}
+            devices={inputs.audio}
+            value={plan.audio}
+            disabled={running}
+            onChange={(audio) => change({ audio })}
+          />
           {plan.source === "camera" && (
-            <Picker title="Camera" open={media?.getVideoTracks()[0]?.label} devices={inputs.video} value={plan.video} disabled={running} onChange={(video) => change({ video })} />
+            <Picker
+              title="Camera"
+              open={media?.getVideoTracks()[0]?.label}
+              devices={inputs.video}
+              value={plan.video}
+              disabled={running}
+              onChange={(video) => change({ video })}
+            />
           )}
           {!running && (
-            <button type="button" class="wide ghost" disabled={blocked !== undefined} onClick={() => void (media ? close() : open(plan))}>
+            <button
+              type="button"
+              class="wide ghost"
+              disabled={blocked !== undefined}
+              onClick={() => void (media ? close() : open(plan))}
+            >
               {media ? "Close the input" : "Check the level"}
             </button>
           )}
@@ -205,7 +236,9 @@ function Publish() {
                   aria-invalid={nameFault !== undefined}
                   onInput={(event) => change({ name: event.currentTarget.value.trim() })}
                 />
-                <small class={nameFault ? "bad" : "quiet"}>{nameFault ?? `Listeners see “${spoken(plan.name)}”.`}</small>
+                <small class={nameFault ? "bad" : "quiet"}>
+                  {nameFault ?? `Listeners see “${spoken(plan.name)}”.`}
+                </small>
               </label>
               <label class="field">
                 <span>Publish token</span>
@@ -221,7 +254,9 @@ function Publish() {
               <button type="submit" class="wide go" disabled={nameFault !== undefined || blocked !== undefined}>
                 Go live
               </button>
-              <p class="quiet small">Stereo at 256 kbit/s, without echo cancellation, noise suppression or gain control.</p>
+              <p class="quiet small">
+                Stereo at 256 kbit/s, without echo cancellation, noise suppression or gain control.
+              </p>
             </form>
           )}
         </section>
@@ -245,7 +280,11 @@ function Picker(props: PickerProps) {
   return (
     <label class="field">
       <span>{props.title}</span>
-      <select value={known ? props.value : ""} disabled={props.disabled} onChange={(event) => props.onChange(event.currentTarget.value)}>
+      <select
+        value={known ? props.value : ""}
+        disabled={props.disabled}
+        onChange={(event) => props.onChange(event.currentTarget.value)}
+      >
         <option value="">The browser's choice{props.open && !known ? `: ${props.open}` : ""}</option>
         {props.devices.map((device, index) => (
           <option key={device.deviceId} value={device.deviceId}>
@@ -284,7 +323,14 @@ function OnAir({ publisher, state, onStop }: { publisher: Publisher; state: Stat
   // Since it was asked for, or since it was on air last.
   const waiting = useRef(now);
   if (live) waiting.current = now;
-  const stuck = heldBack({ ...state, problem: state.problem?.message, ports: publisher.ports, waitedMs: now - waiting.current, quietMs: undefined, listed: undefined });
+  const stuck = heldBack({
+    ...state,
+    problem: state.problem?.message,
+    ports: publisher.ports,
+    waitedMs: now - waiting.current,
+    quietMs: undefined,
+    listed: undefined,
+  });
   const heard = stream?.heard_in ?? [];
   return (
     <div class={`on-air ${live ? "good" : state.phase === "refused" ? "off" : "wait"}`}>
@@ -295,7 +341,8 @@ function OnAir({ publisher, state, onStop }: { publisher: Publisher; state: Stat
       {stuck && <p class="note">{wayOf(publisher.ports)}</p>}
       {(stream?.cannot_play ?? []).map(({ codec, listeners }) => (
         <p class="note" key={codec}>
-          {listeners === 1 ? "One listener in this zone cannot" : `${listeners} listeners in this zone cannot`} play {codecName(codec)}.{codec === "vp8" || codec === "opus" ? "" : " VP8 plays in every browser."}
+          {listeners === 1 ? "One listener in this zone cannot" : `${listeners} listeners in this zone cannot`} play{" "}
+          {codecName(codec)}.{codec === "vp8" || codec === "opus" ? "" : " VP8 plays in every browser."}
         </p>
       ))}
       <h1>{spoken(publisher.stream)}</h1>
@@ -309,7 +356,11 @@ function OnAir({ publisher, state, onStop }: { publisher: Publisher; state: Stat
         </div>
         <div>
           <dt>Round trip</dt>
-          <dd>{live && uplink?.roundTripMs !== undefined ? `${uplink.roundTripMs.toFixed(uplink.roundTripMs < 10 ? 1 : 0)} ms` : "–"}</dd>
+          <dd>
+            {live && uplink?.roundTripMs !== undefined
+              ? `${uplink.roundTripMs.toFixed(uplink.roundTripMs < 10 ? 1 : 0)} ms`
+              : "–"}
+          </dd>
         </div>
         <div>
           <dt>Loss</dt>
@@ -322,9 +373,19 @@ function OnAir({ publisher, state, onStop }: { publisher: Publisher; state: Stat
       </dl>
       <p class="heard">
         <span class="quiet">Heard in zones: </span>
-        {heard.length === 0 ? "none yet" : heard.map((zone) => <span class="chip" key={zone}>{zone}</span>)}
+        {heard.length === 0
+          ? "none yet"
+          : heard.map((zone) => (
+              <span class="chip" key={zone}>
+                {zone}
+              </span>
+            ))}
       </p>
-      {hints(stream?.publisher).map((hint) => <p class="quiet" role="note" key={hint}>{hint}</p>)}
+      {hints(stream?.publisher).map((hint) => (
+        <p class="quiet" role="note" key={hint}>
+          {hint}
+        </p>
+      ))}
       <button type="button" class="wide stop" onClick={onStop}>
         Stop
       </button>
