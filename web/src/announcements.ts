@@ -1,6 +1,6 @@
 // Which announcements are still news to this person, and the sending of one. What is shown belongs to the components.
 
-import { type Message, type Posted } from "./api";
+import type { Message, Posted } from "./api";
 import { lasting } from "./memory";
 import { problemOf, unreachable } from "./problem";
 import { at } from "./root";

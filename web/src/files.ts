@@ -1,6 +1,6 @@
 // The files of a room: their list, and sending it one. When to try again is for the outbox; where the
 // bytes travel is the relays' business.
-import { type SharedFile } from "./api";
+import type { SharedFile } from "./api";
 import { Problem, problemOf, retryAfter, sentence, unreachable } from "./problem";
 import { at } from "./root";
 

@@ -150,7 +150,10 @@ export class Outbox {
     // A full disk does not mend itself in seconds; what is busy, or a line that broke, does. 400 is what the
     // relay says when it has waited in vain for the rest of a body.
     const passing = [0, 400, 408, 429, 503].includes(problem.status);
-    if (!passing || tries >= TRIES_MAX) return this.change(one.key, { state: "refused", problem, tries });
+    if (!passing || tries >= TRIES_MAX) {
+      this.change(one.key, { state: "refused", problem, tries });
+      return;
+    }
     this.change(one.key, { state: "breaks", problem, tries });
     const wait = problem.retryAfterMs ?? Math.min(RETRY_MIN_MS * 2 ** (tries - 1), RETRY_MAX_MS);
     clearTimeout(this.timer);

@@ -167,7 +167,8 @@ export class Room {
     }
     switch (event?.type) {
       case "welcome":
-        return this.welcome(event);
+        this.welcome(event);
+        return;
       case "message":
         this.add([event.message]);
         break;
@@ -190,7 +191,8 @@ export class Room {
         this.fileNews += 1;
         break;
       case "streams":
-        return this.events.onStreams(event.streams);
+        this.events.onStreams(event.streams);
+        return;
       case "refused":
         if (event.nonce !== undefined && typeof event.retry_after_ms === "number")
           this.wait(event.nonce, event.retry_after_ms);

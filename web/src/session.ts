@@ -130,14 +130,17 @@ export class Session {
         clearTimeout(this.timer);
         this.failures = 0;
         this.mending = false;
-        return this.tell("connected");
+        this.tell("connected");
+        return;
       case "disconnected":
         if (this.mending) return;
         this.tell("reconnecting");
-        return this.after(PATIENCE_MS, () => void this.mend());
+        this.after(PATIENCE_MS, () => void this.mend());
+        return;
       case "failed":
         this.tell("reconnecting");
-        return void (this.mending ? this.connect() : this.mend());
+        void (this.mending ? this.connect() : this.mend());
+        return;
     }
   }
 
@@ -169,7 +172,10 @@ export class Session {
     const problem =
       error instanceof Problem ? error : new Problem(0, "This browser could not set up the connection.", String(error));
     void this.drop();
-    if (!problem.passing) return this.tell("refused", problem);
+    if (!problem.passing) {
+      this.tell("refused", problem);
+      return;
+    }
     this.failures += 1;
     const waiting = problem.status === 409;
     this.tell(

@@ -29,11 +29,21 @@ function line() {
       token,
       stopped: false,
       share: onShare,
-      ok: () => (resolve(), settle()),
-      fail: (problem: Problem) => (reject(problem), settle()),
+      ok: () => {
+        resolve();
+        return settle();
+      },
+      fail: (problem: Problem) => {
+        reject(problem);
+        return settle();
+      },
     };
     sent.push(one);
-    return { done, stop: () => ((one.stopped = true), resolve()) };
+    const stop = () => {
+      one.stopped = true;
+      resolve();
+    };
+    return { done, stop };
   };
   return { sent, give };
 }

@@ -28,7 +28,11 @@ export async function proxy(relay, path, { leaves = false } = {}) {
       onward.pipe(socket);
       socket.pipe(onward);
     });
-    for (const end of [socket, onward]) end.on("error", () => (socket.destroy(), onward.destroy()));
+    const destroy = () => {
+      socket.destroy();
+      onward.destroy();
+    };
+    for (const end of [socket, onward]) end.on("error", destroy);
   });
   // Those that became WebSockets are not the server's any more.
   const sockets = new Set();

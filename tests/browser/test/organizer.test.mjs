@@ -49,6 +49,7 @@ test("what_the_organizer_announces_is_on_every_page_until_it_is_put_away", async
 test("the_organizer_sees_what_the_festival_hangs_on", async (t) => {
   const organizer = await open(t, relays[0], "/organizer");
   await until("the weak relay is named", 10_000, async () =>
+    // biome-ignore lint/performance/useDomNodeTextContent: what is hidden is not seen.
     (await organizer.evaluate(() => document.body.innerText)).includes("If the relay of food dies"),
   );
 });

@@ -101,6 +101,7 @@ export function Chat({ room, view }: { room: Room | undefined; view: RoomView })
           />
         </label>
       </header>
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls can be scrolled by keys. */}
       <ol class="log" ref={log} onScroll={read} tabIndex={0} aria-live="polite" aria-label="Messages">
         {view.messages.length === 0 && view.pending.length === 0 && (
           <li class="nothing">Nothing said yet. Every zone of the festival reads along here.</li>

@@ -48,6 +48,7 @@ export function LevelMeter({ media }: { media: MediaStream | undefined }) {
   }, [media]);
 
   return (
+    // biome-ignore lint/a11y/useSemanticElements: nothing here is filled in, as in a fieldset.
     <div class="meter" role="group" aria-label="Level">
       <div class="bars" aria-hidden="true">
         {["L", "R"].map((side, index) => (

@@ -170,6 +170,7 @@ export function Player({ name, stream, known, cutOff, returns }: PlayerProps) {
             <i key={i} />
           ))}
         </div>
+        {/* biome-ignore lint/a11y/useMediaCaption: it is live, nobody has written it down. */}
         <audio ref={audio} />
       </div>
       <div class="now">

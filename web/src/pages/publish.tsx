@@ -93,7 +93,7 @@ function Publish() {
     setFault(undefined);
     try {
       const opened = await capture(wanted);
-      media?.getTracks().forEach((track) => track.stop());
+      for (const track of media?.getTracks() ?? []) track.stop();
       setMedia(opened);
       list();
       for (const track of opened.getTracks()) {
@@ -133,7 +133,7 @@ function Publish() {
   }
 
   function close(): void {
-    media?.getTracks().forEach((track) => track.stop());
+    for (const track of media?.getTracks() ?? []) track.stop();
     setMedia(undefined);
   }
 
@@ -346,6 +346,7 @@ function OnAir({ publisher, state, onStop }: { publisher: Publisher; state: Stat
         </p>
       ))}
       <h1>{spoken(publisher.stream)}</h1>
+      {/* biome-ignore lint/a11y/useAriaPropsSupportedByRole: some screen readers say it all the same. */}
       <p class="elapsed" aria-label="Time on air">
         {since === undefined ? "–" : duration(now - since)}
       </p>
