@@ -1,13 +1,13 @@
 // The organizer's form: write, look at it once more, tell every zone. What was sent stays readable below.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { announce, isLong } from "../announcements";
-import type { Mesh, Message } from "../api";
-import { otherAreas, reach } from "../health";
-import { lasting, tab } from "../memory";
-import { Problem } from "../problem";
-import { AUTHOR_MAX, nonce, TEXT_MAX } from "../room";
-import type { Seen } from "../seen";
-import { clock } from "../time";
+import type { Mesh, Message } from "../api/api";
+import { Problem } from "../api/problem";
+import { lasting, tab } from "../device/memory";
+import { clock } from "../device/time";
+import { otherAreas, reach } from "../mesh/health";
+import type { Seen } from "../mesh/seen";
+import { announce, isLong } from "../rooms/announcements";
+import { AUTHOR_MAX, nonce, TEXT_MAX } from "../rooms/room";
 
 type Step =
   | { at: "write" }

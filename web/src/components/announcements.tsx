@@ -1,9 +1,9 @@
 // What the organizer tells everybody, on top of each page until it is put away.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { isLong, keepRead, newsOf, readIds } from "../announcements";
-import { getAnnouncements, type Message, origin } from "../api";
-import { usePolled } from "../live";
-import { clock } from "../time";
+import { getAnnouncements, type Message, origin } from "../api/api";
+import { clock } from "../device/time";
+import { usePolled } from "../hooks/live";
+import { isLong, keepRead, newsOf, readIds } from "../rooms/announcements";
 
 const NOTHING: ReadonlySet<string> = new Set();
 

@@ -1,9 +1,9 @@
 // A room as people see it: what was said in every zone, and the line to say something. Text only.
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { spoken } from "../api";
-import { lasting } from "../memory";
-import { AUTHOR_MAX, type Room, type RoomView, TEXT_MAX } from "../room";
-import { clock } from "../time";
+import { spoken } from "../api/api";
+import { lasting } from "../device/memory";
+import { clock } from "../device/time";
+import { AUTHOR_MAX, type Room, type RoomView, TEXT_MAX } from "../rooms/room";
 import { Files } from "./files";
 
 /** How near to the end counts as reading along. */

@@ -1,6 +1,6 @@
 // Sun or moon: how the page looks, chosen by whoever reads it.
 import { useEffect, useState } from "preact/hooks";
-import { choose, face, follow, show } from "../face";
+import { choose, face, follow, show } from "../device/face";
 
 // Before anything is drawn.
 show();

@@ -1,10 +1,10 @@
 // The files of a room: what is on its way to the relay, a button to give more, and all to take away.
 import { useEffect, useReducer, useRef, useState } from "preact/hooks";
-import type { SharedFile } from "../api";
-import { fileUrl, hasPreview, listFiles, size } from "../files";
-import { tab } from "../memory";
-import { OFFERS_MAX, type Offer, Outbox } from "../outbox";
-import { clock } from "../time";
+import type { SharedFile } from "../api/api";
+import { tab } from "../device/memory";
+import { clock } from "../device/time";
+import { fileUrl, hasPreview, listFiles, size } from "../rooms/files";
+import { OFFERS_MAX, type Offer, Outbox } from "../rooms/outbox";
 
 /** Choosing another stream shows another room; what this one was given goes on. */
 const outboxes = new Map<string, Outbox>();

@@ -1,7 +1,7 @@
 // The bar on top of each page: where we are.
 
 import type { ComponentChildren } from "preact";
-import { root } from "../root";
+import { root } from "../api/root";
 import { FaceButton } from "./face-button";
 
 export function Header({

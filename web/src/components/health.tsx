@@ -1,6 +1,6 @@
 // What needs the organizer's eye, in sentences, the worst first; or that nothing does.
-import type { Mesh } from "../api";
-import { type Finding, otherAreas } from "../health";
+import type { Mesh } from "../api/api";
+import { type Finding, otherAreas } from "../mesh/health";
 
 /** Lines shown at once; a chain of a hundred relays has two hundred. */
 const SHOWN = 5;

@@ -1,6 +1,6 @@
 // The level meter drawn: two bars on a dBFS scale, held peaks, the clip light.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { FLOOR_DB, Meter } from "../meter";
+import { FLOOR_DB, Meter } from "../webrtc/meter";
 
 const SCALE = [-48, -36, -24, -12, -6, 0];
 /** Where on the scale, 0 to 1. */

@@ -1,12 +1,12 @@
 // One stream: the tap that plays it, its picture, its volume and the honest line.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { type Stream, spoken } from "../api";
-import { setLockScreenState, showOnLockScreen } from "../lock-screen";
-import { lasting } from "../memory";
-import type { Playout } from "../playout";
-import type { State } from "../session";
-import { heldBack, type Known, statusOf } from "../status";
-import { Player as Whep } from "../whep";
+import { type Stream, spoken } from "../api/api";
+import { setLockScreenState, showOnLockScreen } from "../device/lock-screen";
+import { lasting } from "../device/memory";
+import type { Playout } from "../webrtc/playout";
+import type { State } from "../webrtc/session";
+import { heldBack, type Known, statusOf } from "../webrtc/status";
+import { Player as Whep } from "../webrtc/whep";
 import { Chips } from "./stream-list";
 
 const MEASURE_MS = 500;

@@ -1,5 +1,5 @@
 // The live streams of the whole mesh, one row each.
-import { type Stream, spoken } from "../api";
+import { type Stream, spoken } from "../api/api";
 
 export function Chips({ stream }: { stream: Stream }) {
   const kinds = [...new Set(stream.tracks.map((track) => track.kind))].sort();

@@ -1,14 +1,14 @@
 // `/`: the live streams of the whole festival, one of them playing, and its room.
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { roomOf, type Stream, streamNameFault } from "../api";
+import { roomOf, type Stream, streamNameFault } from "../api/api";
 import { Announcements } from "../components/announcements";
 import { Chat } from "../components/chat";
 import { Header } from "../components/header";
 import { Player } from "../components/player";
 import { StreamList } from "../components/stream-list";
-import { useCutOff, useStreams, useZone } from "../live";
-import { Room, type RoomView } from "../room";
+import { useCutOff, useStreams, useZone } from "../hooks/live";
+import { Room, type RoomView } from "../rooms/room";
 
 /** The room's socket brings changes at once; this only makes up for a socket that is not there. */
 const LIST_MS = 10_000;

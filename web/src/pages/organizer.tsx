@@ -12,14 +12,14 @@ import {
   roomOf,
   type Stream,
   spoken,
-} from "../api";
+} from "../api/api";
 import { Announce, Told } from "../components/announce";
 import { Header } from "../components/header";
 import { Health } from "../components/health";
 import { MeshMap } from "../components/mesh-map";
-import { findings, hints, otherAreas, zoneOf, zonesAhead } from "../health";
-import { useMesh, usePolled, useStreams } from "../live";
-import { keep, missing, recall, remember } from "../seen";
+import { useMesh, usePolled, useStreams } from "../hooks/live";
+import { findings, hints, otherAreas, zoneOf, zonesAhead } from "../mesh/health";
+import { keep, missing, recall, remember } from "../mesh/seen";
 
 const ASK_MS = 2_000;
 const NEWS_MS = 3_000;

@@ -1,17 +1,17 @@
 // `/publish`: microphone, camera or screen into the mesh, with a meter, and who hears it.
 import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { codecName, getStreams, type Stream, spoken, streamNameFault } from "../api";
-import { type Choice, capture, captureFault, captureProblem, devices, SOURCES, type Source } from "../capture";
+import { codecName, getStreams, type Stream, spoken, streamNameFault } from "../api/api";
 import { PolledAnnouncements } from "../components/announcements";
 import { Header } from "../components/header";
 import { LevelMeter } from "../components/level-meter";
-import { hints } from "../health";
-import { usePolled, useZone } from "../live";
-import { lasting, tab } from "../memory";
-import type { State } from "../session";
-import { heldBack, wayOf } from "../status";
-import { Publisher, type Uplink } from "../whip";
+import { lasting, tab } from "../device/memory";
+import { usePolled, useZone } from "../hooks/live";
+import { hints } from "../mesh/health";
+import { type Choice, capture, captureFault, captureProblem, devices, SOURCES, type Source } from "../webrtc/capture";
+import type { State } from "../webrtc/session";
+import { heldBack, wayOf } from "../webrtc/status";
+import { Publisher, type Uplink } from "../webrtc/whip";
 
 const TITLES: Record<Source, string> = { mic: "Sound", camera: "Camera", screen: "Screen" };
 const NEWS_MS = 5_000;

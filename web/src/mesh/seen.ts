@@ -1,0 +1,43 @@
+// Relays this browser has seen in the mesh, so that one that is gone is missed: the relays themselves
+// forget a neighbor that left. Pure but for where it is kept.
+import type { Mesh } from "../api/api";
+import { lasting } from "../device/memory";
+
+export interface Seen {
+  id: string;
+  zone: string;
+  /** When it was last in the mesh, by this device's clock. */
+  at: number;
+}
+
+/** A relay that was gone for so long was taken home. */
+const KEPT_MS = 24 * 3_600_000;
+const SEEN_MAX = 300;
+
+/** What is remembered after `mesh` was seen: its relays, and those that were there before and are not now. */
+export function remember(seen: readonly Seen[], mesh: Mesh, now: number): Seen[] {
+  const here = mesh.nodes.map(({ id, zone }): Seen => ({ id, zone, at: now }));
+  const ids = new Set(here.map((one) => one.id));
+  const gone = seen.filter((one) => !ids.has(one.id) && now - one.at < KEPT_MS && one.at <= now);
+  return [...here, ...gone].slice(0, SEEN_MAX);
+}
+
+/** Those of them that are not in `mesh`. */
+export function missing(seen: readonly Seen[], mesh: Mesh): Seen[] {
+  const ids = new Set(mesh.nodes.map((node) => node.id));
+  return seen.filter((one) => !ids.has(one.id)).sort((a, b) => a.zone.localeCompare(b.zone));
+}
+
+/** What was kept of the mesh this relay is in. */
+export function recall(): Seen[] {
+  try {
+    const kept: unknown = JSON.parse(lasting.get("seen") ?? "[]");
+    const whole = (one: Partial<Seen> | null) =>
+      typeof one?.id === "string" && typeof one.zone === "string" && typeof one.at === "number";
+    return Array.isArray(kept) ? (kept.filter(whole) as Seen[]) : [];
+  } catch {
+    return [];
+  }
+}
+
+export const keep = (seen: readonly Seen[]) => lasting.set("seen", JSON.stringify(seen));

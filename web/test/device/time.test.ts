@@ -1,0 +1,12 @@
+import { describe, expect, it } from "vitest";
+import { clock } from "../../src/device/time";
+
+describe("time", () => {
+  it("names the day only when the hour could be another day's", () => {
+    const now = Date.parse("2026-07-04T00:30:00Z");
+    const short = clock("2026-07-03T23:45:00Z", now);
+    expect(short).toMatch(/^\d{1,2}:45/);
+    expect(clock("2026-07-02T23:45:00Z", now)).toContain(`, ${short}`);
+    expect(clock("soon", now)).toBe("");
+  });
+});
