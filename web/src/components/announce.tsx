@@ -2,10 +2,10 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Mesh, Message } from "../api/api";
 import { Problem } from "../api/problem";
-import { lasting, tab } from "../device/memory";
+import { lasting, tab } from "../device/storage";
 import { clock } from "../device/time";
 import { otherAreas, reach } from "../mesh/health";
-import type { Seen } from "../mesh/seen";
+import type { KnownRelay } from "../mesh/known-relays";
 import { announce, isLong } from "../rooms/announcements";
 import { AUTHOR_MAX, nonce, TEXT_MAX } from "../rooms/room";
 
@@ -25,7 +25,15 @@ const TOKEN_WORDS: Record<number, string> = {
   403: "This relay has another publish token. Who runs the zone's relay has the right one.",
 };
 
-export function Announce({ mesh, gone, onSent }: { mesh: Mesh | undefined; gone: readonly Seen[]; onSent(): void }) {
+export function Announce({
+  mesh,
+  gone,
+  onSent,
+}: {
+  mesh: Mesh | undefined;
+  gone: readonly KnownRelay[];
+  onSent(): void;
+}) {
   const [author, setAuthor] = useState(() => lasting.get("organizer") ?? "");
   const [text, setText] = useState("");
   const [token, setToken] = useState(() => tab.get("token") ?? "");
@@ -189,7 +197,7 @@ function TokenField({ token, onToken }: { token: string; onToken(token: string):
 }
 
 /** Whom it reaches now, and who gets it later. */
-function Reach({ mesh, gone }: { mesh: Mesh; gone: readonly Seen[] }) {
+function Reach({ mesh, gone }: { mesh: Mesh; gone: readonly KnownRelay[] }) {
   const { reached, lost } = reach(mesh, gone);
   const areas = otherAreas(mesh);
   return (

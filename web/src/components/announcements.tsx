@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { getAnnouncements, type Message, origin } from "../api/api";
 import { clock } from "../device/time";
-import { usePolled } from "../hooks/live";
+import { usePolled } from "../hooks/polling";
 import { isLong, keepRead, newsOf, readIds } from "../rooms/announcements";
 
 const NOTHING: ReadonlySet<string> = new Set();

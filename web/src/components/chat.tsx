@@ -1,7 +1,7 @@
 // A room as people see it: what was said in every zone, and the line to say something. Text only.
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { spoken } from "../api/api";
-import { lasting } from "../device/memory";
+import { lasting } from "../device/storage";
 import { clock } from "../device/time";
 import { AUTHOR_MAX, type Room, type RoomView, TEXT_MAX } from "../rooms/room";
 import { Files } from "./files";

@@ -1,7 +1,7 @@
 // The files of a room: what is on its way to the relay, a button to give more, and all to take away.
 import { useEffect, useReducer, useRef, useState } from "preact/hooks";
 import type { SharedFile } from "../api/api";
-import { tab } from "../device/memory";
+import { tab } from "../device/storage";
 import { clock } from "../device/time";
 import { fileUrl, hasPreview, listFiles, size } from "../rooms/files";
 import { OFFERS_MAX, type Offer, Outbox } from "../rooms/outbox";

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { root } from "../api/root";
-import { FaceButton } from "./face-button";
+import { ThemeButton } from "./theme-button";
 
 export function Header({
   zone,
@@ -32,7 +32,7 @@ export function Header({
           <span class="quiet">zone</span> {zone}
         </span>
       )}
-      <FaceButton />
+      <ThemeButton />
     </header>
   );
 }

@@ -1,6 +1,6 @@
 // The mesh as a picture: relays on a ring, links as lines, a broken one dashed, what others hang on in amber.
 import type { Mesh, Stream } from "../api/api";
-import { type Place, ringOrder, ringPlaces } from "../mesh/ring";
+import { type Place, ringOrder, ringPlaces } from "../mesh/map-layout";
 
 const WIDTH = 400;
 const RING = 128;

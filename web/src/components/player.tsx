@@ -2,7 +2,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { type Stream, spoken } from "../api/api";
 import { setLockScreenState, showOnLockScreen } from "../device/lock-screen";
-import { lasting } from "../device/memory";
+import { lasting } from "../device/storage";
 import type { Playout } from "../webrtc/playout";
 import type { State } from "../webrtc/session";
 import { heldBack, type Known, statusOf } from "../webrtc/status";

@@ -2,7 +2,7 @@
 // wrong clocks, and what the mesh hangs on. Pure.
 import { cutOff, type Mesh, type Message, type PublisherHealth, weakSpots } from "../api/api";
 import { clock } from "../device/time";
-import type { Seen } from "./seen";
+import type { KnownRelay } from "./known-relays";
 
 /** bad: people miss something now. warn: they might. */
 export interface Finding {
@@ -20,7 +20,7 @@ export function zoneOf(mesh: Mesh, id: string): string {
 }
 
 /** Zones that can be reached over links that are up, this one first, and those that cannot, those of `gone` included. */
-export function reach(mesh: Mesh, gone: readonly Seen[] = []): { reached: string[]; lost: string[] } {
+export function reach(mesh: Mesh, gone: readonly KnownRelay[] = []): { reached: string[]; lost: string[] } {
   const found = new Set([mesh.self]);
   for (const at of found) {
     for (const link of mesh.links) {
@@ -50,7 +50,7 @@ export function zonesAhead(rooms: readonly (readonly Message[])[]): string[] {
 /** `gone`: relays that were in the mesh and are not any more. `skewMs`: how far this device's clock is ahead of the relay's, when that is known. */
 export function findings(
   mesh: Mesh,
-  gone: readonly Seen[],
+  gone: readonly KnownRelay[],
   ahead: readonly string[],
   skewMs: number | undefined,
 ): Finding[] {

@@ -7,7 +7,7 @@ import { Chat } from "../components/chat";
 import { Header } from "../components/header";
 import { Player } from "../components/player";
 import { StreamList } from "../components/stream-list";
-import { useCutOff, useStreams, useZone } from "../hooks/live";
+import { useCutOff, useStreams, useZone } from "../hooks/polling";
 import { Room, type RoomView } from "../rooms/room";
 
 /** The room's socket brings changes at once; this only makes up for a socket that is not there. */

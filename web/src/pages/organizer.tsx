@@ -17,9 +17,9 @@ import { Announce, Told } from "../components/announce";
 import { Header } from "../components/header";
 import { Health } from "../components/health";
 import { MeshMap } from "../components/mesh-map";
-import { useMesh, usePolled, useStreams } from "../hooks/live";
+import { useMesh, usePolled, useStreams } from "../hooks/polling";
 import { findings, hints, otherAreas, zoneOf, zonesAhead } from "../mesh/health";
-import { keep, missing, recall, remember } from "../mesh/seen";
+import { keep, missing, recall, remember } from "../mesh/known-relays";
 
 const ASK_MS = 2_000;
 const NEWS_MS = 3_000;
@@ -40,18 +40,18 @@ function Organizer() {
   const { value: rooms } = usePolled(() => getRooms(streams ?? []), CLOCKS_MS);
   const { value: skewMs } = usePolled(getClockSkew, CLOCKS_MS);
   const own = mesh?.nodes.find((node) => node.id === mesh.self)?.zone;
-  const [seen, setSeen] = useState(recall);
+  const [known, setKnown] = useState(recall);
   useEffect(() => {
     if (!mesh) return;
-    const next = remember(seen, mesh, Date.now());
+    const next = remember(known, mesh, Date.now());
     keep(next);
-    setSeen(next);
+    setKnown(next);
   }, [mesh]);
-  const gone = mesh ? missing(seen, mesh) : [];
+  const gone = mesh ? missing(known, mesh) : [];
   const forget = () => {
-    const next = seen.filter((one) => !gone.includes(one));
+    const next = known.filter((one) => !gone.includes(one));
     keep(next);
-    setSeen(next);
+    setKnown(next);
   };
   const ahead = zonesAhead([...(rooms ?? []), told.value ?? []]);
   return (

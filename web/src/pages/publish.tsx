@@ -5,8 +5,8 @@ import { codecName, getStreams, type Stream, spoken, streamNameFault } from "../
 import { PolledAnnouncements } from "../components/announcements";
 import { Header } from "../components/header";
 import { LevelMeter } from "../components/level-meter";
-import { lasting, tab } from "../device/memory";
-import { usePolled, useZone } from "../hooks/live";
+import { lasting, tab } from "../device/storage";
+import { usePolled, useZone } from "../hooks/polling";
 import { hints } from "../mesh/health";
 import { type Choice, capture, captureFault, captureProblem, devices, SOURCES, type Source } from "../webrtc/capture";
 import type { State } from "../webrtc/session";

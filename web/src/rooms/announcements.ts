@@ -3,7 +3,7 @@
 import type { Message, Posted } from "../api/api";
 import { problemOf, unreachable } from "../api/problem";
 import { at } from "../api/root";
-import { lasting } from "../device/memory";
+import { lasting } from "../device/storage";
 
 /** Older ones are in the room's welcome all the same, but no news any more. */
 export const NEWS_MS = 6 * 3_600_000;

@@ -18,7 +18,7 @@ export interface Setup {
   /** Adds tracks or transceivers to a fresh connection. */
   prepare(peer: RTCPeerConnection): void;
   /** Changes the browser's own offer before it is used. */
-  dress(offer: string): string;
+  transformOffer(offer: string): string;
   onState(state: State): void;
   onTrack?(track: MediaStreamTrack): void;
   /** The relay answered: what it accepted. */
@@ -109,7 +109,7 @@ export class Session {
     try {
       this.setup.prepare(pc);
       const offer = await pc.createOffer();
-      const sdp = this.setup.dress(offer.sdp ?? "");
+      const sdp = this.setup.transformOffer(offer.sdp ?? "");
       await pc.setLocalDescription({ type: "offer", sdp });
       // No wait for candidates: the relay learns our address from the checks we send.
       const resource = await Resource.open(this.fetch, this.setup.endpoint, sdp, this.setup.token);
@@ -152,7 +152,7 @@ export class Session {
     this.mending = true;
     try {
       const offer = await pc.createOffer({ iceRestart: true });
-      const sdp = this.setup.dress(offer.sdp ?? "");
+      const sdp = this.setup.transformOffer(offer.sdp ?? "");
       await pc.setLocalDescription({ type: "offer", sdp });
       const fragment = await resource.restart(restartFragment(sdp));
       if (turn !== this.turn) return;

@@ -44,7 +44,7 @@ export class Player {
         peer.addTransceiver("video", { direction: "recvonly" });
       },
       // Chromium decodes stereo only if its own offer says so.
-      dress: (offer) => withOpus(offer, { stereo: 1 }),
+      transformOffer: (offer) => withOpus(offer, { stereo: 1 }),
       onState: (state) => {
         if (state.phase === "refused" && state.problem?.status === 406) this.refused = shape(this.tracks);
         this.events.onState(state);

@@ -30,7 +30,7 @@ export class Publisher {
       endpoint: at(`/whip/${stream}`),
       token,
       prepare: (peer) => this.prepare(peer),
-      dress: (offer) => withOpus(offer, { stereo: 1, "sprop-stereo": 1, maxaveragebitrate: AUDIO_BITRATE }),
+      transformOffer: (offer) => withOpus(offer, { stereo: 1, "sprop-stereo": 1, maxaveragebitrate: AUDIO_BITRATE }),
       onState,
       ...setup,
     });

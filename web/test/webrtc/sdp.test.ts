@@ -28,9 +28,9 @@ const OFFER = [
 
 describe("sdp", () => {
   it("asks for stereo on Opus and touches nothing else", () => {
-    const dressed = withOpus(OFFER, { stereo: 1 });
-    expect(dressed).toContain("a=fmtp:111 minptime=10;useinbandfec=1;stereo=1\r\n");
-    expect(dressed.replace(";stereo=1", "")).toBe(OFFER);
+    const transformed = withOpus(OFFER, { stereo: 1 });
+    expect(transformed).toContain("a=fmtp:111 minptime=10;useinbandfec=1;stereo=1\r\n");
+    expect(transformed.replace(";stereo=1", "")).toBe(OFFER);
   });
 
   it("replaces a parameter instead of saying it twice", () => {

@@ -56,7 +56,7 @@ describe("session", () => {
     const setup: Setup = {
       endpoint: "/whep/main-stage",
       prepare: () => undefined,
-      dress: (offer) => offer,
+      transformOffer: (offer) => offer,
       onState: (state) => phases.push(state.phase),
       newPeer: () => new FakePeer() as unknown as RTCPeerConnection,
       random: () => 0,

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Mesh } from "../../src/api/api";
-import { keep, missing, recall, remember } from "../../src/mesh/seen";
+import { keep, missing, recall, remember } from "../../src/mesh/known-relays";
 
 const NOW = 1_000_000_000_000;
 const meshOf = (...zones: string[]): Mesh => ({
@@ -11,7 +11,7 @@ const meshOf = (...zones: string[]): Mesh => ({
   bridges: [],
 });
 
-describe("seen", () => {
+describe("known relays", () => {
   afterEach(() => vi.unstubAllGlobals());
 
   it("misses a relay that was there, until it is back", () => {
@@ -22,11 +22,11 @@ describe("seen", () => {
   });
 
   it("forgets who was gone for a day, and what a wrong clock wrote", () => {
-    const seen = [
+    const known = [
       { id: "old", zone: "old", at: NOW - 25 * 3_600_000 },
       { id: "future", zone: "future", at: NOW + 1 },
     ];
-    expect(remember(seen, meshOf("stage"), NOW).map((one) => one.id)).toEqual(["stage"]);
+    expect(remember(known, meshOf("stage"), NOW).map((one) => one.id)).toEqual(["stage"]);
   });
 
   it("survives whatever the storage holds", () => {

@@ -1,18 +1,18 @@
 // Sun or moon: how the page looks, chosen by whoever reads it.
 import { useEffect, useState } from "preact/hooks";
-import { choose, face, follow, show } from "../device/face";
+import { choose, follow, show, theme } from "../device/theme";
 
 // Before anything is drawn.
 show();
 
-export function FaceButton() {
-  const [now, setNow] = useState(face);
-  useEffect(() => follow(() => setNow(face())), []);
+export function ThemeButton() {
+  const [now, setNow] = useState(theme);
+  useEffect(() => follow(() => setNow(theme())), []);
   const other = now === "dark" ? "light" : "dark";
   return (
     <button
       type="button"
-      class="face"
+      class="theme"
       aria-label={`Show the page ${other}`}
       title={`Show the page ${other}`}
       onClick={() => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Mesh } from "../../src/api/api";
-import { ringOrder, ringPlaces } from "../../src/mesh/ring";
+import { ringOrder, ringPlaces } from "../../src/mesh/map-layout";
 
 const meshOf = (ids: string[], pairs: string[]): Mesh => ({
   self: ids[0]!,
@@ -10,7 +10,7 @@ const meshOf = (ids: string[], pairs: string[]): Mesh => ({
   bridges: [],
 });
 
-describe("ring", () => {
+describe("map layout", () => {
   it("lays a chain out as a chain, from one end to the other", () => {
     expect(ringOrder(meshOf(["a", "b", "c", "d"], ["bd", "da", "ac"]))).toEqual(["b", "d", "a", "c"]);
   });
