@@ -6,7 +6,7 @@ const KEY = "face";
 
 export type Theme = "dark" | "light";
 
-/** The ground of each, for the browser's own bars; the same as in style.css. */
+/** The ground of each, for the browser's own bars; the same as in style/theme.css. */
 const GROUNDS: Record<Theme, string> = { dark: "#0c0b0f", light: "#f3efe6" };
 
 /** What was chosen in this browser, or else what the device is set to. */
