@@ -101,3 +101,14 @@ export class PlayoutGauge {
 
 const rms = (energy: number, seconds: number) =>
   energy > 0 && seconds > 0 ? Math.min(Math.sqrt(energy / seconds), 1) : 0;
+
+/** What is measured, for people: `128 kbit/s · 62 ms to your ear`. */
+export function figures(playout: Playout): string {
+  const parts = [`${playout.kbps} kbit/s`];
+  if (playout.lateMs !== undefined) parts.push(`${playout.lateMs} ms to your ear`);
+  if (playout.loss >= 0.005) parts.push(`${(playout.loss * 100).toFixed(1)} % lost`);
+  return parts.join(" · ");
+}
+
+/** How bright lights are that show a {@link Playout.level}, 0 to 1: -40 dB and less is dark. */
+export const brightness = (level: number) => (level > 0.01 ? Math.min(1 + Math.log10(level) / 2 + 0.15, 1) : 0);

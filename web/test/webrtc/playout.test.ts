@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { PlayoutGauge, sample } from "../../src/webrtc/playout";
+import { brightness, figures, PlayoutGauge, sample } from "../../src/webrtc/playout";
 
 const report = (packets: number, bufferSeconds: number, samples: number): [string, Record<string, unknown>][] => [
   [
@@ -49,5 +49,15 @@ describe("playout", () => {
       sample([["x", { type: "inbound-rtp", kind: "audio", packetsReceived: "many", jitterBufferDelay: NaN }]], 0),
     );
     expect(playout).toMatchObject({ quietMs: undefined, lateMs: undefined, kbps: 0, loss: 0, level: 0 });
+  });
+
+  it("says what people want to know of it, loss only where there is some", () => {
+    const playout = { quietMs: 0, lateMs: undefined, kbps: 128, loss: 0.004, frames: 0, level: 0 };
+    expect(figures(playout)).toBe("128 kbit/s");
+    expect(figures({ ...playout, lateMs: 62, loss: 0.0123 })).toBe("128 kbit/s · 62 ms to your ear · 1.2 % lost");
+  });
+
+  it("is dark below -40 dB and brightest before full scale", () => {
+    expect([0, 0.01, 0.1, 1].map((level) => brightness(level).toFixed(2))).toEqual(["0.00", "0.00", "0.65", "1.00"]);
   });
 });
