@@ -1,19 +1,12 @@
 // The files of a room: what is on its way to the relay, a button to give more, and all to take away.
-import { useEffect, useReducer, useRef, useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import type { SharedFile } from "../api/api";
 import { tab } from "../device/storage";
 import { clock } from "../device/time";
-import { fileUrl, hasPreview, listFiles, size } from "../rooms/files";
-import { OFFERS_MAX, type Offer, Outbox } from "../rooms/outbox";
-
-/** Choosing another stream shows another room; what this one was given goes on. */
-const outboxes = new Map<string, Outbox>();
-
-function outboxOf(room: string): Outbox {
-  const outbox = outboxes.get(room) ?? new Outbox(room, () => tab.get("token"));
-  outboxes.set(room, outbox);
-  return outbox;
-}
+import { useOutbox } from "../hooks/outbox";
+import { useSharedFiles } from "../hooks/shared-files";
+import { fileUrl, hasPreview, size } from "../rooms/files";
+import { OFFERS_MAX, type Offer, type Outbox } from "../rooms/outbox";
 
 export interface FilesProps {
   room: string;
@@ -28,23 +21,11 @@ export interface FilesProps {
 }
 
 export function Files({ room, zone, author, news, onHint, onNameless }: FilesProps) {
-  const [files, setFiles] = useState<SharedFile[]>([]);
   const [open, setOpen] = useState(false);
   const outbox = useOutbox(room);
+  const files = useSharedFiles(room, news, open);
   const picker = useRef<HTMLInputElement>(null);
   const summary = useRef<HTMLElement>(null);
-
-  useEffect(() => {
-    let current = true;
-    // A list that does not come is made up for by the next piece of news.
-    listFiles(room).then(
-      (files) => current && setFiles(files.reverse()),
-      () => undefined,
-    );
-    return () => {
-      current = false;
-    };
-  }, [room, news, open]);
 
   const give = () => {
     if (author.trim() === "") return onNameless();
@@ -93,27 +74,6 @@ export function Files({ room, zone, author, news, onHint, onNameless }: FilesPro
       </div>
     </div>
   );
-}
-
-function useOutbox(room: string): Outbox {
-  const outbox = outboxOf(room);
-  const [, redraw] = useReducer((n: number) => n + 1, 0);
-  useEffect(() => {
-    const online = () => outbox.hurry();
-    const leave = (event: BeforeUnloadEvent) => {
-      // The browser asks whether to leave.
-      if ([...outboxes.values()].some((one) => one.busy)) event.preventDefault();
-    };
-    const forget = outbox.subscribe(() => redraw(0));
-    window.addEventListener("online", online);
-    window.addEventListener("beforeunload", leave);
-    return () => {
-      forget();
-      window.removeEventListener("online", online);
-      window.removeEventListener("beforeunload", leave);
-    };
-  }, [outbox]);
-  return outbox;
 }
 
 function SharedRow({ file, zone }: { file: SharedFile; zone: string | undefined }) {

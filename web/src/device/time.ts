@@ -11,3 +11,6 @@ export function clock(at: string, now = Date.now()): string {
   if (Math.abs(now - date.getTime()) < SAME_DAY_MS) return time;
   return `${date.toLocaleDateString([], { weekday: "short", day: "numeric", month: "short" })}, ${time}`;
 }
+
+/** Whole seconds until `at`, by `Date.now()`; never none. */
+export const secondsUntil = (at: number, now = Date.now()): number => Math.max(Math.ceil((at - now) / 1000), 1);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { clock } from "../../src/device/time";
+import { clock, secondsUntil } from "../../src/device/time";
 
 describe("time", () => {
   it("names the day only when the hour could be another day's", () => {
@@ -8,5 +8,9 @@ describe("time", () => {
     expect(short).toMatch(/^\d{1,2}:45/);
     expect(clock("2026-07-02T23:45:00Z", now)).toContain(`, ${short}`);
     expect(clock("soon", now)).toBe("");
+  });
+
+  it("counts down to one, never to none", () => {
+    expect([4_001, 1_000, 1, -5_000].map((ms) => secondsUntil(ms, 0))).toEqual([5, 1, 1, 1]);
   });
 });
