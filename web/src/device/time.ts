@@ -14,3 +14,11 @@ export function clock(at: string, now = Date.now()): string {
 
 /** Whole seconds until `at`, by `Date.now()`; never none. */
 export const secondsUntil = (at: number, now = Date.now()): number => Math.max(Math.ceil((at - now) / 1000), 1);
+
+/** `04:07`, with hours before it when there are some. */
+export function duration(ms: number): string {
+  const seconds = Math.floor(ms / 1000);
+  const two = (n: number) => String(n).padStart(2, "0");
+  const hours = Math.floor(seconds / 3600);
+  return `${hours > 0 ? `${hours}:` : ""}${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}`;
+}

@@ -1,7 +1,7 @@
 // The one honest line under the player, decided from what is known. Pure.
 import { codecName, type Track } from "../api/api";
 import type { Port } from "./sdp";
-import { CONNECT_MS, type Phase } from "./session";
+import { CONNECT_MS, type Phase, type State } from "./session";
 
 export interface Known {
   phase: Phase;
@@ -103,4 +103,25 @@ function connected(known: Known): Status {
   }
   if (known.cutOff) return { tone: "good", text: "Local only" };
   return { tone: "good", text: "Live" };
+}
+
+/** The line of a publisher; `stuck`: its media does not get to the relay. */
+export function airStatus(state: State, stuck: boolean, ports: readonly Port[]): Status {
+  const tone = state.phase === "connected" ? "good" : state.phase === "refused" ? "off" : "wait";
+  if (stuck) return { tone, text: "The page arrives, the sound does not leave", note: wayOf(ports) };
+  return { tone, text: airLine(state) };
+}
+
+function airLine({ phase, problem }: State): string {
+  switch (phase) {
+    case "connected":
+      return "On air";
+    case "refused":
+    case "waiting":
+      return problem?.message ?? "The relay refused.";
+    case "reconnecting":
+      return "Reconnecting: listeners stay for 30 s";
+    default:
+      return "Connecting";
+  }
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { clock, secondsUntil } from "../../src/device/time";
+import { clock, duration, secondsUntil } from "../../src/device/time";
 
 describe("time", () => {
   it("names the day only when the hour could be another day's", () => {
@@ -12,5 +12,9 @@ describe("time", () => {
 
   it("counts down to one, never to none", () => {
     expect([4_001, 1_000, 1, -5_000].map((ms) => secondsUntil(ms, 0))).toEqual([5, 1, 1, 1]);
+  });
+
+  it("shows hours only once there are some", () => {
+    expect([0, 247_999, 3_599_000, 36_061_000].map(duration)).toEqual(["00:00", "04:07", "59:59", "10:01:01"]);
   });
 });

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { type Known, statusOf } from "../../src/webrtc/status";
+import { Problem } from "../../src/api/problem";
+import { airStatus, type Known, statusOf } from "../../src/webrtc/status";
 
 const LIVE: Known = {
   phase: "connected",
@@ -96,5 +97,15 @@ describe("status", () => {
 
   it("passes on what the relay refused", () => {
     expect(text({ phase: "refused", problem: "No such stream name." })).toBe("No such stream name.");
+  });
+
+  it("says of a publisher whether it is on air, and passes on why not", () => {
+    const air = (phase: Known["phase"], problem?: Problem) => airStatus({ phase, problem }, false, []);
+    expect(air("connected")).toEqual({ tone: "good", text: "On air" });
+    expect(air("connecting")).toEqual({ tone: "wait", text: "Connecting" });
+    expect(air("reconnecting").tone).toBe("wait");
+    const taken = new Problem(409, "It is live from another zone.");
+    expect(air("waiting", taken)).toEqual({ tone: "wait", text: "It is live from another zone." });
+    expect(air("refused", taken)).toEqual({ tone: "off", text: "It is live from another zone." });
   });
 });
