@@ -1,7 +1,7 @@
 // The organizer's form: write, look at it once more, tell every zone. What was sent stays readable below.
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { Mesh, Message } from "../api/api";
 import { Problem } from "../api/problem";
+import type { Mesh, Message } from "../api/types";
 import { lasting, tab } from "../device/storage";
 import { clock } from "../device/time";
 import { otherAreas, reach } from "../mesh/health";

@@ -1,6 +1,8 @@
 // What the organizer tells everybody, on top of each page until it is put away.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { getAnnouncements, type Message, origin } from "../api/api";
+import { origin } from "../api/names";
+import { getAnnouncements } from "../api/requests";
+import type { Message } from "../api/types";
 import { clock } from "../device/time";
 import { usePolled } from "../hooks/polling";
 import { isLong, keepRead, newsOf, readIds } from "../rooms/announcements";

@@ -1,7 +1,8 @@
 // A room as people see it: what was said in every zone, and the line to say something. Text only.
 import type { RefObject } from "preact";
 import { useRef } from "preact/hooks";
-import { type Message, spoken } from "../api/api";
+import { spoken } from "../api/names";
+import type { Message } from "../api/types";
 import { clock, secondsUntil } from "../device/time";
 import { useCountdown } from "../hooks/countdown";
 import { type Draft, useDraft } from "../hooks/draft";

@@ -1,6 +1,6 @@
 // The files of a room: what is on its way to the relay, a button to give more, and all to take away.
 import { useRef, useState } from "preact/hooks";
-import type { SharedFile } from "../api/api";
+import type { SharedFile } from "../api/types";
 import { tab } from "../device/storage";
 import { clock } from "../device/time";
 import { useOutbox } from "../hooks/outbox";

@@ -1,5 +1,5 @@
 // What needs the organizer's eye, in sentences, the worst first; or that nothing does.
-import type { Mesh } from "../api/api";
+import type { Mesh } from "../api/types";
 import { type Finding, otherAreas } from "../mesh/health";
 
 /** Lines shown at once; a chain of a hundred relays has two hundred. */

@@ -1,5 +1,5 @@
 // The mesh as a picture: relays on a ring, links as lines, a broken one dashed, what others hang on in amber.
-import type { Mesh, Stream } from "../api/api";
+import type { Mesh, Stream } from "../api/types";
 import { type Place, ringOrder, ringPlaces } from "../mesh/map-layout";
 
 const WIDTH = 400;

@@ -1,5 +1,5 @@
 // Going on air: under which name; and how it goes once it does.
-import { codecName, spoken } from "../api/api";
+import { codecName, spoken } from "../api/names";
 import { duration } from "../device/time";
 import { useOnAir } from "../hooks/on-air";
 import type { Publication } from "../hooks/publication";

@@ -1,7 +1,7 @@
 // One stream: the tap that plays it, its picture, its volume and the honest line.
 import type { RefObject } from "preact";
 import { useEffect, useRef } from "preact/hooks";
-import { spoken } from "../api/api";
+import { spoken } from "../api/names";
 import { type Elements, type Listening, type Playback, usePlayback } from "../hooks/playback";
 import { useVolume } from "../hooks/volume";
 import { brightness, figures } from "../webrtc/playout";

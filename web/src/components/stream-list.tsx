@@ -1,5 +1,7 @@
 // The live streams of the whole mesh, one row each.
-import { type Stream, spoken } from "../api/api";
+
+import { spoken } from "../api/names";
+import type { Stream } from "../api/types";
 
 export function Chips({ stream }: { stream: Stream }) {
   const kinds = [...new Set(stream.tracks.map((track) => track.kind))].sort();

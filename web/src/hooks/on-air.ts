@@ -1,6 +1,7 @@
 // A publisher while it is on air: since when, what leaves, and what the relay says of its stream.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { getStreams, type Stream } from "../api/api";
+import { getStreams } from "../api/requests";
+import type { Stream } from "../api/types";
 import type { State } from "../webrtc/session";
 import { airStatus, heldBack, type Status } from "../webrtc/status";
 import type { Publisher, Uplink } from "../webrtc/whip";

@@ -1,7 +1,8 @@
 // One stream as a person plays it: the tap, the session behind it, the lock screen, and what is known of it.
 import type { RefObject } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { type Stream, spoken } from "../api/api";
+import { spoken } from "../api/names";
+import type { Stream } from "../api/types";
 import { setLockScreenState, showOnLockScreen } from "../device/lock-screen";
 import type { Playout } from "../webrtc/playout";
 import type { State } from "../webrtc/session";

@@ -1,6 +1,8 @@
 // What every page wants to know of the relay: its zone, the live streams, whether it is cut off.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { cutOff, getMesh, getStreams, getVersion, type Mesh, type Stream } from "../api/api";
+import { getMesh, getStreams, getVersion } from "../api/requests";
+import type { Mesh, Stream } from "../api/types";
+import { cutOff } from "../mesh/cuts";
 
 /** Asks `read` now and every `everyMs`, a little spread; keeps the last answer when one fails. */
 export function usePolled<T>(

@@ -1,6 +1,6 @@
 // What is published from this page: the plan, the input it takes, and the session while it is on air.
 import { useEffect, useState } from "preact/hooks";
-import { streamNameFault } from "../api/api";
+import { streamNameFault } from "../api/names";
 import { captureFault } from "../webrtc/capture";
 import { endPlan, keepPlan, type Plan, rememberedPlan } from "../webrtc/plan";
 import type { State } from "../webrtc/session";

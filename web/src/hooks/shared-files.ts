@@ -1,6 +1,6 @@
 // The files of a room, the newest first.
 import { useEffect, useState } from "preact/hooks";
-import type { SharedFile } from "../api/api";
+import type { SharedFile } from "../api/types";
 import { listFiles } from "../rooms/files";
 
 /** `news` grows when the list may be another; opening it (`open`) is worth asking, too. */

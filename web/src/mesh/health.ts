@@ -1,7 +1,9 @@
 // What an organizer should look at, decided from what this relay knows: broken links, zones out of reach,
 // wrong clocks, and what the mesh hangs on. Pure.
-import { cutOff, type Mesh, type Message, type PublisherHealth, weakSpots } from "../api/api";
+
+import type { Mesh, Message, PublisherHealth } from "../api/types";
 import { clock } from "../device/time";
+import { cutOff, weakSpots } from "./cuts";
 import type { KnownRelay } from "./known-relays";
 
 /** bad: people miss something now. warn: they might. */

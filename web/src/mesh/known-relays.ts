@@ -1,6 +1,6 @@
 // Relays this browser has seen in the mesh, so that one that is gone is missed: the relays themselves
 // forget a neighbor that left. Pure but for where it is kept.
-import type { Mesh } from "../api/api";
+import type { Mesh } from "../api/types";
 import { lasting } from "../device/storage";
 
 export interface KnownRelay {

@@ -1,6 +1,6 @@
 // Where the relays stand in the picture of the mesh: on a ring, in an order in which most links join
 // neighbors, so that a chain is drawn as a chain. Pure.
-import type { Mesh } from "../api/api";
+import type { Mesh } from "../api/types";
 
 export interface Place {
   x: number;

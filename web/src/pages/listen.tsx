@@ -1,7 +1,8 @@
 // `/`: the live streams of the whole festival, one of them playing, and its room.
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { roomOf, type Stream, streamNameFault } from "../api/api";
+import { roomOf, streamNameFault } from "../api/names";
+import type { Stream } from "../api/types";
 import { Announcements } from "../components/announcements";
 import { Chat } from "../components/chat";
 import { Header } from "../components/header";

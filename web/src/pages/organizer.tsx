@@ -1,18 +1,9 @@
 // `/organizer`: the zones, the links between them and the streams that cross them, as this relay knows.
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import {
-  getAnnouncements,
-  getClockSkew,
-  getMessages,
-  type Mesh,
-  type MeshArea,
-  type MeshLink,
-  type Message,
-  roomOf,
-  type Stream,
-  spoken,
-} from "../api/api";
+import { roomOf, spoken } from "../api/names";
+import { getAnnouncements, getClockSkew, getMessages } from "../api/requests";
+import type { Mesh, MeshArea, MeshLink, Message, Stream } from "../api/types";
 import { Announce, Told } from "../components/announce";
 import { Header } from "../components/header";
 import { Health } from "../components/health";

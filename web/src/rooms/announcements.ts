@@ -1,8 +1,8 @@
 // Which announcements are still news to this person, and the sending of one. What is shown belongs to the components.
 
-import type { Message, Posted } from "../api/api";
 import { problemOf, unreachable } from "../api/problem";
 import { at } from "../api/root";
+import type { Message, Posted } from "../api/types";
 import { lasting } from "../device/storage";
 
 /** Older ones are in the room's welcome all the same, but no news any more. */

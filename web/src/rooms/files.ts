@@ -1,8 +1,9 @@
 // The files of a room: their list, and sending it one. When to try again is for the outbox; where the
 // bytes travel is the relays' business.
-import type { SharedFile } from "../api/api";
+
 import { Problem, problemOf, retryAfter, sentence, unreachable } from "../api/problem";
 import { at } from "../api/root";
+import type { SharedFile } from "../api/types";
 
 export async function listFiles(room: string): Promise<SharedFile[]> {
   let response: Response;

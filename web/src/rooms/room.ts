@@ -1,7 +1,8 @@
 // A room's WebSocket: who said what, in order and once; what we say is kept until the relay has it.
 // Reconnects by itself. What is shown belongs to the chat component.
-import type { Message, Stream } from "../api/api";
+
 import { at } from "../api/root";
+import type { Message, Stream } from "../api/types";
 
 /** Something of our own that the relay has not shown yet. */
 export interface Pending {

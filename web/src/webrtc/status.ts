@@ -1,5 +1,6 @@
 // The one honest line under the player, decided from what is known. Pure.
-import { codecName, type Track } from "../api/api";
+import { codecName } from "../api/names";
+import type { Track } from "../api/types";
 import type { Port } from "./sdp";
 import { CONNECT_MS, type Phase, type State } from "./session";
 

@@ -1,7 +1,8 @@
 // Plays one stream: a receiving session (WHEP) and the media elements' streams, which stay the same
 // across reconnections so that the elements never have to be started again.
-import type { Kind, Track } from "../api/api";
+
 import { at } from "../api/root";
+import type { Kind, Track } from "../api/types";
 import { type Playout, PlayoutGauge, sample } from "./playout";
 import { type Port, sentCodecs, sentKinds, withOpus } from "./sdp";
 import { Session, type Setup, type State } from "./session";

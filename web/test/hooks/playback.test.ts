@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import type { Stream } from "../../src/api/api";
+import type { Stream } from "../../src/api/types";
 import { type Elements, type Listening, usePlayback } from "../../src/hooks/playback";
 import { type FakeBrowser, FakeElement, fakeBrowser, PICTURE, SOUND } from "./browser";
 import { type Staged, stage } from "./stage";

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Mesh, MeshArea, Message } from "../../src/api/api";
+import type { Mesh, MeshArea, Message } from "../../src/api/types";
 import { findings, hints, otherAreas, reach, zonesAhead } from "../../src/mesh/health";
 
 const link = (a: string, b: string, up = true) => ({ a, b, up, rtt_ms: 1, loss: 0, cost: 1 });

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
-import type { Mesh } from "../../src/api/api";
+import type { Mesh } from "../../src/api/types";
 import { keep, missing, recall, remember } from "../../src/mesh/known-relays";
 
 const NOW = 1_000_000_000_000;

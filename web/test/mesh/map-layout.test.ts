@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Mesh } from "../../src/api/api";
+import type { Mesh } from "../../src/api/types";
 import { ringOrder, ringPlaces } from "../../src/mesh/map-layout";
 
 const meshOf = (ids: string[], pairs: string[]): Mesh => ({

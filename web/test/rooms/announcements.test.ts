@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import type { Message } from "../../src/api/api";
+import type { Message } from "../../src/api/types";
 import { announce, keepRead, NEWS_MS, newsOf, readIds } from "../../src/rooms/announcements";
 
 const NOW = Date.parse("2026-07-03T18:00:00Z");

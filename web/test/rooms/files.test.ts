@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import type { SharedFile } from "../../src/api/api";
+import type { SharedFile } from "../../src/api/types";
 import { giveFile, hasPreview, STALL_MS, STORE_MS, size } from "../../src/rooms/files";
 
 class FakeRequest {

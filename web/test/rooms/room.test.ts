@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import type { Message } from "../../src/api/api";
+import type { Message } from "../../src/api/types";
 import { Room, type RoomView } from "../../src/rooms/room";
 
 class FakeSocket {
