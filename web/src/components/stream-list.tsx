@@ -48,3 +48,21 @@ export function StreamList(props: { streams: Stream[]; chosen: string | undefine
     </ul>
   );
 }
+
+/** Nothing to choose from: nobody is live, or it is not known yet who is. */
+export function NoStream({ streams, fault }: { streams: Stream[] | undefined; fault: boolean }) {
+  if (streams === undefined) {
+    return (
+      <p class="empty" role="status">
+        {fault ? "The relay does not answer. Are you still on the festival's Wi-Fi?" : "Looking for live stages"}
+      </p>
+    );
+  }
+  if (streams.length > 0) return null;
+  return (
+    <div class="empty" role="status">
+      <h1>Nobody is live yet</h1>
+      <p>This page shows every stage of the festival the moment it starts.</p>
+    </div>
+  );
+}
