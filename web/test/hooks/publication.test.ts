@@ -16,6 +16,9 @@ class FakeTrack extends EventTarget {
 class FakeInput extends FakeMedia {
   track = new FakeTrack();
   override tracks: unknown[] = [this.track];
+  getAudioTracks() {
+    return [this.track];
+  }
 }
 
 describe("publication", () => {
@@ -39,15 +42,12 @@ describe("publication", () => {
     browser = fakeBrowser();
     opened = [];
     Object.assign(window, { isSecureContext: true });
-    vi.stubGlobal("navigator", {
-      mediaDevices: {
-        enumerateDevices: async () => [],
-        getUserMedia: async () => {
-          opened.push(new FakeInput());
-          return opened.at(-1);
-        },
-      },
-    });
+    const give = async () => {
+      opened.push(new FakeInput());
+      return opened.at(-1);
+    };
+    const mediaDevices = { enumerateDevices: async () => [], getUserMedia: give, getDisplayMedia: give };
+    vi.stubGlobal("navigator", { mediaDevices });
   });
   afterEach(async () => {
     await publication.end();
@@ -80,6 +80,8 @@ describe("publication", () => {
     browser.asked = [];
     await open("?auto=1&stream=forest&source=screen");
     expect(browser.asked).toEqual([]);
+    await act((now) => now.start());
+    expect(browser.asked).toEqual(["POST /whip/forest"]);
   });
 
   it("takes the input that is checked already on air, or the other one that was chosen meanwhile", async () => {

@@ -62,9 +62,21 @@ describe("reading", () => {
   it("counts what comes while the log is out of sight, and nothing once it is gone to", async () => {
     await show(false);
     await reading.set(view("a", "b", "c"));
+    // The log follows by itself, which is no reading.
+    await reading.act(() => reading.now.look());
     expect(reading.now.unread).toBe(1);
     await reading.act(() => reading.now.toEnd());
     expect([reading.now.unread, log.scrollTop]).toEqual([0, 1_000]);
+  });
+
+  it("counts what comes while the page is hidden, until it is back", async () => {
+    const page = document as { visibilityState: string } & EventTarget;
+    page.visibilityState = "hidden";
+    await reading.set(view("a", "b", "c"));
+    expect(reading.now.unread).toBe(1);
+    page.visibilityState = "visible";
+    await reading.act(() => page.dispatchEvent(new Event("visibilitychange")));
+    expect(reading.now.unread).toBe(0);
   });
 
   it("follows what somebody says themselves", async () => {
