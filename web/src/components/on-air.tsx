@@ -67,7 +67,8 @@ function OnAir({ publisher, state, onStop }: { publisher: Publisher; state: Stat
       {status.note && <p class="note">{status.note}</p>}
       {(stream?.cannot_play ?? []).map(({ codec, listeners }) => (
         <p class="note" key={codec}>
-          {listeners === 1 ? "One listener in this zone cannot" : `${listeners} listeners in this zone cannot`} play{" "}
+          {listeners === 1 ? "One listener in this zone cannot" : `${listeners} listeners in this zone cannot`}
+          {" play "}
           {codecName(codec)}.{codec === "vp8" || codec === "opus" ? "" : " VP8 plays in every browser."}
         </p>
       ))}
