@@ -1,6 +1,6 @@
 // What a phone downloads to listen, gzipped; and that no built page breaks the relay's
 // Content-Security-Policy or reaches outside its origin. Run after `vite build`.
-import { readFileSync, readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 
 const LIMIT = 60_000;
@@ -15,7 +15,9 @@ function filesOf(page) {
   for (const [, path] of html.matchAll(/(?:src|href)="\.(\/[^"]+)"/g)) found.add(path);
   for (const path of found) {
     if (!path.endsWith(".js")) continue;
-    for (const [, name] of read(path).toString().matchAll(/(?:from|import)\s*["'`]\.\/([^"'`]+\.js)["'`]/g)) {
+    for (const [, name] of read(path)
+      .toString()
+      .matchAll(/(?:from|import)\s*["'`]\.\/([^"'`]+\.js)["'`]/g)) {
       found.add(`/assets/${name}`);
     }
   }

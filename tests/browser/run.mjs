@@ -1,6 +1,6 @@
 // Runs the tests one after another, since they measure time: `node run.mjs [part of a test's name]…`.
 import { spawnSync } from "node:child_process";
-import { readFileSync, readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 
 const wanted = process.argv.slice(2);
 const names = wanted.map((name) => `--test-name-pattern=${name}`);

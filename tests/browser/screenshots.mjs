@@ -13,12 +13,18 @@ await mkdir(directory, { recursive: true });
 const relays = await chain("stage", "food", "camping");
 const browser = await Chromium.launch();
 try {
-  for (const [stream, source] of [["main-stage", "camera"], ["forest-floor", "mic"]]) {
+  for (const [stream, source] of [
+    ["main-stage", "camera"],
+    ["forest-floor", "mic"],
+  ]) {
     await goLive(await browser.open(relays[0].url("/publish")), { stream, source });
   }
   const talker = await browser.open(relays[0].url("/?stream=main-stage"));
   await say(talker, "Ana", "Left gate is short now, come over");
-  for (const [width, height] of [[390, 844], [1280, 860]]) {
+  for (const [width, height] of [
+    [390, 844],
+    [1280, 860],
+  ]) {
     const shoot = async (page, name) => {
       await sleep(2_500);
       await page.screenshot({ path: join(directory, `${name}-${width}.png`), fullPage: true });

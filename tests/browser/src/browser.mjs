@@ -76,7 +76,11 @@ export class Chromium {
   /** A page of a person of their own: nothing shared with the other pages. */
   async open(url, { width = 390, height = 844, dark = false, codec } = {}) {
     const colorScheme = dark ? "dark" : "light";
-    const person = await this.browser.newContext({ viewport: { width, height }, colorScheme, permissions: ["microphone", "camera"] });
+    const person = await this.browser.newContext({
+      viewport: { width, height },
+      colorScheme,
+      permissions: ["microphone", "camera"],
+    });
     const page = await person.newPage();
     page.faults = [];
     page.requests = [];
@@ -103,13 +107,24 @@ class SoundCard {
     const socket = join(directory, "native");
     const child = spawn(
       "pulseaudio",
-      ["-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--disable-shm=yes"].concat(
-        ["-L", "module-null-sink sink_name=silence", "-L", `module-native-protocol-unix socket=${socket} auth-anonymous=1`],
-      ),
-      { stdio: "ignore", env: { ...process.env, HOME: directory, XDG_RUNTIME_DIR: directory, PULSE_RUNTIME_PATH: directory } },
+      ["-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--disable-shm=yes"].concat([
+        "-L",
+        "module-null-sink sink_name=silence",
+        "-L",
+        `module-native-protocol-unix socket=${socket} auth-anonymous=1`,
+      ]),
+      {
+        stdio: "ignore",
+        env: { ...process.env, HOME: directory, XDG_RUNTIME_DIR: directory, PULSE_RUNTIME_PATH: directory },
+      },
     );
     const card = new SoundCard();
-    Object.assign(card, { directory, child, server: `unix:${socket}`, failed: new Promise((_, no) => child.once("error", no)) });
+    Object.assign(card, {
+      directory,
+      child,
+      server: `unix:${socket}`,
+      failed: new Promise((_, no) => child.once("error", no)),
+    });
     await Promise.race([card.failed, until("PulseAudio listens", 10_000, async () => existsSync(socket))]);
     return card;
   }

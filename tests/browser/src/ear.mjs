@@ -54,12 +54,18 @@ export async function attach(page) {
 
 /** The loudest frequency of each channel and the level, once there is something to hear. */
 export async function hear(page, ms = 15_000) {
-  await until("something is heard", ms, () => page.evaluate(() => window.ear.samples.slice(-8).every(([, db]) => db > -50) && window.ear.samples.length > 20));
+  await until("something is heard", ms, () =>
+    page.evaluate(() => window.ear.samples.slice(-8).every(([, db]) => db > -50) && window.ear.samples.length > 20),
+  );
   const measure = async () => {
     await page.evaluate(() => new Promise((done) => setTimeout(done, 600)));
     return page.evaluate(() => {
       const [left, right] = window.ear.analysers.map(window.ear.peak);
-      return { left: Math.round(left.hz * 10) / 10, right: Math.round(right.hz * 10) / 10, level: Math.round(window.ear.level() * 10) / 10 };
+      return {
+        left: Math.round(left.hz * 10) / 10,
+        right: Math.round(right.hz * 10) / 10,
+        level: Math.round(window.ear.level() * 10) / 10,
+      };
     });
   };
   // A browser that gets no time from a busy machine stretches what it plays: two measurements have to agree.

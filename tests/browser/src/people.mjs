@@ -1,18 +1,23 @@
 // What people do on the pages, the same in each browser: publish, listen, talk.
 import { until } from "./until.mjs";
 
-export const textOf = (page, selector) => page.evaluate((selector) => document.querySelector(selector)?.textContent ?? "", selector);
+export const textOf = (page, selector) =>
+  page.evaluate((selector) => document.querySelector(selector)?.textContent ?? "", selector);
 
 /** Goes live from the publish page by its own button. */
 export async function goLive(page, { source = "mic", stream = "main-stage" } = {}) {
-  await until("the publish page is there", 10_000, () => page.evaluate(() => document.querySelector("button.go") !== null));
+  await until("the publish page is there", 10_000, () =>
+    page.evaluate(() => document.querySelector("button.go") !== null),
+  );
   await page.evaluate((source) => document.querySelector(`input[name=source][value=${source}]`).click(), source);
   await page.evaluate((name) => {
     const input = document.querySelector("input[name=stream]");
     Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(input, name);
     input.dispatchEvent(new Event("input", { bubbles: true }));
   }, stream);
-  await until("the form takes the name", 2_000, () => page.evaluate(() => !document.querySelector("button.go").disabled));
+  await until("the form takes the name", 2_000, () =>
+    page.evaluate(() => !document.querySelector("button.go").disabled),
+  );
   await page.click("button.go");
   await onAir(page);
 }

@@ -8,23 +8,31 @@ export async function proxy(relay, path, { leaves = false } = {}) {
   const inner = (url) => (leaves ? url : url.slice(path.length) || "/");
   const server = createServer((from, to) => {
     if (!from.url.startsWith(path)) return void to.writeHead(404).end("not the relay's");
-    const onward = request({ host, port, method: from.method, path: inner(from.url), headers: from.headers }, (answer) => {
-      to.writeHead(answer.statusCode, answer.headers);
-      answer.pipe(to);
-    });
+    const onward = request(
+      { host, port, method: from.method, path: inner(from.url), headers: from.headers },
+      (answer) => {
+        to.writeHead(answer.statusCode, answer.headers);
+        answer.pipe(to);
+      },
+    );
     onward.on("error", () => to.destroy());
     from.pipe(onward);
   });
   server.on("upgrade", (from, socket, head) => {
     const onward = connect(Number(port), host, () => {
       const lines = [`${from.method} ${inner(from.url)} HTTP/1.1`];
-      for (let at = 0; at < from.rawHeaders.length; at += 2) lines.push(`${from.rawHeaders[at]}: ${from.rawHeaders[at + 1]}`);
+      for (let at = 0; at < from.rawHeaders.length; at += 2)
+        lines.push(`${from.rawHeaders[at]}: ${from.rawHeaders[at + 1]}`);
       onward.write(`${lines.join("\r\n")}\r\n\r\n`);
       onward.write(head);
       onward.pipe(socket);
       socket.pipe(onward);
     });
-    for (const end of [socket, onward]) end.on("error", () => (socket.destroy(), onward.destroy()));
+    const destroy = () => {
+      socket.destroy();
+      onward.destroy();
+    };
+    for (const end of [socket, onward]) end.on("error", destroy);
   });
   // Those that became WebSockets are not the server's any more.
   const sockets = new Set();

@@ -14,7 +14,8 @@ const BINARY = resolve(process.env.RELAY_BIN ?? join(target, "debug/relay-node")
 export class Relay {
   /** Starts the relay of `zone`; resolves once it answers. */
   static async start(zone, peers = [], more = []) {
-    if (!existsSync(BINARY)) throw new Error(`no relay at ${BINARY}: build it (cargo build -p relay-node) or set RELAY_BIN`);
+    if (!existsSync(BINARY))
+      throw new Error(`no relay at ${BINARY}: build it (cargo build -p relay-node) or set RELAY_BIN`);
     const data = await mkdtemp(join(tmpdir(), `relay-${zone}-`));
     const relay = new Relay(zone, data, peers, more);
     await relay.run();
@@ -33,7 +34,15 @@ export class Relay {
   async run(ports = { http: "127.0.0.1:0", media: "127.0.0.1:0", bridge: "127.0.0.1:0" }) {
     await rm(join(this.data, "addresses.json"), { force: true });
     const flags = ["--zone", this.zone, "--http", ports.http, "--media", ports.media, "--bridge", ports.bridge];
-    flags.push("--data", this.data, "--workers", "1", "--dev", ...this.peers.flatMap((peer) => ["--peer", peer]), ...this.more);
+    flags.push(
+      "--data",
+      this.data,
+      "--workers",
+      "1",
+      "--dev",
+      ...this.peers.flatMap((peer) => ["--peer", peer]),
+      ...this.more,
+    );
     // RELAY_… in the environment would configure the relay, and RELAY_BIN is none of its keys.
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("RELAY_")));
     this.child = spawn(BINARY, flags, { stdio: ["ignore", "pipe", "pipe"], env });
@@ -87,7 +96,10 @@ export class Relay {
   }
 
   async stop() {
-    if (this.how) console.error(`the relay of ${this.zone} ended by itself: ${JSON.stringify(this.how)}\n${this.log.slice(-4_000)}`);
+    if (this.how)
+      console.error(
+        `the relay of ${this.zone} ended by itself: ${JSON.stringify(this.how)}\n${this.log.slice(-4_000)}`,
+      );
     this.child.kill("SIGTERM");
     const timer = setTimeout(() => this.child.kill("SIGKILL"), 5_000);
     await this.ended;
@@ -117,6 +129,8 @@ function meet(relays) {
   return until("the ends of the chain know each other", 20_000, async () => {
     const ends = [relays[0], relays.at(-1)];
     const meshes = await Promise.all(ends.map((relay) => relay.get("/api/v1/mesh")));
-    return meshes.every((mesh) => mesh.nodes.length === relays.length && mesh.links.filter((link) => link.up).length >= relays.length - 1);
+    return meshes.every(
+      (mesh) => mesh.nodes.length === relays.length && mesh.links.filter((link) => link.up).length >= relays.length - 1,
+    );
   });
 }

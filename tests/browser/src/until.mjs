@@ -12,7 +12,8 @@ export async function until(fact, ms, ask, everyMs = 50) {
       last = error;
     });
     if (answer) return answer;
-    if (performance.now() > end) throw new Error(`after ${ms} ms still not so: ${fact}${last ? ` (${last.message})` : ""}`);
+    if (performance.now() > end)
+      throw new Error(`after ${ms} ms still not so: ${fact}${last ? ` (${last.message})` : ""}`);
     await sleep(everyMs);
   }
 }

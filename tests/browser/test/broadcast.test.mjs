@@ -25,10 +25,15 @@ async function broadcast(t, name, source = "mic") {
 test("tone_of_zone_a_is_heard_at_its_frequency_two_hops_away", async (t) => {
   const { listener, tapToLive } = await broadcast(t, "tone");
   const heard = await hear(listener);
-  t.diagnostic(`tap to live ${tapToLive} ms; heard left ${heard.left} Hz, right ${heard.right} Hz at ${heard.level} dBFS`);
+  t.diagnostic(
+    `tap to live ${tapToLive} ms; heard left ${heard.left} Hz, right ${heard.right} Hz at ${heard.level} dBFS`,
+  );
   // A fake microphone may be mixed to mono: then both tones are on both sides.
   for (const hz of [heard.left, heard.right]) {
-    assert.ok([LEFT_HZ, RIGHT_HZ].some((tone) => Math.abs(hz - tone) < 3), `${hz} Hz is neither tone`);
+    assert.ok(
+      [LEFT_HZ, RIGHT_HZ].some((tone) => Math.abs(hz - tone) < 3),
+      `${hz} Hz is neither tone`,
+    );
   }
   assert.ok(heard.level > -30 && heard.level < -6, `level ${heard.level} dBFS`);
 
@@ -53,7 +58,9 @@ test("nothing_is_lost_on_a_clean_path", async (t) => {
   const { listener } = await broadcast(t, "clean");
   await sleep(8_000);
   const count = await counted(listener);
-  t.diagnostic(`${count.packets} packets, ${count.lost} lost, ${count.nacks} asked for again, ${count.concealed} % made up`);
+  t.diagnostic(
+    `${count.packets} packets, ${count.lost} lost, ${count.nacks} asked for again, ${count.concealed} % made up`,
+  );
   assert.ok(count.packets > 300);
   // Also where the publisher probes its bandwidth with empty packets: they must leave no holes.
   assert.equal(count.lost, 0);
@@ -65,7 +72,9 @@ test("picture_of_zone_a_is_decoded_two_hops_away", async (t) => {
   const first = await until("a picture is shown", 15_000, () => look(listener));
   await sleep(2_000);
   const later = await look(listener);
-  t.diagnostic(`${later.width}x${later.height}, ${(later.frames - first.frames) / 2} frames/s, light ${later.darkest} to ${later.brightest}`);
+  t.diagnostic(
+    `${later.width}x${later.height}, ${(later.frames - first.frames) / 2} frames/s, light ${later.darkest} to ${later.brightest}`,
+  );
   assert.ok(later.frames > first.frames + 10, `${later.frames - first.frames} frames in two seconds`);
   assert.ok(later.brightest > 100 && later.brightest - later.darkest > 60, "the drawn frame is black or empty");
   const heard = await hear(listener);
@@ -102,7 +111,9 @@ test("publisher_reloads_and_is_heard_again_within_two_seconds", async (t) => {
     gaps.push(Math.max(0, ...(await silences(listener, from))));
   }
   const again = listener.requests.filter((url) => url.includes("/whep/")).length - asked;
-  t.diagnostic(`silence at the listener over three reloads: ${gaps.join(", ")} ms; requests the listener made: ${again}`);
+  t.diagnostic(
+    `silence at the listener over three reloads: ${gaps.join(", ")} ms; requests the listener made: ${again}`,
+  );
   assert.ok(Math.max(...gaps) < 2_000, `silent for ${Math.max(...gaps)} ms`);
   assert.equal(published() - before, 3, "a reload that does not publish anew was not a reload");
   assert.equal(again, 0, "the listener had to ask again");
@@ -124,7 +135,9 @@ test("publisher_that_stops_and_returns_keeps_its_listeners", async (t) => {
 test("page_that_waits_for_a_stage_plays_when_it_starts", async (t) => {
   const listener = await browser.open(relays[2].url("/?stream=later"));
   t.after(() => listener.context().close());
-  await until("the player is there", 10_000, () => listener.evaluate(() => document.querySelector("button.play") !== null));
+  await until("the player is there", 10_000, () =>
+    listener.evaluate(() => document.querySelector("button.play") !== null),
+  );
   await listener.click("button.play");
   await until("offline", 5_000, async () => (await textOf(listener, ".player .status")).includes("offline"));
   const publisher = await browser.open(relays[0].url("/publish"));
@@ -157,7 +170,11 @@ test("ice_restart_keeps_the_session", async (t) => {
   await hear(listener);
   const from = await now(listener);
   const answers = [];
-  listener.on("response", (response) => response.url().includes("/whep/") && answers.push(`${response.request().method()} ${response.status()}`));
+  listener.on(
+    "response",
+    (response) =>
+      response.url().includes("/whep/") && answers.push(`${response.request().method()} ${response.status()}`),
+  );
   // What a phone says when it comes back into the Wi-Fi.
   await listener.evaluate(() => window.dispatchEvent(new Event("online")));
   await until("the restart is answered", 5_000, async () => answers.length > 0);

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Chromium } from "../src/browser.mjs";
-import { goLive, holdBack, listen, onAir, say, said, textOf } from "../src/people.mjs";
+import { goLive, holdBack, listen, onAir, said, say, textOf } from "../src/people.mjs";
 import { proxy } from "../src/proxy.mjs";
 import { Relay } from "../src/relay.mjs";
 import { until } from "../src/until.mjs";
@@ -30,14 +30,18 @@ test("doors_a_browser_that_lacks_the_codec_of_the_picture_says_so_and_plays_the_
   assert.equal(await textOf(part, ".player .note"), "This browser cannot show VP8.");
   const { cannot_play } = await relay.stream("main-stage");
   assert.deepEqual(cannot_play, [{ codec: "vp8", listeners: 1 }]);
-  await until("the publish page tells", 10_000, async () => (await textOf(publisher, ".on-air .note")).includes("One listener in this zone cannot play VP8"));
+  await until("the publish page tells", 10_000, async () =>
+    (await textOf(publisher, ".on-air .note")).includes("One listener in this zone cannot play VP8"),
+  );
   // The publisher comes back with what this browser has.
   await publisher.context().close();
   const again = await browser.open(relay.url("/publish"), { codec: "VP9" });
   t.after(() => again.context().close());
   await goLive(again, { source: "camera" });
   await until("nothing is missing", 15_000, async () => (await textOf(part, ".player .note")) === "");
-  await until("the picture is there", 15_000, () => part.evaluate(() => document.querySelector("video").videoWidth > 0));
+  await until("the picture is there", 15_000, () =>
+    part.evaluate(() => document.querySelector("video").videoWidth > 0),
+  );
   assert.deepEqual(part.faults, []);
 });
 
@@ -51,7 +55,9 @@ test("doors_a_browser_that_udp_does_not_reach_says_which_port_to_open", async (t
   await holdBack(page);
   await page.click("button.play");
   const began = performance.now();
-  await until("the page says so", 20_000, async () => (await textOf(page, ".player .status")).includes("The page arrives, the sound does not"));
+  await until("the page says so", 20_000, async () =>
+    (await textOf(page, ".player .status")).includes("The page arrives, the sound does not"),
+  );
   t.diagnostic(`after ${Math.round(performance.now() - began)} ms`);
   const port = relay.addresses.media.split(":")[1];
   assert.match(await textOf(page, ".player .note"), new RegExp(`UDP to 192\\.0\\.2\\.1, port ${port}`));

@@ -1,7 +1,7 @@
 // The other engine, both ways round.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { Chromium, Firefox, FIREFOX_HZ } from "../src/browser.mjs";
+import { Chromium, FIREFOX_HZ, Firefox } from "../src/browser.mjs";
 import { attach, hear, look } from "../src/ear.mjs";
 import { goLive, listen, said, say, textOf } from "../src/people.mjs";
 import { chain } from "../src/relay.mjs";
@@ -30,10 +30,15 @@ test("firefox_hears_and_sees_chromium_two_hops_away", async (t) => {
   const first = await until("a picture is shown", 15_000, () => look(listener));
   await sleep(2_000);
   const later = await look(listener);
-  t.diagnostic(`tap to live ${tapToLive} ms; left ${heard.left} Hz, right ${heard.right} Hz at ${heard.level} dBFS; ${later.width}x${later.height}, ${(later.frames - first.frames) / 2} frames/s`);
+  t.diagnostic(
+    `tap to live ${tapToLive} ms; left ${heard.left} Hz, right ${heard.right} Hz at ${heard.level} dBFS; ${later.width}x${later.height}, ${(later.frames - first.frames) / 2} frames/s`,
+  );
   for (const hz of [heard.left, heard.right]) {
     // Half a percent: on a busy machine Firefox catches up with the clock of the sender by playing a little faster.
-    assert.ok([LEFT_HZ, RIGHT_HZ].some((tone) => Math.abs(hz - tone) < tone * 0.005), `${hz} Hz is neither tone`);
+    assert.ok(
+      [LEFT_HZ, RIGHT_HZ].some((tone) => Math.abs(hz - tone) < tone * 0.005),
+      `${hz} Hz is neither tone`,
+    );
   }
   assert.ok(later.frames > first.frames + 10);
   assert.ok(later.brightest > 100 && later.brightest - later.darkest > 60, "the drawn frame is black or empty");
@@ -58,6 +63,8 @@ test("firefox_page_chats_and_keeps_to_the_policy", async (t) => {
   t.after(() => page.close());
   await until("the room is open", 10_000, async () => (await textOf(page, ".chat header")).includes("here"));
   await say(page, "Fox", "hello <b>there</b>");
-  await until("shown", 10_000, async () => (await said(page)).some((one) => one.text === "hello <b>there</b>" && one.elements === 0));
+  await until("shown", 10_000, async () =>
+    (await said(page)).some((one) => one.text === "hello <b>there</b>" && one.elements === 0),
+  );
   assert.deepEqual(page.faults, []);
 });

@@ -16,7 +16,8 @@ async function open(t, relay, path) {
   return page;
 }
 
-const announced = (page, text) => until(`${text} is shown`, 10_000, async () => (await textOf(page, ".announcements")).includes(text), 10);
+const announced = (page, text) =>
+  until(`${text} is shown`, 10_000, async () => (await textOf(page, ".announcements")).includes(text), 10);
 
 test("what_the_organizer_announces_is_on_every_page_until_it_is_put_away", async (t) => {
   const listener = await open(t, relays[2], "/");
@@ -35,7 +36,9 @@ test("what_the_organizer_announces_is_on_every_page_until_it_is_put_away", async
   await announced(listener, "Storm at nine");
   t.diagnostic(`two hops away after ${Math.round(performance.now() - start)} ms`);
   await announced(publisher, "Storm at nine");
-  await until("the organizer sees that it is sent", 5_000, async () => (await textOf(organizer, ".announce h3")).includes("Sent"));
+  await until("the organizer sees that it is sent", 5_000, async () =>
+    (await textOf(organizer, ".announce h3")).includes("Sent"),
+  );
   await listener.click(".announcements button");
   await until("it is put away", 5_000, async () => (await textOf(listener, ".announcements")) === "");
   await listener.reload();
@@ -45,7 +48,10 @@ test("what_the_organizer_announces_is_on_every_page_until_it_is_put_away", async
 
 test("the_organizer_sees_what_the_festival_hangs_on", async (t) => {
   const organizer = await open(t, relays[0], "/organizer");
-  await until("the weak relay is named", 10_000, async () => (await organizer.evaluate(() => document.body.innerText)).includes("If the relay of food dies"));
+  await until("the weak relay is named", 10_000, async () =>
+    // biome-ignore lint/performance/useDomNodeTextContent: what is hidden is not seen.
+    (await organizer.evaluate(() => document.body.innerText)).includes("If the relay of food dies"),
+  );
 });
 
 test("a_file_given_in_one_zone_is_taken_away_in_another_byte_for_byte", async (t) => {
@@ -54,7 +60,9 @@ test("a_file_given_in_one_zone_is_taken_away_in_another_byte_for_byte", async (t
   const body = randomBytes(3_000_000);
   const name = "plan \u202edeb\u202c für Sonntag.pdf";
   await giver.setInputFiles("input[type=file]", { name, mimeType: "application/pdf", buffer: body });
-  await until("the other zone lists it", 15_000, () => taker.evaluate(() => document.querySelector("a.shared-file") !== null));
+  await until("the other zone lists it", 15_000, () =>
+    taker.evaluate(() => document.querySelector("a.shared-file") !== null),
+  );
   const download = taker.waitForEvent("download");
   await taker.evaluate(() => document.querySelector("a.shared-file").click());
   const taken = await readFile(await (await download).path());

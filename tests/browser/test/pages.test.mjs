@@ -35,7 +35,9 @@ for (const [width, height] of [
       );
       assert.deepEqual(small, [], "targets smaller than a finger");
       const origin = new URL(relays[1].url("/")).host;
-      const foreign = page.requests.filter((url) => !url.startsWith("data:") && !url.startsWith("blob:") && new URL(url).host !== origin);
+      const foreign = page.requests.filter(
+        (url) => !url.startsWith("data:") && !url.startsWith("blob:") && new URL(url).host !== origin,
+      );
       assert.deepEqual(foreign, []);
       assert.deepEqual(page.faults, []);
     });
@@ -62,7 +64,15 @@ test("policy_blocks_inline_scripts_and_foreign_addresses", async (t) => {
     return window.ran === true;
   });
   assert.equal(ran, false);
-  assert.equal(await page.evaluate(() => fetch("http://192.0.2.1/").then(() => "asked", () => "blocked")), "blocked");
+  assert.equal(
+    await page.evaluate(() =>
+      fetch("http://192.0.2.1/").then(
+        () => "asked",
+        () => "blocked",
+      ),
+    ),
+    "blocked",
+  );
 });
 
 test("page_over_plain_http_from_elsewhere_listens_and_says_how_to_publish", async (t) => {
@@ -71,7 +81,12 @@ test("page_over_plain_http_from_elsewhere_listens_and_says_how_to_publish", asyn
   const { chromium } = await import("playwright-core");
   const plain = await chromium.launch({
     executablePath: process.env.CHROMIUM_BIN ?? "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP relay 127.0.0.1", "--autoplay-policy=no-user-gesture-required"],
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--host-resolver-rules=MAP relay 127.0.0.1",
+      "--autoplay-policy=no-user-gesture-required",
+    ],
   });
   t.after(() => plain.close());
   const page = await plain.newPage();

@@ -1,13 +1,13 @@
 // The organizer's form: write, look at it once more, tell every zone. What was sent stays readable below.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { announce, isLong } from "../announcements";
-import type { Mesh, Message } from "../api";
-import { otherAreas, reach } from "../health";
-import { lasting, tab } from "../memory";
-import { Problem } from "../problem";
-import { AUTHOR_MAX, nonce, TEXT_MAX } from "../room";
-import type { Seen } from "../seen";
-import { clock } from "../time";
+import { Problem } from "../api/problem";
+import type { Mesh, Message } from "../api/types";
+import { lasting, tab } from "../device/storage";
+import { clock } from "../device/time";
+import { otherAreas, reach } from "../mesh/health";
+import type { KnownRelay } from "../mesh/known-relays";
+import { announce, isLong } from "../rooms/announcements";
+import { AUTHOR_MAX, nonce, TEXT_MAX } from "../rooms/room";
 
 type Step =
   | { at: "write" }
@@ -25,7 +25,15 @@ const TOKEN_WORDS: Record<number, string> = {
   403: "This relay has another publish token. Who runs the zone's relay has the right one.",
 };
 
-export function Announce({ mesh, gone, onSent }: { mesh: Mesh | undefined; gone: readonly Seen[]; onSent(): void }) {
+export function Announce({
+  mesh,
+  gone,
+  onSent,
+}: {
+  mesh: Mesh | undefined;
+  gone: readonly KnownRelay[];
+  onSent(): void;
+}) {
   const [author, setAuthor] = useState(() => lasting.get("organizer") ?? "");
   const [text, setText] = useState("");
   const [token, setToken] = useState(() => tab.get("token") ?? "");
@@ -61,7 +69,11 @@ export function Announce({ mesh, gone, onSent }: { mesh: Mesh | undefined; gone:
       setText("");
       onSent();
     } catch (error) {
-      setStep({ at: "failed", nonce, problem: error instanceof Problem ? error : new Problem(0, "The relay's answer could not be read.") });
+      setStep({
+        at: "failed",
+        nonce,
+        problem: error instanceof Problem ? error : new Problem(0, "The relay's answer could not be read."),
+      });
     }
   };
 
@@ -116,7 +128,11 @@ export function Announce({ mesh, gone, onSent }: { mesh: Mesh | undefined; gone:
         <h3 ref={top} tabIndex={-1}>
           Sent at {step.when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}
         </h3>
-        <p>{step.where === "mesh" ? "It is on its way over every link, and another relay has stored it too." : "Only this relay has stored it so far. The other zones get it as soon as there is a link."}</p>
+        <p>
+          {step.where === "mesh"
+            ? "It is on its way over every link, and another relay has stored it too."
+            : "Only this relay has stored it so far. The other zones get it as soon as there is a link."}
+        </p>
         {mesh && <Reach mesh={mesh} gone={gone} />}
         <button type="button" class="wide ghost" onClick={() => setStep({ at: "write" })}>
           Write another
@@ -148,7 +164,13 @@ export function Announce({ mesh, gone, onSent }: { mesh: Mesh | undefined; gone:
         </p>
       )}
       {asksToken && <TokenField token={token} onToken={setToken} />}
-      <button type="button" class="wide go" disabled={sending || early} aria-busy={sending} onClick={() => void send(step.nonce)}>
+      <button
+        type="button"
+        class="wide go"
+        disabled={sending || early}
+        aria-busy={sending}
+        onClick={() => void send(step.nonce)}
+      >
         {sending ? "Sending" : step.at === "failed" ? "Try again" : "Tell everybody"}
       </button>
       <button type="button" class="wide ghost" disabled={sending} onClick={() => setStep({ at: "write" })}>
@@ -175,13 +197,14 @@ function TokenField({ token, onToken }: { token: string; onToken(token: string):
 }
 
 /** Whom it reaches now, and who gets it later. */
-function Reach({ mesh, gone }: { mesh: Mesh; gone: readonly Seen[] }) {
+function Reach({ mesh, gone }: { mesh: Mesh; gone: readonly KnownRelay[] }) {
   const { reached, lost } = reach(mesh, gone);
   const areas = otherAreas(mesh);
   return (
     <p class="quiet">
       Within reach: {reached.join(", ")}
-      {areas.length > 0 && `, and the zones of ${areas.length === 1 ? "area" : "areas"} ${areas.join(", ")}`}.{lost.length > 0 && ` When their links are back: ${lost.join(", ")}.`}
+      {areas.length > 0 && `, and the zones of ${areas.length === 1 ? "area" : "areas"} ${areas.join(", ")}`}.
+      {lost.length > 0 && ` When their links are back: ${lost.join(", ")}.`}
     </p>
   );
 }

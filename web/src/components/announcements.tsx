@@ -1,9 +1,11 @@
 // What the organizer tells everybody, on top of each page until it is put away.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { isLong, keepRead, newsOf, readIds } from "../announcements";
-import { getAnnouncements, origin, type Message } from "../api";
-import { usePolled } from "../live";
-import { clock } from "../time";
+import { origin } from "../api/names";
+import { getAnnouncements } from "../api/requests";
+import type { Message } from "../api/types";
+import { clock } from "../device/time";
+import { usePolled } from "../hooks/polling";
+import { isLong, keepRead, newsOf, readIds } from "../rooms/announcements";
 
 const NOTHING: ReadonlySet<string> = new Set();
 
@@ -19,11 +21,20 @@ export function Announcements({ all, heard }: { all: readonly Message[]; heard: 
     keepRead(next);
     setRead(next);
     // The button that had the focus goes with it.
-    requestAnimationFrame(() => (region.current?.querySelector<HTMLElement>("button") ?? region.current)?.focus({ preventScroll: true }));
+    requestAnimationFrame(() =>
+      (region.current?.querySelector<HTMLElement>("button") ?? region.current)?.focus({ preventScroll: true }),
+    );
   };
   // The region is there before anything is in it, or screen readers do not announce it.
   return (
-    <section class="announcements" ref={region} tabIndex={-1} aria-live="assertive" aria-relevant="additions" aria-label="Announcements">
+    <section
+      class="announcements"
+      ref={region}
+      tabIndex={-1}
+      aria-live="assertive"
+      aria-relevant="additions"
+      aria-label="Announcements"
+    >
       {news.slice(0, whole ? undefined : 1).map((message) => (
         <Announcement key={message.id} message={message} onRead={() => putAway([message.id])} />
       ))}
@@ -76,7 +87,8 @@ export function PolledAnnouncements({ everyMs }: { everyMs: number }) {
   const [heard, setHeard] = useState(NOTHING);
   useEffect(() => {
     if (value === undefined) return;
-    const fresh = known === undefined ? [] : value.filter((message) => !known.has(message.id)).map((message) => message.id);
+    const fresh =
+      known === undefined ? [] : value.filter((message) => !known.has(message.id)).map((message) => message.id);
     if (fresh.length > 0) setHeard(new Set([...heard, ...fresh]));
     setKnown(new Set(value.map((message) => message.id)));
   }, [value]);

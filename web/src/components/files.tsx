@@ -1,19 +1,12 @@
 // The files of a room: what is on its way to the relay, a button to give more, and all to take away.
-import { useEffect, useReducer, useRef, useState } from "preact/hooks";
-import type { SharedFile } from "../api";
-import { fileUrl, hasPreview, listFiles, size } from "../files";
-import { tab } from "../memory";
-import { Outbox, OFFERS_MAX, type Offer } from "../outbox";
-import { clock } from "../time";
-
-/** Choosing another stream shows another room; what this one was given goes on. */
-const outboxes = new Map<string, Outbox>();
-
-function outboxOf(room: string): Outbox {
-  const outbox = outboxes.get(room) ?? new Outbox(room, () => tab.get("token"));
-  outboxes.set(room, outbox);
-  return outbox;
-}
+import { useRef, useState } from "preact/hooks";
+import type { SharedFile } from "../api/types";
+import { tab } from "../device/storage";
+import { clock } from "../device/time";
+import { useOutbox } from "../hooks/outbox";
+import { useSharedFiles } from "../hooks/shared-files";
+import { fileUrl, hasPreview, size } from "../rooms/files";
+import { OFFERS_MAX, type Offer, type Outbox } from "../rooms/outbox";
 
 export interface FilesProps {
   room: string;
@@ -28,20 +21,11 @@ export interface FilesProps {
 }
 
 export function Files({ room, zone, author, news, onHint, onNameless }: FilesProps) {
-  const [files, setFiles] = useState<SharedFile[]>([]);
   const [open, setOpen] = useState(false);
   const outbox = useOutbox(room);
+  const files = useSharedFiles(room, news, open);
   const picker = useRef<HTMLInputElement>(null);
   const summary = useRef<HTMLElement>(null);
-
-  useEffect(() => {
-    let current = true;
-    // A list that does not come is made up for by the next piece of news.
-    listFiles(room).then((files) => current && setFiles(files.reverse()), () => undefined);
-    return () => {
-      current = false;
-    };
-  }, [room, news, open]);
 
   const give = () => {
     if (author.trim() === "") return onNameless();
@@ -92,29 +76,13 @@ export function Files({ room, zone, author, news, onHint, onNameless }: FilesPro
   );
 }
 
-function useOutbox(room: string): Outbox {
-  const outbox = outboxOf(room);
-  const [, redraw] = useReducer((n: number) => n + 1, 0);
-  useEffect(() => {
-    const online = () => outbox.hurry();
-    const leave = (event: BeforeUnloadEvent) => {
-      // The browser asks whether to leave.
-      if ([...outboxes.values()].some((one) => one.busy)) event.preventDefault();
-    };
-    const forget = outbox.subscribe(() => redraw(0));
-    window.addEventListener("online", online);
-    window.addEventListener("beforeunload", leave);
-    return () => {
-      forget();
-      window.removeEventListener("online", online);
-      window.removeEventListener("beforeunload", leave);
-    };
-  }, [outbox]);
-  return outbox;
-}
-
 function SharedRow({ file, zone }: { file: SharedFile; zone: string | undefined }) {
-  const facts = [size(file.bytes), `from ${file.from}`, file.zone === zone ? "" : file.zone, clock(file.sent_at)].filter((fact) => fact !== "");
+  const facts = [
+    size(file.bytes),
+    `from ${file.from}`,
+    file.zone === zone ? "" : file.zone,
+    clock(file.sent_at),
+  ].filter((fact) => fact !== "");
   return (
     <a class="shared-file" href={fileUrl(file)} download={file.name}>
       {hasPreview(file) ? (
@@ -161,7 +129,11 @@ function OfferRow({ offer, outbox }: { offer: Offer; outbox: Outbox }) {
             Send again
           </button>
         )}
-        <button type="button" onClick={() => outbox.drop(key)} aria-label={state === "refused" ? `Put away ${name}` : `Cancel ${name}`}>
+        <button
+          type="button"
+          onClick={() => outbox.drop(key)}
+          aria-label={state === "refused" ? `Put away ${name}` : `Cancel ${name}`}
+        >
           {state === "refused" ? "Put away" : "Cancel"}
         </button>
       </span>
@@ -186,7 +158,9 @@ function words(offer: Offer): string {
     case "stores":
       return `${size(bytes)}, the relay is storing it`;
     case "breaks":
-      return problem?.status === 0 || problem?.status === 400 ? "The line broke. It is sent again from the start as soon as the relay answers." : `${problem?.title ?? ""} It is sent again by itself.`;
+      return problem?.status === 0 || problem?.status === 400
+        ? "The line broke. It is sent again from the start as soon as the relay answers."
+        : `${problem?.title ?? ""} It is sent again by itself.`;
     case "refused":
       if (problem?.status === 401) return "Not sent: this relay wants its publish token to take files.";
       if (problem?.status === 403) return "Not sent: this relay has another publish token.";

@@ -1,9 +1,18 @@
 // The bar on top of each page: where we are.
-import { root } from "../root";
-import type { ComponentChildren } from "preact";
-import { FaceButton } from "./face-button";
 
-export function Header({ zone, page, children }: { zone: string | undefined; page?: string; children?: ComponentChildren }) {
+import type { ComponentChildren } from "preact";
+import { root } from "../api/root";
+import { ThemeButton } from "./theme-button";
+
+export function Header({
+  zone,
+  page,
+  children,
+}: {
+  zone: string | undefined;
+  page?: string;
+  children?: ComponentChildren;
+}) {
   return (
     <header class="bar">
       <a class="mark" href={root}>
@@ -23,7 +32,7 @@ export function Header({ zone, page, children }: { zone: string | undefined; pag
           <span class="quiet">zone</span> {zone}
         </span>
       )}
-      <FaceButton />
+      <ThemeButton />
     </header>
   );
 }

@@ -1,13 +1,24 @@
 // What needs the organizer's eye, in sentences, the worst first; or that nothing does.
-import type { Mesh } from "../api";
-import { otherAreas, type Finding } from "../health";
+import type { Mesh } from "../api/types";
+import { type Finding, otherAreas } from "../mesh/health";
 
 /** Lines shown at once; a chain of a hundred relays has two hundred. */
 const SHOWN = 5;
 
-export function Health({ mesh, found, onForget }: { mesh: Mesh; found: Finding[]; onForget: (() => void) | undefined }) {
+export function Health({
+  mesh,
+  found,
+  onForget,
+}: {
+  mesh: Mesh;
+  found: Finding[];
+  onForget: (() => void) | undefined;
+}) {
   if (found.length === 0) {
-    const alone = otherAreas(mesh).length > 0 ? "All is well; this relay is the only one of its area." : "This relay is alone: it knows of no other.";
+    const alone =
+      otherAreas(mesh).length > 0
+        ? "All is well; this relay is the only one of its area."
+        : "This relay is alone: it knows of no other.";
     const fine = mesh.nodes.length > 1 ? "All links are up. No single relay or link cuts anybody off." : alone;
     return (
       <p class="fine" role="status">

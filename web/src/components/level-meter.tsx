@@ -1,6 +1,6 @@
 // The level meter drawn: two bars on a dBFS scale, held peaks, the clip light.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { FLOOR_DB, Meter } from "../meter";
+import { FLOOR_DB, Meter } from "../webrtc/meter";
 
 const SCALE = [-48, -36, -24, -12, -6, 0];
 /** Where on the scale, 0 to 1. */
@@ -48,6 +48,7 @@ export function LevelMeter({ media }: { media: MediaStream | undefined }) {
   }, [media]);
 
   return (
+    // biome-ignore lint/a11y/useSemanticElements: nothing here is filled in, as in a fieldset.
     <div class="meter" role="group" aria-label="Level">
       <div class="bars" aria-hidden="true">
         {["L", "R"].map((side, index) => (

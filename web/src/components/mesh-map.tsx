@@ -1,6 +1,6 @@
 // The mesh as a picture: relays on a ring, links as lines, a broken one dashed, what others hang on in amber.
-import type { Mesh, Stream } from "../api";
-import { ringOrder, ringPlaces, type Place } from "../ring";
+import type { Mesh, Stream } from "../api/types";
+import { type Place, ringOrder, ringPlaces } from "../mesh/map-layout";
 
 const WIDTH = 400;
 const RING = 128;
@@ -52,12 +52,19 @@ export function MeshMap({ mesh, streams }: { mesh: Mesh; streams: Stream[] }) {
           const name = zone.get(id)!;
           const self = id === mesh.self;
           return (
-            <g key={id} class={`node ${self ? "self" : ""} ${weak.has(id) ? "weak" : ""} ${origins.has(name) ? "origin" : ""}`}>
+            <g
+              key={id}
+              class={`node ${self ? "self" : ""} ${weak.has(id) ? "weak" : ""} ${origins.has(name) ? "origin" : ""}`}
+            >
               <title>{`${name}${self ? ", this relay" : ""}${weak.has(id) ? ", others hang on it" : ""}`}</title>
               {weak.has(id) && <circle class="halo" cx={at.x} cy={at.y} r={dot + 5} />}
               <circle cx={at.x} cy={at.y} r={dot} />
-              {origins.has(name) && <path transform={`translate(${at.x} ${at.y}) scale(${dot / DOT})`} d="M-6 -9v18l15 -9z" />}
-              <text {...(across ? above(at, dot) : outward(at, dot))}>{cut(name, across ? NAME_MAX : NAME_MAX - 4)}</text>
+              {origins.has(name) && (
+                <path transform={`translate(${at.x} ${at.y}) scale(${dot / DOT})`} d="M-6 -9v18l15 -9z" />
+              )}
+              <text {...(across ? above(at, dot) : outward(at, dot))}>
+                {cut(name, across ? NAME_MAX : NAME_MAX - 4)}
+              </text>
             </g>
           );
         })}
@@ -98,6 +105,7 @@ function outward({ x, y }: Place, dot: number) {
   };
 }
 
-const cut = (name: string, most: number) => ([...name].length > most ? `${[...name].slice(0, most - 1).join("")}…` : name);
+const cut = (name: string, most: number) =>
+  [...name].length > most ? `${[...name].slice(0, most - 1).join("")}…` : name;
 
 const count = (n: number, what: string) => `${n} ${what}${n === 1 ? "" : "s"}`;

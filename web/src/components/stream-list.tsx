@@ -1,5 +1,7 @@
 // The live streams of the whole mesh, one row each.
-import { spoken, type Stream } from "../api";
+
+import { spoken } from "../api/names";
+import type { Stream } from "../api/types";
 
 export function Chips({ stream }: { stream: Stream }) {
   const kinds = [...new Set(stream.tracks.map((track) => track.kind))].sort();
@@ -44,5 +46,23 @@ export function StreamList(props: { streams: Stream[]; chosen: string | undefine
         </li>
       ))}
     </ul>
+  );
+}
+
+/** Nothing to choose from: nobody is live, or it is not known yet who is. */
+export function NoStream({ streams, fault }: { streams: Stream[] | undefined; fault: boolean }) {
+  if (streams === undefined) {
+    return (
+      <p class="empty" role="status">
+        {fault ? "The relay does not answer. Are you still on the festival's Wi-Fi?" : "Looking for live stages"}
+      </p>
+    );
+  }
+  if (streams.length > 0) return null;
+  return (
+    <div class="empty" role="status">
+      <h1>Nobody is live yet</h1>
+      <p>This page shows every stage of the festival the moment it starts.</p>
+    </div>
   );
 }
