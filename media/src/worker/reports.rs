@@ -3,13 +3,14 @@
 
 use std::time::Instant;
 
-use super::Worker;
-use crate::{
-    egress::Egress,
-    fan_out::Job,
+use super::{
+    Worker,
     plan::{Event, Flow, Relayed, TrackId},
-    rtcp::{Compound, Report},
     session::Media,
+};
+use crate::{
+    egress::{Egress, fan_out::Job},
+    rtp::rtcp::{Compound, Report},
     track::{Listener, Track},
 };
 

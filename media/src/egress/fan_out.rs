@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use protocol::Kind;
 use smallvec::SmallVec;
 
+use super::{
+    MAX_SEALED_LEN, Sent,
+    batch::{Batch, MAX_RUNS},
+};
 use crate::{
     Worker,
-    batch::{Batch, MAX_RUNS},
-    egress::{MAX_SEALED_LEN, Sent},
-    plan::TrackId,
-    ring::Ring,
     stats::Stats,
-    track::Listener,
-    worker::sending,
+    track::{Listener, ring::Ring},
+    worker::{plan::TrackId, sending},
 };
 
 /// Work that fills batches; carried out in order.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{rtcp::Compound, rtp};
+use crate::rtp::{self, rtcp::Compound};
 
 /// Arrival times of the last half second, and from where on the next feedback tells them.
 #[derive(Debug)]

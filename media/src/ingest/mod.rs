@@ -3,6 +3,13 @@
 //!
 //! Owns the tracks of one session; keys belong to the session, listeners to `track`.
 
+mod keyframe_request;
+mod nack;
+mod remb;
+mod renumber;
+mod source;
+mod transport_cc;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -11,22 +18,25 @@ use std::{
 use bytes::BytesMut;
 use protocol::{Codec, Kind, mesh::SenderClock};
 
+use keyframe_request::KeyframeRequest;
+use nack::Missing;
+use remb::LossEstimate;
+use renumber::Renumber;
+use source::{Sources, Turn};
+use transport_cc::ArrivalLog;
+
 use crate::{
     TrackId,
-    arrival::ArrivalLog,
-    estimate::LossEstimate,
-    keyframe_request::KeyframeRequest,
-    packet::{self, Canonical, Packet},
-    parameter_sets::ParameterSets,
-    plan::{Epochs, Health, HeldEpoch},
-    renumber::Renumber,
-    repair::Missing,
-    rtcp::{Compound, Reception, Report},
-    rtp,
+    rtp::{
+        self,
+        packet::{self, Canonical, Packet},
+        parameter_sets::ParameterSets,
+        rtcp::{Compound, Reception, Report},
+        srtp::{Opener, SrtpError},
+    },
     sdp::{IngestPlan, IngestTrack},
-    source::{Sources, Turn},
-    srtp::{Opener, SrtpError},
     transport::CloseReason,
+    worker::plan::{Epochs, Health, HeldEpoch},
 };
 
 /// The tracks a publisher sends on one session.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{packet::Packet, rtp};
+use crate::rtp::{self, packet::Packet};
 
 /// The newest packets of a track. A slot is overwritten when the number one lap later arrives. It becomes
 /// larger, within bounds, if it would lose the beginning of a picture that a latecomer could still get.
@@ -212,7 +212,7 @@ mod tests {
     use protocol::Codec;
 
     use super::*;
-    use crate::packet::Canonical;
+    use crate::rtp::packet::Canonical;
 
     fn packet(sequence: u16, keyframe: bool) -> Packet {
         let canonical = Canonical {

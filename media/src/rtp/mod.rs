@@ -1,6 +1,12 @@
 //! RTP packets as they come from outside (RFC 3550, header extensions RFC 8285): a total parser, and the
 //! arithmetic of numbers that wrap around.
 
+pub mod keyframe;
+pub mod packet;
+pub(crate) mod parameter_sets;
+pub mod rtcp;
+pub mod srtp;
+
 use thiserror::Error;
 
 /// Why bytes are not an RTP packet.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use protocol::{Codec, Kind, SessionId, mesh::SenderClock};
 
 use crate::{
-    packet::Packet,
+    rtp::packet::Packet,
     sdp::{EgressPlan, IngestPlan},
     transport::{CloseReason, Credentials, TransportConfig},
 };

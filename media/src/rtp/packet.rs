@@ -8,7 +8,8 @@ use std::time::Instant;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use protocol::{Codec, Kind, mesh::extension};
 
-use crate::{keyframe, rtp};
+use super::keyframe;
+use crate::rtp;
 
 /// A media packet in canonical form. Cloning it copies no payload.
 #[derive(Debug, Clone)]

@@ -4,7 +4,9 @@
 //! gives it what came (`handle_*`), then polls until nothing is left: [`Worker::poll_transmit`],
 //! [`Worker::poll_relayed`], [`Worker::poll_event`], and sleeps until [`Worker::poll_timeout`].
 
+pub mod plan;
 mod reports;
+mod session;
 
 use std::{
     cmp::Reverse,
@@ -17,14 +19,16 @@ use std::{
 
 use protocol::{Kind, SessionId, mesh::SenderClock};
 
+use plan::{Command, Event, Relayed, SessionPlan, TrackId};
+use session::{Keys, Media, Session};
+
 use crate::{
-    egress::Egress,
-    fan_out::{CatchUp, Job},
+    egress::{
+        Egress,
+        fan_out::{CatchUp, Job},
+    },
     ingest::Received,
-    packet::Packet,
-    plan::{Command, Event, Relayed, SessionPlan, TrackId},
-    rtcp,
-    session::{Keys, Media, Session},
+    rtp::{packet::Packet, rtcp, srtp::Sealer},
     stats::Stats,
     track::{Listener, Taken, Track},
     transport::{
@@ -562,7 +566,7 @@ pub(crate) fn egress_mut(sessions: &mut [Option<Session>], listener: Listener) -
 pub(crate) fn sending(
     sessions: &mut [Option<Session>],
     listener: Listener,
-) -> Option<(&mut Egress, &crate::srtp::Sealer, SocketAddr)> {
+) -> Option<(&mut Egress, &Sealer, SocketAddr)> {
     let session = sessions.get_mut(listener.session)?.as_mut()?;
     let Media::Egress(tracks) = &mut session.media else { return None };
     let Keys { sealer, .. } = session.keys.as_ref()?;
@@ -571,9 +575,9 @@ pub(crate) fn sending(
 
 #[cfg(test)]
 mod tests {
+    use super::plan::{Claim, Flow, TrackPair};
     use super::*;
     use crate::{
-        plan::{Claim, Flow, TrackPair},
         sdp::{EgressPlan, Setup},
         transport::{Credentials, DtlsRole, Identity, TransportConfig},
     };

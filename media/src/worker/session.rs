@@ -8,12 +8,14 @@ use std::{
 
 use protocol::Codec;
 
+use super::plan::{Flow, SessionPlan};
 use crate::{
     egress::Egress,
     ingest::Ingest,
-    plan::{Flow, SessionPlan},
-    rtcp::Compound,
-    srtp::{Opener, Sealer, SrtpError},
+    rtp::{
+        rtcp::Compound,
+        srtp::{Opener, Sealer, SrtpError},
+    },
     transport::{SrtpKeys, Transport},
 };
 

@@ -2,14 +2,15 @@
 //!
 //! It is the same for a track that is published here and for one that comes over a link.
 
+pub(crate) mod ring;
+
 use std::time::{Duration, Instant};
 
 use protocol::{Kind, mesh::SenderClock};
 
-use crate::{
-    packet::Packet,
-    ring::{Refused, Ring},
-};
+use ring::{Refused, Ring};
+
+use crate::rtp::packet::Packet;
 
 /// A listener's place: the session and which of its tracks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,7 +206,7 @@ mod tests {
     use protocol::Codec;
 
     use super::*;
-    use crate::packet::Canonical;
+    use crate::rtp::packet::Canonical;
 
     fn packet(sequence: u16, epoch: u8, codec: Codec, marker: bool, now: Instant) -> Packet {
         let canonical =

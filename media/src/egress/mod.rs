@@ -3,6 +3,9 @@
 //! Takes packets out of a track's ring and writes them, sealed, into a batch. Numbers and timestamps go
 //! on without a break when the source of the track starts anew, so a listener never notices.
 
+pub mod batch;
+pub(crate) mod fan_out;
+
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
@@ -10,15 +13,18 @@ use std::{
 
 use protocol::{Codec, Kind, mesh::SenderClock};
 
+use batch::Batch;
+
 use crate::{
     TrackId,
-    batch::Batch,
-    packet::{EXTENSION_LEN, Packet, write_extension},
-    ring::Ring,
-    rtcp::Compound,
-    rtp,
+    rtp::{
+        self,
+        packet::{EXTENSION_LEN, Packet, write_extension},
+        rtcp::Compound,
+        srtp::Sealer,
+    },
     sdp::EgressTrack,
-    srtp::Sealer,
+    track::ring::Ring,
 };
 
 /// One track to one listener.
@@ -87,7 +93,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// By then the first packets have left: a report before them would say nothing.
 const FIRST_REPORT: Duration = Duration::from_millis(20);
 /// The largest packet with our header, padding and tag.
-pub const MAX_SEALED_LEN: usize = crate::packet::MAX_LEN + EXTENSION_LEN + 2 + 64 + 16;
+pub const MAX_SEALED_LEN: usize = rtp::packet::MAX_LEN + EXTENSION_LEN + 2 + 64 + 16;
 
 impl Egress {
     /// The sending side as negotiated; `track` names what is sent.
