@@ -7,13 +7,16 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::Drop;
 use super::client_hello;
+use super::close_reason::DtlsFailure;
+use super::config::DtlsRole;
 use super::engine::{Engine, EngineError, EngineEvent, RtcDtls};
 use super::gate::{CLOSE_NOTIFY, Gate, Passed};
 use super::identity::{Fingerprint, Identity};
-use super::keys::{SrtpKeys, SrtpProfile};
+use super::keys::SrtpKeys;
 use super::resend::Resend;
-use super::{Drop, DtlsFailure, DtlsRole};
+use crate::rtp::srtp::SrtpProfile;
 
 /// The DTLS half of a transport.
 pub(super) struct Dtls {

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 
+use super::Drop;
+use super::config::Credentials;
 use super::identity::Identity;
 use super::stun::{self, Request, TransactionId, own_check, stun_answered};
-use super::{Credentials, Drop};
 
 /// The lite agent of one session.
 pub(super) struct Ice {

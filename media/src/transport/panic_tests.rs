@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::engine::{Engine, EngineError, EngineEvent};
