@@ -14,15 +14,18 @@ pub mod transport;
 mod worker;
 
 pub use egress::batch::{self, Batch, Run};
+pub use ingest::feedback::Health;
 pub use rtp::{
     keyframe,
     packet::{self, Packet},
     rtcp, srtp,
 };
 pub use stats::Stats;
+pub use track::{
+    epoch::{Epochs, HeldEpoch},
+    id::{TrackId, TrackPair},
+};
 pub use worker::{
     Holdings, Worker,
-    plan::{
-        Claim, Command, Epochs, Event, Flow, Health, HeldEpoch, Relayed, SessionPlan, TrackId, TrackPair,
-    },
+    plan::{Claim, Command, Event, Flow, Relayed, SessionPlan},
 };

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     Worker,
     stats::Stats,
-    track::{Listener, ring::Ring},
-    worker::{plan::TrackId, sending},
+    track::{Listener, id::TrackId, ring::Ring},
+    worker::sending,
 };
 
 /// Work that fills batches; carried out in order.

@@ -16,7 +16,6 @@ use protocol::{Codec, Kind, mesh::SenderClock};
 use batch::Batch;
 
 use crate::{
-    TrackId,
     rtp::{
         self,
         packet::{EXTENSION_LEN, Packet, write_extension},
@@ -24,7 +23,7 @@ use crate::{
         srtp::Sealer,
     },
     sdp::EgressTrack,
-    track::ring::Ring,
+    track::{id::TrackId, ring::Ring},
 };
 
 /// One track to one listener.

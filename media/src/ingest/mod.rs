@@ -3,8 +3,10 @@
 //!
 //! Owns the tracks of one session; keys belong to the session, listeners to `track`.
 
+pub(crate) mod feedback;
 mod keyframe_request;
 mod nack;
+mod reception;
 mod remb;
 mod renumber;
 mod source;
@@ -18,25 +20,29 @@ use std::{
 use bytes::BytesMut;
 use protocol::{Codec, Kind, mesh::SenderClock};
 
+use feedback::{Health, REPORT_INTERVAL};
 use keyframe_request::KeyframeRequest;
 use nack::Missing;
+use reception::ReceptionState;
 use remb::LossEstimate;
 use renumber::Renumber;
 use source::{Sources, Turn};
 use transport_cc::ArrivalLog;
 
 use crate::{
-    TrackId,
     rtp::{
         self,
         packet::{self, Canonical, Packet},
         parameter_sets::ParameterSets,
-        rtcp::{Compound, Reception, Report},
+        rtcp::Report,
         srtp::{Opener, SrtpError},
     },
     sdp::{IngestPlan, IngestTrack},
+    track::{
+        epoch::{Epochs, HeldEpoch},
+        id::TrackId,
+    },
     transport::CloseReason,
-    worker::plan::{Epochs, Health, HeldEpoch},
 };
 
 /// The tracks a publisher sends on one session.
@@ -104,11 +110,8 @@ pub enum Received {
     Over(CloseReason),
 }
 
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Payloads are cut from slabs of this size: one allocation for about 50 packets.
 const SLAB: usize = 64 * 1024;
-/// The SSRC of our own feedback; nothing else is ever sent to a publisher.
-const OWN_SSRC: u32 = 1;
 
 impl Ingest {
     /// The receiving side for a negotiated plan; `ids` names the track of each kind, `epochs` counts their
@@ -316,90 +319,6 @@ impl Ingest {
     pub fn tracks(&self) -> impl Iterator<Item = TrackId> {
         self.tracks.iter().map(|track| track.id)
     }
-
-    /// When [`Ingest::poll_feedback`] has something to say.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let per_track = self.tracks.iter().flat_map(|track| {
-            [
-                track.plan.feedback.nack.then(|| track.missing.poll_timeout()).flatten(),
-                track.keyframe.poll_timeout(),
-            ]
-        });
-        let arrivals = self.arrivals.as_ref().and_then(ArrivalLog::poll_timeout);
-        per_track.chain([arrivals, Some(self.report_at)]).flatten().min()
-    }
-
-    /// The feedback that is due, as a plain compound packet.
-    pub fn poll_feedback(&mut self, now: Instant) -> Option<(Compound, FeedbackCount)> {
-        let mut out = Compound::default();
-        let mut count = FeedbackCount::default();
-        if self.report_at <= now {
-            self.report_at = now + REPORT_INTERVAL;
-            count.reported = true;
-            self.report(&mut out, now);
-        }
-        for track in &mut self.tracks {
-            let Some(ssrc) = track.sources.current() else { continue };
-            if track.plan.feedback.nack {
-                let pairs = track.missing.poll_nack(now);
-                if !pairs.is_empty() {
-                    count.nacks += pairs.len() as u64;
-                    out.nack(OWN_SSRC, ssrc, &pairs);
-                }
-            }
-            if track.keyframe.poll(now) {
-                let feedback = track.plan.feedback;
-                count.keyframe_requests += u64::from(feedback.pli || feedback.fir);
-                track.keyframe.asked(feedback.pli || feedback.fir, now);
-                self.health.answers_keyframe_requests = track.keyframe.answers();
-                if feedback.pli {
-                    out.picture_loss(OWN_SSRC, ssrc);
-                } else if feedback.fir {
-                    track.intra_requests = track.intra_requests.wrapping_add(1);
-                    out.full_intra_request(OWN_SSRC, ssrc, track.intra_requests);
-                }
-            }
-        }
-        if let Some(log) = &mut self.arrivals {
-            let ssrc = self.tracks.iter().rev().find_map(|track| track.sources.current()).unwrap_or_default();
-            log.poll_feedback(OWN_SSRC, ssrc, &mut out, now);
-        }
-        (!out.is_empty()).then_some((out, count))
-    }
-
-    /// What is wrong with the publisher, if that is another than was said last. For after
-    /// [`Ingest::poll_feedback`], so that it is said once a second at most.
-    pub fn poll_health(&mut self) -> Option<Health> {
-        let changed = self.health != self.told;
-        self.told = self.health;
-        changed.then_some(self.health)
-    }
-
-    fn report(&mut self, out: &mut Compound, now: Instant) {
-        let blocks: Vec<Reception> = self
-            .tracks
-            .iter_mut()
-            .filter_map(|track| {
-                Some(track.reception.block(track.sources.current()?, track.missing.highest(), now))
-            })
-            .collect();
-        out.receiver_report(OWN_SSRC, &blocks).cname(OWN_SSRC, "relay");
-        if let Some(estimate) = &mut self.estimate {
-            let ssrcs: Vec<u32> = self.tracks.iter().filter_map(|track| track.sources.current()).collect();
-            out.estimate(OWN_SSRC, &ssrcs, estimate.poll_bitrate());
-        }
-    }
-}
-
-/// What [`Ingest::poll_feedback`] asked for, for the counters.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct FeedbackCount {
-    /// NACK pairs.
-    pub nacks: u64,
-    /// Picture loss indications.
-    pub keyframe_requests: u64,
-    /// The report of each second is in it.
-    pub reported: bool,
 }
 
 impl Track {
@@ -488,55 +407,4 @@ fn codec_of(plan: &IngestTrack, payload_type: u8) -> Option<(Codec, bool)> {
             None
         }
     })
-}
-
-/// What a receiver report says of one source (RFC 3550 section 6.4.1 and appendix A).
-#[derive(Debug, Default)]
-struct ReceptionState {
-    first: Option<u32>,
-    received: u32,
-    expected_before: u32,
-    received_before: u32,
-    jitter: f64,
-    transit: Option<f64>,
-    started: Option<Instant>,
-    last_report: Option<(u32, Instant)>,
-}
-
-impl ReceptionState {
-    fn handle_packet(&mut self, header: &rtp::Header, codec: Codec, now: Instant) {
-        self.received += 1;
-        self.first.get_or_insert((1 << 16) | u32::from(header.sequence)); // as `Missing` counts
-        let started = *self.started.get_or_insert(now);
-        let clock = f64::from(codec.clock_rate());
-        let arrival = now.duration_since(started).as_secs_f64() * clock;
-        let transit = arrival - f64::from(header.timestamp);
-        if let Some(before) = self.transit.replace(transit) {
-            let change = (transit - before).abs();
-            if change < clock {
-                self.jitter += (change - self.jitter) / 16.0;
-            }
-        }
-    }
-
-    fn block(&mut self, ssrc: u32, highest: u32, now: Instant) -> Reception {
-        let expected = highest.wrapping_sub(self.first.unwrap_or(highest)).wrapping_add(1);
-        let expected_now = expected.saturating_sub(self.expected_before);
-        let received_now = self.received.saturating_sub(self.received_before);
-        let lost_now = expected_now.saturating_sub(received_now);
-        (self.expected_before, self.received_before) = (expected, self.received);
-        let (last_report, delay) = match self.last_report {
-            Some((ntp, at)) => (ntp, (now.duration_since(at).as_secs_f64() * 65_536.0) as u32),
-            None => (0, 0),
-        };
-        Reception {
-            ssrc,
-            fraction_lost: (lost_now * 256).checked_div(expected_now).unwrap_or_default().min(255) as u8,
-            total_lost: expected.wrapping_sub(self.received) as i32, // less than none after reordering at the start
-            highest,
-            jitter: self.jitter as u32,
-            last_report,
-            delay,
-        }
-    }
 }

@@ -2,6 +2,8 @@
 //!
 //! It is the same for a track that is published here and for one that comes over a link.
 
+pub(crate) mod epoch;
+pub(crate) mod id;
 pub(crate) mod ring;
 
 use std::time::{Duration, Instant};

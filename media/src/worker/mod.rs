@@ -19,7 +19,7 @@ use std::{
 
 use protocol::{Kind, SessionId, mesh::SenderClock};
 
-use plan::{Command, Event, Relayed, SessionPlan, TrackId};
+use plan::{Command, Event, Relayed, SessionPlan};
 use session::{Keys, Media, Session};
 
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
     ingest::Received,
     rtp::{packet::Packet, rtcp, srtp::Sealer},
     stats::Stats,
-    track::{Listener, Taken, Track},
+    track::{Listener, Taken, Track, id::TrackId},
     transport::{
         CloseReason, DtlsFailure, Kind as DatagramKind, TransportOutput, classify, stun_answered,
         stun_username,
@@ -575,10 +575,11 @@ pub(crate) fn sending(
 
 #[cfg(test)]
 mod tests {
-    use super::plan::{Claim, Flow, TrackPair};
+    use super::plan::{Claim, Flow};
     use super::*;
     use crate::{
         sdp::{EgressPlan, Setup},
+        track::id::TrackPair,
         transport::{Credentials, DtlsRole, Identity, TransportConfig},
     };
 

@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use super::{
     Worker,
-    plan::{Event, Flow, Relayed, TrackId},
+    plan::{Event, Flow, Relayed},
     session::Media,
 };
 use crate::{
     egress::{Egress, fan_out::Job},
     rtp::rtcp::{Compound, Report},
-    track::{Listener, Track},
+    track::{Listener, Track, id::TrackId},
 };
 
 /// One NACK message cannot ask for more.
