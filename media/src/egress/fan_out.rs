@@ -17,7 +17,6 @@ use crate::{
     Worker,
     stats::Stats,
     track::{Listener, id::TrackId, ring::Ring},
-    worker::sending,
 };
 
 /// Work that fills batches; carried out in order.
@@ -125,7 +124,7 @@ impl Worker {
         let Some(track) = self.tracks.get(&id) else { return false };
         let Some(start) = track.ring().whole_picture(now) else { return false };
         let Some((packet, _)) = track.ring().get(start) else { return false };
-        let Some((egress, _, _)) = sending(&mut self.sessions, listener) else { return false };
+        let Some((egress, _, _)) = self.sessions.sending(listener) else { return false };
         egress.start(start, packet, now);
         egress.report_soon(now);
         egress.catch_up(u64::MAX);
@@ -165,7 +164,7 @@ impl Worker {
         };
         // Of those that wait for their frame, too.
         (catch_up.next..end).for_each(|number| ring.fix_padding(number, 0));
-        let Some((egress, _, _)) = sending(&mut self.sessions, catch_up.listener) else { return false };
+        let Some((egress, _, _)) = self.sessions.sending(catch_up.listener) else { return false };
         let is_done = end == highest + 1;
         egress.catch_up(if is_done { end } else { u64::MAX });
         catch_up.waited = if end == catch_up.next { catch_up.waited + 1 } else { 0 };
@@ -184,7 +183,7 @@ impl Worker {
             Job::FanOut { track, numbers, done } => self.fan_out(*track, numbers, done, batch, now),
             Job::CatchUp { listener, track, next, end } => {
                 let Some(track) = self.tracks.get(track) else { return true };
-                let Some((egress, sealer, to)) = sending(&mut self.sessions, *listener) else { return true };
+                let Some((egress, sealer, to)) = self.sessions.sending(*listener) else { return true };
                 while next < end {
                     if !batch.has_room(1, MAX_SEALED_LEN) {
                         return false;
@@ -198,7 +197,7 @@ impl Worker {
                 true
             }
             Job::Repair { listener, sequences, done } => {
-                let Some((egress, sealer, to)) = sending(&mut self.sessions, *listener) else { return true };
+                let Some((egress, sealer, to)) = self.sessions.sending(*listener) else { return true };
                 let Some(track) = self.tracks.get(&egress.track()) else { return true };
                 while let Some(sequence) = sequences.get(*done) {
                     if !batch.has_room(1, MAX_SEALED_LEN) {
@@ -239,7 +238,7 @@ impl Worker {
                 break;
             }
             *done += 1;
-            let Some((egress, sealer, to)) = sending(&mut self.sessions, *listener) else { continue };
+            let Some((egress, sealer, to)) = self.sessions.sending(*listener) else { continue };
             let mut from = 0;
             if !egress.is_live() {
                 match start(ring, numbers, kind) {
@@ -271,7 +270,7 @@ impl Worker {
         let total = Stats::traffic(&mut self.stats.sent, kind);
         total.packets += traffic.packets;
         total.octets += traffic.octets;
-        started.into_iter().for_each(|session| self.schedule(session));
+        started.into_iter().for_each(|session| self.sessions.schedule(session));
         if waiting {
             self.want_keyframe(id, now);
         }

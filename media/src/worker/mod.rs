@@ -4,36 +4,35 @@
 //! gives it what came (`handle_*`), then polls until nothing is left: [`Worker::poll_transmit`],
 //! [`Worker::poll_relayed`], [`Worker::poll_event`], and sleeps until [`Worker::poll_timeout`].
 
+mod owners;
 pub mod plan;
 mod reports;
 mod session;
+mod session_table;
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, HashMap, VecDeque, binary_heap::PeekMut},
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
     time::Instant,
 };
 
 use protocol::{Kind, SessionId, mesh::SenderClock};
 
-use plan::{Command, Event, Relayed, SessionPlan};
-use session::{Keys, Media, Session};
+use owners::{Owner, Owners, Ufrag};
+use plan::{Command, Event, Relayed};
+use session::{Media, Session};
+use session_table::{SessionTable, Wake};
 
 use crate::{
-    egress::{
-        Egress,
-        fan_out::{CatchUp, Job},
-    },
+    egress::fan_out::{CatchUp, Job},
     ingest::Received,
-    rtp::{packet::Packet, rtcp, srtp::Sealer},
+    rtp::{packet::Packet, rtcp},
     stats::Stats,
     track::{Listener, Taken, Track, id::TrackId},
     transport::{
-        CloseReason, DtlsFailure, Kind as DatagramKind, TransportOutput, classify, stun_answered,
-        stun_username,
+        CloseReason, Credentials, DtlsFailure, Kind as DatagramKind, TransportOutput, classify,
+        stun_answered, stun_username,
     },
 };
 
@@ -41,12 +40,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Worker {
     index: u8,
-    pub(crate) sessions: Vec<Option<Session>>,
-    free: Vec<usize>,
-    ufrags: HashMap<String, Ufrag>,
-    addresses: HashMap<SocketAddr, Owner>,
+    pub(crate) sessions: SessionTable,
+    owners: Owners,
     pub(crate) tracks: BTreeMap<TrackId, Track>,
-    wakes: BinaryHeap<Reverse<(Instant, usize)>>,
     pub(crate) unflushed: Vec<TrackId>,
     /// Tracks that a keyframe will be asked for.
     asking: Vec<TrackId>,
@@ -72,34 +68,14 @@ pub struct Holdings {
     pub places: usize,
 }
 
-#[derive(Debug)]
-enum Ufrag {
-    Waiting(Arc<SessionPlan>),
-    Own(usize),
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Owner {
-    Own(usize),
-    Foreign(u8),
-}
-
-/// Addresses known here; beyond that those of other workers' sessions are forgotten, and learnt anew.
-const MAX_FOREIGN: usize = 16_384;
-/// Addresses of one session: more than any client has.
-const MAX_ADDRESSES: usize = 8;
-
 impl Worker {
     /// The worker with this number.
     pub fn new(index: u8) -> Worker {
         Worker {
             index,
-            sessions: Vec::new(),
-            free: Vec::new(),
-            ufrags: HashMap::new(),
-            addresses: HashMap::new(),
+            sessions: SessionTable::default(),
+            owners: Owners::default(),
             tracks: BTreeMap::new(),
-            wakes: BinaryHeap::new(),
             unflushed: Vec::new(),
             asking: Vec::new(),
             catch_ups: Vec::new(),
@@ -115,14 +91,12 @@ impl Worker {
     /// What the node wants.
     pub fn handle_command(&mut self, command: Command, now: Instant) {
         match command {
-            Command::Open(plan) => {
-                self.ufrags.insert(plan.transport.local.ufrag.clone(), Ufrag::Waiting(plan));
-            }
+            Command::Open(plan) => self.owners.open(plan),
             Command::Restart { session, local, remote } => self.restart(session, local, remote, now),
             Command::Close { session } => {
-                self.ufrags.retain(|_, ufrag| !matches!(ufrag, Ufrag::Waiting(plan) if plan.id == session));
-                if let Some(key) = self.find(session) {
-                    if let Some(session) = self.session_mut(key) {
+                self.owners.close_waiting(session);
+                if let Some(key) = self.sessions.find(session) {
+                    if let Some(session) = self.sessions.get_mut(key) {
                         session.transport.close(now);
                     }
                     self.pump(key, now);
@@ -150,13 +124,11 @@ impl Worker {
         match classify(data) {
             // An answer to a check of ours names nobody: the address that it comes from does.
             DatagramKind::Stun if stun_answered(data).is_none() => self.handle_check(from, data, now),
-            kind => match self.addresses.get(&from) {
+            kind => match self.owners.address(from) {
                 Some(Owner::Own(key)) => {
-                    let key = *key;
                     self.guarded(key, |own| own.handle_session_datagram(key, kind, from, data, now));
                 }
                 Some(Owner::Foreign(worker)) => {
-                    let worker = *worker;
                     self.events.push_back(Event::Foreign { worker, from, data: data.to_vec() });
                 }
                 None => self.stats.drop("unknown_source"),
@@ -181,15 +153,14 @@ impl Worker {
         // First, because it may wake a publisher's session at once.
         self.ask_due(now);
         // A session that asks to be woken in the past waits for the next turn: it must not keep this one.
-        for _ in 0..self.wakes.len() {
-            let Some(wake) = self.wakes.peek_mut().filter(|wake| wake.0.0 <= now) else { break };
-            let Reverse((at, key)) = PeekMut::pop(wake);
-            let Some(session) = self.session_mut(key).filter(|session| session.wake == Some(at)) else {
-                continue; // an earlier wake-up came instead, or the session is gone
+        for _ in 0..self.sessions.wakes() {
+            let key = match self.sessions.poll_wake(now) {
+                Some(Wake::Session(key)) => key,
+                Some(Wake::Nobody) => continue,
+                None => break,
             };
-            session.wake = None;
             self.guarded(key, |own| {
-                if let Some(session) = own.session_mut(key) {
+                if let Some(session) = own.sessions.get_mut(key) {
                     session.transport.handle_timeout(now);
                 }
                 own.feed_back(key, now);
@@ -203,7 +174,7 @@ impl Worker {
     /// When [`Worker::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let flush = self.unflushed.iter().filter_map(|track| self.tracks.get(track)?.flush_at()).min();
-        let wake = self.wakes.peek().map(|Reverse((at, _))| *at);
+        let wake = self.sessions.poll_timeout();
         let catch_up = self.catch_ups.iter().map(|catch_up| catch_up.at).min();
         let ask = self.asking.iter().filter_map(|track| self.tracks.get(track)?.keyframe_due()).min();
         [flush, wake, catch_up, ask].into_iter().flatten().min()
@@ -227,9 +198,9 @@ impl Worker {
     /// What is kept at the moment.
     pub fn holdings(&self) -> Holdings {
         Holdings {
-            sessions: self.sessions.iter().flatten().count(),
-            ufrags: self.ufrags.len(),
-            addresses: self.addresses.values().filter(|owner| matches!(owner, Owner::Own(_))).count(),
+            sessions: self.sessions.len(),
+            ufrags: self.owners.ufrags(),
+            addresses: self.owners.own_addresses(),
             places: self.tracks.values().map(|track| track.listeners().len()).sum(),
         }
     }
@@ -247,29 +218,28 @@ impl Worker {
         let Some((ufrag, _)) = stun_username(data) else {
             return self.stats.drop("stun_no_username");
         };
-        let (key, waiting) = match self.ufrags.get(ufrag) {
+        let (key, waiting) = match self.owners.ufrag(ufrag) {
             None => return self.stats.drop("stun_unknown_ufrag"),
             Some(Ufrag::Own(key)) => (*key, None),
             Some(Ufrag::Waiting(plan)) => match plan.claim.owner() {
                 Some(worker) if worker != self.index => return self.forward(worker, from, data),
                 _ => {
                     let plan = plan.clone();
-                    (self.insert(Session::new(plan.clone(), now)), Some(plan))
+                    (self.sessions.insert(Session::new(plan.clone(), now)), Some(plan))
                 }
             },
         };
-        let Some(session) = self.session_mut(key) else { return };
+        let Some(session) = self.sessions.get_mut(key) else { return };
         let checked = session.transport.handle_stun(from, data, now);
         if let Some(plan) = waiting {
             let owner = checked.is_ok().then(|| plan.claim.claim(self.index));
             if owner != Some(self.index) {
-                self.sessions[key] = None;
-                self.free.push(key);
+                self.sessions.remove(key);
                 if let Some(worker) = owner {
                     return self.forward(worker, from, data);
                 }
             } else {
-                self.ufrags.insert(plan.transport.local.ufrag.clone(), Ufrag::Own(key));
+                self.owners.claim(plan.transport.local.ufrag.clone(), key);
             }
         }
         match checked {
@@ -279,7 +249,7 @@ impl Worker {
             }
             Err(drop) => {
                 self.stats.drop(drop.0);
-                if self.sessions[key].is_some() {
+                if self.sessions.get_mut(key).is_some() {
                     self.pump(key, now);
                 }
             }
@@ -294,7 +264,7 @@ impl Worker {
         data: &[u8],
         now: Instant,
     ) {
-        let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
+        let Some(session) = self.sessions.get_mut(key) else { return };
         match kind {
             DatagramKind::Dtls => {
                 if let Err(drop) = session.transport.handle_dtls(from, data, now) {
@@ -336,7 +306,7 @@ impl Worker {
                         return self.pump(key, now);
                     }
                 }
-                self.schedule(key);
+                self.sessions.schedule(key);
             }
             DatagramKind::Rtcp => {
                 let Some(keys) = &mut session.keys else { return self.stats.drop("rtcp_unexpected") };
@@ -375,7 +345,7 @@ impl Worker {
                 self.jobs.retain(|job| !job.is_of(id));
                 self.catch_ups.retain(|catch_up| catch_up.track != id);
                 for listener in track.listeners() {
-                    if let Some(egress) = egress_mut(&mut self.sessions, *listener) {
+                    if let Some(egress) = self.sessions.egress_mut(*listener) {
                         egress.stop();
                     }
                 }
@@ -390,8 +360,10 @@ impl Worker {
 
     /// Carries out what the transport of a session wants.
     fn pump(&mut self, key: usize, now: Instant) {
-        while let Some(output) = self.session_mut(key).and_then(|session| session.transport.poll_output()) {
-            let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
+        while let Some(output) =
+            self.sessions.get_mut(key).and_then(|session| session.transport.poll_output())
+        {
+            let Some(session) = self.sessions.get_mut(key) else { return };
             let id = session.plan.id;
             match output {
                 TransportOutput::Transmit { to, data } => self.outbox.push_back((to, data)),
@@ -410,11 +382,11 @@ impl Worker {
                 TransportOutput::Closed(reason) => self.closed(key, reason),
             }
         }
-        self.schedule(key);
+        self.sessions.schedule(key);
     }
 
     fn connected(&mut self, key: usize, now: Instant) {
-        let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
+        let Some(session) = self.sessions.get_mut(key) else { return };
         self.events.push_back(Event::Connected { session: session.plan.id });
         let egress: Vec<(TrackId, Kind)> = match &session.media {
             Media::Ingest(_) => {
@@ -434,7 +406,7 @@ impl Worker {
     }
 
     fn closed(&mut self, key: usize, reason: CloseReason) {
-        if let Some(session) = self.session_mut(key) {
+        if let Some(session) = self.sessions.get_mut(key) {
             let (session, remote) = (session.plan.id, session.transport.remote());
             self.events.push_back(Event::Closed { session, reason, remote });
             self.remove(key);
@@ -442,14 +414,8 @@ impl Worker {
     }
 
     fn remove(&mut self, key: usize) {
-        let Some(session) = self.sessions.get_mut(key).and_then(Option::take) else { return };
-        self.free.push(key);
-        for address in session.addresses {
-            if matches!(self.addresses.get(&address), Some(Owner::Own(owner)) if *owner == key) {
-                self.addresses.remove(&address);
-            }
-        }
-        self.ufrags.retain(|_, ufrag| !matches!(ufrag, Ufrag::Own(own) if *own == key));
+        let Some(session) = self.sessions.remove(key) else { return };
+        self.owners.forget(key, session.addresses);
         self.jobs.retain(|job| !job.is_for(key));
         self.catch_ups.retain(|catch_up| catch_up.listener.session != key);
         let connected = session.keys.is_some();
@@ -466,121 +432,38 @@ impl Worker {
         }
     }
 
-    fn restart(
-        &mut self,
-        id: SessionId,
-        local: crate::transport::Credentials,
-        remote: crate::transport::Credentials,
-        now: Instant,
-    ) {
-        // The credentials before these stay valid until the first check with the new ones, older ones do not.
-        if let Some(key) = self.find(id) {
-            let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
-            let before = std::mem::replace(&mut session.ufrag, local.ufrag.clone());
-            self.ufrags
-                .retain(|name, ufrag| *name == before || !matches!(ufrag, Ufrag::Own(own) if *own == key));
-            self.ufrags.insert(local.ufrag.clone(), Ufrag::Own(key));
-            session.transport.handle_restart(local, remote, now);
-            return;
-        }
-        // Owned by another worker: its checks may land here, and then they are forwarded.
-        let plan = self.ufrags.values().find_map(|ufrag| match ufrag {
-            Ufrag::Waiting(plan) if plan.id == id => Some(plan.clone()),
-            _ => None,
-        });
-        if let Some(plan) = plan {
-            let first = &plan.transport.local.ufrag;
-            self.ufrags.retain(|name, ufrag| {
-                name == first || !matches!(ufrag, Ufrag::Waiting(waiting) if waiting.id == id)
-            });
-            self.ufrags.insert(local.ufrag, Ufrag::Waiting(plan));
-        }
+    fn restart(&mut self, id: SessionId, local: Credentials, remote: Credentials, now: Instant) {
+        let Some(key) = self.sessions.find(id) else {
+            return self.owners.restart_waiting(id, local.ufrag);
+        };
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let before = std::mem::replace(&mut session.ufrag, local.ufrag.clone());
+        self.owners.restart(key, &before, local.ufrag.clone());
+        session.transport.handle_restart(local, remote, now);
     }
 
     fn forward(&mut self, worker: u8, from: SocketAddr, data: &[u8]) {
-        if self.addresses.len() >= MAX_FOREIGN {
-            self.addresses.retain(|_, owner| matches!(owner, Owner::Own(_)));
-        }
-        // An address that has proven itself to a session here stays with it.
-        self.addresses.entry(from).or_insert(Owner::Foreign(worker));
+        self.owners.learn_foreign(from, worker);
         self.events.push_back(Event::Foreign { worker, from, data: data.to_vec() });
     }
 
-    /// What comes from `address` is for this session.
     fn learn(&mut self, key: usize, address: SocketAddr) {
-        if matches!(self.addresses.get(&address), Some(Owner::Own(owner)) if *owner == key) {
-            return;
-        }
-        self.addresses.insert(address, Owner::Own(key));
-        let Some(session) = self.session_mut(key) else { return };
-        session.addresses.push(address);
-        if session.addresses.len() > MAX_ADDRESSES {
-            let oldest = session.addresses.remove(0);
-            if matches!(self.addresses.get(&oldest), Some(Owner::Own(owner)) if *owner == key) {
-                self.addresses.remove(&oldest);
-            }
+        if let Some(session) = self.sessions.get_mut(key) {
+            self.owners.learn(key, address, &mut session.addresses);
         }
     }
-
-    fn insert(&mut self, session: Session) -> usize {
-        match self.free.pop() {
-            Some(key) => {
-                self.sessions[key] = Some(session);
-                key
-            }
-            None => {
-                self.sessions.push(Some(session));
-                self.sessions.len() - 1
-            }
-        }
-    }
-
-    fn find(&self, id: SessionId) -> Option<usize> {
-        self.sessions.iter().position(|session| session.as_ref().is_some_and(|session| session.plan.id == id))
-    }
-
-    pub(crate) fn session_mut(&mut self, key: usize) -> Option<&mut Session> {
-        self.sessions.get_mut(key).and_then(Option::as_mut)
-    }
-
-    /// Sees to it that the session is woken when it wants.
-    pub(crate) fn schedule(&mut self, key: usize) {
-        let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
-        let Some(at) = session.poll_timeout() else { return };
-        if session.wake.is_none_or(|wake| at < wake) {
-            session.wake = Some(at);
-            self.wakes.push(Reverse((at, key)));
-        }
-    }
-}
-
-/// The sending side of a listener's track.
-pub(crate) fn egress_mut(sessions: &mut [Option<Session>], listener: Listener) -> Option<&mut Egress> {
-    match &mut sessions.get_mut(listener.session)?.as_mut()?.media {
-        Media::Egress(tracks) => tracks.get_mut(listener.egress),
-        Media::Ingest(_) => None,
-    }
-}
-
-/// The sending side of a listener's track with what sealing needs; `None` until it is connected.
-pub(crate) fn sending(
-    sessions: &mut [Option<Session>],
-    listener: Listener,
-) -> Option<(&mut Egress, &Sealer, SocketAddr)> {
-    let session = sessions.get_mut(listener.session)?.as_mut()?;
-    let Media::Egress(tracks) = &mut session.media else { return None };
-    let Keys { sealer, .. } = session.keys.as_ref()?;
-    Some((tracks.get_mut(listener.egress)?, sealer, session.remote?))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::plan::{Claim, Flow};
+    use std::sync::Arc;
+
+    use super::plan::{Claim, Flow, SessionPlan};
     use super::*;
     use crate::{
         sdp::{EgressPlan, Setup},
         track::id::TrackPair,
-        transport::{Credentials, DtlsRole, Identity, TransportConfig},
+        transport::{DtlsRole, Identity, TransportConfig},
     };
 
     #[test]
@@ -612,11 +495,11 @@ mod tests {
                 },
                 claim: Claim::default(),
             };
-            worker.insert(Session::new(Arc::new(plan), now))
+            worker.sessions.insert(Session::new(Arc::new(plan), now))
         });
         worker.guarded(keys[0], |_| panic!("a defect"));
         assert_eq!(worker.holdings().sessions, 1);
-        assert!(worker.session_mut(keys[1]).is_some());
+        assert!(worker.sessions.get_mut(keys[1]).is_some());
         assert_eq!(worker.stats().drops["session_panicked"], 1);
         let event = worker.poll_event();
         assert!(

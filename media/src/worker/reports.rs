@@ -20,7 +20,7 @@ const MAX_NACKED: usize = 256;
 impl Worker {
     pub(super) fn handle_reports(&mut self, key: usize, reports: &[Report], now: Instant) {
         for report in reports {
-            let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
+            let Some(session) = self.sessions.get_mut(key) else { return };
             match &mut session.media {
                 Media::Ingest(ingest) => {
                     if let Some((track, epoch, clock)) = ingest.handle_report(report, now) {
@@ -52,12 +52,12 @@ impl Worker {
                 },
             }
         }
-        self.schedule(key);
+        self.sessions.schedule(key);
     }
 
     /// Reports and requests that a session owes its peer.
     pub(super) fn feed_back(&mut self, key: usize, now: Instant) {
-        let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
+        let Some(session) = self.sessions.get_mut(key) else { return };
         if session.keys.is_none() {
             return;
         }
@@ -125,12 +125,12 @@ impl Worker {
     /// Asks the publisher of a track, if its session is here: each of them, while one replaces another.
     pub(super) fn request_keyframe(&mut self, id: TrackId, now: Instant) -> bool {
         let mut asked = false;
-        for key in 0..self.sessions.len() {
-            if let Some(Media::Ingest(ingest)) = self.session_mut(key).map(|session| &mut session.media)
+        for key in self.sessions.keys() {
+            if let Some(Media::Ingest(ingest)) = self.sessions.get_mut(key).map(|session| &mut session.media)
                 && ingest.tracks().any(|track| track == id)
             {
                 ingest.handle_keyframe_request(id, now);
-                self.schedule(key);
+                self.sessions.schedule(key);
                 asked = true;
             }
         }
