@@ -6,10 +6,14 @@ pub(crate) mod epoch;
 pub(crate) mod id;
 pub(crate) mod ring;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use protocol::{Kind, mesh::SenderClock};
 
+use id::TrackId;
 use ring::{Refused, Ring};
 
 use crate::rtp::packet::Packet;
@@ -38,6 +42,9 @@ pub struct Track {
     /// A keyframe is needed, and was asked for a moment before.
     keyframe_due: Option<Instant>,
 }
+
+/// The tracks of a worker.
+pub type Tracks = BTreeMap<TrackId, Track>;
 
 /// What a packet did to the track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

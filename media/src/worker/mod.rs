@@ -11,7 +11,7 @@ mod session;
 mod session_table;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Instant,
@@ -25,11 +25,11 @@ use session::{Media, Session};
 use session_table::{SessionTable, Wake};
 
 use crate::{
-    egress::fan_out::{CatchUp, Job},
+    egress::{batch::Batch, fan_out::FanOut},
     ingest::Received,
     rtp::{packet::Packet, rtcp},
     stats::Stats,
-    track::{Listener, Taken, Track, id::TrackId},
+    track::{Listener, Taken, Track, Tracks, id::TrackId},
     transport::{
         CloseReason, Credentials, DtlsFailure, Kind as DatagramKind, TransportOutput, classify,
         stun_answered, stun_username,
@@ -40,19 +40,16 @@ use crate::{
 #[derive(Debug)]
 pub struct Worker {
     index: u8,
-    pub(crate) sessions: SessionTable,
+    sessions: SessionTable,
     owners: Owners,
-    pub(crate) tracks: BTreeMap<TrackId, Track>,
-    pub(crate) unflushed: Vec<TrackId>,
+    tracks: Tracks,
+    fan_out: FanOut,
     /// Tracks that a keyframe will be asked for.
     asking: Vec<TrackId>,
-    pub(crate) catch_ups: Vec<CatchUp>,
-    pub(crate) outbox: VecDeque<(SocketAddr, Vec<u8>)>,
-    pub(crate) jobs: VecDeque<Job>,
-    pub(crate) spare: Vec<Vec<u64>>,
+    outbox: VecDeque<(SocketAddr, Vec<u8>)>,
     relayed: VecDeque<(TrackId, Relayed)>,
     events: VecDeque<Event>,
-    pub(crate) stats: Stats,
+    stats: Stats,
 }
 
 /// What a worker keeps for its sessions.
@@ -75,13 +72,10 @@ impl Worker {
             index,
             sessions: SessionTable::default(),
             owners: Owners::default(),
-            tracks: BTreeMap::new(),
-            unflushed: Vec::new(),
+            tracks: Tracks::new(),
+            fan_out: FanOut::default(),
             asking: Vec::new(),
-            catch_ups: Vec::new(),
             outbox: VecDeque::new(),
-            jobs: VecDeque::new(),
-            spare: Vec::new(),
             relayed: VecDeque::new(),
             events: VecDeque::new(),
             stats: Stats::default(),
@@ -167,17 +161,35 @@ impl Worker {
                 own.pump(key, now);
             });
         }
-        self.flush_due(now);
-        self.catch_up_due(now);
+        self.fan_out.flush_due(&mut self.tracks, &mut self.stats, now);
+        self.fan_out.catch_up_due(&mut self.tracks, &mut self.sessions, now);
     }
 
     /// When [`Worker::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let flush = self.unflushed.iter().filter_map(|track| self.tracks.get(track)?.flush_at()).min();
+        let fan_out = self.fan_out.poll_timeout(&self.tracks);
         let wake = self.sessions.poll_timeout();
-        let catch_up = self.catch_ups.iter().map(|catch_up| catch_up.at).min();
         let ask = self.asking.iter().filter_map(|track| self.tracks.get(track)?.keyframe_due()).min();
-        [flush, wake, catch_up, ask].into_iter().flatten().min()
+        [fan_out, wake, ask].into_iter().flatten().min()
+    }
+
+    /// Fills `batch`: replies and reports, then what fan-out has; false when there was nothing left to send.
+    pub fn poll_transmit(&mut self, batch: &mut Batch, now: Instant) -> bool {
+        while let Some((to, data)) = self.outbox.front() {
+            if !batch.has_room(1, data.len()) {
+                return true;
+            }
+            batch.push(*to, data.len(), |out| out.copy_from_slice(data));
+            self.outbox.pop_front();
+        }
+        self.fan_out.fill(batch, &self.tracks, &mut self.sessions, &mut self.stats, now);
+        while let Some(session) = self.fan_out.poll_started() {
+            self.sessions.schedule(session);
+        }
+        while let Some(track) = self.fan_out.poll_keyframe() {
+            self.want_keyframe(track, now);
+        }
+        !batch.is_empty()
     }
 
     /// What the node should know.
@@ -342,8 +354,7 @@ impl Worker {
             }
             Taken::Pending => {}
             Taken::Anew => {
-                self.jobs.retain(|job| !job.is_of(id));
-                self.catch_ups.retain(|catch_up| catch_up.track != id);
+                self.fan_out.handle_anew(id);
                 for listener in track.listeners() {
                     if let Some(egress) = self.sessions.egress_mut(*listener) {
                         egress.stop();
@@ -351,10 +362,8 @@ impl Worker {
                 }
             }
         }
-        if !self.unflushed.contains(&id) {
-            self.unflushed.push(id);
-        }
-        self.flush_due(now);
+        self.fan_out.handle_pending(id);
+        self.fan_out.flush_due(&mut self.tracks, &mut self.stats, now);
         true
     }
 
@@ -399,7 +408,9 @@ impl Worker {
         for (index, (id, kind)) in egress.into_iter().enumerate() {
             let listener = Listener { session: key, egress: index };
             self.tracks.entry(id).or_insert_with(|| Track::new(kind)).subscribe(listener);
-            if kind == Kind::Video && !self.catch_up(listener, id, now) {
+            if kind == Kind::Video
+                && !self.fan_out.catch_up(listener, id, &mut self.tracks, &mut self.sessions, now)
+            {
                 self.want_keyframe(id, now);
             }
         }
@@ -416,8 +427,7 @@ impl Worker {
     fn remove(&mut self, key: usize) {
         let Some(session) = self.sessions.remove(key) else { return };
         self.owners.forget(key, session.addresses);
-        self.jobs.retain(|job| !job.is_for(key));
-        self.catch_ups.retain(|catch_up| catch_up.listener.session != key);
+        self.fan_out.handle_gone(key);
         let connected = session.keys.is_some();
         match session.media {
             Media::Ingest(_) => self.stats.publishers -= u64::from(connected),

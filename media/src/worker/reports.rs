@@ -9,7 +9,7 @@ use super::{
     session::Media,
 };
 use crate::{
-    egress::{Egress, fan_out::Job},
+    egress::Egress,
     rtp::rtcp::{Compound, Report},
     track::{Listener, Track, id::TrackId},
 };
@@ -35,11 +35,7 @@ impl Worker {
                         };
                         let sequences: Vec<u16> = rtcp_sequences(pairs).take(MAX_NACKED).collect();
                         self.stats.nacks[1] += sequences.len() as u64;
-                        self.jobs.push_back(Job::Repair {
-                            listener: Listener { session: key, egress },
-                            sequences,
-                            done: 0,
-                        });
+                        self.fan_out.handle_nack(Listener { session: key, egress }, sequences);
                     }
                     Report::Keyframe { ssrc } => {
                         let wanted = tracks.iter().find(|track| track.ssrc() == *ssrc).map(Egress::track);
@@ -96,7 +92,7 @@ impl Worker {
 
     /// A listener here needs a picture: ask the publisher if it is ours, else tell the node. What is asked for
     /// too soon after the last time is asked for when that is over.
-    pub(crate) fn want_keyframe(&mut self, id: TrackId, now: Instant) {
+    pub(super) fn want_keyframe(&mut self, id: TrackId, now: Instant) {
         let Some(track) = self.tracks.get_mut(&id) else { return };
         if !track.ask_keyframe(now) {
             if !self.asking.contains(&id) {

@@ -4,18 +4,23 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, binary_heap::PeekMut},
-    net::SocketAddr,
     time::Instant,
 };
 
 use protocol::SessionId;
 
 use super::session::{Keys, Media, Session};
-use crate::{egress::Egress, rtp::srtp::Sealer, track::Listener};
+use crate::{
+    egress::{
+        Egress,
+        fan_out::{EgressTable, Sending},
+    },
+    track::Listener,
+};
 
 /// The sessions of a worker.
 #[derive(Debug, Default)]
-pub(crate) struct SessionTable {
+pub(super) struct SessionTable {
     sessions: Vec<Option<Session>>,
     free: Vec<usize>,
     wakes: BinaryHeap<Reverse<(Instant, usize)>>,
@@ -23,7 +28,7 @@ pub(crate) struct SessionTable {
 
 impl SessionTable {
     /// Gives a session a key.
-    pub(crate) fn insert(&mut self, session: Session) -> usize {
+    pub(super) fn insert(&mut self, session: Session) -> usize {
         match self.free.pop() {
             Some(key) => {
                 self.sessions[key] = Some(session);
@@ -37,34 +42,34 @@ impl SessionTable {
     }
 
     /// Takes a session out; its key is free.
-    pub(crate) fn remove(&mut self, key: usize) -> Option<Session> {
+    pub(super) fn remove(&mut self, key: usize) -> Option<Session> {
         let session = self.sessions.get_mut(key).and_then(Option::take)?;
         self.free.push(key);
         Some(session)
     }
 
     /// The session with this key.
-    pub(crate) fn get_mut(&mut self, key: usize) -> Option<&mut Session> {
+    pub(super) fn get_mut(&mut self, key: usize) -> Option<&mut Session> {
         self.sessions.get_mut(key).and_then(Option::as_mut)
     }
 
     /// The key of a session.
-    pub(crate) fn find(&self, id: SessionId) -> Option<usize> {
+    pub(super) fn find(&self, id: SessionId) -> Option<usize> {
         self.sessions.iter().position(|session| session.as_ref().is_some_and(|session| session.plan.id == id))
     }
 
     /// All keys, free ones included.
-    pub(crate) fn keys(&self) -> std::ops::Range<usize> {
+    pub(super) fn keys(&self) -> std::ops::Range<usize> {
         0..self.sessions.len()
     }
 
     /// How many sessions there are.
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.sessions.iter().flatten().count()
     }
 
     /// Sees to it that the session is woken when it wants.
-    pub(crate) fn schedule(&mut self, key: usize) {
+    pub(super) fn schedule(&mut self, key: usize) {
         let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
         let Some(at) = session.poll_timeout() else { return };
         if session.wake.is_none_or(|wake| at < wake) {
@@ -74,17 +79,17 @@ impl SessionTable {
     }
 
     /// When the first session wants to be woken.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.wakes.peek().map(|Reverse((at, _))| *at)
     }
 
     /// How many wake-ups are noted, those included that will be for nobody.
-    pub(crate) fn wakes(&self) -> usize {
+    pub(super) fn wakes(&self) -> usize {
         self.wakes.len()
     }
 
     /// Takes the next wake-up that is due, with the key of the session that it is for, if it is for one.
-    pub(crate) fn poll_wake(&mut self, now: Instant) -> Option<Wake> {
+    pub(super) fn poll_wake(&mut self, now: Instant) -> Option<Wake> {
         let wake = self.wakes.peek_mut().filter(|wake| wake.0.0 <= now)?;
         let Reverse((at, key)) = PeekMut::pop(wake);
         let Some(session) = self.get_mut(key).filter(|session| session.wake == Some(at)) else {
@@ -95,25 +100,26 @@ impl SessionTable {
     }
 
     /// The sending side of a listener's track.
-    pub(crate) fn egress_mut(&mut self, listener: Listener) -> Option<&mut Egress> {
+    pub(super) fn egress_mut(&mut self, listener: Listener) -> Option<&mut Egress> {
         match &mut self.get_mut(listener.session)?.media {
             Media::Egress(tracks) => tracks.get_mut(listener.egress),
             Media::Ingest(_) => None,
         }
     }
+}
 
-    /// The sending side of a listener's track with what sealing needs; `None` until it is connected.
-    pub(crate) fn sending(&mut self, listener: Listener) -> Option<(&mut Egress, &Sealer, SocketAddr)> {
+impl EgressTable for SessionTable {
+    fn sending(&mut self, listener: Listener) -> Option<Sending<'_>> {
         let session = self.get_mut(listener.session)?;
         let Media::Egress(tracks) = &mut session.media else { return None };
         let Keys { sealer, .. } = session.keys.as_ref()?;
-        Some((tracks.get_mut(listener.egress)?, sealer, session.remote?))
+        Some(Sending { egress: tracks.get_mut(listener.egress)?, sealer, to: session.remote? })
     }
 }
 
 /// A wake-up that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wake {
+pub(super) enum Wake {
     /// The session with this key wanted it.
     Session(usize),
     /// What wanted it needs it no more.
