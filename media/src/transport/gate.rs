@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use super::tlv::{Layout, walk};
+
 /// Where the handshake messages of one peer wait for the rest of their flight.
 pub(super) struct Gate {
     we_are_client: bool,
@@ -62,7 +64,7 @@ impl Gate {
     pub(super) fn handle_datagram(&mut self, data: &[u8], done: bool) -> Result<Passed, &'static str> {
         let mut passed = Passed::default();
         let mut any = false;
-        for record in Records(data) {
+        for record in records(data) {
             any = true;
             if record.body().is_empty() {
                 continue; // rtc-dtls would refuse the whole datagram
@@ -123,8 +125,8 @@ impl Gate {
         }
     }
 
-    fn hold_fragments(&mut self, mut body: &[u8], passed: &mut Passed) {
-        while let Some(fragment) = Fragment::read(&mut body) {
+    fn hold_fragments(&mut self, body: &[u8], passed: &mut Passed) {
+        for fragment in Fragment::all(body) {
             if fragment.number < self.due {
                 passed.is_repeat = true;
                 continue;
@@ -266,12 +268,16 @@ struct Fragment<'a> {
 }
 
 impl<'a> Fragment<'a> {
-    fn read(body: &mut &'a [u8]) -> Option<Fragment<'a>> {
-        let (header, rest) = body.split_at_checked(HANDSHAKE_HEADER)?;
-        let u24 = |at: usize| u32::from_be_bytes([0, header[at], header[at + 1], header[at + 2]]) as usize;
-        let (length, offset) = (u24(1), u24(6));
-        let (bytes, rest) = rest.split_at_checked(u24(9))?;
-        *body = rest;
+    /// The fragments of a record, up to the first that makes no sense.
+    fn all(body: &'a [u8]) -> impl Iterator<Item = Fragment<'a>> {
+        const FRAGMENTS: Layout =
+            Layout { header: HANDSHAKE_HEADER, length: |header| HANDSHAKE_HEADER + u24(header, 9), align: 1 };
+        walk(body, 0, &FRAGMENTS).map_while(|span| Fragment::read(&body[span]))
+    }
+
+    fn read(fragment: &'a [u8]) -> Option<Fragment<'a>> {
+        let (header, bytes) = fragment.split_at(HANDSHAKE_HEADER);
+        let (length, offset) = (u24(header, 1), u24(header, 6));
         (length <= MAX_MESSAGE && offset + bytes.len() <= length).then(|| Fragment {
             kind: header[0],
             length,
@@ -280,6 +286,10 @@ impl<'a> Fragment<'a> {
             bytes,
         })
     }
+}
+
+fn u24(header: &[u8], at: usize) -> usize {
+    u32::from_be_bytes([0, header[at], header[at + 1], header[at + 2]]) as usize
 }
 
 /// One record, header and body (RFC 6347 section 4.1).
@@ -300,19 +310,14 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The whole records of a datagram.
-struct Records<'a>(&'a [u8]);
-
-impl<'a> Iterator for Records<'a> {
-    type Item = Record<'a>;
-
-    fn next(&mut self) -> Option<Record<'a>> {
-        let header = self.0.get(..RECORD_HEADER)?;
-        let length = RECORD_HEADER + usize::from(u16::from_be_bytes([header[11], header[12]]));
-        let (record, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(Record(record))
-    }
+/// The whole records of a datagram (RFC 6347 section 4.1).
+fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
+    const RECORDS: Layout = Layout {
+        header: RECORD_HEADER,
+        length: |header| RECORD_HEADER + usize::from(u16::from_be_bytes([header[11], header[12]])),
+        align: 1,
+    };
+    walk(datagram, 0, &RECORDS).map(|span| Record(&datagram[span]))
 }
 
 const RECORD_HEADER: usize = 13;
@@ -393,7 +398,7 @@ mod tests {
         assert!(pass(fragment(11, 2, b"certificate", 0, 11)).is_empty());
         assert!(pass(record(CHANGE_CIPHER_SPEC, 0, &[1])).is_empty());
         let records = pass(fragment(16, 3, b"key", 0, 3));
-        let kinds: Vec<_> = Records(&records).map(|r| (r.kind(), r.epoch())).collect();
+        let kinds: Vec<_> = super::records(&records).map(|r| (r.kind(), r.epoch())).collect();
         assert_eq!(kinds, [(22, 0), (22, 0), (22, 0), (20, 0), (22, 1)]);
         assert_eq!(gate.release_early().len(), 1);
     }

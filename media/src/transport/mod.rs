@@ -19,6 +19,7 @@ mod keys;
 mod resend;
 mod sctp;
 mod stun;
+mod tlv;
 
 use std::collections::VecDeque;
 use std::fmt;
