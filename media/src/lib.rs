@@ -4,6 +4,7 @@
 //! [`sdp`], which makes the [`SessionPlan`] that a worker is told to open. The plane does not know that
 //! there is a mesh: it sees tracks, some of which come from elsewhere.
 
+mod drop_reason;
 mod egress;
 mod ingest;
 pub mod rtp;
@@ -13,6 +14,7 @@ mod track;
 pub mod transport;
 mod worker;
 
+pub use drop_reason::DropReason;
 pub use egress::batch::{self, Batch, Run};
 pub use ingest::feedback::Health;
 pub use rtp::{

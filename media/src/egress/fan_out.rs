@@ -17,6 +17,7 @@ use super::{
     batch::{Batch, MAX_RUNS},
 };
 use crate::{
+    DropReason,
     rtp::srtp::Sealer,
     stats::{Stats, Traffic},
     track::{Listener, Tracks, id::TrackId, ring::Ring},
@@ -368,7 +369,7 @@ impl<S: EgressTable> Fill<'_, S> {
                         traffic.packets += 1;
                         traffic.octets += octets as u64;
                     }
-                    Sent::Codec => stats.drop("codec_not_negotiated"),
+                    Sent::Codec => stats.drop(DropReason::CodecNotNegotiated),
                     Sent::NotThere | Sent::Budget => {}
                 }
             }
@@ -417,8 +418,8 @@ fn count(stats: &mut Stats, sent: Sent, kind: Kind) {
             traffic.packets += 1;
             traffic.octets += octets as u64;
         }
-        Sent::Codec => stats.drop("codec_not_negotiated"),
-        Sent::NotThere => stats.drop("repair_not_there"),
-        Sent::Budget => stats.drop("repair_budget"),
+        Sent::Codec => stats.drop(DropReason::CodecNotNegotiated),
+        Sent::NotThere => stats.drop(DropReason::RepairNotThere),
+        Sent::Budget => stats.drop(DropReason::RepairBudget),
     }
 }

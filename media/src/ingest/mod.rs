@@ -30,6 +30,7 @@ use source::{Sources, Turn};
 use transport_cc::ArrivalLog;
 
 use crate::{
+    DropReason,
     rtp::{
         self,
         packet::{self, Canonical, Packet},
@@ -103,9 +104,9 @@ pub enum Received {
     /// Authentic, but nothing to forward (padding).
     Nothing,
     /// Authentic, but dropped, for this reason.
-    Aside(&'static str),
+    Aside(DropReason),
     /// Dropped, for this reason.
-    Dropped(&'static str),
+    Dropped(DropReason),
     /// Nothing more can come of this session: the publisher has to begin a new one.
     Over(CloseReason),
 }
@@ -167,12 +168,12 @@ impl Ingest {
     }
 
     fn receive(&mut self, sealed: &[u8], opener: &mut Opener, now: Instant) -> Result<Received, Received> {
-        let drop = Received::Dropped;
-        let header = rtp::Header::parse(sealed).map_err(|_| drop("rtp_malformed"))?;
-        let place = self.place(&header, sealed).ok_or(drop("rtp_unknown_source"))?;
+        let dropped = Received::Dropped;
+        let header = rtp::Header::parse(sealed).map_err(|_| dropped(DropReason::RtpMalformed))?;
+        let place = self.place(&header, sealed).ok_or(dropped(DropReason::RtpUnknownSource))?;
         let track = &mut self.tracks[place.track];
         let (codec, _) =
-            codec_of(&track.plan, header.payload_type).ok_or(drop("rtp_unknown_payload_type"))?;
+            codec_of(&track.plan, header.payload_type).ok_or(dropped(DropReason::RtpUnknownPayloadType))?;
         let extensions = &track.plan.extensions;
         let mut transport_sequence = None;
         let mut canonical = Canonical {
@@ -196,7 +197,7 @@ impl Ingest {
         }
         if sealed.len() > packet::MAX_RTP_LEN + opener.profile().rtp_overhead() {
             self.health.too_large += 1;
-            return Err(drop("rtp_too_large"));
+            return Err(dropped(DropReason::RtpTooLarge));
         }
         if self.slab.capacity() < packet::MAX_HEADER_LEN + sealed.len() {
             self.slab.reserve(SLAB);
@@ -208,10 +209,10 @@ impl Ingest {
                 SrtpError::Behind if track.jumped_back(&header, now) => {
                     Received::Over(CloseReason::NumbersJumpedBack)
                 }
-                SrtpError::Replay | SrtpError::Behind => drop("srtp_replay"),
-                SrtpError::Authentication => drop("srtp_authentication"),
+                SrtpError::Replay | SrtpError::Behind => dropped(DropReason::SrtpReplay),
+                SrtpError::Authentication => dropped(DropReason::SrtpAuthentication),
                 SrtpError::Sources => Received::Over(CloseReason::TooManySources),
-                SrtpError::Short | SrtpError::Key => drop("rtp_malformed"),
+                SrtpError::Short | SrtpError::Key => dropped(DropReason::RtpMalformed),
             });
         }
         // From here on the packet is the publisher's own.
@@ -224,24 +225,25 @@ impl Ingest {
         let mut buffer = self.slab.split();
         let payload_len = header
             .payload_len(&buffer[canonical.header_len()..])
-            .map_err(|_| drop("rtp_malformed_padding"))?;
+            .map_err(|_| dropped(DropReason::RtpMalformedPadding))?;
         buffer.truncate(canonical.header_len() + payload_len);
         if let Some(of) = place.repeats {
             if payload_len <= 2 {
                 return Ok(Received::Nothing); // padding, sent to probe the bandwidth
             }
-            packet::unwrap_retransmission(&mut buffer, &mut canonical).ok_or(drop("rtp_malformed"))?;
+            packet::unwrap_retransmission(&mut buffer, &mut canonical)
+                .ok_or(dropped(DropReason::RtpMalformed))?;
             if !track.misses(of, canonical.sequence) {
-                return Err(Received::Aside("rtp_repeat"));
+                return Err(Received::Aside(DropReason::RtpRepeat));
             }
         } else if payload_len == 0 && track.sources.current() != Some(header.ssrc) {
             // Padding alone, sent to probe the bandwidth, makes no source.
-            return Err(Received::Aside("rtp_empty_payload"));
+            return Err(Received::Aside(DropReason::RtpEmptyPayload));
         } else {
             match track.sources.handle_packet(header.ssrc, header.sequence, payload_len, now) {
                 Turn::Current if track.epoch.is_some() => {}
                 Turn::Current => track.epoch = Some(self.epochs.take(track.plan.kind)),
-                Turn::Aside => return Err(Received::Aside("rtp_other_source")),
+                Turn::Aside => return Err(Received::Aside(DropReason::RtpOtherSource)),
                 Turn::Anew => track.start_anew(&self.epochs),
             }
             track.reception.handle_packet(&header, codec, now);
@@ -253,7 +255,10 @@ impl Ingest {
         }
         let before = track.parameter_sets(&buffer, &canonical, epoch, now);
         canonical.sequence = if buffer.len() == canonical.header_len() {
-            track.renumber.handle_empty(canonical.sequence).ok_or(Received::Aside("rtp_empty_payload"))?
+            track
+                .renumber
+                .handle_empty(canonical.sequence)
+                .ok_or(Received::Aside(DropReason::RtpEmptyPayload))?
         } else {
             track.renumber.handle_packet(canonical.sequence)
         };

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::tlv::{Layout, walk};
+use crate::DropReason;
 
 /// Where the handshake messages of one peer wait for the rest of their flight.
 pub(super) struct Gate {
@@ -60,8 +61,8 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// The reason, for the drop counter, when there is no record in it.
-    pub(super) fn handle_datagram(&mut self, data: &[u8], done: bool) -> Result<Passed, &'static str> {
+    /// [`DropReason::DtlsMalformed`] when there is no record in it.
+    pub(super) fn handle_datagram(&mut self, data: &[u8], done: bool) -> Result<Passed, DropReason> {
         let mut passed = Passed::default();
         let mut any = false;
         for record in records(data) {
@@ -76,7 +77,7 @@ impl Gate {
             }
         }
         if !any {
-            return Err("dtls_malformed");
+            return Err(DropReason::DtlsMalformed);
         }
         if !done && !self.open {
             self.pass_flight(&mut passed);

@@ -38,14 +38,10 @@ pub use keys::SrtpKeys;
 pub use sctp::{ChannelError, MAX_MESSAGE};
 pub use stun::{stun_answered, stun_username};
 
+use crate::DropReason;
 use dtls::{Dtls, DtlsEvent};
 use ice::Ice;
 use sctp::{CONNECT_DELAY, Sctp, SctpEvent};
-
-/// A datagram was dropped; the reason is a label for the drop counter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("dropped: {0}")]
-pub struct Drop(pub &'static str);
 
 /// What a transport wants done, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,12 +133,12 @@ impl Transport {
     /// # Errors
     ///
     /// When it was dropped, and why.
-    pub fn handle_stun(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), Drop> {
+    pub fn handle_stun(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), DropReason> {
         self.check_open()?;
         self.guarded(|own| own.take_stun(from, data, now)).unwrap_or(Err(PANICKED))
     }
 
-    fn take_stun(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), Drop> {
+    fn take_stun(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), DropReason> {
         let checked = self.ice.handle_stun(from, data, now)?;
         let replies = checked.replies.into_iter();
         self.outputs.extend(replies.map(|data| TransportOutput::Transmit { to: from, data }));
@@ -161,14 +157,14 @@ impl Transport {
     /// # Errors
     ///
     /// When it was dropped, and why: above all when ICE has not validated the address.
-    pub fn handle_dtls(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), Drop> {
+    pub fn handle_dtls(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), DropReason> {
         self.check_open()?;
         self.guarded(|own| own.take_dtls(from, data, now)).unwrap_or(Err(PANICKED))
     }
 
-    fn take_dtls(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), Drop> {
+    fn take_dtls(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), DropReason> {
         if !self.ice.is_validated(from) {
-            return Err(Drop("dtls_unvalidated"));
+            return Err(DropReason::DtlsUnvalidated);
         }
         self.ice.handle_received(from, data.len());
         let mut dropped = Ok(());
@@ -310,15 +306,15 @@ impl Transport {
         acted.ok()
     }
 
-    fn check_open(&self) -> Result<(), Drop> {
-        if self.state == State::Closed { Err(Drop("session_closed")) } else { Ok(()) }
+    fn check_open(&self) -> Result<(), DropReason> {
+        if self.state == State::Closed { Err(DropReason::SessionClosed) } else { Ok(()) }
     }
 
     fn consent_ends(&self) -> Option<Instant> {
         self.ice.last_heard().map(|at| at + CONSENT)
     }
 
-    fn handle_dtls_event(&mut self, event: DtlsEvent, now: Instant) -> Result<(), Drop> {
+    fn handle_dtls_event(&mut self, event: DtlsEvent, now: Instant) -> Result<(), DropReason> {
         match event {
             DtlsEvent::Done => self.handle_done(now),
             // Nothing is heard before the fingerprint is known to be right, data channels included.
@@ -420,7 +416,7 @@ impl fmt::Debug for Transport {
 }
 
 /// What a session was given when it ended by a defect.
-const PANICKED: Drop = Drop("session_panicked");
+const PANICKED: DropReason = DropReason::SessionPanicked;
 /// A session that has not connected by then never will.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// RFC 7675 section 5.1.

@@ -25,6 +25,7 @@ use session::{Media, Session};
 use session_table::{SessionTable, Wake};
 
 use crate::{
+    DropReason,
     egress::{batch::Batch, fan_out::FanOut},
     ingest::Received,
     rtp::{packet::Packet, rtcp},
@@ -125,7 +126,7 @@ impl Worker {
                 Some(Owner::Foreign(worker)) => {
                     self.events.push_back(Event::Foreign { worker, from, data: data.to_vec() });
                 }
-                None => self.stats.drop("unknown_source"),
+                None => self.stats.drop(DropReason::UnknownSource),
             },
         }
     }
@@ -221,17 +222,17 @@ impl Worker {
     /// the sessions of all others.
     fn guarded(&mut self, key: usize, act: impl FnOnce(&mut Worker)) {
         if catch_unwind(AssertUnwindSafe(|| act(self))).is_err() {
-            self.stats.drop("session_panicked");
+            self.stats.drop(DropReason::SessionPanicked);
             self.closed(key, CloseReason::Panicked);
         }
     }
 
     fn handle_check(&mut self, from: SocketAddr, data: &[u8], now: Instant) {
         let Some((ufrag, _)) = stun_username(data) else {
-            return self.stats.drop("stun_no_username");
+            return self.stats.drop(DropReason::StunNoUsername);
         };
         let (key, waiting) = match self.owners.ufrag(ufrag) {
-            None => return self.stats.drop("stun_unknown_ufrag"),
+            None => return self.stats.drop(DropReason::StunUnknownUfrag),
             Some(Ufrag::Own(key)) => (*key, None),
             Some(Ufrag::Waiting(plan)) => match plan.claim.owner() {
                 Some(worker) if worker != self.index => return self.forward(worker, from, data),
@@ -259,8 +260,8 @@ impl Worker {
                 self.learn(key, from);
                 self.pump(key, now);
             }
-            Err(drop) => {
-                self.stats.drop(drop.0);
+            Err(reason) => {
+                self.stats.drop(reason);
                 if self.sessions.get_mut(key).is_some() {
                     self.pump(key, now);
                 }
@@ -279,14 +280,14 @@ impl Worker {
         let Some(session) = self.sessions.get_mut(key) else { return };
         match kind {
             DatagramKind::Dtls => {
-                if let Err(drop) = session.transport.handle_dtls(from, data, now) {
-                    self.stats.drop(drop.0);
+                if let Err(reason) = session.transport.handle_dtls(from, data, now) {
+                    self.stats.drop(reason);
                 }
                 self.pump(key, now);
             }
             DatagramKind::Rtp => {
                 let (Media::Ingest(ingest), Some(keys)) = (&mut session.media, &mut session.keys) else {
-                    return self.stats.drop("rtp_unexpected");
+                    return self.stats.drop(DropReason::RtpUnexpected);
                 };
                 let received = ingest.handle_rtp(data, &mut keys.opener, now);
                 if !matches!(received, Received::Dropped(_)) {
@@ -321,7 +322,9 @@ impl Worker {
                 self.sessions.schedule(key);
             }
             DatagramKind::Rtcp => {
-                let Some(keys) = &mut session.keys else { return self.stats.drop("rtcp_unexpected") };
+                let Some(keys) = &mut session.keys else {
+                    return self.stats.drop(DropReason::RtcpUnexpected);
+                };
                 match keys.opener.open_rtcp(data) {
                     Ok(plain) => {
                         // A listener's reports count for the address that its media goes to, and for no other.
@@ -330,16 +333,16 @@ impl Worker {
                         }
                         self.handle_reports(key, &rtcp::parse(&plain), now);
                     }
-                    Err(_) => self.stats.drop("srtcp"),
+                    Err(_) => self.stats.drop(DropReason::Srtcp),
                 }
             }
             DatagramKind::Stun => {
-                if let Err(drop) = session.transport.handle_stun(from, data, now) {
-                    self.stats.drop(drop.0);
+                if let Err(reason) = session.transport.handle_stun(from, data, now) {
+                    self.stats.drop(reason);
                 }
                 self.pump(key, now);
             }
-            DatagramKind::Other => self.stats.drop("unknown_datagram"),
+            DatagramKind::Other => self.stats.drop(DropReason::UnknownDatagram),
         }
     }
 
@@ -349,7 +352,7 @@ impl Worker {
         let taken = track.handle_packet(packet, now);
         match taken {
             Taken::Stale => {
-                self.stats.drop("stale");
+                self.stats.drop(DropReason::Stale);
                 return false;
             }
             Taken::Pending => {}
@@ -510,7 +513,7 @@ mod tests {
         worker.guarded(keys[0], |_| panic!("a defect"));
         assert_eq!(worker.holdings().sessions, 1);
         assert!(worker.sessions.get_mut(keys[1]).is_some());
-        assert_eq!(worker.stats().drops["session_panicked"], 1);
+        assert_eq!(worker.stats().drops[&DropReason::SessionPanicked], 1);
         let event = worker.poll_event();
         assert!(
             matches!(event, Some(Event::Closed { session, reason: CloseReason::Panicked, .. }) if session == SessionId([1; 16])),

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use media::sdp::{EgressPolicy, IngestPolicy, Local, Offer, Setup, answer_egress, answer_ingest};
 use media::transport::{CloseReason, Credentials, DtlsRole, Identity, Kind, TransportConfig, classify};
 use media::{
-    Batch, Claim, Command, Epochs, Event, Flow, Health, Relayed, SessionPlan, TrackId, TrackPair, Worker,
+    Batch, Claim, Command, DropReason, Epochs, Event, Flow, Health, Relayed, SessionPlan, TrackId, TrackPair,
+    Worker,
 };
 use protocol::{Codec, SessionId};
 
@@ -413,6 +414,7 @@ impl Sim {
 
     /// Dropped for this reason by all workers.
     pub fn drops(&self, reason: &str) -> u64 {
+        let reason = DropReason::ALL.iter().find(|known| known.label() == reason).expect("a reason there is");
         self.workers.iter().filter_map(|worker| worker.stats().drops.get(reason)).sum()
     }
 }
