@@ -3,6 +3,7 @@
 //!
 //! Owns the tracks of one session; keys belong to the session, listeners to `track`.
 
+mod behind;
 pub(crate) mod feedback;
 mod keyframe_request;
 mod nack;
@@ -12,14 +13,12 @@ mod renumber;
 mod source;
 mod transport_cc;
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use bytes::BytesMut;
 use protocol::{Codec, Kind, mesh::SenderClock};
 
+use behind::Behind;
 use feedback::{Health, REPORT_INTERVAL};
 use keyframe_request::KeyframeRequest;
 use nack::Missing;
@@ -30,7 +29,7 @@ use source::{Sources, Turn};
 use transport_cc::ArrivalLog;
 
 use crate::{
-    DropReason,
+    drop_reason::DropReason,
     rtp::{
         self,
         packet::{self, Canonical, Packet},
@@ -68,7 +67,7 @@ struct Track {
     /// There from its first packet on.
     epoch: Option<HeldEpoch>,
     sources: Sources,
-    behind: Option<Behind>,
+    behind: Behind,
     missing: Missing,
     renumber: Renumber,
     sets: ParameterSets,
@@ -126,7 +125,7 @@ impl Ingest {
                 plan: track.clone(),
                 epoch: None,
                 sources: Sources::new(track.ssrcs.iter().map(|(ssrc, _)| *ssrc)),
-                behind: None,
+                behind: Behind::default(),
                 missing: Missing::default(),
                 renumber: Renumber::default(),
                 sets: ParameterSets::new(&track.parameter_sets),
@@ -206,7 +205,7 @@ impl Ingest {
         canonical.write(&mut self.slab);
         if let Err(error) = opener.open_rtp(sealed, &header, &mut self.slab) {
             return Err(match error {
-                SrtpError::Behind if track.jumped_back(&header, now) => {
+                SrtpError::Behind if track.behind.handle_behind(&header, now) => {
                     Received::Over(CloseReason::NumbersJumpedBack)
                 }
                 SrtpError::Replay | SrtpError::Behind => dropped(DropReason::SrtpReplay),
@@ -218,7 +217,7 @@ impl Ingest {
         // From here on the packet is the publisher's own.
         self.learn(&header, place);
         let track = &mut self.tracks[place.track];
-        track.behind = None;
+        track.behind.handle_new();
         if let (Some(log), Some(sequence)) = (&mut self.arrivals, transport_sequence) {
             log.handle_arrival(sequence, now);
         }
@@ -364,40 +363,8 @@ impl Track {
             of.is_none_or(|of| !self.sources.has_heard(of) || self.sources.current() == Some(of));
         self.missing.misses(sequence) || (is_of_the_source && self.missing.is_recent(sequence))
     }
-
-    /// Authentic packets from far behind: true once they go on for a while and nothing else comes. A replay
-    /// looks the same, but does not keep the publisher from sending.
-    fn jumped_back(&mut self, header: &rtp::Header, now: Instant) -> bool {
-        let behind = self.behind.get_or_insert(Behind {
-            ssrc: header.ssrc,
-            newest: header.sequence,
-            packets: 0,
-            since: now,
-        });
-        if behind.ssrc != header.ssrc || !rtp::is_newer(header.sequence, behind.newest) {
-            if behind.ssrc != header.ssrc {
-                self.behind = None;
-            }
-            return false;
-        }
-        behind.newest = header.sequence;
-        behind.packets += 1;
-        behind.packets >= BEHIND_PACKETS && now.saturating_duration_since(behind.since) >= BEHIND
-    }
 }
 
-/// Packets older than the replay window, and none newer between them.
-#[derive(Debug)]
-struct Behind {
-    ssrc: u32,
-    newest: u16,
-    packets: u32,
-    since: Instant,
-}
-
-/// So many and for so long mean that the numbers jumped back.
-const BEHIND_PACKETS: u32 = 16;
-const BEHIND: Duration = Duration::from_secs(1);
 /// SSRCs whose track is remembered.
 const MAX_PLACES: usize = 64;
 
