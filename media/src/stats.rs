@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use protocol::Kind;
 
-use crate::DropReason;
+use crate::drop_reason::DropReason;
 
 /// Packets and octets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use super::{
     batch::{Batch, MAX_RUNS},
 };
 use crate::{
-    DropReason,
+    drop_reason::DropReason,
     rtp::srtp::Sealer,
     stats::{Stats, Traffic},
     track::{Listener, Tracks, id::TrackId, ring::Ring},

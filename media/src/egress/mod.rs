@@ -91,7 +91,7 @@ const FIRST_INDEX: u64 = 1000;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// By then the first packets have left: a report before them would say nothing.
 const FIRST_REPORT: Duration = Duration::from_millis(20);
-/// The largest packet with our header, padding and tag.
+/// The largest packet with our header, padding and tag, and the number of the original in a retransmission.
 pub const MAX_SEALED_LEN: usize = rtp::packet::MAX_LEN + EXTENSION_LEN + 2 + 64 + 16;
 
 impl Egress {

@@ -46,11 +46,17 @@ struct Extension {
 
 /// Octets of a header without CSRCs and extension.
 pub const FIXED_LEN: usize = 12;
+/// RFC 8285 section 4.2.
 const ONE_BYTE_PROFILE: u16 = 0xbede;
+/// RFC 8285 section 4.3.
 const TWO_BYTE_PROFILE: u16 = 0x1000;
 
 impl Header {
     /// Reads the header of `packet`, sealed or plain.
+    ///
+    /// # Errors
+    ///
+    /// [`RtpError::Short`] and [`RtpError::Version`]: it is no RTP.
     pub fn parse(packet: &[u8]) -> Result<Header, RtpError> {
         let Some(fixed) = packet.first_chunk::<FIXED_LEN>() else { return Err(RtpError::Short) };
         if fixed[0] >> 6 != 2 {
@@ -96,6 +102,10 @@ impl Header {
     }
 
     /// The length of a decrypted payload without its padding.
+    ///
+    /// # Errors
+    ///
+    /// [`RtpError::Padding`].
     pub fn payload_len(&self, payload: &[u8]) -> Result<usize, RtpError> {
         if !self.padding {
             return Ok(payload.len());

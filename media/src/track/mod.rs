@@ -69,6 +69,8 @@ pub const MAX_BURST: usize = 16;
 const SOURCE_IDLE: Duration = Duration::from_millis(500);
 /// So many stale packets in a row mean that the numbers jumped, not that packets are late.
 const MAX_STALE: u32 = 50;
+/// Between two requests to the publisher's session or the node. One that comes sooner is not lost: it is made when
+/// this is over, for all who asked.
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Track {

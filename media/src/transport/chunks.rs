@@ -79,6 +79,7 @@ fn spans(packet: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
     walk(packet, COMMON_HEADER, &CHUNKS)
 }
 
+// RFC 9260 sections 3.1 to 3.3.1, FORWARD-TSN RFC 3758 section 3.2.
 const COMMON_HEADER: usize = 12;
 const DATA_HEADER: usize = 16;
 const DATA: u8 = 0;

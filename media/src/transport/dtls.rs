@@ -15,7 +15,7 @@ use super::gate::{CLOSE_NOTIFY, Gate, Passed};
 use super::identity::{Fingerprint, Identity};
 use super::keys::SrtpKeys;
 use super::resend::Resend;
-use crate::DropReason;
+use crate::drop_reason::DropReason;
 use crate::rtp::srtp::SrtpProfile;
 
 /// The DTLS half of a transport.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::tlv::{Layout, walk};
-use crate::DropReason;
+use crate::drop_reason::DropReason;
 
 /// Where the handshake messages of one peer wait for the rest of their flight.
 pub(super) struct Gate {
@@ -324,6 +324,7 @@ fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
 const RECORD_HEADER: usize = 13;
 const HANDSHAKE_HEADER: usize = 12;
 
+// Types of records: RFC 5246 section 6.2.1; alerts: section 7.2.
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
@@ -331,6 +332,7 @@ const APPLICATION_DATA: u8 = 23;
 const FATAL: u8 = 2;
 pub(super) const CLOSE_NOTIFY: u8 = 0;
 
+// Types of handshake messages: RFC 5246 section 7.4, HelloVerifyRequest RFC 6347 section 4.3.2.
 const CLIENT_HELLO: u8 = 1;
 const HELLO_VERIFY_REQUEST: u8 = 3;
 const SERVER_HELLO_DONE: u8 = 14;

@@ -15,7 +15,7 @@ use aws_lc_rs::hmac;
 use super::config::Credentials;
 use super::identity::Identity;
 use super::stun::{self, Request, TransactionId, own_check, stun_answered};
-use crate::DropReason;
+use crate::drop_reason::DropReason;
 
 /// The lite agent of one session.
 pub(super) struct Ice {

@@ -38,7 +38,7 @@ pub use keys::SrtpKeys;
 pub use sctp::{ChannelError, MAX_MESSAGE};
 pub use stun::{stun_answered, stun_username};
 
-use crate::DropReason;
+use crate::drop_reason::DropReason;
 use dtls::{Dtls, DtlsEvent};
 use ice::Ice;
 use sctp::{CONNECT_DELAY, Sctp, SctpEvent};

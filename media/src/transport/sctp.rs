@@ -12,7 +12,7 @@ use dcsctp::api::{
 
 use super::chunks::{CRUMB, DataChunk, Verdict, inspect};
 use super::dcep::{self, Open, Reliability};
-use crate::DropReason;
+use crate::drop_reason::DropReason;
 
 /// The data channels of one peer.
 pub(super) struct Sctp {

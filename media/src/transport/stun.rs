@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use aws_lc_rs::hmac;
 
-use crate::DropReason;
+use crate::drop_reason::DropReason;
 
 /// The key of a password, for MESSAGE-INTEGRITY.
 pub(super) fn key(password: &str) -> hmac::Key {

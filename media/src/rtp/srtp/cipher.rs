@@ -66,6 +66,7 @@ pub(super) struct Labels {
     salt: u8,
 }
 
+/// RFC 3711 section 4.3.1; those of SRTCP are in section 4.3.2.
 pub(super) const RTP_LABELS: Labels = Labels { encryption: 0, authentication: 1, salt: 2 };
 pub(super) const RTCP_LABELS: Labels = Labels { encryption: 3, authentication: 4, salt: 5 };
 
@@ -92,6 +93,7 @@ pub(super) fn keystream(key: &EncryptingKey, iv: [u8; 16], in_out: &mut [u8]) {
         .expect("counter mode takes any length and this key a 128-bit iv");
 }
 
+/// RFC 7714 section 8.1; that of SRTCP in section 9.1 is laid out alike, with its index of 31 bits.
 pub(super) fn gcm_nonce(salt: &[u8; 12], ssrc: u32, index: u64) -> Nonce {
     let mut iv = [0; 12];
     iv[2..6].copy_from_slice(&ssrc.to_be_bytes());
@@ -102,6 +104,7 @@ pub(super) fn gcm_nonce(salt: &[u8; 12], ssrc: u32, index: u64) -> Nonce {
     Nonce::assume_unique_for_key(iv)
 }
 
+/// RFC 3711 section 4.1.1.
 pub(super) fn counter_iv(salt: &[u8; 14], ssrc: u32, index: u64) -> [u8; 16] {
     let mut iv = [0; 16];
     iv[..14].copy_from_slice(salt);
@@ -114,6 +117,7 @@ pub(super) fn counter_iv(salt: &[u8; 14], ssrc: u32, index: u64) -> [u8; 16] {
     iv
 }
 
+/// The first 80 bits of the HMAC (RFC 3711 section 4.2.1).
 pub(super) fn sha1_80(auth: &hmac::Key, parts: [&[u8]; 2]) -> [u8; SrtpProfile::CM_TAG_LEN] {
     let mut context = hmac::Context::with_key(auth);
     parts.iter().for_each(|part| context.update(part));

@@ -30,6 +30,10 @@ pub struct Sealer {
 
 impl Sealer {
     /// A sealer for the direction that these master keys protect.
+    ///
+    /// # Errors
+    ///
+    /// [`SrtpError::Key`]: key or salt has another length than the profile wants.
     pub fn new(profile: SrtpProfile, key: &[u8], salt: &[u8]) -> Result<Sealer, SrtpError> {
         Ok(Sealer {
             profile,
@@ -69,7 +73,8 @@ impl Sealer {
         len + self.profile.rtp_overhead()
     }
 
-    /// Seals a compound RTCP packet of at least 8 octets; the index counts up by itself.
+    /// Seals a compound RTCP packet of at least 8 octets; the index counts up by itself (RFC 3711 section 3.4, RFC
+    /// 7714 section 9).
     pub fn seal_rtcp(&mut self, compound: &[u8]) -> Vec<u8> {
         debug_assert!(compound.len() >= 8, "an RTCP packet has a header and an SSRC");
         self.rtcp_index = (self.rtcp_index + 1) & 0x7fff_ffff;
@@ -117,6 +122,10 @@ const MAX_FORMER_OF_LISTENER: usize = 256;
 
 impl Opener {
     /// An opener for the direction that these master keys protect.
+    ///
+    /// # Errors
+    ///
+    /// [`SrtpError::Key`]: key or salt has another length than the profile wants.
     pub fn new(profile: SrtpProfile, key: &[u8], salt: &[u8]) -> Result<Opener, SrtpError> {
         Ok(Opener {
             profile,
@@ -133,6 +142,10 @@ impl Opener {
     }
 
     /// As [`Opener::new`] for a peer that sends nothing but reports, which has few sources.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Opener::new`].
     pub fn for_listener(profile: SrtpProfile, key: &[u8], salt: &[u8]) -> Result<Opener, SrtpError> {
         let mut opener = Opener::new(profile, key, salt)?;
         opener.rtp_sources = Windows::new(0);
@@ -142,6 +155,11 @@ impl Opener {
 
     /// Opens an RTP packet and appends the plain payload (padding included) to `out`, so that the
     /// payload lands where it stays. On an error `out` is as it was.
+    ///
+    /// # Errors
+    ///
+    /// Any but [`SrtpError::Key`]. After [`SrtpError::Sources`] and, if it goes on, [`SrtpError::Behind`] the peer
+    /// has to begin a new session.
     pub fn open_rtp(
         &mut self,
         packet: &[u8],
@@ -220,7 +238,11 @@ impl Opener {
         }
     }
 
-    /// Opens a compound RTCP packet into a new buffer.
+    /// Opens a compound RTCP packet into a new buffer (RFC 3711 section 3.4, RFC 7714 section 9).
+    ///
+    /// # Errors
+    ///
+    /// Any but [`SrtpError::Key`] and [`SrtpError::Behind`]; an older packet than the window has is a replay.
     pub fn open_rtcp(&mut self, packet: &[u8]) -> Result<Vec<u8>, SrtpError> {
         let plain_len = packet.len().checked_sub(self.profile.rtcp_overhead()).ok_or(SrtpError::Short)?;
         if plain_len < 8 {
