@@ -30,6 +30,7 @@ pub use peer::{Media, Peer};
 use transport_sim::{Checker, Ledger, Rng, addr, origin};
 
 /// An offer of a real client, from `offers/`.
+#[allow(unused_macros, reason = "the fuzzer brings offers of its own")]
 macro_rules! offer {
     ($name:literal) => {
         include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/offers/", $name, ".sdp"))
