@@ -88,6 +88,7 @@ pub enum Sent {
 
 /// A receiver takes the first packet's rollover counter to be 0, so the first index is far from the wrap.
 const FIRST_INDEX: u64 = 1000;
+/// Of sender reports, once packets flow.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// By then the first packets have left: a report before them would say nothing.
 const FIRST_REPORT: Duration = Duration::from_millis(20);

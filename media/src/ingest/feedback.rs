@@ -28,6 +28,7 @@ pub struct Health {
     pub answers_keyframe_requests: Option<bool>,
 }
 
+/// Of receiver reports, and of REMB beside them.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The SSRC of our own feedback; nothing else is ever sent to a publisher.
 const OWN_SSRC: u32 = 1;

@@ -1,5 +1,5 @@
-//! The receiving side of a publisher's session: from SRTP to canonical packets, and the feedback that
-//! the publisher needs (receiver reports, NACKs, keyframe requests, transport-wide feedback or REMB).
+//! The receiving side of a publisher's session: from SRTP to canonical packets. What the publisher is told in
+//! return is put together in `feedback`.
 //!
 //! Owns the tracks of one session; keys belong to the session, listeners to `track`.
 

@@ -57,6 +57,7 @@ pub enum Taken {
     Stale,
 }
 
+/// About 5 s at 20 ms.
 const AUDIO_RING: usize = 256;
 /// Of video, unless a picture needs more, see [`Ring`].
 const VIDEO_RING: usize = 1024;

@@ -321,6 +321,7 @@ fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
     walk(datagram, 0, &RECORDS).map(|span| Record(&datagram[span]))
 }
 
+// RFC 6347 sections 4.1 and 4.2.2.
 const RECORD_HEADER: usize = 13;
 const HANDSHAKE_HEADER: usize = 12;
 

@@ -293,6 +293,7 @@ const CRC_TABLE: [u32; 256] = {
     table
 };
 
+// RFC 8489 section 5; the lengths and the mask of attributes are in section 14.
 const MAGIC: u32 = 0x2112_a442;
 const HEADER_LEN: usize = 20;
 const ATTRIBUTE_HEADER: usize = 4;
@@ -309,10 +310,12 @@ const CHECK_CAPACITY: usize = 20 + 8 + 8 + 12 + 24 + 8;
 /// The priority of a candidate that the peer learns from a check (RFC 8445 section 5.1.2.1).
 const PEER_REFLEXIVE: u32 = 110 << 24 | 65_535 << 8 | 255;
 
+// RFC 8489 section 5: method Binding, and the bits of the class.
 const BINDING_REQUEST: u16 = 0x0001;
 const BINDING_SUCCESS: u16 = 0x0101;
 const BINDING_ERROR: u16 = 0x0111;
 
+// RFC 8489 section 14; PRIORITY, USE-CANDIDATE and ICE-CONTROLLED are in RFC 8445 section 16.1.
 const USERNAME: u16 = 0x0006;
 const MESSAGE_INTEGRITY: u16 = 0x0008;
 const ERROR_CODE: u16 = 0x0009;
