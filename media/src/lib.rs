@@ -3,36 +3,47 @@
 //! Start with [`Worker`]: datagrams and commands in, datagrams and events out. SDP is answered in
 //! [`sdp`], which makes the [`SessionPlan`] that a worker is told to open. The plane does not know that
 //! there is a mesh: it sees tracks, some of which come from elsewhere.
+//!
+//! | folder | what a packet meets there |
+//! |---|---|
+//! | `drop_reason` | why it went no further |
+//! | `stats` | what is counted |
+//! | [`rtp`] | its header, its seal, its canonical form; RTCP about it |
+//! | [`sdp`] | what was agreed about it in offer and answer |
+//! | [`transport`] | ICE, DTLS and data channels of the peer that it comes from or goes to |
+//! | `track` | the ring that it waits in, and who listens |
+//! | `ingest` | the way in: which track it is of, and what its publisher is told |
+//! | `egress` | the way out: fan-out, the numbers of each listener, the batch that leaves |
+//! | `worker` | the doors, and the sessions behind them |
+//!
+//! A folder imports from those to its left; those in one position do not know each other.
+//!
+//! order: drop_reason | stats | rtp | sdp transport | track | ingest egress | worker | lib
 
-pub mod arrival;
-pub mod batch;
-pub mod egress;
-pub mod estimate;
-mod fan_out;
-pub mod ingest;
-pub mod keyframe;
-mod keyframe_request;
-pub mod packet;
-mod parameter_sets;
-pub mod plan;
-mod renumber;
-pub mod repair;
-pub mod ring;
-pub mod rtcp;
+mod drop_reason;
+mod egress;
+mod ingest;
 pub mod rtp;
 pub mod sdp;
-mod session;
-mod source;
-pub mod srtp;
 pub mod stats;
-pub mod track;
+mod track;
 pub mod transport;
 mod worker;
 
-pub use batch::{Batch, Run};
-pub use packet::Packet;
-pub use plan::{
-    Claim, Command, Epochs, Event, Flow, Health, HeldEpoch, Relayed, SessionPlan, TrackId, TrackPair,
+pub use drop_reason::DropReason;
+pub use egress::batch::{self, Batch, Run};
+pub use ingest::feedback::Health;
+pub use rtp::{
+    keyframe,
+    packet::{self, Packet},
+    rtcp, srtp,
 };
 pub use stats::Stats;
-pub use worker::{Holdings, Worker};
+pub use track::{
+    epoch::{Epochs, HeldEpoch},
+    id::{TrackId, TrackPair},
+};
+pub use worker::{
+    Holdings, Worker,
+    plan::{Claim, Command, Event, Flow, Relayed, SessionPlan},
+};

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use protocol::Kind;
 
+use crate::drop_reason::DropReason;
+
 /// Packets and octets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -29,7 +31,7 @@ pub struct Stats {
     /// Keyframe requests: to publishers, by listeners.
     pub keyframe_requests: [u64; 2],
     /// Dropped, by reason.
-    pub drops: BTreeMap<&'static str, u64>,
+    pub drops: BTreeMap<DropReason, u64>,
     /// Connected publishers.
     pub publishers: u64,
     /// Connected listeners.
@@ -40,7 +42,7 @@ pub struct Stats {
 
 impl Stats {
     /// Counts something that was dropped.
-    pub fn drop(&mut self, reason: &'static str) {
+    pub fn drop(&mut self, reason: DropReason) {
         *self.drops.entry(reason).or_default() += 1;
     }
 

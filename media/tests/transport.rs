@@ -8,6 +8,7 @@ mod transport_sim;
 use std::sync::Arc;
 use std::time::Duration;
 
+use media::DropReason;
 use media::transport::*;
 use proptest::prelude::*;
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile as Offered;
@@ -142,7 +143,7 @@ fn dtls_from_an_unvalidated_address_is_ignored() {
     let dtls = relay.sent.iter().find(|(_, data)| classify(data) == Kind::Dtls).unwrap();
     for n in 0..10_000u32 {
         let from = std::net::SocketAddr::from((std::net::Ipv4Addr::from(0x0a00_0000 + n), 4000));
-        assert_eq!(fresh.transport.handle_dtls(from, &dtls.1, now), Err(Drop("dtls_unvalidated")));
+        assert_eq!(fresh.transport.handle_dtls(from, &dtls.1, now), Err(DropReason::DtlsUnvalidated));
         assert_eq!(fresh.transport.poll_output(), None);
     }
 }
@@ -182,7 +183,7 @@ fn a_peer_that_never_checks_is_given_up_after_thirty_seconds() {
     net.run_for(&mut [&mut relay], 2 * SECOND);
     assert_eq!(relay.closed(), Some(CloseReason::ConnectTimeout));
     assert!(relay.sent.is_empty());
-    assert_eq!(relay.transport.handle_stun(browser.address, &[], net.now), Err(Drop("session_closed")));
+    assert_eq!(relay.transport.handle_stun(browser.address, &[], net.now), Err(DropReason::SessionClosed));
 }
 
 #[test]

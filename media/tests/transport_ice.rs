@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "shared by several tests")]
 mod transport_sim;
 
+use media::DropReason;
 use media::transport::*;
 use rtc_sctp::PayloadProtocolIdentifier as Ppi;
 use rtc_stun::attributes::{ATTR_ICE_CONTROLLED, ATTR_USE_CANDIDATE, AttrType};
@@ -78,11 +79,11 @@ fn only_the_answer_to_the_check_that_went_there_moves_media() {
     let mut forged = stolen.clone();
     forged[8..20].fill(7);
     for data in [&stolen, &forged] {
-        assert_eq!(relay.transport.handle_stun(other, data, net.now), Err(Drop("stun_response")));
+        assert_eq!(relay.transport.handle_stun(other, data, net.now), Err(DropReason::StunResponse));
     }
     let genuine = answer(&to_other, &pwd).unwrap();
     let nowhere = addr("203.0.113.9:5002");
-    assert_eq!(relay.transport.handle_stun(nowhere, &genuine, net.now), Err(Drop("stun_response")));
+    assert_eq!(relay.transport.handle_stun(nowhere, &genuine, net.now), Err(DropReason::StunResponse));
     assert_eq!(relay.transport.remote(), Some(home));
     // The last one nominated is the one that counts.
     relay.transport.handle_stun(other, &genuine, net.now).unwrap();
@@ -189,7 +190,7 @@ fn an_ice_restart_keeps_keys_and_channels() {
     relay.transport.handle_restart(new.clone(), theirs.clone(), net.now);
     // The old ones still work …
     net.run_for(&mut [&mut relay, &mut browser], 10 * SECOND);
-    assert_eq!(relay.drops, Vec::<&str>::new());
+    assert_eq!(relay.drops, Vec::<DropReason>::new());
     // … until the first check with the new, from a new address.
     let old_address = browser.address;
     browser.address = addr("203.0.113.9:5000");
@@ -200,7 +201,7 @@ fn an_ice_restart_keeps_keys_and_channels() {
     assert_eq!(relay.transport.remote(), Some(browser.address));
     assert!(relay.outputs.contains(&TransportOutput::Remote(browser.address)));
     let old = check("relay:browser", "relay-password-relay-pw", 1, &[]);
-    assert_eq!(relay.transport.handle_stun(old_address, &old, net.now), Err(Drop("stun_username")));
+    assert_eq!(relay.transport.handle_stun(old_address, &old, net.now), Err(DropReason::StunUsername));
     relay.echo = true;
     browser.inbox.clear();
     browser.send_message(1, b"still here", Ppi::String, net.now);
@@ -264,19 +265,19 @@ fn unauthenticated_checks_get_no_answer() {
     let mut relay = relay_for(&browser, DtlsRole::Server, &identity(), now);
     let pwd = "relay-password-relay-pw";
     for (data, reason) in [
-        (check("relay:browser", "wrong", 1, &[]), "stun_integrity"),
-        (check("other:browser", pwd, 1, &[]), "stun_username"),
-        (check("relay:other", pwd, 1, &[]), "stun_username"),
-        (check("relay", pwd, 1, &[]), "stun_username"),
-        (vec![0; 20], "stun_malformed"),
-        (Vec::new(), "stun_malformed"),
+        (check("relay:browser", "wrong", 1, &[]), DropReason::StunIntegrity),
+        (check("other:browser", pwd, 1, &[]), DropReason::StunUsername),
+        (check("relay:other", pwd, 1, &[]), DropReason::StunUsername),
+        (check("relay", pwd, 1, &[]), DropReason::StunUsername),
+        (vec![0; 20], DropReason::StunMalformed),
+        (Vec::new(), DropReason::StunMalformed),
     ] {
-        assert_eq!(relay.transport.handle_stun(browser.address, &data, now), Err(Drop(reason)));
+        assert_eq!(relay.transport.handle_stun(browser.address, &data, now), Err(reason));
         assert_eq!(relay.transport.poll_output(), None);
     }
     let mut reply = check("relay:browser", pwd, 1, &[]);
     reply[..2].copy_from_slice(&[1, 1]);
-    assert_eq!(relay.transport.handle_stun(browser.address, &reply, now), Err(Drop("stun_response")));
+    assert_eq!(relay.transport.handle_stun(browser.address, &reply, now), Err(DropReason::StunResponse));
 }
 
 #[test]

@@ -2,22 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions, but not what they call")]
 
-#[allow(dead_code, reason = "shared by several tests")]
-mod transport_sim;
-#[allow(dead_code, reason = "shared by several tests")]
+#[macro_use]
 mod worker_sim;
 
-use media::rtcp::{self, Report};
 use media::transport::CloseReason;
 use protocol::{Codec, Kind};
-use transport_sim::addr;
+use worker_sim::transport_sim::addr;
 use worker_sim::*;
-
-macro_rules! offer {
-    ($name:literal) => {
-        include_str!(concat!("offers/", $name, ".sdp"))
-    };
-}
 
 #[test]
 fn a_packet_arrives_once_at_every_listener_under_its_own_numbers() {
@@ -93,14 +84,6 @@ fn a_late_listener_gets_the_picture_from_its_keyframe_in_one_burst_then_live_pac
     assert_eq!(got.len(), 25);
     assert!(got.windows(2).all(|pair| pair[1].sequence == pair[0].sequence.wrapping_add(1)));
     assert!(sim.sealed.values().all(|sealed| sealed.times == 1), "no number twice");
-}
-
-/// The publisher's keyframe requests, and when they came.
-fn keyframe_requests(sim: &Sim, publisher: usize) -> Vec<std::time::Instant> {
-    let asks = |compound: &[u8]| {
-        rtcp::parse(compound).iter().any(|report| matches!(report, Report::Keyframe { .. }))
-    };
-    sim.peers[publisher].reports.iter().filter(|(_, compound)| asks(compound)).map(|(at, _)| *at).collect()
 }
 
 #[test]

@@ -3,9 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions, but not what they call")]
 
-#[allow(dead_code, reason = "shared by several tests")]
-mod transport_sim;
-#[allow(dead_code, reason = "shared by several tests")]
+#[macro_use]
 mod worker_sim;
 
 use std::time::Instant;
@@ -18,12 +16,6 @@ use rtc_rtcp::sender_report::SenderReport;
 use rtc_rtcp::transport_feedbacks::transport_layer_cc::{PacketStatusChunk, SymbolTypeTcc, TransportLayerCc};
 use rtc_rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 use worker_sim::*;
-
-macro_rules! offer {
-    ($name:literal) => {
-        include_str!(concat!("offers/", $name, ".sdp"))
-    };
-}
 
 /// Every packet of one type that came to a peer.
 fn came<P: Packet + Clone + 'static>(sim: &Sim, peer: usize) -> Vec<(Instant, P)> {

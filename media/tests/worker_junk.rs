@@ -3,23 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions, but not what they call")]
 
-#[allow(dead_code, reason = "shared by several tests")]
-mod transport_sim;
-#[allow(dead_code, reason = "shared by several tests")]
+#[macro_use]
 mod worker_sim;
 
 use media::rtcp::Compound;
 use media::sdp::Offer;
 use proptest::prelude::*;
 use protocol::Kind;
-use transport_sim::check;
+use worker_sim::transport_sim::check;
 use worker_sim::*;
-
-macro_rules! offer {
-    ($name:literal) => {
-        include_str!(concat!("offers/", $name, ".sdp"))
-    };
-}
 
 fn playing() -> (Sim, usize, usize) {
     let mut sim = Sim::new(2, 1);

@@ -3,22 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions, but not what they call")]
 
-#[allow(dead_code, reason = "shared by several tests")]
-mod transport_sim;
-#[allow(dead_code, reason = "shared by several tests")]
+#[macro_use]
 mod worker_sim;
 
-use std::time::Instant;
-
-use media::rtcp::{self, Report};
 use protocol::{Codec, Kind};
 use worker_sim::*;
-
-macro_rules! offer {
-    ($name:literal) => {
-        include_str!(concat!("offers/", $name, ".sdp"))
-    };
-}
 
 const SPS: [u8; 8] = [0x67, 0x42, 0xc0, 0x1f, 0x8c, 0x68, 0x0a, 0x03];
 const PPS: [u8; 4] = [0x68, 0xce, 0x3c, 0x80];
@@ -44,11 +33,6 @@ fn stap(units: &[&[u8]]) -> Vec<u8> {
         out.extend_from_slice(unit);
     }
     out
-}
-
-fn is_continuous(sim: &Sim, listener: usize) -> bool {
-    let got = sim.peers[listener].got_media(Kind::Video);
-    got.windows(2).all(|pair| pair[1].sequence == pair[0].sequence.wrapping_add(1))
 }
 
 #[test]
@@ -83,7 +67,7 @@ fn parameter_sets_that_came_once_go_before_every_keyframe_that_lacks_them() {
         assert_eq!(got[place].timestamp, got[place + 1].timestamp);
         assert!(!got[place].marker);
     }
-    assert!(is_continuous(&sim, early) && is_continuous(&sim, late));
+    assert!(is_continuous(&sim, early, Kind::Video) && is_continuous(&sim, late, Kind::Video));
 }
 
 #[test]
@@ -154,10 +138,10 @@ fn a_long_picture_comes_to_a_latecomer_whole_and_then_live() {
     sim.run(ms(50));
     for listener in late {
         assert_eq!(sim.peers[listener].got_media(Kind::Video).len(), 40 + 279 * 16);
-        assert!(is_continuous(&sim, listener));
+        assert!(is_continuous(&sim, listener, Kind::Video));
     }
     assert_eq!(sim.peers[there].got_media(Kind::Video).len(), 40 + 279 * 16);
-    assert!(is_continuous(&sim, there));
+    assert!(is_continuous(&sim, there, Kind::Video));
     assert!(sim.sealed.values().all(|sealed| sealed.times == 1));
     assert!(keyframe_requests(&sim, publisher).is_empty());
 }
@@ -203,15 +187,7 @@ fn a_publisher_that_begins_anew_ends_the_burst_of_its_old_picture() {
     let got = sim.peers[late].got_media(Kind::Video);
     assert!(got.len() < 4000, "{}", got.len());
     assert!(got[got.len() - 10..].iter().all(|got| got.payload.len() < 600));
-    assert!(is_continuous(&sim, late));
-}
-
-/// When the publisher was asked for keyframes.
-fn keyframe_requests(sim: &Sim, publisher: usize) -> Vec<Instant> {
-    let asks = |compound: &[u8]| {
-        rtcp::parse(compound).iter().any(|report| matches!(report, Report::Keyframe { .. }))
-    };
-    sim.peers[publisher].reports.iter().filter(|(_, compound)| asks(compound)).map(|(at, _)| *at).collect()
+    assert!(is_continuous(&sim, late, Kind::Video));
 }
 
 #[test]

@@ -2,22 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions, but not what they call")]
 
-#[allow(dead_code, reason = "shared by several tests")]
-mod transport_sim;
-#[allow(dead_code, reason = "shared by several tests")]
+#[macro_use]
 mod worker_sim;
 
 use media::rtcp::Compound;
 use media::transport::CloseReason;
 use protocol::{Kind, mesh::SenderClock};
-use transport_sim::{Checker, check};
+use worker_sim::transport_sim::{Checker, check};
 use worker_sim::*;
-
-macro_rules! offer {
-    ($name:literal) => {
-        include_str!(concat!("offers/", $name, ".sdp"))
-    };
-}
 
 /// A publisher and a listener; who is named stops its checks.
 fn connected(seed: u64) -> (Sim, usize, usize) {

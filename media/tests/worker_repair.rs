@@ -3,21 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions, but not what they call")]
 
-#[allow(dead_code, reason = "shared by several tests")]
-mod transport_sim;
-#[allow(dead_code, reason = "shared by several tests")]
+#[macro_use]
 mod worker_sim;
 
 use media::Command;
 use proptest::prelude::*;
 use protocol::{Codec, Kind};
 use worker_sim::*;
-
-macro_rules! offer {
-    ($name:literal) => {
-        include_str!(concat!("offers/", $name, ".sdp"))
-    };
-}
 
 fn listener(sim: &mut Sim, rtx: bool) -> usize {
     sim.listener_with(offer!("chromium_recvonly"), &[Codec::Vp8], |plan| {

@@ -32,7 +32,7 @@ impl WorkerMetrics {
         counter!("relay_repair_total").increment(stats.repairs - last.repairs);
         for (reason, count) in &stats.drops {
             let before = last.drops.get(reason).copied().unwrap_or_default();
-            counter!("relay_drop_total", "reason" => *reason).increment(count - before);
+            counter!("relay_drop_total", "reason" => reason.label()).increment(count - before);
         }
         for (kind, now, before) in
             [("ingest", stats.publishers, last.publishers), ("egress", stats.listeners, last.listeners)]

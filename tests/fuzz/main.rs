@@ -12,11 +12,8 @@ mod http;
 mod mutation;
 mod sessions;
 mod targets;
-#[path = "../../media/tests/transport_sim/mod.rs"]
-#[allow(dead_code, clippy::unwrap_used, reason = "made for the tests of media, which use more of it")]
-mod transport_sim;
 #[path = "../../media/tests/worker_sim/mod.rs"]
-#[allow(dead_code, clippy::unwrap_used, reason = "made for the tests of media, which use more of it")]
+#[allow(clippy::unwrap_used, reason = "made for the tests of media")]
 mod worker_sim;
 
 use std::{

@@ -8,9 +8,9 @@ use media::transport::{DtlsRole, Identity, bare::Association};
 use protocol::Kind;
 use rtc_dtls::{crypto::Certificate, extension::extension_use_srtp::SrtpProtectionProfile};
 
-use crate::{
+use crate::worker_sim::{
+    Sim, ms,
     transport_sim::{Browser, Node, certificate, check, origin, relay_for},
-    worker_sim::{Sim, ms},
 };
 
 /// Pieces behind each other, each behind a word for what it is and its length.

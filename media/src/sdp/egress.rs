@@ -5,10 +5,14 @@ use std::collections::BTreeSet;
 
 use protocol::{Codec, Kind};
 
-use super::answer::{Answer, Track};
-use super::codec_choice::{Choice, Feedback, choose};
-use super::media_line::{Direction, MediaLine, Medium};
-use super::{ExtensionIds, Local, NegotiatedCodec, Offer, SdpError, Setup};
+use super::answer::{Answer, Local, Track};
+use super::codec_choice::{Choice, Feedback, NegotiatedCodec, choose};
+use super::direction::Direction;
+use super::error::SdpError;
+use super::extension::ExtensionIds;
+use super::media_line::{MediaLine, Medium};
+use super::offer::Offer;
+use super::setup::Setup;
 
 /// What a listener is given.
 #[derive(Debug, Clone)]

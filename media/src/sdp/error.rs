@@ -172,3 +172,8 @@ fn codec_words(kind: Kind) -> &'static str {
         Kind::Video => "VP8, VP9 profile 0, H264 or AV1",
     }
 }
+
+/// Refuses one more than `most` of something.
+pub(super) fn bounded(have: usize, most: usize, what: &'static str) -> Result<(), SdpError> {
+    if have < most { Ok(()) } else { Err(SdpError::TooMany { what, most }) }
+}

@@ -1,7 +1,7 @@
 //! RTP header extensions (RFC 8285): which of the offered ones we know, under which ids, and the
 //! `a=extmap` lines that accept them.
 
-use super::media_line::Direction;
+use super::direction::Direction;
 
 /// The ids of the header extensions in use on one m-line. Ids of 1 to 14 fit one-byte headers,
 /// those above need two-byte headers.

@@ -3,8 +3,7 @@
 
 use std::fmt;
 
-use super::SdpError;
-use super::error::quote;
+use super::error::{SdpError, quote};
 
 /// A hash function and a hash, of the peer's certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]

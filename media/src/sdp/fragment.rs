@@ -3,10 +3,12 @@
 
 use std::fmt::{self, Write};
 
-use super::media_line::{MOST_CANDIDATES, bounded, mid};
+use super::answer::Local;
+use super::candidate::{self, Candidate};
+use super::error::{SdpError, bounded};
+use super::media_line::{MOST_CANDIDATES, mid};
 use super::offer::{pwd, ufrag};
 use super::spelling::MOST_LINES;
-use super::{Candidate, Local, SdpError, candidate};
 
 /// A fragment, parsed and checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

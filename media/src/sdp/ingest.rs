@@ -3,11 +3,15 @@
 
 use protocol::Kind;
 
-use super::answer::{Answer, Track};
-use super::codec_choice::{Feedback, choose};
-use super::media_line::{Direction, MediaLine, Medium};
+use super::answer::{Answer, Local, Track};
+use super::codec_choice::{Feedback, NegotiatedCodec, choose};
+use super::direction::Direction;
+use super::error::SdpError;
+use super::extension::ExtensionIds;
+use super::media_line::{MediaLine, Medium};
+use super::offer::Offer;
+use super::setup::Setup;
 use super::source::Rid;
-use super::{ExtensionIds, Local, NegotiatedCodec, Offer, SdpError, Setup};
 
 /// What a publisher is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

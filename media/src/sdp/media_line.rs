@@ -5,10 +5,11 @@ use protocol::Kind;
 use rtc_sdp::MediaDescription;
 use rtc_sdp::description::common::Attribute;
 
-use super::error::quote;
+use super::candidate::Candidate;
+use super::direction::Direction;
+use super::error::{SdpError, bounded, quote};
 use super::extension::ExtensionIds;
 use super::source::{Rid, Sources};
-use super::{Candidate, SdpError};
 
 /// What an m-line carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,47 +20,6 @@ pub enum Medium {
     DataChannel,
     /// Anything else: refused.
     Other,
-}
-
-/// Who sends on an m-line, seen from the offerer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// Both.
-    SendRecv,
-    /// The offerer.
-    SendOnly,
-    /// We.
-    RecvOnly,
-    /// Nobody.
-    Inactive,
-}
-
-impl Direction {
-    /// The direction with this attribute name.
-    pub(super) fn parse(name: &str) -> Option<Direction> {
-        match name {
-            "sendrecv" => Some(Direction::SendRecv),
-            "sendonly" => Some(Direction::SendOnly),
-            "recvonly" => Some(Direction::RecvOnly),
-            "inactive" => Some(Direction::Inactive),
-            _ => None,
-        }
-    }
-
-    /// Its attribute name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Direction::SendRecv => "sendrecv",
-            Direction::SendOnly => "sendonly",
-            Direction::RecvOnly => "recvonly",
-            Direction::Inactive => "inactive",
-        }
-    }
-
-    /// Whether packets may flow in the one direction `flow`.
-    pub(super) fn allows(self, flow: Direction) -> bool {
-        self == Direction::SendRecv || self == flow
-    }
 }
 
 /// One payload type of an m-line.
@@ -287,7 +247,3 @@ pub(super) fn check_protocol(line: &MediaLine) -> Result<(), SdpError> {
 }
 
 pub(super) const MOST_CANDIDATES: usize = 256;
-
-pub(super) fn bounded(have: usize, most: usize, what: &'static str) -> Result<(), SdpError> {
-    if have < most { Ok(()) } else { Err(SdpError::TooMany { what, most }) }
-}

@@ -5,9 +5,11 @@ use std::io::Cursor;
 
 use rtc_sdp::{MediaDescription, SessionDescription};
 
-use super::error::quote;
+use super::error::{SdpError, quote};
+use super::fingerprint::Fingerprint;
 use super::media_line::{MediaLine, Medium, check_protocol};
-use super::{Fingerprint, SdpError, Setup, spelling};
+use super::setup::Setup;
+use super::spelling;
 
 /// An offer that can be answered, if its tracks can.
 #[derive(Debug, Clone)]

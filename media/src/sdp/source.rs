@@ -2,7 +2,7 @@
 //! streams. Both are hints: packets may come under other SSRCs and be known by mid, rid or payload
 //! type instead.
 
-use super::SdpError;
+use super::error::SdpError;
 
 /// What an m-line says of the packets it will send.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

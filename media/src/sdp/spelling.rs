@@ -1,8 +1,7 @@
 //! How clients write what they mean: line ends, blanks, lines in another order. What comes out is the part
 //! of a description that is looked at here, attributes and m-lines, in one spelling.
 
-use super::SdpError;
-use super::media_line::bounded;
+use super::error::{SdpError, bounded};
 
 /// The largest offer seen is Chromium's with simulcast, about 9 kB.
 const MOST_BYTES: usize = 64 * 1024;

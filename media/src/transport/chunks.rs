@@ -1,6 +1,10 @@
 //! A look at the chunks of an SCTP packet before the association gets it (RFC 9260 section 3): which streams
 //! it touches and how much of which message it brings. Owns no state; the bounds are in `sctp`.
 
+use std::ops::Range;
+
+use super::tlv::{Layout, walk};
+
 /// A DATA chunk (RFC 9260 section 3.3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DataChunk {
@@ -64,19 +68,18 @@ fn names_stream_from(chunk: &[u8], max_streams: u16) -> bool {
     }
 }
 
-/// Where the chunks of a packet lie, each with its header of four octets.
-fn spans(packet: &[u8]) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
-    let mut at = COMMON_HEADER;
-    std::iter::from_fn(move || {
-        let header = packet.get(at..at + 4)?;
-        let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
-        let span = at..at + length;
-        packet.get(span.clone()).filter(|chunk| chunk.len() >= 4)?;
-        at += length.next_multiple_of(4);
-        Some(span)
-    })
+/// Where the chunks of a packet lie, each with its header (RFC 9260 section 3.2). The length leaves the padding
+/// to a multiple of four out.
+fn spans(packet: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
+    const CHUNKS: Layout = Layout {
+        header: 4,
+        length: |header| usize::from(u16::from_be_bytes([header[2], header[3]])),
+        align: 4,
+    };
+    walk(packet, COMMON_HEADER, &CHUNKS)
 }
 
+// RFC 9260 sections 3.1 to 3.3.1, FORWARD-TSN RFC 3758 section 3.2.
 const COMMON_HEADER: usize = 12;
 const DATA_HEADER: usize = 16;
 const DATA: u8 = 0;

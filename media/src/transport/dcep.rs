@@ -54,6 +54,7 @@ impl Open {
     }
 }
 
+// RFC 8832 section 5.1.
 const OPEN: u8 = 0x03;
 const UNORDERED: u8 = 0x80;
 const HEADER: usize = 12;

@@ -8,12 +8,15 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::client_hello;
+use super::close_reason::DtlsFailure;
+use super::config::DtlsRole;
 use super::engine::{Engine, EngineError, EngineEvent, RtcDtls};
 use super::gate::{CLOSE_NOTIFY, Gate, Passed};
 use super::identity::{Fingerprint, Identity};
-use super::keys::{SrtpKeys, SrtpProfile};
+use super::keys::SrtpKeys;
 use super::resend::Resend;
-use super::{Drop, DtlsFailure, DtlsRole};
+use crate::drop_reason::DropReason;
+use crate::rtp::srtp::SrtpProfile;
 
 /// The DTLS half of a transport.
 pub(super) struct Dtls {
@@ -68,11 +71,15 @@ impl Dtls {
     }
 
     /// A datagram from a validated address.
-    pub(super) fn handle_datagram(&mut self, data: &[u8], now: Instant) -> Result<Vec<DtlsEvent>, Drop> {
+    pub(super) fn handle_datagram(
+        &mut self,
+        data: &[u8],
+        now: Instant,
+    ) -> Result<Vec<DtlsEvent>, DropReason> {
         if self.engine.is_none() && self.role == DtlsRole::Client {
-            return Err(Drop("dtls_early"));
+            return Err(DropReason::DtlsEarly);
         }
-        let passed = self.gate.handle_datagram(data, self.done).map_err(Drop)?;
+        let passed = self.gate.handle_datagram(data, self.done)?;
         if let Some(description) = passed.alert {
             let failed = DtlsEvent::Failed(DtlsFailure::Alert(description));
             return Ok(vec![if description == CLOSE_NOTIFY { DtlsEvent::Closed } else { failed }]);

@@ -10,8 +10,9 @@ use rtc_dtls::config::HandshakeConfig;
 use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
 use rtc_shared::TransportProtocol;
 
-use super::DtlsFailure;
-use super::keys::{SrtpKeys, SrtpProfile};
+use super::close_reason::DtlsFailure;
+use super::keys::SrtpKeys;
+use crate::rtp::srtp::SrtpProfile;
 
 /// What an engine has to say.
 pub(super) enum EngineEvent {

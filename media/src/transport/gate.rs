@@ -5,6 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use super::tlv::{Layout, walk};
+use crate::drop_reason::DropReason;
+
 /// Where the handshake messages of one peer wait for the rest of their flight.
 pub(super) struct Gate {
     we_are_client: bool,
@@ -58,11 +61,11 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// The reason, for the drop counter, when there is no record in it.
-    pub(super) fn handle_datagram(&mut self, data: &[u8], done: bool) -> Result<Passed, &'static str> {
+    /// [`DropReason::DtlsMalformed`] when there is no record in it.
+    pub(super) fn handle_datagram(&mut self, data: &[u8], done: bool) -> Result<Passed, DropReason> {
         let mut passed = Passed::default();
         let mut any = false;
-        for record in Records(data) {
+        for record in records(data) {
             any = true;
             if record.body().is_empty() {
                 continue; // rtc-dtls would refuse the whole datagram
@@ -74,7 +77,7 @@ impl Gate {
             }
         }
         if !any {
-            return Err("dtls_malformed");
+            return Err(DropReason::DtlsMalformed);
         }
         if !done && !self.open {
             self.pass_flight(&mut passed);
@@ -123,8 +126,8 @@ impl Gate {
         }
     }
 
-    fn hold_fragments(&mut self, mut body: &[u8], passed: &mut Passed) {
-        while let Some(fragment) = Fragment::read(&mut body) {
+    fn hold_fragments(&mut self, body: &[u8], passed: &mut Passed) {
+        for fragment in Fragment::all(body) {
             if fragment.number < self.due {
                 passed.is_repeat = true;
                 continue;
@@ -266,12 +269,16 @@ struct Fragment<'a> {
 }
 
 impl<'a> Fragment<'a> {
-    fn read(body: &mut &'a [u8]) -> Option<Fragment<'a>> {
-        let (header, rest) = body.split_at_checked(HANDSHAKE_HEADER)?;
-        let u24 = |at: usize| u32::from_be_bytes([0, header[at], header[at + 1], header[at + 2]]) as usize;
-        let (length, offset) = (u24(1), u24(6));
-        let (bytes, rest) = rest.split_at_checked(u24(9))?;
-        *body = rest;
+    /// The fragments of a record, up to the first that makes no sense.
+    fn all(body: &'a [u8]) -> impl Iterator<Item = Fragment<'a>> {
+        const FRAGMENTS: Layout =
+            Layout { header: HANDSHAKE_HEADER, length: |header| HANDSHAKE_HEADER + u24(header, 9), align: 1 };
+        walk(body, 0, &FRAGMENTS).map_while(|span| Fragment::read(&body[span]))
+    }
+
+    fn read(fragment: &'a [u8]) -> Option<Fragment<'a>> {
+        let (header, bytes) = fragment.split_at(HANDSHAKE_HEADER);
+        let (length, offset) = (u24(header, 1), u24(header, 6));
         (length <= MAX_MESSAGE && offset + bytes.len() <= length).then(|| Fragment {
             kind: header[0],
             length,
@@ -280,6 +287,10 @@ impl<'a> Fragment<'a> {
             bytes,
         })
     }
+}
+
+fn u24(header: &[u8], at: usize) -> usize {
+    u32::from_be_bytes([0, header[at], header[at + 1], header[at + 2]]) as usize
 }
 
 /// One record, header and body (RFC 6347 section 4.1).
@@ -300,24 +311,21 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The whole records of a datagram.
-struct Records<'a>(&'a [u8]);
-
-impl<'a> Iterator for Records<'a> {
-    type Item = Record<'a>;
-
-    fn next(&mut self) -> Option<Record<'a>> {
-        let header = self.0.get(..RECORD_HEADER)?;
-        let length = RECORD_HEADER + usize::from(u16::from_be_bytes([header[11], header[12]]));
-        let (record, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(Record(record))
-    }
+/// The whole records of a datagram (RFC 6347 section 4.1).
+fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
+    const RECORDS: Layout = Layout {
+        header: RECORD_HEADER,
+        length: |header| RECORD_HEADER + usize::from(u16::from_be_bytes([header[11], header[12]])),
+        align: 1,
+    };
+    walk(datagram, 0, &RECORDS).map(|span| Record(&datagram[span]))
 }
 
+// RFC 6347 sections 4.1 and 4.2.2.
 const RECORD_HEADER: usize = 13;
 const HANDSHAKE_HEADER: usize = 12;
 
+// Types of records: RFC 5246 section 6.2.1; alerts: section 7.2.
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
@@ -325,6 +333,7 @@ const APPLICATION_DATA: u8 = 23;
 const FATAL: u8 = 2;
 pub(super) const CLOSE_NOTIFY: u8 = 0;
 
+// Types of handshake messages: RFC 5246 section 7.4, HelloVerifyRequest RFC 6347 section 4.3.2.
 const CLIENT_HELLO: u8 = 1;
 const HELLO_VERIFY_REQUEST: u8 = 3;
 const SERVER_HELLO_DONE: u8 = 14;
@@ -393,7 +402,7 @@ mod tests {
         assert!(pass(fragment(11, 2, b"certificate", 0, 11)).is_empty());
         assert!(pass(record(CHANGE_CIPHER_SPEC, 0, &[1])).is_empty());
         let records = pass(fragment(16, 3, b"key", 0, 3));
-        let kinds: Vec<_> = Records(&records).map(|r| (r.kind(), r.epoch())).collect();
+        let kinds: Vec<_> = super::records(&records).map(|r| (r.kind(), r.epoch())).collect();
         assert_eq!(kinds, [(22, 0), (22, 0), (22, 0), (20, 0), (22, 1)]);
         assert_eq!(gate.release_early().len(), 1);
     }

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 
+use super::config::Credentials;
 use super::identity::Identity;
 use super::stun::{self, Request, TransactionId, own_check, stun_answered};
-use super::{Credentials, Drop};
+use crate::drop_reason::DropReason;
 
 /// The lite agent of one session.
 pub(super) struct Ice {
@@ -121,23 +122,26 @@ impl Ice {
         from: SocketAddr,
         data: &[u8],
         now: Instant,
-    ) -> Result<Checked, Drop> {
+    ) -> Result<Checked, DropReason> {
         match stun_answered(data) {
             Some(id) => self.handle_answer(from, id, now),
             None => self.handle_check(from, data, now),
         }
     }
 
-    fn handle_check(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<Checked, Drop> {
-        let request = Request::read(data).map_err(Drop)?;
+    fn handle_check(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<Checked, DropReason> {
+        let request = Request::read(data)?;
         let is_current = self.current.is_meant_by(&request);
         let pair = if is_current {
             &self.current
         } else {
-            self.previous.as_ref().filter(|pair| pair.is_meant_by(&request)).ok_or(Drop("stun_username"))?
+            self.previous
+                .as_ref()
+                .filter(|pair| pair.is_meant_by(&request))
+                .ok_or(DropReason::StunUsername)?
         };
         if !request.is_authentic(&pair.key) {
-            return Err(Drop("stun_integrity"));
+            return Err(DropReason::StunIntegrity);
         }
         // Neither error is longer than its request, and neither makes the sender's address known.
         if !request.unknown.is_empty() {
@@ -168,12 +172,17 @@ impl Ice {
     }
 
     /// Something answered: if it is a check of ours, the address that it went to receives.
-    fn handle_answer(&mut self, from: SocketAddr, id: TransactionId, now: Instant) -> Result<Checked, Drop> {
-        let path = self.path(from).ok_or(Drop("stun_response"))?;
+    fn handle_answer(
+        &mut self,
+        from: SocketAddr,
+        id: TransactionId,
+        now: Instant,
+    ) -> Result<Checked, DropReason> {
+        let path = self.path(from).ok_or(DropReason::StunResponse)?;
         // Its MESSAGE-INTEGRITY is not looked at, ffmpeg's has none: whoever knows the number has the check.
         let (ours, _) = self.numbers(from, path.since);
         if !rtc_crypto::constant_time_eq(&ours, &id) {
-            return Err(Drop("stun_response"));
+            return Err(DropReason::StunResponse);
         }
         self.prove(from);
         // An address that never answered gives way, nominated or not.

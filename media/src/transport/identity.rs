@@ -14,7 +14,7 @@ use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, 
 use rtc_dtls::crypto::Certificate;
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile as Offered;
 
-use super::keys::SrtpProfile;
+use crate::rtp::srtp::SrtpProfile;
 
 /// A self-signed ECDSA P-256 certificate, shared by all sessions of a relay process.
 ///

@@ -1,44 +1,9 @@
-//! The SRTP keys that a DTLS handshake leaves behind (RFC 5764). Owns profile and key order; sealing and
-//! opening packets with them is `srtp`'s business.
+//! The SRTP keys that a DTLS handshake leaves behind (RFC 5764). Owns the order of the keys; sealing and opening
+//! packets with them is `srtp`'s business.
 
 use std::fmt;
 
-/// An SRTP protection profile this relay speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SrtpProfile {
-    /// AEAD_AES_128_GCM (RFC 7714): preferred, four times cheaper than the other.
-    AeadAes128Gcm,
-    /// AES128_CM_HMAC_SHA1_80 (RFC 5764): all that ffmpeg and GStreamer offer.
-    Aes128CmSha1_80,
-}
-
-impl SrtpProfile {
-    /// Bytes of one master key.
-    pub const fn key_len(self) -> usize {
-        16
-    }
-
-    /// Bytes of one master salt.
-    pub const fn salt_len(self) -> usize {
-        match self {
-            SrtpProfile::AeadAes128Gcm => 12,
-            SrtpProfile::Aes128CmSha1_80 => 14,
-        }
-    }
-
-    /// The one to use of those a client offered, by their numbers in the IANA registry.
-    pub(super) fn choose(offered: impl IntoIterator<Item = u16>) -> Option<SrtpProfile> {
-        let mut choice = None;
-        for number in offered {
-            match number {
-                0x0007 => return Some(SrtpProfile::AeadAes128Gcm),
-                0x0001 => choice = Some(SrtpProfile::Aes128CmSha1_80),
-                _ => {}
-            }
-        }
-        choice
-    }
-}
+use crate::rtp::srtp::SrtpProfile;
 
 /// The four secrets of a session, each for one direction. One owner per SRTP context: a nonce used twice
 /// under one key breaks GCM.
@@ -108,14 +73,6 @@ mod tests {
             assert_eq!(client.local_salt[0], 32);
             assert!(SrtpKeys::cut(profile, &material[1..], true).is_none());
         }
-    }
-
-    #[test]
-    fn gcm_wins_whatever_the_order() {
-        assert_eq!(SrtpProfile::choose([1, 7]), Some(SrtpProfile::AeadAes128Gcm));
-        assert_eq!(SrtpProfile::choose([7, 1]), Some(SrtpProfile::AeadAes128Gcm));
-        assert_eq!(SrtpProfile::choose([2, 1]), Some(SrtpProfile::Aes128CmSha1_80));
-        assert_eq!(SrtpProfile::choose([2, 8]), None);
     }
 
     #[test]

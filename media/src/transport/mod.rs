@@ -6,6 +6,8 @@
 pub mod bare;
 mod chunks;
 mod client_hello;
+mod close_reason;
+mod config;
 mod dcep;
 mod demux;
 mod dtls;
@@ -17,71 +19,29 @@ mod keys;
 mod resend;
 mod sctp;
 mod stun;
+mod tlv;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+pub use crate::rtp::srtp::SrtpProfile;
+pub use close_reason::{CloseReason, DtlsFailure};
+pub use config::{Credentials, DtlsRole, TransportConfig};
 pub use demux::{Kind, classify};
 pub use identity::{Fingerprint, FingerprintError, Identity, IdentityError};
-pub use keys::{SrtpKeys, SrtpProfile};
+pub use keys::SrtpKeys;
 pub use sctp::{ChannelError, MAX_MESSAGE};
 pub use stun::{stun_answered, stun_username};
 
+use crate::drop_reason::DropReason;
 use dtls::{Dtls, DtlsEvent};
 use ice::Ice;
 use sctp::{CONNECT_DELAY, Sctp, SctpEvent};
-
-/// One end of ICE credentials. Debug leaves the password out.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// Names the session in each check.
-    pub ufrag: String,
-    /// Authenticates the checks.
-    pub pwd: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("ufrag", &self.ufrag).finish_non_exhaustive()
-    }
-}
-
-/// Which end of the DTLS handshake we are: client when the answer says `a=setup:active`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DtlsRole {
-    /// We say hello.
-    Client,
-    /// We wait for the peer's hello.
-    Server,
-}
-
-/// What the offer and the answer have settled.
-#[derive(Debug, Clone)]
-pub struct TransportConfig {
-    /// The relay's certificate.
-    pub identity: Arc<Identity>,
-    /// Our DTLS role.
-    pub role: DtlsRole,
-    /// Our credentials, from the answer.
-    pub local: Credentials,
-    /// The peer's, from its offer: a check must say `local:remote`, and our own are signed with its password.
-    pub remote: Credentials,
-    /// The peer's certificate must have this fingerprint.
-    pub fingerprint: Fingerprint,
-    /// Whether data channels were agreed on.
-    pub data_channels: bool,
-}
-
-/// A datagram was dropped; the reason is a label for the drop counter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("dropped: {0}")]
-pub struct Drop(pub &'static str);
 
 /// What a transport wants done, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,114 +81,6 @@ pub enum TransportOutput {
     },
     /// The session is over. Comes once; afterwards the transport does nothing.
     Closed(CloseReason),
-}
-
-/// Why a session ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum CloseReason {
-    /// Not connected within 30 s.
-    #[error("never connected")]
-    ConnectTimeout,
-    /// Nothing authenticated for 30 s: no check (RFC 7675), no media of a publisher, no report of a listener.
-    #[error("peer fell silent")]
-    ConsentExpired,
-    /// The peer's certificate is not the one its SDP named.
-    #[error("certificate does not match the fingerprint")]
-    FingerprintMismatch,
-    /// The handshake broke off, or a fatal alert came.
-    #[error("dtls failed: {0}")]
-    DtlsFailed(DtlsFailure),
-    /// The peer offers no SRTP profile that we speak.
-    #[error("no srtp profile in common")]
-    NoSrtpProfile,
-    /// The peer said goodbye.
-    #[error("closed by the peer")]
-    PeerClosed,
-    /// `close` was called.
-    #[error("closed")]
-    LocallyClosed,
-    /// Something that this peer sent met a defect of ours or of a library.
-    #[error("a defect ended the session")]
-    Panicked,
-    /// A publisher's sequence numbers went back and on from there, under the same SSRC and keys.
-    #[error(
-        "its sequence numbers jumped back, which cannot be told from a replay: it has to begin a new session"
-    )]
-    NumbersJumpedBack,
-    /// A publisher has used more SSRCs than can be kept apart.
-    #[error("it has changed its SSRC too often: it has to begin a new session")]
-    TooManySources,
-}
-
-/// What a handshake broke off about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum DtlsFailure {
-    /// None of the peer's cipher suites is one of ours.
-    #[error(
-        "no cipher suite in common: the peer has to offer ECDHE-ECDSA with AES-128-GCM, AES-256-CBC-SHA or \
-         ChaCha20-Poly1305, because the relay's certificate is ECDSA"
-    )]
-    CipherSuites,
-    /// The peer does not know RFC 7627.
-    #[error("the peer does not offer the extended master secret (RFC 7627): it needs a newer TLS library")]
-    ExtendedMasterSecret,
-    /// None of the peer's SRTP profiles is one of ours.
-    #[error("no SRTP profile in common: the peer has to offer AEAD_AES_128_GCM or AES128_CM_HMAC_SHA1_80")]
-    SrtpProfiles,
-    /// None of the peer's curves is one of ours.
-    #[error("no curve in common: the peer has to offer P-256, P-384 or X25519")]
-    Curves,
-    /// Not DTLS 1.2.
-    #[error("the peer does not speak DTLS 1.2")]
-    Version,
-    /// The peer's certificate or what it signed with it.
-    #[error(
-        "the peer's certificate cannot be verified: use one with an ECDSA key on P-256 or P-384, RSA or Ed25519"
-    )]
-    Certificate,
-    /// The peer broke off, with this alert (RFC 5246 section 7.2).
-    #[error("the peer broke off with alert {0}{name}", name = alert_name(*.0))]
-    Alert(u8),
-    /// The keys could not be used.
-    #[error("the keys agreed on cannot be used")]
-    Keys,
-    /// Something else.
-    #[error("the handshake broke off")]
-    Other,
-}
-
-/// The alerts that say what is missing.
-fn alert_name(alert: u8) -> &'static str {
-    match alert {
-        40 => ": handshake failure",
-        42 => ": bad certificate",
-        43 => ": unsupported certificate",
-        46 => ": certificate unknown",
-        47 => ": illegal parameter",
-        51 => ": decrypt error",
-        70 => ": protocol version",
-        71 => ": insufficient security",
-        80 => ": internal error",
-        _ => "",
-    }
-}
-
-impl CloseReason {
-    /// A label for metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            CloseReason::ConnectTimeout => "connect_timeout",
-            CloseReason::ConsentExpired => "consent_expired",
-            CloseReason::FingerprintMismatch => "fingerprint_mismatch",
-            CloseReason::DtlsFailed(_) => "dtls_failed",
-            CloseReason::NoSrtpProfile => "no_srtp_profile",
-            CloseReason::PeerClosed => "peer_closed",
-            CloseReason::LocallyClosed => "locally_closed",
-            CloseReason::Panicked => "panicked",
-            CloseReason::NumbersJumpedBack => "numbers_jumped_back",
-            CloseReason::TooManySources => "too_many_sources",
-        }
-    }
 }
 
 /// The transport of one peer. Datagrams go in through [`handle_stun`](Self::handle_stun) and
@@ -281,12 +133,12 @@ impl Transport {
     /// # Errors
     ///
     /// When it was dropped, and why.
-    pub fn handle_stun(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), Drop> {
+    pub fn handle_stun(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), DropReason> {
         self.check_open()?;
         self.guarded(|own| own.take_stun(from, data, now)).unwrap_or(Err(PANICKED))
     }
 
-    fn take_stun(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), Drop> {
+    fn take_stun(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), DropReason> {
         let checked = self.ice.handle_stun(from, data, now)?;
         let replies = checked.replies.into_iter();
         self.outputs.extend(replies.map(|data| TransportOutput::Transmit { to: from, data }));
@@ -305,14 +157,14 @@ impl Transport {
     /// # Errors
     ///
     /// When it was dropped, and why: above all when ICE has not validated the address.
-    pub fn handle_dtls(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), Drop> {
+    pub fn handle_dtls(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), DropReason> {
         self.check_open()?;
         self.guarded(|own| own.take_dtls(from, data, now)).unwrap_or(Err(PANICKED))
     }
 
-    fn take_dtls(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), Drop> {
+    fn take_dtls(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), DropReason> {
         if !self.ice.is_validated(from) {
-            return Err(Drop("dtls_unvalidated"));
+            return Err(DropReason::DtlsUnvalidated);
         }
         self.ice.handle_received(from, data.len());
         let mut dropped = Ok(());
@@ -454,15 +306,15 @@ impl Transport {
         acted.ok()
     }
 
-    fn check_open(&self) -> Result<(), Drop> {
-        if self.state == State::Closed { Err(Drop("session_closed")) } else { Ok(()) }
+    fn check_open(&self) -> Result<(), DropReason> {
+        if self.state == State::Closed { Err(DropReason::SessionClosed) } else { Ok(()) }
     }
 
     fn consent_ends(&self) -> Option<Instant> {
         self.ice.last_heard().map(|at| at + CONSENT)
     }
 
-    fn handle_dtls_event(&mut self, event: DtlsEvent, now: Instant) -> Result<(), Drop> {
+    fn handle_dtls_event(&mut self, event: DtlsEvent, now: Instant) -> Result<(), DropReason> {
         match event {
             DtlsEvent::Done => self.handle_done(now),
             // Nothing is heard before the fingerprint is known to be right, data channels included.
@@ -564,7 +416,7 @@ impl fmt::Debug for Transport {
 }
 
 /// What a session was given when it ended by a defect.
-const PANICKED: Drop = Drop("session_panicked");
+const PANICKED: DropReason = DropReason::SessionPanicked;
 /// A session that has not connected by then never will.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// RFC 7675 section 5.1.

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::engine::{Engine, EngineError, EngineEvent};
@@ -91,11 +92,11 @@ fn a_panic_in_a_library_ends_the_session_and_only_it() {
         [&[22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 14, 1, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 2][..], &[7; 2]]
             .concat();
     let mut transport = broken();
-    assert_eq!(transport.handle_dtls(from, &hello, now), Err(Drop("session_panicked")));
+    assert_eq!(transport.handle_dtls(from, &hello, now), Err(DropReason::SessionPanicked));
     let outputs: Vec<_> = std::iter::from_fn(|| transport.poll_output()).collect();
     assert_eq!(outputs, [TransportOutput::Closed(CloseReason::Panicked)]);
     // It is over: nothing reaches the library any more, and no timer runs.
-    assert_eq!(transport.handle_dtls(from, &hello, now), Err(Drop("session_closed")));
+    assert_eq!(transport.handle_dtls(from, &hello, now), Err(DropReason::SessionClosed));
     transport.handle_timeout(now + Duration::from_secs(60));
     transport.close(now);
     assert_eq!((transport.poll_timeout(), transport.poll_output()), (None, None));

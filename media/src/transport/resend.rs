@@ -84,9 +84,12 @@ impl Resend {
     }
 }
 
+/// Sooner than the two seconds of rtc-dtls, which under loss cost a tenth of the handshakes.
 const FIRST: Duration = Duration::from_millis(400);
+/// For the hello that ffmpeg throws away.
 const EARLY: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(4);
+/// A storm of repeats from the peer must not become ours.
 const ANSWER_GAP: Duration = Duration::from_millis(50);
 const MAX_ANSWERS: u8 = 32;
 

@@ -10,9 +10,9 @@ use dcsctp::api::{
     SocketEvent, SocketTime, StreamId,
 };
 
-use super::Drop;
 use super::chunks::{CRUMB, DataChunk, Verdict, inspect};
 use super::dcep::{self, Open, Reliability};
+use crate::drop_reason::DropReason;
 
 /// The data channels of one peer.
 pub(super) struct Sctp {
@@ -98,12 +98,12 @@ impl Sctp {
     /// # Errors
     ///
     /// The reason, for the drop counter. The association lives on unless the peer made it end.
-    pub(super) fn handle_packet(&mut self, packet: Bytes, now: Instant) -> Result<(), Drop> {
+    pub(super) fn handle_packet(&mut self, packet: Bytes, now: Instant) -> Result<(), DropReason> {
         let mut packet = Vec::from(packet);
         let mut overlong = Vec::new();
         let verdict = inspect(&mut packet, MAX_STREAMS, |chunk| self.weigh(chunk, &mut overlong));
         if verdict == Verdict::Drop {
-            return Err(Drop("sctp_stream")); // not negotiated, and each would make a stream here
+            return Err(DropReason::SctpStream); // not negotiated, and each would make a stream here
         }
         let (bytes, chunks) = self
             .unfinished
@@ -113,7 +113,7 @@ impl Sctp {
             // A sender that obeys the window never gets here. dcsctp counts payload only: a million chunks
             // of one byte would take a hundred times the window.
             self.stop();
-            return Err(Drop("sctp_unfinished"));
+            return Err(DropReason::SctpUnfinished);
         }
         let Some(socket) = self.at(now) else { return Ok(()) };
         socket.handle_input(&packet);
@@ -122,7 +122,7 @@ impl Sctp {
             self.close_channel(channel);
         }
         self.work();
-        if understood { Ok(()) } else { Err(Drop("sctp_malformed")) }
+        if understood { Ok(()) } else { Err(DropReason::SctpMalformed) }
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {

@@ -82,7 +82,7 @@ fn chunks_with_false_lengths_are_counted_and_hurt_nobody() {
     }
     let (mut sctp, mut rogue, now) = pair();
     let error = rogue.packet(b"\x09\0\0\x08\0\x01\x55\x55");
-    assert_eq!(sctp.handle_packet(error, now), Err(Drop("sctp_malformed")));
+    assert_eq!(sctp.handle_packet(error, now), Err(DropReason::SctpMalformed));
     assert!(works(&mut sctp, &mut rogue, now));
 }
 
@@ -148,7 +148,7 @@ fn what_never_becomes_a_message_is_bounded() {
         for n in 0.. {
             let packet = next(&mut rogue, n);
             octets += packet.len() - 28;
-            if sctp.handle_packet(packet, now) == Err(Drop("sctp_unfinished")) {
+            if sctp.handle_packet(packet, now) == Err(DropReason::SctpUnfinished) {
                 break;
             }
             while sctp.poll_transmit().is_some() {}
@@ -180,7 +180,7 @@ fn streams_that_were_not_negotiated_make_nothing() {
     for stream in MAX_STREAMS..u16::MAX {
         let packet = rogue.data(stream, 2, 0, BINARY, &[7; 10]);
         rogue.tsn = rogue.tsn.wrapping_sub(1);
-        assert_eq!(sctp.handle_packet(packet, now), Err(Drop("sctp_stream")));
+        assert_eq!(sctp.handle_packet(packet, now), Err(DropReason::SctpStream));
     }
     assert!(sctp.unfinished.is_empty());
     assert!(works(&mut sctp, &mut rogue, now));

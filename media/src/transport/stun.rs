@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use aws_lc_rs::hmac;
 
+use crate::drop_reason::DropReason;
+
 /// The key of a password, for MESSAGE-INTEGRITY.
 pub(super) fn key(password: &str) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes())
@@ -80,12 +82,12 @@ impl<'a> Request<'a> {
     /// # Errors
     ///
     /// The reason, for the drop counter.
-    pub(super) fn read(data: &'a [u8]) -> Result<Request<'a>, &'static str> {
-        let header = Header::read(data).ok_or("stun_malformed")?;
+    pub(super) fn read(data: &'a [u8]) -> Result<Request<'a>, DropReason> {
+        let header = Header::read(data).ok_or(DropReason::StunMalformed)?;
         match header.kind {
             BINDING_REQUEST => {}
-            BINDING_SUCCESS | BINDING_ERROR => return Err("stun_response"),
-            _ => return Err("stun_method"),
+            BINDING_SUCCESS | BINDING_ERROR => return Err(DropReason::StunResponse),
+            _ => return Err(DropReason::StunMethod),
         }
         let mut request = Request {
             data,
@@ -98,7 +100,7 @@ impl<'a> Request<'a> {
         };
         let mut named = false;
         for attribute in Attributes::of(data) {
-            let (at, number, value) = attribute.ok_or("stun_malformed")?;
+            let (at, number, value) = attribute.ok_or(DropReason::StunMalformed)?;
             match number {
                 // What follows MESSAGE-INTEGRITY is not protected by it: only FINGERPRINT counts there.
                 FINGERPRINT => {
@@ -107,10 +109,10 @@ impl<'a> Request<'a> {
                 }
                 _ if request.integrity_at != 0 => {}
                 MESSAGE_INTEGRITY if value.len() == INTEGRITY_LEN => request.integrity_at = at,
-                MESSAGE_INTEGRITY => return Err("stun_malformed"),
+                MESSAGE_INTEGRITY => return Err(DropReason::StunMalformed),
                 USERNAME if !named => {
                     (request.local_ufrag, request.remote_ufrag) =
-                        split_username(value).ok_or("stun_username")?;
+                        split_username(value).ok_or(DropReason::StunUsername)?;
                     named = true;
                 }
                 USE_CANDIDATE => request.use_candidate = true,
@@ -121,10 +123,10 @@ impl<'a> Request<'a> {
             }
         }
         if request.integrity_at == 0 {
-            return Err("stun_no_integrity");
+            return Err(DropReason::StunNoIntegrity);
         }
         if !named {
-            return Err("stun_username");
+            return Err(DropReason::StunUsername);
         }
         Ok(request)
     }
@@ -233,12 +235,12 @@ impl<'a> Iterator for Attributes<'a> {
     }
 }
 
-fn check_fingerprint(data: &[u8], at: usize, value: &[u8]) -> Result<(), &'static str> {
+fn check_fingerprint(data: &[u8], at: usize, value: &[u8]) -> Result<(), DropReason> {
     let last = at + ATTRIBUTE_HEADER + FINGERPRINT_LEN == data.len();
     if last && value == (crc32(&data[..at]) ^ FINGERPRINT_XOR).to_be_bytes() {
         Ok(())
     } else {
-        Err("stun_fingerprint")
+        Err(DropReason::StunFingerprint)
     }
 }
 
@@ -291,6 +293,7 @@ const CRC_TABLE: [u32; 256] = {
     table
 };
 
+// RFC 8489 section 5; the lengths and the mask of attributes are in section 14.
 const MAGIC: u32 = 0x2112_a442;
 const HEADER_LEN: usize = 20;
 const ATTRIBUTE_HEADER: usize = 4;
@@ -307,10 +310,12 @@ const CHECK_CAPACITY: usize = 20 + 8 + 8 + 12 + 24 + 8;
 /// The priority of a candidate that the peer learns from a check (RFC 8445 section 5.1.2.1).
 const PEER_REFLEXIVE: u32 = 110 << 24 | 65_535 << 8 | 255;
 
+// RFC 8489 section 5: method Binding, and the bits of the class.
 const BINDING_REQUEST: u16 = 0x0001;
 const BINDING_SUCCESS: u16 = 0x0101;
 const BINDING_ERROR: u16 = 0x0111;
 
+// RFC 8489 section 14; PRIORITY, USE-CANDIDATE and ICE-CONTROLLED are in RFC 8445 section 16.1.
 const USERNAME: u16 = 0x0006;
 const MESSAGE_INTEGRITY: u16 = 0x0008;
 const ERROR_CODE: u16 = 0x0009;

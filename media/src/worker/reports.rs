@@ -3,14 +3,15 @@
 
 use std::time::Instant;
 
-use super::Worker;
+use super::{
+    Worker,
+    plan::{Event, Flow, Relayed},
+    session::Media,
+};
 use crate::{
     egress::Egress,
-    fan_out::Job,
-    plan::{Event, Flow, Relayed, TrackId},
-    rtcp::{Compound, Report},
-    session::Media,
-    track::{Listener, Track},
+    rtp::rtcp::{Compound, Report},
+    track::{Listener, Track, id::TrackId},
 };
 
 /// One NACK message cannot ask for more.
@@ -19,7 +20,7 @@ const MAX_NACKED: usize = 256;
 impl Worker {
     pub(super) fn handle_reports(&mut self, key: usize, reports: &[Report], now: Instant) {
         for report in reports {
-            let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
+            let Some(session) = self.sessions.get_mut(key) else { return };
             match &mut session.media {
                 Media::Ingest(ingest) => {
                     if let Some((track, epoch, clock)) = ingest.handle_report(report, now) {
@@ -34,11 +35,7 @@ impl Worker {
                         };
                         let sequences: Vec<u16> = rtcp_sequences(pairs).take(MAX_NACKED).collect();
                         self.stats.nacks[1] += sequences.len() as u64;
-                        self.jobs.push_back(Job::Repair {
-                            listener: Listener { session: key, egress },
-                            sequences,
-                            done: 0,
-                        });
+                        self.fan_out.handle_nack(Listener { session: key, egress }, sequences);
                     }
                     Report::Keyframe { ssrc } => {
                         let wanted = tracks.iter().find(|track| track.ssrc() == *ssrc).map(Egress::track);
@@ -51,12 +48,12 @@ impl Worker {
                 },
             }
         }
-        self.schedule(key);
+        self.sessions.schedule(key);
     }
 
     /// Reports and requests that a session owes its peer.
     pub(super) fn feed_back(&mut self, key: usize, now: Instant) {
-        let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
+        let Some(session) = self.sessions.get_mut(key) else { return };
         if session.keys.is_none() {
             return;
         }
@@ -95,7 +92,7 @@ impl Worker {
 
     /// A listener here needs a picture: ask the publisher if it is ours, else tell the node. What is asked for
     /// too soon after the last time is asked for when that is over.
-    pub(crate) fn want_keyframe(&mut self, id: TrackId, now: Instant) {
+    pub(super) fn want_keyframe(&mut self, id: TrackId, now: Instant) {
         let Some(track) = self.tracks.get_mut(&id) else { return };
         if !track.ask_keyframe(now) {
             if !self.asking.contains(&id) {
@@ -124,12 +121,12 @@ impl Worker {
     /// Asks the publisher of a track, if its session is here: each of them, while one replaces another.
     pub(super) fn request_keyframe(&mut self, id: TrackId, now: Instant) -> bool {
         let mut asked = false;
-        for key in 0..self.sessions.len() {
-            if let Some(Media::Ingest(ingest)) = self.session_mut(key).map(|session| &mut session.media)
+        for key in self.sessions.keys() {
+            if let Some(Media::Ingest(ingest)) = self.sessions.get_mut(key).map(|session| &mut session.media)
                 && ingest.tracks().any(|track| track == id)
             {
                 ingest.handle_keyframe_request(id, now);
-                self.schedule(key);
+                self.sessions.schedule(key);
                 asked = true;
             }
         }

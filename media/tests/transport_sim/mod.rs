@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use media::DropReason;
 use media::transport::*;
 use rtc_datachannel::data_channel::{DataChannel, DataChannelConfig};
 use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig};
@@ -137,7 +138,7 @@ pub struct Relay {
     pub transport: Transport,
     pub address: SocketAddr,
     pub outputs: Vec<TransportOutput>,
-    pub drops: Vec<&'static str>,
+    pub drops: Vec<DropReason>,
     pub sent: Vec<(SocketAddr, Vec<u8>)>,
     pub keys: Option<SrtpKeys>,
     /// Sends every message back.
@@ -217,7 +218,7 @@ impl Node for Relay {
             Kind::Dtls => self.transport.handle_dtls(from, data, now),
             other => panic!("unexpected {other:?}"),
         };
-        if let Err(Drop(reason)) = result {
+        if let Err(reason) = result {
             self.drops.push(reason);
         }
         self.poll(now);

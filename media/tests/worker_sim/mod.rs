@@ -5,23 +5,37 @@
 //! there than three times what came until the address has shown that it receives, and no
 //! (SSRC, sequence number) of a peer is ever sealed into different octets.
 
+#![allow(dead_code, reason = "shared by several tests, none of which needs all")]
+
 pub mod feed;
 pub mod peer;
+#[path = "../transport_sim/mod.rs"]
+pub mod transport_sim;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use media::rtcp::{self, Report};
 use media::sdp::{EgressPolicy, IngestPolicy, Local, Offer, Setup, answer_egress, answer_ingest};
 use media::transport::{CloseReason, Credentials, DtlsRole, Identity, Kind, TransportConfig, classify};
 use media::{
-    Batch, Claim, Command, Epochs, Event, Flow, Health, Relayed, SessionPlan, TrackId, TrackPair, Worker,
+    Batch, Claim, Command, DropReason, Epochs, Event, Flow, Health, Relayed, SessionPlan, TrackId, TrackPair,
+    Worker,
 };
 use protocol::{Codec, SessionId};
 
-use crate::transport_sim::{Checker, Ledger, Rng, addr, origin};
 pub use peer::{Media, Peer};
+use transport_sim::{Checker, Ledger, Rng, addr, origin};
+
+/// An offer of a real client, from `offers/`.
+#[allow(unused_macros, reason = "the fuzzer brings offers of its own")]
+macro_rules! offer {
+    ($name:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/offers/", $name, ".sdp"))
+    };
+}
 
 pub const TRACKS: TrackPair = TrackPair { audio: TrackId(0), video: TrackId(1) };
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -413,6 +427,21 @@ impl Sim {
 
     /// Dropped for this reason by all workers.
     pub fn drops(&self, reason: &str) -> u64 {
+        let reason = DropReason::ALL.iter().find(|known| known.label() == reason).expect("a reason there is");
         self.workers.iter().filter_map(|worker| worker.stats().drops.get(reason)).sum()
     }
+}
+
+/// When the publisher was asked for keyframes.
+pub fn keyframe_requests(sim: &Sim, publisher: usize) -> Vec<Instant> {
+    let asks = |compound: &[u8]| {
+        rtcp::parse(compound).iter().any(|report| matches!(report, Report::Keyframe { .. }))
+    };
+    sim.peers[publisher].reports.iter().filter(|(_, compound)| asks(compound)).map(|(at, _)| *at).collect()
+}
+
+/// Whether a listener's numbers of one kind go on without a gap.
+pub fn is_continuous(sim: &Sim, listener: usize, kind: protocol::Kind) -> bool {
+    let got = sim.peers[listener].got_media(kind);
+    got.windows(2).all(|pair| pair[1].sequence == pair[0].sequence.wrapping_add(1))
 }

@@ -17,7 +17,7 @@ use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc_srtp::{context::Context, protection_profile::ProtectionProfile};
 
 use super::feed::Feed;
-use crate::transport_sim::{Browser, Checker, Node, addr, certificate};
+use super::transport_sim::{Browser, Checker, Node, addr, certificate};
 
 /// What was agreed.
 pub enum Media {

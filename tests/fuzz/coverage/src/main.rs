@@ -14,8 +14,6 @@ mod http;
 mod sessions;
 #[path = "../../targets.rs"]
 mod targets;
-#[path = "../../../../media/tests/transport_sim/mod.rs"]
-mod transport_sim;
 #[path = "../../../../media/tests/worker_sim/mod.rs"]
 mod worker_sim;
 

@@ -10,6 +10,7 @@ pub struct LossEstimate {
     lost: u32,
 }
 
+// Bits per second.
 const START: f64 = 2_500_000.0;
 const LEAST: f64 = 150_000.0;
 const MOST: f64 = 20_000_000.0;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{packet::Packet, rtp};
+use crate::rtp::{self, packet::Packet};
 
 /// The newest packets of a track. A slot is overwritten when the number one lap later arrives. It becomes
 /// larger, within bounds, if it would lose the beginning of a picture that a latecomer could still get.
@@ -120,11 +120,6 @@ impl Ring {
         self.slot_of(number).and_then(|slot| Some((&slot.packet, slot.padding?)))
     }
 
-    /// The number that a 16-bit sequence number stands for, near the newest packet.
-    pub fn resolve(&self, sequence: u16) -> Option<u64> {
-        self.highest.map(|highest| rtp::extend(highest, sequence))
-    }
-
     /// Fixes the padding a packet is sent with, before it leaves for the first time: it has to be the same
     /// each time, because the same number may never be sealed with different octets. Later calls for the
     /// same packet change nothing.
@@ -212,7 +207,7 @@ mod tests {
     use protocol::Codec;
 
     use super::*;
-    use crate::packet::Canonical;
+    use crate::rtp::packet::Canonical;
 
     fn packet(sequence: u16, keyframe: bool) -> Packet {
         let canonical = Canonical {
@@ -236,7 +231,8 @@ mod tests {
         assert_eq!(ring.push(packet(65_535, false)), Ok(FIRST + 65_535));
         assert_eq!(ring.push(packet(0, false)), Ok(FIRST + 65_536));
         assert_eq!(ring.push(packet(65_534, false)), Ok(FIRST + 65_534));
-        assert_eq!(ring.resolve(65_534), Some(FIRST + 65_534));
+        let resolved = ring.highest().map(|highest| rtp::extend(highest, 65_534));
+        assert_eq!(resolved, Some(FIRST + 65_534));
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! Takes packets out of a track's ring and writes them, sealed, into a batch. Numbers and timestamps go
 //! on without a break when the source of the track starts anew, so a listener never notices.
 
+pub mod batch;
+pub(crate) mod fan_out;
+
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
@@ -10,15 +13,17 @@ use std::{
 
 use protocol::{Codec, Kind, mesh::SenderClock};
 
+use batch::Batch;
+
 use crate::{
-    TrackId,
-    batch::Batch,
-    packet::{EXTENSION_LEN, Packet, write_extension},
-    ring::Ring,
-    rtcp::Compound,
-    rtp,
+    rtp::{
+        self,
+        packet::{EXTENSION_LEN, Packet, write_extension},
+        rtcp::Compound,
+        srtp::Sealer,
+    },
     sdp::EgressTrack,
-    srtp::Sealer,
+    track::{id::TrackId, ring::Ring},
 };
 
 /// One track to one listener.
@@ -83,11 +88,12 @@ pub enum Sent {
 
 /// A receiver takes the first packet's rollover counter to be 0, so the first index is far from the wrap.
 const FIRST_INDEX: u64 = 1000;
+/// Of sender reports, once packets flow.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// By then the first packets have left: a report before them would say nothing.
 const FIRST_REPORT: Duration = Duration::from_millis(20);
-/// The largest packet with our header, padding and tag.
-pub const MAX_SEALED_LEN: usize = crate::packet::MAX_LEN + EXTENSION_LEN + 2 + 64 + 16;
+/// The largest packet with our header, padding and tag, and the number of the original in a retransmission.
+pub const MAX_SEALED_LEN: usize = rtp::packet::MAX_LEN + EXTENSION_LEN + 2 + 64 + 16;
 
 impl Egress {
     /// The sending side as negotiated; `track` names what is sent.

@@ -4,32 +4,36 @@
 //! gives it what came (`handle_*`), then polls until nothing is left: [`Worker::poll_transmit`],
 //! [`Worker::poll_relayed`], [`Worker::poll_event`], and sleeps until [`Worker::poll_timeout`].
 
+mod owners;
+pub mod plan;
 mod reports;
+mod session;
+mod session_table;
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, HashMap, VecDeque, binary_heap::PeekMut},
+    collections::VecDeque,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
     time::Instant,
 };
 
 use protocol::{Kind, SessionId, mesh::SenderClock};
 
+use owners::{Owner, Owners, Ufrag};
+use plan::{Command, Event, Relayed};
+use session::{Media, Session};
+use session_table::{SessionTable, Wake};
+
 use crate::{
-    egress::Egress,
-    fan_out::{CatchUp, Job},
+    drop_reason::DropReason,
+    egress::{batch::Batch, fan_out::FanOut},
     ingest::Received,
-    packet::Packet,
-    plan::{Command, Event, Relayed, SessionPlan, TrackId},
-    rtcp,
-    session::{Keys, Media, Session},
+    rtp::{packet::Packet, rtcp},
     stats::Stats,
-    track::{Listener, Taken, Track},
+    track::{Listener, Taken, Track, Tracks, id::TrackId},
     transport::{
-        CloseReason, DtlsFailure, Kind as DatagramKind, TransportOutput, classify, stun_answered,
-        stun_username,
+        CloseReason, Credentials, DtlsFailure, Kind as DatagramKind, TransportOutput, classify,
+        stun_answered, stun_username,
     },
 };
 
@@ -37,22 +41,16 @@ use crate::{
 #[derive(Debug)]
 pub struct Worker {
     index: u8,
-    pub(crate) sessions: Vec<Option<Session>>,
-    free: Vec<usize>,
-    ufrags: HashMap<String, Ufrag>,
-    addresses: HashMap<SocketAddr, Owner>,
-    pub(crate) tracks: BTreeMap<TrackId, Track>,
-    wakes: BinaryHeap<Reverse<(Instant, usize)>>,
-    pub(crate) unflushed: Vec<TrackId>,
+    sessions: SessionTable,
+    owners: Owners,
+    tracks: Tracks,
+    fan_out: FanOut,
     /// Tracks that a keyframe will be asked for.
     asking: Vec<TrackId>,
-    pub(crate) catch_ups: Vec<CatchUp>,
-    pub(crate) outbox: VecDeque<(SocketAddr, Vec<u8>)>,
-    pub(crate) jobs: VecDeque<Job>,
-    pub(crate) spare: Vec<Vec<u64>>,
+    outbox: VecDeque<(SocketAddr, Vec<u8>)>,
     relayed: VecDeque<(TrackId, Relayed)>,
     events: VecDeque<Event>,
-    pub(crate) stats: Stats,
+    stats: Stats,
 }
 
 /// What a worker keeps for its sessions.
@@ -68,40 +66,17 @@ pub struct Holdings {
     pub places: usize,
 }
 
-#[derive(Debug)]
-enum Ufrag {
-    Waiting(Arc<SessionPlan>),
-    Own(usize),
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Owner {
-    Own(usize),
-    Foreign(u8),
-}
-
-/// Addresses known here; beyond that those of other workers' sessions are forgotten, and learnt anew.
-const MAX_FOREIGN: usize = 16_384;
-/// Addresses of one session: more than any client has.
-const MAX_ADDRESSES: usize = 8;
-
 impl Worker {
     /// The worker with this number.
     pub fn new(index: u8) -> Worker {
         Worker {
             index,
-            sessions: Vec::new(),
-            free: Vec::new(),
-            ufrags: HashMap::new(),
-            addresses: HashMap::new(),
-            tracks: BTreeMap::new(),
-            wakes: BinaryHeap::new(),
-            unflushed: Vec::new(),
+            sessions: SessionTable::default(),
+            owners: Owners::default(),
+            tracks: Tracks::new(),
+            fan_out: FanOut::default(),
             asking: Vec::new(),
-            catch_ups: Vec::new(),
             outbox: VecDeque::new(),
-            jobs: VecDeque::new(),
-            spare: Vec::new(),
             relayed: VecDeque::new(),
             events: VecDeque::new(),
             stats: Stats::default(),
@@ -111,14 +86,12 @@ impl Worker {
     /// What the node wants.
     pub fn handle_command(&mut self, command: Command, now: Instant) {
         match command {
-            Command::Open(plan) => {
-                self.ufrags.insert(plan.transport.local.ufrag.clone(), Ufrag::Waiting(plan));
-            }
+            Command::Open(plan) => self.owners.open(plan),
             Command::Restart { session, local, remote } => self.restart(session, local, remote, now),
             Command::Close { session } => {
-                self.ufrags.retain(|_, ufrag| !matches!(ufrag, Ufrag::Waiting(plan) if plan.id == session));
-                if let Some(key) = self.find(session) {
-                    if let Some(session) = self.session_mut(key) {
+                self.owners.close_waiting(session);
+                if let Some(key) = self.sessions.find(session) {
+                    if let Some(session) = self.sessions.get_mut(key) {
                         session.transport.close(now);
                     }
                     self.pump(key, now);
@@ -146,16 +119,14 @@ impl Worker {
         match classify(data) {
             // An answer to a check of ours names nobody: the address that it comes from does.
             DatagramKind::Stun if stun_answered(data).is_none() => self.handle_check(from, data, now),
-            kind => match self.addresses.get(&from) {
+            kind => match self.owners.address(from) {
                 Some(Owner::Own(key)) => {
-                    let key = *key;
                     self.guarded(key, |own| own.handle_session_datagram(key, kind, from, data, now));
                 }
                 Some(Owner::Foreign(worker)) => {
-                    let worker = *worker;
                     self.events.push_back(Event::Foreign { worker, from, data: data.to_vec() });
                 }
-                None => self.stats.drop("unknown_source"),
+                None => self.stats.drop(DropReason::UnknownSource),
             },
         }
     }
@@ -177,32 +148,49 @@ impl Worker {
         // First, because it may wake a publisher's session at once.
         self.ask_due(now);
         // A session that asks to be woken in the past waits for the next turn: it must not keep this one.
-        for _ in 0..self.wakes.len() {
-            let Some(wake) = self.wakes.peek_mut().filter(|wake| wake.0.0 <= now) else { break };
-            let Reverse((at, key)) = PeekMut::pop(wake);
-            let Some(session) = self.session_mut(key).filter(|session| session.wake == Some(at)) else {
-                continue; // an earlier wake-up came instead, or the session is gone
+        for _ in 0..self.sessions.wakes() {
+            let key = match self.sessions.poll_wake(now) {
+                Some(Wake::Session(key)) => key,
+                Some(Wake::Nobody) => continue,
+                None => break,
             };
-            session.wake = None;
             self.guarded(key, |own| {
-                if let Some(session) = own.session_mut(key) {
+                if let Some(session) = own.sessions.get_mut(key) {
                     session.transport.handle_timeout(now);
                 }
                 own.feed_back(key, now);
                 own.pump(key, now);
             });
         }
-        self.flush_due(now);
-        self.catch_up_due(now);
+        self.fan_out.flush_due(&mut self.tracks, &mut self.stats, now);
+        self.fan_out.catch_up_due(&mut self.tracks, &mut self.sessions, now);
     }
 
     /// When [`Worker::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let flush = self.unflushed.iter().filter_map(|track| self.tracks.get(track)?.flush_at()).min();
-        let wake = self.wakes.peek().map(|Reverse((at, _))| *at);
-        let catch_up = self.catch_ups.iter().map(|catch_up| catch_up.at).min();
+        let fan_out = self.fan_out.poll_timeout(&self.tracks);
+        let wake = self.sessions.poll_timeout();
         let ask = self.asking.iter().filter_map(|track| self.tracks.get(track)?.keyframe_due()).min();
-        [flush, wake, catch_up, ask].into_iter().flatten().min()
+        [fan_out, wake, ask].into_iter().flatten().min()
+    }
+
+    /// Fills `batch`: replies and reports, then what fan-out has; false when there was nothing left to send.
+    pub fn poll_transmit(&mut self, batch: &mut Batch, now: Instant) -> bool {
+        while let Some((to, data)) = self.outbox.front() {
+            if !batch.has_room(1, data.len()) {
+                return true;
+            }
+            batch.push(*to, data.len(), |out| out.copy_from_slice(data));
+            self.outbox.pop_front();
+        }
+        self.fan_out.fill(batch, &self.tracks, &mut self.sessions, &mut self.stats, now);
+        while let Some(session) = self.fan_out.poll_started() {
+            self.sessions.schedule(session);
+        }
+        while let Some(track) = self.fan_out.poll_keyframe() {
+            self.want_keyframe(track, now);
+        }
+        !batch.is_empty()
     }
 
     /// What the node should know.
@@ -223,9 +211,9 @@ impl Worker {
     /// What is kept at the moment.
     pub fn holdings(&self) -> Holdings {
         Holdings {
-            sessions: self.sessions.iter().flatten().count(),
-            ufrags: self.ufrags.len(),
-            addresses: self.addresses.values().filter(|owner| matches!(owner, Owner::Own(_))).count(),
+            sessions: self.sessions.len(),
+            ufrags: self.owners.ufrags(),
+            addresses: self.owners.own_addresses(),
             places: self.tracks.values().map(|track| track.listeners().len()).sum(),
         }
     }
@@ -234,38 +222,37 @@ impl Worker {
     /// the sessions of all others.
     fn guarded(&mut self, key: usize, act: impl FnOnce(&mut Worker)) {
         if catch_unwind(AssertUnwindSafe(|| act(self))).is_err() {
-            self.stats.drop("session_panicked");
+            self.stats.drop(DropReason::SessionPanicked);
             self.closed(key, CloseReason::Panicked);
         }
     }
 
     fn handle_check(&mut self, from: SocketAddr, data: &[u8], now: Instant) {
         let Some((ufrag, _)) = stun_username(data) else {
-            return self.stats.drop("stun_no_username");
+            return self.stats.drop(DropReason::StunNoUsername);
         };
-        let (key, waiting) = match self.ufrags.get(ufrag) {
-            None => return self.stats.drop("stun_unknown_ufrag"),
+        let (key, waiting) = match self.owners.ufrag(ufrag) {
+            None => return self.stats.drop(DropReason::StunUnknownUfrag),
             Some(Ufrag::Own(key)) => (*key, None),
             Some(Ufrag::Waiting(plan)) => match plan.claim.owner() {
                 Some(worker) if worker != self.index => return self.forward(worker, from, data),
                 _ => {
                     let plan = plan.clone();
-                    (self.insert(Session::new(plan.clone(), now)), Some(plan))
+                    (self.sessions.insert(Session::new(plan.clone(), now)), Some(plan))
                 }
             },
         };
-        let Some(session) = self.session_mut(key) else { return };
+        let Some(session) = self.sessions.get_mut(key) else { return };
         let checked = session.transport.handle_stun(from, data, now);
         if let Some(plan) = waiting {
             let owner = checked.is_ok().then(|| plan.claim.claim(self.index));
             if owner != Some(self.index) {
-                self.sessions[key] = None;
-                self.free.push(key);
+                self.sessions.remove(key);
                 if let Some(worker) = owner {
                     return self.forward(worker, from, data);
                 }
             } else {
-                self.ufrags.insert(plan.transport.local.ufrag.clone(), Ufrag::Own(key));
+                self.owners.claim(plan.transport.local.ufrag.clone(), key);
             }
         }
         match checked {
@@ -273,9 +260,9 @@ impl Worker {
                 self.learn(key, from);
                 self.pump(key, now);
             }
-            Err(drop) => {
-                self.stats.drop(drop.0);
-                if self.sessions[key].is_some() {
+            Err(reason) => {
+                self.stats.drop(reason);
+                if self.sessions.get_mut(key).is_some() {
                     self.pump(key, now);
                 }
             }
@@ -290,17 +277,17 @@ impl Worker {
         data: &[u8],
         now: Instant,
     ) {
-        let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
+        let Some(session) = self.sessions.get_mut(key) else { return };
         match kind {
             DatagramKind::Dtls => {
-                if let Err(drop) = session.transport.handle_dtls(from, data, now) {
-                    self.stats.drop(drop.0);
+                if let Err(reason) = session.transport.handle_dtls(from, data, now) {
+                    self.stats.drop(reason);
                 }
                 self.pump(key, now);
             }
             DatagramKind::Rtp => {
                 let (Media::Ingest(ingest), Some(keys)) = (&mut session.media, &mut session.keys) else {
-                    return self.stats.drop("rtp_unexpected");
+                    return self.stats.drop(DropReason::RtpUnexpected);
                 };
                 let received = ingest.handle_rtp(data, &mut keys.opener, now);
                 if !matches!(received, Received::Dropped(_)) {
@@ -332,10 +319,12 @@ impl Worker {
                         return self.pump(key, now);
                     }
                 }
-                self.schedule(key);
+                self.sessions.schedule(key);
             }
             DatagramKind::Rtcp => {
-                let Some(keys) = &mut session.keys else { return self.stats.drop("rtcp_unexpected") };
+                let Some(keys) = &mut session.keys else {
+                    return self.stats.drop(DropReason::RtcpUnexpected);
+                };
                 match keys.opener.open_rtcp(data) {
                     Ok(plain) => {
                         // A listener's reports count for the address that its media goes to, and for no other.
@@ -344,16 +333,16 @@ impl Worker {
                         }
                         self.handle_reports(key, &rtcp::parse(&plain), now);
                     }
-                    Err(_) => self.stats.drop("srtcp"),
+                    Err(_) => self.stats.drop(DropReason::Srtcp),
                 }
             }
             DatagramKind::Stun => {
-                if let Err(drop) = session.transport.handle_stun(from, data, now) {
-                    self.stats.drop(drop.0);
+                if let Err(reason) = session.transport.handle_stun(from, data, now) {
+                    self.stats.drop(reason);
                 }
                 self.pump(key, now);
             }
-            DatagramKind::Other => self.stats.drop("unknown_datagram"),
+            DatagramKind::Other => self.stats.drop(DropReason::UnknownDatagram),
         }
     }
 
@@ -363,31 +352,30 @@ impl Worker {
         let taken = track.handle_packet(packet, now);
         match taken {
             Taken::Stale => {
-                self.stats.drop("stale");
+                self.stats.drop(DropReason::Stale);
                 return false;
             }
             Taken::Pending => {}
             Taken::Anew => {
-                self.jobs.retain(|job| !job.is_of(id));
-                self.catch_ups.retain(|catch_up| catch_up.track != id);
+                self.fan_out.handle_anew(id);
                 for listener in track.listeners() {
-                    if let Some(egress) = egress_mut(&mut self.sessions, *listener) {
+                    if let Some(egress) = self.sessions.egress_mut(*listener) {
                         egress.stop();
                     }
                 }
             }
         }
-        if !self.unflushed.contains(&id) {
-            self.unflushed.push(id);
-        }
-        self.flush_due(now);
+        self.fan_out.handle_pending(id);
+        self.fan_out.flush_due(&mut self.tracks, &mut self.stats, now);
         true
     }
 
     /// Carries out what the transport of a session wants.
     fn pump(&mut self, key: usize, now: Instant) {
-        while let Some(output) = self.session_mut(key).and_then(|session| session.transport.poll_output()) {
-            let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
+        while let Some(output) =
+            self.sessions.get_mut(key).and_then(|session| session.transport.poll_output())
+        {
+            let Some(session) = self.sessions.get_mut(key) else { return };
             let id = session.plan.id;
             match output {
                 TransportOutput::Transmit { to, data } => self.outbox.push_back((to, data)),
@@ -406,11 +394,11 @@ impl Worker {
                 TransportOutput::Closed(reason) => self.closed(key, reason),
             }
         }
-        self.schedule(key);
+        self.sessions.schedule(key);
     }
 
     fn connected(&mut self, key: usize, now: Instant) {
-        let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
+        let Some(session) = self.sessions.get_mut(key) else { return };
         self.events.push_back(Event::Connected { session: session.plan.id });
         let egress: Vec<(TrackId, Kind)> = match &session.media {
             Media::Ingest(_) => {
@@ -423,14 +411,16 @@ impl Worker {
         for (index, (id, kind)) in egress.into_iter().enumerate() {
             let listener = Listener { session: key, egress: index };
             self.tracks.entry(id).or_insert_with(|| Track::new(kind)).subscribe(listener);
-            if kind == Kind::Video && !self.catch_up(listener, id, now) {
+            if kind == Kind::Video
+                && !self.fan_out.catch_up(listener, id, &mut self.tracks, &mut self.sessions, now)
+            {
                 self.want_keyframe(id, now);
             }
         }
     }
 
     fn closed(&mut self, key: usize, reason: CloseReason) {
-        if let Some(session) = self.session_mut(key) {
+        if let Some(session) = self.sessions.get_mut(key) {
             let (session, remote) = (session.plan.id, session.transport.remote());
             self.events.push_back(Event::Closed { session, reason, remote });
             self.remove(key);
@@ -438,16 +428,9 @@ impl Worker {
     }
 
     fn remove(&mut self, key: usize) {
-        let Some(session) = self.sessions.get_mut(key).and_then(Option::take) else { return };
-        self.free.push(key);
-        for address in session.addresses {
-            if matches!(self.addresses.get(&address), Some(Owner::Own(owner)) if *owner == key) {
-                self.addresses.remove(&address);
-            }
-        }
-        self.ufrags.retain(|_, ufrag| !matches!(ufrag, Ufrag::Own(own) if *own == key));
-        self.jobs.retain(|job| !job.is_for(key));
-        self.catch_ups.retain(|catch_up| catch_up.listener.session != key);
+        let Some(session) = self.sessions.remove(key) else { return };
+        self.owners.forget(key, session.addresses);
+        self.fan_out.handle_gone(key);
         let connected = session.keys.is_some();
         match session.media {
             Media::Ingest(_) => self.stats.publishers -= u64::from(connected),
@@ -462,161 +445,27 @@ impl Worker {
         }
     }
 
-    fn restart(
-        &mut self,
-        id: SessionId,
-        local: crate::transport::Credentials,
-        remote: crate::transport::Credentials,
-        now: Instant,
-    ) {
-        // The credentials before these stay valid until the first check with the new ones, older ones do not.
-        if let Some(key) = self.find(id) {
-            let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
-            let before = std::mem::replace(&mut session.ufrag, local.ufrag.clone());
-            self.ufrags
-                .retain(|name, ufrag| *name == before || !matches!(ufrag, Ufrag::Own(own) if *own == key));
-            self.ufrags.insert(local.ufrag.clone(), Ufrag::Own(key));
-            session.transport.handle_restart(local, remote, now);
-            return;
-        }
-        // Owned by another worker: its checks may land here, and then they are forwarded.
-        let plan = self.ufrags.values().find_map(|ufrag| match ufrag {
-            Ufrag::Waiting(plan) if plan.id == id => Some(plan.clone()),
-            _ => None,
-        });
-        if let Some(plan) = plan {
-            let first = &plan.transport.local.ufrag;
-            self.ufrags.retain(|name, ufrag| {
-                name == first || !matches!(ufrag, Ufrag::Waiting(waiting) if waiting.id == id)
-            });
-            self.ufrags.insert(local.ufrag, Ufrag::Waiting(plan));
-        }
+    fn restart(&mut self, id: SessionId, local: Credentials, remote: Credentials, now: Instant) {
+        let Some(key) = self.sessions.find(id) else {
+            return self.owners.restart_waiting(id, local.ufrag);
+        };
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let before = std::mem::replace(&mut session.ufrag, local.ufrag.clone());
+        self.owners.restart(key, &before, local.ufrag.clone());
+        session.transport.handle_restart(local, remote, now);
     }
 
     fn forward(&mut self, worker: u8, from: SocketAddr, data: &[u8]) {
-        if self.addresses.len() >= MAX_FOREIGN {
-            self.addresses.retain(|_, owner| matches!(owner, Owner::Own(_)));
-        }
-        // An address that has proven itself to a session here stays with it.
-        self.addresses.entry(from).or_insert(Owner::Foreign(worker));
+        self.owners.learn_foreign(from, worker);
         self.events.push_back(Event::Foreign { worker, from, data: data.to_vec() });
     }
 
-    /// What comes from `address` is for this session.
     fn learn(&mut self, key: usize, address: SocketAddr) {
-        if matches!(self.addresses.get(&address), Some(Owner::Own(owner)) if *owner == key) {
-            return;
-        }
-        self.addresses.insert(address, Owner::Own(key));
-        let Some(session) = self.session_mut(key) else { return };
-        session.addresses.push(address);
-        if session.addresses.len() > MAX_ADDRESSES {
-            let oldest = session.addresses.remove(0);
-            if matches!(self.addresses.get(&oldest), Some(Owner::Own(owner)) if *owner == key) {
-                self.addresses.remove(&oldest);
-            }
+        if let Some(session) = self.sessions.get_mut(key) {
+            self.owners.learn(key, address, &mut session.addresses);
         }
     }
-
-    fn insert(&mut self, session: Session) -> usize {
-        match self.free.pop() {
-            Some(key) => {
-                self.sessions[key] = Some(session);
-                key
-            }
-            None => {
-                self.sessions.push(Some(session));
-                self.sessions.len() - 1
-            }
-        }
-    }
-
-    fn find(&self, id: SessionId) -> Option<usize> {
-        self.sessions.iter().position(|session| session.as_ref().is_some_and(|session| session.plan.id == id))
-    }
-
-    pub(crate) fn session_mut(&mut self, key: usize) -> Option<&mut Session> {
-        self.sessions.get_mut(key).and_then(Option::as_mut)
-    }
-
-    /// Sees to it that the session is woken when it wants.
-    pub(crate) fn schedule(&mut self, key: usize) {
-        let Some(session) = self.sessions.get_mut(key).and_then(Option::as_mut) else { return };
-        let Some(at) = session.poll_timeout() else { return };
-        if session.wake.is_none_or(|wake| at < wake) {
-            session.wake = Some(at);
-            self.wakes.push(Reverse((at, key)));
-        }
-    }
-}
-
-/// The sending side of a listener's track.
-pub(crate) fn egress_mut(sessions: &mut [Option<Session>], listener: Listener) -> Option<&mut Egress> {
-    match &mut sessions.get_mut(listener.session)?.as_mut()?.media {
-        Media::Egress(tracks) => tracks.get_mut(listener.egress),
-        Media::Ingest(_) => None,
-    }
-}
-
-/// The sending side of a listener's track with what sealing needs; `None` until it is connected.
-pub(crate) fn sending(
-    sessions: &mut [Option<Session>],
-    listener: Listener,
-) -> Option<(&mut Egress, &crate::srtp::Sealer, SocketAddr)> {
-    let session = sessions.get_mut(listener.session)?.as_mut()?;
-    let Media::Egress(tracks) = &mut session.media else { return None };
-    let Keys { sealer, .. } = session.keys.as_ref()?;
-    Some((tracks.get_mut(listener.egress)?, sealer, session.remote?))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        plan::{Claim, Flow, TrackPair},
-        sdp::{EgressPlan, Setup},
-        transport::{Credentials, DtlsRole, Identity, TransportConfig},
-    };
-
-    #[test]
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin for virtual time")]
-    fn a_defect_that_a_peer_meets_ends_its_session_and_no_other() {
-        let now = Instant::now();
-        let identity = Arc::new(Identity::generate().expect("a certificate"));
-        let mut worker = Worker::new(0);
-        let keys = [1u8, 2].map(|n| {
-            let plan = SessionPlan {
-                id: SessionId([n; 16]),
-                transport: TransportConfig {
-                    fingerprint: identity.fingerprint(),
-                    identity: identity.clone(),
-                    role: DtlsRole::Server,
-                    local: Credentials { ufrag: format!("relay{n}"), pwd: "relay-password-relay-pw".into() },
-                    remote: Credentials { ufrag: "browser".into(), pwd: "browser-password-browser".into() },
-                    data_channels: false,
-                },
-                flow: Flow::Egress {
-                    plan: EgressPlan {
-                        setup: Setup::Passive,
-                        tracks: Vec::new(),
-                        unserved: Vec::new(),
-                        data_channel: false,
-                    },
-                    tracks: TrackPair { audio: TrackId(0), video: TrackId(1) },
-                    cname: "relay".into(),
-                },
-                claim: Claim::default(),
-            };
-            worker.insert(Session::new(Arc::new(plan), now))
-        });
-        worker.guarded(keys[0], |_| panic!("a defect"));
-        assert_eq!(worker.holdings().sessions, 1);
-        assert!(worker.session_mut(keys[1]).is_some());
-        assert_eq!(worker.stats().drops["session_panicked"], 1);
-        let event = worker.poll_event();
-        assert!(
-            matches!(event, Some(Event::Closed { session, reason: CloseReason::Panicked, .. }) if session == SessionId([1; 16])),
-            "{event:?}"
-        );
-    }
-}
+mod tests;

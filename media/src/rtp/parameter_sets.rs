@@ -21,6 +21,7 @@ struct Set {
     unit: Bytes,
 }
 
+// Types of units: ITU-T H.264 table 7-1; those that pack others: RFC 6184 section 5.2.
 const IDR: u8 = 5;
 const SPS: u8 = 7;
 const PPS: u8 = 8;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{rtcp::Compound, rtp};
+use crate::rtp::{self, rtcp::Compound};
 
 /// Arrival times of the last half second, and from where on the next feedback tells them.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub struct ArrivalLog {
     due: Option<Instant>,
 }
 
+/// Chromium ramps up its bitrate on this feedback.
 const INTERVAL: Duration = Duration::from_millis(50);
 /// More packets than that in one interval, and feedback goes out early.
 const MAX_UNTOLD: usize = 200;
@@ -28,6 +29,7 @@ const MAX_UNTOLD: usize = 200;
 const MAX_SPAN: u64 = 2000;
 /// A packet that comes later than this after its neighbors is told of no more.
 const MEMORY: Duration = Duration::from_millis(500);
+// Units: section 3.1 of the draft.
 const REFERENCE_UNIT: Duration = Duration::from_millis(64);
 const DELTA_UNIT_US: i64 = 250;
 

@@ -2,27 +2,63 @@
 //! worker, sealed with that listener's key into the batch that leaves next.
 //!
 //! Listeners are the outer loop and packets the inner one, so that packets to one listener lie one behind
-//! the other and leave as one segmented send.
+//! the other and leave as one segmented send. Owns what waits to be sent; tracks and sessions are lent to it.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use protocol::Kind;
-use smallvec::SmallVec;
 
-use crate::{
-    Worker,
+use super::{
+    Egress, MAX_SEALED_LEN, Sent,
     batch::{Batch, MAX_RUNS},
-    egress::{MAX_SEALED_LEN, Sent},
-    plan::TrackId,
-    ring::Ring,
-    stats::Stats,
-    track::Listener,
-    worker::sending,
 };
+use crate::{
+    drop_reason::DropReason,
+    rtp::srtp::Sealer,
+    stats::{Stats, Traffic},
+    track::{Listener, Tracks, id::TrackId, ring::Ring},
+};
+
+/// What waits to be sent to listeners.
+#[derive(Debug, Default)]
+pub(crate) struct FanOut {
+    /// Tracks with packets that wait for the rest of their frame.
+    unflushed: Vec<TrackId>,
+    catch_ups: Vec<CatchUp>,
+    jobs: VecDeque<Job>,
+    /// Emptied lists of numbers, to be filled again: a flush allocates nothing.
+    spare: Vec<Vec<u64>>,
+    /// Sessions of listeners that got their first packet of a source.
+    started: VecDeque<usize>,
+    /// Tracks with a listener that waits for a keyframe.
+    wanted: VecDeque<TrackId>,
+}
+
+/// The sessions as fan-out sees them: the sending sides of the listeners' tracks. A type parameter, not an
+/// object: it is asked once for each listener and flush.
+pub(crate) trait EgressTable {
+    /// The sending side of a listener's track with what sealing needs; `None` until it is connected.
+    fn sending(&mut self, listener: Listener) -> Option<Sending<'_>>;
+}
+
+/// The sending side of a connected listener's track.
+#[derive(Debug)]
+pub(crate) struct Sending<'a> {
+    /// Its numbers.
+    pub(crate) egress: &'a mut Egress,
+    /// The key of its session.
+    pub(crate) sealer: &'a Sealer,
+    /// Where its session's media goes.
+    pub(crate) to: SocketAddr,
+}
 
 /// Work that fills batches; carried out in order.
 #[derive(Debug)]
-pub(crate) enum Job {
+enum Job {
     /// New packets to everybody.
     FanOut { track: TrackId, numbers: Vec<u64>, done: usize },
     /// A picture from its keyframe on, to one latecomer: up to, not including, `end`.
@@ -33,7 +69,7 @@ pub(crate) enum Job {
 
 impl Job {
     /// True if it sends numbers of this track, which a new source makes void.
-    pub(crate) fn is_of(&self, id: TrackId) -> bool {
+    fn is_of(&self, id: TrackId) -> bool {
         match self {
             Job::FanOut { track, .. } | Job::CatchUp { track, .. } => *track == id,
             Job::Repair { .. } => false,
@@ -41,7 +77,7 @@ impl Job {
     }
 
     /// True if it serves only this session.
-    pub(crate) fn is_for(&self, session: usize) -> bool {
+    fn is_for(&self, session: usize) -> bool {
         match self {
             Job::FanOut { .. } => false,
             Job::CatchUp { listener, .. } | Job::Repair { listener, .. } => listener.session == session,
@@ -51,11 +87,11 @@ impl Job {
 
 /// A latecomer that gets a picture from its keyframe on, piece by piece: the rest of it after `at`.
 #[derive(Debug)]
-pub(crate) struct CatchUp {
-    pub(crate) listener: Listener,
-    pub(crate) track: TrackId,
+struct CatchUp {
+    listener: Listener,
+    track: TrackId,
     next: u64,
-    pub(crate) at: Instant,
+    at: Instant,
     /// How often a gap was waited for.
     waited: u8,
 }
@@ -71,35 +107,78 @@ const GAP_WAITS: u8 = 10;
 /// Packets of a frame differ by a few octets; padding up to this many makes them one segmented send.
 const MAX_PADDING: usize = 48;
 
-impl Worker {
-    /// Fills `batch`; false when there was nothing left to send.
-    pub fn poll_transmit(&mut self, batch: &mut Batch, now: Instant) -> bool {
-        while let Some((to, data)) = self.outbox.front() {
-            if !batch.has_room(1, data.len()) {
-                return true;
-            }
-            batch.push(*to, data.len(), |out| out.copy_from_slice(data));
-            self.outbox.pop_front();
+impl FanOut {
+    /// A packet has come to this track and waits there, see [`crate::track::Track::flush_at`].
+    pub(crate) fn handle_pending(&mut self, id: TrackId) {
+        if !self.unflushed.contains(&id) {
+            self.unflushed.push(id);
         }
-        while let Some(mut job) = self.jobs.pop_front() {
-            if !self.advance(&mut job, batch, now) {
-                self.jobs.push_front(job);
+    }
+
+    /// The source of this track starts anew: numbers of before mean nothing any more.
+    pub(crate) fn handle_anew(&mut self, id: TrackId) {
+        self.jobs.retain(|job| !job.is_of(id));
+        self.catch_ups.retain(|catch_up| catch_up.track != id);
+    }
+
+    /// The session is over.
+    pub(crate) fn handle_gone(&mut self, session: usize) {
+        self.jobs.retain(|job| !job.is_for(session));
+        self.catch_ups.retain(|catch_up| catch_up.listener.session != session);
+    }
+
+    /// A listener misses these packets.
+    pub(crate) fn handle_nack(&mut self, listener: Listener, sequences: Vec<u16>) {
+        self.jobs.push_back(Job::Repair { listener, sequences, done: 0 });
+    }
+
+    /// When [`FanOut::flush_due`] or [`FanOut::catch_up_due`] has something to do.
+    pub(crate) fn poll_timeout(&self, tracks: &Tracks) -> Option<Instant> {
+        let flush = self.unflushed.iter().filter_map(|track| tracks.get(track)?.flush_at()).min();
+        let catch_up = self.catch_ups.iter().map(|catch_up| catch_up.at).min();
+        [flush, catch_up].into_iter().flatten().min()
+    }
+
+    /// The next session whose listener got its first packet of a source: it wants to be woken for its report.
+    pub(crate) fn poll_started(&mut self) -> Option<usize> {
+        self.started.pop_front()
+    }
+
+    /// The next track that a listener needs a keyframe of.
+    pub(crate) fn poll_keyframe(&mut self) -> Option<TrackId> {
+        self.wanted.pop_front()
+    }
+
+    /// Fills `batch` from the jobs, in their order; stops where it is full. Afterwards
+    /// [`FanOut::poll_started`] and [`FanOut::poll_keyframe`] have what followed from it.
+    pub(crate) fn fill(
+        &mut self,
+        batch: &mut Batch,
+        tracks: &Tracks,
+        sessions: &mut impl EgressTable,
+        stats: &mut Stats,
+        now: Instant,
+    ) {
+        let FanOut { jobs, spare, started, wanted, .. } = self;
+        let mut fill = Fill { batch, tracks, sessions, stats, started, wanted, now };
+        while let Some(mut job) = jobs.pop_front() {
+            if !fill.advance(&mut job) {
+                jobs.push_front(job);
                 break;
             }
             if let Job::FanOut { mut numbers, .. } = job {
                 numbers.clear();
-                self.spare.push(numbers);
+                spare.push(numbers);
             }
         }
-        !batch.is_empty()
     }
 
     /// Tracks whose packets have waited long enough become jobs.
-    pub(crate) fn flush_due(&mut self, now: Instant) {
+    pub(crate) fn flush_due(&mut self, tracks: &mut Tracks, stats: &mut Stats, now: Instant) {
         let mut index = 0;
         while let Some(&id) = self.unflushed.get(index) {
             let mut numbers = self.spare.pop().unwrap_or_default();
-            let Some(track) = self.tracks.get_mut(&id) else {
+            let Some(track) = tracks.get_mut(&id) else {
                 self.unflushed.swap_remove(index);
                 continue;
             };
@@ -111,7 +190,7 @@ impl Worker {
             }
             self.unflushed.swap_remove(index);
             if let Some((packet, _)) = track.ring().get(numbers[0]) {
-                self.stats.delay.record(now.saturating_duration_since(packet.received));
+                stats.delay.record(now.saturating_duration_since(packet.received));
             }
             numbers.sort_unstable();
             equalize(track.ring_mut(), &numbers);
@@ -121,23 +200,35 @@ impl Worker {
 
     /// A latecomer gets the picture from its keyframe on, if it is all there: at once what makes a burst, then
     /// the rest, and from there on what comes.
-    pub(crate) fn catch_up(&mut self, listener: Listener, id: TrackId, now: Instant) -> bool {
-        let Some(track) = self.tracks.get(&id) else { return false };
+    pub(crate) fn catch_up(
+        &mut self,
+        listener: Listener,
+        id: TrackId,
+        tracks: &mut Tracks,
+        sessions: &mut impl EgressTable,
+        now: Instant,
+    ) -> bool {
+        let Some(track) = tracks.get(&id) else { return false };
         let Some(start) = track.ring().whole_picture(now) else { return false };
         let Some((packet, _)) = track.ring().get(start) else { return false };
-        let Some((egress, _, _)) = sending(&mut self.sessions, listener) else { return false };
+        let Some(Sending { egress, .. }) = sessions.sending(listener) else { return false };
         egress.start(start, packet, now);
         egress.report_soon(now);
         egress.catch_up(u64::MAX);
         let mut catch_up = CatchUp { listener, track: id, next: start, at: now, waited: 0 };
-        if self.advance_catch_up(&mut catch_up, FIRST_PIECE, now) {
+        if self.advance_catch_up(&mut catch_up, FIRST_PIECE, tracks, sessions, now) {
             self.catch_ups.push(catch_up);
         }
         true
     }
 
     /// The next pieces of pictures that are due.
-    pub(crate) fn catch_up_due(&mut self, now: Instant) {
+    pub(crate) fn catch_up_due(
+        &mut self,
+        tracks: &mut Tracks,
+        sessions: &mut impl EgressTable,
+        now: Instant,
+    ) {
         let mut index = 0;
         while let Some(catch_up) = self.catch_ups.get(index) {
             if catch_up.at > now {
@@ -145,7 +236,7 @@ impl Worker {
                 continue;
             }
             let mut catch_up = self.catch_ups.swap_remove(index);
-            if self.advance_catch_up(&mut catch_up, PIECE, now) {
+            if self.advance_catch_up(&mut catch_up, PIECE, tracks, sessions, now) {
                 // Its time has moved on: it is not met again in this turn.
                 self.catch_ups.push(catch_up);
             }
@@ -153,8 +244,15 @@ impl Worker {
     }
 
     /// Queues a piece of at most `len` packets; true if there is more to come.
-    fn advance_catch_up(&mut self, catch_up: &mut CatchUp, len: u64, now: Instant) -> bool {
-        let Some(track) = self.tracks.get_mut(&catch_up.track) else { return false };
+    fn advance_catch_up(
+        &mut self,
+        catch_up: &mut CatchUp,
+        len: u64,
+        tracks: &mut Tracks,
+        sessions: &mut impl EgressTable,
+        now: Instant,
+    ) -> bool {
+        let Some(track) = tracks.get_mut(&catch_up.track) else { return false };
         let ring = track.ring_mut();
         let Some(highest) = ring.highest() else { return false };
         let most = (catch_up.next + len).min(highest + 1);
@@ -165,7 +263,7 @@ impl Worker {
         };
         // Of those that wait for their frame, too.
         (catch_up.next..end).for_each(|number| ring.fix_padding(number, 0));
-        let Some((egress, _, _)) = sending(&mut self.sessions, catch_up.listener) else { return false };
+        let Some(Sending { egress, .. }) = sessions.sending(catch_up.listener) else { return false };
         let is_done = end == highest + 1;
         egress.catch_up(if is_done { end } else { u64::MAX });
         catch_up.waited = if end == catch_up.next { catch_up.waited + 1 } else { 0 };
@@ -177,36 +275,50 @@ impl Worker {
         catch_up.at = now + PIECE_INTERVAL;
         !is_done
     }
+}
 
+/// What the jobs of one batch work with.
+struct Fill<'a, S> {
+    batch: &'a mut Batch,
+    tracks: &'a Tracks,
+    sessions: &'a mut S,
+    stats: &'a mut Stats,
+    started: &'a mut VecDeque<usize>,
+    wanted: &'a mut VecDeque<TrackId>,
+    now: Instant,
+}
+
+impl<S: EgressTable> Fill<'_, S> {
     /// Carries a job on; false if the batch is full before it is done.
-    fn advance(&mut self, job: &mut Job, batch: &mut Batch, now: Instant) -> bool {
+    fn advance(&mut self, job: &mut Job) -> bool {
+        let Fill { batch, tracks, sessions, stats, now, .. } = self;
         match job {
-            Job::FanOut { track, numbers, done } => self.fan_out(*track, numbers, done, batch, now),
+            Job::FanOut { track, numbers, done } => self.send_to_all(*track, numbers, done),
             Job::CatchUp { listener, track, next, end } => {
-                let Some(track) = self.tracks.get(track) else { return true };
-                let Some((egress, sealer, to)) = sending(&mut self.sessions, *listener) else { return true };
+                let Some(track) = tracks.get(track) else { return true };
+                let Some(Sending { egress, sealer, to }) = sessions.sending(*listener) else { return true };
                 while next < end {
                     if !batch.has_room(1, MAX_SEALED_LEN) {
                         return false;
                     }
                     if let Some((packet, padding)) = track.ring().get(*next) {
                         let sent = egress.send(*next, packet, padding, sealer, to, batch);
-                        count(&mut self.stats, sent, Kind::Video);
+                        count(stats, sent, Kind::Video);
                     }
                     *next += 1;
                 }
                 true
             }
             Job::Repair { listener, sequences, done } => {
-                let Some((egress, sealer, to)) = sending(&mut self.sessions, *listener) else { return true };
-                let Some(track) = self.tracks.get(&egress.track()) else { return true };
+                let Some(Sending { egress, sealer, to }) = sessions.sending(*listener) else { return true };
+                let Some(track) = tracks.get(&egress.track()) else { return true };
                 while let Some(sequence) = sequences.get(*done) {
                     if !batch.has_room(1, MAX_SEALED_LEN) {
                         return false;
                     }
-                    let sent = egress.repair(*sequence, track.ring(), sealer, to, batch, now);
-                    count(&mut self.stats, sent, egress.kind());
-                    self.stats.repairs += u64::from(matches!(sent, Sent::Octets(_)));
+                    let sent = egress.repair(*sequence, track.ring(), sealer, to, batch, *now);
+                    count(stats, sent, egress.kind());
+                    stats.repairs += u64::from(matches!(sent, Sent::Octets(_)));
                     *done += 1;
                 }
                 true
@@ -214,32 +326,26 @@ impl Worker {
         }
     }
 
-    fn fan_out(
-        &mut self,
-        id: TrackId,
-        numbers: &[u64],
-        done: &mut usize,
-        batch: &mut Batch,
-        now: Instant,
-    ) -> bool {
-        let Some(track) = self.tracks.get(&id) else { return true };
+    /// New packets of a track to its listeners, from the one with number `done` on.
+    fn send_to_all(&mut self, id: TrackId, numbers: &[u64], done: &mut usize) -> bool {
+        let Fill { batch, tracks, sessions, stats, now, .. } = self;
+        let Some(track) = tracks.get(&id) else { return true };
         let ring = track.ring();
         let Some(kind) =
             numbers.first().and_then(|number| ring.get(*number)).map(|(packet, _)| packet.kind())
         else {
             return true;
         };
-        let mut traffic = crate::stats::Traffic::default();
+        let mut traffic = Traffic::default();
         let mut done_all = true;
         let mut waiting = false;
-        let mut started = SmallVec::<[usize; 8]>::new();
         for listener in &track.listeners()[*done..] {
             if !batch.has_room(numbers.len().min(MAX_RUNS), MAX_SEALED_LEN) {
                 done_all = false;
                 break;
             }
             *done += 1;
-            let Some((egress, sealer, to)) = sending(&mut self.sessions, *listener) else { continue };
+            let Some(Sending { egress, sealer, to }) = sessions.sending(*listener) else { continue };
             let mut from = 0;
             if !egress.is_live() {
                 match start(ring, numbers, kind) {
@@ -250,9 +356,9 @@ impl Worker {
                     }
                 }
                 let Some((packet, _)) = ring.get(numbers[from]) else { continue };
-                egress.start(numbers[from], packet, now);
-                egress.report_soon(now);
-                started.push(listener.session);
+                egress.start(numbers[from], packet, *now);
+                egress.report_soon(*now);
+                self.started.push_back(listener.session);
             }
             for number in &numbers[from..] {
                 let Some((packet, padding)) = ring.get(*number).filter(|_| egress.wants(*number)) else {
@@ -263,17 +369,16 @@ impl Worker {
                         traffic.packets += 1;
                         traffic.octets += octets as u64;
                     }
-                    Sent::Codec => self.stats.drop("codec_not_negotiated"),
+                    Sent::Codec => stats.drop(DropReason::CodecNotNegotiated),
                     Sent::NotThere | Sent::Budget => {}
                 }
             }
         }
-        let total = Stats::traffic(&mut self.stats.sent, kind);
+        let total = Stats::traffic(&mut stats.sent, kind);
         total.packets += traffic.packets;
         total.octets += traffic.octets;
-        started.into_iter().for_each(|session| self.schedule(session));
         if waiting {
-            self.want_keyframe(id, now);
+            self.wanted.push_back(id);
         }
         done_all
     }
@@ -313,8 +418,8 @@ fn count(stats: &mut Stats, sent: Sent, kind: Kind) {
             traffic.packets += 1;
             traffic.octets += octets as u64;
         }
-        Sent::Codec => stats.drop("codec_not_negotiated"),
-        Sent::NotThere => stats.drop("repair_not_there"),
-        Sent::Budget => stats.drop("repair_budget"),
+        Sent::Codec => stats.drop(DropReason::CodecNotNegotiated),
+        Sent::NotThere => stats.drop(DropReason::RepairNotThere),
+        Sent::Budget => stats.drop(DropReason::RepairBudget),
     }
 }

@@ -9,17 +9,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use protocol::{Codec, Kind, SessionId, mesh::SenderClock};
+use protocol::{Codec, SessionId, mesh::SenderClock};
 
 use crate::{
-    packet::Packet,
+    ingest::feedback::Health,
+    rtp::packet::Packet,
     sdp::{EgressPlan, IngestPlan},
+    track::{
+        epoch::Epochs,
+        id::{TrackId, TrackPair},
+    },
     transport::{CloseReason, Credentials, TransportConfig},
 };
-
-/// A track as the workers of one relay know it; where it comes from is not their business.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TrackId(pub u32);
 
 /// A session that was negotiated and waits for its peer's first connectivity check. Every worker gets
 /// it; the one that sees the check owns the session.
@@ -56,62 +57,6 @@ pub enum Flow {
         /// The CNAME that the answer announced.
         cname: String,
     },
-}
-
-/// The two tracks a stream can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TrackPair {
-    /// Its sound.
-    pub audio: TrackId,
-    /// Its picture.
-    pub video: TrackId,
-}
-
-impl TrackPair {
-    /// The one of this kind.
-    pub fn of(self, kind: Kind) -> TrackId {
-        match kind {
-            Kind::Audio => self.audio,
-            Kind::Video => self.video,
-        }
-    }
-}
-
-/// The epochs of a stream's two tracks, counted by all who publish it at this relay: whoever starts a track
-/// anew takes the next one, so that it is newer than all before, however many there were.
-#[derive(Debug, Clone)]
-pub struct Epochs(Arc<[AtomicU32; 2]>);
-
-/// An epoch that a session has taken, and how many were taken before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeldEpoch(u32);
-
-impl Epochs {
-    /// The first epoch will be the one after `before`.
-    pub fn new(before: u8) -> Epochs {
-        Epochs(Arc::new([before, before].map(|before| AtomicU32::new(before.into()))))
-    }
-
-    /// A session begins to send: the next epoch of this kind of track is its own.
-    pub fn take(&self, kind: Kind) -> HeldEpoch {
-        HeldEpoch(self.0[kind as usize].fetch_add(1, Ordering::AcqRel).wrapping_add(1))
-    }
-
-    /// A session that holds an epoch starts anew; `None` if another session has taken the track since.
-    pub fn advance(&self, kind: Kind, held: HeldEpoch) -> Option<HeldEpoch> {
-        let next = held.0.wrapping_add(1);
-        self.0[kind as usize]
-            .compare_exchange(held.0, next, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-            .then_some(HeldEpoch(next))
-    }
-}
-
-impl HeldEpoch {
-    /// As it stands on packets: 0 to 15.
-    pub fn epoch(self) -> u8 {
-        self.0 as u8 & 0x0f
-    }
 }
 
 /// Which worker owns a session: settled once, by the first authenticated check.
@@ -228,15 +173,6 @@ pub enum Event {
         /// Text otherwise.
         binary: bool,
     },
-}
-
-/// What whoever runs a publisher should know of it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Health {
-    /// Packets that were dropped because they are longer than a packet may be.
-    pub too_large: u64,
-    /// Whether it sends a keyframe when it is asked for one; `None` as long as that did not show.
-    pub answers_keyframe_requests: Option<bool>,
 }
 
 /// What a publisher brought: for the other workers and for the links.

@@ -8,7 +8,8 @@ use std::time::Instant;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use protocol::{Codec, Kind, mesh::extension};
 
-use crate::{keyframe, rtp};
+use super::header::{FIXED_LEN, Header};
+use super::keyframe;
 
 /// A media packet in canonical form. Cloning it copies no payload.
 #[derive(Debug, Clone)]
@@ -57,9 +58,9 @@ pub struct Canonical {
 /// The longest RTP packet of a publisher: what a path of 1500 carries, and a little more.
 pub const MAX_RTP_LEN: usize = 1500;
 /// The longest canonical packet: as long, with our header in place of the publisher's.
-pub const MAX_LEN: usize = MAX_RTP_LEN - rtp::FIXED_LEN + MAX_HEADER_LEN;
+pub const MAX_LEN: usize = MAX_RTP_LEN - FIXED_LEN + MAX_HEADER_LEN;
 /// The fixed header, the extension's head and two elements of two octets.
-pub const MAX_HEADER_LEN: usize = rtp::FIXED_LEN + 4 + 4;
+pub const MAX_HEADER_LEN: usize = FIXED_LEN + 4 + 4;
 
 impl Canonical {
     /// Appends the canonical header to `out`.
@@ -79,7 +80,7 @@ impl Canonical {
 
     /// The octets [`Canonical::write`] appends.
     pub fn header_len(&self) -> usize {
-        rtp::FIXED_LEN + if self.has_extension() { EXTENSION_LEN } else { 0 }
+        FIXED_LEN + if self.has_extension() { EXTENSION_LEN } else { 0 }
     }
 
     fn has_extension(&self) -> bool {
@@ -111,7 +112,7 @@ impl Packet {
         if bytes.len() > MAX_LEN {
             return None;
         }
-        let header = rtp::Header::parse(&bytes).ok()?;
+        let header = Header::parse(&bytes).ok()?;
         let codec = Codec::from_canonical_payload_type(header.payload_type)?;
         if header.padding || header.header_len > MAX_HEADER_LEN {
             return None;

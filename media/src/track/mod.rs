@@ -2,14 +2,21 @@
 //!
 //! It is the same for a track that is published here and for one that comes over a link.
 
-use std::time::{Duration, Instant};
+pub(crate) mod epoch;
+pub(crate) mod id;
+pub(crate) mod ring;
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use protocol::{Kind, mesh::SenderClock};
 
-use crate::{
-    packet::Packet,
-    ring::{Refused, Ring},
-};
+use id::TrackId;
+use ring::{Refused, Ring};
+
+use crate::rtp::packet::Packet;
 
 /// A listener's place: the session and which of its tracks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +43,9 @@ pub struct Track {
     keyframe_due: Option<Instant>,
 }
 
+/// The tracks of a worker.
+pub type Tracks = BTreeMap<TrackId, Track>;
+
 /// What a packet did to the track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
@@ -47,6 +57,7 @@ pub enum Taken {
     Stale,
 }
 
+/// About 5 s at 20 ms.
 const AUDIO_RING: usize = 256;
 /// Of video, unless a picture needs more, see [`Ring`].
 const VIDEO_RING: usize = 1024;
@@ -59,6 +70,8 @@ pub const MAX_BURST: usize = 16;
 const SOURCE_IDLE: Duration = Duration::from_millis(500);
 /// So many stale packets in a row mean that the numbers jumped, not that packets are late.
 const MAX_STALE: u32 = 50;
+/// Between two requests to the publisher's session or the node. One that comes sooner is not lost: it is made when
+/// this is over, for all who asked.
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Track {
@@ -205,7 +218,7 @@ mod tests {
     use protocol::Codec;
 
     use super::*;
-    use crate::packet::Canonical;
+    use crate::rtp::packet::Canonical;
 
     fn packet(sequence: u16, epoch: u8, codec: Codec, marker: bool, now: Instant) -> Packet {
         let canonical =

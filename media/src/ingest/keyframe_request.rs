@@ -14,6 +14,7 @@ pub struct KeyframeRequest {
     answers: Option<bool>,
 }
 
+/// A request that comes sooner is made when this is over, for all who asked.
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
 /// An encoder that listens sends a keyframe within this time.
 const ANSWER: Duration = Duration::from_secs(1);

@@ -8,12 +8,14 @@ use std::{
 
 use protocol::Codec;
 
+use super::plan::{Flow, SessionPlan};
 use crate::{
     egress::Egress,
     ingest::Ingest,
-    plan::{Flow, SessionPlan},
-    rtcp::Compound,
-    srtp::{Opener, Sealer, SrtpError},
+    rtp::{
+        rtcp::Compound,
+        srtp::{Opener, Sealer, SrtpError},
+    },
     transport::{SrtpKeys, Transport},
 };
 
@@ -96,6 +98,10 @@ impl Session {
     }
 
     /// DTLS is done.
+    ///
+    /// # Errors
+    ///
+    /// [`SrtpError::Key`]: the keys do not fit their profile.
     pub fn handle_keys(&mut self, keys: &SrtpKeys) -> Result<(), SrtpError> {
         self.keys = Some(Keys {
             sealer: Sealer::new(keys.profile, &keys.local_key, &keys.local_salt)?,

@@ -1,31 +1,47 @@
-//! The receiving side of a publisher's session: from SRTP to canonical packets, and the feedback that
-//! the publisher needs (receiver reports, NACKs, keyframe requests, transport-wide feedback or REMB).
+//! The receiving side of a publisher's session: from SRTP to canonical packets. What the publisher is told in
+//! return is put together in `feedback`.
 //!
 //! Owns the tracks of one session; keys belong to the session, listeners to `track`.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+mod behind;
+pub(crate) mod feedback;
+mod keyframe_request;
+mod nack;
+mod reception;
+mod remb;
+mod renumber;
+mod source;
+mod transport_cc;
+
+use std::{collections::BTreeMap, time::Instant};
 
 use bytes::BytesMut;
 use protocol::{Codec, Kind, mesh::SenderClock};
 
+use behind::Behind;
+use feedback::{Health, REPORT_INTERVAL};
+use keyframe_request::KeyframeRequest;
+use nack::Missing;
+use reception::ReceptionState;
+use remb::LossEstimate;
+use renumber::Renumber;
+use source::{Sources, Turn};
+use transport_cc::ArrivalLog;
+
 use crate::{
-    TrackId,
-    arrival::ArrivalLog,
-    estimate::LossEstimate,
-    keyframe_request::KeyframeRequest,
-    packet::{self, Canonical, Packet},
-    parameter_sets::ParameterSets,
-    plan::{Epochs, Health, HeldEpoch},
-    renumber::Renumber,
-    repair::Missing,
-    rtcp::{Compound, Reception, Report},
-    rtp,
+    drop_reason::DropReason,
+    rtp::{
+        self,
+        packet::{self, Canonical, Packet},
+        parameter_sets::ParameterSets,
+        rtcp::Report,
+        srtp::{Opener, SrtpError},
+    },
     sdp::{IngestPlan, IngestTrack},
-    source::{Sources, Turn},
-    srtp::{Opener, SrtpError},
+    track::{
+        epoch::{Epochs, HeldEpoch},
+        id::TrackId,
+    },
     transport::CloseReason,
 };
 
@@ -51,7 +67,7 @@ struct Track {
     /// There from its first packet on.
     epoch: Option<HeldEpoch>,
     sources: Sources,
-    behind: Option<Behind>,
+    behind: Behind,
     missing: Missing,
     renumber: Renumber,
     sets: ParameterSets,
@@ -87,18 +103,15 @@ pub enum Received {
     /// Authentic, but nothing to forward (padding).
     Nothing,
     /// Authentic, but dropped, for this reason.
-    Aside(&'static str),
+    Aside(DropReason),
     /// Dropped, for this reason.
-    Dropped(&'static str),
+    Dropped(DropReason),
     /// Nothing more can come of this session: the publisher has to begin a new one.
     Over(CloseReason),
 }
 
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Payloads are cut from slabs of this size: one allocation for about 50 packets.
 const SLAB: usize = 64 * 1024;
-/// The SSRC of our own feedback; nothing else is ever sent to a publisher.
-const OWN_SSRC: u32 = 1;
 
 impl Ingest {
     /// The receiving side for a negotiated plan; `ids` names the track of each kind, `epochs` counts their
@@ -112,7 +125,7 @@ impl Ingest {
                 plan: track.clone(),
                 epoch: None,
                 sources: Sources::new(track.ssrcs.iter().map(|(ssrc, _)| *ssrc)),
-                behind: None,
+                behind: Behind::default(),
                 missing: Missing::default(),
                 renumber: Renumber::default(),
                 sets: ParameterSets::new(&track.parameter_sets),
@@ -154,12 +167,12 @@ impl Ingest {
     }
 
     fn receive(&mut self, sealed: &[u8], opener: &mut Opener, now: Instant) -> Result<Received, Received> {
-        let drop = Received::Dropped;
-        let header = rtp::Header::parse(sealed).map_err(|_| drop("rtp_malformed"))?;
-        let place = self.place(&header, sealed).ok_or(drop("rtp_unknown_source"))?;
+        let dropped = Received::Dropped;
+        let header = rtp::Header::parse(sealed).map_err(|_| dropped(DropReason::RtpMalformed))?;
+        let place = self.place(&header, sealed).ok_or(dropped(DropReason::RtpUnknownSource))?;
         let track = &mut self.tracks[place.track];
         let (codec, _) =
-            codec_of(&track.plan, header.payload_type).ok_or(drop("rtp_unknown_payload_type"))?;
+            codec_of(&track.plan, header.payload_type).ok_or(dropped(DropReason::RtpUnknownPayloadType))?;
         let extensions = &track.plan.extensions;
         let mut transport_sequence = None;
         let mut canonical = Canonical {
@@ -183,7 +196,7 @@ impl Ingest {
         }
         if sealed.len() > packet::MAX_RTP_LEN + opener.profile().rtp_overhead() {
             self.health.too_large += 1;
-            return Err(drop("rtp_too_large"));
+            return Err(dropped(DropReason::RtpTooLarge));
         }
         if self.slab.capacity() < packet::MAX_HEADER_LEN + sealed.len() {
             self.slab.reserve(SLAB);
@@ -192,43 +205,44 @@ impl Ingest {
         canonical.write(&mut self.slab);
         if let Err(error) = opener.open_rtp(sealed, &header, &mut self.slab) {
             return Err(match error {
-                SrtpError::Behind if track.jumped_back(&header, now) => {
+                SrtpError::Behind if track.behind.handle_behind(&header, now) => {
                     Received::Over(CloseReason::NumbersJumpedBack)
                 }
-                SrtpError::Replay | SrtpError::Behind => drop("srtp_replay"),
-                SrtpError::Authentication => drop("srtp_authentication"),
+                SrtpError::Replay | SrtpError::Behind => dropped(DropReason::SrtpReplay),
+                SrtpError::Authentication => dropped(DropReason::SrtpAuthentication),
                 SrtpError::Sources => Received::Over(CloseReason::TooManySources),
-                SrtpError::Short | SrtpError::Key => drop("rtp_malformed"),
+                SrtpError::Short | SrtpError::Key => dropped(DropReason::RtpMalformed),
             });
         }
         // From here on the packet is the publisher's own.
         self.learn(&header, place);
         let track = &mut self.tracks[place.track];
-        track.behind = None;
+        track.behind.handle_new();
         if let (Some(log), Some(sequence)) = (&mut self.arrivals, transport_sequence) {
             log.handle_arrival(sequence, now);
         }
         let mut buffer = self.slab.split();
         let payload_len = header
             .payload_len(&buffer[canonical.header_len()..])
-            .map_err(|_| drop("rtp_malformed_padding"))?;
+            .map_err(|_| dropped(DropReason::RtpMalformedPadding))?;
         buffer.truncate(canonical.header_len() + payload_len);
         if let Some(of) = place.repeats {
             if payload_len <= 2 {
                 return Ok(Received::Nothing); // padding, sent to probe the bandwidth
             }
-            packet::unwrap_retransmission(&mut buffer, &mut canonical).ok_or(drop("rtp_malformed"))?;
+            packet::unwrap_retransmission(&mut buffer, &mut canonical)
+                .ok_or(dropped(DropReason::RtpMalformed))?;
             if !track.misses(of, canonical.sequence) {
-                return Err(Received::Aside("rtp_repeat"));
+                return Err(Received::Aside(DropReason::RtpRepeat));
             }
         } else if payload_len == 0 && track.sources.current() != Some(header.ssrc) {
             // Padding alone, sent to probe the bandwidth, makes no source.
-            return Err(Received::Aside("rtp_empty_payload"));
+            return Err(Received::Aside(DropReason::RtpEmptyPayload));
         } else {
             match track.sources.handle_packet(header.ssrc, header.sequence, payload_len, now) {
                 Turn::Current if track.epoch.is_some() => {}
                 Turn::Current => track.epoch = Some(self.epochs.take(track.plan.kind)),
-                Turn::Aside => return Err(Received::Aside("rtp_other_source")),
+                Turn::Aside => return Err(Received::Aside(DropReason::RtpOtherSource)),
                 Turn::Anew => track.start_anew(&self.epochs),
             }
             track.reception.handle_packet(&header, codec, now);
@@ -240,7 +254,10 @@ impl Ingest {
         }
         let before = track.parameter_sets(&buffer, &canonical, epoch, now);
         canonical.sequence = if buffer.len() == canonical.header_len() {
-            track.renumber.handle_empty(canonical.sequence).ok_or(Received::Aside("rtp_empty_payload"))?
+            track
+                .renumber
+                .handle_empty(canonical.sequence)
+                .ok_or(Received::Aside(DropReason::RtpEmptyPayload))?
         } else {
             track.renumber.handle_packet(canonical.sequence)
         };
@@ -306,90 +323,6 @@ impl Ingest {
     pub fn tracks(&self) -> impl Iterator<Item = TrackId> {
         self.tracks.iter().map(|track| track.id)
     }
-
-    /// When [`Ingest::poll_feedback`] has something to say.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let per_track = self.tracks.iter().flat_map(|track| {
-            [
-                track.plan.feedback.nack.then(|| track.missing.poll_timeout()).flatten(),
-                track.keyframe.poll_timeout(),
-            ]
-        });
-        let arrivals = self.arrivals.as_ref().and_then(ArrivalLog::poll_timeout);
-        per_track.chain([arrivals, Some(self.report_at)]).flatten().min()
-    }
-
-    /// The feedback that is due, as a plain compound packet.
-    pub fn poll_feedback(&mut self, now: Instant) -> Option<(Compound, FeedbackCount)> {
-        let mut out = Compound::default();
-        let mut count = FeedbackCount::default();
-        if self.report_at <= now {
-            self.report_at = now + REPORT_INTERVAL;
-            count.reported = true;
-            self.report(&mut out, now);
-        }
-        for track in &mut self.tracks {
-            let Some(ssrc) = track.sources.current() else { continue };
-            if track.plan.feedback.nack {
-                let pairs = track.missing.poll_nack(now);
-                if !pairs.is_empty() {
-                    count.nacks += pairs.len() as u64;
-                    out.nack(OWN_SSRC, ssrc, &pairs);
-                }
-            }
-            if track.keyframe.poll(now) {
-                let feedback = track.plan.feedback;
-                count.keyframe_requests += u64::from(feedback.pli || feedback.fir);
-                track.keyframe.asked(feedback.pli || feedback.fir, now);
-                self.health.answers_keyframe_requests = track.keyframe.answers();
-                if feedback.pli {
-                    out.picture_loss(OWN_SSRC, ssrc);
-                } else if feedback.fir {
-                    track.intra_requests = track.intra_requests.wrapping_add(1);
-                    out.full_intra_request(OWN_SSRC, ssrc, track.intra_requests);
-                }
-            }
-        }
-        if let Some(log) = &mut self.arrivals {
-            let ssrc = self.tracks.iter().rev().find_map(|track| track.sources.current()).unwrap_or_default();
-            log.poll_feedback(OWN_SSRC, ssrc, &mut out, now);
-        }
-        (!out.is_empty()).then_some((out, count))
-    }
-
-    /// What is wrong with the publisher, if that is another than was said last. For after
-    /// [`Ingest::poll_feedback`], so that it is said once a second at most.
-    pub fn poll_health(&mut self) -> Option<Health> {
-        let changed = self.health != self.told;
-        self.told = self.health;
-        changed.then_some(self.health)
-    }
-
-    fn report(&mut self, out: &mut Compound, now: Instant) {
-        let blocks: Vec<Reception> = self
-            .tracks
-            .iter_mut()
-            .filter_map(|track| {
-                Some(track.reception.block(track.sources.current()?, track.missing.highest(), now))
-            })
-            .collect();
-        out.receiver_report(OWN_SSRC, &blocks).cname(OWN_SSRC, "relay");
-        if let Some(estimate) = &mut self.estimate {
-            let ssrcs: Vec<u32> = self.tracks.iter().filter_map(|track| track.sources.current()).collect();
-            out.estimate(OWN_SSRC, &ssrcs, estimate.poll_bitrate());
-        }
-    }
-}
-
-/// What [`Ingest::poll_feedback`] asked for, for the counters.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct FeedbackCount {
-    /// NACK pairs.
-    pub nacks: u64,
-    /// Picture loss indications.
-    pub keyframe_requests: u64,
-    /// The report of each second is in it.
-    pub reported: bool,
 }
 
 impl Track {
@@ -430,40 +363,8 @@ impl Track {
             of.is_none_or(|of| !self.sources.has_heard(of) || self.sources.current() == Some(of));
         self.missing.misses(sequence) || (is_of_the_source && self.missing.is_recent(sequence))
     }
-
-    /// Authentic packets from far behind: true once they go on for a while and nothing else comes. A replay
-    /// looks the same, but does not keep the publisher from sending.
-    fn jumped_back(&mut self, header: &rtp::Header, now: Instant) -> bool {
-        let behind = self.behind.get_or_insert(Behind {
-            ssrc: header.ssrc,
-            newest: header.sequence,
-            packets: 0,
-            since: now,
-        });
-        if behind.ssrc != header.ssrc || !rtp::is_newer(header.sequence, behind.newest) {
-            if behind.ssrc != header.ssrc {
-                self.behind = None;
-            }
-            return false;
-        }
-        behind.newest = header.sequence;
-        behind.packets += 1;
-        behind.packets >= BEHIND_PACKETS && now.saturating_duration_since(behind.since) >= BEHIND
-    }
 }
 
-/// Packets older than the replay window, and none newer between them.
-#[derive(Debug)]
-struct Behind {
-    ssrc: u32,
-    newest: u16,
-    packets: u32,
-    since: Instant,
-}
-
-/// So many and for so long mean that the numbers jumped back.
-const BEHIND_PACKETS: u32 = 16;
-const BEHIND: Duration = Duration::from_secs(1);
 /// SSRCs whose track is remembered.
 const MAX_PLACES: usize = 64;
 
@@ -478,55 +379,4 @@ fn codec_of(plan: &IngestTrack, payload_type: u8) -> Option<(Codec, bool)> {
             None
         }
     })
-}
-
-/// What a receiver report says of one source (RFC 3550 section 6.4.1 and appendix A).
-#[derive(Debug, Default)]
-struct ReceptionState {
-    first: Option<u32>,
-    received: u32,
-    expected_before: u32,
-    received_before: u32,
-    jitter: f64,
-    transit: Option<f64>,
-    started: Option<Instant>,
-    last_report: Option<(u32, Instant)>,
-}
-
-impl ReceptionState {
-    fn handle_packet(&mut self, header: &rtp::Header, codec: Codec, now: Instant) {
-        self.received += 1;
-        self.first.get_or_insert((1 << 16) | u32::from(header.sequence)); // as `Missing` counts
-        let started = *self.started.get_or_insert(now);
-        let clock = f64::from(codec.clock_rate());
-        let arrival = now.duration_since(started).as_secs_f64() * clock;
-        let transit = arrival - f64::from(header.timestamp);
-        if let Some(before) = self.transit.replace(transit) {
-            let change = (transit - before).abs();
-            if change < clock {
-                self.jitter += (change - self.jitter) / 16.0;
-            }
-        }
-    }
-
-    fn block(&mut self, ssrc: u32, highest: u32, now: Instant) -> Reception {
-        let expected = highest.wrapping_sub(self.first.unwrap_or(highest)).wrapping_add(1);
-        let expected_now = expected.saturating_sub(self.expected_before);
-        let received_now = self.received.saturating_sub(self.received_before);
-        let lost_now = expected_now.saturating_sub(received_now);
-        (self.expected_before, self.received_before) = (expected, self.received);
-        let (last_report, delay) = match self.last_report {
-            Some((ntp, at)) => (ntp, (now.duration_since(at).as_secs_f64() * 65_536.0) as u32),
-            None => (0, 0),
-        };
-        Reception {
-            ssrc,
-            fraction_lost: (lost_now * 256).checked_div(expected_now).unwrap_or_default().min(255) as u8,
-            total_lost: expected.wrapping_sub(self.received) as i32, // less than none after reordering at the start
-            highest,
-            jitter: self.jitter as u32,
-            last_report,
-            delay,
-        }
-    }
 }

@@ -1,5 +1,5 @@
-//! RTP packets as they come from outside (RFC 3550, header extensions RFC 8285): a total parser, and the
-//! arithmetic of numbers that wrap around.
+//! The header of an RTP packet as it comes from outside (RFC 3550 section 5.1, extensions RFC 8285): a total
+//! parser. What is in the payload is the business of others.
 
 use thiserror::Error;
 
@@ -46,11 +46,17 @@ struct Extension {
 
 /// Octets of a header without CSRCs and extension.
 pub const FIXED_LEN: usize = 12;
+/// RFC 8285 section 4.2.
 const ONE_BYTE_PROFILE: u16 = 0xbede;
+/// RFC 8285 section 4.3.
 const TWO_BYTE_PROFILE: u16 = 0x1000;
 
 impl Header {
     /// Reads the header of `packet`, sealed or plain.
+    ///
+    /// # Errors
+    ///
+    /// [`RtpError::Short`] and [`RtpError::Version`]: it is no RTP.
     pub fn parse(packet: &[u8]) -> Result<Header, RtpError> {
         let Some(fixed) = packet.first_chunk::<FIXED_LEN>() else { return Err(RtpError::Short) };
         if fixed[0] >> 6 != 2 {
@@ -96,6 +102,10 @@ impl Header {
     }
 
     /// The length of a decrypted payload without its padding.
+    ///
+    /// # Errors
+    ///
+    /// [`RtpError::Padding`].
     pub fn payload_len(&self, payload: &[u8]) -> Result<usize, RtpError> {
         if !self.padding {
             return Ok(payload.len());
@@ -141,20 +151,6 @@ impl<'a> Iterator for Extensions<'a> {
     }
 }
 
-/// The number nearest to `reference` whose low 16 bits are `sequence`; never below zero.
-pub fn extend(reference: u64, sequence: u16) -> u64 {
-    let step = sequence.wrapping_sub(reference as u16) as i16;
-    match reference.checked_add_signed(i64::from(step)) {
-        Some(extended) => extended,
-        None => u64::from(sequence),
-    }
-}
-
-/// RFC 1982: true if `sequence` follows `than`, within half of all numbers.
-pub fn is_newer(sequence: u16, than: u16) -> bool {
-    sequence != than && sequence.wrapping_sub(than) < 0x8000
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -192,14 +188,6 @@ mod tests {
         assert_eq!(header.payload_len(&[1, 2, 0]), Err(RtpError::Padding));
         assert_eq!(header.payload_len(&[]), Err(RtpError::Padding));
         assert_eq!(header.payload_len(&[7, 0, 2]), Ok(1));
-    }
-
-    #[test]
-    fn sequence_numbers_extend_across_the_wrap_both_ways() {
-        assert_eq!(extend(65_535, 0), 65_536);
-        assert_eq!(extend(65_536, 65_535), 65_535);
-        assert_eq!(extend(3, 65_535), 65_535);
-        assert_eq!(extend(200_000, 200_001_u32 as u16), 200_001);
     }
 
     proptest! {

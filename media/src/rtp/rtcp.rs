@@ -3,6 +3,7 @@
 
 use protocol::mesh::SenderClock;
 
+// Packet types: RFC 3550 section 12.1, those of feedback RFC 4585 section 6.1.
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
 const SOURCE_DESCRIPTION: u8 = 202;
@@ -10,6 +11,8 @@ const BYE: u8 = 203;
 const TRANSPORT_FEEDBACK: u8 = 205;
 const PAYLOAD_FEEDBACK: u8 = 206;
 
+// What is asked for: RFC 4585 sections 6.2.1, 6.3.1 and 6.4 (REMB is an application layer message,
+// draft-alvestrand-rmcat-remb-03), RFC 5104 section 4.3.1, draft-holmer-rmcat-transport-wide-cc-extensions-01.
 const GENERIC_NACK: u8 = 1;
 const TRANSPORT_WIDE: u8 = 15;
 const PICTURE_LOSS: u8 = 1;

@@ -1,0 +1,13 @@
+//! Packets: RTP and RTCP as they come from outside, SRTP around them, the canonical form inside, and the few
+//! bits of a payload that a relay has to know. Knows no session, no track and no address.
+
+pub(crate) mod header;
+pub mod keyframe;
+pub mod packet;
+pub(crate) mod parameter_sets;
+pub mod rtcp;
+pub(crate) mod sequence;
+pub mod srtp;
+
+pub use header::{Extensions, FIXED_LEN, Header, RtpError};
+pub use sequence::{extend, is_newer};
