@@ -39,6 +39,10 @@ macro_rules! name {
 
         impl $type {
             /// Checks `name` and wraps it.
+            ///
+            /// # Errors
+            ///
+            /// [`NameError`] says which rule of names it breaks.
             pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
                 let name = name.into();
                 check_path($what, &name, $segments)?;

@@ -178,6 +178,10 @@ impl Body for Succession {
 
 impl Signed<Succession> {
     /// The organizer's key number `epoch` is `new`, after `old`.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::Malformed`] if it would be too long to be read again.
     pub fn rotate(
         old: &Ed25519KeyPair,
         new: &Ed25519KeyPair,
@@ -190,6 +194,10 @@ impl Signed<Succession> {
     }
 
     /// The content, if both keys signed it. Whether either of them is the organizer's is asked elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::Signature`] if one of them did not, [`TokenError::Malformed`] if it names no change.
     pub fn verify_both(&self) -> Result<&Succession, TokenError> {
         let body = self.verify(&self.body.old)?;
         let text = Succession::consented(body.old, body.new, body.epoch, body.old_until);
@@ -219,6 +227,10 @@ pub struct Signed<T> {
 
 impl<T: Body> Signed<T> {
     /// Signs `body`, which names the festival of `key`. Refuses one that is too long to be read again.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::OtherFestival`] if `key` is not that festival's, [`TokenError::Malformed`] if it would be too long.
     pub fn sign(body: T, key: &Ed25519KeyPair) -> Result<Signed<T>, TokenError> {
         if body.festival() != FestivalId::of(key) {
             return Err(TokenError::OtherFestival);
@@ -232,6 +244,10 @@ impl<T: Body> Signed<T> {
     }
 
     /// The content, if the organizer of `festival` signed it.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::OtherFestival`] if it names another one, [`TokenError::Signature`] if the signature is wrong.
     pub fn verify(&self, festival: &FestivalId) -> Result<&T, TokenError> {
         if self.body.festival() != *festival {
             return Err(TokenError::OtherFestival);
@@ -255,6 +271,10 @@ impl<T: Body> Signed<T> {
     }
 
     /// Reads exactly what [`Signed::to_bytes`] writes; no second encoding of the same body is taken.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::Malformed`] if it is anything else.
     pub fn from_bytes(bytes: &[u8]) -> Result<Signed<T>, TokenError> {
         let malformed = TokenError::Malformed(T::WHAT);
         if bytes.len() > T::MAX {

@@ -67,6 +67,10 @@ impl File {
 }
 
 /// Whether somebody may give a file under this name: to be asked before its bytes are taken.
+///
+/// # Errors
+///
+/// [`RoomsError::Empty`], [`RoomsError::TooLong`] or [`RoomsError::Control`], of the field `author`.
 pub fn check_giver(author: &str) -> Result<(), RoomsError> {
     check_author(author).map(drop)
 }

@@ -128,6 +128,11 @@ impl Rooms {
     /// `source` says which messages came from one place: by it a full room keeps something of everybody.
     /// Without a nonce the message is one of its own, told apart from its equals by when and where it was
     /// posted; a caller that has randomness passes a random nonce instead.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomsError::Empty`], [`RoomsError::TooLong`] or [`RoomsError::Control`] names the field that is wrong;
+    /// [`RoomsError::TooLarge`] if no record can carry it all.
     pub fn handle_post(
         &mut self,
         topic: &Topic,
@@ -192,6 +197,11 @@ impl Rooms {
     /// read back at start: nobody is told then. A message that is known already under another record is
     /// ignored. A clock that is more than a minute ahead of this relay's is marked, and its message stands
     /// where the latest believed one would.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomsError::Unreadable`] and those of [`handle_post`](Rooms::handle_post), if this version would not have written it.
+    /// It stays in the log and is not shown.
     pub fn handle_record(
         &mut self,
         written: Written<'_>,
@@ -236,6 +246,10 @@ impl Rooms {
 
     /// Announces in a room a file that is on this relay's disk; like a message it shows once its record came
     /// back. The id is the file's.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomsError::Empty`], [`RoomsError::TooLong`] or [`RoomsError::Control`], of the field `author`.
     pub fn handle_share(
         &mut self,
         room: &RoomName,
@@ -295,6 +309,10 @@ impl Rooms {
 
     /// Somebody enters the room at this relay; everybody in it, the newcomer included, is told how many
     /// there are.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomsError::Full`] if the room has no place, [`RoomsError::TooManyRooms`] if there is none for another room.
     pub fn handle_enter(&mut self, room: &RoomName) -> Result<ParticipantId, RoomsError> {
         let participant = ParticipantId(self.participants);
         if !self.rooms.contains_key(room) && self.rooms.len() - self.spoken_in >= VISITED_MAX {
@@ -324,6 +342,10 @@ impl Rooms {
 
     /// The newest `limit` messages of a room in display order, or the first `limit` after the message
     /// with id `after`. A room nobody has spoken in is empty, not an error.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomsError::UnknownMessage`] if `after` is not there.
     pub fn history(
         &self,
         room: &RoomName,
@@ -338,6 +360,10 @@ impl Rooms {
 
     /// The newest `limit` announcements in display order, or the first `limit` after the one with id
     /// `after`.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomsError::UnknownMessage`] if `after` is not there.
     pub fn announcements(&self, after: Option<&str>, limit: usize) -> Result<Vec<api::Message>, RoomsError> {
         self.announcements.history(after, limit, &self.zones)
     }
