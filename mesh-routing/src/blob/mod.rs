@@ -4,11 +4,6 @@
 //! disk and only then passed on. How a part is fetched is in `pull`, what neighbors get in `serve`, how
 //! fast in `window`. Disk, HTTP and the eviction of what is not wanted any more are the driver's.
 
-mod doors;
-#[cfg(test)]
-mod field;
-pub mod manifest;
-pub mod message;
 mod pull;
 mod serve;
 #[cfg(test)]
@@ -23,10 +18,12 @@ use std::{
 use bytes::Bytes;
 use protocol::{FileId, NodeId};
 
-pub use manifest::{MANIFEST_MAX, Manifest};
-pub use message::{Answer, FileMessage, Part};
+pub use crate::wire::{
+    file::{Answer, FileMessage, Part},
+    manifest::{self, MANIFEST_MAX, Manifest},
+};
 
-use crate::{error::MeshError, link::LinkId};
+use crate::{error::MeshError, wire::metric::LinkId};
 use pull::{Lane, Pull};
 use serve::Seeks;
 

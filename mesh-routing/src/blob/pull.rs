@@ -9,13 +9,15 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use protocol::{FileId, NodeId};
 
-use super::{
-    Around, Blobs, Event, FILES_MAX, FileOutput, Key, Manifest, PULLS_MAX,
-    manifest::id_of,
-    message::{Answer, FileMessage, HOPS_MAX, Part},
-    window::Window,
+use super::{Around, Blobs, Event, FILES_MAX, FileOutput, Key, Manifest, PULLS_MAX, window::Window};
+use crate::{
+    error::MeshError,
+    wire::{
+        file::{Answer, FileMessage, HOPS_MAX, Part},
+        manifest::id_of,
+        metric::LinkId,
+    },
 };
-use crate::{error::MeshError, link::LinkId};
 
 /// Without a byte of it for so long a part is missing.
 const PATIENCE: Duration = Duration::from_secs(20);

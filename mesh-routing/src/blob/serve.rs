@@ -8,12 +8,14 @@ use std::{
 use bytes::Bytes;
 use protocol::{FileId, NodeId};
 
-use super::{
-    Around, Blobs, Event, FileOutput, Key, Piece,
-    message::{Answer, FileMessage, HOPS_MAX, Part},
-    pull::Lane,
+use super::{Around, Blobs, Event, FileOutput, Key, Piece, pull::Lane};
+use crate::{
+    error::MeshError,
+    wire::{
+        file::{Answer, FileMessage, HOPS_MAX, Part},
+        metric::LinkId,
+    },
 };
-use crate::{error::MeshError, link::LinkId};
 
 /// Parts one neighbor may wait for.
 const WANTS_MAX: usize = 64;

@@ -1,16 +1,16 @@
 //! Replicated append logs, one per topic and writer, payloads opaque: what is here, what a neighbor lacks,
-//! what is taken from one. How records get around belongs to `spread.rs`.
+//! what is taken from one. How records get around belongs to `replication.rs`.
 
+#[cfg(test)]
+mod log_tests;
 mod place;
 mod pulls;
 mod quota;
-pub mod record;
+pub(crate) mod replication;
 pub mod retention;
 #[cfg(test)]
 mod sim_tests;
 mod single;
-#[cfg(test)]
-mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,18 +20,19 @@ use std::{
 use bytes::Bytes;
 use protocol::{Hlc, NodeId, Topic, WallTime};
 
+pub use crate::wire::log_entry::{Entry, LogKey, PAYLOAD_MAX, Record};
 use crate::{
     error::MeshError,
-    flood::first_word,
-    link::LinkId,
-    message::{Head, Message, Pulled},
-    signature::Keys,
+    wire::{
+        message::{Head, Message, Pulled},
+        metric::LinkId,
+        signature::{Keys, first_word},
+    },
 };
 use place::{Counts, Gone};
 pub use place::{LOGS_MAX, LOGS_OF_WRITER_MAX};
 use pulls::Pulls;
 use quota::Quota;
-pub use record::{Entry, LogKey, PAYLOAD_MAX, Record};
 pub use retention::{OVERHEAD, Retention, TOTAL_MAX};
 use single::Log;
 pub use single::TURN;

@@ -9,14 +9,15 @@ use protocol::{NodeId, ZoneName};
 
 use super::{epoch, node, random::Random, shape};
 use crate::{
-    area::AreaId,
-    database::Database,
-    flood_tree::FloodTrees,
-    link::Capacity,
-    link_state::{Edge, LinkState},
-    record::{Record, Signed},
-    route::Routes,
-    signature::SimulatedKeys,
+    linkstate::lsdb::Database,
+    route::{Routes, rpf::FloodTrees},
+    wire::{
+        area::AreaId,
+        lsa::{Edge, LinkState},
+        metric::Capacity,
+        signature::SimulatedKeys,
+        signed_lsa::{Record, Signed},
+    },
 };
 
 /// What a relay in the middle of a field has to compute with.
