@@ -8,14 +8,15 @@ use std::{
 
 use protocol::{Kind, NodeId, StreamName, mesh::TrackKey};
 
-use crate::{mesh::Mesh, wire::lsa::HEARD_MAX};
+use crate::wire::lsa::HEARD_MAX;
 
 /// How long a stream is still said to be heard after its last listener left: reloading a page is no news.
 const LINGER: Duration = Duration::from_secs(2);
-/// The first and the longest wait after the mesh was told something.
+/// The first and the longest wait after the mesh was told something: people look at it, and listeners come and go more
+/// often than anything else.
 const BACK_OFF_MIN: Duration = Duration::from_millis(200);
 const BACK_OFF_MAX: Duration = Duration::from_secs(2);
-/// [`Mesh::heard_by`] changes at most this often.
+/// [`Shown::heard_by`] changes at most this often: it goes to every page that is open.
 const VIEW_EVERY: Duration = Duration::from_millis(500);
 
 /// Who listens here.
@@ -121,52 +122,51 @@ pub(crate) struct Shown {
     heard: BTreeMap<StreamName, Vec<NodeId>>,
     at: Option<Instant>,
     /// It may be another by now.
-    pub stale: bool,
+    stale: bool,
 }
 
 impl Shown {
-    fn due(&self) -> Option<Instant> {
-        self.at.map(|at| at + VIEW_EVERY)
+    /// It may be another by now.
+    pub fn handle_change(&mut self) {
+        self.stale = true;
+    }
+
+    /// The relays, ascending, that hear a stream.
+    pub fn heard_by(&self, stream: &StreamName) -> &[NodeId] {
+        self.heard.get(stream).map_or(&[], Vec::as_slice)
+    }
+
+    /// Looks anew who hears what, if it may differ and was not looked at just now. Says whether it differs. `live` are
+    /// the streams that there are, `said` what relays that can be reached say that they hear, by relay.
+    pub fn handle_timeout<'a>(
+        &mut self,
+        live: impl Iterator<Item = &'a StreamName>,
+        said: impl Iterator<Item = (NodeId, &'a StreamName)>,
+        now: Instant,
+    ) -> bool {
+        if !self.stale || self.due().is_some_and(|due| due > now) {
+            return false;
+        }
+        self.stale = false;
+        let live: BTreeSet<&StreamName> = live.collect();
+        let mut heard: BTreeMap<StreamName, Vec<NodeId>> = BTreeMap::new();
+        for (id, stream) in said.filter(|(_, stream)| live.contains(stream)) {
+            heard.entry(stream.clone()).or_default().push(id);
+        }
+        if heard == self.heard {
+            return false;
+        }
+        (self.heard, self.at) = (heard, Some(now));
+        true
     }
 
     /// When it is to be shown anew.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.due().filter(|_| self.stale)
     }
-}
 
-impl Mesh {
-    /// The relays, ascending, that have listeners of a live stream, this one included. A change here is a
-    /// [`crate::Output::StreamsChanged`], at most twice a second.
-    pub fn heard_by(&self, stream: &StreamName) -> Vec<NodeId> {
-        self.shown.heard.get(stream).cloned().unwrap_or_default()
-    }
-
-    /// Looks anew who hears what, if it may differ and was not looked at just now. Says whether it differs.
-    pub(crate) fn settle_heard(&mut self, now: Instant) -> bool {
-        if !self.shown.stale || self.shown.due().is_some_and(|due| due > now) {
-            return false;
-        }
-        self.shown.stale = false;
-        let mut heard: BTreeMap<StreamName, Vec<NodeId>> = BTreeMap::new();
-        let live: BTreeSet<&StreamName> = self.streams.iter().map(|stream| &stream.name).collect();
-        let mut add = |id: &NodeId, stream: &StreamName| {
-            if live.contains(stream) {
-                heard.entry(stream.clone()).or_default().push(*id);
-            }
-        };
-        for (said, _) in self.database.relays() {
-            if said.origin == self.config.id {
-                self.audience.streams().for_each(|stream| add(&said.origin, stream));
-            } else if self.routes.reaches(&said.origin) {
-                said.heard.iter().for_each(|stream| add(&said.origin, stream));
-            }
-        }
-        if heard == self.shown.heard {
-            return false;
-        }
-        (self.shown.heard, self.shown.at) = (heard, Some(now));
-        true
+    fn due(&self) -> Option<Instant> {
+        self.at.map(|at| at + VIEW_EVERY)
     }
 }
 

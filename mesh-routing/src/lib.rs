@@ -6,6 +6,7 @@
 
 pub mod area;
 pub mod blob;
+mod changed;
 pub mod error;
 mod interest;
 pub mod link;

@@ -12,7 +12,6 @@ use protocol::{NodeId, ZoneName};
 
 use crate::{
     linkstate::lsdb::Held,
-    mesh::Mesh,
     wire::lsa::{Advertised, Publication},
 };
 
@@ -45,6 +44,27 @@ enum Side<'a> {
 }
 
 impl Members {
+    /// Somebody signs. Of this relay it is known.
+    pub fn handle_festival(&mut self, own: NodeId, zone: ZoneName) {
+        self.signed = true;
+        self.zones.insert(own, zone);
+    }
+
+    /// The organizer signed that a relay is of a zone, and may or may not take over names; with `None` that is as it was.
+    /// Says whether there was room for it.
+    pub fn handle_member(&mut self, node: NodeId, zone: ZoneName, takes_over: Option<bool>) -> bool {
+        if self.zones.len() >= MEMBERS_MAX && !self.zones.contains_key(&node) {
+            return false;
+        }
+        self.zones.insert(node, zone);
+        match takes_over {
+            Some(true) => drop(self.take_over.insert(node)),
+            Some(false) => drop(self.take_over.remove(&node)),
+            None => {}
+        }
+        true
+    }
+
     /// The zone of a relay that says that it is of `said`: none if that is to be proved and is not.
     pub fn zone<'a>(&'a self, node: &NodeId, said: Option<&'a ZoneName>) -> Option<&'a ZoneName> {
         if self.signed { self.zones.get(node) } else { said }
@@ -79,44 +99,6 @@ impl Members {
 impl Claim<'_> {
     fn known_since(&self) -> Option<Instant> {
         self.held.streams_since.get(&self.advertised.stream.name).copied()
-    }
-}
-
-impl Mesh {
-    /// Relays here are of a festival: of which zone one is has to be said with [`Mesh::handle_member`]. What a relay
-    /// says of itself is not believed any more.
-    pub fn handle_festival(&mut self, now: Instant) {
-        self.touch(now);
-        self.members.signed = true;
-        self.members.zones.insert(self.config.id, self.config.zone.clone());
-        self.streams_changed = true;
-    }
-
-    /// The organizer signed that this relay is of this zone, and may or may not take over names that are live from
-    /// another one; with `None` that is as it was.
-    pub fn handle_member(&mut self, node: NodeId, zone: ZoneName, takes_over: Option<bool>, now: Instant) {
-        self.touch(now);
-        let members = &mut self.members;
-        if members.zones.len() >= MEMBERS_MAX && !members.zones.contains_key(&node) {
-            return;
-        }
-        members.zones.insert(node, zone);
-        if takes_over == Some(true) {
-            members.take_over.insert(node);
-        } else if takes_over == Some(false) {
-            members.take_over.remove(&node);
-        }
-        self.streams_changed = true;
-    }
-
-    /// The zone of a relay, as far as that is known: what the organizer signed if there is one, else what the relay
-    /// itself signed.
-    pub fn zone_of(&self, node: &NodeId) -> Option<&ZoneName> {
-        if *node == self.config.id {
-            return Some(&self.config.zone);
-        }
-        let links = self.database.links(node).map(|said| &said.zone);
-        self.members.zone(node, links.or_else(|| self.database.publication(node).map(|said| &said.zone)))
     }
 }
 

@@ -54,7 +54,7 @@ impl Held {
 
 /// What a newer record changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Changed {
+pub struct Difference {
     /// Edges or their costs: routes may differ.
     pub edges: bool,
     /// The set of edges, or the streams: a relay that refused a track may take it now.
@@ -91,14 +91,14 @@ impl Default for Buckets {
 
 impl Database {
     /// Takes a record that has been checked and is newer than the one held.
-    pub fn take(&mut self, signed: Signed, age: Duration, now: Instant) -> Result<Changed, MeshError> {
+    pub fn take(&mut self, signed: Signed, age: Duration, now: Instant) -> Result<Difference, MeshError> {
         let left = EXPIRY.saturating_sub(age);
         if left.is_zero() {
             return Err(MeshError::Absurd { what: "a record that has expired" });
         }
         let key = signed.record().key();
         let held = self.records.get(&key);
-        let changed = changed(held.map(|held| held.signed.record()), signed.record());
+        let difference = difference(held.map(|held| held.signed.record()), signed.record());
         let since = held.map_or(now, |held| held.since);
         let streams_since = match signed.record() {
             Record::Streams(said) => streams_since(held, said, now),
@@ -113,7 +113,7 @@ impl Database {
         self.buckets[usize::from(!key.local())].0[bucket(&key)] ^= word(&key, signed.record().sequence());
         self.changed = Some(now);
         self.records.insert(key, Held { signed, expires: now + left, since, streams_since });
-        Ok(changed)
+        Ok(difference)
     }
 
     /// Whether a record of another relay may be taken without breaking a bound.
@@ -272,9 +272,9 @@ impl Database {
     }
 }
 
-fn changed(old: Option<&Record>, new: &Record) -> Changed {
+fn difference(old: Option<&Record>, new: &Record) -> Difference {
     match (old, new) {
-        (Some(Record::Links(old)), Record::Links(new)) => Changed {
+        (Some(Record::Links(old)), Record::Links(new)) => Difference {
             edges: old.links != new.links,
             shape: !old.links.iter().map(|e| e.neighbor).eq(new.links.iter().map(|e| e.neighbor)),
             streams: old.zone != new.zone,
@@ -283,23 +283,23 @@ fn changed(old: Option<&Record>, new: &Record) -> Changed {
         },
         (Some(Record::Streams(old)), Record::Streams(new)) => {
             let differ = old.streams != new.streams;
-            Changed { shape: differ, streams: differ || old.zone != new.zone, ..Changed::default() }
+            Difference { shape: differ, streams: differ || old.zone != new.zone, ..Difference::default() }
         }
         (Some(Record::Way(old)), Record::Way(new)) => {
             let differ = old.reach != new.reach;
             let shape = old.reach.is_some() != new.reach.is_some();
-            Changed { ways: differ, shape, ..Changed::default() }
+            Difference { ways: differ, shape, ..Difference::default() }
         }
         (_, Record::Way(new)) => {
             let any = new.reach.is_some();
-            Changed { ways: any, shape: any, ..Changed::default() }
+            Difference { ways: any, shape: any, ..Difference::default() }
         }
         (_, Record::Links(_)) => {
-            Changed { edges: true, shape: true, streams: true, heard: true, ways: false }
+            Difference { edges: true, shape: true, streams: true, heard: true, ways: false }
         }
         (_, Record::Streams(new)) => {
             let any = !new.streams.is_empty();
-            Changed { shape: any, streams: any, ..Changed::default() }
+            Difference { shape: any, streams: any, ..Difference::default() }
         }
     }
 }

@@ -22,6 +22,6 @@ pub struct Counters {
 impl Mesh {
     /// What was counted, links aside.
     pub fn counters(&self) -> Counters {
-        Counters { logs: self.logs.counters, refusals: self.trees.refusals(), ..self.counters }
+        Counters { logs: self.replication.logs().counters, refusals: self.trees.refusals(), ..self.counters }
     }
 }

@@ -1,4 +1,4 @@
-//! The doors of [`Mesh`] for files, and what files see of the rest of it.
+//! The doors of [`Mesh`] for files. What files see of the rest of it is in `parts.rs`, what becomes of a file in `blob/`.
 
 use std::time::Instant;
 
@@ -6,32 +6,11 @@ use bytes::Bytes;
 use protocol::{FileId, NodeId};
 
 use crate::{
-    blob::{Around, Event, FileCounters, FileMessage, Manifest, Open, Part, Piece, Way},
+    blob::{Event, FileCounters, FileMessage, Manifest, Part, Piece},
     error::MeshError,
-    link::{Link, detector::State},
     mesh::{Mesh, output::Output},
     wire::{message::Message, metric::LinkId},
 };
-
-/// What files may look at, borrowed field by field so that the files themselves stay free.
-macro_rules! around {
-    ($mesh:ident, $around:ident) => {
-        let links = $mesh.links.iter().filter(|(_, link)| link.state() == State::Up);
-        let open =
-            |(id, l): (&LinkId, &Link)| Open { link: *id, neighbor: l.neighbor, metered: l.underlay.metered };
-        let links = links.map(open).collect();
-        let (own, costs, routes) = ($mesh.config.id, &$mesh.costs, &mut $mesh.routes);
-        let mut ways = |holder: &NodeId| {
-            let found = routes.candidates(&own, holder, costs).iter();
-            let way = |c: &crate::route::graph::Candidate| {
-                let link = costs.get(&c.neighbor).copied().unwrap_or_default();
-                Way { neighbor: c.neighbor, cost: c.cost, beyond: c.cost.saturating_sub(link) }
-            };
-            found.map(way).collect()
-        };
-        let mut $around = Around { own, links, ways: &mut ways };
-    };
-}
 
 impl Mesh {
     /// A file that is on disk, with the chunks of it that are: at boot, or when it was made here. `false`
@@ -80,23 +59,21 @@ impl Mesh {
         self.blobs.counters
     }
 
-    pub(crate) fn take_file(
+    pub(super) fn take_file(
         &mut self,
         link: LinkId,
         neighbor: NodeId,
         message: FileMessage,
         now: Instant,
     ) -> Result<(), MeshError> {
-        around!(self, around);
-        self.blobs.handle_message((link, neighbor), message, &mut around, now)
+        self.with_files(|blobs, around| blobs.handle_message((link, neighbor), message, around, now))
     }
 
-    pub(crate) fn settle_files(&mut self, now: Instant) {
+    pub(super) fn settle_files(&mut self, now: Instant) {
         if self.blobs.rest(now) {
             return;
         }
-        around!(self, around);
-        for event in self.blobs.settle(&mut around, now) {
+        for event in self.with_files(|blobs, around| blobs.settle(around, now)) {
             match event {
                 Event::Send(link, message) => self.send(link, &Message::File(message)),
                 Event::SendAll(except, message) => self.send_all(except, &Message::File(message)),

@@ -4,7 +4,11 @@
 pub mod config;
 pub mod counters;
 mod files;
+mod logs;
+mod members;
 pub mod output;
+mod parts;
+mod peers;
 mod receive;
 mod settle;
 pub mod views;
@@ -15,31 +19,34 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use protocol::{
     NodeId, StreamName,
     mesh::{StreamAdvertisement, TrackKey},
 };
 
+#[cfg(test)]
+use crate::linkstate::lsdb::Database;
+#[cfg(any(test, feature = "sim"))]
+use crate::wire::area::AreaId;
 use crate::{
     area::border::Border,
     blob::Blobs,
+    changed::Changed,
     interest::{Audience, Shown},
     link::{
         Link, LinkCounters, LinkFigures,
         damping::Remembered,
         detector::State,
         neighbor::{Neighbor, neighbors},
-        peer_selection::Choosing,
     },
-    linkstate::{claim::Members, flood::Flood, lsdb::Database, pace::Pace},
-    log::{Logs, replication::Spread},
-    mesh::{config::Config, counters::Counters, output::Output, views::StreamView},
-    route::{Routes, graph::Pair, spf_throttle::Spf},
+    linkstate::{claim::Members, flood::Flooding},
+    log::replication::Replication,
+    mesh::{config::Config, counters::Counters, output::Output, peers::Choosing, views::StreamView},
+    route::{Routes, graph::Pair, rpf::FloodTrees, spf_throttle::Spf},
     tree::{Trees, forward::ForwardEntry},
     wire::{
         lsa::{Advertised, SINCE_MAX, STREAMS_MAX, check_stream},
-        message::Message,
+        message::{Encoded, Message},
         metric::{LinkId, Underlay},
     },
 };
@@ -63,42 +70,38 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// are brought up to date in `poll_output`, so a batch costs one computation.
 #[derive(Debug)]
 pub struct Mesh {
-    pub(crate) config: Config,
-    pub(crate) now: Instant,
-    pub(crate) links: BTreeMap<LinkId, Link>,
-    pub(crate) flapped: Remembered,
-    pub(crate) choosing: Choosing,
-    pub(crate) addresses: Vec<SocketAddr>,
-    pub(crate) neighbors: BTreeMap<NodeId, Neighbor>,
-    pub(crate) costs: BTreeMap<NodeId, u32>,
-    pub(crate) database: Database,
-    pub(crate) pace: Pace,
-    pub(crate) flood: Flood,
-    pub(crate) spf: Spf,
-    pub(crate) border: Border,
-    pub(crate) published: BTreeMap<StreamName, Advertised>,
-    pub(crate) audience: Audience,
-    pub(crate) shown: Shown,
-    pub(crate) avoided: BTreeMap<Pair, Instant>,
-    pub(crate) routes: Routes,
-    pub(crate) trees: Trees,
-    pub(crate) logs: Logs,
-    pub(crate) spread: Spread,
-    pub(crate) members: Members,
-    pub(crate) blobs: Blobs,
-    pub(crate) next_summary: Instant,
-    pub(crate) room_made: Option<Instant>,
-    pub(crate) next_sweep: Instant,
-    pub(crate) links_changed: bool,
-    pub(crate) routes_changed: bool,
-    pub(crate) graph_changed: bool,
-    pub(crate) streams_changed: bool,
-    pub(crate) paths_changed: bool,
-    pub(crate) settled: bool,
-    pub(crate) forwarding: Vec<ForwardEntry>,
-    pub(crate) streams: Vec<StreamView>,
-    pub(crate) counters: Counters,
-    pub(crate) outputs: VecDeque<Output>,
+    config: Config,
+    now: Instant,
+    links: BTreeMap<LinkId, Link>,
+    flapped: Remembered,
+    choosing: Choosing,
+    addresses: Vec<SocketAddr>,
+    neighbors: BTreeMap<NodeId, Neighbor>,
+    costs: BTreeMap<NodeId, u32>,
+    flooding: Flooding,
+    spf: Spf,
+    /// The graph differs since the routes were computed.
+    graph_stale: bool,
+    routes: Routes,
+    rpf: FloodTrees,
+    avoided: BTreeMap<Pair, Instant>,
+    border: Border,
+    published: BTreeMap<StreamName, Advertised>,
+    audience: Audience,
+    shown: Shown,
+    trees: Trees,
+    replication: Replication,
+    members: Members,
+    blobs: Blobs,
+    next_summary: Instant,
+    next_sweep: Instant,
+    /// What differs since everything was at rest.
+    changed: Changed,
+    settled: bool,
+    forwarding: Vec<ForwardEntry>,
+    streams: Vec<StreamView>,
+    counters: Counters,
+    outputs: VecDeque<Output>,
 }
 
 impl Mesh {
@@ -107,12 +110,10 @@ impl Mesh {
         // The seed keeps relays that were switched on together from comparing notes all at once.
         let spread = Duration::from_millis(config.seed % 1000);
         Mesh {
-            pace: Pace::new(config.boot).spread(config.seed),
-            flood: Flood::default(),
-            spf: Spf::default(),
-            border: Border::new(config.boot, config.seed),
+            flooding: Flooding::new(config.id, config.boot, config.seed),
+            border: Border::new(config.area, config.boot, config.seed),
             trees: Trees::new(config.seed),
-            logs: Logs::new(config.id, config.seed),
+            replication: Replication::new(config.id, config.seed),
             config,
             now,
             links: BTreeMap::new(),
@@ -121,23 +122,19 @@ impl Mesh {
             addresses: Vec::new(),
             neighbors: BTreeMap::new(),
             costs: BTreeMap::new(),
-            database: Database::default(),
+            spf: Spf::default(),
+            graph_stale: true,
+            routes: Routes::default(),
+            rpf: FloodTrees::default(),
+            avoided: BTreeMap::new(),
             published: BTreeMap::new(),
             audience: Audience::default(),
             shown: Shown::default(),
-            avoided: BTreeMap::new(),
-            routes: Routes::default(),
-            spread: Spread::default(),
             members: Members::default(),
             blobs: Blobs::default(),
             next_summary: now + SUMMARY_EVERY + spread,
-            room_made: None,
             next_sweep: now + SWEEP_EVERY,
-            links_changed: true,
-            routes_changed: true,
-            graph_changed: true,
-            streams_changed: false,
-            paths_changed: false,
+            changed: Changed { links: true, avoided: true, ..Changed::default() },
             settled: false,
             forwarding: Vec::new(),
             streams: Vec::new(),
@@ -160,7 +157,7 @@ impl Mesh {
         }
         let flaps = self.flapped.take(neighbor, underlay.kind);
         self.links.insert(link, Link::new(neighbor, underlay, flaps, now));
-        self.links_changed = true;
+        self.changed.links = true;
         self.blobs.handle_link_up(link, now);
         self.send(link, &Message::Area { area: self.config.area });
         self.compare_notes(link);
@@ -174,11 +171,11 @@ impl Mesh {
                 gone.flaps.handle_bad(now);
             }
             self.flapped.keep(gone.neighbor, gone.underlay.kind, gone.flaps, now);
-            self.logs.forget(link, now);
+            self.replication.logs_mut().forget(link, now);
             self.blobs.handle_link_down(link, now);
-            self.flood.forget(link);
-            self.border.forget(link);
-            self.links_changed = true;
+            self.flooding.handle_link_down(link);
+            self.border.handle_link_down(link);
+            self.changed.links = true;
         }
     }
 
@@ -188,7 +185,7 @@ impl Mesh {
         self.touch(now);
         if let Some(link) = self.links.get_mut(&link) {
             link.measure(rtt, loss, now);
-            self.links_changed |= link.retell(now);
+            self.changed.links |= link.retell(now);
         }
     }
 
@@ -198,7 +195,7 @@ impl Mesh {
         self.touch(now);
         if let Some(known) = self.links.get_mut(&link) {
             known.think(capacity);
-            self.links_changed |= known.retell(now);
+            self.changed.links |= known.retell(now);
             self.trees.handle_capacity(link, capacity);
         }
     }
@@ -208,7 +205,7 @@ impl Mesh {
     pub fn handle_media(&mut self, link: LinkId, now: Instant) {
         self.now = self.now.max(now);
         if self.links.get_mut(&link).is_some_and(|link| link.detector.handle_heard(now)) {
-            self.links_changed = true;
+            self.changed.links = true;
             self.settled = false;
         }
     }
@@ -224,7 +221,7 @@ impl Mesh {
         }
         let since = known.unwrap_or_else(|| (self.newest(&stream.name) + 1).min(SINCE_MAX));
         self.published.insert(stream.name.clone(), Advertised { stream, since });
-        self.flood.handle_publication(self.config.boot, self.config.seed);
+        self.flooding.handle_publication();
         self.trees.handle_change(false);
     }
 
@@ -232,7 +229,7 @@ impl Mesh {
     pub fn handle_unpublish(&mut self, stream: &StreamName, now: Instant) {
         self.touch(now);
         if self.published.remove(stream).is_some() {
-            self.flood.handle_publication(self.config.boot, self.config.seed);
+            self.flooding.handle_publication();
             self.trees.handle_change(false);
         }
     }
@@ -241,7 +238,7 @@ impl Mesh {
     pub fn handle_interest(&mut self, track: TrackKey, wanted: bool, now: Instant) {
         self.touch(now);
         self.audience.handle_interest(&track, wanted, now);
-        self.shown.stale = true;
+        self.shown.handle_change();
         self.trees.handle_interest(track, wanted);
     }
 
@@ -250,7 +247,7 @@ impl Mesh {
     pub fn handle_listeners(&mut self, stream: &StreamName, listen: bool, now: Instant) {
         self.touch(now);
         self.audience.handle_listeners(stream, listen, now);
-        self.shown.stale = true;
+        self.shown.handle_change();
     }
 
     /// A listener here needs a keyframe. Goes upstream at most once per 500 ms and track.
@@ -267,34 +264,30 @@ impl Mesh {
         self.choose(now);
         let avoided = self.avoided.len();
         self.avoided.retain(|_, until| *until > now);
-        self.routes_changed |= self.avoided.len() != avoided;
+        self.changed.avoided |= self.avoided.len() != avoided;
         if now >= self.next_summary {
             self.next_summary = now + SUMMARY_EVERY;
             self.send_summaries();
         }
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
-            if self.database.expire(&self.config.id, now) {
-                self.graph_changed = true;
-                self.spf.handle_news(now);
-                self.streams_changed = true;
-            }
-            self.logs.expire(now);
+            self.flood(|flooding, _| flooding.expire(now));
+            self.replication.logs_mut().expire(now);
         }
     }
 
     /// When [`Mesh::handle_timeout`] has something to do. Exact once `poll_output` has nothing left.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let links = self.links.values().map(Link::poll_timeout);
-        let pace = [self.pace.poll_timeout(), self.flood.poll_timeout(), self.spf.poll_timeout()];
-        let pace = pace.into_iter().chain([self.border.poll_timeout()]);
-        let pace = pace.into_iter().flatten().chain(self.choosing.poll_timeout());
+        let routes = self.flooding.poll_timeout().into_iter().chain(self.spf.poll_timeout());
+        let border = self.border.poll_timeout().into_iter().chain(self.choosing.poll_timeout());
         let avoided = self.avoided.values().copied();
         let other = [self.next_summary, self.next_sweep];
         let heard = self.audience.poll_timeout().into_iter().chain(self.shown.poll_timeout());
-        let heard = heard.chain(self.poll_spread());
+        let logs = self.replication.poll_timeout();
         let parts = self.trees.poll_timeout().into_iter().chain(self.blobs.poll_timeout());
-        links.chain(pace).chain(avoided).chain(other).chain(heard).chain(parts).min()
+        let own = routes.chain(border).chain(avoided).chain(other).chain(heard).chain(logs).chain(parts);
+        links.chain(own).min()
     }
 
     /// What to do next; `None` when there is nothing left.
@@ -327,9 +320,45 @@ impl Mesh {
         self.links.get(&link).map(|link| link.view(self.now))
     }
 
-    pub(crate) fn touch(&mut self, now: Instant) {
+    fn touch(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.settled = false;
+    }
+
+    /// The area this relay is in.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn area(&self) -> AreaId {
+        self.config.area
+    }
+
+    /// What all relays said.
+    #[cfg(test)]
+    pub(crate) fn lsdb(&self) -> &Database {
+        self.flooding.lsdb()
+    }
+
+    /// The latest time that this relay was told.
+    #[cfg(test)]
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Lets time pass without a word.
+    #[cfg(test)]
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    /// What is here of files.
+    #[cfg(test)]
+    pub(crate) fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    /// Tracks here, and bytes of logs: what a liar could fill.
+    #[cfg(test)]
+    pub(crate) fn fill(&self) -> (usize, usize) {
+        (self.trees.len(), self.replication.logs().bytes())
     }
 
     /// As if no link had ever failed.
@@ -342,45 +371,46 @@ impl Mesh {
     }
 
     fn send_summaries(&mut self) {
-        let logs = self.logs.hash();
+        let logs = self.replication.logs().hash();
         let to: Vec<_> = self.neighbors.values().map(|neighbor| neighbor.link).collect();
         for link in to {
-            let database = self.database.hash(self.border.crosses(link));
+            let database = self.flooding.lsdb().hash(self.border.crosses(link));
             self.send(link, &Message::Summary { database, logs });
         }
     }
 
     fn compare_notes(&mut self, link: LinkId) {
-        self.send_digest(link);
-        self.compare_logs(link);
-        self.tell_writer(link);
+        self.flood(|flooding, view| flooding.handle_link_up(link, view));
+        self.replicate(|replication, view, _| {
+            replication.compare(link);
+            if let Some(link) = view.links.get(&link) {
+                replication.handle_writer(&link.neighbor);
+            }
+        });
     }
 
-    pub(crate) fn send(&mut self, link: LinkId, message: &Message) {
-        self.send_bytes(link, message, message.encode());
-    }
-
-    pub(crate) fn send_bytes(&mut self, link: LinkId, message: &Message, bytes: Bytes) {
+    fn send(&mut self, link: LinkId, message: impl Into<Encoded>) {
+        let Encoded { class, of_use, bytes } = message.into();
         if let Some(state) = self.links.get_mut(&link) {
             state.counters.sent += 1;
-            if message.of_use() {
+            if of_use {
                 state.detector.handle_used(self.now);
             }
-            self.outputs.push_back(Output::Send { link, class: message.class(), message: bytes });
+            self.outputs.push_back(Output::Send { link, class, message: bytes });
         }
     }
 
     /// To every neighbor that can be talked to, once, but not to the one at the other end of `except`.
-    pub(crate) fn send_all(&mut self, except: Option<LinkId>, message: &Message) {
+    fn send_all(&mut self, except: Option<LinkId>, message: &Message) {
         let except = except.and_then(|link| self.links.get(&link)).map(|link| link.neighbor);
-        let bytes = message.encode();
+        let message = Encoded::from(message);
         let to: Vec<_> = neighbors(&self.links)
             .iter()
             .filter(|(id, _)| Some(**id) != except)
             .map(|(_, n)| n.link)
             .collect();
         for link in to {
-            self.send_bytes(link, message, bytes.clone());
+            self.send(link, message.clone());
         }
     }
 
@@ -390,9 +420,9 @@ impl Mesh {
         for (id, link) in &mut self.links {
             let before = link.state();
             let (changed, probe) = link.detector.handle_timeout(now);
-            self.links_changed |= link.retell(now);
+            self.changed.links |= link.retell(now);
             if changed {
-                self.links_changed = true;
+                self.changed.links = true;
                 if before == State::Up {
                     link.flaps.handle_bad(now);
                     link.detector.handle_flapping(link.flaps.flapping(now));
@@ -400,7 +430,7 @@ impl Mesh {
                 match (before, link.state()) {
                     (State::Down, _) => back.push(*id),
                     (_, State::Suspect) => link.counters.suspected += 1,
-                    (_, State::Down) => self.logs.forget(*id, now),
+                    (_, State::Down) => self.replication.logs_mut().forget(*id, now),
                     _ => {}
                 }
             }
@@ -416,7 +446,7 @@ impl Mesh {
 
     /// The highest `since` of a name, anywhere and ever known.
     fn newest(&self, name: &StreamName) -> u64 {
-        let streams = self.database.publications().flat_map(|(said, _)| &said.streams);
+        let streams = self.flooding.lsdb().publications().flat_map(|(said, _)| &said.streams);
         streams.filter(|advertised| advertised.stream.name == *name).map(|ad| ad.since).max().unwrap_or(0)
     }
 }

@@ -9,7 +9,6 @@ use crate::{
     log::Arrival,
     mesh::{Mesh, output::Output},
     route::graph::Pair,
-    tree::view::{Surroundings, surroundings},
     wire::{message::Message, metric::LinkId},
 };
 
@@ -20,12 +19,16 @@ const AVOIDED_MAX: usize = 256;
 const PATIENCE: u32 = 64;
 
 impl Mesh {
-    /// A message came on the link. Whatever the bytes are, an error at worst: then the message was dropped,
-    /// and the driver counts it by [`MeshError::reason`].
+    /// A message came on the link.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the bytes are, an error at worst: then the message was dropped, and the driver counts it by
+    /// [`MeshError::reason`].
     pub fn handle_message(&mut self, link: LinkId, bytes: &[u8], now: Instant) -> Result<(), MeshError> {
         self.touch(now);
         let state = self.links.get_mut(&link).ok_or(MeshError::UnknownLink)?;
-        self.links_changed |= state.detector.handle_heard(now);
+        self.changed.links |= state.detector.handle_heard(now);
         let neighbor = state.neighbor;
         let result = Message::decode(bytes).and_then(|message| {
             if message.of_use()
@@ -75,39 +78,61 @@ impl Mesh {
                 if let Some(link) = self.links.get_mut(&link) {
                     link.detector.handle_rate(rate, now);
                     link.detector.handle_probe_ack(nonce, now);
-                    self.links_changed |= link.retell(now);
+                    self.changed.links |= link.retell(now);
                 }
             }
-            Message::LinkState { age_ms, record } => self.take_record(link, age_ms, record, now)?,
-            Message::Digest { entries } => self.take_digest(link, &entries),
-            Message::Request { keys } => self.send_records(link, &keys),
-            Message::Area { area } => self.take_area(link, area),
-            Message::Reach { fragment, reach } => self.take_reach(link, fragment, reach)?,
-            Message::News { entries } => self.take_news(link, &entries, now),
-            Message::Buckets { hashes } => self.take_buckets(link, &hashes),
+            Message::LinkState { age_ms, record } => {
+                self.flood(|flooding, view| flooding.handle_lsa((link, age_ms), record, view, now))?;
+            }
+            Message::Digest { entries } => {
+                self.flood(|flooding, view| flooding.handle_digest(link, &entries, view, now));
+            }
+            Message::Request { keys } => {
+                self.flood(|flooding, view| flooding.handle_request(link, &keys, view, now));
+            }
+            Message::News { entries } => {
+                self.flood(|flooding, view| flooding.handle_news(link, &entries, view, now));
+            }
+            Message::Buckets { hashes } => {
+                self.flood(|flooding, view| flooding.handle_buckets(link, &hashes, view));
+            }
+            Message::Area { area } => self.at_border(|border, _| border.handle_area(link, area), now),
+            Message::Reach { fragment, reach } => {
+                self.at_border(|border, _| border.handle_reach(link, fragment, reach), now)?;
+            }
             Message::Summary { database, logs } => {
-                self.take_summary(link, database, now);
-                if logs != self.logs.hash() {
-                    self.compare_logs(link);
+                self.flood(|flooding, view| flooding.handle_summary(link, database, view, now));
+                if logs != self.replication.logs().hash() {
+                    self.replicate(|replication, _, _| replication.compare(link));
                 }
             }
             Message::Keyframe { track } => self.trees.handle_keyframe(&track, Some(link)),
             Message::Append { key, first, entries, path, pulled } => {
                 let arrival = Arrival { link, neighbor, key, first, entries, pulled };
-                self.take_append(arrival, path, now)?;
+                self.replicate(|replication, view, now| {
+                    replication.handle_arrival(arrival, path, view, now)
+                })?;
             }
-            Message::Heads { entries, fresh } => self.take_heads(link, &entries, fresh, now),
-            Message::Topics { after, until, entries } => self.take_topics(link, (after, until), &entries),
-            Message::Pull { key, after } => self.take_pull(link, key, after),
-            Message::Stored { entries } => self.take_stored(&entries),
+            Message::Heads { entries, fresh } => self.replication.handle_heads(link, &entries, fresh, now),
+            Message::Topics { after, until, entries } => {
+                self.replicate(|replication, _, _| {
+                    replication.handle_topics(link, (after, until), &entries);
+                });
+            }
+            Message::Pull { key, after } => {
+                self.replicate(|replication, _, _| replication.handle_pull(link, key, after));
+            }
+            Message::Stored { entries } => {
+                self.replicate(|replication, _, _| replication.handle_elsewhere(&entries));
+            }
             Message::Join { track, alias, ask } => {
-                let around = surroundings!(self);
-                self.trees.handle_join((link, neighbor), track, (alias, ask), &around, now);
+                let (trees, around) = self.trees();
+                trees.handle_join((link, neighbor), track, (alias, ask), &around, now);
             }
             Message::Joined { track, alias, offer } => {
-                self.paths_changed = true;
-                let mut around = surroundings!(self);
-                let doubt = self.trees.handle_joined(link, &track, (alias, offer), &mut around, now);
+                self.changed.paths = true;
+                let (trees, mut around) = self.trees();
+                let doubt = trees.handle_joined(link, &track, (alias, offer), &mut around, now);
                 self.avoid(doubt, now);
             }
             Message::Refused { track, alias, .. } => {
@@ -128,7 +153,7 @@ impl Mesh {
         if let Some(broken) = broken
             && self.avoided.len() < AVOIDED_MAX
         {
-            self.routes_changed |= self.avoided.insert(broken, now + AVOID).is_none();
+            self.changed.avoided |= self.avoided.insert(broken, now + AVOID).is_none();
         }
     }
 }

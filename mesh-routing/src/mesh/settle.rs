@@ -1,39 +1,57 @@
-//! Everything at rest after a batch: neighbors, what is said of this relay, routes, trees, views, each once and in
-//! the order in which one decides about the next.
+//! Everything at rest after a batch, each once and in the order in which one decides about the next. This is the one
+//! place where [`Changed`] is looked at.
 
 use std::{collections::BTreeSet, time::Instant};
 
 use protocol::mesh::TrackKey;
 
 use crate::{
+    changed::Changed,
     link::neighbor::neighbors,
     mesh::{Mesh, output::Output},
     route::{Routes, graph::Pair},
-    tree::view::{Event, Surroundings, surroundings},
+    tree::view::Event,
+    wire::{
+        lsa::{LinkState, Publication},
+        signed_lsa::Record,
+    },
 };
 
 impl Mesh {
-    /// Brings everything to rest: neighbors, own record, routes, trees, views.
-    pub(crate) fn settle(&mut self) {
+    /// Brings everything to rest.
+    ///
+    /// The order is that of cause and effect, so that one pass is enough and a batch costs one computation:
+    ///
+    /// 1. *links, crossing*: who the neighbors are decides what is said of this relay.
+    /// 2. What this relay says comes before its routes: they are computed from what was said, the own word included.
+    /// 3. *avoided, edges, ways, urgent*: the routes, from the database as it is now.
+    /// 4. The border tells of ways that the routes found. What it says makes routes of its own: once more, and not again,
+    ///    for the border has nothing new until its pace lets it.
+    /// 5. Logs and trees go by the routes; trees say which links carry media, and what the packet path needs.
+    /// 6. *streams, paths*: lists for people, from routes and trees. *heard*: from the list of streams.
+    /// 7. Files come last: they may take what everything else has left.
+    pub(super) fn settle(&mut self) {
         let now = self.now;
-        if std::mem::take(&mut self.links_changed) {
-            self.settle_links();
+        self.settle_links();
+        if self.audience.handle_timeout(now) {
+            self.changed.heard = true;
         }
-        self.shown.stale |= self.audience.handle_timeout(now);
         self.settle_own(now);
-        self.settle_news(now);
+        self.flood(|flooding, _| flooding.handle_timeout(now));
         let mut rerouted = self.settle_routes();
-        if rerouted || self.streams_changed {
+        if rerouted || self.changed.streams {
             self.border.handle_news();
         }
-        if self.settle_border(now) {
+        if self.at_border(|border, view| border.settle(view, now), now) {
             rerouted |= self.settle_routes();
         }
-        self.settle_logs(now);
+        self.settle_logs();
         let changed = self.settle_trees(now);
-        let restreamed = std::mem::take(&mut self.streams_changed) | std::mem::take(&mut self.paths_changed);
-        let listed = (rerouted || changed || restreamed) && self.settle_views();
-        self.shown.stale |= rerouted || listed;
+        let Changed { streams, paths, heard, .. } = self.changed.take(Changed::OF_LISTS);
+        let listed = (rerouted || changed || streams || paths) && self.settle_views();
+        if rerouted || listed || heard {
+            self.shown.handle_change();
+        }
         if self.settle_heard(now) || listed {
             self.outputs.push_back(Output::StreamsChanged);
         }
@@ -41,40 +59,69 @@ impl Mesh {
     }
 
     fn settle_links(&mut self) {
+        let Changed { links, crossing: moved, .. } = self.changed.take(Changed::OF_LINKS);
+        if !links {
+            return;
+        }
         let now = neighbors(&self.links);
         let shape = !now.keys().eq(self.neighbors.keys());
         let states =
             now.values().map(|n| (n.link, n.state)).ne(self.neighbors.values().map(|n| (n.link, n.state)));
         let told = now.values().map(|n| &n.edge).ne(self.neighbors.values().map(|n| &n.edge));
-        let moved = std::mem::take(&mut self.border.moved);
         if self.neighbors.is_empty() && !now.is_empty() {
-            self.pace.handle_first(self.now);
+            self.flooding.handle_first_neighbor(self.now);
         }
         if shape || told || moved {
-            self.pace.handle_news(shape || moved);
+            self.flooding.handle_links(shape || moved);
         }
         self.costs = now.iter().map(|(id, neighbor)| (*id, neighbor.edge.cost.into())).collect();
         self.neighbors = now;
         self.blobs.handle_change();
-        self.routes_changed |= told || shape || moved;
+        self.changed.avoided |= told || shape || moved;
         self.trees.handle_change(shape || states);
     }
 
+    /// Says what is due of this relay.
+    fn settle_own(&mut self, now: Instant) {
+        if let Some(sequence) = self.flooding.poll_links(self.audience.due(now), now) {
+            let inside = self.neighbors.values().filter(|neighbor| !self.border.crosses(neighbor.link));
+            let said = LinkState {
+                origin: self.config.id,
+                zone: self.config.zone.clone(),
+                sequence,
+                links: inside.map(|neighbor| neighbor.edge.clone()).collect(),
+                heard: self.audience.streams().cloned().collect(),
+                addresses: self.addresses.clone(),
+            };
+            self.audience.handle_told(now);
+            self.say(Record::Links(said), now);
+        }
+        if let Some(sequence) = self.flooding.poll_publication(now) {
+            let streams = self.published.values().cloned().collect();
+            let (origin, zone) = (self.config.id, self.config.zone.clone());
+            self.say(Record::Streams(Publication { origin, zone, sequence, streams }), now);
+        }
+    }
+
     fn settle_routes(&mut self) -> bool {
-        if std::mem::take(&mut self.routes_changed) {
-            self.graph_changed = true;
+        let Changed { avoided, edges, ways, urgent, .. } = self.changed.take(Changed::OF_ROUTES);
+        // Remembered apart: the throttle may let the routes wait.
+        self.graph_stale |= avoided || edges;
+        if avoided || urgent {
             self.spf.handle_urgent();
+        } else if edges || ways {
+            self.spf.handle_news(self.now);
         }
         if !self.spf.handle_timeout(self.now) {
             return false;
         }
-        if std::mem::take(&mut self.graph_changed) {
+        if std::mem::take(&mut self.graph_stale) {
             let avoided: BTreeSet<Pair> = self.avoided.keys().copied().collect();
-            self.routes = Routes::new(&self.config.id, &self.database, &avoided);
-            self.flood.trees.handle_routes();
+            self.routes = Routes::new(&self.config.id, self.flooding.lsdb(), &avoided);
+            self.rpf.handle_routes();
         }
-        self.routes.look_abroad(&self.config.id, self.config.area, &self.database);
-        let offered = self.offered();
+        self.routes.look_abroad(&self.config.id, self.config.area, self.flooding.lsdb());
+        let offered = self.see_border(|border, view| border.offered(view));
         self.routes.foreign.handle_offered(offered);
         self.counters.routed += 1;
         self.blobs.handle_change();
@@ -86,9 +133,8 @@ impl Mesh {
         if self.trees.rest() {
             return false;
         }
-        let mut around = surroundings!(self);
-        let events = self.trees.settle(&mut around, now);
-        for event in events {
+        let (trees, mut around) = self.trees();
+        for event in trees.settle(&mut around, now) {
             match event {
                 Event::Send(link, message) => self.send(link, &message),
                 Event::KeyframeWanted(track) => self.outputs.push_back(Output::KeyframeWanted { track }),
@@ -113,5 +159,20 @@ impl Mesh {
         self.forwarding = forwarding;
         self.outputs.push_back(Output::ForwardingChanged);
         true
+    }
+
+    /// Looks anew who hears what. Says whether it differs.
+    fn settle_heard(&mut self, now: Instant) -> bool {
+        let (own, routes, audience) = (self.config.id, &self.routes, &self.audience);
+        let said = self.flooding.lsdb().relays().map(|(said, _)| said);
+        let said = said.filter(|said| said.origin == own || routes.reaches(&said.origin));
+        let heard = said.flat_map(|said| {
+            // What this relay said last may be old.
+            let here = (said.origin == own).then(|| audience.streams()).into_iter().flatten();
+            let there = (said.origin != own).then_some(&said.heard).into_iter().flatten();
+            here.chain(there).map(|stream| (said.origin, stream))
+        });
+        let live = self.streams.iter().map(|stream| &stream.name);
+        self.shown.handle_timeout(live, heard, now)
     }
 }

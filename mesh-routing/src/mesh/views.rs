@@ -8,6 +8,7 @@ use std::{
 use protocol::{NodeId, StreamName, TrackDescription, ZoneName};
 
 use crate::{
+    area::border::AreaView,
     linkstate::{claim::Claim, lsdb::Held},
     mesh::Mesh,
     route::{
@@ -84,9 +85,21 @@ impl Mesh {
     /// What is said by the relays that can be reached, this one included, by id.
     pub(crate) fn reached(&self) -> impl Iterator<Item = (&LinkState, &Held)> {
         let own = self.config.id;
-        self.database
+        self.flooding
+            .lsdb()
             .relays()
             .filter(move |(said, _)| said.origin == own || self.routes.reaches(&said.origin))
+    }
+
+    /// The fragments that can be reached, the own one included, by number.
+    pub fn areas(&self) -> Vec<AreaView> {
+        self.see_border(|border, view| border.areas(view))
+    }
+
+    /// The relays, ascending, that have listeners of a live stream, this one included. A change here is a
+    /// [`crate::Output::StreamsChanged`], at most twice a second.
+    pub fn heard_by(&self, stream: &StreamName) -> Vec<NodeId> {
+        self.shown.heard_by(stream).to_vec()
     }
 
     /// Relays that can be reached and the links between them.
@@ -117,14 +130,14 @@ impl Mesh {
                     .or_insert(LinkView { a, b, rtt, loss, cost, capacity, up: false });
             }
         }
-        let cuts = Skeleton::of(&self.database).cuts(&self.config.id);
+        let cuts = Skeleton::of(self.flooding.lsdb()).cuts(&self.config.id);
         Topology { nodes, links: links.into_values().collect(), cuts }
     }
 
     /// Lists the streams anew; says whether the list differs.
-    pub(crate) fn settle_views(&mut self) -> bool {
+    pub(super) fn settle_views(&mut self) -> bool {
         let mut claims: BTreeMap<&StreamName, Vec<Claim<'_>>> = BTreeMap::new();
-        for (said, held) in self.database.publications().filter(|(said, _)| !said.streams.is_empty()) {
+        for (said, held) in self.flooding.lsdb().publications().filter(|(said, _)| !said.streams.is_empty()) {
             if said.origin != self.config.id && !self.routes.finds(&said.origin) {
                 continue;
             }

@@ -209,8 +209,8 @@ fn fields(areas: usize, of_each: usize, random: &mut Random) -> Vec<(usize, usiz
 fn at_rest(sim: &Sim, of_each: usize, streams: usize) {
     for (relay, of) in sim.relays.iter().enumerate() {
         let (mesh, first) = (of.mesh.as_ref().unwrap(), mesh(sim, relay / of_each * of_each));
-        assert_eq!(mesh.database.hash(false), first.database.hash(false), "relay {relay} knows its area");
-        assert_eq!(mesh.database.hash(true), self::mesh(sim, 0).database.hash(true));
+        assert_eq!(mesh.lsdb().hash(false), first.lsdb().hash(false), "relay {relay} knows its area");
+        assert_eq!(mesh.lsdb().hash(true), self::mesh(sim, 0).lsdb().hash(true));
         assert_eq!(mesh.streams().len(), streams, "relay {relay} lists all streams");
     }
 }

@@ -118,7 +118,7 @@ fn same<T: PartialEq + Debug>(here: &T, right: &T, what: impl Fn() -> String) ->
 /// area of their origin, by design (`docs/mesh.md`, "Areas"). Of those each relay has to know its own fragment, all
 /// of it, and nothing else: a half of its area that broke away is as far from it as any other area.
 fn fragments(sim: &Sim, group: &BTreeSet<usize>) -> Vec<BTreeSet<usize>> {
-    let area = |relay: usize| sim.relays[relay].mesh.as_ref().map(|mesh| mesh.config.area);
+    let area = |relay: usize| sim.relays[relay].mesh.as_ref().map(|mesh| mesh.area());
     let mut areas: BTreeMap<_, BTreeSet<usize>> = BTreeMap::new();
     for relay in group {
         areas.entry(area(*relay)).or_default().insert(*relay);

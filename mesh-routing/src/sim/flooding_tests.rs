@@ -87,13 +87,13 @@ fn a_forged_record_is_refused_and_held_against_its_link() {
         assert_eq!(mesh.handle_message(liars, &forged, now), Err(MeshError::Forged));
     }
     assert_eq!(mesh.handle_message(liars, &true_one, now), Ok(()), "repeating what is true is no lie");
-    assert_eq!(mesh.database.held(&Key::Links(node(2))).unwrap().sequence(), 1 << 32);
-    assert!(mesh.database.held(&Key::Links(node(3))).is_none());
+    assert_eq!(mesh.lsdb().held(&Key::Links(node(2))).unwrap().sequence(), 1 << 32);
+    assert!(mesh.lsdb().held(&Key::Links(node(3))).is_none());
     while mesh.poll_output().is_some() {}
     now += Duration::from_secs(1);
     mesh.handle_timeout(now);
     while mesh.poll_output().is_some() {}
-    let own = mesh.database.held(&Key::Links(node(0))).unwrap().sequence();
+    let own = mesh.lsdb().held(&Key::Links(node(0))).unwrap().sequence();
     assert!(own < 2 << 32, "nobody makes this relay jump over what it never said");
     let refused: Vec<_> = mesh.links().map(|(link, _, _, counters)| (link, counters.refused)).collect();
     assert_eq!(refused, [(liars, 3), (honest, 0)]);

@@ -296,7 +296,7 @@ fn streams(number: usize) -> Vec<Advertised> {
 }
 
 fn say(mesh: &mut Mesh, link: LinkId, message: &Message) -> bool {
-    let now = mesh.now;
+    let now = mesh.now();
     let taken = mesh.handle_message(link, &message.encode(), now).is_ok();
     calm(mesh);
     taken
@@ -336,14 +336,14 @@ fn records_of_relays_that_are_not_there_give_way() {
         let streams = streams(of_each);
         for i in 0..number {
             let id = node(FAKE + of_each * 100 + i);
-            let now = mesh.now;
+            let now = mesh.now();
             for message in [said_by(id, &[node(0)]), published_by(id, streams.clone())] {
                 let _ = mesh.handle_message(LINK, &message.encode(), now);
             }
         }
         calm(&mut mesh);
-        assert!(mesh.database.len() <= NODES_MAX && mesh.database.bytes() <= DATABASE_MAX);
-        mesh.now += Duration::from_secs(2);
+        assert!(mesh.lsdb().len() <= NODES_MAX && mesh.lsdb().bytes() <= DATABASE_MAX);
+        mesh.pass(Duration::from_secs(2));
     }
     assert!(say(&mut mesh, honest, &said_by(node(2), &[node(1)])), "there is room again");
     assert!(say(&mut mesh, honest, &published_by(node(2), streams(200))), "for what is published too");
@@ -364,7 +364,7 @@ fn one_link_cannot_take_all_the_tracks() {
             say(&mut mesh, LINK, &Message::Join { track, alias: Alias(7), ask: Ask::default() });
         }
     }
-    assert!(mesh.trees.len() <= 1024, "{}", mesh.trees.len());
+    assert!(mesh.fill().0 <= 1024, "{}", mesh.fill().0);
 }
 
 #[test]
@@ -383,8 +383,8 @@ fn logs_of_writers_that_are_not_there_are_bounded() {
             LINK,
             &Message::Append { key, first: 1, entries, path: vec![node(FAKE)], pulled: None },
         );
-        mesh.now += Duration::from_millis(2);
+        mesh.pass(Duration::from_millis(2));
     }
     // The last one of each stays, whatever it is.
-    assert!(mesh.logs.bytes() <= TOTAL_MAX.max(6000 * (PAYLOAD_MAX + OVERHEAD)), "{}", mesh.logs.bytes());
+    assert!(mesh.fill().1 <= TOTAL_MAX.max(6000 * (PAYLOAD_MAX + OVERHEAD)), "{}", mesh.fill().1);
 }

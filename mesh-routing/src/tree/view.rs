@@ -36,22 +36,6 @@ impl Surroundings<'_> {
     }
 }
 
-/// The surroundings of a mesh's trees, borrowed field by field so that the trees themselves stay free.
-macro_rules! surroundings {
-    ($mesh:ident) => {
-        Surroundings {
-            own: $mesh.config.id,
-            links: &$mesh.links,
-            neighbors: &$mesh.neighbors,
-            costs: &$mesh.costs,
-            database: &$mesh.database,
-            published: &$mesh.published,
-            routes: &mut $mesh.routes,
-        }
-    };
-}
-pub(crate) use surroundings;
-
 /// What trees want done.
 #[derive(Debug)]
 pub(crate) enum Event {

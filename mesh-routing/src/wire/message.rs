@@ -351,6 +351,20 @@ impl Message {
     }
 }
 
+/// A message as it leaves: its bytes, made once for all links, and what a link has to know of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Encoded {
+    pub class: Class,
+    pub of_use: bool,
+    pub bytes: Bytes,
+}
+
+impl From<&Message> for Encoded {
+    fn from(message: &Message) -> Encoded {
+        Encoded { class: message.class(), of_use: message.of_use(), bytes: message.encode() }
+    }
+}
+
 #[cfg(test)]
 #[path = "message_tests.rs"]
 mod tests;

@@ -191,7 +191,7 @@ fn what_nobody_has_is_missing_after_twenty_seconds() {
     field.run(Duration::from_secs(10));
     assert_eq!(field.relays[2].missing, BTreeSet::from([(file, Part::Chunk(0))]));
     assert!(
-        field.relays.iter().all(|r| r.mesh.as_ref().unwrap().blobs.files.is_empty()),
+        field.relays.iter().all(|r| r.mesh.as_ref().unwrap().blobs().files.is_empty()),
         "nothing is left over"
     );
 }
@@ -236,7 +236,7 @@ fn answers_and_pieces_that_nobody_asked_for_change_nothing() {
     ] {
         field.with(1, |mesh| mesh.handle_message(link, &Message::File(message).encode(), now).unwrap());
     }
-    let blobs = &field.relays[1].mesh.as_ref().unwrap().blobs;
+    let blobs = field.relays[1].mesh.as_ref().unwrap().blobs();
     assert!(blobs.files.is_empty() && blobs.pulls.is_empty());
     // A pull outside of a part that is here is wrong.
     let wrong = Message::File(FileMessage::Pull { file, part, offset: u32::MAX, length: 1 }).encode();
