@@ -1,7 +1,8 @@
 //! The children of a track at this relay: who is offered which of its feeds, who waits for one.
+//! Whether there is room for one more is decided in `tree/mod.rs`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -15,13 +16,16 @@ use crate::{
     route::graph::Pair,
     tree::{
         feed::{EXPIRY, common},
-        track::Track,
         view::{Event, Surroundings},
     },
-    wire::message::{Ask, Message, Offer, PATH_MAX, Refusal, Role},
+    wire::{
+        message::{Ask, Message, Offer, PATH_MAX, Refusal, Role},
+        metric::LinkId,
+    },
 };
 
-/// A child waits so long for a feed of this relay that does not lead through the child.
+/// A child waits so long for a feed of this relay that does not lead through the child. Long enough for this relay to
+/// join somewhere over a few hops, and shorter than [`crate::tree::feed::JOIN_PATIENCE`]: the child hears why.
 pub(crate) const WAIT: Duration = Duration::from_millis(800);
 
 #[derive(Debug)]
@@ -45,17 +49,73 @@ impl Child {
     }
 }
 
-impl Track {
+/// By the link they are at: one child a link.
+#[derive(Debug, Default)]
+pub(crate) struct Children(BTreeMap<LinkId, Child>);
+
+/// What a track is wanted for here and below.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Demand<'a> {
+    /// Somebody here listens.
+    pub local: bool,
+    pub children: &'a Children,
+}
+
+impl Demand<'_> {
+    /// Whether anybody here or below relies on this relay for the shortest way.
+    pub fn leads(&self) -> bool {
+        self.local || self.children.iter().any(|child| child.ask.role == Role::Primary)
+    }
+}
+
+impl Children {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn get(&self, link: LinkId) -> Option<&Child> {
+        self.0.get(&link)
+    }
+
+    pub fn insert(&mut self, link: LinkId, child: Child) {
+        self.0.insert(link, child);
+    }
+
+    pub fn remove(&mut self, link: LinkId) -> Option<Child> {
+        self.0.remove(&link)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Child> {
+        self.0.values()
+    }
+
+    pub fn links(&self) -> impl Iterator<Item = LinkId> {
+        self.0.keys().copied()
+    }
+
+    /// The links and aliases that packets are sent with.
+    pub fn fed(&self) -> Vec<(LinkId, Alias)> {
+        self.0.iter().filter(|(_, child)| child.fed()).map(|(link, child)| (*link, child.alias)).collect()
+    }
+
+    /// When one of them has waited long enough, or is forgotten.
+    pub fn deadline(&self) -> Option<Instant> {
+        let of = |child: &Child| {
+            let wait = child.since + WAIT;
+            if child.told.is_none() { wait.min(child.heard + EXPIRY) } else { child.heard + EXPIRY }
+        };
+        self.0.values().map(of).min()
+    }
+
     /// Forgets children on dead links and those that stopped repeating their join.
     pub fn purge(
         &mut self,
         key: &TrackKey,
         around: &Surroundings<'_>,
-        events: &mut Vec<Event>,
+        (broken, events): (Option<Pair>, &mut Vec<Event>),
         now: Instant,
     ) {
-        let broken = self.broken;
-        self.children.retain(|link, child| {
+        self.0.retain(|link, child| {
             let stays = around.state(*link) != State::Down && now < child.heard + EXPIRY;
             if !stays && around.links.contains_key(link) {
                 let message = Message::Lost { track: key.clone(), alias: child.alias, broken };
@@ -71,15 +131,14 @@ impl Track {
         &mut self,
         key: &TrackKey,
         ways: &[(Vec<NodeId>, Option<Pair>)],
-        events: &mut Vec<Event>,
+        (broken, events): (Option<Pair>, &mut Vec<Event>),
         now: Instant,
     ) {
-        let broken = self.broken;
         let apart = match ways {
             [(a, None), (b, None)] => a.last().is_some_and(|own| common(*own, inner(a), inner(b)) == 0),
             _ => false,
         };
-        self.children.retain(|link, child| {
+        self.0.retain(|link, child| {
             let fit = |(_, (path, _)): &(usize, &(Vec<NodeId>, _))| {
                 path.len() < PATH_MAX && !path.contains(&child.neighbor)
             };
@@ -114,9 +173,13 @@ impl Track {
     }
 
     /// Lets all children go.
-    pub fn release(&mut self, key: &TrackKey, reason: Refusal, events: &mut Vec<Event>) {
-        let broken = self.broken;
-        for (link, child) in std::mem::take(&mut self.children) {
+    pub fn release(
+        &mut self,
+        key: &TrackKey,
+        reason: Refusal,
+        (broken, events): (Option<Pair>, &mut Vec<Event>),
+    ) {
+        for (link, child) in std::mem::take(&mut self.0) {
             let (track, alias) = (key.clone(), child.alias);
             let message = match child.told {
                 Some(_) => Message::Lost { track, alias, broken },
@@ -126,18 +189,91 @@ impl Track {
         }
     }
 
-    /// Whether anybody here or below relies on this relay for the shortest way.
-    pub fn leads(&self) -> bool {
-        self.local || self.children.values().any(|child| child.ask.role == Role::Primary)
-    }
-
     /// Children that a way leads through.
     pub fn unserved(&self, path: &[NodeId]) -> BTreeSet<NodeId> {
-        self.children.values().map(|child| child.neighbor).filter(|id| path.contains(id)).collect()
+        self.0.values().map(|child| child.neighbor).filter(|id| path.contains(id)).collect()
     }
 }
 
 /// A way without its end.
 fn inner(path: &[NodeId]) -> &[NodeId] {
     path.split_last().map_or(&[], |(_, rest)| rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{Kind, StreamName};
+
+    use super::*;
+    use crate::sim::{epoch, node};
+
+    const LINK: LinkId = LinkId(1);
+
+    fn key() -> TrackKey {
+        TrackKey { origin: node(0), stream: StreamName::new("stage").unwrap(), kind: Kind::Audio }
+    }
+
+    fn joined(children: &mut Children, neighbor: usize, now: Instant) {
+        let (neighbor, ask) = (node(neighbor), Ask { active: true, ..Ask::default() });
+        let child =
+            Child { neighbor, alias: Alias(7), ask, since: now, heard: now, told: None, answer: true };
+        children.insert(LINK, child);
+    }
+
+    fn serve(children: &mut Children, ways: &[(Vec<NodeId>, Option<Pair>)], now: Instant) -> Vec<Message> {
+        let mut events = Vec::new();
+        children.serve(&key(), ways, (None, &mut events), now);
+        let message = |event| match event {
+            Event::Send(_, message) => message,
+            other => panic!("{other:?}"),
+        };
+        events.into_iter().map(message).collect()
+    }
+
+    #[test]
+    fn a_child_is_offered_a_way_without_itself_once() {
+        let (mut children, start) = (Children::default(), epoch());
+        joined(&mut children, 5, start);
+        let ways = [(vec![node(0), node(5), node(1)], None), (vec![node(0), node(6), node(1)], None)];
+        let told = serve(&mut children, &ways, start);
+        let Some(Message::Joined { offer, .. }) = told.first() else { panic!("{told:?}") };
+        assert_eq!(offer.path, ways[1].0);
+        assert_eq!(children.fed(), [(LINK, Alias(7))]);
+        assert!(serve(&mut children, &ways, start).is_empty(), "it was told");
+    }
+
+    #[test]
+    fn who_waits_in_vain_is_told_why() {
+        let start = epoch();
+        for (ways, why) in
+            [(Vec::new(), Refusal::NoRoute), (vec![(vec![node(0), node(5), node(1)], None)], Refusal::Loop)]
+        {
+            let mut children = Children::default();
+            joined(&mut children, 5, start);
+            assert!(serve(&mut children, &ways, start).is_empty());
+            assert_eq!(children.deadline(), Some(start + WAIT));
+            let told = serve(&mut children, &ways, start + WAIT);
+            assert!(matches!(told[..], [Message::Refused { reason, .. }] if reason == why), "{told:?}");
+            assert!(children.is_empty());
+        }
+    }
+
+    #[test]
+    fn who_had_a_way_loses_it_with_a_word() {
+        let (mut children, start) = (Children::default(), epoch());
+        joined(&mut children, 5, start);
+        serve(&mut children, &[(vec![node(0), node(1)], None)], start);
+        let told = serve(&mut children, &[], start);
+        assert!(matches!(told[..], [Message::Lost { broken: None, .. }]), "{told:?}");
+    }
+
+    #[test]
+    fn a_relay_leads_for_listeners_and_for_primaries() {
+        let mut children = Children::default();
+        assert!(!Demand { local: false, children: &children }.leads());
+        assert!(Demand { local: true, children: &children }.leads());
+        joined(&mut children, 5, epoch());
+        assert!(Demand { local: false, children: &children }.leads());
+        assert_eq!(children.unserved(&[node(0), node(5)]), BTreeSet::from([node(5)]));
+    }
 }

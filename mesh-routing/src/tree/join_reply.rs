@@ -1,15 +1,17 @@
 //! What parents answer to the joins of a track: the place an offer finds, what follows from a refusal or a loss.
-//! Which parents are asked is decided in `track.rs`.
+//! Which parents are asked is decided in `feed_search.rs`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use protocol::mesh::Alias;
 
 use crate::{
     route::graph::{Pair, pair},
     tree::{
+        children::Demand,
         feed::{Feed, OVERLAP},
-        track::{GAIN_REFUSED, PRIMARY, ROLES, SECONDARY, Step, Track, shared},
+        feeds::{Feeds, PRIMARY, ROLES, SECONDARY, shared},
+        track::Step,
         view::Event,
     },
     wire::{
@@ -18,7 +20,11 @@ use crate::{
     },
 };
 
-impl Track {
+/// Better on paper, but refused: left alone for this time and [`super::feeds::GAIN_HELD`], a minute together. What was
+/// refused once is mostly refused again, and nothing is urgent while the primary works.
+const GAIN_REFUSED: Duration = Duration::from_secs(50);
+
+impl Feeds {
     fn place_of(&self, key: (LinkId, Alias)) -> Option<(usize, bool)> {
         [PRIMARY, SECONDARY].into_iter().find_map(|place| {
             let slot = &self.slots[place];
@@ -32,6 +38,7 @@ impl Track {
         &mut self,
         from: (LinkId, Alias),
         offer: Offer,
+        demand: Demand<'_>,
         step: &mut Step<'_, '_>,
     ) -> Option<Pair> {
         let (own, now) = (step.around.own, step.now);
@@ -62,7 +69,7 @@ impl Track {
         feed.confirmed = now;
         feed.offer = Some(Offer { doubt, ..offer });
         if next {
-            self.put(place, feed, step);
+            self.put(place, feed, demand, step);
         } else {
             *kept = Some(feed);
         }
@@ -70,14 +77,14 @@ impl Track {
     }
 
     /// Finds the place of a feed that was just answered.
-    fn put(&mut self, asked_for: usize, feed: Feed, step: &mut Step<'_, '_>) {
+    fn put(&mut self, asked_for: usize, feed: Feed, demand: Demand<'_>, step: &mut Step<'_, '_>) {
         let own = step.around.own;
         let good = |feed: &Option<Feed>| feed.as_ref().is_some_and(|feed| feed.good(step.around));
         let [primary, secondary] = [PRIMARY, SECONDARY].map(|place| good(&self.slots[place].feed));
         let gain = std::mem::take(&mut self.slots[asked_for].gain);
         let improves = || match (&self.slots[PRIMARY].feed, &self.slots[SECONDARY].feed) {
             (Some(first), Some(second)) => {
-                let barred = self.unserved(first.path());
+                let barred = demand.children.unserved(first.path());
                 let misses = |feed: &Feed| feed.path().iter().any(|id| barred.contains(id));
                 let rank = |feed: &Feed| (misses(feed), shared(own, first, feed));
                 rank(&feed) < rank(second)

@@ -5,11 +5,14 @@
 //! only paths without the child; and every relay forwards a packet once, so that a packet cannot circle even
 //! where an offer is out of date.
 
-pub(crate) mod children;
-pub(crate) mod feed;
+mod children;
+mod feed;
+mod feed_search;
+mod feeds;
 pub mod forward;
 mod join_reply;
-pub(crate) mod track;
+mod keyframe_requests;
+mod track;
 pub(crate) mod view;
 
 use std::{
@@ -85,7 +88,7 @@ impl Trees {
     /// Somebody here, or the child on `link`, needs a keyframe.
     pub fn handle_keyframe(&mut self, key: &TrackKey, link: Option<LinkId>) {
         let Some(track) = self.tracks.get_mut(key) else { return };
-        let child = link.map(|link| track.children.get(&link).map(|child| child.neighbor));
+        let child = link.map(|link| track.children.get(link).map(|child| child.neighbor));
         if child != Some(None) {
             track.need_keyframe(child.flatten());
             self.dirty.insert(key.clone());
@@ -131,7 +134,7 @@ impl Trees {
         around: &Surroundings<'_>,
         now: Instant,
     ) {
-        let known = self.tracks.get(&key).and_then(|track| track.children.get(&link));
+        let known = self.tracks.get(&key).and_then(|track| track.children.get(link));
         let same = known.is_some_and(|child| child.alias == alias);
         let starts = ask.active && !known.is_some_and(|child| child.ask.active);
         let refusal = if around.state(link) == State::Down {
@@ -145,7 +148,7 @@ impl Trees {
         };
         if let Some(reason) = refusal {
             if let Some(track) = self.tracks.get_mut(&key) {
-                track.children.remove(&link);
+                track.children.remove(link);
                 self.dirty.insert(key.clone());
             }
             self.events.push(Event::Send(link, Message::Refused { track: key, alias, reason }));
@@ -153,7 +156,7 @@ impl Trees {
         }
         let track = self.tracks.entry(key.clone()).or_default();
         let child = Child { neighbor, alias, ask, since: now, heard: now, told: None, answer: true };
-        let child = match track.children.remove(&link).filter(|_| same) {
+        let child = match track.children.remove(link).filter(|_| same) {
             Some(old) => Child { since: old.since, told: old.told, ..child },
             None => child,
         };
@@ -163,8 +166,8 @@ impl Trees {
 
     pub fn handle_leave(&mut self, link: LinkId, key: &TrackKey, alias: Alias) {
         let Some(track) = self.tracks.get_mut(key) else { return };
-        if track.children.get(&link).is_some_and(|child| child.alias == alias) {
-            track.children.remove(&link);
+        if track.children.get(link).is_some_and(|child| child.alias == alias) {
+            track.children.remove(link);
             self.dirty.insert(key.clone());
         }
     }
@@ -218,12 +221,12 @@ impl Trees {
         while let Some(key) = self.dirty.pop_first() {
             let Some(mut track) = self.tracks.remove(&key) else { continue };
             let mut events = std::mem::take(&mut self.events);
-            track.carrying().for_each(|link| count(&mut loads, link, -1));
-            track.purge(&key, around, &mut events, now);
+            track.feeds().carrying().for_each(|link| count(&mut loads, link, -1));
             let own = around.own;
             let mut alias = || self.next_alias();
             let mut step =
                 Step { key: &key, around, events: &mut events, now, alias: &mut alias, loads: &loads };
+            track.purge(&mut step);
             if key.origin == own {
                 track.settle_origin(&mut step);
             } else {
@@ -231,7 +234,7 @@ impl Trees {
             }
             track.ask_keyframe(&key, own, &mut events, now);
             self.events = events;
-            track.carrying().for_each(|link| count(&mut loads, link, 1));
+            track.feeds().carrying().for_each(|link| count(&mut loads, link, 1));
             if !track.idle() {
                 self.tracks.insert(key, track);
             }
@@ -257,7 +260,7 @@ impl Trees {
         let mut loads: Loads =
             parallel.flat_map(|neighbor| &neighbor.links).map(|parallel| (parallel.link, 0)).collect();
         if !loads.is_empty() && !self.dirty.is_empty() {
-            let carrying = self.tracks.values().flat_map(Track::carrying);
+            let carrying = self.tracks.values().flat_map(|track| track.feeds().carrying());
             carrying.for_each(|link| count(&mut loads, link, 1));
         }
         loads
@@ -272,9 +275,8 @@ impl Trees {
     pub fn forwarding(&self, own: &NodeId, published: impl Fn(&TrackKey) -> bool) -> Vec<ForwardEntry> {
         let entry = |(key, track): (&TrackKey, &Track)| {
             let published = key.origin == *own && published(key);
-            let sources = if key.origin == *own { Vec::new() } else { track.sources() };
-            let fed = track.children.iter().filter(|(_, child)| child.fed());
-            let children: Vec<_> = fed.map(|(link, child)| (*link, child.alias)).collect();
+            let sources = if key.origin == *own { Vec::new() } else { track.feeds().sources() };
+            let children = track.children.fed();
             let entry = ForwardEntry { track: key.clone(), published, sources, children, local: track.local };
             (entry.local || !entry.children.is_empty()).then_some(entry)
         };
@@ -295,7 +297,7 @@ impl Trees {
         let mut key = TrackKey { origin: *origin, stream: stream.clone(), kind: Kind::Audio };
         let path = kinds.find_map(|kind| {
             key.kind = kind;
-            self.tracks.get(&key)?.path()
+            self.tracks.get(&key)?.feeds().path()
         })?;
         Some(path.iter().copied().chain([own]).collect())
     }
@@ -303,15 +305,15 @@ impl Trees {
     /// The links that carry packets, or soon will.
     pub fn busy(&self) -> BTreeSet<LinkId> {
         let of = |track: &Track| {
-            let up = track.feeds().map(|feed| feed.link);
-            track.children.keys().copied().chain(up).collect::<Vec<_>>()
+            let up = track.feeds().iter().map(|feed| feed.link);
+            track.children.links().chain(up).collect::<Vec<_>>()
         };
         self.tracks.values().flat_map(of).collect()
     }
 
     /// Whether there is no room for one more child on `link`.
     fn full(&self, key: &TrackKey, link: LinkId) -> bool {
-        let of_link = || self.tracks.values().filter_map(|track| track.children.get(&link));
+        let of_link = || self.tracks.values().filter_map(|track| track.children.get(link));
         let new = !self.tracks.contains_key(key);
         new && self.tracks.len() >= TRACKS_MAX
             || new && self.tracks.len() >= TRACKS_OF_LINK_MAX && of_link().count() >= TRACKS_OF_LINK_MAX
@@ -321,7 +323,7 @@ impl Trees {
     /// What is planned for the children of a link that packets are sent to.
     fn planned(&self, link: LinkId) -> u64 {
         let fed = |(key, track): (&TrackKey, &Track)| {
-            track.children.get(&link).filter(|child| child.ask.active).map(|_| rate(key.kind))
+            track.children.get(link).filter(|child| child.ask.active).map(|_| rate(key.kind))
         };
         self.tracks.iter().filter_map(fed).sum()
     }
@@ -342,13 +344,13 @@ impl Trees {
         while self.planned(link) + more > capacity.saturating_mul(FILL) / 100 {
             let video = self.tracks.iter_mut().filter(|(key, _)| key.kind == Kind::Video);
             let fed = video.filter_map(|(key, track)| {
-                let child = track.children.get(&link).filter(|child| child.ask.active)?;
+                let child = track.children.get(link).filter(|child| child.ask.active)?;
                 Some((child.since, key, track))
             });
             let Some((_, key, track)) = fed.max_by_key(|(since, key, _)| (*since, (*key).clone())) else {
                 break;
             };
-            if let Some(child) = track.children.remove(&link) {
+            if let Some(child) = track.children.remove(link) {
                 let message = Message::Lost { track: key.clone(), alias: child.alias, broken: None };
                 self.events.push(Event::Send(link, message));
                 self.refusals.made_room += 1;
@@ -367,7 +369,7 @@ impl Trees {
         loop {
             self.next_alias = self.next_alias.wrapping_add(1);
             let alias = Alias(self.next_alias);
-            let used = self.tracks.values().any(|track| track.feeds().any(|feed| feed.alias == alias));
+            let used = self.tracks.values().any(|track| track.feeds().iter().any(|feed| feed.alias == alias));
             if !used {
                 return alias;
             }
