@@ -16,12 +16,12 @@ const LINGER: Duration = Duration::from_secs(2);
 /// often than anything else.
 const BACK_OFF_MIN: Duration = Duration::from_millis(200);
 const BACK_OFF_MAX: Duration = Duration::from_secs(2);
-/// [`Shown::heard_by`] changes at most this often: it goes to every page that is open.
+/// [`HeardBy::heard_by`] changes at most this often: it goes to every page that is open.
 const VIEW_EVERY: Duration = Duration::from_millis(500);
 
 /// Who listens here.
 #[derive(Debug, Default)]
-pub(crate) struct Audience {
+pub(crate) struct Interest {
     heard: BTreeMap<StreamName, Heard>,
     /// Counts the streams that began to be heard: the lowest of those in `heard` is the oldest.
     begun: u64,
@@ -42,7 +42,7 @@ struct Heard {
     until: Option<Instant>,
 }
 
-impl Audience {
+impl Interest {
     /// A track is wanted here, or not any more.
     pub fn handle_interest(&mut self, key: &TrackKey, wanted: bool, now: Instant) {
         let track = (key.origin, key.kind);
@@ -81,7 +81,7 @@ impl Audience {
         self.news && self.told.is_none_or(|told| told + self.wait <= now)
     }
 
-    /// The mesh was told what [`Audience::streams`] says.
+    /// The mesh was told what [`Interest::streams`] says.
     pub fn handle_told(&mut self, now: Instant) {
         if !std::mem::take(&mut self.news) {
             return;
@@ -117,7 +117,7 @@ impl Audience {
 
 /// Who hears what in the mesh, as it was last shown.
 #[derive(Debug, Default)]
-pub(crate) struct Shown {
+pub(crate) struct HeardBy {
     /// By stream; ascending relays.
     heard: BTreeMap<StreamName, Vec<NodeId>>,
     at: Option<Instant>,
@@ -125,7 +125,7 @@ pub(crate) struct Shown {
     stale: bool,
 }
 
-impl Shown {
+impl HeardBy {
     /// It may be another by now.
     pub fn handle_change(&mut self) {
         self.stale = true;
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_stream_is_heard_until_its_last_track_is_not_wanted_for_two_seconds() {
-        let (mut audience, start) = (Audience::default(), epoch());
+        let (mut audience, start) = (Interest::default(), epoch());
         audience.handle_interest(&key(1, Kind::Audio), true, start);
         audience.handle_interest(&key(1, Kind::Video), true, start);
         audience.handle_interest(&key(1, Kind::Audio), false, start);
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_listener_that_comes_back_at_once_is_no_news() {
-        let (mut audience, start) = (Audience::default(), epoch());
+        let (mut audience, start) = (Interest::default(), epoch());
         audience.handle_listeners(&name(1), true, start);
         audience.handle_told(start);
         audience.handle_listeners(&name(1), false, start + Duration::from_secs(1));
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn changes_one_after_the_other_are_told_ever_less_often() {
-        let (mut audience, start) = (Audience::default(), epoch());
+        let (mut audience, start) = (Interest::default(), epoch());
         let mut now = start;
         let mut told = 0;
         for index in 0..1000 {
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn the_oldest_makes_room() {
-        let (mut audience, start) = (Audience::default(), epoch());
+        let (mut audience, start) = (Interest::default(), epoch());
         for index in 0..HEARD_MAX + 3 {
             audience.handle_listeners(&name(index), true, start);
         }

@@ -12,13 +12,13 @@ use protocol::NodeId;
 use crate::{
     changed::Changed,
     error::MeshError,
-    linkstate::{lsdb::Database, pace::Pace},
+    linkstate::{lsdb::Lsdb, pace::Pace},
     route::{Routes, inter_area::Offered},
     wire::{
-        area::{AreaId, Fragment, PUBLISHERS_MAX, Reach, Short, WAY_MAX, Way},
+        area::{AreaId, AreaPath, Fragment, InterAreaLsa, NodePrefix, PUBLISHERS_MAX, WAY_MAX},
         message::Message,
         metric::LinkId,
-        signed_lsa::Record,
+        signed_lsa::Lsa,
     },
 };
 
@@ -54,7 +54,7 @@ pub struct AreaView {
 /// What a border relay may look at.
 pub(crate) struct View<'a> {
     pub own: NodeId,
-    pub lsdb: &'a Database,
+    pub lsdb: &'a Lsdb,
     pub routes: &'a Routes,
     /// The neighbors that can be talked to, and what the best link to each costs.
     pub costs: &'a BTreeMap<NodeId, u32>,
@@ -67,7 +67,7 @@ pub(crate) struct View<'a> {
 pub(crate) enum Event {
     Send(LinkId, Message),
     /// This relay says something to its area.
-    Say(Record),
+    Say(Lsa),
 }
 
 /// What a relay keeps of other areas.
@@ -78,9 +78,9 @@ pub(crate) struct Border {
     /// The areas of neighbors, where they are others than the own one.
     areas: BTreeMap<LinkId, AreaId>,
     /// What came on each link.
-    offers: BTreeMap<LinkId, BTreeMap<Fragment, Reach>>,
+    offers: BTreeMap<LinkId, BTreeMap<Fragment, AreaPath>>,
     /// What was sent on each link.
-    sent: BTreeMap<LinkId, BTreeMap<Fragment, Reach>>,
+    sent: BTreeMap<LinkId, BTreeMap<Fragment, AreaPath>>,
     /// Paces both what is told to the own area and what is offered.
     pace: Option<Pace>,
     /// What the own fragment is called elsewhere.
@@ -157,7 +157,7 @@ impl Border {
         &mut self,
         link: LinkId,
         fragment: Fragment,
-        reach: Option<Reach>,
+        reach: Option<AreaPath>,
     ) -> Result<(), MeshError> {
         if !self.crosses(link) {
             return Err(MeshError::Absurd { what: "a way to elsewhere from inside the area" });
@@ -204,7 +204,7 @@ impl Border {
     /// The fragments that can be reached, the own one included, by number.
     pub fn areas(&self, view: &View<'_>) -> Vec<AreaView> {
         let Some(here) = view.routes.foreign.own else { return Vec::new() };
-        let shown = |fragment: &Fragment, reach: &Reach, (cost, hops): (u32, u32)| AreaView {
+        let shown = |fragment: &Fragment, reach: &AreaPath, (cost, hops): (u32, u32)| AreaView {
             fragment: *fragment,
             cost: reach.cost.saturating_add(cost),
             hops: u32::from(reach.hops).saturating_add(hops),
@@ -259,8 +259,8 @@ impl Border {
     }
 
     /// The best ways over own links, with the link.
-    fn own_ways(&self, here: &Fragment, view: &View<'_>) -> BTreeMap<Fragment, Reach> {
-        let mut best: BTreeMap<Fragment, Reach> = BTreeMap::new();
+    fn own_ways(&self, here: &Fragment, view: &View<'_>) -> BTreeMap<Fragment, AreaPath> {
+        let mut best: BTreeMap<Fragment, AreaPath> = BTreeMap::new();
         for (link, offers) in &self.offers {
             let Some(neighbor) = self.neighbor_across(*link, view) else { continue };
             let Some(edge) = view.costs.get(&neighbor) else { continue };
@@ -271,7 +271,7 @@ impl Border {
                 let cost = reach.cost.saturating_add(*edge);
                 let hops = reach.hops.saturating_add(1);
                 if best.get(fragment).is_none_or(|best| (cost, hops) < (best.cost, best.hops)) {
-                    best.insert(*fragment, Reach { cost, hops, ..reach.clone() });
+                    best.insert(*fragment, AreaPath { cost, hops, ..reach.clone() });
                 }
             }
         }
@@ -279,7 +279,7 @@ impl Border {
     }
 
     /// Says the ways that differ from what was said.
-    fn tell_ways(&mut self, ways: &BTreeMap<Fragment, Reach>, view: &View<'_>, now: Instant) {
+    fn tell_ways(&mut self, ways: &BTreeMap<Fragment, AreaPath>, view: &View<'_>, now: Instant) {
         let own = view.own;
         let said: BTreeMap<_, _> =
             view.lsdb.ways_of(&own).map(|(way, held)| (way.fragment, (way, held))).collect();
@@ -306,10 +306,15 @@ impl Border {
         let gone = said.values().filter(|(way, _)| way.reach.is_some() && !ways.contains_key(&way.fragment));
         tell.extend(gone.map(|(way, _)| way.fragment));
         for fragment in tell {
-            let reach = ways.get(&fragment).map(|reach| Reach::clone(reach));
+            let reach = ways.get(&fragment).map(|reach| AreaPath::clone(reach));
             self.counter += 1;
             let sequence = self.counter;
-            self.events.push_back(Event::Say(Record::Way(Way { origin: own, fragment, sequence, reach })));
+            self.events.push_back(Event::Say(Lsa::InterArea(InterAreaLsa {
+                origin: own,
+                fragment,
+                sequence,
+                reach,
+            })));
         }
     }
 
@@ -318,7 +323,7 @@ impl Border {
         &mut self,
         link: LinkId,
         here: &Fragment,
-        own_ways: &BTreeMap<Fragment, Reach>,
+        own_ways: &BTreeMap<Fragment, AreaPath>,
         view: &View<'_>,
     ) {
         if self.neighbor_across(link, view).is_none() {
@@ -328,17 +333,17 @@ impl Border {
         let offers = self.offers.get(&link);
         let there = offers.and_then(|offers| offers.iter().find(|(_, reach)| reach.path.len() == 1));
         let there = there.map(|(fragment, _)| *fragment);
-        let mut offer: BTreeMap<Fragment, Reach> = BTreeMap::new();
-        let mut add = |fragment: Fragment, reach: &Reach, cost: u32, hops: u16| {
+        let mut offer: BTreeMap<Fragment, AreaPath> = BTreeMap::new();
+        let mut add = |fragment: Fragment, reach: &AreaPath, cost: u32, hops: u16| {
             let passes = |on: &Fragment| Some(*on) == there || on == here;
             let (cost, hops) = (reach.cost.saturating_add(cost), reach.hops.saturating_add(hops));
-            let better = |best: &Reach| (cost, hops) < (best.cost, best.hops);
+            let better = |best: &AreaPath| (cost, hops) < (best.cost, best.hops);
             if reach.path.iter().any(passes) || reach.path.len() >= WAY_MAX {
                 return;
             }
             if offer.get(&fragment).is_none_or(better) {
                 let path = [*here].into_iter().chain(reach.path.iter().copied()).collect();
-                offer.insert(fragment, Reach { cost, hops, path, ..reach.clone() });
+                offer.insert(fragment, AreaPath { cost, hops, path, ..reach.clone() });
             }
         };
         for (fragment, reach) in own_ways {
@@ -395,21 +400,21 @@ fn way_by_another(fragment: &Fragment, view: &View<'_>) -> Option<u32> {
 }
 
 /// The own fragment, as others reach it here.
-fn home(here: &Fragment, view: &View<'_>) -> Reach {
+fn home(here: &Fragment, view: &View<'_>) -> AreaPath {
     let reached = |id: &NodeId| *id == view.own || view.routes.reaches(id);
     let relays = view.lsdb.relays().filter(|(said, _)| reached(&said.origin)).count();
     let publishes = |said: &&crate::wire::lsa::Publication| !said.streams.is_empty() && reached(&said.origin);
     let publishers = view.lsdb.publications().map(|(said, _)| said).filter(publishes);
-    let mut publishers: Vec<Short> = publishers.map(|said| (&said.origin).into()).collect();
+    let mut publishers: Vec<NodePrefix> = publishers.map(|said| (&said.origin).into()).collect();
     publishers.sort();
     publishers.dedup();
     publishers.truncate(PUBLISHERS_MAX);
     let relays = u16::try_from(relays).unwrap_or(u16::MAX);
-    Reach { cost: 0, hops: 0, relays, path: vec![*here], publishers }
+    AreaPath { cost: 0, hops: 0, relays, path: vec![*here], publishers }
 }
 
 /// Whether the difference is worth telling.
-fn news(before: &Reach, now: &Reach) -> bool {
+fn news(before: &AreaPath, now: &AreaPath) -> bool {
     let apart = before.cost.abs_diff(now.cost);
     let relays = before.relays.abs_diff(now.relays);
     before.path != now.path

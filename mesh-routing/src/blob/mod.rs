@@ -123,7 +123,7 @@ pub(crate) struct Open {
 }
 
 /// What files may look at.
-pub(crate) struct Around<'a> {
+pub(crate) struct RoutingView<'a> {
     pub own: NodeId,
     /// Links that are up.
     pub links: Vec<Open>,
@@ -262,7 +262,7 @@ impl Blobs {
         &mut self,
         (link, neighbor): (LinkId, NodeId),
         message: FileMessage,
-        around: &mut Around<'_>,
+        around: &mut RoutingView<'_>,
         now: Instant,
     ) -> Result<(), MeshError> {
         match message {
@@ -322,7 +322,7 @@ impl Blobs {
     }
 
     /// Asks for what is wanted, wherever it can be had, and says what has to be done.
-    pub fn settle(&mut self, around: &mut Around<'_>, now: Instant) -> VecDeque<Event> {
+    pub fn settle(&mut self, around: &mut RoutingView<'_>, now: Instant) -> VecDeque<Event> {
         if self.tick.is_some_and(|tick| tick <= now) {
             self.tick = None;
             self.restless = true;

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use protocol::{FileId, NodeId};
 
-use super::{Around, Blobs, Event, FileOutput, Key, Piece, pull::Lane};
+use super::{Blobs, Event, FileOutput, Key, Piece, RoutingView, pull::Lane};
 use crate::{
     error::MeshError,
     wire::{
@@ -120,7 +120,7 @@ impl Blobs {
         (link, _): (LinkId, NodeId),
         file: FileId,
         (asker, nonce, hops): (NodeId, u32, u8),
-        around: &mut Around<'_>,
+        around: &mut RoutingView<'_>,
         now: Instant,
     ) -> Result<(), MeshError> {
         if asker == around.own || usize::from(hops) >= HOPS_MAX {
@@ -163,7 +163,7 @@ impl Blobs {
         file: FileId,
         holder: NodeId,
         (asker, hops): (NodeId, u8),
-        around: &mut Around<'_>,
+        around: &mut RoutingView<'_>,
         now: Instant,
     ) {
         if asker != around.own {
@@ -185,7 +185,7 @@ impl Blobs {
         }
     }
 
-    fn toward(&mut self, to: &NodeId, message: FileMessage, around: &mut Around<'_>) {
+    fn toward(&mut self, to: &NodeId, message: FileMessage, around: &mut RoutingView<'_>) {
         let next = (around.ways)(to).into_iter().min_by_key(|way| (way.cost, way.neighbor));
         let link = next.and_then(|way| around.links.iter().find(|open| open.neighbor == way.neighbor));
         if let Some(open) = link {

@@ -1,6 +1,6 @@
 //! What keeps a restless link from making the whole mesh restless: figures are told once they stayed
 //! different for a while, and a link that keeps failing costs more and is trusted later.
-//! What the figures are belongs to `link.rs`.
+//! What the figures are belongs to `mod.rs`.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -57,12 +57,12 @@ impl Figures {
 
 /// The figures told, and for how long others have been true.
 #[derive(Debug, Default)]
-pub(crate) struct News {
+pub(crate) struct DampedMetric {
     told: Option<Figures>,
     turn: Option<(bool, Instant)>,
 }
 
-impl News {
+impl DampedMetric {
     /// What the mesh was told last.
     pub fn told(&self) -> Figures {
         self.told.unwrap_or_default()
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn worse_is_told_after_two_seconds_and_better_after_ten() {
         let start = crate::sim::epoch();
-        let mut news = News::default();
+        let mut news = DampedMetric::default();
         assert!(news.offer(figures(100), start));
         assert!(!news.offer(figures(200), start + S));
         assert_eq!(news.poll_timeout(), Some(start + S * 3));
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn what_goes_back_is_not_told() {
         let start = crate::sim::epoch();
-        let mut news = News::default();
+        let mut news = DampedMetric::default();
         news.offer(figures(100), start);
         for second in 1..60 {
             // One bad second in two: never bad for two in a row.
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn small_changes_are_not_told() {
         let start = crate::sim::epoch();
-        let mut news = News::default();
+        let mut news = DampedMetric::default();
         news.offer(figures(10), start);
         news.offer(figures(17), start);
         assert!(!news.offer(figures(17), start + S * 60));

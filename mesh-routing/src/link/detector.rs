@@ -1,5 +1,5 @@
 //! Whether the neighbor at the other end of one link is there: probes, three states, round trip.
-//! What follows from a change of state belongs to `mesh.rs`.
+//! What follows from a change of state belongs to `mesh/mod.rs`.
 
 use std::time::{Duration, Instant};
 

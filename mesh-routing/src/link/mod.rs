@@ -12,7 +12,7 @@ use protocol::NodeId;
 
 use crate::{
     link::{
-        damping::{Figures, Flaps, News},
+        damping::{DampedMetric, Figures, Flaps},
         detector::{Detector, State},
     },
     wire::{
@@ -88,7 +88,7 @@ pub(crate) struct Link {
     measured: Option<Measured>,
     /// In bits per second.
     capacity: Option<u64>,
-    news: News,
+    news: DampedMetric,
 }
 
 /// The driver's measurements, smoothed.
@@ -117,7 +117,7 @@ impl Link {
             wrong: 0,
             measured: None,
             capacity: None,
-            news: News::default(),
+            news: DampedMetric::default(),
         }
     }
 

@@ -22,7 +22,7 @@ const WANTED_MAX: usize = 4 * ENTRIES_MAX;
 
 /// What to tell and what to ask.
 #[derive(Debug, Default)]
-pub(crate) struct News {
+pub(crate) struct PendingAnnouncements {
     /// By link: when to tell, and what.
     tell: BTreeMap<LinkId, (Instant, BTreeMap<Key, u64>)>,
     wanted: BTreeMap<Key, Wanted>,
@@ -46,7 +46,7 @@ pub(crate) enum Due {
     Ask(LinkId, Vec<Key>),
 }
 
-impl News {
+impl PendingAnnouncements {
     /// The neighbor on `link` is to be told of a record.
     pub fn tell(&mut self, link: LinkId, key: Key, sequence: u64, now: Instant) {
         let (at, entries) = self.tell.entry(link).or_insert_with(|| (now + MOMENT, BTreeMap::new()));
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn news_is_gathered_for_a_moment() {
-        let (mut news, start) = (News::default(), epoch());
+        let (mut news, start) = (PendingAnnouncements::default(), epoch());
         news.tell(A, Key::Links(node(1)), 7, start);
         news.tell(A, Key::Links(node(2)), 3, start + MOMENT / 2);
         news.tell(B, Key::Links(node(1)), 7, start);
@@ -173,8 +173,10 @@ mod tests {
 
     #[test]
     fn few_are_sent_blindly_and_many_are_told() {
-        let (mut news, start) = (News::default(), epoch());
-        let sent = |news: &mut News, link, now| (0..100).filter(|_| news.sends_blindly(link, now)).count();
+        let (mut news, start) = (PendingAnnouncements::default(), epoch());
+        let sent = |news: &mut PendingAnnouncements, link, now| {
+            (0..100).filter(|_| news.sends_blindly(link, now)).count()
+        };
         assert_eq!(sent(&mut news, A, start), BLIND_MAX as usize);
         assert_eq!(sent(&mut news, A, start + MOMENT / 2), 0);
         assert_eq!(sent(&mut news, B, start + MOMENT / 2), BLIND_MAX as usize, "each link for itself");
@@ -183,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_does_not_come_is_asked_for_at_one_neighbor_after_the_other() {
-        let (mut news, start, key) = (News::default(), epoch(), Key::Links(node(1)));
+        let (mut news, start, key) = (PendingAnnouncements::default(), epoch(), Key::Links(node(1)));
         news.handle_told(A, key, 7, start);
         news.handle_told(B, key, 7, start);
         news.handle_told(A, Key::Links(node(2)), 1, start);

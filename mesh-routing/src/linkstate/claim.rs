@@ -110,11 +110,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        linkstate::lsdb::Database,
+        linkstate::lsdb::Lsdb,
         sim::{epoch, node},
         wire::{
             signature::SimulatedKeys,
-            signed_lsa::{Record, Signed},
+            signed_lsa::{Lsa, SignedLsa},
         },
     };
 
@@ -123,11 +123,11 @@ mod tests {
     }
 
     /// Relays in the order in which they became known here, a second apart: number, zone, `since`.
-    struct Claims(Database, Members);
+    struct Claims(Lsdb, Members);
 
     impl Claims {
         fn new(claims: &[(usize, &str, u64)]) -> Claims {
-            let mut database = Database::default();
+            let mut database = Lsdb::default();
             for (at, (origin, name, since)) in (0..).zip(claims) {
                 let track = TrackDescription { kind: Kind::Audio, codec: Codec::Opus, layers: 1 };
                 let stream = StreamName::new("main-stage").unwrap();
@@ -135,7 +135,7 @@ mod tests {
                 let streams = vec![Advertised { stream, since: *since }];
                 let (origin, zone) = (node(*origin), zone(name));
                 let said = Publication { origin, zone, sequence: 1, streams };
-                let signed = Signed::new(Record::Streams(said), &SimulatedKeys(origin));
+                let signed = SignedLsa::new(Lsa::Streams(said), &SimulatedKeys(origin));
                 database.take(signed, Duration::ZERO, epoch() + Duration::from_secs(at)).unwrap();
             }
             Claims(database, Members::default())

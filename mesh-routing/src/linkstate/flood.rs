@@ -14,8 +14,8 @@ use crate::{
     changed::Changed,
     error::MeshError,
     linkstate::{
-        announce::{Due, News},
-        lsdb::{Database, Difference},
+        announce::{Due, PendingAnnouncements},
+        lsdb::{Difference, Lsdb},
         pace::Pace,
     },
     wire::{
@@ -23,7 +23,7 @@ use crate::{
         message::{ENTRIES_MAX, Encoded, Message},
         metric::LinkId,
         signature::Keys,
-        signed_lsa::{Key, Record, Signed},
+        signed_lsa::{Key, Lsa, SignedLsa},
     },
 };
 
@@ -41,11 +41,11 @@ const PATIENCE: u32 = 3;
 
 /// How a neighbor's way to an origin begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum FirstHop {
     /// With this relay.
-    Here,
+    ViaUs,
     /// With another.
-    Elsewhere,
+    ViaOther,
     /// Nobody here knows a way.
     Unknown,
 }
@@ -61,9 +61,9 @@ pub(crate) trait View {
     /// Whether a link leads to another area.
     fn crosses(&self, link: LinkId) -> bool;
     /// How the way of a neighbor to an origin begins.
-    fn first_hop(&mut self, neighbor: &NodeId, origin: &NodeId, now: Instant) -> Turn;
+    fn first_hop(&mut self, neighbor: &NodeId, origin: &NodeId, now: Instant) -> FirstHop;
     /// Tells the records of relays that can be reached by what this database says.
-    fn reached(&self, lsdb: &Database) -> Box<dyn Fn(&Key) -> bool>;
+    fn reached(&self, lsdb: &Lsdb) -> Box<dyn Fn(&Key) -> bool>;
 }
 
 /// What flooding wants done, in this order.
@@ -87,12 +87,12 @@ pub(crate) struct Flooding {
     own: NodeId,
     boot: u64,
     seed: u64,
-    lsdb: Database,
+    lsdb: Lsdb,
     /// Paces what is said of the links here.
     links: Pace,
     /// Paces what is said of the streams here; none were published so far.
     publication: Option<Pace>,
-    announcements: News,
+    announcements: PendingAnnouncements,
     /// How often in a row the hash of a neighbor's database was another.
     differs: BTreeMap<LinkId, u32>,
     room_made: Option<Instant>,
@@ -107,10 +107,10 @@ impl Flooding {
             own,
             boot,
             seed,
-            lsdb: Database::default(),
+            lsdb: Lsdb::default(),
             links: Pace::new(boot).spread(seed),
             publication: None,
-            announcements: News::default(),
+            announcements: PendingAnnouncements::default(),
             differs: BTreeMap::new(),
             room_made: None,
             changed: Changed::default(),
@@ -119,7 +119,7 @@ impl Flooding {
     }
 
     /// What all relays said.
-    pub fn lsdb(&self) -> &Database {
+    pub fn lsdb(&self) -> &Lsdb {
         &self.lsdb
     }
 
@@ -149,7 +149,7 @@ impl Flooding {
     pub fn handle_lsa(
         &mut self,
         (link, age_ms): (LinkId, u32),
-        signed: Signed,
+        signed: SignedLsa,
         view: &mut dyn View,
         now: Instant,
     ) -> Result<(), MeshError> {
@@ -286,7 +286,7 @@ impl Flooding {
             match due {
                 Due::Tell(link, entries) => {
                     for part in entries.chunks(ENTRIES_MAX) {
-                        self.send(link, &Message::News { entries: part.to_vec() });
+                        self.send(link, &Message::Announce { entries: part.to_vec() });
                     }
                 }
                 Due::Ask(link, keys) => {
@@ -317,9 +317,9 @@ impl Flooding {
     }
 
     /// This relay says something.
-    pub fn originate(&mut self, record: Record, view: &mut dyn View, now: Instant) {
+    pub fn originate(&mut self, record: Lsa, view: &mut dyn View, now: Instant) {
         let key = record.key();
-        let signed = Signed::new(record, view.keys());
+        let signed = SignedLsa::new(record, view.keys());
         if let Ok(Difference { edges, ways, streams, .. }) = self.lsdb.take(signed, Duration::ZERO, now) {
             self.changed |= Changed { edges, ways, urgent: edges || ways, streams, ..Changed::default() };
             self.events.push_back(Event::Originated);
@@ -351,7 +351,7 @@ impl Flooding {
         let pace = match key {
             Key::Links(_) => &mut self.links,
             Key::Streams(_) => self.publication.get_or_insert_with(|| Pace::new(boot)),
-            Key::Way(_, fragment) => {
+            Key::InterArea(_, fragment) => {
                 self.events.push_back(Event::OwnWay(*fragment, sequence));
                 return;
             }
@@ -382,14 +382,14 @@ impl Flooding {
         for (id, link) in view.neighbors().into_iter().filter(|(id, _)| Some(*id) != from && *id != origin) {
             let turn = match view.crosses(link) {
                 true if key.local() => continue,
-                true => Turn::Unknown,
+                true => FirstHop::Unknown,
                 false => view.first_hop(&id, &origin, now),
             };
             let push = match turn {
                 _ if origin == own => true,
-                Turn::Here => true,
-                Turn::Unknown => self.announcements.sends_blindly(link, now),
-                Turn::Elsewhere => false,
+                FirstHop::ViaUs => true,
+                FirstHop::Unknown => self.announcements.sends_blindly(link, now),
+                FirstHop::ViaOther => false,
             };
             if push {
                 self.announcements.handle_known(link, key, sequence);

@@ -11,10 +11,10 @@ use protocol::{Kind, NodeId, StreamName};
 use crate::{
     error::MeshError,
     wire::{
-        area::{AreaId, Fragment, Short, Way},
+        area::{AreaId, Fragment, InterAreaLsa, NodePrefix},
         lsa::{EXPIRY, LinkState, NODES_MAX, Publication},
         message::BUCKETS,
-        signed_lsa::{Key, Record, Signed},
+        signed_lsa::{Key, Lsa, SignedLsa},
     },
 };
 
@@ -24,13 +24,13 @@ pub const DATABASE_MAX: usize = 32 << 20;
 const OTHERS_MAX: usize = 4 * NODES_MAX;
 
 /// No fragment comes before.
-const FIRST: Fragment = Fragment { area: AreaId(0), lowest: Short([0; 8]) };
+const FIRST: Fragment = Fragment { area: AreaId(0), lowest: NodePrefix([0; 8]) };
 
 /// A record in the database.
 #[derive(Debug, Clone)]
 pub struct Held {
     /// The newest of its key.
-    pub signed: Signed,
+    pub signed: SignedLsa,
     /// When it is forgotten unless a newer one comes.
     pub expires: Instant,
     /// Since when one of this key is known here.
@@ -69,7 +69,7 @@ pub struct Difference {
 
 /// The newest record of each key.
 #[derive(Debug, Default)]
-pub struct Database {
+pub struct Lsdb {
     records: BTreeMap<Key, Held>,
     /// Relays that say who their neighbors are.
     nodes: usize,
@@ -89,9 +89,9 @@ impl Default for Buckets {
     }
 }
 
-impl Database {
+impl Lsdb {
     /// Takes a record that has been checked and is newer than the one held.
-    pub fn take(&mut self, signed: Signed, age: Duration, now: Instant) -> Result<Difference, MeshError> {
+    pub fn take(&mut self, signed: SignedLsa, age: Duration, now: Instant) -> Result<Difference, MeshError> {
         let left = EXPIRY.saturating_sub(age);
         if left.is_zero() {
             return Err(MeshError::Absurd { what: "a record that has expired" });
@@ -101,7 +101,7 @@ impl Database {
         let difference = difference(held.map(|held| held.signed.record()), signed.record());
         let since = held.map_or(now, |held| held.since);
         let streams_since = match signed.record() {
-            Record::Streams(said) => streams_since(held, said, now),
+            Lsa::Streams(said) => streams_since(held, said, now),
             _ => BTreeMap::new(),
         };
         self.bytes = self.bytes_with(&signed);
@@ -117,7 +117,7 @@ impl Database {
     }
 
     /// Whether a record of another relay may be taken without breaking a bound.
-    pub fn room_for(&self, signed: &Signed) -> Result<(), MeshError> {
+    pub fn room_for(&self, signed: &SignedLsa) -> Result<(), MeshError> {
         let key = signed.record().key();
         let full = match key {
             Key::Links(_) => self.nodes >= NODES_MAX,
@@ -133,14 +133,15 @@ impl Database {
         Ok(())
     }
 
-    fn bytes_with(&self, signed: &Signed) -> usize {
+    fn bytes_with(&self, signed: &SignedLsa) -> usize {
         let old = self.records.get(&signed.record().key()).map_or(0, |held| held.signed.weight());
         self.bytes - old + signed.weight()
     }
 
     /// Forgets what nobody refreshed; says whether there was any.
     pub fn expire(&mut self, own: &NodeId, now: Instant) -> bool {
-        let withdrawn = |held: &Held| matches!(held.signed.record(), Record::Way(Way { reach: None, .. }));
+        let withdrawn =
+            |held: &Held| matches!(held.signed.record(), Lsa::InterArea(InterAreaLsa { reach: None, .. }));
         self.keep(now, |key, held| held.expires > now || (key.origin() == *own && !withdrawn(held)))
     }
 
@@ -171,7 +172,7 @@ impl Database {
     pub fn relays(&self) -> impl Iterator<Item = (&LinkState, &Held)> {
         self.records.range(..Key::Streams(NodeId([0; 32]))).filter_map(|(_, held)| {
             match held.signed.record() {
-                Record::Links(said) => Some((said, held)),
+                Lsa::Links(said) => Some((said, held)),
                 _ => None,
             }
         })
@@ -181,34 +182,36 @@ impl Database {
     pub fn publications(&self) -> impl Iterator<Item = (&Publication, &Held)> {
         self.records.range(Key::Streams(NodeId([0; 32]))..).map_while(|(_, held)| {
             match held.signed.record() {
-                Record::Streams(said) => Some((said, held)),
+                Lsa::Streams(said) => Some((said, held)),
                 _ => None,
             }
         })
     }
 
     /// How border relays reach fragments of other areas, by origin.
-    pub fn ways(&self) -> impl Iterator<Item = (&Way, &Held)> {
-        let first = Key::Way(NodeId([0; 32]), FIRST);
+    pub fn ways(&self) -> impl Iterator<Item = (&InterAreaLsa, &Held)> {
+        let first = Key::InterArea(NodeId([0; 32]), FIRST);
         self.records.range(first..).filter_map(|(_, held)| match held.signed.record() {
-            Record::Way(said) => Some((said, held)),
+            Lsa::InterArea(said) => Some((said, held)),
             _ => None,
         })
     }
 
     /// How one border relay reaches fragments of other areas.
-    pub fn ways_of(&self, origin: &NodeId) -> impl Iterator<Item = (&Way, &Held)> {
+    pub fn ways_of(&self, origin: &NodeId) -> impl Iterator<Item = (&InterAreaLsa, &Held)> {
         let origin = *origin;
-        self.records.range(Key::Way(origin, FIRST)..).map_while(move |(_, held)| match held.signed.record() {
-            Record::Way(said) if said.origin == origin => Some((said, held)),
-            _ => None,
+        self.records.range(Key::InterArea(origin, FIRST)..).map_while(move |(_, held)| {
+            match held.signed.record() {
+                Lsa::InterArea(said) if said.origin == origin => Some((said, held)),
+                _ => None,
+            }
         })
     }
 
     /// What a relay says of its neighbors.
     pub fn links(&self, origin: &NodeId) -> Option<&LinkState> {
         match self.records.get(&Key::Links(*origin))?.signed.record() {
-            Record::Links(said) => Some(said),
+            Lsa::Links(said) => Some(said),
             _ => None,
         }
     }
@@ -216,7 +219,7 @@ impl Database {
     /// What is published at a relay.
     pub fn publication(&self, origin: &NodeId) -> Option<&Publication> {
         match self.records.get(&Key::Streams(*origin))?.signed.record() {
-            Record::Streams(said) => Some(said),
+            Lsa::Streams(said) => Some(said),
             _ => None,
         }
     }
@@ -272,32 +275,32 @@ impl Database {
     }
 }
 
-fn difference(old: Option<&Record>, new: &Record) -> Difference {
+fn difference(old: Option<&Lsa>, new: &Lsa) -> Difference {
     match (old, new) {
-        (Some(Record::Links(old)), Record::Links(new)) => Difference {
+        (Some(Lsa::Links(old)), Lsa::Links(new)) => Difference {
             edges: old.links != new.links,
             shape: !old.links.iter().map(|e| e.neighbor).eq(new.links.iter().map(|e| e.neighbor)),
             streams: old.zone != new.zone,
             heard: old.heard != new.heard,
             ways: false,
         },
-        (Some(Record::Streams(old)), Record::Streams(new)) => {
+        (Some(Lsa::Streams(old)), Lsa::Streams(new)) => {
             let differ = old.streams != new.streams;
             Difference { shape: differ, streams: differ || old.zone != new.zone, ..Difference::default() }
         }
-        (Some(Record::Way(old)), Record::Way(new)) => {
+        (Some(Lsa::InterArea(old)), Lsa::InterArea(new)) => {
             let differ = old.reach != new.reach;
             let shape = old.reach.is_some() != new.reach.is_some();
             Difference { ways: differ, shape, ..Difference::default() }
         }
-        (_, Record::Way(new)) => {
+        (_, Lsa::InterArea(new)) => {
             let any = new.reach.is_some();
             Difference { ways: any, shape: any, ..Difference::default() }
         }
-        (_, Record::Links(_)) => {
+        (_, Lsa::Links(_)) => {
             Difference { edges: true, shape: true, streams: true, heard: true, ways: false }
         }
-        (_, Record::Streams(new)) => {
+        (_, Lsa::Streams(new)) => {
             let any = !new.streams.is_empty();
             Difference { shape: any, streams: any, ..Difference::default() }
         }
@@ -308,7 +311,7 @@ fn difference(old: Option<&Record>, new: &Record) -> Difference {
 fn streams_since(held: Option<&Held>, said: &Publication, now: Instant) -> BTreeMap<StreamName, Instant> {
     let before = |name: &StreamName, since| {
         let held = held?;
-        let Record::Streams(old) = held.signed.record() else { return None };
+        let Lsa::Streams(old) = held.signed.record() else { return None };
         (old.stream(name)?.since == since).then(|| held.streams_since.get(name).copied()).flatten()
     };
     let since = |ad: &crate::wire::lsa::Advertised| before(&ad.stream.name, ad.since).unwrap_or(now);
@@ -316,7 +319,7 @@ fn streams_since(held: Option<&Held>, said: &Publication, now: Instant) -> BTree
 }
 
 fn bucket(key: &Key) -> usize {
-    let fragment = if let Key::Way(_, fragment) = key { fragment.lowest.0[7] } else { 0 };
+    let fragment = if let Key::InterArea(_, fragment) = key { fragment.lowest.0[7] } else { 0 };
     usize::from(key.origin().0[31] ^ fragment) % BUCKETS
 }
 
@@ -324,10 +327,10 @@ fn word(key: &Key, sequence: u64) -> u64 {
     let kind: u8 = match key {
         Key::Links(_) => 0,
         Key::Streams(_) => 1,
-        Key::Way(..) => 2,
+        Key::InterArea(..) => 2,
     };
     let mut hasher = blake3::Hasher::new();
-    if let Key::Way(_, fragment) = key {
+    if let Key::InterArea(_, fragment) = key {
         hasher.update(&fragment.area.0.to_be_bytes()).update(&fragment.lowest.0);
     }
     hasher.update(&[kind]).update(&key.origin().0).update(&sequence.to_be_bytes());

@@ -31,7 +31,7 @@ fn bytes(length: usize) -> Bytes {
 fn entries(key: &LogKey, first: u64, number: u64, length: usize) -> Vec<Entry> {
     let keys = SimulatedKeys(key.writer);
     let payload = bytes(length);
-    let entry = |number| Record::sign(&keys, key.clone(), number, Hlc(number), payload.clone()).entry;
+    let entry = |number| LogEntry::sign(&keys, key.clone(), number, Hlc(number), payload.clone()).entry;
     (first..first + number).map(entry).collect()
 }
 
@@ -212,7 +212,7 @@ fn a_floor_is_reported_now_and_then() {
 fn what_was_on_disk_is_not_new() {
     let (mut logs, now) = (logs(), epoch());
     for (number, entry) in (4..9).zip(entries(&key(OWN), 4, 5, 1)) {
-        logs.restore(Record { key: key(OWN), number, entry }, now);
+        logs.restore(LogEntry { key: key(OWN), number, entry }, now);
     }
     logs.handle_heads(LINK, &[Head { key: key(OWN), floor: 0, highest: 8 }], now);
     assert_eq!(pulls(&mut logs, now), []);
@@ -224,7 +224,7 @@ fn a_disk_that_was_put_back_begins_another_life() {
     let (mut logs, now) = (logs(), epoch());
     let written = entries(&key(OWN), 1, 6, 1);
     for (number, entry) in (1..4).zip(written.clone()) {
-        logs.restore(Record { key: key(OWN), number, entry }, now);
+        logs.restore(LogEntry { key: key(OWN), number, entry }, now);
     }
     // Records that this relay wrote and its disk does not have.
     let taken = take(&mut logs, &key(OWN), (4, written[3..].to_vec()), None, now).unwrap();
@@ -253,7 +253,7 @@ fn one_neighbors_flood_is_held_back_and_asked_for_later() {
 }
 
 /// Appends to an own log at a time of the wall clock, in seconds.
-fn append_at(logs: &mut Logs, name: &str, second: u64, now: Instant) -> Record {
+fn append_at(logs: &mut Logs, name: &str, second: u64, now: Instant) -> LogEntry {
     logs.handle_wall(WallTime(1_800_000_000_000 + second * 1000), now);
     logs.append(room(name), bytes(1), &SimulatedKeys(OWN), now).unwrap()
 }
@@ -364,8 +364,8 @@ fn a_life_that_was_not_written_is_known_by_what_was_written_in_it() {
 fn every_relay_lets_the_same_logs_of_a_writer_go_and_asks_for_none_again() {
     let now = epoch();
     let (mut writer, mut reader) = (logs(), Logs::new(NodeId([3; 32]), 9));
-    let give_on = |reader: &mut Logs, record: Record| {
-        let Record { key, number, entry } = record;
+    let give_on = |reader: &mut Logs, record: LogEntry| {
+        let LogEntry { key, number, entry } = record;
         let arrival =
             Arrival { link: LINK, neighbor: OWN, key, first: number, entries: vec![entry], pulled: None };
         reader.take(arrival, &SimulatedKeys(OWN), &|_| true, now)
@@ -462,7 +462,7 @@ fn a_clock_far_ahead_is_kept_and_not_followed() {
     logs.handle_wall(WallTime(1_800_000_000_000), now);
     let keys = SimulatedKeys(WRITER);
     let hlc = Hlc::at(WallTime(1_900_000_000_000));
-    let entry = Record::sign(&keys, key.clone(), 1, hlc, bytes(1)).entry;
+    let entry = LogEntry::sign(&keys, key.clone(), 1, hlc, bytes(1)).entry;
     assert_eq!(take(&mut logs, &key, (1, vec![entry]), None, now).unwrap().new.len(), 1);
     assert_eq!(logs.counters.ahead, 1);
     let record = logs.append(room("lobby"), bytes(1), &SimulatedKeys(OWN), now).unwrap();

@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use protocol::{Hlc, NodeId, Topic, WallTime};
 
-pub use crate::wire::log_entry::{Entry, LogKey, PAYLOAD_MAX, Record};
+pub use crate::wire::log_entry::{Entry, LogEntry, LogKey, PAYLOAD_MAX};
 use crate::{
     error::MeshError,
     wire::{
@@ -80,7 +80,7 @@ pub(crate) struct Arrival {
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     /// Records that were not here.
-    pub new: Vec<Record>,
+    pub new: Vec<LogEntry>,
     /// How many were.
     pub duplicates: u64,
     /// The own log goes on in another life: somebody has more of it than this relay's disk.
@@ -150,21 +150,21 @@ impl Logs {
         payload: Bytes,
         keys: &dyn Keys,
         now: Instant,
-    ) -> Result<Record, MeshError> {
+    ) -> Result<LogEntry, MeshError> {
         let hlc = self.clock.tick(self.wall_at(now).unwrap_or_default());
         let key = match self.own_log(&topic) {
             Some(key) => key,
             None => self.begin(topic, hlc)?,
         };
-        let record = Record::sign(keys, key.clone(), self.highest(&key) + 1, hlc, payload);
+        let record = LogEntry::sign(keys, key.clone(), self.highest(&key) + 1, hlc, payload);
         let (entry, keep) = (record.entry.clone(), self.keep(&record.entry, &key.topic, now));
         self.change(&key, |log| log.push(entry, keep, now));
         Ok(record)
     }
 
     /// Takes a record from disk; the first of a log says where it starts.
-    pub fn restore(&mut self, record: Record, now: Instant) {
-        let Record { key, number, entry } = record;
+    pub fn restore(&mut self, record: LogEntry, now: Instant) {
+        let LogEntry { key, number, entry } = record;
         let highest = self.highest(&key);
         if number <= highest || number > NUMBER_MAX || entry.payload.len() > PAYLOAD_MAX {
             return;
@@ -286,7 +286,7 @@ impl Logs {
             }
             for ((number, entry), keep) in new.into_iter().zip(keeps) {
                 log.push(entry.clone(), keep, now);
-                taken.new.push(Record { key: key.clone(), number, entry });
+                taken.new.push(LogEntry { key: key.clone(), number, entry });
             }
         });
     }

@@ -12,10 +12,10 @@ use protocol::{NodeId, Topic, mesh::Class};
 use crate::{
     error::MeshError,
     link::{Link, neighbor::neighbors},
-    linkstate::{flood::Turn, lsdb::Database},
+    linkstate::{flood::FirstHop, lsdb::Lsdb},
     log::{Arrival, Logs},
     wire::{
-        log_entry::{LogKey, PAYLOAD_MAX, Record},
+        log_entry::{LogEntry, LogKey, PAYLOAD_MAX},
         message::{Encoded, Head, Message},
         metric::LinkId,
         signature::Keys,
@@ -30,9 +30,9 @@ pub const GATHER: Duration = Duration::from_millis(40);
 pub(crate) struct View<'a> {
     pub keys: &'a dyn Keys,
     pub links: &'a BTreeMap<LinkId, Link>,
-    pub lsdb: &'a Database,
+    pub lsdb: &'a Lsdb,
     /// How the way of a neighbor, over its best link, to a writer begins.
-    pub first_hop: &'a mut dyn FnMut((&NodeId, LinkId), &NodeId) -> Turn,
+    pub first_hop: &'a mut dyn FnMut((&NodeId, LinkId), &NodeId) -> FirstHop,
 }
 
 /// What replication wants done, in this order.
@@ -40,7 +40,7 @@ pub(crate) struct View<'a> {
 pub(crate) enum Event {
     Send(LinkId, Encoded),
     /// A record that was never here before.
-    Record(Record),
+    Record(LogEntry),
     /// The own logs go on in another life.
     Life(u64),
     /// Records of the own log up to a number are on another disk.
@@ -218,8 +218,8 @@ impl Replication {
 
     /// New records of one log go out, and on along their writer's tree; to the other neighbors goes word of
     /// them. Announcements go everywhere at once.
-    fn push(&mut self, records: Vec<Record>, mut path: Vec<NodeId>, view: &mut View<'_>, now: Instant) {
-        let Some(Record { key, number: first, .. }) = records.first().cloned() else { return };
+    fn push(&mut self, records: Vec<LogEntry>, mut path: Vec<NodeId>, view: &mut View<'_>, now: Instant) {
+        let Some(LogEntry { key, number: first, .. }) = records.first().cloned() else { return };
         let entries = records.iter().map(|record| record.entry.clone()).collect();
         self.events.extend(records.into_iter().map(Event::Record));
         let from = path.clone();
@@ -297,7 +297,7 @@ fn pushed_to(key: &LogKey, from: &[NodeId], view: &mut View<'_>) -> Vec<LinkId> 
     let mut to = Vec::new();
     for (id, neighbor) in neighbors(view.links).into_iter().filter(|(id, _)| !from.contains(id)) {
         let turn = (view.first_hop)((&id, neighbor.link), &key.writer);
-        if turn != Turn::Elsewhere && id != key.writer {
+        if turn != FirstHop::ViaOther && id != key.writer {
             to.push(neighbor.link);
         }
     }

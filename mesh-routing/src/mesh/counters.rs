@@ -1,4 +1,4 @@
-//! What is counted of a relay's part of the mesh. What is counted on each link is in `link.rs`.
+//! What is counted of a relay's part of the mesh. What is counted on each link is in `link/mod.rs`.
 
 use crate::{log::LogCounters, mesh::Mesh, tree::view::Refusals};
 

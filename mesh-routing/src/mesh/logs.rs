@@ -9,7 +9,7 @@ use protocol::{Topic, WallTime};
 use crate::{
     error::MeshError,
     mesh::Mesh,
-    wire::log_entry::{LogKey, Record},
+    wire::log_entry::{LogEntry, LogKey},
 };
 
 impl Mesh {
@@ -49,7 +49,7 @@ impl Mesh {
     }
 
     /// A record from disk, per log in order: at boot, before any link. It does not come out again.
-    pub fn handle_restore(&mut self, record: Record) {
+    pub fn handle_restore(&mut self, record: LogEntry) {
         self.replication.logs_mut().restore(record, self.now);
         self.settled = false;
     }

@@ -25,14 +25,14 @@ use protocol::{
 };
 
 #[cfg(test)]
-use crate::linkstate::lsdb::Database;
+use crate::linkstate::lsdb::Lsdb;
 #[cfg(any(test, feature = "sim"))]
 use crate::wire::area::AreaId;
 use crate::{
     area::border::Border,
     blob::Blobs,
     changed::Changed,
-    interest::{Audience, Shown},
+    interest::{HeardBy, Interest},
     link::{
         Link, LinkCounters, LinkFigures,
         damping::Remembered,
@@ -42,7 +42,7 @@ use crate::{
     linkstate::{claim::Members, flood::Flooding},
     log::replication::Replication,
     mesh::{config::Config, counters::Counters, output::Output, peers::Choosing, views::StreamView},
-    route::{Routes, graph::Pair, rpf::FloodTrees, spf_throttle::Spf},
+    route::{Routes, graph::Pair, rpf::ReversePaths, spf_throttle::SpfThrottle},
     tree::{Trees, forward::ForwardEntry},
     wire::{
         lsa::{Advertised, SINCE_MAX, STREAMS_MAX, check_stream},
@@ -79,16 +79,16 @@ pub struct Mesh {
     neighbors: BTreeMap<NodeId, Neighbor>,
     costs: BTreeMap<NodeId, u32>,
     flooding: Flooding,
-    spf: Spf,
+    spf: SpfThrottle,
     /// The graph differs since the routes were computed.
     graph_stale: bool,
     routes: Routes,
-    rpf: FloodTrees,
+    rpf: ReversePaths,
     avoided: BTreeMap<Pair, Instant>,
     border: Border,
     published: BTreeMap<StreamName, Advertised>,
-    audience: Audience,
-    shown: Shown,
+    interest: Interest,
+    heard_by: HeardBy,
     trees: Trees,
     replication: Replication,
     members: Members,
@@ -122,14 +122,14 @@ impl Mesh {
             addresses: Vec::new(),
             neighbors: BTreeMap::new(),
             costs: BTreeMap::new(),
-            spf: Spf::default(),
+            spf: SpfThrottle::default(),
             graph_stale: true,
             routes: Routes::default(),
-            rpf: FloodTrees::default(),
+            rpf: ReversePaths::default(),
             avoided: BTreeMap::new(),
             published: BTreeMap::new(),
-            audience: Audience::default(),
-            shown: Shown::default(),
+            interest: Interest::default(),
+            heard_by: HeardBy::default(),
             members: Members::default(),
             blobs: Blobs::default(),
             next_summary: now + SUMMARY_EVERY + spread,
@@ -237,8 +237,8 @@ impl Mesh {
     /// Somebody here wants a track, wherever it is published, or nobody does any more.
     pub fn handle_interest(&mut self, track: TrackKey, wanted: bool, now: Instant) {
         self.touch(now);
-        self.audience.handle_interest(&track, wanted, now);
-        self.shown.handle_change();
+        self.interest.handle_interest(&track, wanted, now);
+        self.heard_by.handle_change();
         self.trees.handle_interest(track, wanted);
     }
 
@@ -246,8 +246,8 @@ impl Mesh {
     /// the mesh: this is for [`Mesh::heard_by`] alone.
     pub fn handle_listeners(&mut self, stream: &StreamName, listen: bool, now: Instant) {
         self.touch(now);
-        self.audience.handle_listeners(stream, listen, now);
-        self.shown.handle_change();
+        self.interest.handle_listeners(stream, listen, now);
+        self.heard_by.handle_change();
     }
 
     /// A listener here needs a keyframe. Goes upstream at most once per 500 ms and track.
@@ -283,7 +283,7 @@ impl Mesh {
         let border = self.border.poll_timeout().into_iter().chain(self.choosing.poll_timeout());
         let avoided = self.avoided.values().copied();
         let other = [self.next_summary, self.next_sweep];
-        let heard = self.audience.poll_timeout().into_iter().chain(self.shown.poll_timeout());
+        let heard = self.interest.poll_timeout().into_iter().chain(self.heard_by.poll_timeout());
         let logs = self.replication.poll_timeout();
         let parts = self.trees.poll_timeout().into_iter().chain(self.blobs.poll_timeout());
         let own = routes.chain(border).chain(avoided).chain(other).chain(heard).chain(logs).chain(parts);
@@ -333,7 +333,7 @@ impl Mesh {
 
     /// What all relays said.
     #[cfg(test)]
-    pub(crate) fn lsdb(&self) -> &Database {
+    pub(crate) fn lsdb(&self) -> &Lsdb {
         self.flooding.lsdb()
     }
 

@@ -6,7 +6,7 @@ use protocol::mesh::{Class, TrackKey};
 use crate::{
     blob::FileOutput,
     wire::{
-        log_entry::{LogKey, Record},
+        log_entry::{LogEntry, LogKey},
         metric::LinkId,
     },
 };
@@ -34,7 +34,7 @@ pub enum Output {
     },
     /// A record that was never here before, own or not; of each log in order, each once. To be on disk
     /// before the outputs after it are carried out, or a crash may give its number to another record.
-    Record(Record),
+    Record(LogEntry),
     /// Records of the own log up to a number are on the disk of another relay.
     Saved {
         /// Which log.

@@ -13,17 +13,17 @@ use crate::{
     blob::{self, Blobs, Open, Way},
     link::{Link, detector::State, neighbor::Neighbor},
     linkstate::{
-        flood::{self, Flooding, Turn},
-        lsdb::Database,
+        flood::{self, FirstHop, Flooding},
+        lsdb::Lsdb,
     },
     log::replication::{self, Replication},
     mesh::{Mesh, config::Config, output::Output},
-    route::{Routes, graph::Candidate, rpf::FloodTrees},
-    tree::{Trees, view::Surroundings},
+    route::{Routes, graph::Candidate, rpf::ReversePaths},
+    tree::{Trees, view::TreeView},
     wire::{
         metric::LinkId,
         signature::Keys,
-        signed_lsa::{Key, Record},
+        signed_lsa::{Key, Lsa},
     },
 };
 
@@ -34,7 +34,7 @@ pub(super) struct FloodView<'a> {
     neighbors: &'a BTreeMap<NodeId, Neighbor>,
     border: &'a Border,
     routes: &'a Routes,
-    rpf: &'a mut FloodTrees,
+    rpf: &'a mut ReversePaths,
 }
 
 impl flood::View for FloodView<'_> {
@@ -54,11 +54,11 @@ impl flood::View for FloodView<'_> {
         self.border.crosses(link)
     }
 
-    fn first_hop(&mut self, neighbor: &NodeId, origin: &NodeId, now: Instant) -> Turn {
+    fn first_hop(&mut self, neighbor: &NodeId, origin: &NodeId, now: Instant) -> FirstHop {
         self.rpf.turn(self.routes, &self.config.id, (neighbor, origin), now)
     }
 
-    fn reached(&self, lsdb: &Database) -> Box<dyn Fn(&Key) -> bool> {
+    fn reached(&self, lsdb: &Lsdb) -> Box<dyn Fn(&Key) -> bool> {
         // Not the routes that are here: those may be from before the records that fill the database.
         let mut routes = Routes::new(&self.config.id, lsdb, &BTreeSet::new());
         routes.look_abroad(&self.config.id, self.config.area, lsdb);
@@ -95,7 +95,7 @@ impl Mesh {
     }
 
     /// This relay says something of itself.
-    pub(super) fn say(&mut self, record: Record, now: Instant) {
+    pub(super) fn say(&mut self, record: Lsa, now: Instant) {
         self.flood(|flooding, view| flooding.originate(record, view, now));
     }
 
@@ -145,7 +145,7 @@ impl Mesh {
         let now = self.now;
         let (own, border, routes, rpf) = (&self.config.id, &self.border, &self.routes, &mut self.rpf);
         let mut first_hop = |(id, link): (&NodeId, LinkId), writer: &NodeId| match border.crosses(link) {
-            true => Turn::Unknown,
+            true => FirstHop::Unknown,
             false => rpf.turn(routes, own, (id, writer), now),
         };
         let mut view = replication::View {
@@ -171,8 +171,8 @@ impl Mesh {
     }
 
     /// The trees, and what they may look at. What they want done is carried out when everything comes to rest.
-    pub(super) fn trees(&mut self) -> (&mut Trees, Surroundings<'_>) {
-        let around = Surroundings {
+    pub(super) fn trees(&mut self) -> (&mut Trees, TreeView<'_>) {
+        let around = TreeView {
             own: self.config.id,
             links: &self.links,
             neighbors: &self.neighbors,
@@ -186,7 +186,10 @@ impl Mesh {
 
     /// Lets files do something, with what they may look at. What they want done is carried out when everything comes to
     /// rest.
-    pub(super) fn with_files<T>(&mut self, what: impl FnOnce(&mut Blobs, &mut blob::Around<'_>) -> T) -> T {
+    pub(super) fn with_files<T>(
+        &mut self,
+        what: impl FnOnce(&mut Blobs, &mut blob::RoutingView<'_>) -> T,
+    ) -> T {
         let links = self.links.iter().filter(|(_, link)| link.state() == State::Up);
         let open =
             |(id, l): (&LinkId, &Link)| Open { link: *id, neighbor: l.neighbor, metered: l.underlay.metered };
@@ -200,7 +203,7 @@ impl Mesh {
             };
             found.map(way).collect()
         };
-        what(&mut self.blobs, &mut blob::Around { own, links, ways: &mut ways })
+        what(&mut self.blobs, &mut blob::RoutingView { own, links, ways: &mut ways })
     }
 
     fn handle_duplicates(&mut self, link: LinkId, count: u64) {

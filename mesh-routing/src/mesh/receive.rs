@@ -90,7 +90,7 @@ impl Mesh {
             Message::Request { keys } => {
                 self.flood(|flooding, view| flooding.handle_request(link, &keys, view, now));
             }
-            Message::News { entries } => {
+            Message::Announce { entries } => {
                 self.flood(|flooding, view| flooding.handle_news(link, &entries, view, now));
             }
             Message::Buckets { hashes } => {
@@ -132,8 +132,8 @@ impl Mesh {
             Message::Joined { track, alias, offer } => {
                 self.changed.paths = true;
                 let (trees, mut around) = self.trees();
-                let doubt = trees.handle_joined(link, &track, (alias, offer), &mut around, now);
-                self.avoid(doubt, now);
+                let suspect_edge = trees.handle_joined(link, &track, (alias, offer), &mut around, now);
+                self.avoid(suspect_edge, now);
             }
             Message::Refused { track, alias, .. } => {
                 self.trees.handle_end(link, &track, (alias, None), now);

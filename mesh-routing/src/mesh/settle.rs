@@ -13,7 +13,7 @@ use crate::{
     tree::view::Event,
     wire::{
         lsa::{LinkState, Publication},
-        signed_lsa::Record,
+        signed_lsa::Lsa,
     },
 };
 
@@ -33,7 +33,7 @@ impl Mesh {
     pub(super) fn settle(&mut self) {
         let now = self.now;
         self.settle_links();
-        if self.audience.handle_timeout(now) {
+        if self.interest.handle_timeout(now) {
             self.changed.heard = true;
         }
         self.settle_own(now);
@@ -50,7 +50,7 @@ impl Mesh {
         let Changed { streams, paths, heard, .. } = self.changed.take(Changed::OF_LISTS);
         let listed = (rerouted || changed || streams || paths) && self.settle_views();
         if rerouted || listed || heard {
-            self.shown.handle_change();
+            self.heard_by.handle_change();
         }
         if self.settle_heard(now) || listed {
             self.outputs.push_back(Output::StreamsChanged);
@@ -83,23 +83,23 @@ impl Mesh {
 
     /// Says what is due of this relay.
     fn settle_own(&mut self, now: Instant) {
-        if let Some(sequence) = self.flooding.poll_links(self.audience.due(now), now) {
+        if let Some(sequence) = self.flooding.poll_links(self.interest.due(now), now) {
             let inside = self.neighbors.values().filter(|neighbor| !self.border.crosses(neighbor.link));
             let said = LinkState {
                 origin: self.config.id,
                 zone: self.config.zone.clone(),
                 sequence,
                 links: inside.map(|neighbor| neighbor.edge.clone()).collect(),
-                heard: self.audience.streams().cloned().collect(),
+                heard: self.interest.streams().cloned().collect(),
                 addresses: self.addresses.clone(),
             };
-            self.audience.handle_told(now);
-            self.say(Record::Links(said), now);
+            self.interest.handle_told(now);
+            self.say(Lsa::Links(said), now);
         }
         if let Some(sequence) = self.flooding.poll_publication(now) {
             let streams = self.published.values().cloned().collect();
             let (origin, zone) = (self.config.id, self.config.zone.clone());
-            self.say(Record::Streams(Publication { origin, zone, sequence, streams }), now);
+            self.say(Lsa::Streams(Publication { origin, zone, sequence, streams }), now);
         }
     }
 
@@ -163,7 +163,7 @@ impl Mesh {
 
     /// Looks anew who hears what. Says whether it differs.
     fn settle_heard(&mut self, now: Instant) -> bool {
-        let (own, routes, audience) = (self.config.id, &self.routes, &self.audience);
+        let (own, routes, audience) = (self.config.id, &self.routes, &self.interest);
         let said = self.flooding.lsdb().relays().map(|(said, _)| said);
         let said = said.filter(|said| said.origin == own || routes.reaches(&said.origin));
         let heard = said.flat_map(|said| {
@@ -173,6 +173,6 @@ impl Mesh {
             here.chain(there).map(|stream| (said.origin, stream))
         });
         let live = self.streams.iter().map(|stream| &stream.name);
-        self.shown.handle_timeout(live, heard, now)
+        self.heard_by.handle_timeout(live, heard, now)
     }
 }

@@ -99,7 +99,7 @@ impl Mesh {
     /// The relays, ascending, that have listeners of a live stream, this one included. A change here is a
     /// [`crate::Output::StreamsChanged`], at most twice a second.
     pub fn heard_by(&self, stream: &StreamName) -> Vec<NodeId> {
-        self.shown.heard_by(stream).to_vec()
+        self.heard_by.heard_by(stream).to_vec()
     }
 
     /// Relays that can be reached and the links between them.

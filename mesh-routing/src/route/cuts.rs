@@ -1,12 +1,12 @@
 //! The mesh as a plain graph: how many links lie between two relays, and which relays and links hold it
-//! together. Costs belong to `route.rs`.
+//! together. Costs belong to `graph.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use protocol::NodeId;
 
 use crate::{
-    linkstate::lsdb::Database,
+    linkstate::lsdb::Lsdb,
     route::graph::{Pair, pair},
 };
 
@@ -46,7 +46,7 @@ impl Skeleton {
     }
 
     /// What a database says.
-    pub fn of(database: &Database) -> Skeleton {
+    pub fn of(database: &Lsdb) -> Skeleton {
         let both = |id: &NodeId, other: &NodeId| {
             id < other && database.links(other).is_some_and(|said| said.edge(id).is_some())
         };

@@ -1,5 +1,5 @@
 //! Ways around: the neighbors toward an origin where some relays and edges are barred or better avoided.
-//! What is to be avoided is decided in `track.rs`; plain shortest ways are `route.rs`'.
+//! What is to be avoided is decided in `tree/feed_search.rs`; plain shortest ways are `mod.rs`'.
 
 use std::{
     cmp::Reverse,
@@ -15,7 +15,7 @@ use crate::route::{
 };
 
 /// What a relay or an edge to be avoided costs: more than any way, 16 times less than what comes late.
-pub(crate) const DEAR: u32 = 1 << 20;
+pub(crate) const PENALTY: u32 = 1 << 20;
 /// Ways over edges that somebody reported broken come after all others.
 const LATE: u32 = 1 << 28;
 /// Answers kept; they are of one state of the database only.
@@ -23,30 +23,30 @@ const KEPT: usize = 1024;
 
 /// Where a way should not lead.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Around {
+pub(crate) struct Avoid {
     /// Never.
     pub barred: BTreeSet<NodeId>,
     /// Through these only if there is no other.
-    pub dear: BTreeSet<NodeId>,
+    pub penalized: BTreeSet<NodeId>,
     /// Over these likewise.
     pub edges: BTreeSet<Pair>,
 }
 
 /// Answers given before.
 #[derive(Debug, Default)]
-pub(crate) struct Detours(BTreeMap<(NodeId, Around), Vec<Candidate>>);
+pub(crate) struct Detours(BTreeMap<(NodeId, Avoid), Vec<Candidate>>);
 
 impl Routes {
     /// The neighbors (of those given, with the cost of their link) whose way to `origin` leads neither through
-    /// here nor through what is barred, best first. Each relay and edge to be avoided adds [`DEAR`].
+    /// here nor through what is barred, best first. Each relay and edge to be avoided adds [`PENALTY`].
     pub fn detours(
         &mut self,
         own: &NodeId,
         origin: &NodeId,
-        around: &Around,
+        around: &Avoid,
         neighbors: &BTreeMap<NodeId, u32>,
     ) -> Vec<Candidate> {
-        if *around == Around::default() {
+        if *around == Avoid::default() {
             return self.candidates(own, origin, neighbors).to_vec();
         }
         if let Some(known) = self.detours.0.get(&(*origin, around.clone())) {
@@ -64,7 +64,7 @@ impl Routes {
                 if found.iter().any(|c| c.neighbor == *neighbor) {
                     continue;
                 }
-                let edge = if around.edges.contains(&pair(*own, *neighbor)) { DEAR } else { 0 };
+                let edge = if around.edges.contains(&pair(*own, *neighbor)) { PENALTY } else { 0 };
                 let cost = distance.saturating_add(*link).saturating_add(edge).saturating_add(late);
                 found.push(Candidate { neighbor: *neighbor, cost, depth });
             }
@@ -72,8 +72,8 @@ impl Routes {
         // A neighbor in another area is in no graph.
         for (neighbor, link) in neighbors.iter().filter(|(id, _)| abroad && !around.barred.contains(id)) {
             let Some((cost, depth)) = self.foreign.offer(origin, neighbor) else { continue };
-            let edge = if around.edges.contains(&pair(*own, *neighbor)) { DEAR } else { 0 };
-            let node = if around.dear.contains(neighbor) { DEAR } else { 0 };
+            let edge = if around.edges.contains(&pair(*own, *neighbor)) { PENALTY } else { 0 };
+            let node = if around.penalized.contains(neighbor) { PENALTY } else { 0 };
             let cost = cost.saturating_add(*link).saturating_add(edge).saturating_add(node);
             found.push(Candidate { neighbor: *neighbor, cost, depth });
         }
@@ -88,7 +88,7 @@ impl Routes {
 
 impl Graph {
     /// Cost and edges from the nearest of the roots to each node, by its place in `nodes`.
-    fn steps_around(&self, own: &NodeId, roots: &[Exit], around: &Around) -> Vec<Option<(u32, u32)>> {
+    fn steps_around(&self, own: &NodeId, roots: &[Exit], around: &Avoid) -> Vec<Option<(u32, u32)>> {
         let mut steps = vec![None; self.nodes.len()];
         let mut heap = BinaryHeap::new();
         for &(root, distance, hops) in roots {
@@ -98,7 +98,7 @@ impl Graph {
             if border && (id == *own || around.barred.contains(&id)) {
                 continue;
             }
-            let node = if border && around.dear.contains(&id) { DEAR } else { 0 };
+            let node = if border && around.penalized.contains(&id) { PENALTY } else { 0 };
             heap.push(Reverse((distance.saturating_add(node), hops, root)));
         }
         while let Some(Reverse((distance, hops, at))) = heap.pop() {
@@ -112,8 +112,8 @@ impl Graph {
                 if steps[to].is_some() || id == *own || around.barred.contains(&id) {
                     continue;
                 }
-                let node = if around.dear.contains(&id) { DEAR } else { 0 };
-                let edge = if around.edges.contains(&pair(from, id)) { DEAR } else { 0 };
+                let node = if around.penalized.contains(&id) { PENALTY } else { 0 };
+                let edge = if around.edges.contains(&pair(from, id)) { PENALTY } else { 0 };
                 let distance = distance.saturating_add(cost).saturating_add(node).saturating_add(edge);
                 heap.push(Reverse((distance, hops + 1, to)));
             }

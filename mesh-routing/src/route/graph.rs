@@ -9,7 +9,7 @@ use std::{
 use protocol::NodeId;
 
 use crate::{
-    linkstate::{flood::Turn, lsdb::Database},
+    linkstate::{flood::FirstHop, lsdb::Lsdb},
     wire::lsa::LinkState,
 };
 
@@ -82,7 +82,7 @@ fn begin(id: &NodeId) -> u64 {
 
 impl Graph {
     /// The graph without the edges in `avoided`.
-    pub fn new(database: &Database, avoided: &BTreeSet<(NodeId, NodeId)>) -> Graph {
+    pub fn new(database: &Lsdb, avoided: &BTreeSet<(NodeId, NodeId)>) -> Graph {
         let said: Vec<&LinkState> = database.relays().map(|(said, _)| said).collect();
         let nodes: Vec<NodeId> = said.iter().map(|said| said.origin).collect();
         // The beginning of an id is mostly enough to find it, and many of them fit into the cache. Both lists
@@ -167,15 +167,15 @@ impl Graph {
     }
 
     /// How the way of `root` to each node begins, with `own` or not, and what it costs.
-    pub(crate) fn first_turns(&self, root: &NodeId, own: &NodeId) -> Vec<(Turn, u32)> {
-        let mut turns = vec![(Turn::Unknown, u32::MAX); self.nodes.len()];
+    pub(crate) fn first_turns(&self, root: &NodeId, own: &NodeId) -> Vec<(FirstHop, u32)> {
+        let mut turns = vec![(FirstHop::Unknown, u32::MAX); self.nodes.len()];
         let (Some(paths), Some(own)) = (self.paths(root, None), self.place(own)) else { return turns };
         for at in paths.order.iter().map(|at| *at as usize) {
             let Some(step) = paths.steps[at] else { continue };
             let turn = match step.previous {
-                _ if at == paths.root => Turn::Elsewhere,
-                previous if previous == paths.root && at == own => Turn::Here,
-                previous if previous == paths.root => Turn::Elsewhere,
+                _ if at == paths.root => FirstHop::ViaOther,
+                previous if previous == paths.root && at == own => FirstHop::ViaUs,
+                previous if previous == paths.root => FirstHop::ViaOther,
                 previous => turns[previous].0,
             };
             turns[at] = (turn, step.distance);

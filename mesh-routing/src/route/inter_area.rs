@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use protocol::NodeId;
 
 use crate::{
-    linkstate::lsdb::Database,
+    linkstate::lsdb::Lsdb,
     route::graph::{Graph, Paths},
-    wire::area::{AreaId, Fragment, Short},
+    wire::area::{AreaId, Fragment, NodePrefix},
 };
 
 /// A place in the graph where ways to a fragment begin: the border relay's, with cost and hops from there.
@@ -19,7 +19,7 @@ pub(crate) type Offered = BTreeMap<NodeId, BTreeMap<Fragment, (u32, u32)>>;
 
 /// The fragments elsewhere and who publishes there, from one state of the database.
 #[derive(Debug, Default)]
-pub(crate) struct Foreign {
+pub(crate) struct InterAreaRoutes {
     /// The fragment this relay is in.
     pub own: Option<Fragment>,
     /// Where this relay is in the graph.
@@ -28,18 +28,18 @@ pub(crate) struct Foreign {
     exits: Vec<(Fragment, Exit)>,
     offered: Offered,
     /// Who publishes in which fragment; ascending.
-    publishers: Vec<(Short, Fragment)>,
+    publishers: Vec<(NodePrefix, Fragment)>,
 }
 
-impl Foreign {
+impl InterAreaRoutes {
     /// Of the ways of relays that can be reached. Offers are those of this relay's own neighbors.
     pub fn new(
         area: AreaId,
         own: &NodeId,
-        database: &Database,
+        database: &Lsdb,
         graph: &Graph,
         paths: Option<&Paths>,
-    ) -> Foreign {
+    ) -> InterAreaRoutes {
         let place = graph.place(own);
         let reached = |at: usize| Some(at) == place || paths.is_some_and(|paths| paths.reaches(at));
         let lowest = (0..graph.nodes.len()).find(|at| reached(*at)).map(|at| &graph.nodes[at]);
@@ -63,7 +63,7 @@ impl Foreign {
         exits.sort_by_key(|(fragment, _)| *fragment);
         publishers.sort_unstable();
         publishers.dedup();
-        Foreign { own: Some(here), place, exits, offered: Offered::new(), publishers }
+        InterAreaRoutes { own: Some(here), place, exits, offered: Offered::new(), publishers }
     }
 
     /// What the neighbors in other areas offer.
@@ -90,7 +90,7 @@ impl Foreign {
 
     /// The fragments that say that a relay publishes there.
     fn fragments(&self, origin: &NodeId) -> impl Iterator<Item = &Fragment> {
-        let origin = Short::from(origin);
+        let origin = NodePrefix::from(origin);
         let first = self.publishers.partition_point(|(publisher, _)| *publisher < origin);
         let of = self.publishers[first..].iter().take_while(move |(publisher, _)| *publisher == origin);
         of.map(|(_, fragment)| fragment)

@@ -1,5 +1,5 @@
-//! Shortest paths over the link-state database: Dijkstra, whole, over a graph with dense indices.
-//! When they are computed is decided in `spf.rs`; which neighbor a track is joined at belongs to `tree.rs`.
+//! Shortest paths over the link-state database, and the neighbors that ways to an origin begin with.
+//! When they are computed is decided in `spf_throttle.rs`; which neighbor a track is joined at belongs to `tree/`.
 
 pub mod cuts;
 pub(crate) mod detour;
@@ -13,11 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::NodeId;
 
 use crate::{
-    linkstate::lsdb::Database,
+    linkstate::lsdb::Lsdb,
     route::{
         detour::Detours,
         graph::{Candidate, Graph, Pair, Paths},
-        inter_area::{Exit, Foreign},
+        inter_area::{Exit, InterAreaRoutes},
     },
     wire::area::AreaId,
 };
@@ -29,7 +29,7 @@ pub(crate) struct Routes {
     /// Without the edges that somebody reported broken a moment ago.
     pub cautious: Option<Graph>,
     /// What is elsewhere.
-    pub foreign: Foreign,
+    pub foreign: InterAreaRoutes,
     /// From here to everywhere.
     own: Option<Paths>,
     candidates: BTreeMap<NodeId, Vec<Candidate>>,
@@ -39,7 +39,7 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    pub fn new(own: &NodeId, database: &Database, avoided: &BTreeSet<Pair>) -> Routes {
+    pub fn new(own: &NodeId, database: &Lsdb, avoided: &BTreeSet<Pair>) -> Routes {
         let graph = Graph::new(database, &BTreeSet::new());
         let cautious = (!avoided.is_empty()).then(|| Graph::new(database, avoided));
         let paths = graph.paths(own, None);
@@ -48,8 +48,8 @@ impl Routes {
     }
 
     /// Looks at what is known of other areas.
-    pub fn look_abroad(&mut self, own: &NodeId, area: AreaId, database: &Database) {
-        self.foreign = Foreign::new(area, own, database, &self.graph, self.own.as_ref());
+    pub fn look_abroad(&mut self, own: &NodeId, area: AreaId, database: &Lsdb) {
+        self.foreign = InterAreaRoutes::new(area, own, database, &self.graph, self.own.as_ref());
         self.candidates.clear();
         self.detours = Detours::default();
     }
@@ -198,12 +198,12 @@ mod tests {
         wire::{
             lsa::{Edge, LinkState},
             signature::SimulatedKeys,
-            signed_lsa::{Record, Signed},
+            signed_lsa::{Lsa, SignedLsa},
         },
     };
 
-    fn database(relays: usize, edges: &BTreeMap<(usize, usize), (u16, u16)>) -> Database {
-        let mut database = Database::default();
+    fn database(relays: usize, edges: &BTreeMap<(usize, usize), (u16, u16)>) -> Lsdb {
+        let mut database = Lsdb::default();
         for index in 0..relays {
             let edge = |neighbor: usize, cost| Edge {
                 neighbor: node(neighbor),
@@ -222,7 +222,7 @@ mod tests {
             let zone = ZoneName::new("zone").unwrap();
             let said = LinkState::new(node(index), zone, 1, links);
             said.check().unwrap();
-            let signed = Signed::new(Record::Links(said), &SimulatedKeys(node(index)));
+            let signed = SignedLsa::new(Lsa::Links(said), &SimulatedKeys(node(index)));
             database.take(signed, Duration::ZERO, epoch()).unwrap();
         }
         database

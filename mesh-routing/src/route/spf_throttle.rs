@@ -10,7 +10,7 @@ pub const WAIT_MAX: Duration = Duration::from_millis(200);
 
 /// Paces the computation of routes.
 #[derive(Debug, Default)]
-pub(crate) struct Spf {
+pub(crate) struct SpfThrottle {
     last: Option<Instant>,
     wait: Duration,
     due: Option<Due>,
@@ -22,7 +22,7 @@ enum Due {
     At(Instant),
 }
 
-impl Spf {
+impl SpfThrottle {
     /// Edges somewhere differ.
     pub fn handle_news(&mut self, now: Instant) {
         let after = self.last.map_or(now, |last| (last + self.wait).max(now));
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn the_first_change_is_computed_at_once_and_the_next_ones_together() {
-        let (mut spf, start) = (Spf::default(), epoch());
+        let (mut spf, start) = (SpfThrottle::default(), epoch());
         spf.handle_news(start);
         assert!(spf.handle_timeout(start));
         let mut computed = 0;
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn what_happens_to_the_own_links_does_not_wait() {
-        let (mut spf, start) = (Spf::default(), epoch());
+        let (mut spf, start) = (SpfThrottle::default(), epoch());
         spf.handle_news(start);
         assert!(spf.handle_timeout(start));
         spf.handle_news(start);

@@ -150,7 +150,7 @@ fn same_everywhere(sim: &Sim, group: &BTreeSet<usize>) -> Result<(), String> {
             same(&mesh.heard_by(stream), &hears, || format!("where {stream} is heard, as {index} knows"))?;
         }
         // Of a writer that does not exist everybody may have another part.
-        let exists = |r: &&crate::Record| sim.by_id.contains_key(&r.key.writer);
+        let exists = |r: &&crate::LogEntry| sim.by_id.contains_key(&r.key.writer);
         let disk = relay.disk.iter().filter(exists);
         let mut disk: Vec<_> = disk.map(|r| (&r.key, r.number, &r.entry.payload)).collect();
         disk.sort_unstable();

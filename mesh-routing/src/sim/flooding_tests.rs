@@ -11,7 +11,7 @@ use crate::{
         lsa::LinkState,
         message::Message,
         signature::SimulatedKeys,
-        signed_lsa::{Key, Record, Signed},
+        signed_lsa::{Key, Lsa, SignedLsa},
     },
 };
 
@@ -77,13 +77,13 @@ fn a_forged_record_is_refused_and_held_against_its_link() {
     let mut mesh = Mesh::new(config(node(0), zone.clone(), 1, 1), now);
     mesh.handle_link_up(liars, node(1), now);
     mesh.handle_link_up(honest, node(2), now);
-    let said = |origin, sequence| Record::Links(LinkState::new(origin, zone.clone(), sequence, Vec::new()));
+    let said = |origin, sequence| Lsa::Links(LinkState::new(origin, zone.clone(), sequence, Vec::new()));
     let message = |record| Message::LinkState { age_ms: 0, record }.encode();
-    let true_one = message(Signed::new(said(node(2), 1 << 32), &SimulatedKeys(node(2))));
+    let true_one = message(SignedLsa::new(said(node(2), 1 << 32), &SimulatedKeys(node(2))));
     assert_eq!(mesh.handle_message(honest, &true_one, now), Ok(()));
     // Of the neighbor, of a relay nobody knows, of this relay itself: with a key of its own, or repeated.
     for origin in [node(2), node(3), node(0)] {
-        let forged = message(Signed::new(said(origin, 9 << 32), &SimulatedKeys(node(1))));
+        let forged = message(SignedLsa::new(said(origin, 9 << 32), &SimulatedKeys(node(1))));
         assert_eq!(mesh.handle_message(liars, &forged, now), Err(MeshError::Forged));
     }
     assert_eq!(mesh.handle_message(liars, &true_one, now), Ok(()), "repeating what is true is no lie");

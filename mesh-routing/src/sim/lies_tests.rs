@@ -18,10 +18,10 @@ use crate::{
     wire::{
         log_entry::{Entry, LogKey, PAYLOAD_MAX},
         lsa::{Advertised, Edge, LinkState, NODES_MAX, Publication},
-        message::{Ask, Head, Message, Offer, Pulled, Refusal, Role},
+        message::{Head, JoinParams, Message, Offer, Pulled, Refusal, Role},
         metric::Capacity,
         signature::SimulatedKeys,
-        signed_lsa::{Key, Record, Signed},
+        signed_lsa::{Key, Lsa, SignedLsa},
     },
 };
 
@@ -69,14 +69,14 @@ impl Liar {
     }
 
     /// Of relays that do not exist the liar has the keys; those of others it can only forge, or repeat.
-    fn record(&mut self) -> Signed {
+    fn record(&mut self) -> SignedLsa {
         let record = self.said();
         let signer = self.fake();
         let own = (FAKE..FAKE + 40).any(|fake| node(fake) == record.key().origin());
-        Signed::new(record.clone(), &SimulatedKeys(if own { record.key().origin() } else { signer }))
+        SignedLsa::new(record.clone(), &SimulatedKeys(if own { record.key().origin() } else { signer }))
     }
 
-    fn said(&mut self) -> Record {
+    fn said(&mut self) -> Lsa {
         let origin = self.any();
         let mut neighbors: Vec<_> = (0..self.below(8)).map(|_| self.any()).collect();
         neighbors.retain(|neighbor| *neighbor != origin);
@@ -103,10 +103,10 @@ impl Liar {
         let zone = ZoneName::new("nowhere").unwrap();
         let sequence = self.number() >> 1;
         if self.below(2) == 0 {
-            return Record::Streams(Publication { origin, zone, sequence, streams });
+            return Lsa::Streams(Publication { origin, zone, sequence, streams });
         }
         let said = LinkState::new(origin, zone, sequence, links);
-        Record::Links(LinkState { heard, ..said })
+        Lsa::Links(LinkState { heard, ..said })
     }
 
     fn path(&mut self) -> Vec<NodeId> {
@@ -129,14 +129,14 @@ impl Liar {
         (0..number)
             .map(|i| {
                 let (number, hlc) = (first.wrapping_add(i), Hlc(self.number()));
-                log::Record::sign(&keys, key.clone(), number, hlc, Bytes::from_static(b"lies")).entry
+                log::LogEntry::sign(&keys, key.clone(), number, hlc, Bytes::from_static(b"lies")).entry
             })
             .collect()
     }
 
     fn offer(&mut self) -> Offer {
-        let doubt = (self.below(4) == 0).then(|| (self.any(), self.any()));
-        Offer { path: self.path(), guarded: self.below(2) == 0, doubt }
+        let suspect_edge = (self.below(4) == 0).then(|| (self.any(), self.any()));
+        Offer { path: self.path(), has_disjoint_backup: self.below(2) == 0, suspect_edge }
     }
 
     fn about_logs(&mut self) -> Message {
@@ -173,13 +173,13 @@ impl Liar {
             4 => {
                 let entries =
                     vec![(Key::Links(self.any()), self.number()), (Key::Streams(self.any()), self.number())];
-                if self.below(2) == 0 { Message::Digest { entries } } else { Message::News { entries } }
+                if self.below(2) == 0 { Message::Digest { entries } } else { Message::Announce { entries } }
             }
             5 => Message::Request { keys: vec![Key::Links(self.any()), Key::Streams(self.any())] },
             6 => Message::Summary { database: self.number(), logs: self.number() },
             7..=8 => {
                 let (role, active) = (self.one(&[Role::Primary, Role::Secondary]), self.below(2) == 0);
-                Message::Join { track, alias, ask: Ask { role, active, avoid: self.path() } }
+                Message::Join { track, alias, ask: JoinParams { role, active, avoid: self.path() } }
             }
             9 => Message::Joined { track, alias, offer: self.offer() },
             10 => Message::Lost { track, alias, broken: Some((self.any(), self.any())) },
@@ -308,8 +308,8 @@ fn calm(mesh: &mut Mesh) {
     }
 }
 
-fn of(record: Record) -> Message {
-    let record = Signed::new(record.clone(), &SimulatedKeys(record.key().origin()));
+fn of(record: Lsa) -> Message {
+    let record = SignedLsa::new(record.clone(), &SimulatedKeys(record.key().origin()));
     Message::LinkState { age_ms: 0, record }
 }
 
@@ -319,12 +319,12 @@ fn said_by(id: NodeId, neighbors: &[NodeId]) -> Message {
     let edge = |neighbor| Edge { neighbor, cost: 5, rtt_us: 1000, loss: 0, capacity: Capacity(1) };
     let links = neighbors.into_iter().map(edge).collect();
     let zone = ZoneName::new("camping").unwrap();
-    of(Record::Links(LinkState::new(id, zone, 1 << 32, links)))
+    of(Lsa::Links(LinkState::new(id, zone, 1 << 32, links)))
 }
 
 fn published_by(id: NodeId, streams: Vec<Advertised>) -> Message {
     let zone = ZoneName::new("camping").unwrap();
-    of(Record::Streams(Publication { origin: id, zone, sequence: 1 << 32, streams }))
+    of(Lsa::Streams(Publication { origin: id, zone, sequence: 1 << 32, streams }))
 }
 
 #[test]
@@ -361,7 +361,7 @@ fn one_link_cannot_take_all_the_tracks() {
         for advertised in streams(256) {
             let (origin, stream) = (node(FAKE + origin), advertised.stream.name);
             let track = TrackKey { origin, stream, kind: Kind::Audio };
-            say(&mut mesh, LINK, &Message::Join { track, alias: Alias(7), ask: Ask::default() });
+            say(&mut mesh, LINK, &Message::Join { track, alias: Alias(7), ask: JoinParams::default() });
         }
     }
     assert!(mesh.fill().0 <= 1024, "{}", mesh.fill().0);
@@ -375,7 +375,7 @@ fn logs_of_writers_that_are_not_there_are_bounded() {
         let key = LogKey { topic: Topic::Announcements, writer, life: 1 };
         let payload = Bytes::from(vec![0; PAYLOAD_MAX]);
         let sign = |number| {
-            log::Record::sign(&SimulatedKeys(writer), key.clone(), number, Hlc(7), payload.clone()).entry
+            log::LogEntry::sign(&SimulatedKeys(writer), key.clone(), number, Hlc(7), payload.clone()).entry
         };
         let entries = (1..4).map(sign).collect();
         say(

@@ -16,10 +16,10 @@ use crate::{
     route::graph::Pair,
     tree::{
         feed::{EXPIRY, common},
-        view::{Event, Surroundings},
+        view::{Event, TreeView},
     },
     wire::{
-        message::{Ask, Message, Offer, PATH_MAX, Refusal, Role},
+        message::{JoinParams, Message, Offer, PATH_MAX, Refusal, Role},
         metric::LinkId,
     },
 };
@@ -32,7 +32,7 @@ pub(crate) const WAIT: Duration = Duration::from_millis(800);
 pub(crate) struct Child {
     pub neighbor: NodeId,
     pub alias: Alias,
-    pub ask: Ask,
+    pub ask: JoinParams,
     /// When it joined.
     pub since: Instant,
     pub heard: Instant,
@@ -111,7 +111,7 @@ impl Children {
     pub fn purge(
         &mut self,
         key: &TrackKey,
-        around: &Surroundings<'_>,
+        around: &TreeView<'_>,
         (broken, events): (Option<Pair>, &mut Vec<Event>),
         now: Instant,
     ) {
@@ -142,15 +142,15 @@ impl Children {
             let fit = |(_, (path, _)): &(usize, &(Vec<NodeId>, _))| {
                 path.len() < PATH_MAX && !path.contains(&child.neighbor)
             };
-            let rank = |(place, (path, doubt)): &(usize, &(Vec<NodeId>, Option<Pair>))| {
+            let rank = |(place, (path, suspect_edge)): &(usize, &(Vec<NodeId>, Option<Pair>))| {
                 let avoid = |id: &&NodeId| child.ask.avoid.contains(id);
                 let shared = path.iter().skip(1).filter(avoid).count();
-                (doubt.is_some(), if child.ask.role == Role::Primary { 0 } else { shared }, *place)
+                (suspect_edge.is_some(), if child.ask.role == Role::Primary { 0 } else { shared }, *place)
             };
             let fitting = ways.iter().enumerate().filter(fit);
-            let guarded = apart && fitting.clone().count() == 2;
+            let has_disjoint_backup = apart && fitting.clone().count() == 2;
             let (track, alias) = (key.clone(), child.alias);
-            let Some((_, (path, doubt))) = fitting.min_by_key(rank) else {
+            let Some((_, (path, suspect_edge))) = fitting.min_by_key(rank) else {
                 let message = if child.told.is_some() {
                     Message::Lost { track, alias, broken }
                 } else if now >= child.since + WAIT {
@@ -162,7 +162,7 @@ impl Children {
                 events.push(Event::Send(*link, message));
                 return false;
             };
-            let offer = Offer { path: path.clone(), guarded, doubt: *doubt };
+            let offer = Offer { path: path.clone(), has_disjoint_backup, suspect_edge: *suspect_edge };
             if child.told.as_ref() != Some(&offer) || child.answer {
                 child.told = Some(offer.clone());
                 child.answer = false;
@@ -214,7 +214,7 @@ mod tests {
     }
 
     fn joined(children: &mut Children, neighbor: usize, now: Instant) {
-        let (neighbor, ask) = (node(neighbor), Ask { active: true, ..Ask::default() });
+        let (neighbor, ask) = (node(neighbor), JoinParams { active: true, ..JoinParams::default() });
         let child =
             Child { neighbor, alias: Alias(7), ask, since: now, heard: now, told: None, answer: true };
         children.insert(LINK, child);

@@ -1,5 +1,5 @@
 //! One feed of a track: the way over one neighbor by which it comes, or could come. Two of them make a track
-//! survive a cut; which two is decided in `track.rs`.
+//! survive a cut; which two is decided in `feed_search.rs`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,9 +14,9 @@ use protocol::{
 use crate::{
     link::detector::State,
     route::graph::{Pair, pair},
-    tree::view::{Event, Surroundings},
+    tree::view::{Event, TreeView},
     wire::{
-        message::{Ask, Message, Offer, Role},
+        message::{JoinParams, Message, Offer, Role},
         metric::LinkId,
     },
 };
@@ -40,7 +40,7 @@ pub(crate) struct Feed {
     pub neighbor: NodeId,
     pub alias: Alias,
     /// What the parent was told last.
-    pub asked: Ask,
+    pub asked: JoinParams,
     pub since: Instant,
     pub refreshed: Instant,
     pub confirmed: Instant,
@@ -56,14 +56,15 @@ impl Feed {
     }
 
     /// Whether it can be relied on now.
-    pub fn good(&self, around: &Surroundings<'_>) -> bool {
-        around.state(self.link) == State::Up && self.offer.as_ref().is_some_and(|offer| offer.doubt.is_none())
+    pub fn good(&self, around: &TreeView<'_>) -> bool {
+        around.state(self.link) == State::Up
+            && self.offer.as_ref().is_some_and(|offer| offer.suspect_edge.is_none())
     }
 
     /// The edge from which nothing is heard, if there is one.
-    pub fn doubt(&self, around: &Surroundings<'_>) -> Option<Pair> {
+    pub fn suspect_edge(&self, around: &TreeView<'_>) -> Option<Pair> {
         let near = (around.state(self.link) != State::Up).then(|| pair(around.own, self.neighbor));
-        near.or(self.offer.as_ref().and_then(|offer| offer.doubt))
+        near.or(self.offer.as_ref().and_then(|offer| offer.suspect_edge))
     }
 
     pub fn key(&self) -> (LinkId, Alias) {
@@ -89,27 +90,27 @@ pub(crate) struct Slot {
     /// What is there works: the next would only be better.
     pub gain: bool,
     /// Neighbors that refused: until when they are left alone, how often they refused.
-    shunned: BTreeMap<NodeId, (Instant, u32)>,
+    backed_off: BTreeMap<NodeId, (Instant, u32)>,
 }
 
 impl Slot {
-    pub fn shun(&mut self, role: Role, neighbor: NodeId, now: Instant) {
-        let times = self.shunned.get(&neighbor).map_or(0, |(_, times)| *times);
+    pub fn back_off(&mut self, role: Role, neighbor: NodeId, now: Instant) {
+        let times = self.backed_off.get(&neighbor).map_or(0, |(_, times)| *times);
         let wait = (RETRY_MIN * (1 << times.min(8))).min(RETRY_MAX[role as usize]);
-        self.shunned.insert(neighbor, (now + wait, times.saturating_add(1)));
+        self.backed_off.insert(neighbor, (now + wait, times.saturating_add(1)));
     }
 
-    pub fn shuns(&self, neighbor: &NodeId, now: Instant) -> bool {
-        self.shunned.get(neighbor).is_some_and(|(until, _)| *until > now)
+    pub fn backs_off(&self, neighbor: &NodeId, now: Instant) -> bool {
+        self.backed_off.get(neighbor).is_some_and(|(until, _)| *until > now)
     }
 
     pub fn forgive(&mut self) {
-        self.shunned.clear();
+        self.backed_off.clear();
     }
 
     /// When the first of those left alone may be asked again, if that is after `looked`.
     pub fn retry(&self, looked: Instant) -> Option<Instant> {
-        self.shunned.values().map(|(until, _)| *until).filter(|until| *until > looked).min()
+        self.backed_off.values().map(|(until, _)| *until).filter(|until| *until > looked).min()
     }
 
     pub fn both(&self) -> impl Iterator<Item = &Feed> {

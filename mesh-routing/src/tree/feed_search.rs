@@ -8,7 +8,7 @@ use protocol::{Kind, NodeId, mesh::TrackKey};
 use crate::{
     link::detector::State,
     route::{
-        detour::{Around, DEAR},
+        detour::{Avoid, PENALTY},
         graph::Candidate,
     },
     tree::{
@@ -16,10 +16,10 @@ use crate::{
         feed::{Feed, OVERLAP, Slot, edges},
         feeds::{APART_HELD, Feeds, GAIN_HELD, PRIMARY, SECONDARY},
         track::Step,
-        view::Surroundings,
+        view::TreeView,
     },
     wire::{
-        message::{Ask, PATH_MAX, Role},
+        message::{JoinParams, PATH_MAX, Role},
         metric::LinkId,
     },
 };
@@ -38,13 +38,13 @@ impl Feeds {
         if self.slots[PRIMARY].next.is_some() {
             return;
         }
-        let mut way = Around::default();
+        let mut way = Avoid::default();
         if !demand.leads() {
             for child in demand.children.iter() {
-                way.dear.insert(child.neighbor);
-                way.dear.extend(&child.ask.avoid);
+                way.penalized.insert(child.neighbor);
+                way.penalized.extend(&child.ask.avoid);
             }
-            way.dear.remove(&step.key.origin);
+            way.penalized.remove(&step.key.origin);
         }
         let good = self.slots[PRIMARY].feed.as_ref().is_some_and(|feed| feed.good(step.around));
         if !good {
@@ -69,13 +69,13 @@ impl Feeds {
     }
 
     /// A neighbor that has been clearly better than the primary's for long enough.
-    fn better(&mut self, way: &Around, step: &mut Step<'_, '_>) -> Option<NodeId> {
+    fn better(&mut self, way: &Avoid, step: &mut Step<'_, '_>) -> Option<NodeId> {
         let present = self.slots[PRIMARY].feed.as_ref()?.neighbor;
         let candidates = step.candidates(way);
         let cost = candidates.iter().find(|c| c.neighbor == present).map_or(0, |c| c.cost);
         let fit = |c: &&Candidate| {
             let up = step.around.neighbors.get(&c.neighbor).is_some_and(|n| n.state == State::Up);
-            up && !self.slots[PRIMARY].shuns(&c.neighbor, step.now)
+            up && !self.slots[PRIMARY].backs_off(&c.neighbor, step.now)
         };
         let gains = |c: &&Candidate| {
             c.cost.saturating_add(GAIN) <= cost && u64::from(c.cost) * 100 < u64::from(cost) * 85
@@ -84,14 +84,14 @@ impl Feeds {
             self.better_since = None;
             return None;
         };
-        let apart = best.cost.saturating_add(DEAR) <= cost;
+        let apart = best.cost.saturating_add(PENALTY) <= cost;
         let held = if apart { APART_HELD } else { GAIN_HELD };
         let since = *self.better_since.get_or_insert(step.now);
         (step.now >= since + held).then_some(best.neighbor)
     }
 
     /// What the second way has to avoid, given the first; None if none is wanted.
-    fn second(&self, demand: Demand<'_>, step: &mut Step<'_, '_>) -> Option<Around> {
+    fn second(&self, demand: Demand<'_>, step: &mut Step<'_, '_>) -> Option<Avoid> {
         let own = step.around.own;
         let first: Vec<NodeId> = match &self.slots[PRIMARY] {
             Slot { feed: Some(feed), .. } => feed.path().to_vec(),
@@ -100,14 +100,14 @@ impl Feeds {
                 || vec![step.key.origin, next.neighbor],
                 |(_, path)| path.into_iter().filter(|id| *id != own).collect(),
             ),
-            _ => return demand.leads().then(Around::default),
+            _ => return demand.leads().then(Avoid::default),
         };
         let barred = demand.children.unserved(&first);
         if !demand.leads() && barred.is_empty() {
             return None;
         }
-        let dear = first.iter().skip(1).copied().collect();
-        Some(Around { barred, dear, edges: edges(own, &first) })
+        let penalized = first.iter().skip(1).copied().collect();
+        Some(Avoid { barred, penalized, edges: edges(own, &first) })
     }
 
     pub fn look_for_secondary(&mut self, demand: Demand<'_>, step: &mut Step<'_, '_>) {
@@ -141,7 +141,7 @@ impl Feeds {
         }
         let Some((link, at)) = best else { return };
         if good
-            && (at.cost / DEAR >= self.shared(step.around.own).unwrap_or(u32::MAX)
+            && (at.cost / PENALTY >= self.shared(step.around.own).unwrap_or(u32::MAX)
                 && self.serves(&way.barred))
         {
             return;
@@ -150,13 +150,13 @@ impl Feeds {
     }
 
     /// The best neighbor to join at for a place, those aside that are in use for this track.
-    fn best(&self, place: usize, way: &Around, step: &mut Step<'_, '_>) -> Option<(LinkId, Candidate)> {
+    fn best(&self, place: usize, way: &Avoid, step: &mut Step<'_, '_>) -> Option<(LinkId, Candidate)> {
         let used: BTreeSet<_> = self.slots.iter().flat_map(Slot::both).map(|feed| feed.neighbor).collect();
         let candidates = step.candidates(way);
         let load = |link| step.loads.get(&link).copied().unwrap_or_default();
         let fit = |c: &Candidate| {
             let neighbor = step.around.neighbors.get(&c.neighbor).filter(|n| n.state == State::Up)?;
-            let free = !used.contains(&c.neighbor) && !self.slots[place].shuns(&c.neighbor, step.now);
+            let free = !used.contains(&c.neighbor) && !self.slots[place].backs_off(&c.neighbor, step.now);
             free.then(|| (neighbor.pick(hash(step.key), load), *c))
         };
         candidates.iter().find_map(fit).or_else(|| self.weak(place, step))
@@ -168,7 +168,7 @@ impl Feeds {
             return None;
         }
         let primary = self.slots[PRIMARY].feed.as_ref()?;
-        if self.slots[SECONDARY].shuns(&primary.neighbor, step.now) {
+        if self.slots[SECONDARY].backs_off(&primary.neighbor, step.now) {
             return None;
         }
         let link = step.around.neighbors.get(&primary.neighbor)?.other(primary.link)?;
@@ -191,7 +191,7 @@ impl Feeds {
             link,
             neighbor,
             alias,
-            asked: Ask::default(),
+            asked: JoinParams::default(),
             since: now,
             refreshed: now,
             confirmed: now,
@@ -207,13 +207,13 @@ impl Feeds {
     }
 
     /// What is asked for may turn out to be of no use, and nothing is urgent: it sends nothing before its answer.
-    fn tries(&self, place: usize, gain: bool, around: &Surroundings<'_>) -> bool {
+    fn tries(&self, place: usize, gain: bool, around: &TreeView<'_>) -> bool {
         let first = self.slots[PRIMARY].feed.as_ref();
         place == SECONDARY && (gain || first.is_some_and(|feed| feed.good(around)))
     }
 
     /// What a feed is wanted for now.
-    fn ask(&self, place: usize, feed: &Feed, demand: Demand<'_>, step: &Step<'_, '_>) -> Ask {
+    fn ask(&self, place: usize, feed: &Feed, demand: Demand<'_>, step: &Step<'_, '_>) -> JoinParams {
         let own = step.around.own;
         let leads = demand.leads();
         let first = self.slots[PRIMARY].feed.as_ref();
@@ -237,7 +237,7 @@ impl Feeds {
             avoid.extend(demand.children.iter().map(|child| child.neighbor));
         }
         let avoid = avoid.into_iter().filter(|id| ![own, feed.neighbor, step.key.origin].contains(id));
-        Ask {
+        JoinParams {
             role: if place == PRIMARY && leads { Role::Primary } else { Role::Secondary },
             active: (demand.local && active) || below,
             avoid: avoid.take(PATH_MAX).collect(),

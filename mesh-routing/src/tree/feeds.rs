@@ -122,7 +122,7 @@ impl Feeds {
                 |f: &mut Feed| step.around.state(f.link) != State::Up || now >= f.since + JOIN_PATIENCE;
             if let Some(next) = slot.next.take_if(over) {
                 step.leave(&next);
-                slot.shun(ROLES[place], next.neighbor, now);
+                slot.back_off(ROLES[place], next.neighbor, now);
             }
             let Some(feed) = &mut slot.feed else { continue };
             let dead = step.around.state(feed.link) == State::Down;
@@ -144,7 +144,7 @@ impl Feeds {
 
     /// The feed of a slot is gone.
     pub fn lose(&mut self, place: usize, feed: &Feed, broken: Option<Pair>, now: Instant) {
-        self.slots[place].shun(ROLES[place], feed.neighbor, now);
+        self.slots[place].back_off(ROLES[place], feed.neighbor, now);
         if place == PRIMARY {
             self.orphaned = true;
             self.broken = broken;
@@ -164,7 +164,7 @@ impl Feeds {
             return;
         }
         if let Some(feed) = &primary.feed {
-            self.broken = feed.doubt(step.around);
+            self.broken = feed.suspect_edge(step.around);
         }
         if secondary.feed.is_some() && (primary.feed.is_none() || good(secondary)) {
             self.swap(step);
@@ -206,7 +206,8 @@ impl Feeds {
 /// not lead through it.
 pub(crate) fn shared(own: NodeId, a: &Feed, b: &Feed) -> u32 {
     let spare = |this: &Feed, other: &Feed| {
-        this.offer.as_ref().is_some_and(|offer| offer.guarded) && !other.path().contains(&this.neighbor)
+        this.offer.as_ref().is_some_and(|offer| offer.has_disjoint_backup)
+            && !other.path().contains(&this.neighbor)
     };
     if spare(a, b) || spare(b, a) { 0 } else { common(own, a.path(), b.path()) }
 }
@@ -216,22 +217,22 @@ mod tests {
     use super::*;
     use crate::{
         sim::{epoch, node},
-        wire::message::{Ask, Offer},
+        wire::message::{JoinParams, Offer},
     };
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn feed(neighbor: usize, path: &[usize], guarded: bool, now: Instant) -> Feed {
+    fn feed(neighbor: usize, path: &[usize], has_disjoint_backup: bool, now: Instant) -> Feed {
         let path = path.iter().map(|index| node(*index)).collect();
         Feed {
             link: LinkId(neighbor as u32),
             neighbor: node(neighbor),
             alias: Alias(neighbor as u16),
-            asked: Ask { active: true, ..Ask::default() },
+            asked: JoinParams { active: true, ..JoinParams::default() },
             since: now,
             refreshed: now,
             confirmed: now,
-            offer: Some(Offer { path, guarded, doubt: None }),
+            offer: Some(Offer { path, has_disjoint_backup, suspect_edge: None }),
             pause: None,
         }
     }
@@ -257,10 +258,10 @@ mod tests {
         let gone = feed(1, &[9, 1], false, now);
         feeds.lose(PRIMARY, &gone, broken, now);
         assert_eq!((feeds.broken(), feeds.orphaned), (broken, true));
-        assert!(feeds.slots[PRIMARY].shuns(&node(1), now));
+        assert!(feeds.slots[PRIMARY].backs_off(&node(1), now));
         assert!(feeds.deadline(Some(now)).is_some_and(|at| at > now), "until it may be asked again");
         feeds.forgive();
-        assert!(!feeds.slots[PRIMARY].shuns(&node(1), now));
+        assert!(!feeds.slots[PRIMARY].backs_off(&node(1), now));
     }
 
     #[test]

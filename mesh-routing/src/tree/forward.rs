@@ -1,5 +1,5 @@
 //! The table the packet path reads: where each track comes from and where it goes. Made anew whenever a
-//! tree changes; how trees come to be belongs to `tree.rs`.
+//! tree changes; how trees come to be belongs to `mod.rs`.
 
 use protocol::mesh::{Alias, TrackKey};
 

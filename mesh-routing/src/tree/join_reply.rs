@@ -58,16 +58,17 @@ impl Feeds {
         if bad {
             step.leave(&feed);
             if next {
-                slot.shun(ROLES[place], feed.neighbor, now);
+                slot.back_off(ROLES[place], feed.neighbor, now);
             } else {
                 self.lose(place, &feed, None, now);
             }
             return None;
         }
-        let doubt = offer.doubt.map(|(a, b)| pair(a, b));
-        let news = doubt.filter(|_| doubt != feed.offer.as_ref().and_then(|offer| offer.doubt));
+        let suspect_edge = offer.suspect_edge.map(|(a, b)| pair(a, b));
+        let news =
+            suspect_edge.filter(|_| suspect_edge != feed.offer.as_ref().and_then(|offer| offer.suspect_edge));
         feed.confirmed = now;
-        feed.offer = Some(Offer { doubt, ..offer });
+        feed.offer = Some(Offer { suspect_edge, ..offer });
         if next {
             self.put(place, feed, demand, step);
         } else {
@@ -97,7 +98,7 @@ impl Feeds {
             SECONDARY
         } else {
             step.leave(&feed);
-            self.slots[asked_for].shun(ROLES[asked_for], feed.neighbor, step.now);
+            self.slots[asked_for].back_off(ROLES[asked_for], feed.neighbor, step.now);
             return;
         };
         let Some(old) = self.slots[place].feed.replace(feed) else { return };
@@ -131,7 +132,7 @@ impl Feeds {
                 // What was better on paper is not: it is tried again, but not soon.
                 self.better_since = Some(now + GAIN_REFUSED);
             } else {
-                slot.shun(ROLES[place], feed.neighbor, now);
+                slot.back_off(ROLES[place], feed.neighbor, now);
             }
             return None;
         }

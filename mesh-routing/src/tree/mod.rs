@@ -32,10 +32,10 @@ use crate::{
         children::Child,
         forward::ForwardEntry,
         track::{Loads, Step, Track},
-        view::{Event, Refusals, Surroundings},
+        view::{Event, Refusals, TreeView},
     },
     wire::{
-        message::{Ask, Message, Offer, Refusal},
+        message::{JoinParams, Message, Offer, Refusal},
         metric::LinkId,
     },
 };
@@ -130,8 +130,8 @@ impl Trees {
         &mut self,
         (link, neighbor): (LinkId, NodeId),
         key: TrackKey,
-        (alias, ask): (Alias, Ask),
-        around: &Surroundings<'_>,
+        (alias, ask): (Alias, JoinParams),
+        around: &TreeView<'_>,
         now: Instant,
     ) {
         let known = self.tracks.get(&key).and_then(|track| track.children.get(link));
@@ -178,7 +178,7 @@ impl Trees {
         link: LinkId,
         key: &TrackKey,
         (alias, offer): (Alias, Offer),
-        around: &mut Surroundings<'_>,
+        around: &mut TreeView<'_>,
         now: Instant,
     ) -> Option<Pair> {
         let Some(mut track) = self.tracks.remove(key) else {
@@ -189,11 +189,11 @@ impl Trees {
         let mut alias_of = || self.next_alias();
         let loads = Loads::new();
         let mut step = Step { key, around, events: &mut events, now, alias: &mut alias_of, loads: &loads };
-        let doubt = track.handle_joined((link, alias), offer, &mut step);
+        let suspect_edge = track.handle_joined((link, alias), offer, &mut step);
         self.events = events;
         self.tracks.insert(key.clone(), track);
         self.dirty.insert(key.clone());
-        doubt
+        suspect_edge
     }
 
     /// The parent refused, or lost what it had and names the edge that broke if it knows. Returns the edge to stay
@@ -216,7 +216,7 @@ impl Trees {
     }
 
     /// Brings every track that changed to rest, and hands over what has to be done for that.
-    pub fn settle(&mut self, around: &mut Surroundings<'_>, now: Instant) -> Vec<Event> {
+    pub fn settle(&mut self, around: &mut TreeView<'_>, now: Instant) -> Vec<Event> {
         let mut loads = self.loads(around);
         while let Some(key) = self.dirty.pop_first() {
             let Some(mut track) = self.tracks.remove(&key) else { continue };
@@ -255,7 +255,7 @@ impl Trees {
     }
 
     /// Tracks by link, of the links to neighbors that have several.
-    fn loads(&self, around: &Surroundings<'_>) -> Loads {
+    fn loads(&self, around: &TreeView<'_>) -> Loads {
         let parallel = around.neighbors.values().filter(|neighbor| neighbor.links.len() > 1);
         let mut loads: Loads =
             parallel.flat_map(|neighbor| &neighbor.links).map(|parallel| (parallel.link, 0)).collect();

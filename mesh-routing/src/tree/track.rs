@@ -30,7 +30,7 @@ use protocol::{
 
 use crate::{
     route::{
-        detour::Around,
+        detour::Avoid,
         graph::{Candidate, Pair},
     },
     tree::{
@@ -38,7 +38,7 @@ use crate::{
         feed::Feed,
         feeds::Feeds,
         keyframe_requests::KeyframeRequests,
-        view::{Event, Surroundings},
+        view::{Event, TreeView},
     },
     wire::{
         message::{Message, Offer, Refusal},
@@ -67,7 +67,7 @@ pub(crate) type Loads = BTreeMap<LinkId, usize>;
 /// What the steps need.
 pub(crate) struct Step<'a, 'b> {
     pub key: &'a TrackKey,
-    pub around: &'a mut Surroundings<'b>,
+    pub around: &'a mut TreeView<'b>,
     pub events: &'a mut Vec<Event>,
     pub now: Instant,
     pub alias: &'a mut dyn FnMut() -> Alias,
@@ -102,9 +102,9 @@ impl Track {
         step: &mut Step<'_, '_>,
     ) -> Option<Pair> {
         let demand = Demand { local: self.local, children: &self.children };
-        let doubt = self.feeds.handle_joined(from, offer, demand, step);
+        let suspect_edge = self.feeds.handle_joined(from, offer, demand, step);
         self.follow(step.key);
-        doubt
+        suspect_edge
     }
 
     /// The parent refuses, or has lost what it had. Returns the edge to stay away from.
@@ -165,7 +165,7 @@ impl Track {
         let way = |feed: &Feed| {
             let offer = feed.offer.as_ref()?;
             let path: Vec<_> = offer.path.iter().copied().chain([own]).collect();
-            Some((path, feed.doubt(step.around)))
+            Some((path, feed.suspect_edge(step.around)))
         };
         let ways: Vec<_> = self.feeds.joined().filter_map(way).collect();
         self.children.serve(step.key, &ways, (self.feeds.broken(), step.events), now);
@@ -199,7 +199,7 @@ impl Track {
 }
 
 impl Step<'_, '_> {
-    pub fn candidates(&mut self, way: &Around) -> Vec<Candidate> {
+    pub fn candidates(&mut self, way: &Avoid) -> Vec<Candidate> {
         self.around.routes.detours(&self.around.own, &self.key.origin, way, self.around.costs)
     }
 

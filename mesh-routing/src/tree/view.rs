@@ -6,23 +6,23 @@ use protocol::{NodeId, mesh::TrackKey};
 
 use crate::{
     link::{Link, detector::State, neighbor::Neighbor},
-    linkstate::lsdb::Database,
+    linkstate::lsdb::Lsdb,
     route::Routes,
     wire::{lsa::Advertised, message::Message, metric::LinkId},
 };
 
 /// What trees may look at.
-pub(crate) struct Surroundings<'a> {
+pub(crate) struct TreeView<'a> {
     pub own: NodeId,
     pub links: &'a BTreeMap<LinkId, Link>,
     pub neighbors: &'a BTreeMap<NodeId, Neighbor>,
     pub costs: &'a BTreeMap<NodeId, u32>,
-    pub database: &'a Database,
+    pub database: &'a Lsdb,
     pub published: &'a BTreeMap<protocol::StreamName, Advertised>,
     pub routes: &'a mut Routes,
 }
 
-impl Surroundings<'_> {
+impl TreeView<'_> {
     pub fn state(&self, link: LinkId) -> State {
         self.links.get(&link).map_or(State::Down, Link::state)
     }

@@ -35,12 +35,12 @@ impl FromStr for AreaId {
 /// The beginning of a relay's id: enough to tell the relays of a festival apart, a quarter of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Short(pub [u8; 8]);
+pub struct NodePrefix(pub [u8; 8]);
 
-impl From<&NodeId> for Short {
-    fn from(id: &NodeId) -> Short {
+impl From<&NodeId> for NodePrefix {
+    fn from(id: &NodeId) -> NodePrefix {
         let (first, _) = id.0.split_first_chunk().expect("an id has 32 bytes");
-        Short(*first)
+        NodePrefix(*first)
     }
 }
 
@@ -50,7 +50,7 @@ pub struct Fragment {
     /// Of which area.
     pub area: AreaId,
     /// Its relay with the lowest id.
-    pub lowest: Short,
+    pub lowest: NodePrefix,
 }
 
 impl fmt::Display for Fragment {
@@ -62,7 +62,7 @@ impl fmt::Display for Fragment {
 
 /// How a fragment is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reach {
+pub struct AreaPath {
     /// Sum of costs to its edge.
     pub cost: u32,
     /// Links to its edge.
@@ -72,10 +72,10 @@ pub struct Reach {
     /// Fragments from the next one to this one, both included.
     pub path: Vec<Fragment>,
     /// Its relays that publish something, ascending.
-    pub publishers: Vec<Short>,
+    pub publishers: Vec<NodePrefix>,
 }
 
-impl Reach {
+impl AreaPath {
     /// Refuses what no relay says of the way to `fragment`.
     pub(crate) fn check(&self, fragment: &Fragment) -> Result<(), MeshError> {
         let absurd = |what| Err(MeshError::Absurd { what });
@@ -96,7 +96,7 @@ impl Reach {
 
 /// What a border relay tells its own area of one fragment elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Way {
+pub struct InterAreaLsa {
     /// The border relay.
     pub origin: NodeId,
     /// Where to.
@@ -104,10 +104,10 @@ pub struct Way {
     /// Counted over all ways of this relay.
     pub sequence: u64,
     /// From the border relay on; none any more if it cannot reach it.
-    pub reach: Option<Reach>,
+    pub reach: Option<AreaPath>,
 }
 
-impl Way {
+impl InterAreaLsa {
     /// Refuses what no relay says.
     pub(crate) fn check(&self) -> Result<(), MeshError> {
         if self.sequence > SEQUENCE_MAX {

@@ -35,7 +35,7 @@ pub struct Entry {
 
 /// A record by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct LogEntry {
     /// Its log.
     pub key: LogKey,
     /// Counts from 1 without gaps.
@@ -44,11 +44,11 @@ pub struct Record {
     pub entry: Entry,
 }
 
-impl Record {
+impl LogEntry {
     /// A record with the writer's signature.
-    pub fn sign(keys: &dyn Keys, key: LogKey, number: u64, hlc: Hlc, payload: Bytes) -> Record {
+    pub fn sign(keys: &dyn Keys, key: LogKey, number: u64, hlc: Hlc, payload: Bytes) -> LogEntry {
         let signature = Signature::sign(keys, signature::LOG, &signed(&key, number, hlc, &payload));
-        Record { key, number, entry: Entry { hlc, payload, signature } }
+        LogEntry { key, number, entry: Entry { hlc, payload, signature } }
     }
 
     /// Whether the writer signed it.
@@ -78,9 +78,9 @@ mod tests {
     fn a_signature_holds_for_one_place_and_one_payload() {
         let keys = SimulatedKeys(node(1));
         let key = LogKey { topic: Topic::Announcements, writer: node(1), life: 7 };
-        let good = Record::sign(&keys, key, 3, Hlc(5), Bytes::from_static(b"hello"));
+        let good = LogEntry::sign(&keys, key, 3, Hlc(5), Bytes::from_static(b"hello"));
         assert!(good.verify(&keys));
-        let change = |what: &dyn Fn(&mut Record)| {
+        let change = |what: &dyn Fn(&mut LogEntry)| {
             let mut record = good.clone();
             what(&mut record);
             record.verify(&keys)

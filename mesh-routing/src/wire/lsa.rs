@@ -1,5 +1,5 @@
 //! What each relay says of itself: who its neighbors are, and what is published there.
-//! What all of them said is kept in `database.rs`; when a record is made and where it is sent is `flood.rs`'.
+//! What all of them said is kept in `linkstate/lsdb.rs`; when a record is made and where it is sent is `linkstate/flood.rs`'.
 
 use std::{net::SocketAddr, time::Duration};
 

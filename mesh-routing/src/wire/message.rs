@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::MeshError,
     wire::{
-        area::{AreaId, Fragment, Reach},
+        area::{AreaId, AreaPath, Fragment},
         file::FileMessage,
         log_entry::{Entry, LogKey, PAYLOAD_MAX},
         metric::Rate,
-        signed_lsa::{Key, Signed},
+        signed_lsa::{Key, SignedLsa},
     },
 };
 
@@ -52,7 +52,7 @@ pub enum Message {
         /// How old it is, in milliseconds, as counted by the relays it passed.
         age_ms: u32,
         /// The record.
-        record: Signed,
+        record: SignedLsa,
     },
     /// The records the sender has, by key and sequence.
     Digest {
@@ -79,7 +79,7 @@ pub enum Message {
         /// Chosen by the child, not used again soon.
         alias: Alias,
         /// What for. Another than before changes it.
-        ask: Ask,
+        ask: JoinParams,
     },
     /// The parent has the track, and sends it if the child asked for that. Repeated when the offer changes and as
     /// the answer to a refresh.
@@ -163,7 +163,7 @@ pub enum Message {
         entries: Vec<(LogKey, u64)>,
     },
     /// Records that have just come to the sender, for whoever does not get them by itself.
-    News {
+    Announce {
         /// At most [`ENTRIES_MAX`].
         entries: Vec<(Key, u64)>,
     },
@@ -177,7 +177,7 @@ pub enum Message {
         /// Where to.
         fragment: Fragment,
         /// From the sender on.
-        reach: Option<Reach>,
+        reach: Option<AreaPath>,
     },
     /// Hashes of the parts of the sender's database; a [`Message::Digest`] of those that differ follows.
     Buckets {
@@ -210,7 +210,7 @@ pub struct Pulled {
 
 /// What a child wants a track for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ask {
+pub struct JoinParams {
     /// A relay that only serves the secondaries of others needs no secondary of its own.
     pub role: Role,
     /// Packets are to be sent; else it is only agreed that they could be.
@@ -235,9 +235,9 @@ pub struct Offer {
     /// Relays from the origin to the parent, both included; never the child.
     pub path: Vec<NodeId>,
     /// The parent has a second way, without the child and apart from this one.
-    pub guarded: bool,
+    pub has_disjoint_backup: bool,
     /// An edge on the path from which nothing was heard for a moment.
-    pub doubt: Option<(NodeId, NodeId)>,
+    pub suspect_edge: Option<(NodeId, NodeId)>,
 }
 
 /// Why a parent refuses a join.
@@ -316,7 +316,7 @@ impl Message {
             Message::Reach { fragment, reach } => {
                 reach.iter().try_for_each(|reach| reach.check(fragment))?;
             }
-            Message::News { entries } if entries.len() > ENTRIES_MAX => return absurd("news this long"),
+            Message::Announce { entries } if entries.len() > ENTRIES_MAX => return absurd("news this long"),
             Message::Buckets { hashes } if hashes.len() != BUCKETS => {
                 return absurd("another number of parts");
             }

@@ -10,11 +10,11 @@ use crate::{
     LinkId, Mesh,
     sim::{config, epoch, node},
     wire::{
-        area::Way,
+        area::InterAreaLsa,
         lsa::{Edge, LinkState},
         metric::Capacity,
         signature::SimulatedKeys,
-        signed_lsa::Record,
+        signed_lsa::Lsa,
     },
 };
 
@@ -28,18 +28,18 @@ fn samples() -> Vec<Message> {
     let key = LogKey { topic: Topic::Room(RoomName::new("lobby").unwrap()), writer: node(1), life: 3 };
     let hello = Bytes::from_static(b"hello");
     let written =
-        crate::wire::log_entry::Record::sign(&SimulatedKeys(node(1)), key.clone(), 1, Hlc(7), hello);
+        crate::wire::log_entry::LogEntry::sign(&SimulatedKeys(node(1)), key.clone(), 1, Hlc(7), hello);
     let links = vec![Edge { neighbor: node(0), cost: 9, rtt_us: 1000, loss: 0, capacity: Capacity(7) }];
     let zone = ZoneName::new("camping").unwrap();
     let said = LinkState::new(node(1), zone, 5, links);
-    let record = Signed::new(Record::Links(said), &SimulatedKeys(node(1)));
+    let record = SignedLsa::new(Lsa::Links(said), &SimulatedKeys(node(1)));
     let fragment = Fragment { area: AreaId(3), lowest: (&node(4)).into() };
     let (path, publishers) = (vec![fragment], vec![(&node(5)).into()]);
-    let reach = Reach { cost: 7, hops: 2, relays: 30, path, publishers };
-    let way = Way { origin: node(1), fragment, sequence: 4, reach: Some(reach.clone()) };
-    let ask = Ask { role: Role::Secondary, active: true, avoid: vec![node(3)] };
-    let doubt = Some((node(2), node(1)));
-    let offer = Offer { path: vec![node(2), node(1)], guarded: true, doubt };
+    let reach = AreaPath { cost: 7, hops: 2, relays: 30, path, publishers };
+    let way = InterAreaLsa { origin: node(1), fragment, sequence: 4, reach: Some(reach.clone()) };
+    let ask = JoinParams { role: Role::Secondary, active: true, avoid: vec![node(3)] };
+    let suspect_edge = Some((node(2), node(1)));
+    let offer = Offer { path: vec![node(2), node(1)], has_disjoint_backup: true, suspect_edge };
     vec![
         Message::Probe { nonce: 1, rate: Rate::Busy },
         Message::ProbeAck { nonce: 1, rate: Rate::Quiet },
@@ -75,11 +75,14 @@ fn samples() -> Vec<Message> {
         },
         Message::Pull { key: LogKey { writer: node(0), ..key.clone() }, after: 0 },
         Message::Stored { entries: vec![(key, 3)] },
-        Message::News { entries: vec![(Key::Links(node(1)), 9)] },
+        Message::Announce { entries: vec![(Key::Links(node(1)), 9)] },
         Message::Buckets { hashes: vec![7; BUCKETS] },
         Message::Area { area: AreaId(3) },
         Message::Reach { fragment, reach: Some(reach.clone()) },
-        Message::LinkState { age_ms: 10, record: Signed::new(Record::Way(way), &SimulatedKeys(node(1))) },
+        Message::LinkState {
+            age_ms: 10,
+            record: SignedLsa::new(Lsa::InterArea(way), &SimulatedKeys(node(1))),
+        },
     ]
 }
 
