@@ -22,14 +22,15 @@ use crate::{
     },
 };
 
-/// Fragments that one neighbor may offer.
+/// Fragments that one neighbor may offer: a neighbor in another area is the word of strangers.
 pub const FRAGMENTS_MAX: usize = 512;
 /// A cost is news if it differs by a fifth and by this: 2 ms.
 const COST_NEWS: u32 = 8;
 /// The name of the own fragment is told when it has been the same for so long: while relays of an area find each
 /// other it is another with each, and every name goes round all areas.
 const NAME_HELD: Duration = Duration::from_secs(1);
-/// The longest wait while ways change: each goes through several worse ones before it is gone.
+/// The longest wait while ways change. Withdrawing a fragment causes path hunting, as in BGP: each relay goes through
+/// several worse ways before it has none, and each of them is told.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// A way that is this old is told again: half of [`crate::linkstate::pace::REFRESH`].
 const REFRESH_MS: u32 = 150_000;

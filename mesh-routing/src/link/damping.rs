@@ -11,18 +11,20 @@ use protocol::NodeId;
 
 use crate::wire::metric::{Capacity, UnderlayKind};
 
-/// A figure has to be worse for so long before it is told.
+/// A figure has to be worse for so long before it is told: a burst of loss or a moment of queueing is over by then.
 pub const WORSE_AFTER: Duration = Duration::from_secs(2);
-/// A figure has to be better for so long before it is told.
+/// A figure has to be better for so long before it is told. Longer than for worse: who goes back to a link too early loses
+/// packets, who goes back late has a longer way for a while.
 pub const BETTER_AFTER: Duration = Duration::from_secs(10);
 /// A link that was bad [`BAD_TIMES`] within this time is flapping.
 pub const BAD_WITHIN: Duration = Duration::from_secs(60);
 /// So often, and a link is flapping.
 pub const BAD_TIMES: usize = 3;
-/// The time in which half of a penalty is forgiven.
+/// The time in which half of a penalty is forgiven (the shape of BGP's route flap damping, RFC 2439): after a minute a
+/// sixteenth is left.
 pub const HALF_LIFE: Duration = Duration::from_secs(15);
 
-/// Costs nearer together than this are the same: 2 ms in quarters of a millisecond.
+/// Costs nearer together than this are the same: 2 ms in quarters of a millisecond. On short links 20 % is nothing.
 const COST_STEP: u16 = 8;
 /// What each bad time of a flapping link costs, in quarters of a millisecond: 100 ms.
 const PENALTY: f32 = 400.0;

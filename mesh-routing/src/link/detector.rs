@@ -5,24 +5,24 @@ use std::time::{Duration, Instant};
 
 use crate::wire::metric::Rate;
 
-/// Between probes while the link carries live media.
+/// Between probes while the link carries live media. Four of them are the 200 ms after which trees look for another way.
 pub const PROBE_BUSY: Duration = Duration::from_millis(50);
-/// Between probes otherwise.
+/// Between probes otherwise: nothing is heard of a link that carries nothing, and it may be needed at any moment.
 pub const PROBE_IDLE: Duration = Duration::from_millis(200);
 /// Between probes that are answered, on a link that both ends have no use for.
 pub const PROBE_QUIET: Duration = Duration::from_secs(1);
 /// A link that was not used for so long is quiet.
 pub const QUIET_AFTER: Duration = Duration::from_secs(30);
-/// Silence after which a link is down.
+/// Silence after which a link is down. Down is told to the whole mesh, suspect to nobody: it may be wrong less often.
 pub const DOWN_AFTER: Duration = Duration::from_secs(1);
-/// How long a link has to be heard before it is up again.
+/// How long a link has to be heard before it is up again: one answer that got through proves nothing.
 pub const CLEAN: Duration = Duration::from_secs(2);
 /// And how long if it flapped.
 pub const CLEAN_FLAPPED: Duration = Duration::from_secs(8);
 
-/// A silence longer than this starts the [`CLEAN`] time anew.
+/// A silence longer than this starts the [`CLEAN`] time anew: three probes at the pace of a link that is down.
 const CLEAN_GAP: Duration = Duration::from_millis(600);
-/// Probes whose answers are still recognized.
+/// Probes whose answers are still recognized: 1.6 s of them at the fastest pace.
 const OUTSTANDING: usize = 32;
 /// A driver that comes later than this has itself to blame for what it did not hear meanwhile.
 const LATE: Duration = Duration::from_millis(100);

@@ -61,16 +61,18 @@ pub struct LinkCounters {
     pub suspected: u64,
 }
 
-/// What each hop costs besides its delay, in quarters of a millisecond.
+/// What each hop costs besides its delay, in quarters of a millisecond: of two ways of one length the one with fewer relays
+/// has fewer of them to fail. Also the least cost, so that no edge is free.
 const HOP: u32 = 4;
 /// What a metered link costs besides, in quarters of a millisecond: a way of 100 ms more is preferred.
 const METERED: u32 = 400;
-/// Loss in per cent, and what it costs in quarters of a millisecond.
+/// Loss in per cent, and what it costs in quarters of a millisecond, linear between: a link that loses a fifth is taken
+/// only if there is no other.
 const LOSS_PENALTY: [(f32, f32); 5] = [(0.0, 0.0), (1.0, 8.0), (5.0, 60.0), (20.0, 480.0), (100.0, 4000.0)];
 
 /// The shortest round trip is that of the last one or two of these.
 const MIN_RTT_WINDOW: Duration = Duration::from_secs(30);
-/// Time constants of the two averages of loss.
+/// Time constants of the two averages of loss, in seconds. The higher one counts: bad is believed soon, good late.
 const LOSS_FAST: f32 = 1.0;
 const LOSS_SLOW: f32 = 10.0;
 

@@ -14,7 +14,8 @@ use crate::{
     wire::metric::{LinkId, UnderlayKind},
 };
 
-/// With fewer neighbors a relay looks for more every second.
+/// With fewer neighbors a relay looks for more every second: two links may fail together, and a relay with none hears
+/// nothing.
 pub const NEIGHBORS_MIN: usize = 3;
 /// With fewer it looks for more every 5 s.
 pub const NEIGHBORS_AIM: usize = 6;
@@ -22,13 +23,15 @@ pub const NEIGHBORS_AIM: usize = 6;
 pub const NEIGHBORS_MAX: usize = 8;
 /// With more it also gives up one that has nobody nearer.
 const CROWD: usize = 12;
-/// The best ones, which it never gives up.
+/// The best ones, which it never gives up. Near links alone fall apart when relays die (docs/mesh.md has the figures):
+/// these are for short ways, [`FAR`] for holding together.
 pub const NEAR: usize = 4;
 /// Those that lead far away.
 pub const FAR: usize = 2;
 /// A relay is far if so many links lie between it and here, without the direct one.
 pub const FAR_HOPS: u32 = 3;
 
+/// How often it looks, with too few neighbors, with some, and with enough: each look may cost a dial.
 const PACE_URGENT: Duration = Duration::from_secs(1);
 const PACE_SOON: Duration = Duration::from_secs(5);
 const PACE_CALM: Duration = Duration::from_secs(30);

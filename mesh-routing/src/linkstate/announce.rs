@@ -8,11 +8,13 @@ use std::{
 
 use crate::wire::{message::ENTRIES_MAX, metric::LinkId, signed_lsa::Key};
 
-/// How long news for a neighbor is gathered, and how long a record is waited for before it is asked for.
+/// How long news for a neighbor is gathered, and how long a record is waited for before it is asked for: it mostly comes by
+/// itself, a few hops later.
 pub const MOMENT: Duration = Duration::from_millis(40);
-/// How long an answer is waited for before another neighbor is asked.
+/// How long an answer is waited for before another neighbor is asked: longer than the round trip of any usual
+/// link.
 const ANSWER: Duration = Duration::from_millis(250);
-/// Neighbors that are asked for one record.
+/// Neighbors that are asked for one record. After that the hashes of the databases find it.
 const SOURCES_MAX: usize = 4;
 /// Records that are sent to a neighbor within [`BLIND_EVERY`] though nobody knows whether it gets them by another.
 const BLIND_MAX: u32 = 16;

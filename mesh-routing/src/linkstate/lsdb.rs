@@ -20,7 +20,7 @@ use crate::{
 
 /// Bytes of records kept, as `weight` counts them: 8192 relays of the usual size are a sixth.
 pub const DATABASE_MAX: usize = 32 << 20;
-/// Records of publications and of ways to other areas, together.
+/// Records of publications and of ways to other areas, together. Apart from the relays: neither fills the other's place.
 const OTHERS_MAX: usize = 4 * NODES_MAX;
 
 /// No fragment comes before.
@@ -91,6 +91,10 @@ impl Default for Buckets {
 
 impl Lsdb {
     /// Takes a record that has been checked and is newer than the one held.
+    ///
+    /// # Errors
+    ///
+    /// It has expired.
     pub fn take(&mut self, signed: SignedLsa, age: Duration, now: Instant) -> Result<Difference, MeshError> {
         let left = EXPIRY.saturating_sub(age);
         if left.is_zero() {
@@ -117,6 +121,10 @@ impl Lsdb {
     }
 
     /// Whether a record of another relay may be taken without breaking a bound.
+    ///
+    /// # Errors
+    ///
+    /// [`MeshError::Full`], with the bound it would break.
     pub fn room_for(&self, signed: &SignedLsa) -> Result<(), MeshError> {
         let key = signed.record().key();
         let full = match key {

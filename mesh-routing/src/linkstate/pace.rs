@@ -3,15 +3,16 @@
 
 use std::time::{Duration, Instant};
 
-/// A relay says the same again after this time.
+/// A relay says the same again after this time: a third of [`crate::wire::lsa::EXPIRY`], so that two may get lost (RFC
+/// 2328 has 30 and 60 minutes; here a relay that died without a word should be forgotten sooner).
 pub const REFRESH: Duration = Duration::from_secs(5 * 60);
-/// The first wait after something was said.
+/// The first wait after something was said; it doubles while changes go on, as in RFC 8405.
 pub const BACK_OFF_MIN: Duration = Duration::from_millis(200);
 /// The first neighbor is not said before others had so long to come up: whoever is switched on meets them together.
 pub const FIRST: Duration = Duration::from_millis(50);
-/// The longest wait for news of costs.
+/// The longest wait for news of costs: a way that is not the best any more still works.
 pub const BACK_OFF_MAX: Duration = Duration::from_secs(5);
-/// The longest wait for a lost or new edge or stream.
+/// The longest wait for a lost or new edge or stream: without it tracks go where nothing comes through.
 pub const BACK_OFF_URGENT: Duration = Duration::from_millis(400);
 
 /// Paces the own record.

@@ -37,13 +37,14 @@ pub use retention::{OVERHEAD, Retention, TOTAL_MAX};
 use single::Log;
 pub use single::TURN;
 
-/// Up to so many logs are compared at once, more by topic first.
+/// Up to so many logs are compared at once, more by topic first: the heads of a few are shorter than a question and an
+/// answer more.
 const FEW: usize = 64;
 /// A latecomer does not start further ahead than this: no log is so long, and no single lie uses up its numbers.
 const JUMP_MAX: u64 = 1 << 40;
 /// No number is higher.
 const NUMBER_MAX: u64 = u64::MAX >> 1;
-/// Bytes that give way at once when there are too many.
+/// Bytes that give way at once when there are too many: looking for the largest log costs a walk over all.
 const GIVE_WAY: usize = 1 << 20;
 
 /// What was counted about logs.

@@ -51,10 +51,13 @@ use crate::{
     },
 };
 
-/// Hashes of what should be equal everywhere are compared this often.
+/// Hashes of what should be equal everywhere are compared this often: what was lost is missing for so long at most, and a
+/// quiet link carries one short message for it.
 const SUMMARY_EVERY: Duration = Duration::from_secs(5);
-/// Records that nobody refreshes are looked for this often.
+/// Records that nobody refreshes are looked for this often. They are fifteen minutes old: seconds do not matter, and each
+/// look walks over all of them.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
 /// A relay's part of the mesh.
 ///
 /// *In*: links ([`handle_link_up`](Mesh::handle_link_up), [`handle_link_down`](Mesh::handle_link_down),

@@ -12,10 +12,12 @@ use crate::{
     wire::{message::Message, metric::LinkId},
 };
 
-/// How long an edge is avoided that somebody lost a parent over: until the flood says so, or not.
+/// How long an edge is avoided that somebody lost a parent over: until the flood says so, or not. The two ends take a
+/// second to call it down.
 const AVOID: Duration = Duration::from_secs(2);
+/// A neighbor may name any edge: more are not believed.
 const AVOIDED_MAX: usize = 256;
-/// Messages a link may get wrong before it is dropped.
+/// Messages a link may get wrong before it is dropped. Not one: a later version may say what is refused here.
 const PATIENCE: u32 = 64;
 
 impl Mesh {

@@ -18,7 +18,7 @@ use crate::route::{
 pub(crate) const PENALTY: u32 = 1 << 20;
 /// Ways over edges that somebody reported broken come after all others.
 const LATE: u32 = 1 << 28;
-/// Answers kept; they are of one state of the database only.
+/// Answers kept; they are of one state of the database only. Children ask for many ways around, and few of them twice.
 const KEPT: usize = 1024;
 
 /// Where a way should not lead.

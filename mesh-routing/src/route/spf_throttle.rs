@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-/// The first wait after a computation.
+/// The first wait after a computation (SPF back-off, RFC 8405): records of one event come close together.
 pub const WAIT_MIN: Duration = Duration::from_millis(10);
-/// The longest wait while changes go on.
+/// The longest wait while changes go on: five computations a second at most.
 pub const WAIT_MAX: Duration = Duration::from_millis(200);
 
 /// Paces the computation of routes.

@@ -21,15 +21,18 @@ use crate::{
     },
 };
 
-/// A child repeats its join after this time.
+/// A child repeats its join after this time. Trees are soft state: what nobody repeats goes away by itself.
 pub(crate) const REFRESH: Duration = Duration::from_secs(10);
-/// A child that does not repeat its join, or a parent that does not answer, is forgotten after this time.
+/// A child that does not repeat its join, or a parent that does not answer, is forgotten after this time: three
+/// repetitions and a half, so that neither one late message nor two end a track.
 pub(crate) const EXPIRY: Duration = Duration::from_secs(35);
 /// A join that is not answered is tried elsewhere. Longer than [`crate::tree::children::WAIT`].
 pub(crate) const JOIN_PATIENCE: Duration = Duration::from_secs(1);
 /// A feed that is not needed any more goes on for this time: its follower may take a moment to begin.
 pub(crate) const OVERLAP: Duration = Duration::from_secs(1);
-/// The first and the longest wait before a neighbor that refused is asked again.
+/// The first and the longest wait before a neighbor that refused is asked again, for the primary and for the secondary. A
+/// refusal mostly means that the neighbor does not know yet: soon at first. Without a secondary everything is heard all
+/// the same: it is asked for less often.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(20)];
 

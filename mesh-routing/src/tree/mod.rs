@@ -40,17 +40,18 @@ use crate::{
     },
 };
 
-/// Tracks at one relay.
+/// Tracks at one relay. More is refused: what a neighbor may make a relay remember is bounded everywhere.
 const TRACKS_MAX: usize = 4096;
 /// Tracks that one link may take, so that no neighbor takes all the room.
 const TRACKS_OF_LINK_MAX: usize = 1024;
-/// Joins of one link that wait for a feed.
+/// Joins of one link that wait for a feed: each makes this relay ask others.
 const WAITING_OF_LINK_MAX: usize = 256;
 /// What is planned for a track, in bits per second: Opus for music with its overhead, and what the browser client
 /// publishes at most. A description has no rate, and a measured one would make the answer depend on the moment.
 const AUDIO_RATE: u64 = 160_000;
 const VIDEO_RATE: u64 = 2_500_000;
-/// Share of a link's capacity for media, in per cent.
+/// Share of a link's capacity for media, in per cent. The rest is for control, for repairs, and for being wrong about the
+/// capacity and the rates.
 const FILL: u64 = 85;
 
 /// The trees of all tracks.

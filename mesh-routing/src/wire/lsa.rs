@@ -18,7 +18,7 @@ pub const STREAMS_MAX: usize = 256;
 pub const HEARD_MAX: usize = 256;
 /// Addresses at which other relays reach one relay.
 pub const ADDRESSES_MAX: usize = 4;
-/// A record older than this is forgotten.
+/// A record older than this is forgotten (MaxAge, RFC 2328, section 14): each relay adds the time it held it.
 pub const EXPIRY: Duration = Duration::from_secs(15 * 60);
 
 /// Sequences above this cannot be reached honestly: a relay could never jump over its own.

@@ -289,6 +289,10 @@ impl Message {
     }
 
     /// From bytes. Total: whatever they are, an error at worst.
+    ///
+    /// # Errors
+    ///
+    /// Which kind of bytes they are instead: too long, of another version, malformed, or absurd.
     pub fn decode(bytes: &[u8]) -> Result<Message, MeshError> {
         if bytes.len() > MESSAGE_MAX {
             return Err(MeshError::TooLong { length: bytes.len() });
