@@ -10,7 +10,7 @@ pub enum MeshError {
     /// The driver gave a link that is not up.
     #[error("link is not known")]
     UnknownLink,
-    /// Longer than [`crate::message::MESSAGE_MAX`].
+    /// Longer than [`crate::wire::message::MESSAGE_MAX`].
     #[error("message of {length} bytes is too long")]
     TooLong {
         /// Its length in bytes.

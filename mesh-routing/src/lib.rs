@@ -3,59 +3,60 @@
 //! [`Mesh`] is the whole of it; `docs/mesh.md` is the manual of what relays say to each other. The crate
 //! reads no clock and no socket: the driver in `relay-node` hands over messages with the time at which they
 //! came and carries out what [`Mesh::poll_output`] says.
+//!
+//! A file imports from its own folder and from those to the left of it; folders that share a place do not import each
+//! other. Tests may import [`sim`] and [`Mesh`].
+//!
+//! order: error changed | wire | linkstate blob interest | route | link area | tree log | mesh | lib | sim | bin
+//! impl: Mesh in mesh
+//!
+//! | folder | what |
+//! |---|---|
+//! | `error`, `changed` | why a message was not taken; what differs since a relay was last at rest |
+//! | `wire` | every shape that crosses a link, with total parsers, and nothing else |
+//! | `linkstate` | what all relays say of themselves, how it gets around, which publication is listed |
+//! | `blob` | files by content: fetched, served, how fast |
+//! | `interest` | who listens here, and who hears what in the mesh |
+//! | `route` | shortest paths and what follows from them: detours, reverse paths, cuts, other areas |
+//! | `link` | one link, one neighbor, which ones to have |
+//! | `area` | the path vector between areas |
+//! | `tree` | the feeds and children of each track |
+//! | `log` | replicated logs and how their records get around |
+//! | `mesh` | the only owner of all of it, the only `impl Mesh` |
+//! | `sim` | whole meshes in virtual time |
 
-mod answer;
 pub mod area;
-mod audience;
 pub mod blob;
-pub mod border;
-mod child;
-pub mod choose;
-mod claim;
-pub mod config;
-pub mod counters;
-mod damping;
-pub mod database;
-pub mod detector;
-mod detour;
+mod changed;
 pub mod error;
-mod feed;
-pub mod flood;
-mod flood_tree;
-pub mod forward;
+mod interest;
 pub mod link;
-pub mod link_state;
+pub mod linkstate;
 pub mod log;
 pub mod mesh;
-pub mod message;
-pub mod neighbor;
-mod news;
-pub mod output;
-mod receive;
-pub mod record;
 pub mod route;
-mod settle;
-pub mod signature;
-pub mod skeleton;
-mod spf;
-mod spread;
-pub mod topology;
-mod track;
 mod tree;
+pub mod wire;
 
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 
-pub use area::{AreaId, Fragment};
-pub use border::AreaView;
-pub use config::Config;
-pub use counters::Counters;
+pub use area::border::AreaView;
 pub use error::MeshError;
-pub use forward::ForwardEntry;
-pub use link::{Capacity, LinkCounters, LinkFigures, LinkId, Underlay, UnderlayKind};
-pub use log::{Entry, LogCounters, LogKey, Record};
-pub use mesh::Mesh;
-pub use output::Output;
-pub use signature::{Keys, Signature};
-pub use topology::{LinkView, NodeView, StreamView, Topology};
-pub use tree::Refusals;
+pub use link::{LinkCounters, LinkFigures, peer_selection};
+pub use log::LogCounters;
+pub use mesh::{
+    Mesh,
+    config::Config,
+    counters::Counters,
+    output::Output,
+    views::{LinkView, NodeView, StreamView, Topology},
+};
+pub use tree::{forward::ForwardEntry, view::Refusals};
+pub use wire::{
+    area::{AreaId, Fragment},
+    log_entry::{Entry, LogEntry, LogKey},
+    message,
+    metric::{Capacity, LinkId, Underlay, UnderlayKind},
+    signature::{self, Keys, Signature},
+};

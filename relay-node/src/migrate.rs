@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use mesh_routing::{Keys, LogKey, Record};
+use mesh_routing::{Keys, LogEntry, LogKey};
 use protocol::{NodeId, Topic};
 
 use crate::store::OldRecord;
 
 /// This relay's own old records, numbered for each room and signed.
-pub fn records(old: &[OldRecord], life: u64, keys: &dyn Keys) -> Vec<Record> {
+pub fn records(old: &[OldRecord], life: u64, keys: &dyn Keys) -> Vec<LogEntry> {
     let own: NodeId = keys.node_id();
     let mut highest: BTreeMap<LogKey, u64> = BTreeMap::new();
     let of_today = |old: &OldRecord| {
@@ -17,7 +17,7 @@ pub fn records(old: &[OldRecord], life: u64, keys: &dyn Keys) -> Vec<Record> {
         let key = LogKey { topic: Topic::Room(room), writer: own, life };
         let number = highest.entry(key.clone()).or_default();
         *number += 1;
-        Some(Record::sign(keys, key, *number, hlc, payload))
+        Some(LogEntry::sign(keys, key, *number, hlc, payload))
     };
     old.iter().filter(|old| old.writer == own).filter_map(of_today).collect()
 }
@@ -48,7 +48,7 @@ mod tests {
             old(other, "lobby", "of another", 9),
         ];
         let records = records(&old, 5, &*keys);
-        let place = |record: &Record| (record.key.topic.clone(), record.number, record.entry.hlc);
+        let place = |record: &LogEntry| (record.key.topic.clone(), record.number, record.entry.hlc);
         let room = |name: &str| Topic::Room(RoomName::new(name).expect("a name"));
         let expected = [(room("lobby"), 1, Hlc(7)), (room("crew"), 1, Hlc(8)), (room("lobby"), 2, Hlc(9))];
         assert_eq!(records.iter().map(place).collect::<Vec<_>>(), expected);

@@ -14,8 +14,8 @@ use std::{
 use bytes::Bytes;
 use media::{Command, Epochs, Health, TrackId, TrackPair};
 use mesh_routing::{
-    AreaView, ForwardEntry, LinkId, LogKey, Mesh, Output, Record, StreamView, Topology, blob::FileOutput,
-    choose::Choice,
+    AreaView, ForwardEntry, LinkId, LogEntry, LogKey, Mesh, Output, StreamView, Topology, blob::FileOutput,
+    peer_selection::Choice,
 };
 use protocol::{
     Kind, NodeId, SessionId, StreamName, TrackDescription, ZoneName, api,
@@ -103,7 +103,7 @@ pub enum Effect {
     /// Tell participants that [`Node::streams`] is another.
     Streams,
     /// Store a record, then hand it to [`Node::handle_stored`].
-    Store(Record),
+    Store(LogEntry),
     /// Records of a log below a number may be deleted.
     Forget(LogKey, u64),
     /// Records of an own log up to a number are on another relay's disk.

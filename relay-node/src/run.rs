@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use media::{Event, transport::CloseReason};
-use mesh_routing::{LinkId, Record, blob::Manifest};
+use mesh_routing::{LinkId, LogEntry, blob::Manifest};
 use protocol::{
     RoomName, Topic,
     api::{NewMessage, Posted, Saved},
@@ -62,7 +62,7 @@ pub struct NodeLoop {
 /// What may happen only once the records before it are on disk: otherwise a crash could give the number
 /// of a record that others have seen to another one.
 enum Held {
-    Record(Record, oneshot::Receiver<Result<(), NotStored>>),
+    Record(LogEntry, oneshot::Receiver<Result<(), NotStored>>),
     Send(LinkId, Class, Bytes),
 }
 

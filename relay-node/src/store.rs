@@ -19,7 +19,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use mesh_routing::{LogKey, Record};
+use mesh_routing::{LogEntry, LogKey};
 use protocol::{NodeId, Topic};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use thiserror::Error;
@@ -73,7 +73,7 @@ pub struct Loaded {
     /// A number made at random when the file was, for the logs that are written on this disk.
     pub life: u64,
     /// By log and number; the numbers of a log have no gaps.
-    pub records: Vec<Record>,
+    pub records: Vec<LogEntry>,
     /// Records of format 1, by writer and number, until [`Store::migrate`].
     pub old: Vec<OldRecord>,
 }
@@ -143,7 +143,7 @@ pub struct Store {
 }
 
 enum Job {
-    Append { record: Record, done: Option<oneshot::Sender<Result<(), NotStored>>> },
+    Append { record: LogEntry, done: Option<oneshot::Sender<Result<(), NotStored>>> },
     Forget { key: LogKey, below: u64 },
     Life { life: u64 },
 }
@@ -178,7 +178,7 @@ impl Store {
     }
 
     /// Writes a record; the answer comes when it is on disk. Writing the same record again is fine.
-    pub fn append(&mut self, record: Record) -> oneshot::Receiver<Result<(), NotStored>> {
+    pub fn append(&mut self, record: LogEntry) -> oneshot::Receiver<Result<(), NotStored>> {
         let (done, answer) = oneshot::channel();
         let chat = record.key.topic != Topic::Announcements;
         let full = chat && self.waiting.load(Ordering::Relaxed) >= WAITING_MAX - RESERVED;
@@ -214,7 +214,7 @@ impl Store {
     }
 
     /// Puts these records in the place of those of format 1.
-    pub fn migrate(directory: &Path, records: &[Record]) -> Result<(), StoreError> {
+    pub fn migrate(directory: &Path, records: &[LogEntry]) -> Result<(), StoreError> {
         let path = directory.join(FILE);
         let database = open_database(&path)?;
         let damaged =
@@ -308,7 +308,7 @@ fn load(database: &Database) -> Result<Loaded, redb::Error> {
     Ok(Loaded { boot, life, records, old })
 }
 
-fn replace(database: &Database, records: &[Record]) -> Result<(), redb::Error> {
+fn replace(database: &Database, records: &[LogEntry]) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut table = transaction.open_table(RECORDS)?;
@@ -322,7 +322,7 @@ fn replace(database: &Database, records: &[Record]) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn insert(table: &mut redb::Table<'_, (&[u8], u64), &[u8]>, record: &Record) -> Result<(), redb::Error> {
+fn insert(table: &mut redb::Table<'_, (&[u8], u64), &[u8]>, record: &LogEntry) -> Result<(), redb::Error> {
     table.insert((&rows::key(&record.key)[..], record.number), &rows::entry(record)[..])?;
     Ok(())
 }
@@ -439,12 +439,12 @@ mod tests {
         LogKey { topic: Topic::Announcements, writer: NodeId([writer; 32]), life: 300 }
     }
 
-    fn record(writer: u8, number: u64) -> Record {
+    fn record(writer: u8, number: u64) -> LogEntry {
         let (payload, signature) = (format!("{writer}/{number}").into(), Signature([writer; 64]));
-        Record { key: key(writer), number, entry: Entry { hlc: Hlc(number), payload, signature } }
+        LogEntry { key: key(writer), number, entry: Entry { hlc: Hlc(number), payload, signature } }
     }
 
-    fn append(store: &mut Store, record: Record) -> Result<(), NotStored> {
+    fn append(store: &mut Store, record: LogEntry) -> Result<(), NotStored> {
         store.append(record).blocking_recv().expect("the store answers")
     }
 

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use mesh_routing::{LogKey, MeshError, Record};
+use mesh_routing::{LogEntry, LogKey, MeshError};
 use protocol::{Hlc, NodeId, RoomName, Topic, ZoneName, api, signaling::FromRelay, token::Role};
 use rooms::{RoomsError, WallTime, Written};
 
@@ -44,7 +44,7 @@ impl Node {
     }
 
     /// A relay may prove something of itself.
-    fn take_paper(&mut self, record: &Record, now: Instant) {
+    fn take_paper(&mut self, record: &LogEntry, now: Instant) {
         let Some(festival) = self.festival.as_ref().filter(|_| record.key.topic == Topic::Announcements)
         else {
             return;
@@ -116,7 +116,7 @@ impl Node {
     }
 
     /// A record that was on disk when the relay started.
-    pub fn restore(&mut self, record: Record) {
+    pub fn restore(&mut self, record: LogEntry) {
         self.take_paper(&record, self.started);
         // As in `handle_stored`.
         let _ = self.rooms.handle_record(written(&record), false, self.started_wall);
@@ -124,7 +124,7 @@ impl Node {
     }
 
     /// A record is on disk, or, which is said, cannot be: now it may be shown.
-    pub fn handle_stored(&mut self, record: &Record, stored: bool, wall: WallTime, now: Instant) {
+    pub fn handle_stored(&mut self, record: &LogEntry, stored: bool, wall: WallTime, now: Instant) {
         self.take_paper(record, now);
         self.learn_zone(record.key.writer);
         // A payload that is not chat is another version's business: it travels on and is not shown.
@@ -138,7 +138,7 @@ impl Node {
     }
 }
 
-fn written(record: &Record) -> Written<'_> {
+fn written(record: &LogEntry) -> Written<'_> {
     let (key, entry) = (&record.key, &record.entry);
     Written {
         topic: &key.topic,

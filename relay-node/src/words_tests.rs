@@ -40,7 +40,7 @@ fn node(now: Instant) -> Node {
 }
 
 /// What is on disk, as the store keeps it.
-type Disk = BTreeMap<(LogKey, u64), Record>;
+type Disk = BTreeMap<(LogKey, u64), LogEntry>;
 
 fn settle(node: &mut Node, disk: &mut Disk, now: Instant) {
     while let Some(effect) = node.poll_effect(now) {

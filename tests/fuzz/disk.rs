@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use mesh_routing::{LogKey, Record, blob::Manifest, log::PAYLOAD_MAX};
+use mesh_routing::{LogEntry, LogKey, blob::Manifest, log::PAYLOAD_MAX};
 use protocol::{Hlc, NodeId, RoomName, Topic, WallTime, ZoneName};
 use relay_node::{
     addresses::Addresses,
@@ -30,7 +30,7 @@ fn topics() -> [Topic; 2] {
 }
 
 /// A row of format 2 as a piece: its number, the length of its key, the key, the entry.
-fn row(record: &Record) -> Vec<u8> {
+fn row(record: &LogEntry) -> Vec<u8> {
     let key = rows::key(&record.key);
     let bytes = [&record.number.to_be_bytes(), &[key.len() as u8][..], &key, &rows::entry(record)].concat();
     piece(0, &bytes)
@@ -54,7 +54,7 @@ pub fn stores() -> Vec<Vec<u8>> {
                 node.handle_append(topic.clone(), payload.clone(), tests::now()).expect("there is room");
             for writer in [OWN, NodeId([1; 32])] {
                 let key = LogKey { writer, ..key.clone() };
-                store.push(row(&Record::sign(&Believer(writer), key, number, Hlc(7), payload.clone())));
+                store.push(row(&LogEntry::sign(&Believer(writer), key, number, Hlc(7), payload.clone())));
             }
         }
     }
@@ -121,7 +121,7 @@ pub fn store(bytes: &[u8]) {
         let again = Rows::from([(place(record), rows::entry(record))]);
         assert_eq!(all(&again), std::slice::from_ref(record), "a record reads back as written");
     }
-    let known = |record: &&Record| record.number <= NUMBER_MAX && record.entry.payload.len() <= PAYLOAD_MAX;
+    let known = |record: &&LogEntry| record.number <= NUMBER_MAX && record.entry.payload.len() <= PAYLOAD_MAX;
     let highest = records.iter().filter(known).map(|record| (record.key.clone(), record.number)).collect();
     records.into_iter().for_each(|record| node.restore(record));
     go_on(&mut node, &highest);
@@ -131,7 +131,7 @@ pub fn store(bytes: &[u8]) {
 type Place = (Vec<u8>, u64);
 type Rows = BTreeMap<Place, Vec<u8>>;
 
-fn place(record: &Record) -> Place {
+fn place(record: &LogEntry) -> Place {
     (rows::key(&record.key), record.number)
 }
 
@@ -148,7 +148,7 @@ fn read_old(bytes: &[u8]) -> Option<OldRecord> {
 }
 
 /// In the order of the table.
-fn all(table: &Rows) -> Vec<Record> {
+fn all(table: &Rows) -> Vec<LogEntry> {
     let mut records = Vec::new();
     for ((key, number), entry) in table {
         rows::read(key, *number, entry, &mut records);

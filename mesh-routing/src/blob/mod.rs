@@ -4,11 +4,6 @@
 //! disk and only then passed on. How a part is fetched is in `pull`, what neighbors get in `serve`, how
 //! fast in `window`. Disk, HTTP and the eviction of what is not wanted any more are the driver's.
 
-mod doors;
-#[cfg(test)]
-mod field;
-pub mod manifest;
-pub mod message;
 mod pull;
 mod serve;
 #[cfg(test)]
@@ -23,10 +18,12 @@ use std::{
 use bytes::Bytes;
 use protocol::{FileId, NodeId};
 
-pub use manifest::{MANIFEST_MAX, Manifest};
-pub use message::{Answer, FileMessage, Part};
+pub use crate::wire::{
+    file::{Answer, FileMessage, Part},
+    manifest::{self, MANIFEST_MAX, Manifest},
+};
 
-use crate::{error::MeshError, link::LinkId};
+use crate::{error::MeshError, wire::metric::LinkId};
 use pull::{Lane, Pull};
 use serve::Seeks;
 
@@ -126,7 +123,7 @@ pub(crate) struct Open {
 }
 
 /// What files may look at.
-pub(crate) struct Around<'a> {
+pub(crate) struct RoutingView<'a> {
     pub own: NodeId,
     /// Links that are up.
     pub links: Vec<Open>,
@@ -265,7 +262,7 @@ impl Blobs {
         &mut self,
         (link, neighbor): (LinkId, NodeId),
         message: FileMessage,
-        around: &mut Around<'_>,
+        around: &mut RoutingView<'_>,
         now: Instant,
     ) -> Result<(), MeshError> {
         match message {
@@ -325,7 +322,7 @@ impl Blobs {
     }
 
     /// Asks for what is wanted, wherever it can be had, and says what has to be done.
-    pub fn settle(&mut self, around: &mut Around<'_>, now: Instant) -> VecDeque<Event> {
+    pub fn settle(&mut self, around: &mut RoutingView<'_>, now: Instant) -> VecDeque<Event> {
         if self.tick.is_some_and(|tick| tick <= now) {
             self.tick = None;
             self.restless = true;

@@ -9,13 +9,15 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use protocol::{FileId, NodeId};
 
-use super::{
-    Around, Blobs, Event, FILES_MAX, FileOutput, Key, Manifest, PULLS_MAX,
-    manifest::id_of,
-    message::{Answer, FileMessage, HOPS_MAX, Part},
-    window::Window,
+use super::{Blobs, Event, FILES_MAX, FileOutput, Key, Manifest, PULLS_MAX, RoutingView, window::Window};
+use crate::{
+    error::MeshError,
+    wire::{
+        file::{Answer, FileMessage, HOPS_MAX, Part},
+        manifest::id_of,
+        metric::LinkId,
+    },
 };
-use crate::{error::MeshError, link::LinkId};
 
 /// Without a byte of it for so long a part is missing.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -373,7 +375,7 @@ impl Blobs {
     }
 
     /// Gives each part that waits a link, oldest first.
-    pub(super) fn assign(&mut self, around: &mut Around<'_>, now: Instant) {
+    pub(super) fn assign(&mut self, around: &mut RoutingView<'_>, now: Instant) {
         self.want_manifests(now);
         let mut busy: BTreeMap<LinkId, usize> = BTreeMap::new();
         let mut active = 0;
@@ -436,7 +438,7 @@ impl Blobs {
 
     /// Nobody is left to be asked for a part. Who waits at a neighbor asks another one; who waits here has
     /// only us, so everybody is asked who has the file.
-    fn nowhere(&mut self, key: Key, around: &Around<'_>, now: Instant) {
+    fn nowhere(&mut self, key: Key, around: &RoutingView<'_>, now: Instant) {
         let Some(pull) = self.pulls.get_mut(&key) else { return };
         let (file, part) = key;
         let waiters = std::mem::take(&mut pull.waiters);
@@ -483,7 +485,7 @@ impl Blobs {
     }
 
     /// The links over which a file can be had, the best first.
-    fn candidates(&self, file: &FileId, around: &mut Around<'_>) -> Vec<Candidate> {
+    fn candidates(&self, file: &FileId, around: &mut RoutingView<'_>) -> Vec<Candidate> {
         let mut found: Vec<Candidate> = Vec::new();
         let Some(known) = self.files.get(file) else { return found };
         for holder in known.holders.keys().filter(|holder| **holder != around.own) {

@@ -8,12 +8,14 @@ use std::{
 use bytes::Bytes;
 use protocol::{FileId, NodeId};
 
-use super::{
-    Around, Blobs, Event, FileOutput, Key, Piece,
-    message::{Answer, FileMessage, HOPS_MAX, Part},
-    pull::Lane,
+use super::{Blobs, Event, FileOutput, Key, Piece, RoutingView, pull::Lane};
+use crate::{
+    error::MeshError,
+    wire::{
+        file::{Answer, FileMessage, HOPS_MAX, Part},
+        metric::LinkId,
+    },
 };
-use crate::{error::MeshError, link::LinkId};
 
 /// Parts one neighbor may wait for.
 const WANTS_MAX: usize = 64;
@@ -118,7 +120,7 @@ impl Blobs {
         (link, _): (LinkId, NodeId),
         file: FileId,
         (asker, nonce, hops): (NodeId, u32, u8),
-        around: &mut Around<'_>,
+        around: &mut RoutingView<'_>,
         now: Instant,
     ) -> Result<(), MeshError> {
         if asker == around.own || usize::from(hops) >= HOPS_MAX {
@@ -161,7 +163,7 @@ impl Blobs {
         file: FileId,
         holder: NodeId,
         (asker, hops): (NodeId, u8),
-        around: &mut Around<'_>,
+        around: &mut RoutingView<'_>,
         now: Instant,
     ) {
         if asker != around.own {
@@ -183,7 +185,7 @@ impl Blobs {
         }
     }
 
-    fn toward(&mut self, to: &NodeId, message: FileMessage, around: &mut Around<'_>) {
+    fn toward(&mut self, to: &NodeId, message: FileMessage, around: &mut RoutingView<'_>) {
         let next = (around.ways)(to).into_iter().min_by_key(|way| (way.cost, way.neighbor));
         let link = next.and_then(|way| around.links.iter().find(|open| open.neighbor == way.neighbor));
         if let Some(open) = link {

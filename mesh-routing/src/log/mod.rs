@@ -1,16 +1,16 @@
 //! Replicated append logs, one per topic and writer, payloads opaque: what is here, what a neighbor lacks,
-//! what is taken from one. How records get around belongs to `spread.rs`.
+//! what is taken from one. How records get around belongs to `replication.rs`.
 
+#[cfg(test)]
+mod log_tests;
 mod place;
 mod pulls;
 mod quota;
-pub mod record;
+pub(crate) mod replication;
 pub mod retention;
 #[cfg(test)]
 mod sim_tests;
 mod single;
-#[cfg(test)]
-mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,29 +20,31 @@ use std::{
 use bytes::Bytes;
 use protocol::{Hlc, NodeId, Topic, WallTime};
 
+pub use crate::wire::log_entry::{Entry, LogEntry, LogKey, PAYLOAD_MAX};
 use crate::{
     error::MeshError,
-    flood::first_word,
-    link::LinkId,
-    message::{Head, Message, Pulled},
-    signature::Keys,
+    wire::{
+        message::{Head, Message, Pulled},
+        metric::LinkId,
+        signature::{Keys, first_word},
+    },
 };
 use place::{Counts, Gone};
 pub use place::{LOGS_MAX, LOGS_OF_WRITER_MAX};
 use pulls::Pulls;
 use quota::Quota;
-pub use record::{Entry, LogKey, PAYLOAD_MAX, Record};
 pub use retention::{OVERHEAD, Retention, TOTAL_MAX};
 use single::Log;
 pub use single::TURN;
 
-/// Up to so many logs are compared at once, more by topic first.
+/// Up to so many logs are compared at once, more by topic first: the heads of a few are shorter than a question and an
+/// answer more.
 const FEW: usize = 64;
 /// A latecomer does not start further ahead than this: no log is so long, and no single lie uses up its numbers.
 const JUMP_MAX: u64 = 1 << 40;
 /// No number is higher.
 const NUMBER_MAX: u64 = u64::MAX >> 1;
-/// Bytes that give way at once when there are too many.
+/// Bytes that give way at once when there are too many: looking for the largest log costs a walk over all.
 const GIVE_WAY: usize = 1 << 20;
 
 /// What was counted about logs.
@@ -79,7 +81,7 @@ pub(crate) struct Arrival {
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     /// Records that were not here.
-    pub new: Vec<Record>,
+    pub new: Vec<LogEntry>,
     /// How many were.
     pub duplicates: u64,
     /// The own log goes on in another life: somebody has more of it than this relay's disk.
@@ -149,21 +151,21 @@ impl Logs {
         payload: Bytes,
         keys: &dyn Keys,
         now: Instant,
-    ) -> Result<Record, MeshError> {
+    ) -> Result<LogEntry, MeshError> {
         let hlc = self.clock.tick(self.wall_at(now).unwrap_or_default());
         let key = match self.own_log(&topic) {
             Some(key) => key,
             None => self.begin(topic, hlc)?,
         };
-        let record = Record::sign(keys, key.clone(), self.highest(&key) + 1, hlc, payload);
+        let record = LogEntry::sign(keys, key.clone(), self.highest(&key) + 1, hlc, payload);
         let (entry, keep) = (record.entry.clone(), self.keep(&record.entry, &key.topic, now));
         self.change(&key, |log| log.push(entry, keep, now));
         Ok(record)
     }
 
     /// Takes a record from disk; the first of a log says where it starts.
-    pub fn restore(&mut self, record: Record, now: Instant) {
-        let Record { key, number, entry } = record;
+    pub fn restore(&mut self, record: LogEntry, now: Instant) {
+        let LogEntry { key, number, entry } = record;
         let highest = self.highest(&key);
         if number <= highest || number > NUMBER_MAX || entry.payload.len() > PAYLOAD_MAX {
             return;
@@ -285,7 +287,7 @@ impl Logs {
             }
             for ((number, entry), keep) in new.into_iter().zip(keeps) {
                 log.push(entry.clone(), keep, now);
-                taken.new.push(Record { key: key.clone(), number, entry });
+                taken.new.push(LogEntry { key: key.clone(), number, entry });
             }
         });
     }

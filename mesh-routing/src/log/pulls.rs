@@ -8,8 +8,8 @@ use std::{
 
 use protocol::Topic;
 
-use super::record::LogKey;
-use crate::link::LinkId;
+use crate::wire::log_entry::LogKey;
+use crate::wire::metric::LinkId;
 
 /// Logs of chat that are asked for on one link at a time: so many answers may fill its queue.
 const AT_ONCE: usize = 8;

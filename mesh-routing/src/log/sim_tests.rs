@@ -18,7 +18,7 @@ fn counters(sim: &Sim, relay: usize) -> LogCounters {
 }
 
 fn texts(sim: &Sim, relay: usize) -> Vec<String> {
-    let text = |record: &crate::Record| String::from_utf8(record.entry.payload.to_vec()).unwrap();
+    let text = |record: &crate::LogEntry| String::from_utf8(record.entry.payload.to_vec()).unwrap();
     sim.relays[relay].disk.iter().map(text).collect()
 }
 

@@ -7,10 +7,8 @@ use std::{
 
 use protocol::Hlc;
 
-use super::{
-    record::Entry,
-    retention::{OVERHEAD, Retention},
-};
+use super::retention::{OVERHEAD, Retention};
+use crate::wire::log_entry::Entry;
 
 /// A floor is reported when it has risen by so many records: the disk need not follow each of them.
 const REPORT_EVERY: u64 = 64;

@@ -118,7 +118,7 @@ fn same<T: PartialEq + Debug>(here: &T, right: &T, what: impl Fn() -> String) ->
 /// area of their origin, by design (`docs/mesh.md`, "Areas"). Of those each relay has to know its own fragment, all
 /// of it, and nothing else: a half of its area that broke away is as far from it as any other area.
 fn fragments(sim: &Sim, group: &BTreeSet<usize>) -> Vec<BTreeSet<usize>> {
-    let area = |relay: usize| sim.relays[relay].mesh.as_ref().map(|mesh| mesh.config.area);
+    let area = |relay: usize| sim.relays[relay].mesh.as_ref().map(|mesh| mesh.area());
     let mut areas: BTreeMap<_, BTreeSet<usize>> = BTreeMap::new();
     for relay in group {
         areas.entry(area(*relay)).or_default().insert(*relay);
@@ -150,7 +150,7 @@ fn same_everywhere(sim: &Sim, group: &BTreeSet<usize>) -> Result<(), String> {
             same(&mesh.heard_by(stream), &hears, || format!("where {stream} is heard, as {index} knows"))?;
         }
         // Of a writer that does not exist everybody may have another part.
-        let exists = |r: &&crate::Record| sim.by_id.contains_key(&r.key.writer);
+        let exists = |r: &&crate::LogEntry| sim.by_id.contains_key(&r.key.writer);
         let disk = relay.disk.iter().filter(exists);
         let mut disk: Vec<_> = disk.map(|r| (&r.key, r.number, &r.entry.payload)).collect();
         disk.sort_unstable();

@@ -3,18 +3,22 @@
 //! at every step ([`check`]). The same seed gives the same run.
 
 #[cfg(test)]
-mod areas;
+mod areas_tests;
 mod carry;
 pub mod check;
 mod event;
 #[cfg(test)]
-mod feeds;
+mod feeds_tests;
 #[cfg(test)]
-mod flooding;
+mod flapping_tests;
+#[cfg(test)]
+mod flooding_tests;
 pub mod generate;
 #[cfg(test)]
-mod lies;
+mod lies_tests;
 pub mod media;
+#[cfg(test)]
+mod mesh_tests;
 pub mod plan;
 mod power;
 pub mod random;
@@ -28,8 +32,6 @@ pub mod shape;
 pub mod shrink;
 #[cfg(test)]
 mod survival_tests;
-#[cfg(test)]
-mod tests;
 pub mod trial;
 pub mod wire;
 #[cfg(test)]
@@ -47,7 +49,7 @@ use protocol::{
     mesh::{StreamAdvertisement, TrackKey},
 };
 
-use crate::{Config, LinkId, Mesh, Output, signature::SimulatedKeys};
+use crate::{Config, LinkId, Mesh, Output, wire::signature::SimulatedKeys};
 use event::{Event, Events};
 pub use media::{Heard, PACKET_EVERY};
 use random::Random;

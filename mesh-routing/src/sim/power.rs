@@ -9,7 +9,7 @@ use super::{
     event::Event,
     wire::{Condition, Quality},
 };
-use crate::{Config, LinkId, Mesh, Record};
+use crate::{Config, LinkId, LogEntry, Mesh};
 
 /// After so long without a sign of life a driver gives a link up by itself.
 const DRIVER_IDLE: Duration = Duration::from_secs(10);
@@ -103,7 +103,7 @@ impl Sim {
     }
 
     /// A relay without power gets back an older copy of its records.
-    pub fn put_back(&mut self, relay: usize, disk: Vec<Record>) {
+    pub fn put_back(&mut self, relay: usize, disk: Vec<LogEntry>) {
         self.relays[relay].put_back(disk);
     }
 

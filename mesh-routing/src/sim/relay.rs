@@ -13,7 +13,7 @@ use super::{
     event::Toward,
     media::{Heard, Packet, Passed},
 };
-use crate::{AreaId, ForwardEntry, LogKey, Mesh, Record};
+use crate::{AreaId, ForwardEntry, LogEntry, LogKey, Mesh};
 
 /// A relay and what its driver keeps.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Relay {
     /// None while it is dead.
     pub mesh: Option<Box<Mesh>>,
     /// What it wrote to disk, in order.
-    pub disk: Vec<Record>,
+    pub disk: Vec<LogEntry>,
     /// The forwarding table its driver read last.
     pub table: Vec<ForwardEntry>,
     /// What it hears, by track.
@@ -95,7 +95,7 @@ impl Relay {
         }
     }
 
-    pub(super) fn keep(&mut self, record: Record, lied_to: bool, now: Instant) {
+    pub(super) fn keep(&mut self, record: LogEntry, lied_to: bool, now: Instant) {
         let last = self.last.entry(record.key.clone()).or_default();
         let jumps = lied_to && record.number > *last + 1;
         assert!(record.number == *last + 1 || jumps, "records of a log come in order, each once");
@@ -114,7 +114,7 @@ impl Relay {
     }
 
     /// Its disk is what it was.
-    pub(super) fn put_back(&mut self, disk: Vec<Record>) {
+    pub(super) fn put_back(&mut self, disk: Vec<LogEntry>) {
         self.last = disk.iter().map(|record| (record.key.clone(), record.number)).collect();
         self.disk = disk;
     }

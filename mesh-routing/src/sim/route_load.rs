@@ -9,20 +9,21 @@ use protocol::{NodeId, ZoneName};
 
 use super::{epoch, node, random::Random, shape};
 use crate::{
-    area::AreaId,
-    database::Database,
-    flood_tree::FloodTrees,
-    link::Capacity,
-    link_state::{Edge, LinkState},
-    record::{Record, Signed},
-    route::Routes,
-    signature::SimulatedKeys,
+    linkstate::lsdb::Lsdb,
+    route::{Routes, rpf::ReversePaths},
+    wire::{
+        area::AreaId,
+        lsa::{Edge, LinkState},
+        metric::Capacity,
+        signature::SimulatedKeys,
+        signed_lsa::{Lsa, SignedLsa},
+    },
 };
 
 /// What a relay in the middle of a field has to compute with.
 #[derive(Debug)]
 pub struct RouteLoad {
-    database: Database,
+    database: Lsdb,
     own: NodeId,
     neighbors: BTreeMap<NodeId, u32>,
     origins: Vec<NodeId>,
@@ -45,7 +46,7 @@ impl RouteLoad {
             edges[a].insert(node(b), cost);
             edges[b].insert(node(a), cost);
         }
-        let mut database = Database::default();
+        let mut database = Lsdb::default();
         let zone = ZoneName::new("field").expect("a good name");
         for (index, edges) in edges.iter().enumerate() {
             let edge = |(neighbor, cost): (&NodeId, &u16)| Edge {
@@ -56,7 +57,7 @@ impl RouteLoad {
                 capacity: Capacity(0),
             };
             let said = LinkState::new(node(index), zone.clone(), 1, edges.iter().map(edge).collect());
-            let signed = Signed::new(Record::Links(said), &SimulatedKeys(node(index)));
+            let signed = SignedLsa::new(Lsa::Links(said), &SimulatedKeys(node(index)));
             database.take(signed, Duration::ZERO, epoch()).expect("a fresh record");
         }
         let neighbors = edges[0].iter().map(|(id, cost)| (*id, u32::from(*cost))).collect();
@@ -80,7 +81,7 @@ impl RouteLoad {
     /// The trees that records are flooded down, of all origins, besides [`RouteLoad::compute_paths`].
     pub fn compute_flood_trees(&self) -> usize {
         let routes = Routes::new(&self.own, &self.database, &BTreeSet::new());
-        let mut trees = FloodTrees::default();
+        let mut trees = ReversePaths::default();
         trees.handle_routes();
         let origin = self.origins.first().unwrap_or(&self.own);
         let now = epoch();

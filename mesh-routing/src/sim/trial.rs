@@ -7,7 +7,7 @@ use protocol::mesh::TrackKey;
 use serde::Serialize;
 
 use super::{Condition, Heard, PACKET_EVERY, Sim, node, plan::Festival};
-use crate::skeleton::Skeleton;
+use crate::route::cuts::Skeleton;
 
 /// A mesh has come up by then.
 const WARM_UP: Duration = Duration::from_secs(8);
@@ -97,7 +97,7 @@ pub struct Failure {
 pub fn figures(festival: &Festival, failures: bool) -> Figures {
     let skeleton = Skeleton::new(
         (0..festival.plan.relays.len()).map(node),
-        festival.wires.iter().map(|(a, b, _)| crate::route::pair(node(*a), node(*b))),
+        festival.wires.iter().map(|(a, b, _)| crate::route::graph::pair(node(*a), node(*b))),
     );
     let name = |id: &protocol::NodeId| {
         let index = (0..festival.plan.relays.len()).find(|index| node(*index) == *id);

@@ -67,7 +67,7 @@ fn a_narrow_wire_keeps_control_and_drops_video_first() {
     let carried = sim.wires[0].carried(1);
     assert!(carried.dropped > 400, "{carried:?}");
     let states: Vec<_> = sim.relays[1].mesh.as_ref().unwrap().links().map(|(_, _, state, _)| state).collect();
-    assert_eq!(states, [crate::detector::State::Up]);
+    assert_eq!(states, [crate::link::detector::State::Up]);
 }
 
 #[test]

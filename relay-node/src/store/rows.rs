@@ -1,7 +1,7 @@
 //! The rows of the table of records: a record as bytes, and the records that bytes are, whatever happened to them
 //! on disk. The file they lie in is the business of `store.rs`.
 
-use mesh_routing::{LogKey, Record};
+use mesh_routing::{LogEntry, LogKey};
 
 /// The first half of a row's key: the log (postcard). The second half is the number.
 pub fn key(key: &LogKey) -> Vec<u8> {
@@ -9,20 +9,20 @@ pub fn key(key: &LogKey) -> Vec<u8> {
 }
 
 /// The value of a row: the entry (postcard).
-pub fn entry(record: &Record) -> Vec<u8> {
+pub fn entry(record: &LogEntry) -> Vec<u8> {
     postcard::to_stdvec(&record.entry).expect("bytes and numbers always serialize")
 }
 
 /// Adds the record in a row; rows come in the order of the table.
-pub fn read(key: &[u8], number: u64, entry: &[u8], records: &mut Vec<Record>) {
+pub fn read(key: &[u8], number: u64, entry: &[u8], records: &mut Vec<LogEntry>) {
     let read = (postcard::from_bytes(key), postcard::from_bytes(entry));
     // Of a log written in two ways one would begin where the other has not ended.
     let (Ok(log), Ok(entry), true) = (read.0, read.1, is_as_written(key)) else {
         metrics::counter!("relay_drop_total", "reason" => "store_unreadable").increment(1);
         return;
     };
-    let record = Record { key: log, number, entry };
-    let goes_on = |last: &Record| last.number.checked_add(1) == Some(number);
+    let record = LogEntry { key: log, number, entry };
+    let goes_on = |last: &LogEntry| last.number.checked_add(1) == Some(number);
     if records.last().is_some_and(|last| last.key == record.key && !goes_on(last)) {
         // A refused append left a gap: what follows is fetched again from the neighbors.
         return;
@@ -41,14 +41,14 @@ mod tests {
 
     use super::*;
 
-    fn record(number: u64) -> Record {
+    fn record(number: u64) -> LogEntry {
         let key = LogKey { topic: Topic::Announcements, writer: NodeId([1; 32]), life: 5 };
         let entry =
             Entry { hlc: Hlc(number), payload: b"hello".as_slice().into(), signature: Signature([2; 64]) };
-        Record { key, number, entry }
+        LogEntry { key, number, entry }
     }
 
-    fn all(rows: &[(Vec<u8>, u64, Vec<u8>)]) -> Vec<Record> {
+    fn all(rows: &[(Vec<u8>, u64, Vec<u8>)]) -> Vec<LogEntry> {
         let mut records = Vec::new();
         rows.iter().for_each(|(key, number, entry)| read(key, *number, entry, &mut records));
         records
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn damaged_rows_are_left_out_and_no_number_is_too_high() {
-        let row = |record: &Record| (key(&record.key), record.number, entry(record));
+        let row = |record: &LogEntry| (key(&record.key), record.number, entry(record));
         let junk = (b"junk".to_vec(), 2, b"junk".to_vec());
         let (first, second, last) = (record(1), record(2), record(u64::MAX));
         assert_eq!(all(&[row(&first), junk, row(&second), row(&last)]), [first, second]);

@@ -1,0 +1,84 @@
+//! The doors of [`Mesh`] for files. What files see of the rest of it is in `parts.rs`, what becomes of a file in `blob/`.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use protocol::{FileId, NodeId};
+
+use crate::{
+    blob::{Event, FileCounters, FileMessage, Manifest, Part, Piece},
+    error::MeshError,
+    mesh::{Mesh, output::Output},
+    wire::{message::Message, metric::LinkId},
+};
+
+impl Mesh {
+    /// A file that is on disk, with the chunks of it that are: at boot, or when it was made here. `false`
+    /// if there is no room for another.
+    pub fn handle_file_here(&mut self, file: FileId, manifest: Manifest, chunks: &[bool]) -> bool {
+        self.blobs.restore(file, manifest, chunks)
+    }
+
+    /// Somebody here wants a part of a file, which `holder` should have. [`crate::blob::FileOutput::Ready`] or
+    /// [`crate::blob::FileOutput::Missing`] follows.
+    pub fn handle_file_want(&mut self, file: FileId, part: Part, holder: Option<NodeId>, now: Instant) {
+        self.touch(now);
+        self.blobs.handle_want((file, part), holder, now);
+    }
+
+    /// The driver has kept a part, or could not.
+    pub fn handle_file_stored(&mut self, file: FileId, part: Part, kept: bool, now: Instant) {
+        self.touch(now);
+        self.blobs.handle_stored((file, part), kept, now);
+    }
+
+    /// The driver has read a piece for a neighbor; `None` if it is not there any more.
+    pub fn handle_file_read(&mut self, link: LinkId, piece: Piece, bytes: Option<Bytes>, now: Instant) {
+        self.touch(now);
+        self.blobs.handle_read(link, piece, bytes);
+    }
+
+    /// A part is not on disk any more; with `None` the whole file.
+    pub fn handle_file_gone(&mut self, file: FileId, part: Option<Part>, now: Instant) {
+        self.touch(now);
+        self.blobs.handle_gone(file, part);
+    }
+
+    /// What a file is made of, if that is known here.
+    pub fn file_manifest(&self, file: &FileId) -> Option<&Manifest> {
+        self.blobs.manifest(file)
+    }
+
+    /// Bytes of a file that are here.
+    pub fn file_bytes_here(&self, file: &FileId) -> u64 {
+        self.blobs.here(file)
+    }
+
+    /// What was counted.
+    pub fn file_counters(&self) -> FileCounters {
+        self.blobs.counters
+    }
+
+    pub(super) fn take_file(
+        &mut self,
+        link: LinkId,
+        neighbor: NodeId,
+        message: FileMessage,
+        now: Instant,
+    ) -> Result<(), MeshError> {
+        self.with_files(|blobs, around| blobs.handle_message((link, neighbor), message, around, now))
+    }
+
+    pub(super) fn settle_files(&mut self, now: Instant) {
+        if self.blobs.rest(now) {
+            return;
+        }
+        for event in self.with_files(|blobs, around| blobs.settle(around, now)) {
+            match event {
+                Event::Send(link, message) => self.send(link, &Message::File(message)),
+                Event::SendAll(except, message) => self.send_all(except, &Message::File(message)),
+                Event::Output(output) => self.outputs.push_back(Output::File(output)),
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The doors of [`Mesh`] for logs. What a log holds is in `log/mod.rs`, how records get around in
+//! `log/replication.rs`.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use protocol::{Topic, WallTime};
+
+use crate::{
+    error::MeshError,
+    mesh::Mesh,
+    wire::log_entry::{LogEntry, LogKey},
+};
+
+impl Mesh {
+    /// Which life of its disk this relay is in: a number made at random when the disk was new, and kept on
+    /// it. To be called at boot before any record; without it this run has a life of its own.
+    pub fn handle_life(&mut self, life: u64) {
+        self.replication.logs_mut().handle_life(life);
+    }
+
+    /// What the wall clock says: as often as it is convenient, at boot before any record, and before
+    /// [`Mesh::handle_append`]. Routing never looks at it.
+    pub fn handle_wall(&mut self, wall: WallTime, now: Instant) {
+        self.replication.logs_mut().handle_wall(wall, now);
+    }
+
+    /// Appends to this relay's own log about a topic and sends it to every relay. Returns the log and the
+    /// record's number.
+    ///
+    /// # Errors
+    ///
+    /// [`MeshError::TooLong`] for a payload of more than [`crate::log::PAYLOAD_MAX`] bytes, [`MeshError::Full`] if there
+    /// are too many logs.
+    pub fn handle_append(
+        &mut self,
+        topic: Topic,
+        payload: Bytes,
+        now: Instant,
+    ) -> Result<(LogKey, u64), MeshError> {
+        self.touch(now);
+        self.replicate(|replication, view, now| replication.handle_append(topic, payload, view, now))
+    }
+
+    /// The oldest record of this relay's own log about a topic that will be dropped soon, each once: log, number and
+    /// payload. Whoever wants it to stay appends it again, so that every relay keeps it.
+    pub fn poll_lapsing(&mut self, topic: &Topic) -> Option<(LogKey, u64, Bytes)> {
+        self.replication.logs_mut().poll_lapsing(topic)
+    }
+
+    /// A record from disk, per log in order: at boot, before any link. It does not come out again.
+    pub fn handle_restore(&mut self, record: LogEntry) {
+        self.replication.logs_mut().restore(record, self.now);
+        self.settled = false;
+    }
+
+    /// The record of that number came out of [`Mesh::poll_output`] and is on disk now, with all before it.
+    pub fn handle_stored(&mut self, key: &LogKey, number: u64, now: Instant) {
+        self.touch(now);
+        self.replication.handle_stored(key, number);
+    }
+
+    /// Whether a record of this relay's own log about a topic is on another relay's disk, as far as told.
+    pub fn is_saved(&self, topic: &Topic, number: u64) -> bool {
+        self.replication.logs().is_elsewhere(topic, number)
+    }
+
+    /// Whether a record that is appended now can be expected on another disk soon.
+    pub fn has_neighbors(&self) -> bool {
+        !self.neighbors.is_empty()
+    }
+
+    pub(super) fn settle_logs(&mut self) {
+        self.replicate(|replication, view, now| replication.settle(view, now));
+    }
+}

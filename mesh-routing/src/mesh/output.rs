@@ -1,0 +1,70 @@
+//! What comes out of [`crate::Mesh::poll_output`]: everything that a driver has to do.
+
+use bytes::Bytes;
+use protocol::mesh::{Class, TrackKey};
+
+use crate::{
+    blob::FileOutput,
+    wire::{
+        log_entry::{LogEntry, LogKey},
+        metric::LinkId,
+    },
+};
+
+/// What the driver has to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Send on the link's reliable ordered stream of this class.
+    Send {
+        /// Where.
+        link: LinkId,
+        /// In which order among others.
+        class: Class,
+        /// At most [`crate::wire::message::MESSAGE_MAX`] bytes.
+        message: Bytes,
+    },
+    /// [`Mesh::forwarding`] differs from what it was.
+    ForwardingChanged,
+    /// [`Mesh::streams`] or [`Mesh::heard_by`] differs from what it was.
+    StreamsChanged,
+    /// Somebody in the mesh needs a keyframe of a track published here.
+    KeyframeWanted {
+        /// Which track.
+        track: TrackKey,
+    },
+    /// A record that was never here before, own or not; of each log in order, each once. To be on disk
+    /// before the outputs after it are carried out, or a crash may give its number to another record.
+    Record(LogEntry),
+    /// Records of the own log up to a number are on the disk of another relay.
+    Saved {
+        /// Which log.
+        key: LogKey,
+        /// The last of them.
+        upto: u64,
+    },
+    /// The own logs go on in another life, because this disk is behind what was written here: to be given
+    /// to [`Mesh::handle_life`] from the next start on.
+    Life(u64),
+    /// Records of a log are forgotten here; on disk they are not needed any more either. Comes after a
+    /// number of them, not for each.
+    Forget {
+        /// Which log.
+        key: LogKey,
+        /// Those with lower numbers.
+        below: u64,
+    },
+    /// A track that lost its parent has another one.
+    Rerouted {
+        /// Which track.
+        track: TrackKey,
+    },
+    /// The neighbor does not keep to the protocol: close the link.
+    DropLink {
+        /// Which link.
+        link: LinkId,
+        /// Why, as a clause.
+        reason: &'static str,
+    },
+    /// Something about files.
+    File(FileOutput),
+}

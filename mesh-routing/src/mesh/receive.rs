@@ -1,0 +1,161 @@
+//! What neighbors say: whom each message is for, and what becomes of one who says what cannot be.
+
+use std::time::{Duration, Instant};
+
+use protocol::NodeId;
+
+use crate::{
+    error::MeshError,
+    log::Arrival,
+    mesh::{Mesh, output::Output},
+    route::graph::Pair,
+    wire::{message::Message, metric::LinkId},
+};
+
+/// How long an edge is avoided that somebody lost a parent over: until the flood says so, or not. The two ends take a
+/// second to call it down.
+const AVOID: Duration = Duration::from_secs(2);
+/// A neighbor may name any edge: more are not believed.
+const AVOIDED_MAX: usize = 256;
+/// Messages a link may get wrong before it is dropped. Not one: a later version may say what is refused here.
+const PATIENCE: u32 = 64;
+
+impl Mesh {
+    /// A message came on the link.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the bytes are, an error at worst: then the message was dropped, and the driver counts it by
+    /// [`MeshError::reason`].
+    pub fn handle_message(&mut self, link: LinkId, bytes: &[u8], now: Instant) -> Result<(), MeshError> {
+        self.touch(now);
+        let state = self.links.get_mut(&link).ok_or(MeshError::UnknownLink)?;
+        self.changed.links |= state.detector.handle_heard(now);
+        let neighbor = state.neighbor;
+        let result = Message::decode(bytes).and_then(|message| {
+            if message.of_use()
+                && let Some(link) = self.links.get_mut(&link)
+            {
+                link.detector.handle_used(now);
+            }
+            self.take(link, neighbor, message, now)
+        });
+        let Some(state) = self.links.get_mut(&link) else { return result };
+        match &result {
+            Ok(()) => state.counters.received += 1,
+            Err(error) => {
+                state.counters.refused += 1;
+                match error {
+                    MeshError::Version { .. } => {
+                        self.outputs.push_back(Output::DropLink { link, reason: "another protocol version" });
+                    }
+                    // That there is no room here is not the neighbor's fault.
+                    MeshError::Full { .. } => {}
+                    _ => state.wrong += 1,
+                }
+                if state.wrong == PATIENCE {
+                    state.wrong = 0;
+                    self.outputs.push_back(Output::DropLink { link, reason: "too many bad messages" });
+                }
+            }
+        }
+        result
+    }
+
+    fn take(
+        &mut self,
+        link: LinkId,
+        neighbor: NodeId,
+        message: Message,
+        now: Instant,
+    ) -> Result<(), MeshError> {
+        match message {
+            Message::Probe { nonce, rate } => {
+                let Some(state) = self.links.get_mut(&link) else { return Ok(()) };
+                state.detector.handle_rate(rate, now);
+                let rate = state.detector.rate();
+                self.send(link, &Message::ProbeAck { nonce, rate });
+            }
+            Message::ProbeAck { nonce, rate } => {
+                if let Some(link) = self.links.get_mut(&link) {
+                    link.detector.handle_rate(rate, now);
+                    link.detector.handle_probe_ack(nonce, now);
+                    self.changed.links |= link.retell(now);
+                }
+            }
+            Message::LinkState { age_ms, record } => {
+                self.flood(|flooding, view| flooding.handle_lsa((link, age_ms), record, view, now))?;
+            }
+            Message::Digest { entries } => {
+                self.flood(|flooding, view| flooding.handle_digest(link, &entries, view, now));
+            }
+            Message::Request { keys } => {
+                self.flood(|flooding, view| flooding.handle_request(link, &keys, view, now));
+            }
+            Message::Announce { entries } => {
+                self.flood(|flooding, view| flooding.handle_news(link, &entries, view, now));
+            }
+            Message::Buckets { hashes } => {
+                self.flood(|flooding, view| flooding.handle_buckets(link, &hashes, view));
+            }
+            Message::Area { area } => self.at_border(|border, _| border.handle_area(link, area), now),
+            Message::Reach { fragment, reach } => {
+                self.at_border(|border, _| border.handle_reach(link, fragment, reach), now)?;
+            }
+            Message::Summary { database, logs } => {
+                self.flood(|flooding, view| flooding.handle_summary(link, database, view, now));
+                if logs != self.replication.logs().hash() {
+                    self.replicate(|replication, _, _| replication.compare(link));
+                }
+            }
+            Message::Keyframe { track } => self.trees.handle_keyframe(&track, Some(link)),
+            Message::Append { key, first, entries, path, pulled } => {
+                let arrival = Arrival { link, neighbor, key, first, entries, pulled };
+                self.replicate(|replication, view, now| {
+                    replication.handle_arrival(arrival, path, view, now)
+                })?;
+            }
+            Message::Heads { entries, fresh } => self.replication.handle_heads(link, &entries, fresh, now),
+            Message::Topics { after, until, entries } => {
+                self.replicate(|replication, _, _| {
+                    replication.handle_topics(link, (after, until), &entries);
+                });
+            }
+            Message::Pull { key, after } => {
+                self.replicate(|replication, _, _| replication.handle_pull(link, key, after));
+            }
+            Message::Stored { entries } => {
+                self.replicate(|replication, _, _| replication.handle_elsewhere(&entries));
+            }
+            Message::Join { track, alias, ask } => {
+                let (trees, around) = self.trees();
+                trees.handle_join((link, neighbor), track, (alias, ask), &around, now);
+            }
+            Message::Joined { track, alias, offer } => {
+                self.changed.paths = true;
+                let (trees, mut around) = self.trees();
+                let suspect_edge = trees.handle_joined(link, &track, (alias, offer), &mut around, now);
+                self.avoid(suspect_edge, now);
+            }
+            Message::Refused { track, alias, .. } => {
+                self.trees.handle_end(link, &track, (alias, None), now);
+            }
+            Message::Leave { track, alias } => self.trees.handle_leave(link, &track, alias),
+            Message::Lost { track, alias, broken } => {
+                let broken = self.trees.handle_end(link, &track, (alias, broken), now);
+                self.avoid(broken, now);
+            }
+            Message::File(message) => self.take_file(link, neighbor, message, now)?,
+        }
+        Ok(())
+    }
+
+    /// Stays away from an edge for a moment: the flood comes later.
+    fn avoid(&mut self, broken: Option<Pair>, now: Instant) {
+        if let Some(broken) = broken
+            && self.avoided.len() < AVOIDED_MAX
+        {
+            self.changed.avoided |= self.avoided.insert(broken, now + AVOID).is_none();
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Everything at rest after a batch, each once and in the order in which one decides about the next. This is the one
+//! place where [`Changed`] is looked at.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use protocol::mesh::TrackKey;
+
+use crate::{
+    changed::Changed,
+    link::neighbor::neighbors,
+    mesh::{Mesh, output::Output},
+    route::{Routes, graph::Pair},
+    tree::view::Event,
+    wire::{
+        lsa::{LinkState, Publication},
+        signed_lsa::Lsa,
+    },
+};
+
+impl Mesh {
+    /// Brings everything to rest.
+    ///
+    /// The order is that of cause and effect, so that one pass is enough and a batch costs one computation:
+    ///
+    /// 1. *links, crossing*: who the neighbors are decides what is said of this relay.
+    /// 2. What this relay says comes before its routes: they are computed from what was said, the own word included.
+    /// 3. *avoided, edges, ways, urgent*: the routes, from the database as it is now.
+    /// 4. The border tells of ways that the routes found. What it says makes routes of its own: once more, and not again,
+    ///    for the border has nothing new until its pace lets it.
+    /// 5. Logs and trees go by the routes; trees say which links carry media, and what the packet path needs.
+    /// 6. *streams, paths*: lists for people, from routes and trees. *heard*: from the list of streams.
+    /// 7. Files come last: they may take what everything else has left.
+    pub(super) fn settle(&mut self) {
+        let now = self.now;
+        self.settle_links();
+        if self.interest.handle_timeout(now) {
+            self.changed.heard = true;
+        }
+        self.settle_own(now);
+        self.flood(|flooding, _| flooding.handle_timeout(now));
+        let mut rerouted = self.settle_routes();
+        if rerouted || self.changed.streams {
+            self.border.handle_news();
+        }
+        if self.at_border(|border, view| border.settle(view, now), now) {
+            rerouted |= self.settle_routes();
+        }
+        self.settle_logs();
+        let changed = self.settle_trees(now);
+        let Changed { streams, paths, heard, .. } = self.changed.take(Changed::OF_LISTS);
+        let listed = (rerouted || changed || streams || paths) && self.settle_views();
+        if rerouted || listed || heard {
+            self.heard_by.handle_change();
+        }
+        if self.settle_heard(now) || listed {
+            self.outputs.push_back(Output::StreamsChanged);
+        }
+        self.settle_files(now);
+    }
+
+    fn settle_links(&mut self) {
+        let Changed { links, crossing: moved, .. } = self.changed.take(Changed::OF_LINKS);
+        if !links {
+            return;
+        }
+        let now = neighbors(&self.links);
+        let shape = !now.keys().eq(self.neighbors.keys());
+        let states =
+            now.values().map(|n| (n.link, n.state)).ne(self.neighbors.values().map(|n| (n.link, n.state)));
+        let told = now.values().map(|n| &n.edge).ne(self.neighbors.values().map(|n| &n.edge));
+        if self.neighbors.is_empty() && !now.is_empty() {
+            self.flooding.handle_first_neighbor(self.now);
+        }
+        if shape || told || moved {
+            self.flooding.handle_links(shape || moved);
+        }
+        self.costs = now.iter().map(|(id, neighbor)| (*id, neighbor.edge.cost.into())).collect();
+        self.neighbors = now;
+        self.blobs.handle_change();
+        self.changed.avoided |= told || shape || moved;
+        self.trees.handle_change(shape || states);
+    }
+
+    /// Says what is due of this relay.
+    fn settle_own(&mut self, now: Instant) {
+        if let Some(sequence) = self.flooding.poll_links(self.interest.due(now), now) {
+            let inside = self.neighbors.values().filter(|neighbor| !self.border.crosses(neighbor.link));
+            let said = LinkState {
+                origin: self.config.id,
+                zone: self.config.zone.clone(),
+                sequence,
+                links: inside.map(|neighbor| neighbor.edge.clone()).collect(),
+                heard: self.interest.streams().cloned().collect(),
+                addresses: self.addresses.clone(),
+            };
+            self.interest.handle_told(now);
+            self.say(Lsa::Links(said), now);
+        }
+        if let Some(sequence) = self.flooding.poll_publication(now) {
+            let streams = self.published.values().cloned().collect();
+            let (origin, zone) = (self.config.id, self.config.zone.clone());
+            self.say(Lsa::Streams(Publication { origin, zone, sequence, streams }), now);
+        }
+    }
+
+    fn settle_routes(&mut self) -> bool {
+        let Changed { avoided, edges, ways, urgent, .. } = self.changed.take(Changed::OF_ROUTES);
+        // Remembered apart: the throttle may let the routes wait.
+        self.graph_stale |= avoided || edges;
+        if avoided || urgent {
+            self.spf.handle_urgent();
+        } else if edges || ways {
+            self.spf.handle_news(self.now);
+        }
+        if !self.spf.handle_timeout(self.now) {
+            return false;
+        }
+        if std::mem::take(&mut self.graph_stale) {
+            let avoided: BTreeSet<Pair> = self.avoided.keys().copied().collect();
+            self.routes = Routes::new(&self.config.id, self.flooding.lsdb(), &avoided);
+            self.rpf.handle_routes();
+        }
+        self.routes.look_abroad(&self.config.id, self.config.area, self.flooding.lsdb());
+        let offered = self.see_border(|border, view| border.offered(view));
+        self.routes.foreign.handle_offered(offered);
+        self.counters.routed += 1;
+        self.blobs.handle_change();
+        self.trees.handle_change(false);
+        true
+    }
+
+    fn settle_trees(&mut self, now: Instant) -> bool {
+        if self.trees.rest() {
+            return false;
+        }
+        let (trees, mut around) = self.trees();
+        for event in trees.settle(&mut around, now) {
+            match event {
+                Event::Send(link, message) => self.send(link, &message),
+                Event::KeyframeWanted(track) => self.outputs.push_back(Output::KeyframeWanted { track }),
+                Event::Rerouted(track) => {
+                    self.counters.rerouted += 1;
+                    self.outputs.push_back(Output::Rerouted { track });
+                }
+            }
+        }
+        let busy = self.trees.busy();
+        for (id, link) in &mut self.links {
+            link.detector.handle_busy(busy.contains(id), now);
+        }
+        let published = |key: &TrackKey| {
+            let advertised = self.published.get(&key.stream);
+            advertised.is_some_and(|ad| ad.stream.tracks.iter().any(|track| track.kind == key.kind))
+        };
+        let forwarding = self.trees.forwarding(&self.config.id, published);
+        if forwarding == self.forwarding {
+            return false;
+        }
+        self.forwarding = forwarding;
+        self.outputs.push_back(Output::ForwardingChanged);
+        true
+    }
+
+    /// Looks anew who hears what. Says whether it differs.
+    fn settle_heard(&mut self, now: Instant) -> bool {
+        let (own, routes, audience) = (self.config.id, &self.routes, &self.interest);
+        let said = self.flooding.lsdb().relays().map(|(said, _)| said);
+        let said = said.filter(|said| said.origin == own || routes.reaches(&said.origin));
+        let heard = said.flat_map(|said| {
+            // What this relay said last may be old.
+            let here = (said.origin == own).then(|| audience.streams()).into_iter().flatten();
+            let there = (said.origin != own).then_some(&said.heard).into_iter().flatten();
+            here.chain(there).map(|stream| (said.origin, stream))
+        });
+        let live = self.streams.iter().map(|stream| &stream.name);
+        self.heard_by.handle_timeout(live, heard, now)
+    }
+}

@@ -1,0 +1,279 @@
+//! The children of a track at this relay: who is offered which of its feeds, who waits for one.
+//! Whether there is room for one more is decided in `tree/mod.rs`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use protocol::{
+    NodeId,
+    mesh::{Alias, TrackKey},
+};
+
+use crate::{
+    link::detector::State,
+    route::graph::Pair,
+    tree::{
+        feed::{EXPIRY, common},
+        view::{Event, TreeView},
+    },
+    wire::{
+        message::{JoinParams, Message, Offer, PATH_MAX, Refusal, Role},
+        metric::LinkId,
+    },
+};
+
+/// A child waits so long for a feed of this relay that does not lead through the child. Long enough for this relay to
+/// join somewhere over a few hops, and shorter than [`crate::tree::feed::JOIN_PATIENCE`]: the child hears why.
+pub(crate) const WAIT: Duration = Duration::from_millis(800);
+
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub neighbor: NodeId,
+    pub alias: Alias,
+    pub ask: JoinParams,
+    /// When it joined.
+    pub since: Instant,
+    pub heard: Instant,
+    /// What it was told; None while it waits.
+    pub told: Option<Offer>,
+    /// It asked and has no answer yet.
+    pub answer: bool,
+}
+
+impl Child {
+    /// Whether packets are sent to it.
+    pub fn fed(&self) -> bool {
+        self.ask.active && self.told.is_some()
+    }
+}
+
+/// By the link they are at: one child a link.
+#[derive(Debug, Default)]
+pub(crate) struct Children(BTreeMap<LinkId, Child>);
+
+/// What a track is wanted for here and below.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Demand<'a> {
+    /// Somebody here listens.
+    pub local: bool,
+    pub children: &'a Children,
+}
+
+impl Demand<'_> {
+    /// Whether anybody here or below relies on this relay for the shortest way.
+    pub fn leads(&self) -> bool {
+        self.local || self.children.iter().any(|child| child.ask.role == Role::Primary)
+    }
+}
+
+impl Children {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn get(&self, link: LinkId) -> Option<&Child> {
+        self.0.get(&link)
+    }
+
+    pub fn insert(&mut self, link: LinkId, child: Child) {
+        self.0.insert(link, child);
+    }
+
+    pub fn remove(&mut self, link: LinkId) -> Option<Child> {
+        self.0.remove(&link)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Child> {
+        self.0.values()
+    }
+
+    pub fn links(&self) -> impl Iterator<Item = LinkId> {
+        self.0.keys().copied()
+    }
+
+    /// The links and aliases that packets are sent with.
+    pub fn fed(&self) -> Vec<(LinkId, Alias)> {
+        self.0.iter().filter(|(_, child)| child.fed()).map(|(link, child)| (*link, child.alias)).collect()
+    }
+
+    /// When one of them has waited long enough, or is forgotten.
+    pub fn deadline(&self) -> Option<Instant> {
+        let of = |child: &Child| {
+            let wait = child.since + WAIT;
+            if child.told.is_none() { wait.min(child.heard + EXPIRY) } else { child.heard + EXPIRY }
+        };
+        self.0.values().map(of).min()
+    }
+
+    /// Forgets children on dead links and those that stopped repeating their join.
+    pub fn purge(
+        &mut self,
+        key: &TrackKey,
+        around: &TreeView<'_>,
+        (broken, events): (Option<Pair>, &mut Vec<Event>),
+        now: Instant,
+    ) {
+        self.0.retain(|link, child| {
+            let stays = around.state(*link) != State::Down && now < child.heard + EXPIRY;
+            if !stays && around.links.contains_key(link) {
+                let message = Message::Lost { track: key.clone(), alias: child.alias, broken };
+                events.push(Event::Send(*link, message));
+            }
+            stays
+        });
+    }
+
+    /// Tells each child which way it is served by, if that is news; `ways` in order of preference, each from the
+    /// origin to here.
+    pub fn serve(
+        &mut self,
+        key: &TrackKey,
+        ways: &[(Vec<NodeId>, Option<Pair>)],
+        (broken, events): (Option<Pair>, &mut Vec<Event>),
+        now: Instant,
+    ) {
+        let apart = match ways {
+            [(a, None), (b, None)] => a.last().is_some_and(|own| common(*own, inner(a), inner(b)) == 0),
+            _ => false,
+        };
+        self.0.retain(|link, child| {
+            let fit = |(_, (path, _)): &(usize, &(Vec<NodeId>, _))| {
+                path.len() < PATH_MAX && !path.contains(&child.neighbor)
+            };
+            let rank = |(place, (path, suspect_edge)): &(usize, &(Vec<NodeId>, Option<Pair>))| {
+                let avoid = |id: &&NodeId| child.ask.avoid.contains(id);
+                let shared = path.iter().skip(1).filter(avoid).count();
+                (suspect_edge.is_some(), if child.ask.role == Role::Primary { 0 } else { shared }, *place)
+            };
+            let fitting = ways.iter().enumerate().filter(fit);
+            let has_disjoint_backup = apart && fitting.clone().count() == 2;
+            let (track, alias) = (key.clone(), child.alias);
+            let Some((_, (path, suspect_edge))) = fitting.min_by_key(rank) else {
+                let message = if child.told.is_some() {
+                    Message::Lost { track, alias, broken }
+                } else if now >= child.since + WAIT {
+                    let reason = if ways.is_empty() { Refusal::NoRoute } else { Refusal::Loop };
+                    Message::Refused { track, alias, reason }
+                } else {
+                    return true;
+                };
+                events.push(Event::Send(*link, message));
+                return false;
+            };
+            let offer = Offer { path: path.clone(), has_disjoint_backup, suspect_edge: *suspect_edge };
+            if child.told.as_ref() != Some(&offer) || child.answer {
+                child.told = Some(offer.clone());
+                child.answer = false;
+                events.push(Event::Send(*link, Message::Joined { track, alias, offer }));
+            }
+            true
+        });
+    }
+
+    /// Lets all children go.
+    pub fn release(
+        &mut self,
+        key: &TrackKey,
+        reason: Refusal,
+        (broken, events): (Option<Pair>, &mut Vec<Event>),
+    ) {
+        for (link, child) in std::mem::take(&mut self.0) {
+            let (track, alias) = (key.clone(), child.alias);
+            let message = match child.told {
+                Some(_) => Message::Lost { track, alias, broken },
+                None => Message::Refused { track, alias, reason },
+            };
+            events.push(Event::Send(link, message));
+        }
+    }
+
+    /// Children that a way leads through.
+    pub fn unserved(&self, path: &[NodeId]) -> BTreeSet<NodeId> {
+        self.0.values().map(|child| child.neighbor).filter(|id| path.contains(id)).collect()
+    }
+}
+
+/// A way without its end.
+fn inner(path: &[NodeId]) -> &[NodeId] {
+    path.split_last().map_or(&[], |(_, rest)| rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{Kind, StreamName};
+
+    use super::*;
+    use crate::sim::{epoch, node};
+
+    const LINK: LinkId = LinkId(1);
+
+    fn key() -> TrackKey {
+        TrackKey { origin: node(0), stream: StreamName::new("stage").unwrap(), kind: Kind::Audio }
+    }
+
+    fn joined(children: &mut Children, neighbor: usize, now: Instant) {
+        let (neighbor, ask) = (node(neighbor), JoinParams { active: true, ..JoinParams::default() });
+        let child =
+            Child { neighbor, alias: Alias(7), ask, since: now, heard: now, told: None, answer: true };
+        children.insert(LINK, child);
+    }
+
+    fn serve(children: &mut Children, ways: &[(Vec<NodeId>, Option<Pair>)], now: Instant) -> Vec<Message> {
+        let mut events = Vec::new();
+        children.serve(&key(), ways, (None, &mut events), now);
+        let message = |event| match event {
+            Event::Send(_, message) => message,
+            other => panic!("{other:?}"),
+        };
+        events.into_iter().map(message).collect()
+    }
+
+    #[test]
+    fn a_child_is_offered_a_way_without_itself_once() {
+        let (mut children, start) = (Children::default(), epoch());
+        joined(&mut children, 5, start);
+        let ways = [(vec![node(0), node(5), node(1)], None), (vec![node(0), node(6), node(1)], None)];
+        let told = serve(&mut children, &ways, start);
+        let Some(Message::Joined { offer, .. }) = told.first() else { panic!("{told:?}") };
+        assert_eq!(offer.path, ways[1].0);
+        assert_eq!(children.fed(), [(LINK, Alias(7))]);
+        assert!(serve(&mut children, &ways, start).is_empty(), "it was told");
+    }
+
+    #[test]
+    fn who_waits_in_vain_is_told_why() {
+        let start = epoch();
+        for (ways, why) in
+            [(Vec::new(), Refusal::NoRoute), (vec![(vec![node(0), node(5), node(1)], None)], Refusal::Loop)]
+        {
+            let mut children = Children::default();
+            joined(&mut children, 5, start);
+            assert!(serve(&mut children, &ways, start).is_empty());
+            assert_eq!(children.deadline(), Some(start + WAIT));
+            let told = serve(&mut children, &ways, start + WAIT);
+            assert!(matches!(told[..], [Message::Refused { reason, .. }] if reason == why), "{told:?}");
+            assert!(children.is_empty());
+        }
+    }
+
+    #[test]
+    fn who_had_a_way_loses_it_with_a_word() {
+        let (mut children, start) = (Children::default(), epoch());
+        joined(&mut children, 5, start);
+        serve(&mut children, &[(vec![node(0), node(1)], None)], start);
+        let told = serve(&mut children, &[], start);
+        assert!(matches!(told[..], [Message::Lost { broken: None, .. }]), "{told:?}");
+    }
+
+    #[test]
+    fn a_relay_leads_for_listeners_and_for_primaries() {
+        let mut children = Children::default();
+        assert!(!Demand { local: false, children: &children }.leads());
+        assert!(Demand { local: true, children: &children }.leads());
+        joined(&mut children, 5, epoch());
+        assert!(Demand { local: false, children: &children }.leads());
+        assert_eq!(children.unserved(&[node(0), node(5)]), BTreeSet::from([node(5)]));
+    }
+}

@@ -1,0 +1,211 @@
+//! One track at this relay: somebody here who listens, children, feeds, keyframe requests, and the order in which they
+//! come to rest. Why there is no loop is explained in `tree/mod.rs`.
+//!
+//! ```text
+//!              join or listener                    answer                      second answer
+//!     idle ───────────────────────▶ asking ────────────────────▶ one feed ──────────────────▶ two feeds
+//!      ▲                             │  ▲                          │  ▲                        │    │
+//!      │                             │  │ all are gone             │  │ one is gone, or not    │    │
+//!      │                             │  └──────────────────────────┘  │ wanted any more        │    │
+//!      │                             │                                └────────────────────────┘    │
+//!      │ nobody wants it: 2 s        ▼  nobody wants it                                             │
+//!      └──────────────────────── lingering ◀────────────────────────────────────────────────────────┘
+//!                                    │ somebody wants it again
+//!                                    └─────────────────────────▶ as before
+//! ```
+//!
+//! With two feeds the primary gives way to the secondary when it is dead or in doubt (at once), or when another
+//! neighbor is clearly better (`feeds::GAIN_HELD`, or `feeds::APART_HELD` if that one is free of what is to be avoided).
+//! What was replaced goes on for `feed::OVERLAP`.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use protocol::{
+    Kind, NodeId,
+    mesh::{Alias, TrackKey},
+};
+
+use crate::{
+    route::{
+        detour::Avoid,
+        graph::{Candidate, Pair},
+    },
+    tree::{
+        children::{Children, Demand},
+        feed::Feed,
+        feeds::Feeds,
+        keyframe_requests::KeyframeRequests,
+        view::{Event, TreeView},
+    },
+    wire::{
+        message::{Message, Offer, Refusal},
+        metric::LinkId,
+    },
+};
+
+/// How long a track that nobody wants any more is kept, so that reloading a page costs nothing.
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Default)]
+pub(crate) struct Track {
+    /// Somebody here listens.
+    pub local: bool,
+    pub children: Children,
+    feeds: Feeds,
+    keyframes: KeyframeRequests,
+    linger: Option<Instant>,
+    /// When it was brought to rest last.
+    looked: Option<Instant>,
+}
+
+/// Tracks that are sent over a link, of the links to neighbors that have several.
+pub(crate) type Loads = BTreeMap<LinkId, usize>;
+
+/// What the steps need.
+pub(crate) struct Step<'a, 'b> {
+    pub key: &'a TrackKey,
+    pub around: &'a mut TreeView<'b>,
+    pub events: &'a mut Vec<Event>,
+    pub now: Instant,
+    pub alias: &'a mut dyn FnMut() -> Alias,
+    /// What other tracks load links with.
+    pub loads: &'a Loads,
+}
+
+impl Track {
+    pub fn feeds(&self) -> &Feeds {
+        &self.feeds
+    }
+
+    pub fn idle(&self) -> bool {
+        !self.local && self.children.is_empty() && self.feeds.is_empty() && self.linger.is_none()
+    }
+
+    /// Neighbors that refused may be asked again.
+    pub fn forgive(&mut self) {
+        self.feeds.forgive();
+    }
+
+    /// Somebody here or this child needs a keyframe.
+    pub fn need_keyframe(&mut self, child: Option<NodeId>) {
+        self.keyframes.handle_need(child);
+    }
+
+    /// The parent's offer. Says which edge is in doubt, if that is news.
+    pub fn handle_joined(
+        &mut self,
+        from: (LinkId, Alias),
+        offer: Offer,
+        step: &mut Step<'_, '_>,
+    ) -> Option<Pair> {
+        let demand = Demand { local: self.local, children: &self.children };
+        let suspect_edge = self.feeds.handle_joined(from, offer, demand, step);
+        self.follow(step.key);
+        suspect_edge
+    }
+
+    /// The parent refuses, or has lost what it had. Returns the edge to stay away from.
+    pub fn handle_end(&mut self, from: (LinkId, Alias), broken: Option<Pair>, now: Instant) -> Option<Pair> {
+        self.feeds.handle_end(from, broken, now)
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        let looked = self.looked;
+        let keyframe = self.keyframes.deadline().filter(|at| looked.is_none_or(|looked| *at > looked));
+        let parts = self.feeds.deadline(looked).into_iter().chain(self.children.deadline());
+        parts.chain(keyframe).chain(self.linger).min()
+    }
+
+    /// Forgets children that are gone.
+    pub fn purge(&mut self, step: &mut Step<'_, '_>) {
+        self.children.purge(step.key, step.around, (self.feeds.broken(), step.events), step.now);
+    }
+
+    pub fn settle_origin(&mut self, step: &mut Step<'_, '_>) {
+        self.looked = Some(step.now);
+        if step.around.available(step.key) {
+            let broken = self.feeds.broken();
+            let ways = [(vec![step.around.own], None)];
+            self.children.serve(step.key, &ways, (broken, step.events), step.now);
+        } else {
+            self.children.release(step.key, Refusal::Unknown, (self.feeds.broken(), step.events));
+        }
+    }
+
+    pub fn settle_relay(&mut self, step: &mut Step<'_, '_>) {
+        let now = step.now;
+        self.looked = Some(now);
+        if self.local || !self.children.is_empty() {
+            self.linger = None;
+        } else if self.linger.is_none() && !self.feeds.is_empty() {
+            self.linger = Some(now + LINGER);
+        }
+        let demand = self.local || !self.children.is_empty() || self.linger.is_some_and(|until| until > now);
+        if !demand || !step.around.available(step.key) {
+            for feed in self.feeds.iter() {
+                step.events.push(feed.leave(step.key));
+            }
+            self.children.release(step.key, Refusal::Unknown, (self.feeds.broken(), step.events));
+            *self = Track { local: self.local, looked: self.looked, ..Track::default() };
+            return;
+        }
+        // In this order: only what is dead makes room, a secondary that works is better than a search, the second way
+        // is looked for beside the first, and what is asked of both depends on both.
+        let demand = Demand { local: self.local, children: &self.children };
+        self.feeds.check(step);
+        self.feeds.promote(step);
+        self.feeds.look_for_primary(demand, step);
+        self.feeds.look_for_secondary(demand, step);
+        self.feeds.tune(demand, step);
+        self.follow(step.key);
+        let own = step.around.own;
+        let way = |feed: &Feed| {
+            let offer = feed.offer.as_ref()?;
+            let path: Vec<_> = offer.path.iter().copied().chain([own]).collect();
+            Some((path, feed.suspect_edge(step.around)))
+        };
+        let ways: Vec<_> = self.feeds.joined().filter_map(way).collect();
+        self.children.serve(step.key, &ways, (self.feeds.broken(), step.events), now);
+        // Those who waited may have been refused: then all this was for nobody.
+        if !self.local && self.children.is_empty() && self.linger.is_none() && !self.feeds.is_empty() {
+            self.linger = Some(now + LINGER);
+        }
+    }
+
+    pub fn ask_keyframe(&mut self, key: &TrackKey, own: NodeId, events: &mut Vec<Event>, now: Instant) {
+        let Some(child) = self.keyframes.due(now) else { return };
+        if key.origin == own {
+            events.push(Event::KeyframeWanted(key.clone()));
+        } else {
+            // By the way the packets come, and not back to who asks.
+            let feeds = || self.feeds.joined();
+            let other = |feed: &&Feed| child.is_none_or(|child| !feed.path().contains(&child));
+            let active = feeds().filter(|feed| feed.asked.active).find(other);
+            let Some(feed) = active.or_else(|| feeds().find(other)) else { return };
+            events.push(Event::Send(feed.link, Message::Keyframe { track: key.clone() }));
+        }
+        self.keyframes.handle_asked(now);
+    }
+
+    /// Packets that come another way begin with what nobody can decode: a picture needs a keyframe.
+    fn follow(&mut self, key: &TrackKey) {
+        if self.feeds.take_moved() && key.kind == Kind::Video {
+            self.keyframes.handle_need(None);
+        }
+    }
+}
+
+impl Step<'_, '_> {
+    pub fn candidates(&mut self, way: &Avoid) -> Vec<Candidate> {
+        self.around.routes.detours(&self.around.own, &self.key.origin, way, self.around.costs)
+    }
+
+    pub fn leave(&mut self, feed: &Feed) {
+        if self.around.links.contains_key(&feed.link) {
+            self.events.push(feed.leave(self.key));
+        }
+    }
+}

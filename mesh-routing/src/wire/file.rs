@@ -1,0 +1,143 @@
+//! What relays say to each other about files; all of it is one variant of [`crate::wire::message::Message`].
+//! `docs/mesh.md` ("Files") is the manual.
+
+use bytes::Bytes;
+use protocol::{FileId, NodeId, mesh::Class};
+use serde::{Deserialize, Serialize};
+
+use super::manifest::{CHUNK_BITS, MANIFEST_MAX};
+use crate::error::MeshError;
+
+/// Relays that a want may pass.
+pub const HOPS_MAX: usize = 16;
+/// Bytes of one piece.
+pub const PIECE_MAX: u32 = 64 * 1024;
+
+/// A part of a file that is verified by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Part {
+    /// What the file is made of; verified by the file's id.
+    Manifest,
+    /// A chunk, by its number; verified by the manifest.
+    Chunk(u32),
+}
+
+/// What a relay says to its neighbor about a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileMessage {
+    /// The sender wants a part: have it, or get it.
+    Want {
+        /// The file.
+        file: FileId,
+        /// The part.
+        part: Part,
+        /// The relay that should have it.
+        holder: NodeId,
+        /// Relays that wait for it, the sender last.
+        path: Vec<NodeId>,
+    },
+    /// What became of a want.
+    Answer {
+        /// The file.
+        file: FileId,
+        /// The part.
+        part: Part,
+        /// What became of it.
+        answer: Answer,
+    },
+    /// Asks for bytes of a part that is ready.
+    Pull {
+        /// The file.
+        file: FileId,
+        /// The part.
+        part: Part,
+        /// The first byte.
+        offset: u32,
+        /// How many, at most [`PIECE_MAX`].
+        length: u32,
+    },
+    /// These bytes.
+    Piece {
+        /// The file.
+        file: FileId,
+        /// The part.
+        part: Part,
+        /// The first byte.
+        offset: u32,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// Somebody finds no way to a holder: who has any of the file? Goes to every relay.
+    Seek {
+        /// The file.
+        file: FileId,
+        /// Who asks.
+        asker: NodeId,
+        /// Tells one question of the asker from the next.
+        nonce: u32,
+        /// Links it has passed.
+        hops: u8,
+    },
+    /// The answer to a seek, on its way to the asker.
+    Have {
+        /// The file.
+        file: FileId,
+        /// Who has some of it.
+        holder: NodeId,
+        /// Who asked.
+        asker: NodeId,
+        /// Links it has passed.
+        hops: u8,
+    },
+}
+
+/// What became of a want.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// It can be pulled, this many bytes.
+    Ready {
+        /// Bytes.
+        length: u32,
+    },
+    /// It is being fetched; repeated while it is.
+    Working,
+    /// Not to be had here.
+    NotHere,
+}
+
+impl FileMessage {
+    /// The bytes of files go behind everything else, what asks for them before: it is small, and the window
+    /// of a link bounds it.
+    pub(crate) fn class(&self) -> Class {
+        match self {
+            FileMessage::Piece { .. } => Class::File,
+            _ => Class::Control,
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), MeshError> {
+        let absurd = |what| Err(MeshError::Absurd { what });
+        match self {
+            FileMessage::Want { path, .. } if path.is_empty() || path.len() > HOPS_MAX => {
+                absurd("a want that passed no or too many relays")
+            }
+            FileMessage::Pull { length, .. } if *length == 0 || *length > PIECE_MAX => {
+                absurd("a piece of no or too many bytes")
+            }
+            FileMessage::Piece { bytes, .. } if bytes.is_empty() || bytes.len() > PIECE_MAX as usize => {
+                absurd("a piece of no or too many bytes")
+            }
+            FileMessage::Answer { part, answer: Answer::Ready { length }, .. } => {
+                let most = match part {
+                    Part::Manifest => MANIFEST_MAX,
+                    Part::Chunk(_) => 1 << CHUNK_BITS,
+                };
+                if *length == 0 || *length as usize > most {
+                    return absurd("a part of no or too many bytes");
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}

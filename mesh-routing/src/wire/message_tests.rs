@@ -1,0 +1,150 @@
+//! Every message reads back as written, and no bytes do harm: neither to the parser nor to a relay that takes them.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use protocol::{Hlc, Kind, RoomName, StreamName, ZoneName};
+
+use super::*;
+use crate::{
+    LinkId, Mesh,
+    sim::{config, epoch, node},
+    wire::{
+        area::InterAreaLsa,
+        lsa::{Edge, LinkState},
+        metric::Capacity,
+        signature::SimulatedKeys,
+        signed_lsa::Lsa,
+    },
+};
+
+fn track() -> TrackKey {
+    TrackKey { origin: node(2), stream: StreamName::new("main-stage").unwrap(), kind: Kind::Audio }
+}
+
+/// One of each.
+fn samples() -> Vec<Message> {
+    let (track, alias) = (track(), Alias(7));
+    let key = LogKey { topic: Topic::Room(RoomName::new("lobby").unwrap()), writer: node(1), life: 3 };
+    let hello = Bytes::from_static(b"hello");
+    let written =
+        crate::wire::log_entry::LogEntry::sign(&SimulatedKeys(node(1)), key.clone(), 1, Hlc(7), hello);
+    let links = vec![Edge { neighbor: node(0), cost: 9, rtt_us: 1000, loss: 0, capacity: Capacity(7) }];
+    let zone = ZoneName::new("camping").unwrap();
+    let said = LinkState::new(node(1), zone, 5, links);
+    let record = SignedLsa::new(Lsa::Links(said), &SimulatedKeys(node(1)));
+    let fragment = Fragment { area: AreaId(3), lowest: (&node(4)).into() };
+    let (path, publishers) = (vec![fragment], vec![(&node(5)).into()]);
+    let reach = AreaPath { cost: 7, hops: 2, relays: 30, path, publishers };
+    let way = InterAreaLsa { origin: node(1), fragment, sequence: 4, reach: Some(reach.clone()) };
+    let ask = JoinParams { role: Role::Secondary, active: true, avoid: vec![node(3)] };
+    let suspect_edge = Some((node(2), node(1)));
+    let offer = Offer { path: vec![node(2), node(1)], has_disjoint_backup: true, suspect_edge };
+    vec![
+        Message::Probe { nonce: 1, rate: Rate::Busy },
+        Message::ProbeAck { nonce: 1, rate: Rate::Quiet },
+        Message::LinkState { age_ms: 10, record },
+        Message::Digest { entries: vec![(Key::Links(node(1)), 9), (Key::Streams(node(3)), 1)] },
+        Message::Request { keys: vec![Key::Links(node(0)), Key::Streams(node(1))] },
+        Message::Summary { database: 1, logs: 2 },
+        Message::Join { track: track.clone(), alias, ask },
+        Message::Joined { track: track.clone(), alias, offer },
+        Message::Refused { track: track.clone(), alias, reason: Refusal::Loop },
+        Message::Leave { track: track.clone(), alias },
+        Message::Lost { track: track.clone(), alias, broken: Some((node(2), node(1))) },
+        Message::Keyframe { track },
+        Message::Append {
+            key: key.clone(),
+            first: 1,
+            entries: vec![written.entry],
+            path: vec![node(1)],
+            pulled: None,
+        },
+        Message::Append {
+            key: key.clone(),
+            first: 9,
+            entries: Vec::new(),
+            path: Vec::new(),
+            pulled: Some(Pulled { floor: 0, more: false }),
+        },
+        Message::Heads { entries: vec![Head { key: key.clone(), floor: 0, highest: 4 }], fresh: true },
+        Message::Topics {
+            after: None,
+            until: Some(key.topic.clone()),
+            entries: vec![(Topic::Announcements, 5), (key.topic.clone(), 6)],
+        },
+        Message::Pull { key: LogKey { writer: node(0), ..key.clone() }, after: 0 },
+        Message::Stored { entries: vec![(key, 3)] },
+        Message::Announce { entries: vec![(Key::Links(node(1)), 9)] },
+        Message::Buckets { hashes: vec![7; BUCKETS] },
+        Message::Area { area: AreaId(3) },
+        Message::Reach { fragment, reach: Some(reach.clone()) },
+        Message::LinkState {
+            age_ms: 10,
+            record: SignedLsa::new(Lsa::InterArea(way), &SimulatedKeys(node(1))),
+        },
+    ]
+}
+
+/// Gives a relay with a neighbor these messages, and everything that follows from them.
+fn feed(messages: &[Vec<u8>]) {
+    let mut now = epoch();
+    let zone = ZoneName::new("stage").unwrap();
+    let mut mesh = Mesh::new(config(node(0), zone, 1, 1), now);
+    mesh.handle_link_up(LinkId(1), node(1), now);
+    mesh.handle_interest(track(), true, now);
+    mesh.handle_append(Topic::Announcements, Bytes::from_static(b"own"), now).unwrap();
+    for bytes in messages {
+        let _ = mesh.handle_message(LinkId(1), bytes, now);
+        while mesh.poll_output().is_some() {}
+        now += Duration::from_millis(70);
+        mesh.handle_timeout(now);
+        while mesh.poll_output().is_some() {}
+        let _ = (mesh.topology(), mesh.poll_timeout());
+    }
+}
+
+#[test]
+fn every_message_reads_back_as_written() {
+    for message in samples() {
+        assert_eq!(Message::decode(&message.encode()), Ok(message));
+    }
+}
+
+#[test]
+fn another_version_is_told_apart() {
+    assert_eq!(Message::decode(&[VERSION + 1, 0]), Err(MeshError::Version { found: VERSION + 1 }));
+    assert_eq!(Message::decode(&[]), Err(MeshError::Malformed));
+}
+
+#[test]
+fn a_count_without_the_entries_is_refused_at_once() {
+    // A digest of 2^32 entries in ten bytes.
+    let bytes = [VERSION, 3, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 2, 3];
+    assert_eq!(Message::decode(&bytes), Err(MeshError::Malformed));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        feed(&[bytes.clone(), [&[VERSION], &bytes[..]].concat()]);
+    }
+
+    #[test]
+    fn mutated_messages_are_survived(
+        picks in proptest::collection::vec((0..23usize, any::<u16>(), any::<u8>(), any::<bool>()), 1..12),
+    ) {
+        let messages: Vec<Vec<u8>> = picks
+            .into_iter()
+            .map(|(pick, at, value, mutate)| {
+                let mut bytes = samples()[pick].encode().to_vec();
+                let at = usize::from(at) % bytes.len();
+                if mutate {
+                    bytes[at] = value;
+                }
+                bytes
+            })
+            .collect();
+        feed(&messages);
+    }
+}

@@ -1,0 +1,12 @@
+//! Every shape that crosses a link, with total parsers, and nothing else. What a shape means belongs to the folder that
+//! takes it.
+
+pub mod area;
+pub mod file;
+pub mod log_entry;
+pub mod lsa;
+pub mod manifest;
+pub mod message;
+pub mod metric;
+pub mod signature;
+pub mod signed_lsa;

@@ -1,0 +1,197 @@
+//! A record: what one relay says to the whole mesh, signed, passed on byte for byte by all others.
+//! What stands in the kinds of records is in `lsa.rs` and `area.rs`; how they travel, in `linkstate/flood.rs`.
+
+use bytes::Bytes;
+use protocol::NodeId;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::{
+    error::MeshError,
+    wire::{
+        area::{Fragment, InterAreaLsa},
+        lsa::{LinkState, Publication},
+        signature::{Keys, LINK_STATE, Signature},
+    },
+};
+
+/// No record is longer, in bytes.
+pub const RECORD_MAX: usize = 64 * 1024;
+
+/// Which record it is: a newer one takes the place of the older one of the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Key {
+    /// The neighbors of a relay.
+    Links(NodeId),
+    /// The streams published at a relay.
+    Streams(NodeId),
+    /// How a border relay reaches a fragment of another area.
+    InterArea(NodeId, Fragment),
+}
+
+impl Key {
+    /// Whether it stays in the area of its origin.
+    pub fn local(&self) -> bool {
+        !matches!(self, Key::Streams(_))
+    }
+
+    /// Whose it is.
+    pub fn origin(&self) -> NodeId {
+        match self {
+            Key::Links(origin) | Key::Streams(origin) | Key::InterArea(origin, _) => *origin,
+        }
+    }
+}
+
+/// What a relay says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lsa {
+    /// Who its neighbors are.
+    Links(LinkState),
+    /// What is published there.
+    Streams(Publication),
+    /// How it reaches a fragment of another area.
+    InterArea(InterAreaLsa),
+}
+
+impl Lsa {
+    /// Which one it is.
+    pub fn key(&self) -> Key {
+        match self {
+            Lsa::Links(said) => Key::Links(said.origin),
+            Lsa::Streams(said) => Key::Streams(said.origin),
+            Lsa::InterArea(said) => Key::InterArea(said.origin, said.fragment),
+        }
+    }
+
+    /// Orders the records of one key.
+    pub fn sequence(&self) -> u64 {
+        match self {
+            Lsa::Links(said) => said.sequence,
+            Lsa::Streams(said) => said.sequence,
+            Lsa::InterArea(said) => said.sequence,
+        }
+    }
+
+    /// Refuses what no relay says.
+    pub(crate) fn check(&self) -> Result<(), MeshError> {
+        match self {
+            Lsa::Links(said) => said.check(),
+            Lsa::Streams(said) => said.check(),
+            Lsa::InterArea(said) => said.check(),
+        }
+    }
+
+    /// About the bytes it takes in memory.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Lsa::Links(said) => said.weight(),
+            Lsa::Streams(said) => said.weight(),
+            Lsa::InterArea(said) => said.weight(),
+        }
+    }
+}
+
+/// A record and the bytes its origin signed. On the wire only the bytes and the signature: what is passed on
+/// is what was signed, also where a later version of this protocol would write it otherwise.
+#[derive(Debug, Clone)]
+pub struct SignedLsa {
+    record: Lsa,
+    body: Bytes,
+    signature: Signature,
+}
+
+impl SignedLsa {
+    /// Says it.
+    pub fn new(record: Lsa, keys: &dyn Keys) -> SignedLsa {
+        let body = postcard::to_stdvec(&record).expect("a record has no part that cannot be serialized");
+        let signature = Signature::sign(keys, LINK_STATE, &body);
+        SignedLsa { record, body: body.into(), signature }
+    }
+
+    /// With any signature.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn forged(record: Lsa, signature: Signature) -> SignedLsa {
+        let body = postcard::to_stdvec(&record).expect("a record has no part that cannot be serialized");
+        SignedLsa { record, body: body.into(), signature }
+    }
+
+    /// What is said.
+    pub fn record(&self) -> &Lsa {
+        &self.record
+    }
+
+    /// Whether its origin said so.
+    pub fn verify(&self, keys: &dyn Keys) -> bool {
+        self.signature.verify(keys, &self.record.key().origin(), LINK_STATE, &self.body)
+    }
+
+    /// About the bytes it takes in memory.
+    pub(crate) fn weight(&self) -> usize {
+        self.record.weight() + self.body.len()
+    }
+}
+
+impl PartialEq for SignedLsa {
+    fn eq(&self, other: &SignedLsa) -> bool {
+        self.body == other.body && self.signature == other.signature
+    }
+}
+
+impl Eq for SignedLsa {}
+
+impl Serialize for SignedLsa {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (&self.body, &self.signature).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SignedLsa {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SignedLsa, D::Error> {
+        let (body, signature) = <(Bytes, Signature)>::deserialize(deserializer)?;
+        if body.len() > RECORD_MAX {
+            return Err(de::Error::custom("a record this long"));
+        }
+        match postcard::take_from_bytes(&body) {
+            Ok((record, [])) => Ok(SignedLsa { record, body, signature }),
+            _ => Err(de::Error::custom("not a record")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::ZoneName;
+
+    use super::*;
+    use crate::{sim::node, wire::signature::SimulatedKeys};
+
+    fn said(origin: usize) -> Lsa {
+        let zone = ZoneName::new("stage").unwrap();
+        Lsa::Streams(Publication { origin: node(origin), zone, sequence: 3, streams: Vec::new() })
+    }
+
+    #[test]
+    fn a_record_is_passed_on_as_it_was_signed() {
+        let keys = SimulatedKeys(node(1));
+        let signed = SignedLsa::new(said(1), &keys);
+        let bytes = postcard::to_stdvec(&signed).unwrap();
+        let read: SignedLsa = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!((&read, read.record()), (&signed, signed.record()));
+        assert!(read.verify(&SimulatedKeys(node(2))));
+        assert_eq!(postcard::to_stdvec(&read).unwrap(), bytes);
+    }
+
+    #[test]
+    fn what_another_signed_is_not_ones_own() {
+        let forged = SignedLsa::new(said(1), &SimulatedKeys(node(2)));
+        assert!(!forged.verify(&SimulatedKeys(node(3))));
+    }
+
+    #[test]
+    fn bytes_behind_a_record_are_refused() {
+        let signed = SignedLsa::new(said(1), &SimulatedKeys(node(1)));
+        let body: Bytes = [&signed.body[..], &[0]].concat().into();
+        let bytes = postcard::to_stdvec(&SignedLsa { body, ..signed }).unwrap();
+        assert!(postcard::from_bytes::<SignedLsa>(&bytes).is_err());
+    }
+}
