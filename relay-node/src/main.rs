@@ -2,7 +2,12 @@
 
 use std::{error::Error, io::IsTerminal, process::ExitCode};
 
-use relay_node::{bridge::Identity, config, config::Task, doctor, pair, relay};
+use relay_node::{
+    bridge::Identity,
+    cli::{doctor, pair},
+    config::{self, Task},
+    relay,
+};
 
 fn main() -> ExitCode {
     let read = config::from_process().and_then(|(task, mut config)| {

@@ -13,25 +13,31 @@ use tokio::{
 
 use crate::{
     addresses::{Addresses, bridge_addresses, media_candidates},
-    allowance::Allowances,
-    api::{self, ApiState, Ready, files::FilesState, origin::Welcome, server},
-    ask,
-    auth::Auth,
-    bridge::{BridgeConfig, Bridges, Forwarding, Identity, Trust},
+    api::{
+        self, ApiState, Ready,
+        auth::Auth,
+        files::FilesState,
+        origin::Welcome,
+        server, websocket,
+        whip::{self, WhipState},
+    },
+    bridge::{
+        BridgeConfig, Bridges, Forwarding, Identity, Trust,
+        mdns::{self, Seen},
+    },
     clock,
     config::{Config, PublicUrl},
-    discover::{self, Seen},
-    festival::{self, Festival},
-    files::{Files, disk::Found},
-    media_thread, memory, metrics, migrate,
-    node::Node,
-    run::{Inputs, NodeLoop},
-    sessions::Sessions,
-    signaling,
-    store::Store,
-    udp,
+    media::{thread, udp},
+    membership::festival::{self, Festival},
+    memory, metrics,
+    node::{Node, allowance::Allowances, sessions::Sessions},
+    node_loop::{Inputs, NodeLoop, request},
+    storage::{
+        files::{Files, Found},
+        migrate,
+        records::Store,
+    },
     vitals::{Vitals, Work},
-    whip::{self, WhipState},
 };
 
 /// Why a relay stopped, other than being told to.
@@ -117,12 +123,12 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     // Media threads before the bridges: what a link brings must have somewhere to go.
     let forwarding = Arc::new(Forwarding::new());
     let (media_events, media_inbox) = mpsc::channel(EVENTS_MAX);
-    let (workers, threads) = media_thread::start(sockets, &forwarding, &media_events, &vitals)
+    let (workers, threads) = thread::start(sockets, &forwarding, &media_events, &vitals)
         .map_err(|error| RelayError::Failed(format!("cannot start media threads: {error}")))?;
     let (bridge_events, bridge_inbox) = mpsc::channel(EVENTS_MAX);
     let delivery = {
         let workers = workers.clone();
-        Arc::new(move |track, header, payload| media_thread::deliver(&workers, track, header, payload))
+        Arc::new(move |track, header, payload| thread::deliver(&workers, track, header, payload))
     };
     let trust = trust(&config, &identity)?;
     let festival = match &trust {
@@ -185,11 +191,11 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     node.show_paper(now);
     let discovered = discover(&config, id, bridge, &mut node);
     // HTTP last: whoever gets an answer gets it from a relay that is whole.
-    let (asks, ask_inbox) = ask::queue();
+    let (asks, ask_inbox) = request::queue();
     let auth = Arc::new(Auth::new(&config));
     let ready = Ready::default();
     let prefix: Arc<str> = config.public_url.as_ref().map_or("", PublicUrl::path).into();
-    let participants = signaling::places();
+    let participants = websocket::places();
     let state = ApiState {
         asks: asks.clone(),
         auth: auth.clone(),
@@ -296,7 +302,7 @@ fn discover(config: &Config, id: NodeId, bridge: SocketAddr, node: &mut Node) ->
         Vec::new()
     });
     node.mesh.handle_addresses(addresses.clone(), clock::now());
-    discover::start(id, &config.zone, &addresses).unwrap_or_else(|error| {
+    mdns::start(id, &config.zone, &addresses).unwrap_or_else(|error| {
         tracing::warn!("cannot look for relays on the local network: {error}");
         nobody
     })
@@ -324,7 +330,7 @@ fn allow_open_files() {
 /// The names and origins the operator allows, and the name that multicast DNS has for this relay.
 fn welcome(config: &Config, id: NodeId) -> Welcome {
     let public = config.public_url.iter();
-    let hosts = config.allow_hosts.iter().cloned().chain([discover::host_name(id)]);
+    let hosts = config.allow_hosts.iter().cloned().chain([mdns::host_name(id)]);
     let origins = config.allow_origins.iter().cloned();
     Welcome::new(
         hosts.chain(public.clone().map(|url| url.host().to_owned())),

@@ -7,11 +7,9 @@ use mesh_routing::{LogKey, Record, blob::Manifest, log::PAYLOAD_MAX};
 use protocol::{Hlc, NodeId, RoomName, Topic, WallTime, ZoneName};
 use relay_node::{
     addresses::Addresses,
-    migrate,
-    node::Node,
-    sessions::Sessions,
-    store::{OldRecord, rows},
-    trusted,
+    membership::trusted_peers,
+    node::{Node, sessions::Sessions},
+    storage::{migrate, records::OldRecord, rows},
 };
 
 use crate::{
@@ -184,9 +182,9 @@ fn manifest(bytes: &[u8], node: &mut Node) {
 
 fn trust(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Ok(trusted) = trusted::parse(text) {
+    if let Ok(trusted) = trusted_peers::parse(text) {
         let lines: String = trusted.iter().map(|node| format!("{node}\n")).collect();
-        assert_eq!(trusted::parse(&lines).ok(), Some(trusted));
+        assert_eq!(trusted_peers::parse(&lines).ok(), Some(trusted));
     }
 }
 

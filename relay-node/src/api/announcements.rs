@@ -15,7 +15,7 @@ use super::{
     error::ApiError,
     rooms::{Since, read_json, since, with_nonce},
 };
-use crate::{allowance::Speaker, ask::Ask, client::Client};
+use crate::{client::Client, node::allowance::Speaker, node_loop::request::Ask};
 
 /// Announcements in one answer.
 const ANNOUNCEMENTS_MAX: usize = 100;

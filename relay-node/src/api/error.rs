@@ -7,7 +7,7 @@ use axum::{
 use protocol::{NameError, api::Problem};
 use rooms::RoomsError;
 
-use crate::ask::{AskError, PostError};
+use crate::{node::posts::PostError, node_loop::request::AskError};
 
 const PACKED: &str = "content-encoding";
 

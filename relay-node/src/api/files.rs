@@ -27,15 +27,20 @@ use super::{
     ApiState,
     conditions::EntityTags,
     error::{ApiError, check_unpacked},
+    rate_limit::Rate,
 };
 use crate::{
-    ask::{Ask, AskError, Asks, REPLY_TIMEOUT},
     client::Client,
     clock,
-    files::{FileAsk, FileError, Files, Given, NoPart},
-    places::{Held, Places},
-    rate::Rate,
-    shares::{GivesWay, Policy},
+    node_loop::{
+        file_requests::{FileAsk, NoPart},
+        request::{Ask, AskError, Asks, REPLY_TIMEOUT},
+    },
+    places::{
+        Held, Places,
+        shares::{GivesWay, Policy},
+    },
+    storage::files::{FileError, Files, Given},
 };
 
 /// Uploads at a time: each holds a chunk of 1 MiB in memory.

@@ -4,7 +4,7 @@ use axum::{Json, extract::State, http::header, response::IntoResponse};
 use protocol::api::{Problem, Version};
 
 use super::{ApiState, error::ApiError};
-use crate::{ask::Ask, clock, metrics, vitals::Silent};
+use crate::{clock, metrics, node_loop::request::Ask, vitals::Silent};
 
 /// The process answers and none of its threads is stuck: for 2 s, or 30 s where a disk is waited for.
 #[utoipa::path(get, path = "/livez", tag = "operations", responses(

@@ -4,7 +4,7 @@ use axum::{Json, extract::State};
 use protocol::api::{Mesh, Problem};
 
 use super::{ApiState, error::ApiError};
-use crate::ask::Ask;
+use crate::node_loop::request::Ask;
 
 /// Every relay and every link this relay knows of.
 #[utoipa::path(get, path = "/api/v1/mesh", tag = "mesh", responses(

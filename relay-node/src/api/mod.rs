@@ -3,6 +3,8 @@
 
 pub mod announcements;
 pub mod assets;
+pub mod auth;
+pub mod bearer;
 pub mod body;
 pub mod closing;
 pub mod conditions;
@@ -16,9 +18,13 @@ pub mod origin;
 #[doc(hidden)]
 pub mod outside;
 pub mod pace;
+pub mod rate_limit;
 pub mod rooms;
 pub mod server;
+pub mod socket;
 pub mod streams;
+pub mod websocket;
+pub mod whip;
 
 use std::sync::{
     Arc,
@@ -35,7 +41,8 @@ use axum::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use protocol::{NodeId, ZoneName};
 
-use crate::{ask::Asks, auth::Auth, festival::Festival, places::Places, signaling, vitals::Vitals};
+use crate::{membership::festival::Festival, node_loop::request::Asks, places::Places, vitals::Vitals};
+use auth::Auth;
 use error::ApiError;
 use files::FilesState;
 use origin::Welcome;
@@ -96,7 +103,7 @@ pub fn router(state: ApiState, sessions: Router, welcome: Welcome) -> Router {
         .route("/api/v1/rooms/{room}/files", get(files::list).post(files::upload).put(files::upload))
         .route("/api/v1/files/{id}", get(files::download))
         .route("/api/v1/openapi.json", get(openapi::document))
-        .route("/api/v1/rooms/{room}/ws", get(signaling::upgrade))
+        .route("/api/v1/rooms/{room}/ws", get(websocket::upgrade))
         .route("/version", get(health::version))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

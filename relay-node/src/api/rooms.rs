@@ -18,7 +18,7 @@ use super::{
     ApiState,
     error::{ApiError, check_unpacked},
 };
-use crate::{allowance::Speaker, ask::Ask, client::Client};
+use crate::{client::Client, node::allowance::Speaker, node_loop::request::Ask};
 
 /// Bytes of a posted message.
 const BODY_MAX: usize = 64 * 1024;

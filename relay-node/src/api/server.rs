@@ -37,8 +37,10 @@ use super::{
 };
 use crate::{
     client::Proxies,
-    places::{Held, Places},
-    shares::{GivesWay, Policy, Standing},
+    places::{
+        Held, Places,
+        shares::{GivesWay, Policy, Standing},
+    },
 };
 
 /// How long running requests have once the relay stops.

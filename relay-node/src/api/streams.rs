@@ -10,7 +10,7 @@ use protocol::{
 };
 
 use super::{ApiState, error::ApiError};
-use crate::ask::Ask;
+use crate::node_loop::request::Ask;
 
 /// Every live stream of the mesh, as this relay knows it.
 #[utoipa::path(get, path = "/api/v1/streams", tag = "streams", responses(

@@ -13,20 +13,26 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tower::ServiceExt;
 
+use super::websocket;
 use super::*;
 use crate::{
-    allowance::{Allowances, ChatLimits},
-    ask::{self, Ask, Entered, PostError},
     client::Client,
     clock,
-    files::{FileAsk, FileLimits, Files, NoPart},
-    outbox::{self, Outbox, Told},
-    signaling,
+    node::{
+        allowance::{Allowances, ChatLimits},
+        posts::PostError,
+    },
+    node_loop::{
+        file_requests::{FileAsk, NoPart},
+        outbox::{self, Outbox, Told},
+        request::{self, Ask, Entered},
+    },
+    storage::files::{FileLimits, Files},
     vitals::{Pulse, Work},
 };
 
 /// A node loop of one relay without neighbors: what the real one does for rooms, on a log in memory.
-async fn node_loop(mut asks: ask::Questions) {
+async fn node_loop(mut asks: request::Questions) {
     let mut rooms = Rooms::new(zone());
     let mut participants: Vec<(RoomName, ::rooms::ParticipantId, Outbox)> = Vec::new();
     let mut allowances = Allowances::new(ChatLimits::default(), 1);
@@ -116,8 +122,8 @@ fn zone() -> ZoneName {
     ZoneName::new("stage").expect("a name")
 }
 
-fn state() -> (ApiState, ask::Questions, tempfile::TempDir) {
-    let (asks, queue) = ask::queue();
+fn state() -> (ApiState, request::Questions, tempfile::TempDir) {
+    let (asks, queue) = request::queue();
     let arguments = ["relay-node", "--dev"].map(Into::into);
     let (_, config) = crate::config::read(arguments, []).expect("a good configuration");
     let auth = Arc::new(Auth::new(&config));
@@ -136,7 +142,7 @@ fn state() -> (ApiState, ask::Questions, tempfile::TempDir) {
         prefix: "".into(),
         ready,
         files,
-        participants: signaling::places(),
+        participants: websocket::places(),
         festival: None,
         vitals: Vitals::new(clock::now(), |_| {}),
         metrics: None,

@@ -5,11 +5,16 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 
 use super::{
-    Forwarding, LinkSender, LocalDelivery, MESSAGE_MAX, admission,
-    datagram::Inbound,
-    scheduler::Next,
-    stream::{Frames, Group, HELLO_MAX, Hello},
-    switch::{self, Open},
+    Forwarding, LinkSender, LocalDelivery, MESSAGE_MAX,
+    forwarding::{
+        datagram::Inbound,
+        scheduler::Next,
+        switch::{self, Open},
+    },
+    link::{
+        admission,
+        stream::{Frames, Group, HELLO_MAX, Hello},
+    },
 };
 
 /// The frame of a hello; whether it is one. What is read is written as it was.
