@@ -1,5 +1,9 @@
 //! The relay: one per festival zone. The only place that knows media, mesh-routing and rooms, and the
 //! only one that does I/O for them.
+//!
+//! Rooms, each of which imports from those to its left alone; `script/imports` holds it:
+//!
+//! order: clock | vitals | places | client addresses | storage metrics memory | membership | bridge | media | node | node_loop | api | config | cli relay | lib main
 
 pub mod addresses;
 pub mod api;

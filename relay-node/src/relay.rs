@@ -15,7 +15,6 @@ use crate::{
     addresses::{Addresses, bridge_addresses, media_candidates},
     api::{
         self, ApiState, Ready,
-        auth::Auth,
         files::FilesState,
         origin::Welcome,
         server, websocket,
@@ -192,7 +191,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     let discovered = discover(&config, id, bridge, &mut node);
     // HTTP last: whoever gets an answer gets it from a relay that is whole.
     let (asks, ask_inbox) = request::queue();
-    let auth = Arc::new(Auth::new(&config));
+    let auth = Arc::new(config.auth());
     let ready = Ready::default();
     let prefix: Arc<str> = config.public_url.as_ref().map_or("", PublicUrl::path).into();
     let participants = websocket::places();

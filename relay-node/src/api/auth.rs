@@ -6,7 +6,6 @@ use axum::http::HeaderMap;
 use protocol::StreamName;
 
 use super::{bearer, error::ApiError};
-use crate::config::Config;
 
 /// Streams that may be published at a relay: one by its name, or all below a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,18 +45,18 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// As configured. Says loudly if everything is open.
-    pub fn new(config: &Config) -> Auth {
-        if config.dev {
+    /// As configured: open to everybody with `dev`, else to whoever shows the secret, if there is one; any stream, if
+    /// none is named. Says loudly if everything is open.
+    pub fn new(dev: bool, secret: Option<&str>, streams: Vec<Streams>) -> Auth {
+        if dev {
             tracing::warn!(
                 "--dev: ANYBODY can publish here and any relay can bridge to this one; \
                  for a festival use --publish-token and --trust instead"
             );
-        } else if config.publish_token.is_none() {
+        } else if secret.is_none() {
             tracing::info!("publishing is closed: open it with --publish-token TOKEN, or --dev for a trial");
         }
-        let publish = config.publish_token.as_ref().map(|token| blake3::hash(token.secret().as_bytes()));
-        Auth { dev: config.dev, publish, streams: config.streams.clone() }
+        Auth { dev, publish: secret.map(|secret| blake3::hash(secret.as_bytes())), streams }
     }
 
     /// Whether a request with these headers may publish this stream: 403 with what may be published here.
@@ -104,7 +103,7 @@ mod tests {
     fn auth(arguments: &[&str]) -> Auth {
         let arguments = std::iter::once("relay-node").chain(arguments.iter().copied()).map(Into::into);
         let (_, config) = crate::config::read(arguments, []).expect("a good configuration");
-        Auth::new(&config)
+        config.auth()
     }
 
     fn status(auth: &Auth, header: Option<&str>) -> u16 {

@@ -126,7 +126,7 @@ fn state() -> (ApiState, request::Questions, tempfile::TempDir) {
     let (asks, queue) = request::queue();
     let arguments = ["relay-node", "--dev"].map(Into::into);
     let (_, config) = crate::config::read(arguments, []).expect("a good configuration");
-    let auth = Arc::new(Auth::new(&config));
+    let auth = Arc::new(config.auth());
     let ready = Ready::default();
     ready.set(true);
     let limits = FileLimits { size: 3 << 20, cache: 0, reserve: 0 };
@@ -285,7 +285,7 @@ async fn an_announcement_needs_the_publish_token() {
     let (mut state, _queue, _files) = state();
     let arguments = ["relay-node", "--publish-token", "correct-horse"].map(Into::into);
     let (_, config) = crate::config::read(arguments, []).expect("a good configuration");
-    state.auth = Arc::new(Auth::new(&config));
+    state.auth = Arc::new(config.auth());
     let relay = router(state, Router::new(), Welcome::default());
     for (token, status) in [(None, 401), (Some("Bearer wrong"), 403)] {
         let mut request =

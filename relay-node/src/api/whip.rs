@@ -315,7 +315,7 @@ mod tests {
             }
         });
         let (_, config) = crate::config::read(["relay-node", "--dev"].map(Into::into), []).expect("is good");
-        let relay = router(WhipState::new(asks, Arc::new(Auth::new(&config)), "".into()));
+        let relay = router(WhipState::new(asks, Arc::new(config.auth()), "".into()));
         let delete = async |path: &str, address: [u8; 4]| {
             let client = ConnectInfo(Client { address: address.into(), local: false });
             let request = Request::delete(path).extension(client).body(Body::empty()).expect("a request");

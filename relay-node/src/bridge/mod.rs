@@ -24,7 +24,7 @@ use quinn::Endpoint;
 use tokio::sync::{mpsc, oneshot};
 
 pub use forwarding::table::{Child, Forwarding, LocalDelivery, Route, Table};
-pub use link::LinkSender;
+pub use link::handle::LinkSender;
 pub use link::stream::MESSAGE_MAX;
 pub use mesh_routing::LinkId;
 use mesh_routing::Underlay;
@@ -39,7 +39,7 @@ use crate::{
     },
     vitals::{BEAT, Pulse},
 };
-use link::{Close, admission, dial, link_table::Neighbors};
+use link::{admission, close::Close, dial, link_table::Neighbors};
 use quic::{endpoint, measure::Counters, tls, transport};
 
 /// Connections that are not yet links. Above half of it strangers must prove their address first.

@@ -4,13 +4,11 @@
 use std::{
     io::{self, BufRead},
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
     thread,
     time::Duration,
 };
 
 use bytes::Bytes;
-use clap::Args;
 use protocol::{NodeId, ZoneName};
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
 use serde::{Serialize, de::DeserializeOwned};
@@ -29,7 +27,7 @@ use crate::{
         quic::endpoint::{self, Frames, StreamError, read_frame, write_frame},
     },
     clock,
-    config::Config,
+    config::{Config, Pair},
     membership::{
         festival,
         key_file::OrganizerKey,
@@ -51,29 +49,6 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const LINES_MAX: usize = 64;
 /// Between two dials of a relay that is not there yet.
 const AGAIN: Duration = Duration::from_millis(500);
-
-/// What the operator wants.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct Pair {
-    /// Wait here for the other relay, which dials with --peer [default: 0.0.0.0:7900]
-    #[arg(long, value_name = "ADDR", conflicts_with = "peer")]
-    listen: Option<SocketAddr>,
-    /// Confirm if this is the code, as the other relay's screen shows it; a question otherwise
-    #[arg(long, value_name = "CODE", conflicts_with = "yes")]
-    code: Option<Code>,
-    /// Confirm whatever the code is: only over a wire of which you see both ends
-    #[arg(long)]
-    yes: bool,
-    /// The organizer's key file: the other relay gets a zone token, and so does this one if it has none
-    #[arg(long, value_name = "FILE")]
-    festival_key_file: Option<PathBuf>,
-    /// How long that token counts
-    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3660))]
-    days: u64,
-    /// Whom to dial: `--peer`, which every command knows.
-    #[arg(skip)]
-    pub peer: Option<String>,
-}
 
 /// Why nothing came of it.
 #[derive(Debug, Error)]

@@ -1,6 +1,8 @@
 //! What the operator decides: flags, environment and `relay-node.toml`, read into one [`Config`] and
 //! checked before any port is bound. It opens nothing but the file.
 
+mod arguments;
+mod error;
 mod layers;
 mod public_url;
 mod values;
@@ -13,14 +15,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::Parser;
 use mesh_routing::{AreaId, Underlay};
 use protocol::{NodeId, ZoneName};
-use thiserror::Error;
 
 use crate::{
-    api::auth::Streams,
-    cli::{festival::Desk, pair::Pair},
+    api::auth::{Auth, Streams},
     client::Proxies,
     membership::{
         festival::{self, Files, GRACE_HOURS},
@@ -29,7 +29,10 @@ use crate::{
     node::allowance::ChatLimits,
     storage::files::FileLimits,
 };
-use layers::{Layer, environment_layer, file_layer, flag_layer, known_keys};
+pub use arguments::Pair;
+use arguments::{CommandLine, SubTask};
+pub use error::ConfigError;
+use layers::{Layer, environment_layer, file_layer, flag_layer};
 pub use public_url::PublicUrl;
 use values::{
     many, mebibytes, number, one, parse_host, parse_network, parse_node_id, parse_origin, parse_peer,
@@ -47,8 +50,8 @@ pub enum Task {
     CheckConfig,
     /// Look at the machine and say what is wrong.
     Doctor,
-    /// What the organizer of the festival does. It needs no configuration.
-    Festival(Desk),
+    /// What the organizer of the festival does, in these words. It needs no configuration.
+    Festival(Vec<OsString>),
     /// Make this relay and another one trust each other.
     Pair(Pair),
 }
@@ -149,211 +152,6 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Why the process ends before it served anything.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// A value that is not allowed.
-    #[error("{key} = {value:?} ({source_name}): {allowed}")]
-    Value {
-        /// The key, as in the file.
-        key: &'static str,
-        /// What was given.
-        value: String,
-        /// Where it was given.
-        source_name: String,
-        /// What is allowed.
-        allowed: String,
-    },
-    /// A key nobody knows.
-    #[error("{key} ({source_name}) is not a key of this relay: the keys are {}", known_keys())]
-    UnknownKey {
-        /// The key.
-        key: String,
-        /// Where it was given.
-        source_name: String,
-    },
-    /// The configuration file cannot be read or is not TOML.
-    #[error("config = {path:?}: {problem}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// The command line: text for the terminal, help and version included.
-    #[error("{}", .0.render())]
-    Usage(clap::Error),
-}
-
-impl ConfigError {
-    /// Prints it where it belongs: help on standard output, errors on standard error.
-    pub fn print(&self) {
-        match self {
-            // Nobody is left to be told if the terminal is gone.
-            ConfigError::Usage(error) => drop(error.print()),
-            error => eprintln!("relay-node: {error}"),
-        }
-    }
-
-    /// The exit code: 0 for help and version, else 64.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            ConfigError::Usage(error) if !error.use_stderr() => 0,
-            _ => 64,
-        }
-    }
-}
-
-const ABOUT: &str = "\
-A streaming relay for one zone of a festival: publish a stage with WHIP, hear it in any zone with WHEP or
-a browser. Relays bridge to each other over QUIC.";
-
-const EXAMPLES: &str = "\
-Every option is also a key of the TOML file given with --config and an environment variable:
---public-ip is public-ip = [\"10.0.0.1\"] in the file and RELAY_PUBLIC_IP=10.0.0.1 in the environment
-(lists joined by commas). The file gives way to the environment, the environment to the option.
-
-Try it:
-  relay-node --dev                                    one open relay at http://localhost:8080
-  relay-node --zone camping --peer 10.0.0.2:8081      bridged to the relay at 10.0.0.2
-  relay-node pair                                     let another relay bridge: six digits to compare
-  relay-node doctor                                   what is wrong with this machine, and how to mend it
-
-Exit codes: 0 stopped cleanly, 64 bad usage or configuration, 69 a port or the data directory is not
-available, 1 anything else.";
-
-#[derive(Debug, Parser)]
-#[command(name = "relay-node", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
-struct CommandLine {
-    #[command(subcommand)]
-    task: Option<SubTask>,
-    #[command(flatten)]
-    flags: Flags,
-}
-
-#[derive(Debug, Clone, Subcommand)]
-enum SubTask {
-    /// Print this relay's id, made at the first start and kept in the data directory
-    Id,
-    /// Say whether the configuration is good, and what it comes to
-    CheckConfig,
-    /// Look at ports, disk, kernel buffers, clock, zone token and peers; say what to mend
-    Doctor,
-    /// Make this relay and another one trust each other: both show a code, and two people compare it
-    Pair(Pair),
-    /// Be the organizer: make a festival's key, sign zone tokens, take them back; `festival --help` says more
-    #[command(disable_help_flag = true)]
-    Festival {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-        rest: Vec<OsString>,
-    },
-}
-
-#[derive(Debug, Args)]
-struct Flags {
-    /// The TOML file to read first
-    #[arg(long, value_name = "PATH", global = true)]
-    config: Option<String>,
-    /// The zone this relay serves [default: main]
-    #[arg(long, value_name = "NAME", global = true)]
-    zone: Option<String>,
-    /// The area of the mesh this relay is in, 0 to 65535: above 200 relays give each part of the field one
-    /// [default: 0]
-    #[arg(long, value_name = "NUMBER", global = true)]
-    area: Option<String>,
-    /// TCP address of pages, API, WebSocket, WHIP and WHEP [default: 0.0.0.0:8080]
-    #[arg(long, value_name = "ADDR", global = true)]
-    http: Option<String>,
-    /// UDP address of all WebRTC sessions [default: 0.0.0.0:8080]
-    #[arg(long, value_name = "ADDR", global = true)]
-    media: Option<String>,
-    /// UDP address for QUIC from other relays [default: 0.0.0.0:8081]
-    #[arg(long, value_name = "ADDR", global = true)]
-    bridge: Option<String>,
-    /// A relay to bridge to; repeatable. What the way there runs over may follow behind commas:
-    /// kind=fibre|wired|wifi|lte, metered, bias=MS
-    #[arg(long, value_name = "HOST:PORT[,kind=..][,metered][,bias=MS]", global = true)]
-    peer: Vec<String>,
-    /// Look for relays on the local network and in neighbors' records, and choose six to eight of them as
-    /// neighbors; only those that may bridge become any
-    #[arg(long, global = true)]
-    discover: bool,
-    /// An address offered to browsers; repeatable [default: every usable interface address]
-    #[arg(long, value_name = "IP", global = true)]
-    public_ip: Vec<String>,
-    /// Where a proxy shows this relay, path included; addresses that the relay says begin with that path
-    #[arg(long, value_name = "URL", global = true)]
-    public_url: Option<String>,
-    /// Directory of identity, rooms, chat and files [default: ./data]
-    #[arg(long, value_name = "PATH", global = true)]
-    data: Option<String>,
-    /// Media threads [default: number of cores]
-    #[arg(long, value_name = "N", global = true)]
-    workers: Option<String>,
-    /// Open publishing and bridging to everybody: for a trial, not for a festival
-    #[arg(long, global = true)]
-    dev: bool,
-    /// The id of a relay that may bridge to this one (`relay-node id` prints it there); repeatable
-    #[arg(long, value_name = "NODE_ID", global = true)]
-    trust: Vec<String>,
-    /// This relay's zone token: relays of the same festival may bridge, and others not
-    #[arg(long, value_name = "FILE", global = true)]
-    festival_token: Option<String>,
-    /// The festival's id, as `relay-node festival create` prints it, or a file that holds it [default: the
-    /// one the token names]
-    #[arg(long, value_name = "ID|FILE", global = true)]
-    festival_key: Option<String>,
-    /// The organizer's list of relays that are no longer of the festival; read again when it changes
-    #[arg(long, value_name = "FILE", global = true)]
-    revocations: Option<String>,
-    /// Hours for which an expired token still counts, as clocks may be wrong [default: 48]
-    #[arg(long, value_name = "HOURS", global = true)]
-    token_grace: Option<String>,
-    /// What publishers send as `Authorization: Bearer TOKEN`; better in the file than here
-    #[arg(long, value_name = "TOKEN", global = true)]
-    publish_token: Option<String>,
-    /// Streams that may be published here: names, `kiosk/*` for all below kiosk; repeatable, or joined by commas
-    /// [default: any]
-    #[arg(long, value_name = "NAME|NAME/*", global = true)]
-    streams: Vec<String>,
-    /// Chat messages a second of one participant; 0 for no limit [default: 1]
-    #[arg(long, value_name = "NUMBER", global = true)]
-    chat_rate: Option<String>,
-    /// Chat messages of one participant in a row [default: 10]
-    #[arg(long, value_name = "NUMBER", global = true)]
-    chat_burst: Option<String>,
-    /// Chat messages a second that are posted from one address; those who listen there share five times as many;
-    /// 0 for no limit [default: 20]
-    #[arg(long, value_name = "NUMBER", global = true)]
-    chat_address_rate: Option<String>,
-    /// A proxy in front of this relay, whose `Forwarded` or `X-Forwarded-For` says who asks; repeatable
-    #[arg(long, value_name = "ADDRESS[/PREFIX]", global = true)]
-    trusted_proxy: Vec<String>,
-    /// A name under which this relay is reached, beside its addresses and the names of the machine; `*` for
-    /// every one; repeatable
-    #[arg(long, value_name = "NAME", global = true)]
-    allow_host: Vec<String>,
-    /// The origin of pages that may chat and give files here, like https://app.example; `*` for every one;
-    /// repeatable [default: the relay's own pages]
-    #[arg(long, value_name = "ORIGIN", global = true)]
-    allow_origin: Vec<String>,
-    /// Bits per second of Opus asked of publishers [default: 256000]
-    #[arg(long, value_name = "BITS", global = true)]
-    opus_bitrate: Option<String>,
-    /// MiB of one file that is given to a room [default: 256]
-    #[arg(long, value_name = "MIB", global = true)]
-    file_size: Option<String>,
-    /// MiB of files of other relays that are kept here [default: 2048]
-    #[arg(long, value_name = "MIB", global = true)]
-    file_cache: Option<String>,
-    /// MiB of the disk that files leave free, and a twentieth of it in any case [default: 512]
-    #[arg(long, value_name = "MIB", global = true)]
-    file_reserve: Option<String>,
-    /// What to log, for example `info` or `relay_node=debug` [default: info]
-    #[arg(long, value_name = "FILTER", global = true)]
-    log: Option<String>,
-}
-
 const DATA: &str = "./data";
 
 /// Reads the process's arguments and environment, and the file they name.
@@ -378,8 +176,7 @@ pub fn read(
             Task::Pair(pair)
         }
         Some(SubTask::Festival { rest }) => {
-            let desk = Desk::parse(rest).map_err(ConfigError::Usage)?;
-            return Ok((Task::Festival(desk), Config::check(&Layer::new())?));
+            return Ok((Task::Festival(rest), Config::check(&Layer::new())?));
         }
     };
     let (environment, file_in_environment) = environment_layer(environment)?;
@@ -394,6 +191,11 @@ pub fn read(
 }
 
 impl Config {
+    /// Who may publish what.
+    pub fn auth(&self) -> Auth {
+        Auth::new(self.dev, self.publish_token.as_ref().map(Token::secret), self.streams.clone())
+    }
+
     /// The relays this one was paired with are trusted like those named with `--trust`.
     pub fn trust_paired(&mut self) -> Result<(), ConfigError> {
         let paired = trusted_peers::read(&self.data).map_err(|error| ConfigError::File {

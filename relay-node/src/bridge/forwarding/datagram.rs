@@ -15,15 +15,16 @@ use quinn::{Connection, ConnectionError, SendDatagramError};
 
 use super::{
     dedup::{Pace, Seen, Window},
+    packet::Packet,
     pieces::Pieces,
     repair::{Ask, Gaps},
-    scheduler::{Next, Packet},
+    scheduler::Next,
     switch::{self, Switch, Taken},
+    table::{Forwarding, LocalDelivery},
 };
 use crate::{
     bridge::{
-        Forwarding, LocalDelivery,
-        link::LinkShared,
+        link::handle::LinkShared,
         quic::{measure::Counters, transport::DATAGRAM_SEND_BUFFER},
     },
     clock,

@@ -2,7 +2,7 @@
 
 use crossbeam_queue::ArrayQueue;
 
-use super::scheduler::{LANES, Packet, lane};
+use super::packet::{LANES, Packet, lane};
 
 /// Packets each lane holds until the bridges' thread takes them, which is at once while it lives.
 const BOUNDS: [usize; LANES] = [64, 128, 512, 256];

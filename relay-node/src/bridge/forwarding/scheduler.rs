@@ -4,14 +4,13 @@
 use std::collections::{HashMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use protocol::mesh::{Alias, Class, DatagramHeader, DatagramKind, Piece};
+use protocol::mesh::{Alias, DatagramHeader, DatagramKind, Piece};
 
 use super::{
+    packet::{LANES, Packet, lane, sequence},
     repair::{Ask, Budget, Kept, Sent},
-    switch,
 };
 
-pub(crate) const LANES: usize = 4;
 /// Packets each lane holds: about 2.5 s of one audio track, 150 ms of 80 Mbit/s of video.
 pub(crate) const BOUNDS: [usize; LANES] = [256, 256, 1024, 1024];
 /// Asks and repairs that wait to be sent.
@@ -35,16 +34,6 @@ pub(crate) struct Scheduler {
     slabs: Slabs,
 }
 
-/// A media packet before it has a link sequence.
-#[derive(Debug)]
-pub(crate) struct Packet {
-    pub kind: DatagramKind,
-    pub class: Class,
-    pub epoch: u8,
-    pub alias: Alias,
-    pub payload: Bytes,
-}
-
 /// One alias: the next link sequence, and what was sent.
 #[derive(Debug)]
 struct Outgoing {
@@ -62,16 +51,6 @@ pub(crate) enum Next {
     /// Something waits for room.
     Wait,
     Nothing,
-}
-
-/// Emergency audio passes all, live audio passes video, and nothing waits for prefetch.
-pub(crate) fn lane(class: Class) -> usize {
-    match class {
-        Class::Control | Class::Emergency | Class::Announcement => 0,
-        Class::Chat | Class::Audio => 1,
-        Class::File | Class::Video => 2,
-        Class::Prefetch => 3,
-    }
 }
 
 impl Scheduler {
@@ -179,7 +158,7 @@ impl Scheduler {
         let Some(packet) = self.lanes[lane].front() else { return };
         let most = longest.saturating_sub(DatagramHeader::LEN + Piece::LEN).max(1);
         let count = packet.payload.len().div_ceil(most);
-        let Some(number_of_packet) = switch::sequence(&packet.payload) else { return };
+        let Some(number_of_packet) = sequence(&packet.payload) else { return };
         if packet.kind != DatagramKind::Rtp || count > usize::from(Piece::MAX) {
             return;
         }
@@ -254,6 +233,8 @@ impl Slabs {
 
 #[cfg(test)]
 mod tests {
+    use protocol::mesh::Class;
+
     use super::*;
     use crate::clock;
 

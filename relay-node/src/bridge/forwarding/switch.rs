@@ -16,10 +16,12 @@ use protocol::{
 
 use super::{
     dedup::{Pace, TrackWindow},
+    packet::{Packet, sequence},
     repair::Ask,
-    scheduler::{Next, Packet, Scheduler},
+    scheduler::{Next, Scheduler},
+    table::Table,
 };
-use crate::bridge::{LinkId, Table, link::LinkShared};
+use crate::bridge::{LinkId, link::handle::LinkShared};
 
 thread_local! {
     static SWITCH: RefCell<Switch> = RefCell::default();
@@ -219,12 +221,3 @@ impl Port {
         self.link.wake();
     }
 }
-
-/// The RTP sequence number of a canonical packet.
-pub(crate) fn sequence(packet: &[u8]) -> Option<u16> {
-    let header = packet.first_chunk::<RTP_HEADER>()?;
-    Some(u16::from_be_bytes([header[2], header[3]]))
-}
-
-/// RFC 3550 section 5.1, without CSRCs.
-const RTP_HEADER: usize = 12;

@@ -7,7 +7,7 @@ use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use protocol::mesh::{Alias, Class, DatagramHeader};
 
-use crate::bridge::{LinkId, LinkSender};
+use crate::bridge::{LinkId, link::handle::LinkSender};
 
 /// Takes the packets of tracks that are wanted on this relay: the track's local number, the header as
 /// it came, the payload. Called from the bridges' thread, so it may neither block nor take long.

@@ -10,7 +10,7 @@ use quinn::{Connection, RecvStream, VarInt};
 use tokio::{sync::watch, task::spawn_blocking, time::MissedTickBehavior};
 
 use super::{
-    Close,
+    close::Close,
     stream::{self, Frames, Hello, StreamError},
 };
 use crate::{

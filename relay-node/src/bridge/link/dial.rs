@@ -9,8 +9,11 @@ use quinn::{Connection, ConnectionError, Endpoint, Incoming};
 use tokio::{net::lookup_host, time::timeout};
 
 use super::{
-    Close, HANDSHAKE, LinkShared, Run, Streams,
+    Run,
     admission::{self, News, Shown},
+    close::Close,
+    handle::LinkShared,
+    handshake::{self, HANDSHAKE, Streams},
     link_table::{Claim, Path, Refused},
     peer_address::Peer,
     stream::{StreamError, send_hello},
@@ -144,7 +147,7 @@ async fn dial_address(
         DialError::Refused { refused, node, path }
     })?;
     let (own, news) = admission::hello(shared, underlay);
-    match link::dialed(&connection, &own).await {
+    match handshake::dialed(&connection, &own).await {
         Ok((hello, streams)) => {
             let shown = admission::admit(shared, &connection, node, &hello).map_err(DialError::Outsider)?;
             let agreed = Agreed { node, zone: hello.zone, underlay, path, shown, news };
@@ -190,7 +193,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, incoming: Incoming) {
 async fn accept_connection(shared: &Arc<Shared>, incoming: Incoming) -> Result<(), String> {
     let connection = incoming.await.map_err(|error| error.to_string())?;
     let node = tls::neighbor_of(&connection).ok_or("the neighbor showed no key")?;
-    let (hello, mut streams) = match link::accepted(&connection).await {
+    let (hello, mut streams) = match handshake::accepted(&connection).await {
         Ok(accepted) => accepted,
         Err(error) => {
             close_badly(&connection, &error);

@@ -14,7 +14,7 @@ use mesh_routing::UnderlayKind;
 use protocol::NodeId;
 use quinn::Connection;
 
-use super::LinkShared;
+use super::handle::LinkShared;
 use crate::bridge::LinkId;
 
 /// More than any sensible mesh; a limit for what strangers can make us hold.

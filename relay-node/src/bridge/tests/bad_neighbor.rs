@@ -21,7 +21,7 @@ use tokio::{sync::mpsc, time::timeout};
 use crate::bridge::{
     BridgeConfig, BridgeEvent, Bridges, Child, Forwarding, Identity, LinkId, LinkSender, Route, Table, Trust,
     link::{
-        self,
+        handshake,
         stream::{Hello, VERSION},
     },
     quic::{tls, transport},
@@ -152,7 +152,7 @@ async fn an_oversized_frame_closes_only_that_link() {
     let mut victim = Victim::start().await;
     for (stream, junk) in [(0, &[0xff; 64][..]), (1, &[0, 4, 0, 1]), (2, &[0x80, 0, 0, 0])] {
         let (_endpoint, connection) = connect(victim.bridges.local_addr()).await;
-        let (_, mut streams) = link::dialed(&connection, &hello()).await.unwrap();
+        let (_, mut streams) = handshake::dialed(&connection, &hello()).await.unwrap();
         let (bad, _) = up(&mut victim.events).await;
         streams[stream].0.write_all(junk).await.unwrap();
         let (gone, reason) = down(&mut victim.events).await;
@@ -206,7 +206,7 @@ async fn a_stranger_that_says_nothing_is_closed() {
 async fn junk_and_repeated_datagrams_are_dropped_and_the_link_stays() {
     let mut victim = Victim::start().await;
     let (_endpoint, connection) = connect(victim.bridges.local_addr()).await;
-    let (_, mut streams) = link::dialed(&connection, &hello()).await.unwrap();
+    let (_, mut streams) = handshake::dialed(&connection, &hello()).await.unwrap();
     let (bad, _) = up(&mut victim.events).await;
     let children = vec![Child { link: victim.to_good.clone(), alias: Alias(4) }];
     victim.forwarding.replace(Table {
@@ -254,7 +254,7 @@ async fn junk_and_repeated_datagrams_are_dropped_and_the_link_stays() {
 async fn a_neighbor_that_never_reads_is_cut_off_and_its_queue_was_bounded() {
     let mut victim = Victim::start().await;
     let (_endpoint, connection) = connect(victim.bridges.local_addr()).await;
-    let (_, _streams) = link::dialed(&connection, &hello()).await.unwrap();
+    let (_, _streams) = handshake::dialed(&connection, &hello()).await.unwrap();
     let (bad, sender) = up(&mut victim.events).await;
     let message = Bytes::from(vec![0; 64 * 1024]);
     // Chat that finds no room is refused and costs nothing else.

@@ -15,7 +15,7 @@ use crate::{
     bridge::{
         BridgeConfig, BridgeEvent, Bridges, Identity, Trust,
         link::{
-            self,
+            handshake,
             stream::{self, Hello},
         },
         quic::{tls, transport},
@@ -208,7 +208,7 @@ async fn whoever_is_of_another_festival_or_of_none_is_told_why_it_is_refused() {
         (Some(token(&key, own, now() - 49 * 3600)), "ended 49 h ago"),
     ] {
         let connection = stranger.dial(relay.bridges.local_addr()).await;
-        let answer = link::dialed(&connection, &hello(token)).await;
+        let answer = handshake::dialed(&connection, &hello(token)).await;
         assert!(answer.is_err(), "an outsider gets no hello");
         let reason = closed(&connection).await;
         assert!(reason.contains(expected) && reason.contains(&own.short().to_string()), "{reason}");
@@ -223,7 +223,7 @@ async fn a_dialed_relay_of_another_festival_is_told_why_it_is_refused() {
     let mut relay = Relay::start(&key, &[]).await;
     relay.bridges.dial(stranger.identity.node_id(), vec![at]);
     let connection = stranger.endpoint.accept().await.unwrap().await.unwrap();
-    let (_, mut streams) = link::accepted(&connection).await.unwrap();
+    let (_, mut streams) = handshake::accepted(&connection).await.unwrap();
     let foreign = token(&pair(), stranger.identity.node_id(), now() + 60);
     stream::send_hello(&mut streams[0].0, &hello(Some(foreign))).await.unwrap();
     let reason = closed(&connection).await;
@@ -313,7 +313,7 @@ async fn junk_instead_of_papers_costs_the_link_and_papers_of_others_nothing() {
     let stranger = Stranger::new();
     let own = token(&key, stranger.identity.node_id(), now() + 60);
     let connection = stranger.dial(relay.bridges.local_addr()).await;
-    let (_, _streams) = link::dialed(&connection, &hello(Some(own))).await.unwrap();
+    let (_, _streams) = handshake::dialed(&connection, &hello(Some(own))).await.unwrap();
     relay.up().await;
     let foreign = vec![revocations(&pair(), 9, relay.id()), "pnr1.junk".to_owned()];
     for papers in [postcard::to_stdvec(&foreign).unwrap(), vec![0xff; 64]] {

@@ -18,7 +18,7 @@ use tokio::{
 use super::two_feeds::{self, Relay};
 use crate::bridge::{
     Forwarding, Identity, LinkId, Route, Table, Trust,
-    link::room_of,
+    link::handle::room_of,
     quic::{capacity::Estimate, measure, tls, transport},
 };
 
