@@ -1,14 +1,15 @@
 //! The switchboard between the three cores: who publishes and listens here, which of it the mesh has to
 //! bring or take. Without I/O: effects come out of [`Node::poll_effect`].
 //!
-//! Sessions are in `sessions`, what is said is in `words`; this file is about streams and how media, mesh and rooms
-//! meet.
+//! Sessions are in `sessions/` and `whip_whep.rs`, what is said is in `records.rs`; this file is about streams and how
+//! media, mesh and rooms meet.
 
 pub mod allowance;
 pub mod complaints;
 pub mod posts;
 mod records;
 pub mod sessions;
+mod whip_whep;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -42,8 +43,7 @@ pub struct Node {
     pub mesh: Mesh,
     /// Chat.
     pub rooms: Rooms,
-    /// WHIP and WHEP sessions.
-    pub sessions: Sessions,
+    sessions: Sessions,
     pub(crate) streams: BTreeMap<StreamName, Stream>,
     by_track: BTreeMap<TrackId, (StreamName, Kind)>,
     next_track: u32,
@@ -304,10 +304,7 @@ impl Node {
         for stream in over {
             self.unpublish(&stream, now);
         }
-        self.count_unreached(now);
-        for gone in self.sessions.handle_timeout(now) {
-            self.session_over(gone, false, now);
-        }
+        self.look_at_sessions(now);
     }
 
     /// When [`Node::handle_timeout`] wants to be called.
@@ -446,7 +443,7 @@ impl Node {
 
     fn forget_unused(&mut self) {
         self.streams.retain(|name, known| {
-            let used = known.published.is_some() || self.sessions.serve(name);
+            let used = known.published.is_some() || self.sessions.serves(name);
             if !used {
                 for track in [known.tracks.audio, known.tracks.video] {
                     self.by_track.remove(&track);
@@ -497,7 +494,7 @@ impl Node {
                 }
             });
             api::Stream {
-                cannot_play: self.cannot_play(&stream.name, &tracks),
+                cannot_play: self.sessions.cannot_play(&stream.name, &tracks),
                 name: stream.name.to_string(),
                 tracks,
                 origin_zone: stream.origin_zone.to_string(),

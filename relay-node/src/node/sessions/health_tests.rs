@@ -1,9 +1,10 @@
-use media::Health;
+use media::{Event, Health};
 use mesh_routing::{Config as MeshConfig, Mesh};
 use protocol::ZoneName;
 use rooms::WallTime;
 
 use super::*;
+use crate::node::Node;
 
 fn fresh(n: u8) -> Fresh {
     let local = Credentials { ufrag: format!("ufrag{n}"), pwd: format!("password-of-{n:012}") };

@@ -1,7 +1,15 @@
-//! WHIP and WHEP sessions (RFC 9725): opened by an offer, patched, ended; what media says of them.
-//!
-//! The HTTP of it is in `whip`, streams and interest are in `node`. Without I/O: random credentials come
-//! from the driver.
+//! WHIP and WHEP sessions (RFC 9725): opened by an offer, patched, ended. Owns what is known of each, and says what
+//! follows from what happens to them; streams and interest are in `node`, the HTTP of it is in `api/whip.rs`. Without
+//! I/O: random credentials come from the driver.
+
+mod error;
+#[cfg(test)]
+mod health_tests;
+mod places;
+mod quality;
+#[cfg(test)]
+mod tests;
+pub(crate) mod unreached;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,29 +19,20 @@ use std::{
 };
 
 use media::{
-    Claim, Command, Event, Flow, SessionPlan,
+    Claim, Command, Epochs, Flow, SessionPlan, TrackPair,
     sdp::{
-        EgressPolicy, Fragment, IngestPolicy, Local, Offer, SdpError, Setup, answer_egress, answer_ingest,
-        msid_token,
+        EgressPlan, EgressPolicy, Fragment, IngestPlan, IngestPolicy, Local, Offer, SdpError, Setup,
+        answer_egress, answer_ingest, msid_token,
     },
-    transport::{CloseReason, Credentials, DtlsRole, Identity, TransportConfig},
+    transport::{Credentials, DtlsRole, Identity, TransportConfig},
 };
-use protocol::{Codec, SessionId, StreamName, TrackDescription, ZoneName};
-use thiserror::Error;
+use protocol::{Codec, SessionId, StreamName, TrackDescription};
 
-use super::{Effect, Node};
 use crate::places::shares::Holder;
+pub use error::SessionError;
 use places::SessionPlaces;
 use quality::{Abilities, Ability};
 use unreached::Unreached;
-
-#[cfg(test)]
-mod health_tests;
-mod places;
-mod quality;
-#[cfg(test)]
-mod tests;
-pub(crate) mod unreached;
 
 /// Every session of this relay.
 pub struct Sessions {
@@ -63,11 +62,11 @@ struct Session {
     late: bool,
 }
 
-/// What was agreed with the peer of a session.
-#[derive(Default)]
-struct Agreed {
-    tracks: Vec<TrackDescription>,
-    ability: Ability,
+/// An offer that can be served: the answer, and what a worker has to know for it.
+pub(crate) struct Answered<P> {
+    answer: String,
+    plan: P,
+    transport: TransportConfig,
 }
 
 /// Which way media flows.
@@ -126,45 +125,6 @@ pub enum IfMatch {
     Missing,
 }
 
-/// Why a session was not opened or changed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum SessionError {
-    /// The offer or the fragment.
-    #[error(transparent)]
-    Sdp(#[from] SdpError),
-    /// WHEP: nobody publishes the stream anywhere in the mesh.
-    #[error("nobody publishes {stream} now: try again in a few seconds")]
-    NotLive {
-        /// The stream.
-        stream: StreamName,
-    },
-    /// WHIP: the name is live from another zone.
-    #[error(
-        "{stream} is live from the zone {zone}: end it there first, take another name, or ask the organizer for \
-         a zone token that may take over"
-    )]
-    Elsewhere {
-        /// The stream.
-        stream: StreamName,
-        /// Where.
-        zone: ZoneName,
-    },
-    /// No such session, or it is over.
-    #[error("there is no such session: it may have ended; open a new one with POST")]
-    NoSession,
-    /// The entity tag is that of an earlier ICE session.
-    #[error(
-        "If-Match does not name this session's entity tag: use the ETag of the last answer, or * to restart ICE"
-    )]
-    Tag,
-    /// No condition was sent.
-    #[error("send If-Match with the session's ETag, or If-Match: * to restart ICE")]
-    NoTag,
-    /// As many sessions as the relay serves are open or opening.
-    #[error("this relay is full: try again in a few seconds")]
-    Full,
-}
-
 /// Sessions that ended and are still known by their ids.
 const ENDED_MAX: usize = 1024;
 /// A session that never connects is gone after this time.
@@ -185,6 +145,207 @@ impl Sessions {
         }
     }
 
+    /// WHIP: answers a publisher's offer, if it can be served.
+    pub(crate) fn answer_publisher(
+        &self,
+        offer: &Offer,
+        fresh: &Fresh,
+    ) -> Result<Answered<IngestPlan>, SessionError> {
+        let policy = IngestPolicy { opus_max_average_bitrate: self.opus_bitrate, data_channel: true };
+        let fingerprint = self.identity.fingerprint().to_string();
+        let (answer, plan) = answer_ingest(offer, &self.local(fresh, &fingerprint), &policy)?;
+        let transport = self.transport(offer, fresh, plan.setup, plan.data_channel)?;
+        Ok(Answered { answer, plan, transport })
+    }
+
+    /// WHEP: answers a listener's offer, if something of the stream, which has these codecs, can be played.
+    pub(crate) fn answer_listener(
+        &self,
+        stream: &StreamName,
+        codecs: &[Codec],
+        offer: &Offer,
+        fresh: &Fresh,
+    ) -> Result<Answered<EgressPlan>, SessionError> {
+        // Without transport-cc a browser estimates by itself and tells us (REMB).
+        let policy = EgressPolicy {
+            transport_cc: false,
+            ..EgressPolicy::new(stream.as_str(), codecs, fresh.first_ssrc)
+        };
+        let fingerprint = self.identity.fingerprint().to_string();
+        let (answer, plan) = answer_egress(offer, &self.local(fresh, &fingerprint), &policy)?;
+        let transport = self.transport(offer, fresh, plan.setup, plan.data_channel)?;
+        Ok(Answered { answer, plan, transport })
+    }
+
+    /// A place for a session that is about to open: gives the sessions of the greediest address that have to end
+    /// for it.
+    pub(crate) fn make_room(
+        &mut self,
+        id: SessionId,
+        holder: Holder,
+        now: Instant,
+    ) -> Result<Vec<SessionId>, SessionError> {
+        self.places.open(id, holder, now).map_err(|_| SessionError::Full)
+    }
+
+    /// A publisher's session opens; the plan is for the workers.
+    pub(crate) fn open_publisher(
+        &mut self,
+        fresh: Fresh,
+        stream: StreamName,
+        answered: Answered<IngestPlan>,
+        (tracks, epochs): (TrackPair, Epochs),
+        now: Instant,
+    ) -> (Opened, SessionPlan) {
+        let Answered { answer, plan, transport } = answered;
+        let sent = plan.tracks.iter().filter_map(|track| {
+            let codec = track.codecs.first()?.codec;
+            Some(TrackDescription { kind: track.kind, codec, layers: 1 })
+        });
+        let agreed = (sent.collect(), Ability::default());
+        let flow = Flow::Ingest { plan, tracks, epochs };
+        self.open(fresh, (stream, Direction::Ingest), agreed, (answer, transport, flow), now)
+    }
+
+    /// A listener's session opens; the plan is for the workers.
+    pub(crate) fn open_listener(
+        &mut self,
+        fresh: Fresh,
+        stream: StreamName,
+        answered: Answered<EgressPlan>,
+        tracks: TrackPair,
+        now: Instant,
+    ) -> (Opened, SessionPlan) {
+        let Answered { answer, plan, transport } = answered;
+        let ability = Ability::of(&plan);
+        self.abilities.add(&stream, ability);
+        let flow = Flow::Egress { plan, tracks, cname: msid_token(stream.as_str()) };
+        self.open(fresh, (stream, Direction::Egress), (Vec::new(), ability), (answer, transport, flow), now)
+    }
+
+    fn open(
+        &mut self,
+        fresh: Fresh,
+        (stream, direction): (StreamName, Direction),
+        (tracks, ability): (Vec<TrackDescription>, Ability),
+        (answer, transport, flow): (String, TransportConfig, Flow),
+        now: Instant,
+    ) -> (Opened, SessionPlan) {
+        let tag = fresh.local.ufrag;
+        let session = Session {
+            stream,
+            direction,
+            tracks,
+            ability,
+            remote: transport.remote.clone(),
+            tag: tag.clone(),
+            opened: now,
+            connected: false,
+            late: false,
+        };
+        self.sessions.insert(fresh.id, session);
+        let plan = SessionPlan { id: fresh.id, transport, flow, claim: Claim::default() };
+        (Opened { id: fresh.id, tag, answer }, plan)
+    }
+
+    /// PATCH: trickled candidates or an ICE restart (RFC 9725 section 4.3). Of a restart the workers have to know.
+    pub(crate) fn handle_patch(
+        &mut self,
+        (direction, stream, id): (Direction, &StreamName, SessionId),
+        if_match: &IfMatch,
+        fragment: &Fragment,
+        fresh: Credentials,
+    ) -> Result<(Patched, Option<Command>), SessionError> {
+        let session = self.find(id, stream, direction)?;
+        let restarts = fragment.restarts(&session.remote.ufrag, &session.remote.pwd);
+        match if_match {
+            IfMatch::Missing => return Err(SessionError::NoTag),
+            IfMatch::Tags(tags) if !tags.contains(&session.tag) => return Err(SessionError::Tag),
+            _ if !restarts => return Ok((Patched::Trickled, None)),
+            _ => {}
+        }
+        let (Some(ufrag), Some(pwd)) = (fragment.ufrag.clone(), fragment.pwd.clone()) else {
+            return Ok((Patched::Trickled, None));
+        };
+        let local = Local {
+            ufrag: &fresh.ufrag,
+            pwd: &fresh.pwd,
+            fingerprint: "",
+            candidates: &self.candidates,
+            session_id: 0,
+        };
+        let answer = fragment.answer(&local);
+        let tag = fresh.ufrag.clone();
+        let remote = Credentials { ufrag, pwd };
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.remote = remote.clone();
+            session.tag = tag.clone();
+        }
+        let restart = Command::Restart { session: id, local: fresh, remote };
+        Ok((Patched::Restarted { tag, answer }, Some(restart)))
+    }
+
+    /// DELETE: whether there is still something to end; it may have said goodbye on DTLS just before.
+    pub(crate) fn handle_end(
+        &mut self,
+        direction: Direction,
+        stream: &StreamName,
+        id: SessionId,
+    ) -> Result<bool, SessionError> {
+        if let Some(index) = self.ended.iter().position(|ended| *ended == id) {
+            self.ended.remove(index);
+            return Ok(false);
+        }
+        self.find(id, stream, direction)?;
+        Ok(true)
+    }
+
+    /// A session is connected. Of a publisher's, what it publishes.
+    pub(crate) fn handle_connected(
+        &mut self,
+        id: SessionId,
+        now: Instant,
+    ) -> Option<(StreamName, Vec<TrackDescription>)> {
+        let session = self.sessions.get_mut(&id)?;
+        session.connected = true;
+        self.places.connected(id, now);
+        let publishes = session.direction == Direction::Ingest;
+        publishes.then(|| (session.stream.clone(), session.tracks.clone()))
+    }
+
+    /// A publisher's packets are of this codec: of several that were agreed on it chose this one. Gives what it
+    /// publishes, if that is news.
+    pub(crate) fn handle_codec(
+        &mut self,
+        id: SessionId,
+        codec: Codec,
+    ) -> Option<(StreamName, Vec<TrackDescription>)> {
+        let session = self.sessions.get_mut(&id)?;
+        let of_kind = |track: &&mut TrackDescription| track.kind == codec.kind() && track.codec != codec;
+        session.tracks.iter_mut().find(of_kind)?.codec = codec;
+        Some((session.stream.clone(), session.tracks.clone()))
+    }
+
+    /// The peer said goodbye on DTLS.
+    pub(crate) fn handle_goodbye(&mut self, id: SessionId) {
+        if self.sessions.contains_key(&id) {
+            if self.ended.len() == ENDED_MAX {
+                self.ended.pop_front();
+            }
+            self.ended.push_back(id);
+        }
+    }
+
+    /// A session is over. Gives what it was, if it was still there.
+    pub(crate) fn handle_over(&mut self, id: SessionId) -> Option<(StreamName, Direction)> {
+        let session = self.sessions.remove(&id)?;
+        self.places.over(id);
+        if session.direction == Direction::Egress {
+            self.abilities.remove(&session.stream, session.ability);
+        }
+        Some((session.stream, session.direction))
+    }
+
     /// Time has passed: the sessions that never connected.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<SessionId> {
         self.sessions
@@ -202,7 +363,7 @@ impl Sessions {
     }
 
     /// True if a session of this stream is open or opening.
-    pub(crate) fn serve(&self, stream: &StreamName) -> bool {
+    pub(crate) fn serves(&self, stream: &StreamName) -> bool {
         self.sessions.values().any(|session| session.stream == *stream)
     }
 
@@ -217,245 +378,21 @@ impl Sessions {
             .filter(|session| session.stream == *stream && session.direction == direction)
             .ok_or(SessionError::NoSession)
     }
-}
-
-impl Node {
-    /// WHIP: a publisher's offer. Who publishes a name anew replaces whoever publishes it here: a sound
-    /// engineer whose laptop crashed comes back before anybody noticed that it is gone.
-    pub fn handle_publish(
-        &mut self,
-        (stream, holder): (StreamName, Holder),
-        offer: &Offer,
-        fresh: Fresh,
-        now: Instant,
-    ) -> Result<Opened, SessionError> {
-        if let Some(zone) = self.taken_by(&stream) {
-            return Err(SessionError::Elsewhere { stream, zone });
-        }
-        let policy =
-            IngestPolicy { opus_max_average_bitrate: self.sessions.opus_bitrate, data_channel: true };
-        let fingerprint = self.sessions.identity.fingerprint().to_string();
-        let (answer, plan) = answer_ingest(offer, &self.local(&fresh, &fingerprint), &policy)?;
-        let transport = self.transport(offer, &fresh, plan.setup, plan.data_channel)?;
-        let tracks = plan.tracks.iter().filter_map(|track| {
-            let codec = track.codecs.first()?.codec;
-            Some(TrackDescription { kind: track.kind, codec, layers: 1 })
-        });
-        self.make_room(fresh.id, holder, now)?;
-        let agreed = Agreed { tracks: tracks.collect(), ..Agreed::default() };
-        let known = self.stream_mut(&stream);
-        let flow = Flow::Ingest { plan, tracks: known.tracks, epochs: known.epochs.clone() };
-        Ok(self.open(fresh, stream, Direction::Ingest, agreed, offer, (answer, transport, flow), now))
-    }
-
-    /// WHEP: a listener's offer.
-    pub fn handle_listen(
-        &mut self,
-        (stream, holder): (StreamName, Holder),
-        offer: &Offer,
-        fresh: Fresh,
-        now: Instant,
-    ) -> Result<Opened, SessionError> {
-        let Some(live) = self.live(&stream) else { return Err(SessionError::NotLive { stream }) };
-        let preferred: Vec<Codec> = self.carried(&live).iter().map(|track| track.codec).collect();
-        // Without transport-cc a browser estimates by itself and tells us (REMB).
-        let policy = EgressPolicy {
-            transport_cc: false,
-            ..EgressPolicy::new(stream.as_str(), &preferred, fresh.first_ssrc)
-        };
-        let fingerprint = self.sessions.identity.fingerprint().to_string();
-        let (answer, plan) = answer_egress(offer, &self.local(&fresh, &fingerprint), &policy)?;
-        let transport = self.transport(offer, &fresh, plan.setup, plan.data_channel)?;
-        self.make_room(fresh.id, holder, now)?;
-        let agreed = Agreed { ability: Ability::of(&plan), ..Agreed::default() };
-        let tracks = self.stream_mut(&stream).tracks;
-        let flow = Flow::Egress { plan, tracks, cname: msid_token(stream.as_str()) };
-        let id = fresh.id;
-        let opened = self.open(
-            fresh,
-            stream.clone(),
-            Direction::Egress,
-            agreed,
-            offer,
-            (answer, transport, flow),
-            now,
-        );
-        // From now on, so that media is there when the session is connected.
-        self.handle_listener(&stream, id, true, now);
-        Ok(opened)
-    }
-
-    /// PATCH: trickled candidates or an ICE restart (RFC 9725 section 4.3).
-    pub fn handle_patch(
-        &mut self,
-        (direction, stream, id): (Direction, &StreamName, SessionId),
-        if_match: &IfMatch,
-        fragment: &Fragment,
-        fresh: Credentials,
-    ) -> Result<Patched, SessionError> {
-        let session = self.sessions.find(id, stream, direction)?;
-        let restarts = fragment.restarts(&session.remote.ufrag, &session.remote.pwd);
-        match if_match {
-            IfMatch::Missing => return Err(SessionError::NoTag),
-            IfMatch::Tags(tags) if !tags.contains(&session.tag) => return Err(SessionError::Tag),
-            _ if !restarts => return Ok(Patched::Trickled),
-            _ => {}
-        }
-        let (Some(ufrag), Some(pwd)) = (fragment.ufrag.clone(), fragment.pwd.clone()) else {
-            return Ok(Patched::Trickled);
-        };
-        let local = Local {
-            ufrag: &fresh.ufrag,
-            pwd: &fresh.pwd,
-            fingerprint: "",
-            candidates: &self.sessions.candidates,
-            session_id: 0,
-        };
-        let answer = fragment.answer(&local);
-        let tag = fresh.ufrag.clone();
-        let remote = Credentials { ufrag, pwd };
-        let restart = Command::Restart { session: id, local: fresh, remote: remote.clone() };
-        self.effects.push_back(Effect::Workers(restart));
-        if let Some(session) = self.sessions.sessions.get_mut(&id) {
-            session.remote = remote;
-            session.tag = tag.clone();
-        }
-        Ok(Patched::Restarted { tag, answer })
-    }
-
-    /// DELETE: the participant ends the session.
-    pub fn handle_end(
-        &mut self,
-        direction: Direction,
-        stream: &StreamName,
-        id: SessionId,
-        now: Instant,
-    ) -> Result<(), SessionError> {
-        if let Some(index) = self.sessions.ended.iter().position(|ended| *ended == id) {
-            self.sessions.ended.remove(index);
-            return Ok(());
-        }
-        self.sessions.find(id, stream, direction)?;
-        self.session_over(id, true, now);
-        Ok(())
-    }
-
-    /// A media worker says something.
-    pub fn handle_media(&mut self, event: Event, now: Instant) {
-        match event {
-            Event::Connected { session: id } => {
-                let Some(session) = self.sessions.sessions.get_mut(&id) else { return };
-                session.connected = true;
-                self.sessions.places.connected(id, now);
-                if session.direction == Direction::Ingest {
-                    let (stream, tracks) = (session.stream.clone(), session.tracks.clone());
-                    self.handle_published(id, &stream, tracks, now);
-                }
-            }
-            Event::Codec { session: id, codec } => self.handle_codec(id, codec, now),
-            Event::Closed { session, reason, .. } => {
-                if reason == CloseReason::PeerClosed && self.sessions.sessions.contains_key(&session) {
-                    if self.sessions.ended.len() == ENDED_MAX {
-                        self.sessions.ended.pop_front();
-                    }
-                    self.sessions.ended.push_back(session);
-                }
-                self.session_over(session, reason == CloseReason::PeerClosed, now);
-            }
-            Event::Health { session, health } => {
-                let Some(known) = self.sessions.sessions.get(&session) else { return };
-                let stream = known.stream.clone();
-                self.handle_health(session, &stream, health);
-            }
-            Event::KeyframeWanted { track } => self.handle_keyframe_wanted(track, now),
-            // Chat and files over data channels come with the participant's door to the rooms.
-            Event::Message { .. } | Event::Foreign { .. } => {}
-        }
-    }
-
-    /// A publisher's packets are of this codec: of several that were agreed on it chose this one.
-    fn handle_codec(&mut self, id: SessionId, codec: Codec, now: Instant) {
-        let Some(session) = self.sessions.sessions.get_mut(&id) else { return };
-        let sent = session.tracks.iter_mut().find(|track| track.kind == codec.kind() && track.codec != codec);
-        let Some(sent) = sent else { return };
-        sent.codec = codec;
-        let (stream, tracks) = (session.stream.clone(), session.tracks.clone());
-        self.handle_codecs(id, &stream, tracks, now);
-    }
-
-    /// The relay stops: every peer is told goodbye.
-    pub fn handle_stop(&mut self, now: Instant) {
-        let all: Vec<SessionId> = self.sessions.sessions.keys().copied().collect();
-        for session in all {
-            self.session_over(session, false, now);
-        }
-    }
 
     /// The stream of a session, and which way it goes.
-    pub fn stream_of(&self, id: SessionId) -> Option<(&StreamName, Direction)> {
-        self.sessions.sessions.get(&id).map(|session| (&session.stream, session.direction))
+    pub(crate) fn stream_of(&self, id: SessionId) -> Option<(&StreamName, Direction)> {
+        self.sessions.get(&id).map(|session| (&session.stream, session.direction))
     }
 
     /// When a listener's session was opened.
-    pub fn listener_opened_at(&self, id: SessionId) -> Option<Instant> {
-        let session = self.sessions.sessions.get(&id)?;
+    pub(crate) fn listener_opened_at(&self, id: SessionId) -> Option<Instant> {
+        let session = self.sessions.get(&id)?;
         (session.direction == Direction::Egress).then_some(session.opened)
     }
 
-    pub(crate) fn session_over(&mut self, id: SessionId, wanted: bool, now: Instant) {
-        let Some(session) = self.sessions.sessions.remove(&id) else { return };
-        self.sessions.places.over(id);
-        self.effects.push_back(Effect::Workers(Command::Close { session: id }));
-        match session.direction {
-            Direction::Ingest => self.handle_publisher_gone(id, &session.stream, wanted, now),
-            Direction::Egress => {
-                self.sessions.abilities.remove(&session.stream, session.ability);
-                self.handle_listener(&session.stream, id, false, now);
-            }
-        }
-    }
-
-    /// A place for a session that is about to open; sessions of the greediest address may have to end for it.
-    fn make_room(&mut self, id: SessionId, holder: Holder, now: Instant) -> Result<(), SessionError> {
-        let gone = self.sessions.places.open(id, holder, now).map_err(|_| SessionError::Full)?;
-        for session in gone {
-            self.effects.push_back(Effect::GaveWay);
-            self.session_over(session, false, now);
-        }
-        Ok(())
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the two doors above share this last step")]
-    fn open(
-        &mut self,
-        fresh: Fresh,
-        stream: StreamName,
-        direction: Direction,
-        agreed: Agreed,
-        offer: &Offer,
-        (answer, transport, flow): (String, TransportConfig, Flow),
-        now: Instant,
-    ) -> Opened {
-        let tag = fresh.local.ufrag;
-        let plan = SessionPlan { id: fresh.id, transport, flow, claim: Claim::default() };
-        self.effects.push_back(Effect::Workers(Command::Open(Arc::new(plan))));
-        let remote = Credentials { ufrag: offer.ufrag().to_owned(), pwd: offer.pwd().to_owned() };
-        if direction == Direction::Egress {
-            self.sessions.abilities.add(&stream, agreed.ability);
-        }
-        let session = Session {
-            stream,
-            direction,
-            tracks: agreed.tracks,
-            ability: agreed.ability,
-            remote,
-            tag: tag.clone(),
-            opened: now,
-            connected: false,
-            late: false,
-        };
-        self.sessions.sessions.insert(fresh.id, session);
-        Opened { id: fresh.id, tag, answer }
+    /// All there are.
+    pub(crate) fn ids(&self) -> Vec<SessionId> {
+        self.sessions.keys().copied().collect()
     }
 
     fn local<'a>(&'a self, fresh: &'a Fresh, fingerprint: &'a str) -> Local<'a> {
@@ -464,7 +401,7 @@ impl Node {
             ufrag: &fresh.local.ufrag,
             pwd: &fresh.local.pwd,
             fingerprint,
-            candidates: &self.sessions.candidates,
+            candidates: &self.candidates,
             // not the id itself: that is a secret
             session_id: u64::from(fresh.first_ssrc) << 16 | u64::from(a ^ b ^ c ^ d ^ e ^ f ^ g ^ h),
         }
@@ -478,7 +415,7 @@ impl Node {
         data_channels: bool,
     ) -> Result<TransportConfig, SdpError> {
         Ok(TransportConfig {
-            identity: self.sessions.identity.clone(),
+            identity: self.identity.clone(),
             role: if setup == Setup::Active { DtlsRole::Client } else { DtlsRole::Server },
             local: fresh.local.clone(),
             remote: Credentials { ufrag: offer.ufrag().to_owned(), pwd: offer.pwd().to_owned() },

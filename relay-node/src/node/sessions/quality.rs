@@ -8,8 +8,7 @@ use protocol::{
     api::{self, CannotPlay, Quality},
 };
 
-use super::{Direction, unreached};
-use crate::node::Node;
+use super::{Direction, Sessions, unreached};
 
 /// What a listener can play and wanted to: two sets of bits, so that sessions which can the same are counted
 /// together.
@@ -67,14 +66,19 @@ impl Abilities {
     }
 }
 
-impl Node {
-    /// `GET /api/v1/sessions/{session}`.
-    pub fn session(&self, id: SessionId, now: Instant) -> Option<api::Session> {
-        let session = self.sessions.sessions.get(&id)?;
+impl Sessions {
+    /// A session as the API shows it, of a stream that has these tracks if it is live.
+    pub(crate) fn shown(
+        &self,
+        id: SessionId,
+        live: Option<Vec<TrackDescription>>,
+        now: Instant,
+    ) -> Option<api::Session> {
+        let session = self.sessions.get(&id)?;
         let listens = session.direction == Direction::Egress;
-        let live = self.live(&session.stream);
-        let tracks = match &live {
-            Some(live) if listens => self.carried(live),
+        let is_live = live.is_some();
+        let tracks = match live {
+            Some(carried) if listens => carried,
             _ => session.tracks.clone(),
         };
         let lacking: Vec<Codec> = session.ability.lacks(&tracks).collect();
@@ -86,13 +90,13 @@ impl Node {
         let tracks: Vec<_> = tracks.collect();
         let late = session.opened + unreached::PATIENCE <= now;
         let (quality, reason) = if !session.connected && late {
-            let ports = self.sessions.ports();
+            let ports = self.ports();
             let text =
                 format!("the page arrives, the sound does not: this client does not reach UDP {ports}");
             (Quality::Nothing, Some(text))
         } else if !session.connected {
             (Quality::Nothing, Some("connecting".to_owned()))
-        } else if listens && live.is_none() {
+        } else if listens && !is_live {
             (Quality::Nothing, Some(format!("nobody publishes {} now", session.stream)))
         } else if lacking.is_empty() {
             (Quality::Good, None)
@@ -117,7 +121,7 @@ impl Node {
     /// How many of the listeners here cannot play which of these tracks of a stream.
     pub(crate) fn cannot_play(&self, stream: &StreamName, tracks: &[TrackDescription]) -> Vec<CannotPlay> {
         let mut all: Vec<CannotPlay> = Vec::new();
-        for (ability, listeners) in self.sessions.abilities.0.get(stream).into_iter().flatten() {
+        for (ability, listeners) in self.abilities.0.get(stream).into_iter().flatten() {
             for codec in ability.lacks(tracks) {
                 match all.iter_mut().find(|one| one.codec == codec) {
                     Some(one) => one.listeners += listeners,

@@ -9,6 +9,7 @@ use protocol::{
 use rooms::WallTime;
 
 use super::*;
+use crate::node::{Effect, Node};
 use crate::{bridge, clock, node_loop::random, places::shares::Holder};
 
 /// An offer with m-lines of these codecs, each once; `sendrecv`, so that it serves for both.

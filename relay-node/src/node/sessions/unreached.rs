@@ -6,7 +6,6 @@ use std::{
 };
 
 use super::{Direction, Sessions};
-use crate::node::{Effect, Node};
 
 /// So long a browser may take from the answer to the end of its DTLS handshake. The page waits as long
 /// before it says so, and before it tries anew.
@@ -78,28 +77,19 @@ impl Sessions {
         ports(&self.candidates)
     }
 
-    /// Sessions that should have connected by now.
-    fn late(&mut self, now: Instant) -> Vec<Direction> {
+    /// Time has passed: the sessions that should have connected by now, each once, and what the log should be told.
+    pub(crate) fn handle_late(&mut self, now: Instant) -> (Vec<Direction>, Option<String>) {
         let sessions = self.sessions.values_mut();
         let late = sessions.filter(|one| !one.connected && !one.late && one.opened + PATIENCE <= now);
-        late.map(|session| {
+        let late = late.map(|session| {
             session.late = true;
             session.direction
-        })
-        .collect()
-    }
-}
-
-impl Node {
-    /// Time has passed: counts the sessions that should have connected by now, each once.
-    pub(crate) fn count_unreached(&mut self, now: Instant) {
-        for direction in self.sessions.late(now) {
-            self.sessions.unreached.handle(direction, now);
-            self.effects.push_back(Effect::Unreached(direction));
+        });
+        let late: Vec<Direction> = late.collect();
+        for direction in &late {
+            self.unreached.handle(*direction, now);
         }
-        let sessions = &mut self.sessions;
-        if let Some(text) = sessions.unreached.poll(|| ports(&sessions.candidates), now) {
-            self.effects.push_back(Effect::Warn(text));
-        }
+        let said = self.unreached.poll(|| ports(&self.candidates), now);
+        (late, said)
     }
 }
