@@ -1,37 +1,34 @@
-//! The switchboard between the three cores: who publishes and listens here, which of it the mesh has to
-//! bring or take. Without I/O: effects come out of [`Node::poll_effect`].
+//! The switchboard between the three cores: media, mesh and rooms meet here. Without I/O: effects come out of
+//! [`Node::poll_effect`].
 //!
-//! Sessions are in `sessions/` and `whip_whep.rs`, what is said is in `records.rs`; this file is about streams and how
-//! media, mesh and rooms meet.
+//! Streams are in `streams.rs`, sessions in `sessions/` and `whip_whep.rs`, what is said in `records.rs`.
 
 pub mod allowance;
 pub mod complaints;
+mod forwarding;
 pub mod posts;
 mod records;
 pub mod sessions;
+mod streams;
+mod views;
 mod whip_whep;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
-use media::{Command, Epochs, Health, TrackId, TrackPair};
-use mesh_routing::{
-    AreaView, ForwardEntry, LinkId, LogKey, Mesh, Output, Record, StreamView, Topology, blob::FileOutput,
-    choose::Choice,
-};
-use protocol::{
-    Kind, NodeId, SessionId, StreamName, TrackDescription, ZoneName, api,
-    mesh::{Alias, Class, StreamAdvertisement, TrackKey},
-};
+use media::{Command, TrackId};
+use mesh_routing::{LinkId, LogKey, Mesh, Output, Record, blob::FileOutput, choose::Choice};
+use protocol::{Kind, NodeId, StreamName, ZoneName, mesh::Class};
 use rooms::{Rooms, WallTime};
 
 use crate::membership::festival::Festival;
+pub use forwarding::{Forward, ForwardSource};
 use sessions::{Direction, Sessions};
+use streams::Stream;
 
 /// Everything the relay decides.
 pub struct Node {
@@ -44,37 +41,20 @@ pub struct Node {
     /// Chat.
     pub rooms: Rooms,
     sessions: Sessions,
-    pub(crate) streams: BTreeMap<StreamName, Stream>,
+    streams: BTreeMap<StreamName, Stream>,
     by_track: BTreeMap<TrackId, (StreamName, Kind)>,
     next_track: u32,
     epoch_seed: u8,
-    pub(crate) started: Instant,
-    pub(crate) started_wall: WallTime,
+    started: Instant,
+    started_wall: WallTime,
     /// Logs of which the disk lacks a record: what follows it is fetched again after a restart, so nobody is
     /// told that it is stored.
-    pub(crate) torn: BTreeSet<LogKey>,
+    torn: BTreeSet<LogKey>,
     /// Who judges what relays prove of themselves.
-    pub(crate) festival: Option<Arc<Festival>>,
+    festival: Option<Arc<Festival>>,
     /// The token that this relay shows among its records.
-    pub(crate) paper: Option<String>,
-    pub(crate) effects: VecDeque<Effect>,
-}
-
-/// A stream that is or was published or wanted here.
-pub(crate) struct Stream {
-    pub(crate) tracks: TrackPair,
-    /// The session of its publisher at this relay.
-    pub(crate) publisher: Option<SessionId>,
-    /// What is wrong with it, and whose it is.
-    health: Option<(SessionId, Health)>,
-    /// What is advertised, until the publisher is gone for good.
-    published: Option<Vec<TrackDescription>>,
-    /// The publisher dropped: until then it may come back.
-    until: Option<Instant>,
-    pub(crate) epochs: Epochs,
-    pub(crate) listeners: BTreeSet<SessionId>,
-    /// What the mesh was asked for.
-    interests: BTreeSet<TrackKey>,
+    paper: Option<String>,
+    effects: VecDeque<Effect>,
 }
 
 /// What the driver has to do.
@@ -126,35 +106,6 @@ pub enum Effect {
     File(FileOutput),
 }
 
-/// A row of the forwarding table, in the numbers of this relay.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forward {
-    /// The track, the same number for all its feeds while it is in the table, and no other's ever.
-    pub track: u64,
-    /// Where the packets come from.
-    pub source: ForwardSource,
-    /// The track's local number, if somebody here listens.
-    pub local: Option<TrackId>,
-    /// The class on the next links.
-    pub class: Class,
-    /// Where they go.
-    pub children: Vec<(LinkId, Alias)>,
-}
-
-/// Where the packets of a track come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ForwardSource {
-    /// A publisher here.
-    Here(TrackId),
-    /// Neighbors; a packet may come from each of them.
-    Links(Vec<(LinkId, Alias)>),
-}
-
-/// A publisher that drops may come back under its name for so long without its listeners doing anything.
-const GRACE: Duration = Duration::from_secs(30);
-/// Streams known here beyond which unused ones are forgotten.
-const STREAMS_MAX: usize = 4096;
-
 impl Node {
     /// A relay without links, streams and participants. `epoch_seed` differs from start to start, so that
     /// other relays notice that numbers start anew.
@@ -183,112 +134,6 @@ impl Node {
             festival: None,
             paper: None,
             effects: VecDeque::new(),
-        }
-    }
-
-    /// The zone from which a name is live that may not be published here: another one than this, and the organizer
-    /// did not allow this relay to take names over. Who publishes it here already goes on.
-    pub(crate) fn taken_by(&self, stream: &StreamName) -> Option<ZoneName> {
-        let live = self.live(stream)?;
-        let here = live.origin == self.id || self.mesh.zone_of(&live.origin) == Some(&self.zone);
-        let own = self.streams.get(stream).is_some_and(|known| known.published.is_some());
-        let may = || self.festival.as_ref().is_some_and(|festival| festival.may_take_over());
-        (!here && !own && !may()).then_some(live.origin_zone)
-    }
-
-    /// A publisher is connected: its stream is live. Only now it replaces whoever published the name here,
-    /// so an offer that never connects silences nobody.
-    pub fn handle_published(
-        &mut self,
-        session: SessionId,
-        stream: &StreamName,
-        tracks: Vec<TrackDescription>,
-        now: Instant,
-    ) {
-        let Some(known) = self.streams.get_mut(stream) else { return };
-        let replaced = known.publisher.replace(session);
-        known.until = None;
-        known.published = Some(tracks.clone());
-        if let Some(replaced) = replaced {
-            self.session_over(replaced, false, now);
-        }
-        self.mesh.handle_publish(StreamAdvertisement { name: stream.clone(), tracks }, now);
-        self.settle(stream, now);
-    }
-
-    /// A media worker says how a publisher is.
-    pub(crate) fn handle_health(&mut self, session: SessionId, stream: &StreamName, health: Health) {
-        if let Some(known) = self.streams.get_mut(stream) {
-            known.health = Some((session, health));
-        }
-    }
-
-    /// How the publisher of a stream here is, as far as its session has told.
-    pub fn health(&self, stream: &StreamName) -> Option<Health> {
-        let known = self.streams.get(stream)?;
-        known.health.filter(|(session, _)| known.publisher == Some(*session)).map(|(_, health)| health)
-    }
-
-    /// What the publisher of a stream sends is another codec than was thought.
-    pub(crate) fn handle_codecs(
-        &mut self,
-        session: SessionId,
-        stream: &StreamName,
-        tracks: Vec<TrackDescription>,
-        now: Instant,
-    ) {
-        let Some(known) = self.streams.get_mut(stream).filter(|known| known.publisher == Some(session))
-        else {
-            return;
-        };
-        known.published = Some(tracks.clone());
-        self.mesh.handle_publish(StreamAdvertisement { name: stream.clone(), tracks }, now);
-        self.effects.push_back(Effect::Streams);
-    }
-
-    /// A publisher's session ended. `wanted` says that it was ended on purpose: then its stream is over at
-    /// once, else it may come back within 30 s.
-    pub fn handle_publisher_gone(
-        &mut self,
-        session: SessionId,
-        stream: &StreamName,
-        wanted: bool,
-        now: Instant,
-    ) {
-        let Some(known) = self.streams.get_mut(stream).filter(|known| known.publisher == Some(session))
-        else {
-            return;
-        };
-        known.publisher = None;
-        if wanted {
-            self.unpublish(stream, now);
-        } else {
-            known.until = Some(now + GRACE);
-        }
-    }
-
-    /// A listener came or went: see to it that the mesh brings what is wanted, and only that.
-    pub fn handle_listener(&mut self, stream: &StreamName, session: SessionId, listens: bool, now: Instant) {
-        let Some(known) = self.streams.get_mut(stream) else { return };
-        if listens {
-            known.listeners.insert(session);
-        } else {
-            known.listeners.remove(&session);
-        }
-        self.settle(stream, now);
-    }
-
-    /// A listener at this relay needs a keyframe.
-    pub fn handle_keyframe_wanted(&mut self, track: TrackId, now: Instant) {
-        let Some((stream, kind)) = self.by_track.get(&track) else { return };
-        let Some(known) = self.streams.get(stream) else { return };
-        if known.publisher.is_some() {
-            self.effects.push_back(Effect::Workers(Command::RequestKeyframe { track }));
-            return;
-        }
-        let wanted = known.interests.iter().find(|key| key.kind == *kind).cloned();
-        if let Some(key) = wanted {
-            self.mesh.handle_keyframe_request(&key, now);
         }
     }
 
@@ -351,239 +196,4 @@ impl Node {
         };
         self.effects.push_back(effect);
     }
-
-    /// The stream's place at this relay, made if there is none.
-    pub(crate) fn stream_mut(&mut self, name: &StreamName) -> &mut Stream {
-        if self.streams.len() >= STREAMS_MAX {
-            self.forget_unused();
-        }
-        let next_track = &mut self.next_track;
-        let by_track = &mut self.by_track;
-        let epochs = Epochs::new(self.epoch_seed);
-        self.streams.entry(name.clone()).or_insert_with(|| {
-            let tracks = TrackPair { audio: TrackId(*next_track), video: TrackId(*next_track + 1) };
-            *next_track = next_track.wrapping_add(2);
-            by_track.insert(tracks.audio, (name.clone(), Kind::Audio));
-            by_track.insert(tracks.video, (name.clone(), Kind::Video));
-            Stream {
-                tracks,
-                publisher: None,
-                health: None,
-                published: None,
-                until: None,
-                epochs,
-                listeners: BTreeSet::new(),
-                interests: BTreeSet::new(),
-            }
-        })
-    }
-
-    /// The view of a stream that is live somewhere in the mesh.
-    pub fn live(&self, name: &StreamName) -> Option<StreamView> {
-        self.mesh.streams().into_iter().find(|stream| stream.name == *name)
-    }
-
-    /// What a stream is now. Of what is published here this relay knows it before the mesh does.
-    pub(crate) fn carried(&self, stream: &StreamView) -> Vec<TrackDescription> {
-        let here = self.streams.get(&stream.name).and_then(|known| known.published.as_ref());
-        here.unwrap_or(&stream.tracks).clone()
-    }
-
-    fn unpublish(&mut self, stream: &StreamName, now: Instant) {
-        if let Some(known) = self.streams.get_mut(stream) {
-            (known.until, known.published) = (None, None);
-            self.mesh.handle_unpublish(stream, now);
-        }
-    }
-
-    fn settle_all(&mut self, now: Instant) {
-        let wanted: Vec<StreamName> = self
-            .streams
-            .iter()
-            .filter(|(_, known)| !known.listeners.is_empty() || !known.interests.is_empty())
-            .map(|(name, _)| name.clone())
-            .collect();
-        for stream in wanted {
-            self.settle(&stream, now);
-        }
-    }
-
-    /// Asks the mesh for the tracks of a stream that somebody here listens to, and for nothing else.
-    fn settle(&mut self, name: &StreamName, now: Instant) {
-        let live = self.live(name);
-        let Some(known) = self.streams.get_mut(name) else { return };
-        let heard_here = known.published.is_some() && !known.listeners.is_empty();
-        self.mesh.handle_listeners(name, heard_here, now);
-        let wanted: BTreeSet<TrackKey> = match live {
-            Some(stream)
-                if stream.origin != self.id && known.published.is_none() && !known.listeners.is_empty() =>
-            {
-                stream
-                    .tracks
-                    .iter()
-                    .map(|track| TrackKey { origin: stream.origin, stream: name.clone(), kind: track.kind })
-                    .collect()
-            }
-            _ => BTreeSet::new(),
-        };
-        for key in wanted.difference(&known.interests) {
-            // From another origin numbers start anew.
-            let track = known.tracks.of(key.kind);
-            self.effects.push_back(Effect::Workers(Command::Reset { track }));
-            self.mesh.handle_interest(key.clone(), true, now);
-        }
-        for key in known.interests.difference(&wanted) {
-            self.mesh.handle_interest(key.clone(), false, now);
-        }
-        if known.interests != wanted {
-            known.interests = wanted;
-            self.effects.push_back(Effect::Forwarding);
-        }
-    }
-
-    fn forget_unused(&mut self) {
-        self.streams.retain(|name, known| {
-            let used = known.published.is_some() || self.sessions.serves(name);
-            if !used {
-                for track in [known.tracks.audio, known.tracks.video] {
-                    self.by_track.remove(&track);
-                    self.effects.push_back(Effect::Workers(Command::Forget { track }));
-                }
-            }
-            used
-        });
-    }
-
-    /// The forwarding table in this relay's numbers.
-    pub fn forwarding(&self) -> Vec<Forward> {
-        let row = |entry: ForwardEntry| {
-            let local = self.streams.get(&entry.track.stream).map(|known| known.tracks.of(entry.track.kind));
-            let source = if entry.published {
-                ForwardSource::Here(local?)
-            } else {
-                ForwardSource::Links(entry.sources)
-            };
-            Some(Forward {
-                track: number(&entry.track),
-                source,
-                local: local.filter(|_| entry.local),
-                class: Class::of(entry.track.kind),
-                children: entry.children,
-            })
-        };
-        self.mesh.forwarding().into_iter().filter_map(row).collect()
-    }
-
-    /// `GET /api/v1/streams`.
-    pub fn streams(&self, now: Instant) -> Vec<api::Stream> {
-        let topology = self.mesh.topology();
-        let zone = |id: &NodeId| {
-            let node = topology.nodes.iter().find(|node| node.id == *id);
-            node.map_or_else(|| id.short(), |node| node.zone.to_string())
-        };
-        let streams = self.mesh.streams().into_iter().map(|stream| {
-            let tracks = self.carried(&stream);
-            let listeners = self.streams.get(&stream.name).map_or(0, |known| known.listeners.len());
-            // A zone may have several relays.
-            let heard_in: BTreeSet<String> = self.mesh.heard_by(&stream.name).iter().map(zone).collect();
-            let publisher = self.streams.get(&stream.name).and_then(|known| known.publisher).map(|_| {
-                let health = self.health(&stream.name).unwrap_or_default();
-                api::Publisher {
-                    dropped_too_large: health.too_large,
-                    answers_keyframe_requests: health.answers_keyframe_requests,
-                }
-            });
-            api::Stream {
-                cannot_play: self.sessions.cannot_play(&stream.name, &tracks),
-                name: stream.name.to_string(),
-                tracks,
-                origin_zone: stream.origin_zone.to_string(),
-                hops: stream.hops,
-                path: stream.path.iter().map(zone).collect(),
-                age_ms: now.saturating_duration_since(stream.since).as_millis() as u64,
-                listeners: listeners as u32,
-                heard_in: heard_in.into_iter().collect(),
-                publisher,
-            }
-        });
-        streams.collect()
-    }
-
-    /// `GET /api/v1/mesh`.
-    pub fn topology(&self) -> api::Mesh {
-        let topology = self.mesh.topology();
-        let since = |at: Instant| {
-            let ms = at.saturating_duration_since(self.started).as_millis() as u64;
-            WallTime(self.started_wall.0 + ms).to_string()
-        };
-        let nodes = topology.nodes.iter().map(|node| api::MeshNode {
-            id: node.id.to_string(),
-            zone: node.zone.to_string(),
-            since: since(node.since),
-        });
-        let links = topology.links.iter().map(|link| api::MeshLink {
-            a: link.a.to_string(),
-            b: link.b.to_string(),
-            rtt_ms: link.rtt.as_secs_f64() * 1000.0,
-            loss: f64::from(link.loss),
-            cost: link.cost,
-            capacity_bps: (!link.capacity.unknown()).then(|| link.capacity.bits_per_second()),
-            up: link.up,
-        });
-        let (articulation_points, bridges) = weak_spots(&topology);
-        api::Mesh {
-            own: self.id.to_string(),
-            nodes: nodes.collect(),
-            links: links.collect(),
-            articulation_points,
-            bridges,
-            areas: areas(self.mesh.areas()),
-        }
-    }
-}
-
-fn areas(mut areas: Vec<AreaView>) -> Vec<api::MeshArea> {
-    areas.sort_by_key(|view| (view.hops, view.cost, view.fragment));
-    let shown = |view: AreaView| api::MeshArea {
-        area: view.fragment.area.0,
-        fragment: view.fragment.to_string(),
-        relays: view.relays,
-        publishers: view.publishers,
-        hops: view.hops,
-        cost: view.cost,
-        path: view.path.iter().map(|fragment| fragment.area.0).collect(),
-    };
-    areas.into_iter().map(shown).collect()
-}
-
-/// What the mesh hangs on, in the words of people.
-fn weak_spots(topology: &Topology) -> (Vec<api::MeshPoint>, Vec<api::MeshBridge>) {
-    let zone = |id: &NodeId| {
-        let node = topology.nodes.iter().find(|node| node.id == *id);
-        node.map_or_else(|| id.short(), |node| node.zone.to_string())
-    };
-    // A zone may have several relays.
-    let zones =
-        |ids: &[NodeId]| ids.iter().map(zone).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
-    let are = |zones: &[String]| if zones.len() == 1 { "is" } else { "are" };
-    let points = topology.cuts.points.iter().map(|(node, cut)| {
-        let cuts_off = zones(cut);
-        let (dies, cut) = (zone(node), cuts_off.join(", "));
-        let warning = format!("if the relay of {dies} dies, {cut} {} cut off", are(&cuts_off));
-        api::MeshPoint { node: node.to_string(), cuts_off, warning }
-    });
-    let bridges = topology.cuts.bridges.iter().map(|((a, b), cut)| {
-        let cuts_off = zones(cut);
-        let (ends, cut) = (format!("{} and {}", zone(a), zone(b)), cuts_off.join(", "));
-        let warning = format!("if the link between {ends} breaks, {cut} {} cut off", are(&cuts_off));
-        api::MeshBridge { a: a.to_string(), b: b.to_string(), cuts_off, warning }
-    });
-    (points.collect(), bridges.collect())
-}
-
-/// A number for a track that is the same for as long as this relay runs, whichever of its feeds is meant.
-fn number(track: &TrackKey) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    track.hash(&mut hasher);
-    hasher.finish()
 }
