@@ -170,22 +170,22 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     if let Some(festival) = &festival {
         node.set_festival(festival.clone(), now);
     }
-    node.mesh.handle_life(loaded.life);
-    node.mesh.handle_wall(clock::wall(), now);
+    node.handle_life(loaded.life);
+    node.handle_wall(clock::wall(), now);
     for record in loaded.records {
         node.restore(record);
     }
     for Found { file, manifest, chunks, announced } in found {
         if !announced {
             // It came just before the last stop: without a record nobody knows of it.
-            let known = node.rooms.file_origin(&file).is_some();
+            let known = node.is_announced(&file);
             files.settle(file, known);
             if !known {
                 continue;
             }
         }
         // There are no more than there is room for.
-        let _ = node.mesh.handle_file_here(file, manifest, &chunks);
+        let _ = node.handle_file_here(file, manifest, &chunks);
     }
     node.show_paper(now);
     let discovered = discover(&config, id, bridge, &mut node);
@@ -300,7 +300,7 @@ fn discover(config: &Config, id: NodeId, bridge: SocketAddr, node: &mut Node) ->
         tracing::warn!("cannot tell where this relay is: {error}");
         Vec::new()
     });
-    node.mesh.handle_addresses(addresses.clone(), clock::now());
+    node.handle_addresses(addresses.clone(), clock::now());
     mdns::start(id, &config.zone, &addresses).unwrap_or_else(|error| {
         tracing::warn!("cannot look for relays on the local network: {error}");
         nobody

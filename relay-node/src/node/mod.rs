@@ -4,8 +4,11 @@
 //! Streams are in `streams.rs`, sessions in `sessions/` and `whip_whep.rs`, what is said in `records.rs`.
 
 pub mod allowance;
+mod chat;
 pub mod complaints;
+mod files;
 mod forwarding;
+mod links;
 pub mod posts;
 mod records;
 pub mod sessions;

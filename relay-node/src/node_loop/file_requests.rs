@@ -92,21 +92,16 @@ impl Waiting {
         match ask {
             FileAsk::Share { .. } => return Some(ask),
             FileAsk::List { room, reply } => {
-                let files = node.rooms.files(&room).into_iter().map(|(file, mut shown)| {
-                    shown.here = node.mesh.file_bytes_here(&file);
-                    shown
-                });
-                drop(reply.send(files.collect()));
+                drop(reply.send(node.files(&room)));
             }
-            FileAsk::Manifest { file, reply } => drop(reply.send(node.mesh.file_manifest(&file).cloned())),
+            FileAsk::Manifest { file, reply } => drop(reply.send(node.file_manifest(&file).cloned())),
             FileAsk::Want { file, part, reply } => self.want(file, part, reply, node),
         }
         None
     }
 
     fn want(&mut self, file: FileId, part: Part, reply: Reply, node: &mut Node) {
-        let origin = node.rooms.file_origin(&file);
-        let refuse = if origin.is_none() && node.mesh.file_manifest(&file).is_none() {
+        let refuse = if !node.is_announced(&file) && node.file_manifest(&file).is_none() {
             // Whoever makes up hashes costs the mesh nothing.
             Some(NoPart::Unknown)
         } else {
@@ -119,8 +114,7 @@ impl Waiting {
         }
         self.count += 1;
         self.replies.entry((file, part)).or_default().push(reply);
-        let holder = origin.filter(|origin| *origin != node.id);
-        node.mesh.handle_file_want(file, part, holder, clock::now());
+        node.handle_file_want(file, part, clock::now());
     }
 
     /// Clients that went away make room for others.
@@ -139,12 +133,12 @@ impl Waiting {
         match output {
             FileOutput::Store { file, part, bytes } => {
                 if !self.files.store(file, part, bytes) {
-                    node.mesh.handle_file_stored(file, part, false, clock::now());
+                    node.handle_file_stored(file, part, false, clock::now());
                 }
             }
             FileOutput::Read { link, piece } => {
                 if !self.files.read_for(link, piece) {
-                    node.mesh.handle_file_read(link, piece, None, clock::now());
+                    node.handle_file_read(link, piece, None, clock::now());
                 }
             }
             FileOutput::Ready { file, part } => self.answer(file, part, Ok(())),
@@ -164,9 +158,9 @@ impl Waiting {
     pub fn handle_event(&mut self, event: FileEvent, node: &mut Node) {
         let now = clock::now();
         match event {
-            FileEvent::Stored { file, part, kept } => node.mesh.handle_file_stored(file, part, kept, now),
-            FileEvent::Read { link, piece, bytes } => node.mesh.handle_file_read(link, piece, bytes, now),
-            FileEvent::Gone { file, part } => node.mesh.handle_file_gone(file, part, now),
+            FileEvent::Stored { file, part, kept } => node.handle_file_stored(file, part, kept, now),
+            FileEvent::Read { link, piece, bytes } => node.handle_file_read(link, piece, bytes, now),
+            FileEvent::Gone { file, part } => node.handle_file_gone(file, part, now),
         }
     }
 }
