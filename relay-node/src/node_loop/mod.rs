@@ -30,11 +30,12 @@ use crate::{
     media::thread::Workers,
     node::{Node, allowance::Allowances, complaints::Complaints, posts::Posts},
     storage::{files::Files, records::Store},
-    vitals::{BEAT, Pulse},
+    vitals::Pulse,
 };
 use file_requests::Waiting;
 use held::Held;
 pub use inputs::Inputs;
+use inputs::{Input, Listening};
 use participants::Participants;
 
 /// The loop's own state: handles, and what waits for the disk.
@@ -89,35 +90,24 @@ impl NodeLoop {
     }
 
     /// Runs until it is told to stop.
-    pub async fn run(mut self, mut inputs: Inputs, mut pulse: Pulse) {
+    pub async fn run(mut self, inputs: Inputs, mut pulse: Pulse) {
         pulse.begin(clock::now());
-        let mut beats = tokio::time::interval(BEAT);
+        let mut inputs = Listening::new(inputs);
         loop {
-            let wake = self.node.poll_timeout().into_iter().chain(self.posts.poll_timeout()).min();
-            let wake = wake.map(tokio::time::Instant::from_std);
-            let sleep = async {
-                match wake {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                _ = inputs.stop.wait_for(|stop| *stop) => break,
-                // Before what may never end: a flood does not make the loop look dead.
-                _ = beats.tick() => {
+            let deadline = self.poll_timeout();
+            match inputs.next(&mut self.held, deadline).await {
+                Input::Stop => break,
+                Input::Beat => {
                     pulse.beat(clock::now());
                     continue;
                 }
-                Some(event) = inputs.media.recv() => self.media(event),
-                Some(event) = inputs.bridge.recv() => self.bridge(event),
-                stored = self.held.stored() => self.stored(stored),
-                Some(event) = inputs.files.recv() => self.files.handle_event(event, &mut self.node),
-                Some(ask) = inputs.asks.recv() => self.answer(ask),
-                Some(seen) = inputs.discovered.recv() => {
-                    self.node.handle_discovered(seen.node, seen.addresses, clock::now());
-                }
-                () = sleep => self.timeout(),
+                Input::Due => self.timeout(),
+                Input::Media(event) => self.media(event),
+                Input::Bridge(event) => self.bridge(event),
+                Input::Stored(stored) => self.stored(stored),
+                Input::File(event) => self.files.handle_event(event, &mut self.node),
+                Input::Ask(ask) => self.answer(ask),
+                Input::Seen(seen) => self.node.handle_discovered(seen.node, seen.addresses, clock::now()),
             }
             self.carry_out();
         }
@@ -127,6 +117,10 @@ impl NodeLoop {
         self.workers.stop();
         self.bridges.shutdown().await;
         pulse.finish();
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.node.poll_timeout().into_iter().chain(self.posts.poll_timeout()).min()
     }
 
     fn timeout(&mut self) {
