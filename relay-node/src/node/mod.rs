@@ -29,6 +29,7 @@ use protocol::{Kind, NodeId, StreamName, ZoneName, mesh::Class};
 use rooms::{Rooms, WallTime};
 
 use crate::membership::festival::Festival;
+use forwarding::TrackNumbers;
 pub use forwarding::{Forward, ForwardSource};
 use sessions::{Direction, Sessions};
 use streams::Stream;
@@ -47,6 +48,7 @@ pub struct Node {
     streams: BTreeMap<StreamName, Stream>,
     by_track: BTreeMap<TrackId, (StreamName, Kind)>,
     next_track: u32,
+    track_numbers: TrackNumbers,
     epoch_seed: u8,
     started: Instant,
     started_wall: WallTime,
@@ -130,6 +132,7 @@ impl Node {
             streams: BTreeMap::new(),
             by_track: BTreeMap::new(),
             next_track: 0,
+            track_numbers: TrackNumbers::default(),
             epoch_seed,
             started: now,
             started_wall: wall,

@@ -52,7 +52,8 @@ impl NodeLoop {
         }
         self.release();
         if forwarding {
-            self.forwarding.replace(self.table());
+            let table = self.table();
+            self.forwarding.replace(table);
         }
         if streams {
             let event = FromRelay::Streams { streams: self.node.streams(clock::now()) };

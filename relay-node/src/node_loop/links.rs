@@ -70,7 +70,7 @@ impl NodeLoop {
         }
     }
 
-    pub(super) fn table(&self) -> Table {
+    pub(super) fn table(&mut self) -> Table {
         let mut table = Table::default();
         for forward in self.node.forwarding() {
             let children: Vec<Child> = forward
