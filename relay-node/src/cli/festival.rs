@@ -20,7 +20,7 @@ use thiserror::Error;
 use crate::{
     clock,
     membership::{
-        festival as membership,
+        festival as membership, judge,
         key_file::{KeyError, OrganizerKey},
         revocation_list::Papers,
     },
@@ -415,7 +415,7 @@ fn tell(line: &str, papers: &mut Option<Papers>, now: u64) -> Result<Told, Token
         let token: ZoneToken = line.parse()?;
         let body = token.unverified();
         let papers = papers.get_or_insert_with(|| Papers::new(body.festival));
-        let verdict = match membership::believe(papers, body.node, &body.zone, Some(line)) {
+        let verdict = match judge::believe(papers, body.node, &body.zone, Some(line)) {
             Err(outsider) => Some(format!("NOT VALID: its relay {outsider}")),
             Ok(_) if papers.revokes(body) => Some("NOT VALID: it was revoked".to_owned()),
             Ok(_) if now > body.not_after => {

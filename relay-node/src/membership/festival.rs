@@ -1,9 +1,9 @@
-//! Who belongs to the same festival: judges the token a neighbor shows against the organizer's papers
-//! and the time. The links are the bridge's, what the organizer types is in `cli/festival.rs`.
+//! The festival of this relay as files have it: the token, the organizer's list, and what is kept of it. Who counts is
+//! decided in `judge.rs`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt, fs, io,
+    collections::BTreeSet,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::SystemTime,
@@ -11,12 +11,14 @@ use std::{
 
 use protocol::{
     NodeId, ZoneName,
-    token::{Body, FestivalId, Membership, Role, TokenError, ZoneToken},
+    token::{Body, FestivalId, Membership, TokenError, ZoneToken},
 };
-use thiserror::Error;
 use tokio::sync::watch;
 
-use super::revocation_list::Papers;
+use super::{
+    judge::{Judge, Outsider, Standing, believe},
+    revocation_list::Papers,
+};
 use crate::storage::atomic_file;
 
 /// How long an expired token still counts, in hours: the clock may be the liar.
@@ -25,98 +27,15 @@ pub const GRACE_HOURS: u64 = 48;
 pub const TOKEN: &str = "zone.token";
 /// What is kept of the organizer's papers, in the data directory.
 pub const KEPT: &str = "revocations.pnr";
-/// Below this a relay speaks of its own token's end in the log.
-const SOON: i64 = 7 * 86_400;
-/// Outsiders that are remembered so as not to be named twice.
-const NAMED_MAX: usize = 256;
-
-/// Why a neighbor is not let in. Goes to its log as well as to ours.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Outsider {
-    /// It has no token.
-    #[error("shows no zone token of this festival and is not named with --trust")]
-    NoToken,
-    /// It has something else.
-    #[error("shows a zone token that {0}")]
-    NotBelieved(#[from] TokenError),
-    /// The token of another relay.
-    #[error("shows the zone token of another relay")]
-    NotItsOwn,
-    /// The token of another zone.
-    #[error("says it serves {says} and shows a zone token for {token}")]
-    OtherZone {
-        /// In its hello.
-        says: ZoneName,
-        /// In its token.
-        token: ZoneName,
-    },
-    /// Even the grace time is over.
-    #[error("shows a zone token that ended {hours} h ago")]
-    Expired {
-        /// Since it ended.
-        hours: u64,
-    },
-    /// The organizer's key that signed it is of no use any more.
-    #[error("shows a zone token signed with a key the organizer has given up: it needs a new token")]
-    OldKey,
-    /// The organizer took it back.
-    #[error("was revoked by the organizer")]
-    Revoked,
-}
-
-/// What there is to say about a token that counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Nothing.
-    Good,
-    /// Named with `--trust`: no token was asked for.
-    Trusted,
-    /// It ended, or the clock here is ahead.
-    Expired {
-        /// Since it ended.
-        seconds: u64,
-    },
-    /// It was issued in the future, or the clock here is behind.
-    NotYet,
-}
-
-impl Standing {
-    /// Whether somebody should look at it.
-    pub fn flagged(self) -> bool {
-        matches!(self, Standing::Expired { .. } | Standing::NotYet)
-    }
-}
-
-impl fmt::Display for Standing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Standing::Good => f.write_str("good"),
-            Standing::Trusted => f.write_str("named with --trust"),
-            Standing::Expired { seconds } => {
-                write!(f, "ended {} h ago and counts for a grace time only; renew it", seconds / 3600)
-            }
-            Standing::NotYet => {
-                f.write_str("begins in the future: a clock is wrong, here or at the organizer")
-            }
-        }
-    }
-}
-
 /// The festival this relay belongs to.
 #[derive(Debug)]
 pub struct Festival {
     id: FestivalId,
-    node: NodeId,
-    zone: ZoneName,
-    token: Mutex<ZoneToken>,
-    trusted: BTreeSet<NodeId>,
-    grace: u64,
+    judge: Mutex<Judge>,
     files: Files,
     kept: PathBuf,
-    papers: Mutex<Papers>,
     /// Counts the papers taken.
     news: watch::Sender<u64>,
-    named: Mutex<BTreeMap<NodeId, Outsider>>,
 }
 
 impl Festival {
@@ -135,18 +54,14 @@ impl Festival {
             Some(text) => key(text).map_err(|error| format!("festival-key = {text:?}: {error}"))?,
             None => token.unverified().festival,
         };
+        let (trusted, grace) = (files.trusted.clone(), files.grace_hours * 3600);
+        let judge = Judge::new(id, (node, zone.clone()), token, trusted, grace);
         let festival = Festival {
             id,
-            node,
-            zone: zone.clone(),
-            token: Mutex::new(token),
-            trusted: files.trusted.clone(),
-            grace: files.grace_hours * 3600,
+            judge: Mutex::new(judge),
             files: files.clone(),
             kept,
-            papers: Mutex::new(Papers::new(id)),
             news: watch::Sender::new(0),
-            named: Mutex::default(),
         };
         festival.read_kept();
         festival.read(&beside).map_err(|error| format!("festival-token = {shown}: a paper in it {error}"))?;
@@ -184,9 +99,7 @@ impl Festival {
 
     /// How this relay's own token stands.
     pub fn own(&self, now: u64) -> Result<Standing, Outsider> {
-        let text = self.token().to_string();
-        let token = believe(&self.papers(), self.node, &self.zone, Some(&text))?;
-        self.standing(self.node, token.as_ref(), now)
+        self.judge().own(now)
     }
 
     /// The token in what the relay that proved to be `node` shows; none is needed of one that is trusted.
@@ -197,56 +110,27 @@ impl Festival {
         zone: &ZoneName,
         token: Option<&str>,
     ) -> Result<Option<Membership>, Outsider> {
-        if self.trusted.contains(&node) && token.is_none() {
-            return Ok(None);
-        }
-        match believe(&self.papers(), node, zone, token) {
-            Err(_) if self.trusted.contains(&node) => Ok(None),
-            believed => believed,
-        }
+        self.judge().believe(node, zone, token)
     }
 
     /// What a token says of a relay that shows it among its records, if the organizer signed it for that relay.
     pub fn member(&self, node: NodeId, token: &str) -> Option<Membership> {
-        let zone = token.parse::<ZoneToken>().ok()?.unverified().zone.clone();
-        let believed = believe(&self.papers(), node, &zone, Some(token)).ok()??;
-        let revoked = self.papers().revokes(&believed);
-        (!revoked).then_some(believed)
+        self.judge().member(node, token)
     }
 
     /// Whether this relay may take over names that are live from other zones.
     pub fn may_take_over(&self) -> bool {
-        self.member(self.node, &self.token().to_string()).is_some_and(|own| own.role == Role::MayTakeOver)
+        self.judge().may_take_over()
     }
 
     /// Whether a relay counts at `now`, in unix seconds. `token` is one that was believed.
     pub fn standing(&self, node: NodeId, token: Option<&Membership>, now: u64) -> Result<Standing, Outsider> {
-        let papers = self.papers();
-        if papers.revoked().is_some_and(|list| list.nodes.contains(&node)) {
-            return Err(Outsider::Revoked);
-        }
-        if self.trusted.contains(&node) {
-            return Ok(Standing::Trusted);
-        }
-        let token = token.ok_or(Outsider::NoToken)?;
-        if papers.revokes(token) {
-            return Err(Outsider::Revoked);
-        }
-        if papers.organizer().until(&token.festival).is_some_and(|until| now >= until) {
-            return Err(Outsider::OldKey);
-        }
-        let seconds = now.saturating_sub(token.not_after);
-        match seconds {
-            0 if now < token.issued_at => Ok(Standing::NotYet),
-            0 => Ok(Standing::Good),
-            _ if seconds <= self.grace => Ok(Standing::Expired { seconds }),
-            _ => Err(Outsider::Expired { hours: seconds / 3600 }),
-        }
+        self.judge().standing(node, token, now)
     }
 
     /// Takes a paper if it is the organizer's and newer; `true` if it was news.
     pub fn adopt(&self, line: &str) -> Result<bool, TokenError> {
-        let news = self.papers().adopt(line)?;
+        let news = self.judge().adopt(line)?;
         if news {
             self.news.send_modify(|count| *count += 1);
         }
@@ -254,7 +138,7 @@ impl Festival {
     }
 
     fn read(&self, text: &str) -> Result<usize, TokenError> {
-        let news = self.papers().read(text)?;
+        let news = self.judge().read(text)?;
         if news > 0 {
             self.news.send_modify(|count| *count += 1);
         }
@@ -263,7 +147,8 @@ impl Festival {
 
     /// What this relay shows to others: its token, and what the organizer signed for everybody.
     pub fn shown(&self) -> (String, Vec<String>) {
-        (self.token().to_string(), self.papers().lines())
+        let judge = self.judge();
+        (judge.token().to_string(), judge.papers().lines())
     }
 
     /// Changes with each paper that is taken.
@@ -273,7 +158,7 @@ impl Festival {
 
     /// Writes the papers to the data directory. Blocks.
     pub fn keep(&self) {
-        let text = self.papers().text();
+        let text = self.judge().papers().text();
         if text.is_empty() {
             return;
         }
@@ -315,88 +200,37 @@ impl Festival {
     /// Takes the token in the file, if it is another one of this relay: new links show it.
     fn renew(&self) -> Result<bool, String> {
         let (token, beside) = read(&self.files.token)?;
-        if *self.token() == token {
+        if *self.judge().token() == token {
             return Ok(false);
         }
         self.read(&beside).map_err(|error| format!("a paper in it {error}"))?;
-        believe(&self.papers(), self.node, &self.zone, Some(&token.to_string()))
-            .map_err(|error| format!("this relay {error}"))?;
-        *self.token() = token;
+        self.judge().renew(token).map_err(|error| format!("this relay {error}"))?;
         Ok(true)
     }
 
     /// Until this relay's own token ends; negative afterwards.
     pub fn seconds_left(&self, now: u64) -> i64 {
-        let ends = i64::try_from(self.token().unverified().not_after).unwrap_or(i64::MAX);
-        ends.saturating_sub(i64::try_from(now).unwrap_or(i64::MAX))
+        self.judge().seconds_left(now)
     }
 
     /// What there is to say about this relay's own token, if there is: for people.
     pub fn warning(&self, now: u64) -> Option<String> {
-        let left = self.seconds_left(now);
-        match self.own(now) {
-            Ok(Standing::Expired { seconds }) => Some(format!(
-                "this relay's zone token ended {} h ago; in {} h no relay will bridge with it: renew it",
-                seconds / 3600,
-                self.grace.saturating_sub(seconds) / 3600
-            )),
-            Ok(Standing::NotYet) => Some(format!("this relay's zone token {}", Standing::NotYet)),
-            Ok(_) if left < SOON => {
-                Some(format!("this relay's zone token ends in {} h: renew it", left / 3600))
-            }
-            Ok(_) => None,
-            Err(outsider) => Some(format!("this relay {outsider}: no relay bridges with it")),
-        }
+        self.judge().warning(now)
     }
 
     /// In a word, for people.
     pub fn told(&self, now: u64) -> String {
-        let left = self.seconds_left(now);
-        self.warning(now).unwrap_or_else(|| format!("zone token good for {} days", left / 86_400))
+        self.judge().told(now)
     }
 
     /// Whether this outsider was not yet named for this reason.
     pub fn names(&self, node: NodeId, outsider: &Outsider) -> bool {
-        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = named.get(&node).map(std::mem::discriminant);
-        if known == Some(std::mem::discriminant(outsider)) {
-            return false;
-        }
-        if named.len() >= NAMED_MAX && known.is_none() {
-            return false;
-        }
-        named.insert(node, outsider.clone());
-        true
+        self.judge().names(node, outsider)
     }
 
-    fn token(&self) -> MutexGuard<'_, ZoneToken> {
-        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    fn judge(&self) -> MutexGuard<'_, Judge> {
+        self.judge.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn papers(&self) -> MutexGuard<'_, Papers> {
-        self.papers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-pub(crate) fn believe(
-    papers: &Papers,
-    node: NodeId,
-    zone: &ZoneName,
-    token: Option<&str>,
-) -> Result<Option<Membership>, Outsider> {
-    let token: ZoneToken = token.ok_or(Outsider::NoToken)?.parse()?;
-    let signer = token.unverified().festival;
-    if papers.organizer().epoch(&signer).is_none() {
-        return Err(TokenError::OtherFestival.into());
-    }
-    let token = token.verify(&signer)?;
-    if token.node != node {
-        return Err(Outsider::NotItsOwn);
-    }
-    if token.zone != *zone {
-        return Err(Outsider::OtherZone { says: zone.clone(), token: token.zone.clone() });
-    }
-    Ok(Some(token.clone()))
 }
 
 /// When the operator's files were changed last, as far as that was looked at.

@@ -2,6 +2,7 @@
 //! of them, and two screens with six digits. The links are the bridge's, what people type is in `cli/`.
 
 pub mod festival;
+pub mod judge;
 pub mod key_file;
 pub mod organizer;
 pub mod pairing;

@@ -17,7 +17,8 @@ use crate::{
     bridge::{LinkId, Shared, Trust},
     clock,
     membership::{
-        festival::{Festival, Outsider, Seen, Standing},
+        festival::{Festival, Seen},
+        judge::{Outsider, Standing},
         revocation_list::LINES_MAX,
     },
 };

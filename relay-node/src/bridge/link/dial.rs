@@ -21,7 +21,7 @@ use super::{
 use crate::{
     bridge::{Shared, link, quic::tls},
     clock,
-    membership::festival::Outsider,
+    membership::judge::Outsider,
 };
 
 const BACK_OFF_MIN: Duration = Duration::from_millis(200);

@@ -21,7 +21,10 @@ use crate::{
         quic::{tls, transport},
     },
     clock,
-    membership::festival::{Festival, Files, Standing},
+    membership::{
+        festival::{Festival, Files},
+        judge::Standing,
+    },
     vitals::Pulse,
 };
 
