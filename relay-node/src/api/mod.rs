@@ -9,6 +9,7 @@ pub mod body;
 pub mod closing;
 pub mod conditions;
 pub mod error;
+pub mod file_headers;
 pub mod files;
 pub mod health;
 pub mod limits;

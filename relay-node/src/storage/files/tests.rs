@@ -1,6 +1,11 @@
 //! Tests of what is kept on disk.
 
-use super::*;
+use std::fs;
+
+use super::{
+    disk::{CACHE, DRAFTS, OWN},
+    *,
+};
 
 const LIMITS: FileLimits = FileLimits { size: 1 << 20, cache: 1 << 20, reserve: 0 };
 
