@@ -4,7 +4,7 @@ use std::{error::Error, io::IsTerminal, process::ExitCode};
 
 use relay_node::{
     bridge::Identity,
-    cli::{doctor, festival::Desk, pair},
+    cli::{doctor, festival::OrganizerCommand, pair},
     config::{self, ConfigError, Task},
     relay,
 };
@@ -30,8 +30,8 @@ fn main() -> ExitCode {
             .map(|identity| println!("{}", identity.node_id()))
             .map_err(|error| relay::RelayError::Unavailable(error.to_string())),
         Task::Festival(arguments) => {
-            return match Desk::parse(arguments).map_err(ConfigError::Usage) {
-                Ok(desk) => ended(desk.run().map_err(|error| (error.exit_code(), error.into()))),
+            return match OrganizerCommand::parse(arguments).map_err(ConfigError::Usage) {
+                Ok(command) => ended(command.run().map_err(|error| (error.exit_code(), error.into()))),
                 Err(error) => refused(&error),
             };
         }

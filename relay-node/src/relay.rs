@@ -190,13 +190,13 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     node.show_paper(now);
     let discovered = discover(&config, id, bridge, &mut node);
     // HTTP last: whoever gets an answer gets it from a relay that is whole.
-    let (asks, ask_inbox) = request::queue();
+    let (requests, request_inbox) = request::queue();
     let auth = Arc::new(config.auth());
     let ready = Ready::default();
     let prefix: Arc<str> = config.public_url.as_ref().map_or("", PublicUrl::path).into();
     let participants = websocket::places();
     let state = ApiState {
-        asks: asks.clone(),
+        requests: requests.clone(),
         auth: auth.clone(),
         node: id,
         zone: config.zone.clone(),
@@ -208,7 +208,8 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         metrics: Some(recorder),
         vitals: vitals.clone(),
     };
-    let router = api::router(state, whip::router(WhipState::new(asks, auth, prefix)), welcome(&config, id));
+    let router =
+        api::router(state, whip::router(WhipState::new(requests, auth, prefix)), welcome(&config, id));
     let (stop, stopping) = watch::channel(false);
     let proxies = config.trusted_proxies.clone();
     let bounds = server::Bounds::default();
@@ -238,7 +239,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         tracing::info!(%url, "a proxy shows the pages there");
     }
     let inputs = Inputs {
-        asks: ask_inbox,
+        requests: request_inbox,
         bridge: bridge_inbox,
         discovered,
         files: file_inbox,

@@ -34,8 +34,8 @@ use crate::{
     client::Client,
     clock,
     node_loop::{
-        file_requests::{FileAsk, NoPart},
-        request::{Ask, AskError, Asks, REPLY_TIMEOUT},
+        file_requests::{FileRequest, NoPart},
+        request::{NodeRequest, REPLY_TIMEOUT, RequestError, Requests},
     },
     places::{
         Held, Places,
@@ -186,7 +186,8 @@ async fn take(
     };
     let (file, length) = (given.file(), manifest.length);
     let new = NewFile { file, name: name.clone(), length, media_type, author: from };
-    let asked = state.asks.put(|reply| Ask::File(FileAsk::Share { room, new, manifest, reply }))?;
+    let asked =
+        state.requests.put(|reply| NodeRequest::File(FileRequest::Share { room, new, manifest, reply }))?;
     // A client that goes away now leaves neither a file without a record nor a record without a file.
     let announced = tokio::spawn(async move {
         let posted = asked.wait_to_the_end().await;
@@ -198,8 +199,8 @@ async fn take(
         }
         posted
     });
-    let announced = tokio::time::timeout(REPLY_TIMEOUT, announced).await.map_err(|_| AskError::Busy)?;
-    announced.map_err(|_| AskError::Stopped)???;
+    let announced = tokio::time::timeout(REPLY_TIMEOUT, announced).await.map_err(|_| RequestError::Busy)?;
+    announced.map_err(|_| RequestError::Stopped)???;
     Ok((file, Uploaded { id: file.to_string(), name, bytes: length }))
 }
 
@@ -279,7 +280,7 @@ pub async fn list(
     Path(room): Path<String>,
 ) -> Result<Json<Vec<SharedFile>>, ApiError> {
     let room = RoomName::new(room)?;
-    Ok(Json(state.asks.ask(|reply| Ask::File(FileAsk::List { room, reply })).await?))
+    Ok(Json(state.requests.ask(|reply| NodeRequest::File(FileRequest::List { room, reply })).await?))
 }
 
 /// A file, or a range of it. It begins as soon as the first chunk is here, wherever it comes from.
@@ -308,8 +309,9 @@ pub async fn download(
 ) -> Result<Response, ApiError> {
     let file: FileId = file.parse()?;
     let place = state.files.downloads.take(client.holder()).map_err(|_| busy())?;
-    want(&state.asks, file, Part::Manifest).await?;
-    let manifest = state.asks.ask(|reply| Ask::File(FileAsk::Manifest { file, reply })).await?;
+    want(&state.requests, file, Part::Manifest).await?;
+    let manifest =
+        state.requests.ask(|reply| NodeRequest::File(FileRequest::Manifest { file, reply })).await?;
     let manifest = manifest.ok_or_else(unreachable)?;
     let (id, etag) = (file.to_string(), format!("\"{file}\""));
     if EntityTags::of(&headers, header::IF_MATCH).is_some_and(|tags| !tags.name_exactly(&id)) {
@@ -349,7 +351,7 @@ pub async fn download(
         return Ok(response);
     }
     let mut reading = Reading {
-        asks: state.asks,
+        requests: state.requests,
         files: state.files.files,
         file,
         manifest,
@@ -384,7 +386,7 @@ type Arrival = oneshot::Receiver<Result<(), NoPart>>;
 
 /// A download on its way.
 struct Reading {
-    asks: Asks,
+    requests: Requests,
     files: Files,
     file: FileId,
     manifest: Manifest,
@@ -421,7 +423,7 @@ impl Reading {
         }
         let last = self.chunk_at(self.to - 1);
         while self.asked.len() < AHEAD && self.next <= last {
-            let answer = ask_for(&self.asks, self.file, Part::Chunk(self.next)).await;
+            let answer = ask_for(&self.requests, self.file, Part::Chunk(self.next)).await;
             self.asked.push_back((self.next, Some(answer)));
             self.next += 1;
         }
@@ -441,16 +443,16 @@ impl Reading {
                 self.place.progress();
                 return Ok(bytes);
             }
-            want(&self.asks, self.file, Part::Chunk(chunk)).await?;
+            want(&self.requests, self.file, Part::Chunk(chunk)).await?;
         }
         Err(unreachable())
     }
 }
 
-async fn ask_for(asks: &Asks, file: FileId, part: Part) -> oneshot::Receiver<Result<(), NoPart>> {
+async fn ask_for(requests: &Requests, file: FileId, part: Part) -> oneshot::Receiver<Result<(), NoPart>> {
     let (reply, answer) = oneshot::channel();
     // Not `ask`: the mesh may take longer than the node loop does.
-    asks.tell(Ask::File(FileAsk::Want { file, part, reply })).await;
+    requests.tell(NodeRequest::File(FileRequest::Want { file, part, reply })).await;
     answer
 }
 
@@ -466,8 +468,8 @@ async fn answered(answer: oneshot::Receiver<Result<(), NoPart>>) -> Result<(), A
     }
 }
 
-async fn want(asks: &Asks, file: FileId, part: Part) -> Result<(), ApiError> {
-    answered(ask_for(asks, file, part).await).await
+async fn want(requests: &Requests, file: FileId, part: Part) -> Result<(), ApiError> {
+    answered(ask_for(requests, file, part).await).await
 }
 
 fn unreachable() -> ApiError {

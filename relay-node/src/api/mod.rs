@@ -42,7 +42,7 @@ use axum::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use protocol::{NodeId, ZoneName};
 
-use crate::{membership::festival::Festival, node_loop::request::Asks, places::Places, vitals::Vitals};
+use crate::{membership::festival::Festival, node_loop::request::Requests, places::Places, vitals::Vitals};
 use auth::Auth;
 use error::ApiError;
 use files::FilesState;
@@ -52,7 +52,7 @@ use origin::Welcome;
 #[derive(Clone)]
 pub struct ApiState {
     /// The way to the node loop.
-    pub asks: Asks,
+    pub requests: Requests,
     /// Who may publish.
     pub auth: Arc<Auth>,
     /// This relay's id.

@@ -31,7 +31,7 @@ use crate::{
     node::{allowance::Speaker, posts::PostError},
     node_loop::{
         outbox::words,
-        request::{Ask, Asks, Entered},
+        request::{Entered, NodeRequest, Requests},
     },
     places::{
         Held, Places,
@@ -87,15 +87,19 @@ pub async fn upgrade(
     let full = "too many people are here: try again in a few seconds";
     let place = state.participants.take(client.holder()).map_err(|_| ApiError::unavailable(full, 10))?;
     let entering = room.clone();
-    let entered = state.asks.ask(|reply| Ask::Enter { room: entering, reply }).await??;
-    let presence =
-        Presence { asks: state.asks, room, participant: entered.participant, address: client.address };
+    let entered = state.requests.ask(|reply| NodeRequest::Enter { room: entering, reply }).await??;
+    let presence = Presence {
+        requests: state.requests,
+        room,
+        participant: entered.participant,
+        address: client.address,
+    };
     Ok(upgrade.answer(MESSAGE_MAX, move |socket| Conversation::new(socket, presence, place).run(entered)))
 }
 
 /// Leaves the room when it is dropped, however that comes about.
 struct Presence {
-    asks: Asks,
+    requests: Requests,
     room: RoomName,
     participant: ParticipantId,
     address: IpAddr,
@@ -103,9 +107,9 @@ struct Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        let (asks, room, participant) = (self.asks.clone(), self.room.clone(), self.participant);
+        let (requests, room, participant) = (self.requests.clone(), self.room.clone(), self.participant);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { asks.tell(Ask::Leave { room, participant }).await });
+            runtime.spawn(async move { requests.tell(NodeRequest::Leave { room, participant }).await });
         }
     }
 }
@@ -228,13 +232,13 @@ impl Conversation {
         }
     }
 
-    /// Asks in order; the answers come when they come, and nothing else waits for them.
+    /// Requests in order; the answers come when they come, and nothing else waits for them.
     fn say(&mut self, author: String, text: String, nonce: String) {
         let new = crate::api::rooms::with_nonce(NewMessage { author, text, nonce: Some(nonce.clone()) });
         let topic = Topic::Room(self.presence.room.clone());
         let Presence { address, participant, .. } = self.presence;
         let speaker = Speaker { address, participant: Some(participant) };
-        let asked = self.presence.asks.put(|reply| Ask::Post { topic, new, speaker, reply });
+        let asked = self.presence.requests.put(|reply| NodeRequest::Post { topic, new, speaker, reply });
         self.saying.spawn(async move {
             let (reason, wait) = match asked {
                 Ok(answer) => match answer.wait().await {

@@ -26,14 +26,14 @@ use crate::{
     client::Client,
     clock,
     node::sessions::{Direction, IfMatch, Patched, SessionError},
-    node_loop::request::{Ask, Asks},
+    node_loop::request::{NodeRequest, Requests},
 };
 
 /// What the handlers know.
 #[derive(Clone)]
 pub struct WhipState {
     /// The way to the node loop.
-    pub asks: Asks,
+    pub requests: Requests,
     /// Who may publish.
     pub auth: Arc<Auth>,
     /// What stands before this relay's paths where a proxy shows it.
@@ -54,9 +54,9 @@ const RETRY_FULL: u32 = 5;
 
 impl WhipState {
     /// The state of both endpoints.
-    pub fn new(asks: Asks, auth: Arc<Auth>, prefix: Arc<str>) -> WhipState {
+    pub fn new(requests: Requests, auth: Arc<Auth>, prefix: Arc<str>) -> WhipState {
         WhipState {
-            asks,
+            requests,
             auth,
             prefix,
             misses: Arc::new(Rate::new(100, Duration::from_millis(500))),
@@ -154,8 +154,10 @@ async fn post(
     let text = read(request, SDP).await?;
     let offer = Box::new(Offer::parse(&text)?);
     let (name, holder) = (stream.clone(), client.holder());
-    let opened =
-        state.asks.ask(|reply| Ask::Open { direction, stream: name, holder, offer, reply }).await??;
+    let opened = state
+        .requests
+        .ask(|reply| NodeRequest::Open { direction, stream: name, holder, offer, reply })
+        .await??;
     let door = match direction {
         Direction::Ingest => "whip",
         Direction::Egress => "whep",
@@ -188,8 +190,8 @@ async fn patch(
     let text = read(request, FRAGMENT).await?;
     let fragment = Fragment::parse(&text)?;
     let patched = state
-        .asks
-        .ask(|reply| Ask::Patch { direction, stream, session, if_match, fragment, reply })
+        .requests
+        .ask(|reply| NodeRequest::Patch { direction, stream, session, if_match, fragment, reply })
         .await?
         .map_err(|error| state.refused(client, error))?;
     Ok(match patched {
@@ -213,8 +215,8 @@ async fn delete(
         state.auth.may_publish(headers)?;
     }
     state
-        .asks
-        .ask(|reply| Ask::End { direction, stream, session, reply })
+        .requests
+        .ask(|reply| NodeRequest::End { direction, stream, session, reply })
         .await?
         .map_err(|error| state.refused(client, error))?;
     Ok(StatusCode::OK.into_response())
@@ -305,17 +307,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_guesser_of_sessions_is_slowed_down_and_locks_nobody_out() {
-        let (asks, mut queue) = request::queue();
+        let (requests, mut queue) = request::queue();
         let own = SessionId([7; 16]);
         tokio::spawn(async move {
             while let Some(ask) = queue.recv().await {
-                if let Ask::End { session, reply, .. } = ask {
+                if let NodeRequest::End { session, reply, .. } = ask {
                     drop(reply.send(if session == own { Ok(()) } else { Err(SessionError::NoSession) }));
                 }
             }
         });
         let (_, config) = crate::config::read(["relay-node", "--dev"].map(Into::into), []).expect("is good");
-        let relay = router(WhipState::new(asks, Arc::new(config.auth()), "".into()));
+        let relay = router(WhipState::new(requests, Arc::new(config.auth()), "".into()));
         let delete = async |path: &str, address: [u8; 4]| {
             let client = ConnectInfo(Client { address: address.into(), local: false });
             let request = Request::delete(path).extension(client).body(Body::empty()).expect("a request");

@@ -47,7 +47,7 @@ pub fn stream(bytes: &[u8], most: usize) -> Vec<Bytes> {
     let mut frames = Frames::new(match group {
         Some(Group::Control) => HELLO_MAX,
         Some(Group::Chat | Group::Bulk) => MESSAGE_MAX,
-        None => admission::PAPERS_MAX,
+        None => admission::UPDATE_MAX,
     });
     let mut heard = Vec::new();
     while !rest.is_empty() {

@@ -243,10 +243,10 @@ fn token(config: &Config, now: u64) -> Option<Finding> {
     let loaded = Festival::load(files, kept, (id, &config.zone), now);
     Some(match loaded.map(|festival| (festival.own(now), festival)) {
         Err(error) => Bad(format!("{error}: ask the organizer for another (`relay-node festival issue`)")),
-        Ok((Err(_), festival)) => Bad(festival.told(now)),
+        Ok((Err(_), festival)) => Bad(festival.status_line(now)),
         Ok((Ok(_), festival)) => match festival.warning(now) {
             Some(warning) => Warning(warning),
-            None => Good(festival.told(now)),
+            None => Good(festival.status_line(now)),
         },
     })
 }

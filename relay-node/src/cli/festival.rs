@@ -22,7 +22,7 @@ use crate::{
     membership::{
         festival as membership, judge,
         key_file::{KeyError, OrganizerKey},
-        revocation_list::Papers,
+        revocation_list::RevocationList,
     },
     storage::atomic_file,
 };
@@ -47,7 +47,7 @@ read, 1 (`show`) something shown is not valid.";
 /// One command of the organizer.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
 #[command(name = "relay-node festival", about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
-pub struct Desk {
+pub struct OrganizerCommand {
     #[command(subcommand)]
     command: Command,
 }
@@ -144,7 +144,7 @@ struct Show {
 
 /// Why a command of the organizer was not carried out.
 #[derive(Debug, Error)]
-pub enum DeskError {
+pub enum OrganizerError {
     /// The command line: text for the terminal.
     #[error("{}", .0.render())]
     Usage(clap::Error),
@@ -172,13 +172,13 @@ pub enum DeskError {
     NotValid,
 }
 
-impl DeskError {
+impl OrganizerError {
     /// The exit code of the contract.
     pub fn exit_code(&self) -> u8 {
         match self {
-            DeskError::Usage(_) | DeskError::File { .. } | DeskError::Clock(_) => 64,
-            DeskError::Io { .. } => 69,
-            DeskError::NotValid => 1,
+            OrganizerError::Usage(_) | OrganizerError::File { .. } | OrganizerError::Clock(_) => 64,
+            OrganizerError::Io { .. } => 69,
+            OrganizerError::NotValid => 1,
         }
     }
 }
@@ -187,14 +187,14 @@ impl DeskError {
 const EARLIEST: u64 = clock::EARLIEST.0 / 1000;
 const DAY: u64 = 86_400;
 
-impl Desk {
+impl OrganizerCommand {
     /// Reads what stands behind `relay-node festival`.
-    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Desk, clap::Error> {
-        Desk::try_parse_from([OsString::from("relay-node festival")].into_iter().chain(arguments))
+    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<OrganizerCommand, clap::Error> {
+        OrganizerCommand::try_parse_from([OsString::from("relay-node festival")].into_iter().chain(arguments))
     }
 
     /// Carries it out.
-    pub fn run(self) -> Result<(), DeskError> {
+    pub fn run(self) -> Result<(), OrganizerError> {
         let now = clock::wall().0 / 1000;
         match self.command {
             Command::Create(create) => create.run(),
@@ -207,7 +207,7 @@ impl Desk {
 }
 
 impl Create {
-    fn run(self) -> Result<(), DeskError> {
+    fn run(self) -> Result<(), OrganizerError> {
         let key = OrganizerKey::create(&self.name).map_err(|error| bad_key(&self.out, error))?;
         key.write(&self.out).map_err(|error| bad_key(&self.out, error))?;
         println!("{}", key.id());
@@ -222,7 +222,7 @@ impl Create {
 }
 
 impl Issue {
-    fn run(self, now: u64) -> Result<(), DeskError> {
+    fn run(self, now: u64) -> Result<(), OrganizerError> {
         let key = read_key(&self.key)?;
         let role = if self.may_take_over { Role::MayTakeOver } else { Role::Relay };
         let (text, serial) = issue_as(role, &key, self.node, &self.zone, self.days, now)?;
@@ -244,7 +244,7 @@ impl Issue {
 }
 
 /// The organizer's key in that file.
-pub fn read_key(path: &Path) -> Result<OrganizerKey, DeskError> {
+pub fn read_key(path: &Path) -> Result<OrganizerKey, OrganizerError> {
     OrganizerKey::read(path).map_err(|error| bad_key(path, error))
 }
 
@@ -255,7 +255,7 @@ pub fn issue(
     zone: &ZoneName,
     days: u64,
     now: u64,
-) -> Result<(String, u64), DeskError> {
+) -> Result<(String, u64), OrganizerError> {
     issue_as(Role::Relay, key, node, zone, days, now)
 }
 
@@ -267,9 +267,9 @@ pub fn issue_as(
     zone: &ZoneName,
     days: u64,
     now: u64,
-) -> Result<(String, u64), DeskError> {
+) -> Result<(String, u64), OrganizerError> {
     if now < EARLIEST {
-        return Err(DeskError::Clock(rooms::WallTime(now * 1000)));
+        return Err(OrganizerError::Clock(rooms::WallTime(now * 1000)));
     }
     let serial = u64::from(rand::random::<u32>());
     let (festival, zone) = (key.id(), zone.clone());
@@ -282,7 +282,7 @@ pub fn issue_as(
 }
 
 impl Revoke {
-    fn run(self) -> Result<(), DeskError> {
+    fn run(self) -> Result<(), OrganizerError> {
         let key = read_key(&self.key)?;
         let papers = list(&key, &self.list)?;
         let text =
@@ -299,15 +299,15 @@ impl Revoke {
 }
 
 impl Rotate {
-    fn run(self, now: u64) -> Result<(), DeskError> {
+    fn run(self, now: u64) -> Result<(), OrganizerError> {
         if self.old_hours.is_some() && now < EARLIEST {
-            return Err(DeskError::Clock(rooms::WallTime(now * 1000)));
+            return Err(OrganizerError::Clock(rooms::WallTime(now * 1000)));
         }
         let old = read_key(&self.key)?;
         let mut papers = list(&old, &self.list)?;
         if papers.organizer().newest() != old.id() {
             let problem = "this key was given up for another one: rotate that one".to_owned();
-            return Err(DeskError::File { path: self.key, problem });
+            return Err(OrganizerError::File { path: self.key, problem });
         }
         let old_until = self.old_hours.map(|hours| now + hours * 3600);
         let (new, rotation) = old.next(old_until).map_err(|error| bad_key(&self.out, error))?;
@@ -329,12 +329,12 @@ impl Rotate {
 }
 
 /// The papers in a list of this festival; none if there is no such file.
-fn list(key: &OrganizerKey, path: &Path) -> Result<Papers, DeskError> {
+fn list(key: &OrganizerKey, path: &Path) -> Result<RevocationList, OrganizerError> {
     let mut papers = key.papers();
     match fs::read_to_string(path) {
         Ok(text) => papers.read(&text).map(drop).map_err(|error| bad_list(path, error))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(DeskError::Io { path: path.to_owned(), error }),
+        Err(error) => return Err(OrganizerError::Io { path: path.to_owned(), error }),
     }
     Ok(papers)
 }
@@ -342,7 +342,7 @@ fn list(key: &OrganizerKey, path: &Path) -> Result<Papers, DeskError> {
 /// The list with these added, in the next epoch.
 fn signed(
     key: &OrganizerKey,
-    mut papers: Papers,
+    mut papers: RevocationList,
     nodes: Vec<NodeId>,
     serials: Vec<u64>,
 ) -> Result<String, TokenError> {
@@ -361,11 +361,13 @@ fn signed(
 }
 
 impl Show {
-    fn run(self, now: u64) -> Result<(), DeskError> {
+    fn run(self, now: u64) -> Result<(), OrganizerError> {
         let mut papers = match &self.festival_key {
             Some(text) => {
                 let id = membership::key(text);
-                Some(Papers::new(id.map_err(|problem| DeskError::File { path: text.into(), problem })?))
+                Some(RevocationList::new(
+                    id.map_err(|problem| OrganizerError::File { path: text.into(), problem })?,
+                ))
             }
             None => None,
         };
@@ -373,14 +375,15 @@ impl Show {
         for path in &self.files {
             valid &= show(path, &mut papers, now)?;
         }
-        if valid { Ok(()) } else { Err(DeskError::NotValid) }
+        if valid { Ok(()) } else { Err(OrganizerError::NotValid) }
     }
 }
 
 /// Tells what is in a file; whether all of it is valid. Without a festival to compare with the first paper
 /// says which one it is.
-fn show(path: &Path, papers: &mut Option<Papers>, now: u64) -> Result<bool, DeskError> {
-    let text = fs::read_to_string(path).map_err(|error| DeskError::Io { path: path.to_owned(), error })?;
+fn show(path: &Path, papers: &mut Option<RevocationList>, now: u64) -> Result<bool, OrganizerError> {
+    let text =
+        fs::read_to_string(path).map_err(|error| OrganizerError::Io { path: path.to_owned(), error })?;
     let shown = path.display();
     if let Ok(key) = OrganizerKey::read(path) {
         println!("{shown}: key number {} of the organizer of {:?}: secret", key.epoch(), key.name);
@@ -400,7 +403,7 @@ fn show(path: &Path, papers: &mut Option<Papers>, now: u64) -> Result<bool, Desk
         any = true;
     }
     if !any {
-        return Err(DeskError::File { path: path.to_owned(), problem: "is empty".to_owned() });
+        return Err(OrganizerError::File { path: path.to_owned(), problem: "is empty".to_owned() });
     }
     Ok(valid)
 }
@@ -408,13 +411,13 @@ fn show(path: &Path, papers: &mut Option<Papers>, now: u64) -> Result<bool, Desk
 /// What a line is, what it says, and what is wrong with it.
 type Told = (&'static str, Vec<(&'static str, String)>, Option<String>);
 
-fn tell(line: &str, papers: &mut Option<Papers>, now: u64) -> Result<Told, TokenError> {
+fn tell(line: &str, papers: &mut Option<RevocationList>, now: u64) -> Result<Told, TokenError> {
     let date = |seconds: u64| rooms::WallTime(seconds.saturating_mul(1000)).to_string();
     let wrong = |error: &dyn std::fmt::Display| Some(format!("NOT VALID: it {error}"));
     if line.starts_with(Membership::PREFIX) {
         let token: ZoneToken = line.parse()?;
         let body = token.unverified();
-        let papers = papers.get_or_insert_with(|| Papers::new(body.festival));
+        let papers = papers.get_or_insert_with(|| RevocationList::new(body.festival));
         let verdict = match judge::believe(papers, body.node, &body.zone, Some(line)) {
             Err(outsider) => Some(format!("NOT VALID: its relay {outsider}")),
             Ok(_) if papers.revokes(body) => Some("NOT VALID: it was revoked".to_owned()),
@@ -438,7 +441,7 @@ fn tell(line: &str, papers: &mut Option<Papers>, now: u64) -> Result<Told, Token
     if line.starts_with(Succession::PREFIX) {
         let rotation: Rotation = line.parse()?;
         let body = rotation.unverified();
-        let papers = papers.get_or_insert_with(|| Papers::new(body.old));
+        let papers = papers.get_or_insert_with(|| RevocationList::new(body.old));
         let verdict = papers.adopt(line).err().and_then(|error| wrong(&error));
         let facts = vec![
             ("old id", body.old.to_string()),
@@ -450,7 +453,7 @@ fn tell(line: &str, papers: &mut Option<Papers>, now: u64) -> Result<Told, Token
     }
     let list: Revocations = line.parse()?;
     let body = list.unverified();
-    let papers = papers.get_or_insert_with(|| Papers::new(body.festival));
+    let papers = papers.get_or_insert_with(|| RevocationList::new(body.festival));
     let verdict = match papers.adopt(line) {
         Ok(_) => None,
         Err(error) => wrong(&error),
@@ -477,19 +480,19 @@ fn zone(text: &str) -> Result<ZoneName, String> {
     ZoneName::new(text).map_err(|error| error.to_string())
 }
 
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), DeskError> {
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), OrganizerError> {
     atomic_file::write(path, text.as_bytes(), mode)
-        .map_err(|error| DeskError::Io { path: path.to_owned(), error })
+        .map_err(|error| OrganizerError::Io { path: path.to_owned(), error })
 }
 
-fn bad_key(path: &Path, error: KeyError) -> DeskError {
+fn bad_key(path: &Path, error: KeyError) -> OrganizerError {
     let path = path.to_owned();
     match error {
-        KeyError::Io(error) => DeskError::Io { path, error },
-        error => DeskError::File { path, problem: error.to_string() },
+        KeyError::Io(error) => OrganizerError::Io { path, error },
+        error => OrganizerError::File { path, problem: error.to_string() },
     }
 }
 
-fn bad_list(path: &Path, error: TokenError) -> DeskError {
-    DeskError::File { path: path.to_owned(), problem: error.to_string() }
+fn bad_list(path: &Path, error: TokenError) -> OrganizerError {
+    OrganizerError::File { path: path.to_owned(), problem: error.to_string() }
 }

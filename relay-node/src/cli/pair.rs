@@ -19,7 +19,7 @@ use tokio::{
     time::{sleep, sleep_until, timeout},
 };
 
-use super::festival as desk;
+use super::festival::{self as organizer, OrganizerError};
 use crate::{
     addresses::{Addresses, bridge_addresses},
     bridge::{
@@ -61,7 +61,7 @@ pub enum PairError {
     Connection(String),
     /// The key file. Exit code 64.
     #[error("{0}")]
-    Desk(#[from] desk::DeskError),
+    Organizer(#[from] OrganizerError),
     /// A port, or the data directory. Exit code 69.
     #[error("{0}")]
     Unavailable(String),
@@ -72,7 +72,7 @@ impl PairError {
     pub fn exit_code(&self) -> u8 {
         match self {
             PairError::Failed(_) | PairError::Connection(_) => 1,
-            PairError::Desk(error) => error.exit_code(),
+            PairError::Organizer(error) => error.exit_code(),
             PairError::Unavailable(_) => 69,
         }
     }
@@ -80,22 +80,22 @@ impl PairError {
 
 /// Pairs this relay with another one, once.
 pub fn run(pair: &Pair, config: &Config) -> Result<(), PairError> {
-    let key = pair.festival_key_file.as_deref().map(desk::read_key).transpose()?;
+    let key = pair.festival_key_file.as_deref().map(organizer::read_key).transpose()?;
     let identity = Identity::load_or_create(&config.data).map_err(unavailable)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unavailable)?;
     let paired = runtime.block_on(async {
-        let desk = Desk { pair, config, key, own: identity.node_id(), keyboard: keyboard() };
+        let terminal = Terminal { pair, config, key, own: identity.node_id(), keyboard: keyboard() };
         let (endpoint, paired) = match &pair.peer {
             Some(peer) => {
                 let endpoint = dialing(&identity)?;
-                let paired = desk.dial(&endpoint, peer).await;
+                let paired = terminal.dial(&endpoint, peer).await;
                 (endpoint, paired)
             }
             None => {
                 let address = pair.listen.unwrap_or(LISTEN);
                 let endpoint = endpoint::endpoint(&identity, ALPN, address)
                     .map_err(|error| PairError::Unavailable(format!("cannot use {address}: {error}")))?;
-                let paired = desk.listen(&endpoint).await;
+                let paired = terminal.listen(&endpoint).await;
                 (endpoint, paired)
             }
         };
@@ -121,7 +121,7 @@ fn dialing(identity: &Identity) -> Result<Endpoint, PairError> {
 }
 
 /// The keyboard and the files of one relay.
-struct Desk<'a> {
+struct Terminal<'a> {
     pair: &'a Pair,
     config: &'a Config,
     key: Option<OrganizerKey>,
@@ -174,7 +174,7 @@ impl Line {
     }
 }
 
-impl Desk<'_> {
+impl Terminal<'_> {
     async fn dial(mut self, endpoint: &Endpoint, peer: &str) -> Result<(), PairError> {
         eprintln!("Looking for a relay that waits at {peer} ...");
         let give_up = clock::now() + TRY;
@@ -315,10 +315,10 @@ impl Desk<'_> {
     fn issue(&self, key: &OrganizerKey, node: NodeId, zone: &ZoneName) -> Result<String, PairError> {
         let now = clock::wall().0 / 1000;
         if self.config.festival.is_none() {
-            let (text, _) = desk::issue(key, self.own, &self.config.zone, self.pair.days, now)?;
+            let (text, _) = organizer::issue(key, self.own, &self.config.zone, self.pair.days, now)?;
             self.write_token(&text)?;
         }
-        Ok(desk::issue(key, node, zone, self.pair.days, now)?.0)
+        Ok(organizer::issue(key, node, zone, self.pair.days, now)?.0)
     }
 
     /// The organizer's word comes over a connection that two people have confirmed; it still has to be one.

@@ -16,8 +16,8 @@ use protocol::{
 use tokio::sync::watch;
 
 use super::{
-    judge::{Judge, Outsider, Standing, believe},
-    revocation_list::Papers,
+    judge::{Judge, MembershipError, Standing, believe},
+    revocation_list::RevocationList,
 };
 use crate::storage::atomic_file;
 
@@ -73,7 +73,8 @@ impl Festival {
         match festival.own(now) {
             // A clock that is wrong or an organizer who changed his mind is no reason to leave the zone alone:
             // it is served, the bridges say loudly what is wrong, and no relay bridges with this one.
-            Ok(_) | Err(Outsider::Expired { .. } | Outsider::Revoked | Outsider::OldKey) => {}
+            Ok(_)
+            | Err(MembershipError::Expired { .. } | MembershipError::Revoked | MembershipError::OldKey) => {}
             Err(error) => return Err(format!("festival-token = {shown}: this relay {error}")),
         }
         Ok(festival)
@@ -98,7 +99,7 @@ impl Festival {
     }
 
     /// How this relay's own token stands.
-    pub fn own(&self, now: u64) -> Result<Standing, Outsider> {
+    pub fn own(&self, now: u64) -> Result<Standing, MembershipError> {
         self.judge().own(now)
     }
 
@@ -109,7 +110,7 @@ impl Festival {
         node: NodeId,
         zone: &ZoneName,
         token: Option<&str>,
-    ) -> Result<Option<Membership>, Outsider> {
+    ) -> Result<Option<Membership>, MembershipError> {
         self.judge().believe(node, zone, token)
     }
 
@@ -124,7 +125,12 @@ impl Festival {
     }
 
     /// Whether a relay counts at `now`, in unix seconds. `token` is one that was believed.
-    pub fn standing(&self, node: NodeId, token: Option<&Membership>, now: u64) -> Result<Standing, Outsider> {
+    pub fn standing(
+        &self,
+        node: NodeId,
+        token: Option<&Membership>,
+        now: u64,
+    ) -> Result<Standing, MembershipError> {
         self.judge().standing(node, token, now)
     }
 
@@ -219,12 +225,12 @@ impl Festival {
     }
 
     /// In a word, for people.
-    pub fn told(&self, now: u64) -> String {
-        self.judge().told(now)
+    pub fn status_line(&self, now: u64) -> String {
+        self.judge().status_line(now)
     }
 
     /// Whether this outsider was not yet named for this reason.
-    pub fn names(&self, node: NodeId, outsider: &Outsider) -> bool {
+    pub fn names(&self, node: NodeId, outsider: &MembershipError) -> bool {
         self.judge().names(node, outsider)
     }
 
@@ -272,7 +278,7 @@ pub(crate) fn key(text: &str) -> Result<FestivalId, String> {
 pub fn token_for(text: &str, node: NodeId, zone: &ZoneName) -> Result<FestivalId, String> {
     let (token, beside) = split(text)?;
     let festival = token.unverified().festival;
-    let mut papers = Papers::new(festival);
+    let mut papers = RevocationList::new(festival);
     papers.read(&beside).map_err(|error| format!("a paper beside it {error}"))?;
     believe(&papers, node, zone, Some(&token.to_string())).map_err(|error| format!("this relay {error}"))?;
     Ok(festival)

@@ -50,7 +50,7 @@ fn judge(
     zone_name: &str,
     token: Option<&ZoneToken>,
     now: u64,
-) -> Result<Standing, Outsider> {
+) -> Result<Standing, MembershipError> {
     let text = token.map(ToString::to_string);
     let believed = festival.believe(node, &zone(zone_name), text.as_deref())?;
     festival.standing(node, believed.as_ref(), now)
@@ -64,11 +64,11 @@ fn only_the_holder_of_a_token_of_this_festival_and_zone_is_let_in() {
     let good = token(&key, NODE);
     let judge = |node, zone_name, token| judge(&festival, node, zone_name, token, DAY);
     assert_eq!(judge(NODE, "camping", Some(&good)), Ok(Standing::Good));
-    assert_eq!(judge(NODE, "camping", None), Err(Outsider::NoToken));
-    assert_eq!(judge(NodeId([2; 32]), "camping", Some(&good)), Err(Outsider::NotItsOwn));
-    assert!(matches!(judge(NODE, "stage", Some(&good)), Err(Outsider::OtherZone { .. })));
+    assert_eq!(judge(NODE, "camping", None), Err(MembershipError::NoToken));
+    assert_eq!(judge(NodeId([2; 32]), "camping", Some(&good)), Err(MembershipError::NotItsOwn));
+    assert!(matches!(judge(NODE, "stage", Some(&good)), Err(MembershipError::OtherZone { .. })));
     let refused = judge(NODE, "camping", Some(&token(&other, NODE)));
-    assert_eq!(refused, Err(Outsider::NotBelieved(TokenError::OtherFestival)));
+    assert_eq!(refused, Err(MembershipError::NotBelieved(TokenError::OtherFestival)));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn an_expired_token_counts_for_the_grace_time_and_a_future_one_counts() {
     assert_eq!(at(0), Ok(Standing::NotYet));
     assert_eq!(at(2 * DAY), Ok(Standing::Good));
     assert_eq!(at(4 * DAY), Ok(Standing::Expired { seconds: 2 * DAY }));
-    assert_eq!(at(4 * DAY + 1), Err(Outsider::Expired { hours: 48 }));
+    assert_eq!(at(4 * DAY + 1), Err(MembershipError::Expired { hours: 48 }));
 }
 
 #[test]
@@ -95,10 +95,10 @@ fn the_newest_list_of_revocations_holds_and_outlives_a_restart() {
     assert_eq!(festival.adopt(&list(&key, 1, &[])), Ok(false));
     assert_eq!(festival.adopt(&list(&pair(), 3, &[])), Err(TokenError::OtherFestival));
     let revoked = token(&key, NODE);
-    assert_eq!(judge(&festival, NODE, "camping", Some(&revoked), DAY), Err(Outsider::Revoked));
+    assert_eq!(judge(&festival, NODE, "camping", Some(&revoked), DAY), Err(MembershipError::Revoked));
     festival.keep();
     let again = load(&key, dir.path(), DAY).unwrap();
-    assert_eq!(judge(&again, NODE, "camping", Some(&revoked), DAY), Err(Outsider::Revoked));
+    assert_eq!(judge(&again, NODE, "camping", Some(&revoked), DAY), Err(MembershipError::Revoked));
 }
 
 #[test]
@@ -108,16 +108,16 @@ fn a_token_of_the_next_key_counts_once_the_rotation_is_known_and_the_old_one_unt
     let festival = load(&old, dir.path(), DAY).unwrap();
     let (before, after) = (token(&old, NODE), token(&new, NODE));
     let at = |token, now| judge(&festival, NODE, "camping", Some(token), now);
-    assert_eq!(at(&after, DAY), Err(Outsider::NotBelieved(TokenError::OtherFestival)));
+    assert_eq!(at(&after, DAY), Err(MembershipError::NotBelieved(TokenError::OtherFestival)));
     let rotation = Rotation::rotate(&old, &new, 1, Some(DAY + 9)).unwrap();
     assert_eq!(festival.adopt(&rotation.to_string()), Ok(true));
     assert_eq!(at(&after, DAY), Ok(Standing::Good));
     assert_eq!(at(&before, DAY + 8), Ok(Standing::Good));
-    assert_eq!(at(&before, DAY + 9), Err(Outsider::OldKey));
+    assert_eq!(at(&before, DAY + 9), Err(MembershipError::OldKey));
     // A list of the old key does not undo one of the new key, whatever its number.
     assert_eq!(festival.adopt(&list(&new, 1, &[NODE])), Ok(true));
     assert_eq!(festival.adopt(&list(&old, 9, &[])), Ok(false));
-    assert_eq!(at(&after, DAY), Err(Outsider::Revoked));
+    assert_eq!(at(&after, DAY), Err(MembershipError::Revoked));
 }
 
 #[test]
@@ -125,9 +125,9 @@ fn a_relay_starts_with_a_token_that_ended_and_not_with_one_of_another_relay() {
     let key = pair();
     let dir = tempfile::tempdir().unwrap();
     let festival = load(&key, dir.path(), 30 * DAY).unwrap();
-    let told = festival.told(30 * DAY);
+    let told = festival.status_line(30 * DAY);
     assert!(told.contains("ended 672 h ago"), "{told}");
-    assert!(load(&key, dir.path(), DAY).unwrap().told(DAY).contains("24 h: renew"));
+    assert!(load(&key, dir.path(), DAY).unwrap().status_line(DAY).contains("24 h: renew"));
 
     let files = files(dir.path(), &token(&key, NODE).to_string());
     let error = Festival::load(&files, dir.path().join("x"), (OWN, &zone("camping")), DAY).unwrap_err();
@@ -144,7 +144,7 @@ fn a_neighbor_named_with_trust_needs_no_token_but_can_be_revoked() {
     let festival = Festival::load(&files, kept, (OWN, &zone("camping")), DAY).unwrap();
     assert_eq!(judge(&festival, NODE, "stage", None, DAY), Ok(Standing::Trusted));
     festival.adopt(&list(&key, 1, &[NODE])).unwrap();
-    assert_eq!(judge(&festival, NODE, "stage", None, DAY), Err(Outsider::Revoked));
+    assert_eq!(judge(&festival, NODE, "stage", None, DAY), Err(MembershipError::Revoked));
 }
 
 /// Writes it so that the change is seen, however coarse the clock of the disk is.
@@ -169,7 +169,7 @@ fn the_operators_files_are_read_again_when_they_change() {
     let revoked = token(&key, NODE);
     replace(&path, &list(&key, 2, &[NODE]));
     let seen = festival.read_given(seen);
-    assert_eq!(judge(&festival, NODE, "camping", Some(&revoked), DAY), Err(Outsider::Revoked));
+    assert_eq!(judge(&festival, NODE, "camping", Some(&revoked), DAY), Err(MembershipError::Revoked));
 
     // One for another relay changes nothing; one that lasts longer does.
     let before = festival.seconds_left(DAY);

@@ -12,7 +12,7 @@ use protocol::{
 };
 use thiserror::Error;
 
-use super::revocation_list::Papers;
+use super::revocation_list::RevocationList;
 
 /// Below this a relay speaks of its own token's end in the log.
 const SOON: i64 = 7 * 86_400;
@@ -21,7 +21,7 @@ const NAMED_MAX: usize = 256;
 
 /// Why a neighbor is not let in. Goes to its log as well as to ours.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Outsider {
+pub enum MembershipError {
     /// It has no token.
     #[error("shows no zone token of this festival and is not named with --trust")]
     NoToken,
@@ -99,8 +99,8 @@ pub struct Judge {
     token: ZoneToken,
     trusted: BTreeSet<NodeId>,
     grace: u64,
-    papers: Papers,
-    named: BTreeMap<NodeId, Outsider>,
+    papers: RevocationList,
+    named: BTreeMap<NodeId, MembershipError>,
 }
 
 impl Judge {
@@ -113,11 +113,11 @@ impl Judge {
         trusted: BTreeSet<NodeId>,
         grace: u64,
     ) -> Judge {
-        Judge { node, zone, token, trusted, grace, papers: Papers::new(id), named: BTreeMap::new() }
+        Judge { node, zone, token, trusted, grace, papers: RevocationList::new(id), named: BTreeMap::new() }
     }
 
     /// How this relay's own token stands.
-    pub fn own(&self, now: u64) -> Result<Standing, Outsider> {
+    pub fn own(&self, now: u64) -> Result<Standing, MembershipError> {
         let text = self.token.to_string();
         let token = believe(&self.papers, self.node, &self.zone, Some(&text))?;
         self.standing(self.node, token.as_ref(), now)
@@ -130,7 +130,7 @@ impl Judge {
         node: NodeId,
         zone: &ZoneName,
         token: Option<&str>,
-    ) -> Result<Option<Membership>, Outsider> {
+    ) -> Result<Option<Membership>, MembershipError> {
         if self.trusted.contains(&node) && token.is_none() {
             return Ok(None);
         }
@@ -154,27 +154,32 @@ impl Judge {
     }
 
     /// Whether a relay counts at `now`, in unix seconds. `token` is one that was believed.
-    pub fn standing(&self, node: NodeId, token: Option<&Membership>, now: u64) -> Result<Standing, Outsider> {
+    pub fn standing(
+        &self,
+        node: NodeId,
+        token: Option<&Membership>,
+        now: u64,
+    ) -> Result<Standing, MembershipError> {
         let papers = &self.papers;
         if papers.revoked().is_some_and(|list| list.nodes.contains(&node)) {
-            return Err(Outsider::Revoked);
+            return Err(MembershipError::Revoked);
         }
         if self.trusted.contains(&node) {
             return Ok(Standing::Trusted);
         }
-        let token = token.ok_or(Outsider::NoToken)?;
+        let token = token.ok_or(MembershipError::NoToken)?;
         if papers.revokes(token) {
-            return Err(Outsider::Revoked);
+            return Err(MembershipError::Revoked);
         }
         if papers.organizer().until(&token.festival).is_some_and(|until| now >= until) {
-            return Err(Outsider::OldKey);
+            return Err(MembershipError::OldKey);
         }
         let seconds = now.saturating_sub(token.not_after);
         match seconds {
             0 if now < token.issued_at => Ok(Standing::NotYet),
             0 => Ok(Standing::Good),
             _ if seconds <= self.grace => Ok(Standing::Expired { seconds }),
-            _ => Err(Outsider::Expired { hours: seconds / 3600 }),
+            _ => Err(MembershipError::Expired { hours: seconds / 3600 }),
         }
     }
 
@@ -189,7 +194,7 @@ impl Judge {
     }
 
     /// Takes another token of this relay.
-    pub fn renew(&mut self, token: ZoneToken) -> Result<(), Outsider> {
+    pub fn renew(&mut self, token: ZoneToken) -> Result<(), MembershipError> {
         believe(&self.papers, self.node, &self.zone, Some(&token.to_string()))?;
         self.token = token;
         Ok(())
@@ -201,7 +206,7 @@ impl Judge {
     }
 
     /// What the organizer signed for everybody.
-    pub fn papers(&self) -> &Papers {
+    pub fn papers(&self) -> &RevocationList {
         &self.papers
     }
 
@@ -230,13 +235,13 @@ impl Judge {
     }
 
     /// In a word, for people.
-    pub fn told(&self, now: u64) -> String {
+    pub fn status_line(&self, now: u64) -> String {
         let left = self.seconds_left(now);
         self.warning(now).unwrap_or_else(|| format!("zone token good for {} days", left / 86_400))
     }
 
     /// Whether this outsider was not yet named for this reason.
-    pub fn names(&mut self, node: NodeId, outsider: &Outsider) -> bool {
+    pub fn names(&mut self, node: NodeId, outsider: &MembershipError) -> bool {
         let named = &mut self.named;
         let known = named.get(&node).map(std::mem::discriminant);
         if known == Some(std::mem::discriminant(outsider)) {
@@ -251,22 +256,22 @@ impl Judge {
 }
 
 pub(crate) fn believe(
-    papers: &Papers,
+    papers: &RevocationList,
     node: NodeId,
     zone: &ZoneName,
     token: Option<&str>,
-) -> Result<Option<Membership>, Outsider> {
-    let token: ZoneToken = token.ok_or(Outsider::NoToken)?.parse()?;
+) -> Result<Option<Membership>, MembershipError> {
+    let token: ZoneToken = token.ok_or(MembershipError::NoToken)?.parse()?;
     let signer = token.unverified().festival;
     if papers.organizer().epoch(&signer).is_none() {
         return Err(TokenError::OtherFestival.into());
     }
     let token = token.verify(&signer)?;
     if token.node != node {
-        return Err(Outsider::NotItsOwn);
+        return Err(MembershipError::NotItsOwn);
     }
     if token.zone != *zone {
-        return Err(Outsider::OtherZone { says: zone.clone(), token: token.zone.clone() });
+        return Err(MembershipError::OtherZone { says: zone.clone(), token: token.zone.clone() });
     }
     Ok(Some(token.clone()))
 }

@@ -8,7 +8,7 @@ use protocol::token::{FestivalId, Rotation};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::revocation_list::Papers;
+use super::revocation_list::RevocationList;
 use crate::storage::atomic_file;
 
 /// Why there is no key.
@@ -73,8 +73,8 @@ impl OrganizerKey {
     }
 
     /// The papers as far as this key knows them.
-    pub fn papers(&self) -> Papers {
-        let mut papers = Papers::new(self.id());
+    pub fn papers(&self) -> RevocationList {
+        let mut papers = RevocationList::new(self.id());
         for rotation in self.rotations.iter().rev() {
             // They were checked when the file was read.
             let _ = papers.adopt(&rotation.to_string());

@@ -10,15 +10,15 @@ pub const LINES_MAX: usize = ROTATIONS_MAX + 1;
 
 /// The organizer's papers, each of them checked.
 #[derive(Debug, Clone)]
-pub struct Papers {
+pub struct RevocationList {
     organizer: Organizer,
     revocations: Option<Revocations>,
 }
 
-impl Papers {
+impl RevocationList {
     /// Knows nothing but the festival's id.
-    pub fn new(festival: FestivalId) -> Papers {
-        Papers { organizer: Organizer::new(festival), revocations: None }
+    pub fn new(festival: FestivalId) -> RevocationList {
+        RevocationList { organizer: Organizer::new(festival), revocations: None }
     }
 
     /// The organizer's keys.
@@ -75,7 +75,7 @@ impl Papers {
         rotations.chain(self.revocations.as_ref().map(ToString::to_string)).collect()
     }
 
-    /// As [`Papers::read`] reads it.
+    /// As [`RevocationList::read`] reads it.
     pub fn text(&self) -> String {
         self.lines().into_iter().map(|line| line + "\n").collect()
     }

@@ -6,9 +6,9 @@ use rooms::{ParticipantId, RoomsError};
 
 use super::{
     NodeLoop, dropped,
-    file_requests::FileAsk,
+    file_requests::FileRequest,
     random,
-    request::{Ask, Entered},
+    request::{Entered, NodeRequest},
 };
 use crate::{
     clock,
@@ -18,40 +18,40 @@ use crate::{
 
 impl NodeLoop {
     /// Answers a request; posts are answered once they are on disk.
-    pub(super) fn answer(&mut self, ask: Ask) {
+    pub(super) fn answer(&mut self, ask: NodeRequest) {
         let now = clock::now();
         // Who asked may have gone: a reply that nobody takes is no error.
         match ask {
-            Ask::Streams { reply } => drop(reply.send(self.node.streams(now))),
-            Ask::Mesh { reply } => drop(reply.send(self.node.topology())),
-            Ask::Post { topic, new, speaker, reply } => self.post(topic, new, speaker, reply),
-            Ask::File(ask) => {
-                if let Some(FileAsk::Share { room, new, manifest, reply }) =
+            NodeRequest::Streams { reply } => drop(reply.send(self.node.streams(now))),
+            NodeRequest::Mesh { reply } => drop(reply.send(self.node.topology())),
+            NodeRequest::Post { topic, new, speaker, reply } => self.post(topic, new, speaker, reply),
+            NodeRequest::File(ask) => {
+                if let Some(FileRequest::Share { room, new, manifest, reply }) =
                     self.files.handle_ask(ask, &mut self.node)
                 {
                     self.share(room, (new, manifest), reply);
                 }
             }
-            Ask::History { topic, after, limit, reply } => {
+            NodeRequest::History { topic, after, limit, reply } => {
                 drop(reply.send(self.node.history(&topic, after.as_deref(), limit)));
             }
-            Ask::Enter { room, reply } => drop(reply.send(self.enter(room))),
-            Ask::Leave { room, participant } => self.leave(&room, participant),
-            Ask::Open { direction, stream, holder, offer, reply } => {
+            NodeRequest::Enter { room, reply } => drop(reply.send(self.enter(room))),
+            NodeRequest::Leave { room, participant } => self.leave(&room, participant),
+            NodeRequest::Open { direction, stream, holder, offer, reply } => {
                 let opened = self.open(direction, (stream, holder), &offer);
                 // The workers have to know the session before its first check comes.
                 self.carry_out();
                 drop(reply.send(opened));
             }
-            Ask::Session { session, reply } => drop(reply.send(self.node.session(session, now))),
-            Ask::Patch { direction, stream, session, if_match, fragment, reply } => {
+            NodeRequest::Session { session, reply } => drop(reply.send(self.node.session(session, now))),
+            NodeRequest::Patch { direction, stream, session, if_match, fragment, reply } => {
                 let credentials = random::credentials();
                 let patched =
                     self.node.handle_patch((direction, &stream, session), &if_match, &fragment, credentials);
                 self.carry_out();
                 drop(reply.send(patched));
             }
-            Ask::End { direction, stream, session, reply } => {
+            NodeRequest::End { direction, stream, session, reply } => {
                 drop(reply.send(self.node.handle_end(direction, &stream, session, now)));
             }
         }

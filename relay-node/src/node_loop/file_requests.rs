@@ -35,7 +35,7 @@ pub enum NoPart {
 
 /// What HTTP asks the node loop about files.
 #[derive(Debug)]
-pub enum FileAsk {
+pub enum FileRequest {
     /// Announce a file that is on disk in a room; answered like a message.
     Share {
         /// The room.
@@ -74,28 +74,28 @@ pub enum FileAsk {
 
 /// The node loop's side of files.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct FileRequests {
     files: Files,
     replies: BTreeMap<(FileId, Part), Vec<Reply>>,
     count: usize,
 }
 
-impl Waiting {
+impl FileRequests {
     /// Nobody waits.
-    pub fn new(files: Files) -> Waiting {
-        Waiting { files, replies: BTreeMap::new(), count: 0 }
+    pub fn new(files: Files) -> FileRequests {
+        FileRequests { files, replies: BTreeMap::new(), count: 0 }
     }
 
     /// What HTTP asks; gives back what has to be written to the log first.
-    pub fn handle_ask(&mut self, ask: FileAsk, node: &mut Node) -> Option<FileAsk> {
+    pub fn handle_ask(&mut self, ask: FileRequest, node: &mut Node) -> Option<FileRequest> {
         // Who asked may have gone: a reply that nobody takes is no error.
         match ask {
-            FileAsk::Share { .. } => return Some(ask),
-            FileAsk::List { room, reply } => {
+            FileRequest::Share { .. } => return Some(ask),
+            FileRequest::List { room, reply } => {
                 drop(reply.send(node.files(&room)));
             }
-            FileAsk::Manifest { file, reply } => drop(reply.send(node.file_manifest(&file).cloned())),
-            FileAsk::Want { file, part, reply } => self.want(file, part, reply, node),
+            FileRequest::Manifest { file, reply } => drop(reply.send(node.file_manifest(&file).cloned())),
+            FileRequest::Want { file, part, reply } => self.want(file, part, reply, node),
         }
         None
     }

@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     held::Held,
-    request::{Ask, Questions},
+    request::{NodeRequest, RequestQueue},
 };
 use crate::{
     bridge::{BridgeEvent, mdns::Seen},
@@ -23,7 +23,7 @@ use crate::{
 /// What the loop listens to.
 pub struct Inputs {
     /// From HTTP and WebSocket.
-    pub asks: Questions,
+    pub requests: RequestQueue,
     /// From the bridges.
     pub bridge: mpsc::Receiver<BridgeEvent>,
     /// From the disk of files.
@@ -49,7 +49,7 @@ pub(super) enum Input {
     /// The record that is held first is on disk, or cannot be.
     Stored(Result<(), NotStored>),
     File(FileEvent),
-    Ask(Ask),
+    Request(NodeRequest),
     Seen(Seen),
 }
 
@@ -91,7 +91,7 @@ impl Listening {
             Some(event) = inputs.bridge.recv() => Input::Bridge(event),
             stored = held.stored() => Input::Stored(stored),
             Some(event) = inputs.files.recv() => Input::File(event),
-            Some(ask) = inputs.asks.recv() => Input::Ask(ask),
+            Some(ask) = inputs.requests.recv() => Input::Request(ask),
             Some(seen) = inputs.discovered.recv() => Input::Seen(seen),
             () = sleep => Input::Due,
         }
@@ -112,7 +112,7 @@ mod tests {
             media.try_send(Event::KeyframeWanted { track: TrackId(track) }).expect("there is room");
         }
         let inputs = Inputs {
-            asks: request::queue().1,
+            requests: request::queue().1,
             bridge: mpsc::channel(1).1,
             files: mpsc::channel(1).1,
             discovered: mpsc::channel(1).1,

@@ -32,7 +32,7 @@ use crate::{
     storage::{files::Files, records::Store},
     vitals::Pulse,
 };
-use file_requests::Waiting;
+use file_requests::FileRequests;
 use held::Held;
 pub use inputs::Inputs;
 use inputs::{Input, Listening};
@@ -45,7 +45,7 @@ pub struct NodeLoop {
     bridges: Bridges,
     forwarding: Arc<Forwarding>,
     store: Store,
-    files: Waiting,
+    files: FileRequests,
     links: BTreeMap<LinkId, LinkSender>,
     /// What had been heard on each link when it was looked at last.
     heard: BTreeMap<LinkId, u64>,
@@ -77,7 +77,7 @@ impl NodeLoop {
             bridges,
             forwarding,
             store,
-            files: Waiting::new(files),
+            files: FileRequests::new(files),
             links: BTreeMap::new(),
             heard: BTreeMap::new(),
             participants: Participants::default(),
@@ -106,7 +106,7 @@ impl NodeLoop {
                 Input::Bridge(event) => self.bridge(event),
                 Input::Stored(stored) => self.stored(stored),
                 Input::File(event) => self.files.handle_event(event, &mut self.node),
-                Input::Ask(ask) => self.answer(ask),
+                Input::Request(ask) => self.answer(ask),
                 Input::Seen(seen) => self.node.handle_discovered(seen.node, seen.addresses, clock::now()),
             }
             self.carry_out();

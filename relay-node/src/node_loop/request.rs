@@ -13,7 +13,7 @@ use rooms::{ParticipantId, RoomsError};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{file_requests::FileAsk, outbox::Inbox};
+use super::{file_requests::FileRequest, outbox::Inbox};
 use crate::{
     node::{
         allowance::Speaker,
@@ -23,8 +23,8 @@ use crate::{
     places::shares::Holder,
 };
 
-/// Questions waiting for the node loop. Who finds it full waits for a place, in turn.
-pub const ASKS_MAX: usize = 240;
+/// RequestQueue waiting for the node loop. Who finds it full waits for a place, in turn.
+pub const REQUESTS_MAX: usize = 240;
 /// Announcements waiting for it; they go before everything else.
 pub const ANNOUNCEMENTS_MAX: usize = 16;
 /// How long for a place; then the answer is 503. A crowd that comes at once is through in a fraction of this.
@@ -34,7 +34,7 @@ pub const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One question to the node loop. A reply whose receiver is gone is dropped.
 #[derive(Debug)]
-pub enum Ask {
+pub enum NodeRequest {
     /// Every live stream of the mesh.
     Streams {
         /// In the order of their names.
@@ -129,7 +129,7 @@ pub enum Ask {
         participant: ParticipantId,
     },
     /// Something about files.
-    File(FileAsk),
+    File(FileRequest),
 }
 
 /// A participant's place in a room.
@@ -146,7 +146,7 @@ pub struct Entered {
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum AskError {
+pub enum RequestError {
     /// The queue is full, or the answer took too long.
     #[error("this relay is busy: try again in a second")]
     Busy,
@@ -157,16 +157,16 @@ pub enum AskError {
 
 /// The asking end.
 #[derive(Debug, Clone)]
-pub struct Asks {
-    announcements: mpsc::Sender<Ask>,
-    others: mpsc::Sender<Ask>,
+pub struct Requests {
+    announcements: mpsc::Sender<NodeRequest>,
+    others: mpsc::Sender<NodeRequest>,
 }
 
 /// The node loop's end.
 #[derive(Debug)]
-pub struct Questions {
-    announcements: mpsc::Receiver<Ask>,
-    others: mpsc::Receiver<Ask>,
+pub struct RequestQueue {
+    announcements: mpsc::Receiver<NodeRequest>,
+    others: mpsc::Receiver<NodeRequest>,
 }
 
 /// A reply that is on its way.
@@ -175,29 +175,29 @@ pub struct Answer<T>(oneshot::Receiver<T>);
 
 impl<T> Answer<T> {
     /// Waits for it.
-    pub async fn wait(self) -> Result<T, AskError> {
+    pub async fn wait(self) -> Result<T, RequestError> {
         match tokio::time::timeout(REPLY_TIMEOUT, self.0).await {
-            Ok(answer) => answer.map_err(|_| AskError::Stopped),
-            Err(_) => Err(AskError::Busy),
+            Ok(answer) => answer.map_err(|_| RequestError::Stopped),
+            Err(_) => Err(RequestError::Busy),
         }
     }
 
     /// Waits for it, however long it takes: for what has to know.
-    pub async fn wait_to_the_end(self) -> Result<T, AskError> {
-        self.0.await.map_err(|_| AskError::Stopped)
+    pub async fn wait_to_the_end(self) -> Result<T, RequestError> {
+        self.0.await.map_err(|_| RequestError::Stopped)
     }
 }
 
 /// The queues between those who ask and the node loop.
-pub fn queue() -> (Asks, Questions) {
+pub fn queue() -> (Requests, RequestQueue) {
     let (to_announcements, announcements) = mpsc::channel(ANNOUNCEMENTS_MAX);
-    let (to_others, others) = mpsc::channel(ASKS_MAX);
-    (Asks { announcements: to_announcements, others: to_others }, Questions { announcements, others })
+    let (to_others, others) = mpsc::channel(REQUESTS_MAX);
+    (Requests { announcements: to_announcements, others: to_others }, RequestQueue { announcements, others })
 }
 
-impl Questions {
+impl RequestQueue {
     /// The next one; `None` once nobody can ask any more. Nothing is lost if this is dropped while it waits.
-    pub async fn recv(&mut self) -> Option<Ask> {
+    pub async fn recv(&mut self) -> Option<NodeRequest> {
         tokio::select! {
             biased;
             Some(ask) = self.announcements.recv() => Some(ask),
@@ -214,46 +214,52 @@ impl Questions {
     }
 }
 
-impl Asks {
-    /// Asks and waits for the reply: `asks.ask(|reply| Ask::Streams { reply }).await`.
-    pub async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, AskError> {
+impl Requests {
+    /// Requests and waits for the reply: `asks.ask(|reply| NodeRequest::Streams { reply }).await`.
+    pub async fn ask<T>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<T>) -> NodeRequest,
+    ) -> Result<T, RequestError> {
         let (reply, answer) = oneshot::channel();
         let ask = make(reply);
         let sent = self.way_of(&ask).send_timeout(ask, PLACE_TIMEOUT).await;
         counted(sent.map_err(|error| match error {
-            mpsc::error::SendTimeoutError::Timeout(_) => AskError::Busy,
-            mpsc::error::SendTimeoutError::Closed(_) => AskError::Stopped,
+            mpsc::error::SendTimeoutError::Timeout(_) => RequestError::Busy,
+            mpsc::error::SendTimeoutError::Closed(_) => RequestError::Stopped,
         }))?;
         Answer(answer).wait().await
     }
 
-    /// Asks at once or not at all; the reply can be waited for elsewhere.
-    pub fn put<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<Answer<T>, AskError> {
+    /// Requests at once or not at all; the reply can be waited for elsewhere.
+    pub fn put<T>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<T>) -> NodeRequest,
+    ) -> Result<Answer<T>, RequestError> {
         let (reply, answer) = oneshot::channel();
         let ask = make(reply);
         counted(self.way_of(&ask).try_send(ask).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => AskError::Busy,
-            mpsc::error::TrySendError::Closed(_) => AskError::Stopped,
+            mpsc::error::TrySendError::Full(_) => RequestError::Busy,
+            mpsc::error::TrySendError::Closed(_) => RequestError::Stopped,
         }))?;
         Ok(Answer(answer))
     }
 
     /// Tells without an answer, waiting for a place in the queue: what must not get lost.
-    pub async fn tell(&self, ask: Ask) {
+    pub async fn tell(&self, ask: NodeRequest) {
         // The error says that the node loop has ended, and then there is nobody to tell.
         let _ = self.way_of(&ask).send(ask).await;
     }
 
-    fn way_of(&self, ask: &Ask) -> &mpsc::Sender<Ask> {
+    fn way_of(&self, ask: &NodeRequest) -> &mpsc::Sender<NodeRequest> {
         match ask {
-            Ask::Post { topic: Topic::Announcements, .. } => &self.announcements,
+            NodeRequest::Post { topic: Topic::Announcements, .. } => &self.announcements,
             _ => &self.others,
         }
     }
 }
 
-fn counted(sent: Result<(), AskError>) -> Result<(), AskError> {
-    if sent == Err(AskError::Busy) {
+fn counted(sent: Result<(), RequestError>) -> Result<(), RequestError> {
+    if sent == Err(RequestError::Busy) {
         metrics::counter!("relay_drop_total", "reason" => "ask_queue_full").increment(1);
     }
     sent
@@ -265,43 +271,44 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_is_busy_and_an_ended_loop_is_stopped() {
-        let (asks, mut queue) = queue();
-        let put = |asks: &Asks| asks.put(|reply| Ask::Streams { reply }).map(drop);
-        for _ in 0..ASKS_MAX {
-            assert_eq!(put(&asks), Ok(()));
+        let (requests, mut queue) = queue();
+        let put = |requests: &Requests| requests.put(|reply| NodeRequest::Streams { reply }).map(drop);
+        for _ in 0..REQUESTS_MAX {
+            assert_eq!(put(&requests), Ok(()));
         }
-        assert_eq!(asks.ask(|reply| Ask::Mesh { reply }).await, Err(AskError::Busy));
+        assert_eq!(requests.ask(|reply| NodeRequest::Mesh { reply }).await, Err(RequestError::Busy));
         // What the organizer says finds room where nothing else does.
         let announce = || {
             let new = NewMessage { author: "Safety".into(), text: "Storm".into(), nonce: None };
             let speaker = Speaker { address: [10, 0, 0, 1].into(), participant: None };
-            let post = |reply| Ask::Post { topic: Topic::Announcements, new, speaker, reply };
-            asks.put(post).map(drop)
+            let post = |reply| NodeRequest::Post { topic: Topic::Announcements, new, speaker, reply };
+            requests.put(post).map(drop)
         };
         for _ in 0..ANNOUNCEMENTS_MAX {
             assert_eq!(announce(), Ok(()));
         }
-        assert_eq!(announce(), Err(AskError::Busy));
+        assert_eq!(announce(), Err(RequestError::Busy));
         // A crowd waits, and gets in while the loop goes on; announcements were first.
-        let waits = tokio::spawn(async move { asks.ask(|reply| Ask::Mesh { reply }).await.map(drop) });
+        let waits =
+            tokio::spawn(async move { requests.ask(|reply| NodeRequest::Mesh { reply }).await.map(drop) });
         tokio::task::yield_now().await;
         for _ in 0..ANNOUNCEMENTS_MAX {
-            assert!(matches!(queue.recv().await, Some(Ask::Post { .. })));
+            assert!(matches!(queue.recv().await, Some(NodeRequest::Post { .. })));
         }
         let mut mesh = 0;
         while let Some(ask) = queue.recv().await {
             match ask {
-                Ask::Mesh { .. } => mesh += 1,
-                _ => assert!(matches!(ask, Ask::Streams { .. })),
+                NodeRequest::Mesh { .. } => mesh += 1,
+                _ => assert!(matches!(ask, NodeRequest::Streams { .. })),
             }
         }
         assert_eq!(
             (mesh, waits.await.expect("it ends")),
-            (1, Err(AskError::Stopped)),
+            (1, Err(RequestError::Stopped)),
             "its reply was dropped"
         );
-        let (asks, mut queue) = super::queue();
+        let (requests, mut queue) = super::queue();
         queue.close();
-        assert_eq!(asks.ask(|reply| Ask::Mesh { reply }).await, Err(AskError::Stopped));
+        assert_eq!(requests.ask(|reply| NodeRequest::Mesh { reply }).await, Err(RequestError::Stopped));
     }
 }

@@ -23,25 +23,25 @@ use crate::{
         posts::PostError,
     },
     node_loop::{
-        file_requests::{FileAsk, NoPart},
+        file_requests::{FileRequest, NoPart},
         outbox::{self, Outbox, Told},
-        request::{self, Ask, Entered},
+        request::{self, Entered, NodeRequest},
     },
     storage::files::{FileLimits, Files},
     vitals::{Pulse, Work},
 };
 
 /// A node loop of one relay without neighbors: what the real one does for rooms, on a log in memory.
-async fn node_loop(mut asks: request::Questions) {
+async fn node_loop(mut requests: request::RequestQueue) {
     let mut rooms = Rooms::new(zone());
     let mut participants: Vec<(RoomName, ::rooms::ParticipantId, Outbox)> = Vec::new();
     let mut allowances = Allowances::new(ChatLimits::default(), 1);
     let mut number = 0;
     let wall = WallTime(1_700_000_000_000);
-    while let Some(ask) = asks.recv().await {
+    while let Some(ask) = requests.recv().await {
         match ask {
-            Ask::Streams { reply } => drop(reply.send(Vec::new())),
-            Ask::Mesh { reply } => {
+            NodeRequest::Streams { reply } => drop(reply.send(Vec::new())),
+            NodeRequest::Mesh { reply } => {
                 let own = node().to_string();
                 drop(reply.send(api::Mesh {
                     own,
@@ -52,7 +52,7 @@ async fn node_loop(mut asks: request::Questions) {
                     areas: Vec::new(),
                 }));
             }
-            Ask::Post { topic, new, speaker, reply } => {
+            NodeRequest::Post { topic, new, speaker, reply } => {
                 let source = allowances.source(speaker);
                 if topic != Topic::Announcements
                     && let Err(error) = allowances.take(speaker, false, clock::now())
@@ -70,36 +70,38 @@ async fn node_loop(mut asks: request::Questions) {
                 let posted = accepted.map(|accepted| Posted { id: accepted.id, saved: Saved::Here });
                 drop(reply.send(posted));
             }
-            Ask::History { topic, after, limit, reply } => {
+            NodeRequest::History { topic, after, limit, reply } => {
                 let after = after.as_deref();
                 drop(reply.send(match topic {
                     Topic::Room(room) => rooms.history(&room, after, limit),
                     Topic::Announcements => rooms.announcements(after, limit),
                 }));
             }
-            Ask::Enter { room, reply } => {
+            NodeRequest::Enter { room, reply } => {
                 let (sender, events) = outbox::pair();
                 let participant = rooms.handle_enter(&room).expect("there is room");
                 let welcome = rooms.welcome(&room);
                 participants.push((room, participant, sender));
                 drop(reply.send(Ok(Entered { participant, welcome, events })));
             }
-            Ask::Leave { room, participant } => {
+            NodeRequest::Leave { room, participant } => {
                 participants.retain(|(_, other, _)| *other != participant);
                 rooms.handle_leave(&room, participant);
             }
-            Ask::File(FileAsk::Want { reply, .. }) => drop(reply.send(Err(NoPart::Unknown)).is_ok()),
-            Ask::File(FileAsk::List { reply, .. }) => drop(reply.send(Vec::new())),
-            Ask::File(FileAsk::Manifest { reply, .. }) => drop(reply.send(None)),
-            Ask::File(FileAsk::Share { room, reply, .. }) if room.as_str() == "refused" => {
+            NodeRequest::File(FileRequest::Want { reply, .. }) => {
+                let _ = reply.send(Err(NoPart::Unknown));
+            }
+            NodeRequest::File(FileRequest::List { reply, .. }) => drop(reply.send(Vec::new())),
+            NodeRequest::File(FileRequest::Manifest { reply, .. }) => drop(reply.send(None)),
+            NodeRequest::File(FileRequest::Share { room, reply, .. }) if room.as_str() == "refused" => {
                 drop(reply.send(Err(PostError::NotStored)));
             }
-            Ask::File(FileAsk::Share { new, reply, .. }) => {
+            NodeRequest::File(FileRequest::Share { new, reply, .. }) => {
                 drop(reply.send(Ok(api::Posted { id: new.file.to_string(), saved: api::Saved::Mesh })));
             }
             // Sessions are tested with real peers: unanswered here.
-            Ask::Session { reply, .. } => drop(reply.send(None)),
-            Ask::Open { .. } | Ask::Patch { .. } | Ask::End { .. } => {}
+            NodeRequest::Session { reply, .. } => drop(reply.send(None)),
+            NodeRequest::Open { .. } | NodeRequest::Patch { .. } | NodeRequest::End { .. } => {}
         }
         while let Some(output) = rooms.poll_output() {
             let (to, event) = match output {
@@ -122,8 +124,8 @@ fn zone() -> ZoneName {
     ZoneName::new("stage").expect("a name")
 }
 
-fn state() -> (ApiState, request::Questions, tempfile::TempDir) {
-    let (asks, queue) = request::queue();
+fn state() -> (ApiState, request::RequestQueue, tempfile::TempDir) {
+    let (requests, queue) = request::queue();
     let arguments = ["relay-node", "--dev"].map(Into::into);
     let (_, config) = crate::config::read(arguments, []).expect("a good configuration");
     let auth = Arc::new(config.auth());
@@ -135,7 +137,7 @@ fn state() -> (ApiState, request::Questions, tempfile::TempDir) {
     let (files, _) = Files::open(data.path(), limits, events, Pulse::unwatched()).expect("opens");
     let files = files::FilesState::new(files);
     let state = ApiState {
-        asks,
+        requests,
         auth,
         node: node(),
         zone: zone(),

@@ -17,7 +17,7 @@ use super::{
     dedup::{Pace, Seen, Window},
     packet::Packet,
     pieces::Pieces,
-    repair::{Ask, Gaps},
+    repair::{Gaps, Nack},
     scheduler::Next,
     switch::{self, Switch, Taken},
     table::{Forwarding, LocalDelivery},
@@ -41,17 +41,17 @@ pub(crate) async fn send(connection: Connection, link: Arc<LinkShared>) -> SendD
 }
 
 fn poll_send(connection: &Connection, link: &LinkShared, cx: &mut Context<'_>) -> Poll<SendDatagramError> {
-    let room = link.room();
+    let budget = link.budget();
     // Before looking: what comes from now on wakes us.
-    room.waker.register(cx.waker());
+    budget.waker.register(cx.waker());
     switch::with(|switch| switch.take_in(link.id));
     let space = connection.datagram_send_buffer_space();
     let mut buffered = DATAGRAM_SEND_BUFFER.saturating_sub(space) as u64;
     loop {
-        let queue = room.buffer().min(DATAGRAM_SEND_BUFFER as u64).saturating_sub(buffered + 2 * QUEUED);
-        let (urgent, media) = (room.for_urgent(buffered).min(queue), room.for_media(buffered).min(queue));
+        let queue = budget.buffer().min(DATAGRAM_SEND_BUFFER as u64).saturating_sub(buffered + 2 * QUEUED);
+        let (urgent, media) = (budget.for_urgent(buffered).min(queue), budget.for_media(buffered).min(queue));
         let next = switch::with(|switch| switch.pop(link.id, urgent, media, link.longest()));
-        room.want(next == Next::Wait);
+        budget.want(next == Next::Wait);
         let Next::Datagram(datagram) = next else { return Poll::Pending };
         buffered += datagram.len() as u64 + QUEUED;
         match connection.send_datagram(datagram) {
@@ -130,8 +130,8 @@ impl Inbound {
             return;
         };
         if header.kind == DatagramKind::Nack {
-            match Ask::read(header.alias, header.sequence, &payload) {
-                Some(ask) => switch.answer(self.link.id, ask),
+            match Nack::read(header.alias, header.sequence, &payload) {
+                Some(nack) => switch.answer(self.link.id, nack),
                 None => self.counters.malformed.increment(1),
             }
             return;
@@ -153,7 +153,7 @@ impl Inbound {
             Seen::Fresh { missed: 0 } => {}
             Seen::Fresh { missed } => {
                 self.counters.lost.increment(u64::from(missed));
-                let rtt = self.link.room().rtt();
+                let rtt = self.link.budget().rtt();
                 self.gaps.handle_gap(header.alias, header.sequence, missed, route.class, rtt, now);
             }
             Seen::Late => self.gaps.handle_late(header.alias, header.sequence),
@@ -215,9 +215,9 @@ impl Inbound {
 
     /// Asks for what is missing, gives up what is too late.
     pub fn handle_timeout(&mut self, switch: &mut Switch, now: Instant) {
-        while let Some(ask) = self.gaps.poll_ask(self.link.room().rtt(), now) {
+        while let Some(nack) = self.gaps.poll_nack(self.link.budget().rtt(), now) {
             self.counters.nacks.increment(1);
-            switch.ask(self.link.id, ask);
+            switch.send_nack(self.link.id, nack);
         }
         self.counters.repair_late.increment(self.gaps.take_late());
     }

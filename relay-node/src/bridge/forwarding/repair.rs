@@ -26,25 +26,25 @@ const KEPT_VIDEO: usize = 256;
 
 /// Asks a neighbor for datagrams of one alias by their link sequences: bit `i` stands for `first + i`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ask {
+pub(crate) struct Nack {
     pub alias: Alias,
     pub first: u16,
     pub bits: u128,
 }
 
-impl Ask {
+impl Nack {
     /// The longest payload.
     pub const LEN_MAX: usize = 16;
 
     /// Reads the payload of a `Nack` datagram; `None` if it asks for nothing or is too long.
-    pub fn read(alias: Alias, first: u16, mut payload: &[u8]) -> Option<Ask> {
-        if payload.is_empty() || payload.len() > Ask::LEN_MAX {
+    pub fn read(alias: Alias, first: u16, mut payload: &[u8]) -> Option<Nack> {
+        if payload.is_empty() || payload.len() > Nack::LEN_MAX {
             return None;
         }
         let length = payload.len();
         let bits = payload.get_uint_le(length.min(8)) as u128
             | if length > 8 { (payload.get_uint_le(length - 8) as u128) << 64 } else { 0 };
-        (bits != 0).then_some(Ask { alias, first, bits })
+        (bits != 0).then_some(Nack { alias, first, bits })
     }
 
     /// Appends the payload.
@@ -131,13 +131,13 @@ impl Gaps {
         }
     }
 
-    /// When to call [`Gaps::poll_ask`].
+    /// When to call [`Gaps::poll_nack`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.missing.iter().map(Missing::due).min()
     }
 
     /// The next ask to send; call until there is none.
-    pub fn poll_ask(&mut self, rtt: Duration, now: Instant) -> Option<Ask> {
+    pub fn poll_nack(&mut self, rtt: Duration, now: Instant) -> Option<Nack> {
         let before = self.missing.len();
         self.missing.retain(|missing| now < missing.until);
         self.late += (before - self.missing.len()) as u64;
@@ -150,11 +150,11 @@ impl Gaps {
             .filter(|missing| of_alias(missing))
             .map(|missing| missing.sequence)
             .reduce(|a, b| if a.wrapping_sub(b) < 0x8000 { b } else { a })?;
-        let mut ask = Ask { alias, first, bits: 0 };
+        let mut nack = Nack { alias, first, bits: 0 };
         for missing in self.missing.iter_mut().filter(|missing| of_alias(missing)) {
             let offset = missing.sequence.wrapping_sub(first);
             if offset < ASK_SPAN {
-                ask.bits |= 1 << offset;
+                nack.bits |= 1 << offset;
                 missing.asked += 1;
                 missing.ask_at = now + (rtt + rtt / 4 + REORDERING).max(2 * REORDERING);
                 // An answer that cannot be in time is not asked for.
@@ -163,7 +163,7 @@ impl Gaps {
                 }
             }
         }
-        Some(ask)
+        Some(nack)
     }
 
     /// Packets given up since the last call.
@@ -277,8 +277,8 @@ mod tests {
     const RTT: Duration = Duration::from_millis(10);
 
     fn asks(gaps: &mut Gaps, rtt: Duration, now: Instant) -> Vec<(u16, Vec<u16>)> {
-        std::iter::from_fn(|| gaps.poll_ask(rtt, now))
-            .map(|ask| (ask.alias.0, ask.sequences().collect()))
+        std::iter::from_fn(|| gaps.poll_nack(rtt, now))
+            .map(|nack| (nack.alias.0, nack.sequences().collect()))
             .collect()
     }
 
@@ -371,17 +371,17 @@ mod tests {
     proptest! {
         #[test]
         fn an_ask_reads_back_as_written(first: u16, bits in 1_u128..) {
-            let ask = Ask { alias: Alias(3), first, bits };
+            let nack = Nack { alias: Alias(3), first, bits };
             let mut bytes = Vec::new();
-            ask.write(&mut bytes);
-            prop_assert_eq!(bytes.len(), ask.len());
-            prop_assert_eq!(Ask::read(Alias(3), first, &bytes), Some(ask));
+            nack.write(&mut bytes);
+            prop_assert_eq!(bytes.len(), nack.len());
+            prop_assert_eq!(Nack::read(Alias(3), first, &bytes), Some(nack));
         }
 
         #[test]
         fn no_bytes_make_an_ask_panic(first: u16, bytes in prop::collection::vec(any::<u8>(), 0..40)) {
-            if let Some(ask) = Ask::read(Alias(0), first, &bytes) {
-                prop_assert!(ask.sequences().count() <= usize::from(ASK_SPAN));
+            if let Some(nack) = Nack::read(Alias(0), first, &bytes) {
+                prop_assert!(nack.sequences().count() <= usize::from(ASK_SPAN));
             }
         }
 
@@ -401,15 +401,15 @@ mod tests {
                     gaps.handle_gap(Alias(1), i as u16, gap, Class::Video, rtt, now);
                     gapped += u64::from(std::mem::take(&mut gap));
                 }
-                while let Some(ask) = gaps.poll_ask(rtt, now) {
-                    for sequence in ask.sequences() {
+                while let Some(nack) = gaps.poll_nack(rtt, now) {
+                    for sequence in nack.sequences() {
                         prop_assert!(sequence < i as u16);
                         *asked.entry(sequence).or_default() += 1;
                     }
                 }
             }
             prop_assert!(asked.values().all(|times| *times <= u32::from(TRIES)));
-            while gaps.poll_ask(rtt, begin + 10_000 * MS).is_some() {}
+            while gaps.poll_nack(rtt, begin + 10_000 * MS).is_some() {}
             prop_assert_eq!(gaps.take_late(), gapped);
             prop_assert_eq!(gaps.poll_timeout(), None);
         }

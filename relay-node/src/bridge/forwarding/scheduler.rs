@@ -8,13 +8,13 @@ use protocol::mesh::{Alias, DatagramHeader, DatagramKind, Piece};
 
 use super::{
     packet::{LANES, Packet, lane, sequence},
-    repair::{Ask, Budget, Kept, Sent},
+    repair::{Budget, Kept, Nack, Sent},
 };
 
 /// Packets each lane holds: about 2.5 s of one audio track, 150 ms of 80 Mbit/s of video.
 pub(crate) const BOUNDS: [usize; LANES] = [256, 256, 1024, 1024];
 /// Asks and repairs that wait to be sent.
-const ASKS_MAX: usize = 64;
+const NACKS_MAX: usize = 64;
 const REPAIRS_MAX: usize = 128;
 /// Headers and payloads are put together in slabs of this size, which come back when quinn has sent them.
 const SLAB: usize = 64 * 1024;
@@ -27,7 +27,7 @@ pub(crate) struct Scheduler {
     lanes: [VecDeque<Packet>; LANES],
     /// What is left of a packet that is sent in pieces: they leave one behind the other.
     pieces: [VecDeque<(Piece, Packet)>; LANES],
-    asks: VecDeque<Ask>,
+    nacks: VecDeque<Nack>,
     repairs: [VecDeque<(Alias, u16)>; LANES],
     outgoing: HashMap<Alias, Outgoing>,
     budget: Budget,
@@ -67,21 +67,21 @@ impl Scheduler {
     }
 
     /// Queues an ask for what the neighbor sent and did not arrive.
-    pub fn push_ask(&mut self, ask: Ask) {
-        if self.asks.len() < ASKS_MAX {
-            self.asks.push_back(ask);
+    pub fn push_nack(&mut self, nack: Nack) {
+        if self.nacks.len() < NACKS_MAX {
+            self.nacks.push_back(nack);
         }
     }
 
     /// The neighbor asks; how many packets it gets.
-    pub fn handle_ask(&mut self, ask: Ask) -> u64 {
-        let Some(outgoing) = self.outgoing.get(&ask.alias) else { return 0 };
+    pub fn handle_nack(&mut self, nack: Nack) -> u64 {
+        let Some(outgoing) = self.outgoing.get(&nack.alias) else { return 0 };
         let queue = &mut self.repairs[outgoing.lane];
         let mut repairs = 0;
-        for sequence in ask.sequences() {
-            let known = outgoing.kept.get(sequence).is_some() && !queue.contains(&(ask.alias, sequence));
+        for sequence in nack.sequences() {
+            let known = outgoing.kept.get(sequence).is_some() && !queue.contains(&(nack.alias, sequence));
             if known && queue.len() < REPAIRS_MAX && self.budget.spend() {
-                queue.push_back((ask.alias, sequence));
+                queue.push_back((nack.alias, sequence));
                 repairs += 1;
             }
         }
@@ -104,14 +104,18 @@ impl Scheduler {
     /// A link sequence is given only now: what was dropped here leaves no gap, so a gap always means a loss on
     /// the way.
     pub fn pop(&mut self, urgent: u64, room: u64, longest: usize) -> Next {
-        if let Some(ask) = self.asks.front() {
-            if urgent < (DatagramHeader::LEN + ask.len()) as u64 {
+        if let Some(nack) = self.nacks.front() {
+            if urgent < (DatagramHeader::LEN + nack.len()) as u64 {
                 return Next::Wait;
             }
-            let ask = self.asks.pop_front().expect("it was there just now");
-            let header =
-                DatagramHeader { kind: DatagramKind::Nack, epoch: 0, alias: ask.alias, sequence: ask.first };
-            return Next::Datagram(self.slabs.put(header, ask.len(), |out| ask.write(out)));
+            let nack = self.nacks.pop_front().expect("it was there just now");
+            let header = DatagramHeader {
+                kind: DatagramKind::Nack,
+                epoch: 0,
+                alias: nack.alias,
+                sequence: nack.first,
+            };
+            return Next::Datagram(self.slabs.put(header, nack.len(), |out| nack.write(out)));
         }
         for lane in 0..LANES {
             let room = if lane == 0 { urgent } else { room };
@@ -328,14 +332,14 @@ mod tests {
         push(&mut scheduler, Class::Video, 1, 10);
         push(&mut scheduler, Class::Audio, 2, 0);
         // 3 and 5 are there, 10 was not sent yet, and 3 is asked for twice.
-        let ask = Ask { alias: Alias(1), first: 3, bits: 0b1000_0101 };
-        assert_eq!(scheduler.handle_ask(ask), 2);
-        assert_eq!(scheduler.handle_ask(Ask { bits: 1, ..ask }), 0);
-        assert_eq!(scheduler.handle_ask(Ask { alias: Alias(7), ..ask }), 0);
+        let nack = Nack { alias: Alias(1), first: 3, bits: 0b1000_0101 };
+        assert_eq!(scheduler.handle_nack(nack), 2);
+        assert_eq!(scheduler.handle_nack(Nack { bits: 1, ..nack }), 0);
+        assert_eq!(scheduler.handle_nack(Nack { alias: Alias(7), ..nack }), 0);
         assert_eq!(drain(&mut scheduler), [(2, 0, 0), (1, 3, 3), (1, 5, 5), (1, 10, 10)]);
         // A track that sends no more keeps nothing.
         scheduler.handle_tick();
-        assert_eq!(scheduler.handle_ask(ask), 3);
+        assert_eq!(scheduler.handle_nack(nack), 3);
         scheduler.handle_tick();
         assert_eq!(drain(&mut scheduler), []);
         push(&mut scheduler, Class::Video, 1, 11);
@@ -378,8 +382,8 @@ mod tests {
                 })
                 .collect();
             assert_eq!(whole, [payload.clone(), payload.clone()]);
-            let ask = Ask { alias: Alias(1), first: count as u16 - 1, bits: 1 };
-            assert_eq!(scheduler.handle_ask(ask), 1);
+            let nack = Nack { alias: Alias(1), first: count as u16 - 1, bits: 1 };
+            assert_eq!(scheduler.handle_nack(nack), 1);
             assert_eq!(scheduler.pop(u64::MAX, u64::MAX, longest), Next::Datagram(sent[count].clone()));
         }
     }

@@ -17,7 +17,7 @@ use protocol::{
 use super::{
     dedup::{Pace, TrackWindow},
     packet::{Packet, sequence},
-    repair::Ask,
+    repair::Nack,
     scheduler::{Next, Scheduler},
     table::Table,
 };
@@ -108,19 +108,19 @@ impl Switch {
     }
 
     /// Asks the neighbor at the other end for what did not arrive.
-    pub fn ask(&mut self, link: LinkId, ask: Ask) {
+    pub fn send_nack(&mut self, link: LinkId, nack: Nack) {
         if let Ok(place) = self.place(link) {
             let port = &mut self.ports[place].1;
-            port.scheduler.push_ask(ask);
+            port.scheduler.push_nack(nack);
             port.link.wake();
         }
     }
 
     /// The neighbor at the other end asks.
-    pub fn answer(&mut self, link: LinkId, ask: Ask) {
+    pub fn answer(&mut self, link: LinkId, nack: Nack) {
         if let Ok(place) = self.place(link) {
             let port = &mut self.ports[place].1;
-            if port.scheduler.handle_ask(ask) > 0 {
+            if port.scheduler.handle_nack(nack) > 0 {
                 port.link.wake();
             }
         }

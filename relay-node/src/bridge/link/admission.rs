@@ -18,7 +18,7 @@ use crate::{
     clock,
     membership::{
         festival::{Festival, Seen},
-        judge::{Outsider, Standing},
+        judge::{MembershipError, Standing},
         revocation_list::LINES_MAX,
     },
 };
@@ -28,9 +28,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Looks between two words in the log about this relay's own token.
 const LOOKS_PER_WARNING: u32 = 720;
 /// The longest papers, as one frame on a stream of their own.
-pub(crate) const PAPERS_MAX: usize = 64 * 1024;
+pub(crate) const UPDATE_MAX: usize = 64 * 1024;
 /// Between two streams of papers that a neighbor is heard on.
-const PAPERS_PAUSE: Duration = Duration::from_millis(250);
+const UPDATES_PAUSE: Duration = Duration::from_millis(250);
 
 /// What the neighbor showed in its hello, and whether it counted.
 #[derive(Debug)]
@@ -49,9 +49,9 @@ impl Shared {
 }
 
 /// What this relay says first, and where newer papers than those in it will be told.
-pub(crate) fn hello(shared: &Shared, underlay: Underlay) -> (Hello, News) {
+pub(crate) fn hello(shared: &Shared, underlay: Underlay) -> (Hello, MembershipUpdates) {
     // Before the papers are read: what comes between is told twice rather than not.
-    let news = News(shared.festival().map(|festival| (festival.clone(), festival.news())));
+    let news = MembershipUpdates(shared.festival().map(|festival| (festival.clone(), festival.news())));
     let (token, papers) = shared.festival().map(|festival| festival.shown()).unzip();
     let zone = shared.zone.clone();
     (Hello { zone, festival: token, papers: papers.unwrap_or_default(), underlay }, news)
@@ -63,7 +63,7 @@ pub(crate) fn admit(
     connection: &Connection,
     node: NodeId,
     hello: &Hello,
-) -> Result<Shown, Outsider> {
+) -> Result<Shown, MembershipError> {
     let zone = hello.zone.clone();
     let Some(festival) = shared.festival() else { return Ok(Shown { zone, token: None }) };
     // The papers first: they are signed, so they count whoever brings them, and may name their bringer.
@@ -92,7 +92,7 @@ pub(crate) fn admit(
 }
 
 /// In the log of both sides, so it says who is meant.
-fn reason(node: NodeId, outsider: &Outsider) -> String {
+fn reason(node: NodeId, outsider: &MembershipError) -> String {
     format!("relay {} {outsider}", node.short())
 }
 
@@ -107,9 +107,9 @@ fn adopt(festival: &Festival, bringer: NodeId, papers: &[String]) {
 }
 
 /// Newer papers, for one link.
-pub(crate) struct News(Option<(Arc<Festival>, watch::Receiver<u64>)>);
+pub(crate) struct MembershipUpdates(Option<(Arc<Festival>, watch::Receiver<u64>)>);
 
-impl News {
+impl MembershipUpdates {
     /// Tells the neighbor each time there are newer papers, until the link ends.
     pub async fn tell(self, connection: Connection) -> String {
         let Some((festival, mut news)) = self.0 else { return std::future::pending().await };
@@ -143,7 +143,7 @@ impl News {
                     Err(error) => return error.to_string(),
                 }
                 // A neighbor that tells without end is not listened to without end.
-                tokio::time::sleep(PAPERS_PAUSE).await;
+                tokio::time::sleep(UPDATES_PAUSE).await;
             }
         }
     }
@@ -159,7 +159,7 @@ async fn send(connection: &Connection, papers: &[String]) -> Result<(), StreamEr
 }
 
 async fn receive(mut stream: RecvStream) -> Result<Vec<String>, StreamError> {
-    let frame = stream::read_frame(&mut stream, &mut Frames::new(PAPERS_MAX)).await?;
+    let frame = stream::read_frame(&mut stream, &mut Frames::new(UPDATE_MAX)).await?;
     let _ = stream.stop(VarInt::from_u32(0));
     papers_in(&frame)
 }

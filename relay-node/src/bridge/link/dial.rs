@@ -10,7 +10,7 @@ use tokio::{net::lookup_host, time::timeout};
 
 use super::{
     Run,
-    admission::{self, News, Shown},
+    admission::{self, MembershipUpdates, Shown},
     close::Close,
     handle::LinkShared,
     handshake::{self, HANDSHAKE, Streams},
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     bridge::{Shared, link, quic::tls},
     clock,
-    membership::judge::Outsider,
+    membership::judge::MembershipError,
 };
 
 const BACK_OFF_MIN: Duration = Duration::from_millis(200);
@@ -51,7 +51,7 @@ enum DialError {
     #[error("the relay there does not trust this one; start it with --trust {own}")]
     NotTrusted { own: NodeId },
     #[error("the relay there {0}")]
-    Outsider(Outsider),
+    Outsider(MembershipError),
     #[error("{0}")]
     Stream(StreamError),
 }
@@ -237,7 +237,7 @@ struct Agreed {
     underlay: Underlay,
     path: Path,
     shown: Shown,
-    news: News,
+    news: MembershipUpdates,
 }
 
 /// Both sides said hello: the link is up.

@@ -27,7 +27,7 @@ use crate::bridge::{
     LinkId,
     forwarding::{intake::Intake, packet::Packet},
     quic::{
-        congestion::{Delay, Room},
+        congestion::{Delay, SendBudget},
         measure::Counters,
     },
 };
@@ -41,7 +41,7 @@ pub(crate) struct LinkShared {
     pub counters: Arc<Counters>,
     /// What is on its way to the neighbor, and the waker of who sends more. Another one when the neighbor's
     /// address changes.
-    room: ArcSwap<Room>,
+    budget: ArcSwap<SendBudget>,
     /// The longest datagram that the path takes, as it was when it was looked at last.
     longest: AtomicUsize,
     /// Packets of other threads.
@@ -63,13 +63,13 @@ impl LinkShared {
         counters: Arc<Counters>,
     ) -> (Arc<LinkShared>, [OutboxReader; 3]) {
         let [(control, a), (chat, b), (bulk, c)] = Group::ALL.map(|_| stream::outbox());
-        let room = ArcSwap::from(room_of(&connection));
+        let budget = ArcSwap::from(budget_of(&connection));
         let link = LinkShared {
             id,
             neighbor,
             shown,
             counters,
-            room,
+            budget,
             longest: AtomicUsize::new(connection.max_datagram_size().unwrap_or(usize::MAX)),
             intake: Intake::default(),
             connection,
@@ -82,13 +82,13 @@ impl LinkShared {
     }
 
     /// What is on its way to the neighbor.
-    pub fn room(&self) -> Guard<Arc<Room>> {
-        self.room.load()
+    pub fn budget(&self) -> Guard<Arc<SendBudget>> {
+        self.budget.load()
     }
 
     /// There is something to send, or there may be room again.
     pub fn wake(&self) {
-        self.room.load().waker.wake();
+        self.budget.load().waker.wake();
     }
 
     /// The longest datagram that leaves in one piece.
@@ -103,11 +103,11 @@ impl LinkShared {
 
     /// On a new path quinn begins with a new controller; and whatever went wrong with waking, media never waits
     /// longer than from one look to the next.
-    pub fn look_for_room(&self) {
+    pub fn look_for_budget(&self) {
         self.look_at_path();
-        let room = room_of(&self.connection);
-        if !Arc::ptr_eq(&room, &self.room.load()) {
-            self.room.swap(room).waker.wake();
+        let budget = budget_of(&self.connection);
+        if !Arc::ptr_eq(&budget, &self.budget.load()) {
+            self.budget.swap(budget).waker.wake();
         }
         self.wake();
     }
@@ -215,7 +215,7 @@ impl LinkSender {
 }
 
 /// The controller is ours, see `transport.rs`; any other would leave the room closed.
-pub(crate) fn room_of(connection: &Connection) -> Arc<Room> {
+pub(crate) fn budget_of(connection: &Connection) -> Arc<SendBudget> {
     let delay = connection.congestion_state().into_any().downcast::<Delay>();
-    delay.map_or_else(|_| Arc::default(), |delay| delay.room())
+    delay.map_or_else(|_| Arc::default(), |delay| delay.budget())
 }

@@ -29,7 +29,7 @@ use super::{
         measure::{self, Meter},
     },
 };
-use admission::News;
+use admission::MembershipUpdates;
 use close::Close;
 use handle::{LinkSender, LinkShared};
 use handshake::Streams;
@@ -43,7 +43,7 @@ pub(crate) struct Run {
     pub zone: ZoneName,
     pub underlay: Underlay,
     pub remote: SocketAddr,
-    pub news: News,
+    pub news: MembershipUpdates,
     pub forwarding: Arc<Forwarding>,
     pub local: LocalDelivery,
     pub events: mpsc::Sender<BridgeEvent>,
@@ -146,13 +146,13 @@ async fn report(
             }
         });
         ticked += 1;
-        link.look_for_room();
+        link.look_for_budget();
         // A report that finds no room is worthless by the time there is some.
         let _ = events.try_send(BridgeEvent::Measured {
             link: link.id,
             rtt: stats.path.rtt,
             loss: measurement.loss,
-            capacity: estimate.handle_look(link.room().delivered(), crate::clock::now()),
+            capacity: estimate.handle_look(link.budget().delivered(), crate::clock::now()),
         });
     }
 }

@@ -45,7 +45,7 @@ const ACK_ONLY: u64 = 64;
 
 /// What a connection has room for, as its scheduler sees it.
 #[derive(Debug, Default)]
-pub struct Room {
+pub struct SendBudget {
     window: AtomicU64,
     in_flight: AtomicU64,
     mtu: AtomicU64,
@@ -59,7 +59,7 @@ pub struct Room {
     pub waker: AtomicWaker,
 }
 
-impl Room {
+impl SendBudget {
     /// Bytes that may be handed to quinn now. What waits behind the reserve is for the streams: control never
     /// finds the window full of media.
     pub fn for_media(&self, buffered: u64) -> u64 {
@@ -69,7 +69,7 @@ impl Room {
         self.for_urgent(buffered).min(window.saturating_sub(reserve).saturating_sub(self.used(buffered)))
     }
 
-    /// As [`Room::for_media`] for what goes before everything.
+    /// As [`SendBudget::for_media`] for what goes before everything.
     pub fn for_urgent(&self, buffered: u64) -> u64 {
         // quinn sends nothing once less than a packet of the window is left.
         self.window.load(Relaxed).saturating_sub(self.mtu.load(Relaxed)).saturating_sub(self.used(buffered))
@@ -131,7 +131,7 @@ impl ControllerFactory for DelayConfig {
 /// round trip` is the window that makes the queue the target, in one step.
 #[derive(Debug, Clone)]
 pub struct Delay {
-    room: Arc<Room>,
+    budget: Arc<SendBudget>,
     initial: u64,
     window: u64,
     mtu: u64,
@@ -198,7 +198,7 @@ impl Delay {
     /// A controller with this first window.
     pub fn new(initial: u64, mtu: u16, now: Instant) -> Delay {
         let delay = Delay {
-            room: Arc::default(),
+            budget: Arc::default(),
             initial,
             window: initial,
             mtu: mtu.into(),
@@ -215,24 +215,24 @@ impl Delay {
     }
 
     /// What the scheduler reads.
-    pub fn room(&self) -> Arc<Room> {
-        self.room.clone()
+    pub fn budget(&self) -> Arc<SendBudget> {
+        self.budget.clone()
     }
 
     /// Packets left.
     pub fn handle_sent(&mut self, bytes: u64) {
         if bytes > ACK_ONLY {
-            let in_flight = self.room.in_flight.fetch_add(bytes, Relaxed) + bytes;
+            let in_flight = self.budget.in_flight.fetch_add(bytes, Relaxed) + bytes;
             self.round.most_in_flight = self.round.most_in_flight.max(in_flight);
         }
-        self.room.wake();
+        self.budget.wake();
     }
 
     /// A packet that left at `sent` was acknowledged.
     pub fn handle_ack(&mut self, sent: Instant, bytes: u64, now: Instant) {
         let rtt = now.saturating_duration_since(sent);
         self.acked += bytes;
-        self.room.delivered.fetch_add(bytes, Relaxed);
+        self.budget.delivered.fetch_add(bytes, Relaxed);
         self.base.sample(rtt, now);
         // What left before the round says what the window before it did.
         if sent >= self.round.begin {
@@ -243,8 +243,8 @@ impl Delay {
 
     /// All acknowledgements of one packet were handled.
     pub fn handle_acks_end(&mut self, in_flight: u64, limited: bool, now: Instant) {
-        self.room.in_flight.store(in_flight, Relaxed);
-        self.round.limited |= limited || self.room.wanted.load(Relaxed);
+        self.budget.in_flight.store(in_flight, Relaxed);
+        self.round.limited |= limited || self.budget.wanted.load(Relaxed);
         if self.draining.is_some_and(|until| until <= now) {
             self.draining = None;
             self.round = Round::new(now);
@@ -257,20 +257,20 @@ impl Delay {
             self.round.most_in_flight = in_flight;
         }
         self.publish();
-        self.room.wake();
+        self.budget.wake();
     }
 
     /// Packets are lost; `bytes` is 0 if they were only marked.
     pub fn handle_lost(&mut self, bytes: u64, outage: bool) {
         self.lost += bytes;
         self.round.marked |= bytes == 0;
-        let in_flight = self.room.in_flight.load(Relaxed);
-        self.room.in_flight.store(in_flight.saturating_sub(bytes), Relaxed);
+        let in_flight = self.budget.in_flight.load(Relaxed);
+        self.budget.in_flight.store(in_flight.saturating_sub(bytes), Relaxed);
         if outage {
             self.window = (self.window / 2).max(self.min_window());
         }
         self.publish();
-        self.room.wake();
+        self.budget.wake();
     }
 
     fn end_round(&mut self, now: Instant) {
@@ -280,9 +280,9 @@ impl Delay {
         let loss = self.loss();
         let target = if loss > LOSS_NOTICED { TARGET_LOSSY } else { TARGET };
         let used = self.window.min(self.round.most_in_flight);
-        self.room.rounds.fetch_add(1, Relaxed);
+        self.budget.rounds.fetch_add(1, Relaxed);
         if self.round.limited && queue >= target / 2 {
-            self.room.full_rounds.fetch_add(1, Relaxed);
+            self.budget.full_rounds.fetch_add(1, Relaxed);
         }
         let mut ratio = (base + target).as_secs_f64() / rtt.as_secs_f64();
         if self.round.marked || (loss > LOSS_MAX && self.acked + self.lost >= LOSS_SAMPLE * self.mtu) {
@@ -332,8 +332,8 @@ impl Delay {
     }
 
     fn publish(&self) {
-        self.room.window.store(self.open(), Relaxed);
-        self.room.mtu.store(self.mtu, Relaxed);
+        self.budget.window.store(self.open(), Relaxed);
+        self.budget.mtu.store(self.mtu, Relaxed);
     }
 }
 
@@ -343,7 +343,7 @@ impl Controller for Delay {
     }
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, _app_limited: bool, rtt: &RttEstimator) {
-        self.room.rtt_micros.store(rtt.get().as_micros() as u64, Relaxed);
+        self.budget.rtt_micros.store(rtt.get().as_micros() as u64, Relaxed);
         self.handle_ack(sent, bytes, now);
     }
 
@@ -411,7 +411,7 @@ mod tests {
             let start = Instant::now();
             let step = Duration::from_micros(100);
             let mut control = Delay::new(256 * 1024, MTU as u16, start);
-            let room = control.room();
+            let budget = control.budget();
             let (mut now, mut free_at) = (start, start);
             let (mut backlog, mut in_flight, mut sent, mut came, mut dropped) = (0_f64, 0_u64, 0, 0, 0);
             // Acknowledged or found lost at, sent at, lost.
@@ -419,7 +419,7 @@ mod tests {
             let mut queues = Vec::new();
             while now < start + Duration::from_secs(seconds) {
                 backlog = (backlog + self.offered as f64 / 8.0 * step.as_secs_f64()).min(500_000.0);
-                room.want(backlog >= MTU as f64 && in_flight + MTU > control.open());
+                budget.want(backlog >= MTU as f64 && in_flight + MTU > control.open());
                 while backlog >= MTU as f64 && in_flight + MTU <= control.open() {
                     backlog -= MTU as f64;
                     sent += 1;
@@ -530,10 +530,10 @@ mod tests {
     fn control_finds_room_when_media_finds_none() {
         #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
         let mut control = Delay::new(20 * MTU, MTU as u16, Instant::now());
-        let room = control.room();
+        let budget = control.budget();
         control.handle_sent(16 * MTU);
-        assert!(room.for_media(0) >= MTU);
-        assert!(room.for_media(MTU) < MTU, "what quinn holds already counts");
-        assert!(room.for_urgent(MTU) >= MTU);
+        assert!(budget.for_media(0) >= MTU);
+        assert!(budget.for_media(MTU) < MTU, "what quinn holds already counts");
+        assert!(budget.for_urgent(MTU) >= MTU);
     }
 }

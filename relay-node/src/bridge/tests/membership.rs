@@ -243,7 +243,7 @@ async fn an_expired_token_counts_within_the_grace_time_and_is_flagged() {
     let standing = b.festival.own(now()).unwrap();
     assert!(matches!(standing, Standing::Expired { .. }) && standing.flagged(), "{standing:?}");
     assert!(b.festival.seconds_left(now()) < 0);
-    let told = b.festival.told(now());
+    let told = b.festival.status_line(now());
     assert!(told.contains("ended 1 h ago; in 4"), "{told}");
 }
 

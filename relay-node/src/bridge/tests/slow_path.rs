@@ -18,7 +18,7 @@ use tokio::{
 use super::two_feeds::{self, Relay};
 use crate::bridge::{
     Forwarding, Identity, LinkId, Route, Table, Trust,
-    link::handle::room_of,
+    link::handle::budget_of,
     quic::{capacity::Estimate, measure, tls, transport},
 };
 
@@ -158,7 +158,7 @@ async fn offer(path: Path, config: TransportConfig, offered: u64, length: Durati
             dialed.send_datagram(vec![0; 1200].into()).unwrap();
         }
         if Instant::now() >= look {
-            capacity = estimate.handle_look(room_of(&dialed).delivered(), Instant::now().into_std());
+            capacity = estimate.handle_look(budget_of(&dialed).delivered(), Instant::now().into_std());
             look += measure::INTERVAL;
         }
         if Instant::now() < settled {
