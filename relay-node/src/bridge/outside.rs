@@ -36,7 +36,7 @@ pub fn sample(zone: protocol::ZoneName, token: Option<String>, papers: Vec<Strin
 
 /// The frame of papers on a stream of their own.
 pub fn papers(frame: &[u8]) -> Option<Vec<String>> {
-    admission::papers_in(frame).ok()
+    admission::updates_in(frame).ok()
 }
 
 /// The frames of a stream whose bytes come at most `most` at a time, as far as the link stays up with them. The first

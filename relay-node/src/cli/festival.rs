@@ -276,7 +276,7 @@ pub fn issue_as(
     let not_after = now + days * DAY;
     let body = Membership { festival, serial, node, zone, role, issued_at: now, not_after };
     let token: ZoneToken = Signed::sign(body, &key.pair).expect("a token with the longest name fits");
-    let mut lines = key.papers().lines();
+    let mut lines = key.revocations().lines();
     lines.push(token.to_string());
     Ok((lines.join("\n") + "\n", serial))
 }
@@ -284,9 +284,9 @@ pub fn issue_as(
 impl Revoke {
     fn run(self) -> Result<(), OrganizerError> {
         let key = read_key(&self.key)?;
-        let papers = list(&key, &self.list)?;
+        let revocations = list(&key, &self.list)?;
         let text =
-            signed(&key, papers, self.node, self.serial).map_err(|error| bad_list(&self.list, error))?;
+            signed(&key, revocations, self.node, self.serial).map_err(|error| bad_list(&self.list, error))?;
         write(&self.list, &text, atomic_file::PUBLIC)?;
         said(&text);
         eprintln!(
@@ -304,16 +304,16 @@ impl Rotate {
             return Err(OrganizerError::Clock(rooms::WallTime(now * 1000)));
         }
         let old = read_key(&self.key)?;
-        let mut papers = list(&old, &self.list)?;
-        if papers.organizer().newest() != old.id() {
+        let mut revocations = list(&old, &self.list)?;
+        if revocations.organizer().newest() != old.id() {
             let problem = "this key was given up for another one: rotate that one".to_owned();
             return Err(OrganizerError::File { path: self.key, problem });
         }
         let old_until = self.old_hours.map(|hours| now + hours * 3600);
         let (new, rotation) = old.next(old_until).map_err(|error| bad_key(&self.out, error))?;
-        papers.adopt(&rotation.to_string()).map_err(|error| bad_list(&self.list, error))?;
+        revocations.adopt(&rotation.to_string()).map_err(|error| bad_list(&self.list, error))?;
         // The list is signed anew: the old key's word is not needed any more.
-        let text = signed(&new, papers, vec![], vec![]).map_err(|error| bad_list(&self.list, error))?;
+        let text = signed(&new, revocations, vec![], vec![]).map_err(|error| bad_list(&self.list, error))?;
         new.write(&self.out).map_err(|error| bad_key(&self.out, error))?;
         write(&self.list, &text, atomic_file::PUBLIC)?;
         println!("{}", new.id());
@@ -328,41 +328,41 @@ impl Rotate {
     }
 }
 
-/// The papers in a list of this festival; none if there is no such file.
+/// The revocations in a list of this festival; none if there is no such file.
 fn list(key: &OrganizerKey, path: &Path) -> Result<RevocationList, OrganizerError> {
-    let mut papers = key.papers();
+    let mut revocations = key.revocations();
     match fs::read_to_string(path) {
-        Ok(text) => papers.read(&text).map(drop).map_err(|error| bad_list(path, error))?,
+        Ok(text) => revocations.read(&text).map(drop).map_err(|error| bad_list(path, error))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(OrganizerError::Io { path: path.to_owned(), error }),
     }
-    Ok(papers)
+    Ok(revocations)
 }
 
 /// The list with these added, in the next epoch.
 fn signed(
     key: &OrganizerKey,
-    mut papers: RevocationList,
+    mut revocations: RevocationList,
     nodes: Vec<NodeId>,
     serials: Vec<u64>,
 ) -> Result<String, TokenError> {
     let none = || Revoked { festival: key.id(), epoch: 0, nodes: BTreeSet::new(), serials: BTreeSet::new() };
-    let mut body = papers.revoked().cloned().unwrap_or_else(none);
+    let mut body = revocations.revoked().cloned().unwrap_or_else(none);
     body.festival = key.id();
     body.epoch += 1;
     body.nodes.extend(nodes);
     body.serials.extend(serials);
     let list: Revocations = Signed::sign(body, &key.pair)?;
-    if !papers.adopt(&list.to_string())? {
+    if !revocations.adopt(&list.to_string())? {
         // A key that was given up cannot say the last word.
         return Err(TokenError::OtherFestival);
     }
-    Ok(papers.text())
+    Ok(revocations.text())
 }
 
 impl Show {
     fn run(self, now: u64) -> Result<(), OrganizerError> {
-        let mut papers = match &self.festival_key {
+        let mut revocations = match &self.festival_key {
             Some(text) => {
                 let id = membership::key(text);
                 Some(RevocationList::new(
@@ -373,7 +373,7 @@ impl Show {
         };
         let mut valid = true;
         for path in &self.files {
-            valid &= show(path, &mut papers, now)?;
+            valid &= show(path, &mut revocations, now)?;
         }
         if valid { Ok(()) } else { Err(OrganizerError::NotValid) }
     }
@@ -381,7 +381,7 @@ impl Show {
 
 /// Tells what is in a file; whether all of it is valid. Without a festival to compare with the first paper
 /// says which one it is.
-fn show(path: &Path, papers: &mut Option<RevocationList>, now: u64) -> Result<bool, OrganizerError> {
+fn show(path: &Path, revocations: &mut Option<RevocationList>, now: u64) -> Result<bool, OrganizerError> {
     let text =
         fs::read_to_string(path).map_err(|error| OrganizerError::Io { path: path.to_owned(), error })?;
     let shown = path.display();
@@ -393,7 +393,7 @@ fn show(path: &Path, papers: &mut Option<RevocationList>, now: u64) -> Result<bo
     let mut valid = true;
     let mut any = false;
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let (what, facts, verdict) = tell(line, papers, now).map_err(|error| bad_list(path, error))?;
+        let (what, facts, verdict) = tell(line, revocations, now).map_err(|error| bad_list(path, error))?;
         println!("{shown}: {what}");
         for (name, value) in facts {
             println!("  {name:<11}  {value}");
@@ -411,16 +411,16 @@ fn show(path: &Path, papers: &mut Option<RevocationList>, now: u64) -> Result<bo
 /// What a line is, what it says, and what is wrong with it.
 type Told = (&'static str, Vec<(&'static str, String)>, Option<String>);
 
-fn tell(line: &str, papers: &mut Option<RevocationList>, now: u64) -> Result<Told, TokenError> {
+fn tell(line: &str, revocations: &mut Option<RevocationList>, now: u64) -> Result<Told, TokenError> {
     let date = |seconds: u64| rooms::WallTime(seconds.saturating_mul(1000)).to_string();
     let wrong = |error: &dyn std::fmt::Display| Some(format!("NOT VALID: it {error}"));
     if line.starts_with(Membership::PREFIX) {
         let token: ZoneToken = line.parse()?;
         let body = token.unverified();
-        let papers = papers.get_or_insert_with(|| RevocationList::new(body.festival));
-        let verdict = match judge::believe(papers, body.node, &body.zone, Some(line)) {
+        let revocations = revocations.get_or_insert_with(|| RevocationList::new(body.festival));
+        let verdict = match judge::believe(revocations, body.node, &body.zone, Some(line)) {
             Err(outsider) => Some(format!("NOT VALID: its relay {outsider}")),
-            Ok(_) if papers.revokes(body) => Some("NOT VALID: it was revoked".to_owned()),
+            Ok(_) if revocations.revokes(body) => Some("NOT VALID: it was revoked".to_owned()),
             Ok(_) if now > body.not_after => {
                 Some(format!("NOT VALID: it ended {} h ago", (now - body.not_after) / 3600))
             }
@@ -441,8 +441,8 @@ fn tell(line: &str, papers: &mut Option<RevocationList>, now: u64) -> Result<Tol
     if line.starts_with(Succession::PREFIX) {
         let rotation: Rotation = line.parse()?;
         let body = rotation.unverified();
-        let papers = papers.get_or_insert_with(|| RevocationList::new(body.old));
-        let verdict = papers.adopt(line).err().and_then(|error| wrong(&error));
+        let revocations = revocations.get_or_insert_with(|| RevocationList::new(body.old));
+        let verdict = revocations.adopt(line).err().and_then(|error| wrong(&error));
         let facts = vec![
             ("old id", body.old.to_string()),
             ("new id", body.new.to_string()),
@@ -453,8 +453,8 @@ fn tell(line: &str, papers: &mut Option<RevocationList>, now: u64) -> Result<Tol
     }
     let list: Revocations = line.parse()?;
     let body = list.unverified();
-    let papers = papers.get_or_insert_with(|| RevocationList::new(body.festival));
-    let verdict = match papers.adopt(line) {
+    let revocations = revocations.get_or_insert_with(|| RevocationList::new(body.festival));
+    let verdict = match revocations.adopt(line) {
         Ok(_) => None,
         Err(error) => wrong(&error),
     };

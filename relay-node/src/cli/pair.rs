@@ -1,5 +1,5 @@
 //! `relay-node pair`: two relays in a field, two people, one code. Owns the connection, the terminal and
-//! the files; who is believed when is `pairing.rs`'s.
+//! the files; who is believed when is `membership/pairing.rs`'s.
 
 use std::{
     io::{self, BufRead},

@@ -25,7 +25,7 @@ use crate::storage::atomic_file;
 pub const GRACE_HOURS: u64 = 48;
 /// A zone token that came by pairing, in the data directory: it counts if no other one is configured.
 pub const TOKEN: &str = "zone.token";
-/// What is kept of the organizer's papers, in the data directory.
+/// What is kept of the organizer's revocations and key rotations, in the data directory.
 pub const KEPT: &str = "revocations.pnr";
 /// The festival this relay belongs to.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub struct Festival {
     judge: Mutex<Judge>,
     files: Files,
     kept: PathBuf,
-    /// Counts the papers taken.
+    /// Counts what was taken of the organizer.
     news: watch::Sender<u64>,
 }
 
@@ -80,7 +80,7 @@ impl Festival {
         Ok(festival)
     }
 
-    /// A kept file that is damaged is no reason not to start: the papers come again.
+    /// A kept file that is damaged is no reason not to start: what it held comes again.
     fn read_kept(&self) {
         let error = match fs::read_to_string(&self.kept) {
             Ok(text) => match self.read(&text) {
@@ -134,7 +134,7 @@ impl Festival {
         self.judge().standing(node, token, now)
     }
 
-    /// Takes a paper if it is the organizer's and newer; `true` if it was news.
+    /// Takes a list or a key rotation if it is the organizer's and newer; `true` if it was news.
     pub fn adopt(&self, line: &str) -> Result<bool, TokenError> {
         let news = self.judge().adopt(line)?;
         if news {
@@ -154,17 +154,17 @@ impl Festival {
     /// What this relay shows to others: its token, and what the organizer signed for everybody.
     pub fn shown(&self) -> (String, Vec<String>) {
         let judge = self.judge();
-        (judge.token().to_string(), judge.papers().lines())
+        (judge.token().to_string(), judge.revocations().lines())
     }
 
-    /// Changes with each paper that is taken.
+    /// Changes with each list or key rotation that is taken.
     pub fn news(&self) -> watch::Receiver<u64> {
         self.news.subscribe()
     }
 
-    /// Writes the papers to the data directory. Blocks.
+    /// Writes what the organizer signed to the data directory. Blocks.
     pub fn keep(&self) {
-        let text = self.judge().papers().text();
+        let text = self.judge().revocations().text();
         if text.is_empty() {
             return;
         }
@@ -177,10 +177,10 @@ impl Festival {
     /// renewed. Blocks.
     pub fn read_given(&self, seen: Seen) -> Seen {
         let Files { token, revocations, .. } = &self.files;
-        let found = Seen { token: changed(token), papers: revocations.as_deref().and_then(changed) };
+        let found = Seen { token: changed(token), revocations: revocations.as_deref().and_then(changed) };
         if let Some(path) = revocations
-            && found.papers.is_some()
-            && found.papers != seen.papers
+            && found.revocations.is_some()
+            && found.revocations != seen.revocations
         {
             let read = fs::read_to_string(path).map_err(|error| error.to_string());
             match read.and_then(|text| self.read(&text).map_err(|error| error.to_string())) {
@@ -243,7 +243,7 @@ impl Festival {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Seen {
     token: Option<SystemTime>,
-    papers: Option<SystemTime>,
+    revocations: Option<SystemTime>,
 }
 
 fn changed(path: &Path) -> Option<SystemTime> {
@@ -278,9 +278,10 @@ pub(crate) fn key(text: &str) -> Result<FestivalId, String> {
 pub fn token_for(text: &str, node: NodeId, zone: &ZoneName) -> Result<FestivalId, String> {
     let (token, beside) = split(text)?;
     let festival = token.unverified().festival;
-    let mut papers = RevocationList::new(festival);
-    papers.read(&beside).map_err(|error| format!("a paper beside it {error}"))?;
-    believe(&papers, node, zone, Some(&token.to_string())).map_err(|error| format!("this relay {error}"))?;
+    let mut revocations = RevocationList::new(festival);
+    revocations.read(&beside).map_err(|error| format!("a paper beside it {error}"))?;
+    believe(&revocations, node, zone, Some(&token.to_string()))
+        .map_err(|error| format!("this relay {error}"))?;
     Ok(festival)
 }
 
@@ -288,13 +289,13 @@ fn read(path: &Path) -> Result<(ZoneToken, String), String> {
     split(&fs::read_to_string(path).map_err(|error| error.to_string())?)
 }
 
-/// A token, and the papers that stand beside it.
+/// A token, and the revocations and key rotations that stand beside it.
 fn split(text: &str) -> Result<(ZoneToken, String), String> {
-    let (tokens, papers): (Vec<_>, Vec<_>) =
+    let (tokens, revocations): (Vec<_>, Vec<_>) =
         text.lines().partition(|line| line.trim().starts_with(Membership::PREFIX));
     let [token] = tokens[..] else { return Err(format!("holds {} zone tokens, not one", tokens.len())) };
     let token = token.trim().parse().map_err(|error: TokenError| error.to_string())?;
-    Ok((token, papers.join("\n")))
+    Ok((token, revocations.join("\n")))
 }
 
 #[cfg(test)]

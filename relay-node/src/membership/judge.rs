@@ -99,7 +99,7 @@ pub struct Judge {
     token: ZoneToken,
     trusted: BTreeSet<NodeId>,
     grace: u64,
-    papers: RevocationList,
+    revocations: RevocationList,
     named: BTreeMap<NodeId, MembershipError>,
 }
 
@@ -113,13 +113,21 @@ impl Judge {
         trusted: BTreeSet<NodeId>,
         grace: u64,
     ) -> Judge {
-        Judge { node, zone, token, trusted, grace, papers: RevocationList::new(id), named: BTreeMap::new() }
+        Judge {
+            node,
+            zone,
+            token,
+            trusted,
+            grace,
+            revocations: RevocationList::new(id),
+            named: BTreeMap::new(),
+        }
     }
 
     /// How this relay's own token stands.
     pub fn own(&self, now: u64) -> Result<Standing, MembershipError> {
         let text = self.token.to_string();
-        let token = believe(&self.papers, self.node, &self.zone, Some(&text))?;
+        let token = believe(&self.revocations, self.node, &self.zone, Some(&text))?;
         self.standing(self.node, token.as_ref(), now)
     }
 
@@ -134,7 +142,7 @@ impl Judge {
         if self.trusted.contains(&node) && token.is_none() {
             return Ok(None);
         }
-        match believe(&self.papers, node, zone, token) {
+        match believe(&self.revocations, node, zone, token) {
             Err(_) if self.trusted.contains(&node) => Ok(None),
             believed => believed,
         }
@@ -143,8 +151,8 @@ impl Judge {
     /// What a token says of a relay that shows it among its records, if the organizer signed it for that relay.
     pub fn member(&self, node: NodeId, token: &str) -> Option<Membership> {
         let zone = token.parse::<ZoneToken>().ok()?.unverified().zone.clone();
-        let believed = believe(&self.papers, node, &zone, Some(token)).ok()??;
-        let revoked = self.papers.revokes(&believed);
+        let believed = believe(&self.revocations, node, &zone, Some(token)).ok()??;
+        let revoked = self.revocations.revokes(&believed);
         (!revoked).then_some(believed)
     }
 
@@ -160,18 +168,18 @@ impl Judge {
         token: Option<&Membership>,
         now: u64,
     ) -> Result<Standing, MembershipError> {
-        let papers = &self.papers;
-        if papers.revoked().is_some_and(|list| list.nodes.contains(&node)) {
+        let revocations = &self.revocations;
+        if revocations.revoked().is_some_and(|list| list.nodes.contains(&node)) {
             return Err(MembershipError::Revoked);
         }
         if self.trusted.contains(&node) {
             return Ok(Standing::Trusted);
         }
         let token = token.ok_or(MembershipError::NoToken)?;
-        if papers.revokes(token) {
+        if revocations.revokes(token) {
             return Err(MembershipError::Revoked);
         }
-        if papers.organizer().until(&token.festival).is_some_and(|until| now >= until) {
+        if revocations.organizer().until(&token.festival).is_some_and(|until| now >= until) {
             return Err(MembershipError::OldKey);
         }
         let seconds = now.saturating_sub(token.not_after);
@@ -183,19 +191,19 @@ impl Judge {
         }
     }
 
-    /// Takes a paper if it is the organizer's and newer; `true` if it was news.
+    /// Takes a list or a key rotation if it is the organizer's and newer; `true` if it was news.
     pub fn adopt(&mut self, line: &str) -> Result<bool, TokenError> {
-        self.papers.adopt(line)
+        self.revocations.adopt(line)
     }
 
     /// Takes what is newer of these lines; how many were.
     pub fn read(&mut self, text: &str) -> Result<usize, TokenError> {
-        self.papers.read(text)
+        self.revocations.read(text)
     }
 
     /// Takes another token of this relay.
     pub fn renew(&mut self, token: ZoneToken) -> Result<(), MembershipError> {
-        believe(&self.papers, self.node, &self.zone, Some(&token.to_string()))?;
+        believe(&self.revocations, self.node, &self.zone, Some(&token.to_string()))?;
         self.token = token;
         Ok(())
     }
@@ -206,8 +214,8 @@ impl Judge {
     }
 
     /// What the organizer signed for everybody.
-    pub fn papers(&self) -> &RevocationList {
-        &self.papers
+    pub fn revocations(&self) -> &RevocationList {
+        &self.revocations
     }
 
     /// Until this relay's own token ends; negative afterwards.
@@ -256,14 +264,14 @@ impl Judge {
 }
 
 pub(crate) fn believe(
-    papers: &RevocationList,
+    revocations: &RevocationList,
     node: NodeId,
     zone: &ZoneName,
     token: Option<&str>,
 ) -> Result<Option<Membership>, MembershipError> {
     let token: ZoneToken = token.ok_or(MembershipError::NoToken)?.parse()?;
     let signer = token.unverified().festival;
-    if papers.organizer().epoch(&signer).is_none() {
+    if revocations.organizer().epoch(&signer).is_none() {
         return Err(TokenError::OtherFestival.into());
     }
     let token = token.verify(&signer)?;

@@ -72,14 +72,14 @@ impl OrganizerKey {
         self.rotations.last().map_or(0, |rotation| rotation.unverified().epoch)
     }
 
-    /// The papers as far as this key knows them.
-    pub fn papers(&self) -> RevocationList {
-        let mut papers = RevocationList::new(self.id());
+    /// The organizer's keys as far as this key knows them.
+    pub fn revocations(&self) -> RevocationList {
+        let mut revocations = RevocationList::new(self.id());
         for rotation in self.rotations.iter().rev() {
             // They were checked when the file was read.
-            let _ = papers.adopt(&rotation.to_string());
+            let _ = revocations.adopt(&rotation.to_string());
         }
-        papers
+        revocations
     }
 
     /// Reads the file.
@@ -94,7 +94,7 @@ impl OrganizerKey {
         let rotations: Vec<Rotation> =
             file.rotations.iter().map(|line| line.parse().ok()).collect::<Option<_>>()?;
         let key = OrganizerKey { name: file.name, pair, rotations };
-        let whole = key.papers().organizer().rotations().count() == key.rotations.len();
+        let whole = key.revocations().organizer().rotations().count() == key.rotations.len();
         (whole && file.festival == key.id().to_string()).then_some(key)
     }
 

@@ -1,5 +1,5 @@
 //! How two relays that know nothing of each other come to trust each other: both show six digits, and two
-//! people compare them. Pure; the connection, the terminal and the files are `pair.rs`'s.
+//! people compare them. Pure; the connection, the terminal and the files are `cli/pair.rs`'s.
 //!
 //! The digits are a hash over both keys and both nonces. Who dials promises its nonce by a hash before it
 //! knows the other's, and reveals it afterwards: somebody in the middle has to choose its own nonces before

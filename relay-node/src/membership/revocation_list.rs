@@ -8,7 +8,7 @@ use super::organizer::{Organizer, ROTATIONS_MAX};
 /// Lines that are looked at of what somebody hands over at once.
 pub const LINES_MAX: usize = ROTATIONS_MAX + 1;
 
-/// The organizer's papers, each of them checked.
+/// What the organizer signed for everybody, each of it checked.
 #[derive(Debug, Clone)]
 pub struct RevocationList {
     organizer: Organizer,
@@ -69,7 +69,7 @@ impl RevocationList {
         Ok(news)
     }
 
-    /// The papers in an order in which they can be adopted.
+    /// Revocations and key rotations in an order in which they can be adopted.
     pub fn lines(&self) -> Vec<String> {
         let rotations = self.organizer.rotations().map(ToString::to_string);
         rotations.chain(self.revocations.as_ref().map(ToString::to_string)).collect()

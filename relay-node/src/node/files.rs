@@ -1,5 +1,5 @@
 //! Files that rooms share, between what the rooms say of them and what the mesh fetches. Those on disk are in
-//! `storage/files.rs`.
+//! `storage/files/`.
 
 use std::time::Instant;
 

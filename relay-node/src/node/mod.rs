@@ -41,9 +41,9 @@ pub struct Node {
     /// Its zone.
     pub zone: ZoneName,
     /// Links, routes, trees and logs.
-    pub mesh: Mesh,
+    mesh: Mesh,
     /// Chat.
-    pub rooms: Rooms,
+    rooms: Rooms,
     sessions: Sessions,
     streams: BTreeMap<StreamName, Stream>,
     by_track: BTreeMap<TrackId, (StreamName, Kind)>,

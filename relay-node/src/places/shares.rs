@@ -1,5 +1,5 @@
 //! Places that many want and few have: who gets one, and who gives way where all are taken. Without I/O; what
-//! a place is worth, and what ends with it, is for others (`places.rs`, `sessions.rs`).
+//! a place is worth, and what ends with it, is for others (`mod.rs`, `node/sessions/`).
 //!
 //! A share grows while there is room: one address, behind which a whole festival may sit, gets every place that
 //! nobody else wants. Where all are taken, what is idle gives way first, then the greediest: the holder with the

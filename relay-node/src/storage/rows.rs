@@ -1,5 +1,5 @@
 //! The rows of the table of records: a record as bytes, and the records that bytes are, whatever happened to them
-//! on disk. The file they lie in is the business of `store.rs`.
+//! on disk. The file they lie in is the business of `records.rs`.
 
 use mesh_routing::{LogKey, Record};
 

@@ -1,6 +1,6 @@
-//! The festival's part in a link: the hello shows this relay's token and the organizer's papers, the
-//! neighbor's are judged before the link is up and for as long as it is, and newer papers go on to all
-//! neighbors. The judgement itself is `festival`'s.
+//! The festival's part in a link: the hello shows this relay's token and what the organizer
+//! signed for all, the neighbor's are judged before the link is up and for as long as it is, and what is newer goes on
+//! to all neighbors. The judgement itself is `festival`'s.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -23,13 +23,13 @@ use crate::{
     },
 };
 
-/// How often links are judged anew and the operator's file of papers is looked at.
+/// How often links are judged anew and the operator's list of revocations is looked at.
 const LOOK: Duration = Duration::from_secs(5);
 /// Looks between two words in the log about this relay's own token.
 const LOOKS_PER_WARNING: u32 = 720;
-/// The longest papers, as one frame on a stream of their own.
+/// The longest revocations and key rotations, as one frame on a stream of their own.
 pub(crate) const UPDATE_MAX: usize = 64 * 1024;
-/// Between two streams of papers that a neighbor is heard on.
+/// Between two streams of them that a neighbor is heard on.
 const UPDATES_PAUSE: Duration = Duration::from_millis(250);
 
 /// What the neighbor showed in its hello, and whether it counted.
@@ -48,13 +48,13 @@ impl Shared {
     }
 }
 
-/// What this relay says first, and where newer papers than those in it will be told.
+/// What this relay says first, and where newer revocations than those in it will be told.
 pub(crate) fn hello(shared: &Shared, underlay: Underlay) -> (Hello, MembershipUpdates) {
-    // Before the papers are read: what comes between is told twice rather than not.
+    // Before the revocations are read: what comes between is told twice rather than not.
     let news = MembershipUpdates(shared.festival().map(|festival| (festival.clone(), festival.news())));
-    let (token, papers) = shared.festival().map(|festival| festival.shown()).unzip();
+    let (token, signed) = shared.festival().map(|festival| festival.shown()).unzip();
     let zone = shared.zone.clone();
-    (Hello { zone, festival: token, papers: papers.unwrap_or_default(), underlay }, news)
+    (Hello { zone, festival: token, papers: signed.unwrap_or_default(), underlay }, news)
 }
 
 /// Judges what the neighbor said first, and closes the connection to an outsider.
@@ -66,7 +66,7 @@ pub(crate) fn admit(
 ) -> Result<Shown, MembershipError> {
     let zone = hello.zone.clone();
     let Some(festival) = shared.festival() else { return Ok(Shown { zone, token: None }) };
-    // The papers first: they are signed, so they count whoever brings them, and may name their bringer.
+    // The revocations first: they are signed, so they count whoever brings them, and may name their bringer.
     adopt(festival, node, &hello.papers);
     let judged = festival.believe(node, &zone, hello.festival.as_deref()).and_then(|token| {
         let standing = festival.standing(node, token.as_ref(), now())?;
@@ -96,35 +96,39 @@ fn reason(node: NodeId, outsider: &MembershipError) -> String {
     format!("relay {} {outsider}", node.short())
 }
 
-fn adopt(festival: &Festival, bringer: NodeId, papers: &[String]) {
-    for paper in papers.iter().take(LINES_MAX) {
-        match festival.adopt(paper) {
-            Ok(true) => tracing::info!("a newer paper of the organizer came from {}", bringer.short()),
+fn adopt(festival: &Festival, bringer: NodeId, lines: &[String]) {
+    for line in lines.iter().take(LINES_MAX) {
+        match festival.adopt(line) {
+            Ok(true) => {
+                tracing::info!("a newer revocation list or key rotation came from {}", bringer.short())
+            }
             Ok(false) => {}
-            Err(error) => tracing::debug!("a paper from {} {error}", bringer.short()),
+            Err(error) => {
+                tracing::debug!("a revocation list or key rotation from {} {error}", bringer.short())
+            }
         }
     }
 }
 
-/// Newer papers, for one link.
+/// Newer revocations and key rotations, for one link.
 pub(crate) struct MembershipUpdates(Option<(Arc<Festival>, watch::Receiver<u64>)>);
 
 impl MembershipUpdates {
-    /// Tells the neighbor each time there are newer papers, until the link ends.
+    /// Tells the neighbor each time there are newer ones, until the link ends.
     pub async fn tell(self, connection: Connection) -> String {
         let Some((festival, mut news)) = self.0 else { return std::future::pending().await };
         loop {
             if news.changed().await.is_err() {
                 return "this relay is stopping".to_owned();
             }
-            let papers = festival.shown().1;
-            if let Err(error) = send(&connection, &papers).await {
+            let lines = festival.shown().1;
+            if let Err(error) = send(&connection, &lines).await {
                 return error.to_string();
             }
         }
     }
 
-    /// Takes the neighbor's newer papers, until the link ends.
+    /// Takes the neighbor's newer ones, until the link ends.
     pub fn listen(
         &self,
         connection: Connection,
@@ -139,7 +143,7 @@ impl MembershipUpdates {
                 };
                 match receive(stream).await {
                     // Without a festival they concern nobody here.
-                    Ok(papers) => drop(festival.as_ref().map(|festival| adopt(festival, node, &papers))),
+                    Ok(lines) => drop(festival.as_ref().map(|festival| adopt(festival, node, &lines))),
                     Err(error) => return error.to_string(),
                 }
                 // A neighbor that tells without end is not listened to without end.
@@ -149,9 +153,9 @@ impl MembershipUpdates {
     }
 }
 
-async fn send(connection: &Connection, papers: &[String]) -> Result<(), StreamError> {
+async fn send(connection: &Connection, lines: &[String]) -> Result<(), StreamError> {
     let mut stream = connection.open_uni().await.map_err(quinn::WriteError::ConnectionLost)?;
-    let frame = postcard::to_stdvec(papers).expect("texts always serialize");
+    let frame = postcard::to_stdvec(lines).expect("texts always serialize");
     stream::write_frame(&mut stream, frame.into()).await?;
     // It is open, so it can be finished.
     let _ = stream.finish();
@@ -161,12 +165,12 @@ async fn send(connection: &Connection, papers: &[String]) -> Result<(), StreamEr
 async fn receive(mut stream: RecvStream) -> Result<Vec<String>, StreamError> {
     let frame = stream::read_frame(&mut stream, &mut Frames::new(UPDATE_MAX)).await?;
     let _ = stream.stop(VarInt::from_u32(0));
-    papers_in(&frame)
+    updates_in(&frame)
 }
 
-/// The papers in a frame, whatever is in them.
-pub(crate) fn papers_in(frame: &[u8]) -> Result<Vec<String>, StreamError> {
-    postcard::from_bytes(frame).map_err(|_| StreamError::NotPapers)
+/// The revocations and key rotations in a frame, whatever is in them.
+pub(crate) fn updates_in(frame: &[u8]) -> Result<Vec<String>, StreamError> {
+    postcard::from_bytes(frame).map_err(|_| StreamError::NotUpdates)
 }
 
 /// Keeps what is known on disk, and the links to those whom it leaves in. Runs as long as the bridges.

@@ -214,7 +214,7 @@ impl LinkSender {
     }
 }
 
-/// The controller is ours, see `transport.rs`; any other would leave the room closed.
+/// The controller is ours, see `transport.rs`; any other would leave the budget closed.
 pub(crate) fn budget_of(connection: &Connection) -> Arc<SendBudget> {
     let delay = connection.congestion_state().into_any().downcast::<Delay>();
     delay.map_or_else(|_| Arc::default(), |delay| delay.budget())

@@ -95,8 +95,8 @@ pub(crate) enum StreamError {
     Version { theirs: u16 },
     #[error("the neighbor did not begin with a hello")]
     NotHello,
-    #[error("the neighbor sent something else than papers")]
-    NotPapers,
+    #[error("the neighbor sent something else than revocations and key rotations")]
+    NotUpdates,
     #[error("the neighbor announced a message of {length} bytes, the limit is {limit}")]
     Oversized { length: usize, limit: usize },
     #[error("the neighbor ended a stream")]

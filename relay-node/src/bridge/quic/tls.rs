@@ -1,5 +1,5 @@
 //! TLS 1.3 with raw public keys (RFC 7250) on both sides: no authority, no expiry, right with a wrong
-//! clock. Decides who may be a neighbor; the key itself is in `identity.rs`.
+//! clock. Decides who may be a neighbor; the key itself is in `node_key.rs`.
 
 use std::{
     collections::BTreeSet,

@@ -27,7 +27,7 @@ pub(crate) fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(Group::ALL.len() as u32))
-        // The organizer's papers, one set after the other.
+        // Revocations and key rotations, one set after the other.
         .max_concurrent_uni_streams(VarInt::from_u32(1))
         // Two of the largest frames per stream, and all three streams at once.
         .stream_receive_window(VarInt::from_u32(512 * 1024))
