@@ -114,7 +114,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Requests for a sign of life.
+    /// Asks for a sign of life.
     pub async fn ping(&mut self) -> Result<(), Error> {
         self.0.send(Message::Ping(Bytes::new())).await
     }

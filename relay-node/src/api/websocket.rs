@@ -232,7 +232,7 @@ impl Conversation {
         }
     }
 
-    /// Requests in order; the answers come when they come, and nothing else waits for them.
+    /// Asks in order; the answers come when they come, and nothing else waits for them.
     fn say(&mut self, author: String, text: String, nonce: String) {
         let new = crate::api::rooms::with_nonce(NewMessage { author, text, nonce: Some(nonce.clone()) });
         let topic = Topic::Room(self.presence.room.clone());

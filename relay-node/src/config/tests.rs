@@ -1,3 +1,5 @@
+//! What flags, environment and file come to.
+
 use std::fs;
 
 use super::{layers::KEYS, *};

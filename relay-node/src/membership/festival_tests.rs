@@ -1,3 +1,5 @@
+//! Who is of the festival, with the files that say so.
+
 use aws_lc_rs::signature::Ed25519KeyPair;
 use protocol::token::{Revoked, Role, Rotation, Signed};
 

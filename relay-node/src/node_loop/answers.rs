@@ -18,16 +18,16 @@ use crate::{
 
 impl NodeLoop {
     /// Answers a request; posts are answered once they are on disk.
-    pub(super) fn answer(&mut self, ask: NodeRequest) {
+    pub(super) fn answer(&mut self, request: NodeRequest) {
         let now = clock::now();
         // Who asked may have gone: a reply that nobody takes is no error.
-        match ask {
+        match request {
             NodeRequest::Streams { reply } => drop(reply.send(self.node.streams(now))),
             NodeRequest::Mesh { reply } => drop(reply.send(self.node.topology())),
             NodeRequest::Post { topic, new, speaker, reply } => self.post(topic, new, speaker, reply),
-            NodeRequest::File(ask) => {
+            NodeRequest::File(request) => {
                 if let Some(FileRequest::Share { room, new, manifest, reply }) =
-                    self.files.handle_ask(ask, &mut self.node)
+                    self.files.handle_request(request, &mut self.node)
                 {
                     self.share(room, (new, manifest), reply);
                 }

@@ -87,10 +87,10 @@ impl FileRequests {
     }
 
     /// What HTTP asks; gives back what has to be written to the log first.
-    pub fn handle_ask(&mut self, ask: FileRequest, node: &mut Node) -> Option<FileRequest> {
+    pub fn handle_request(&mut self, request: FileRequest, node: &mut Node) -> Option<FileRequest> {
         // Who asked may have gone: a reply that nobody takes is no error.
-        match ask {
-            FileRequest::Share { .. } => return Some(ask),
+        match request {
+            FileRequest::Share { .. } => return Some(request),
             FileRequest::List { room, reply } => {
                 drop(reply.send(node.files(&room)));
             }

@@ -106,7 +106,7 @@ impl NodeLoop {
                 Input::Bridge(event) => self.bridge(event),
                 Input::Stored(stored) => self.stored(stored),
                 Input::File(event) => self.files.handle_event(event, &mut self.node),
-                Input::Request(ask) => self.answer(ask),
+                Input::Request(request) => self.answer(request),
                 Input::Seen(seen) => self.node.handle_discovered(seen.node, seen.addresses, clock::now()),
             }
             self.carry_out();

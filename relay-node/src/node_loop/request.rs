@@ -23,7 +23,7 @@ use crate::{
     places::shares::Holder,
 };
 
-/// RequestQueue waiting for the node loop. Who finds it full waits for a place, in turn.
+/// Requests waiting for the node loop. Who finds it full waits for a place, in turn.
 pub const REQUESTS_MAX: usize = 240;
 /// Announcements waiting for it; they go before everything else.
 pub const ANNOUNCEMENTS_MAX: usize = 16;
@@ -215,7 +215,7 @@ impl RequestQueue {
 }
 
 impl Requests {
-    /// Requests and waits for the reply: `asks.ask(|reply| NodeRequest::Streams { reply }).await`.
+    /// Asks and waits for the reply: `requests.ask(|reply| NodeRequest::Streams { reply }).await`.
     pub async fn ask<T>(
         &self,
         make: impl FnOnce(oneshot::Sender<T>) -> NodeRequest,
@@ -230,7 +230,7 @@ impl Requests {
         Answer(answer).wait().await
     }
 
-    /// Requests at once or not at all; the reply can be waited for elsewhere.
+    /// Asks at once or not at all; the reply can be waited for elsewhere.
     pub fn put<T>(
         &self,
         make: impl FnOnce(oneshot::Sender<T>) -> NodeRequest,

@@ -1,3 +1,5 @@
+//! Who gives way where all places are taken.
+
 use proptest::prelude::*;
 
 use super::*;

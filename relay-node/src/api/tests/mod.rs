@@ -1,3 +1,5 @@
+//! The API without a socket: routes, answers and who is told no, before a node loop that is a stand-in.
+
 use ::rooms::{Output, Rooms, WallTime, Written};
 use axum::{
     body::{Body, Bytes},

@@ -95,7 +95,7 @@ pub(crate) enum StreamError {
     Version { theirs: u16 },
     #[error("the neighbor did not begin with a hello")]
     NotHello,
-    #[error("the neighbor sent something else than revocations and key rotations")]
+    #[error("the neighbor sent something else than papers")]
     NotUpdates,
     #[error("the neighbor announced a message of {length} bytes, the limit is {limit}")]
     Oversized { length: usize, limit: usize },

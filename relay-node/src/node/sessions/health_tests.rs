@@ -1,3 +1,5 @@
+//! What is said of a publisher that sends what nobody can use.
+
 use media::{Event, Health};
 use mesh_routing::{Config as MeshConfig, Mesh};
 use protocol::ZoneName;

@@ -1,3 +1,5 @@
+//! Sessions inside a node: what listeners get, and what is said of those who get nothing.
+
 use std::sync::Arc;
 
 use media::{Event, sdp::Offer, transport::Identity};
