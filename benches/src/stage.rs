@@ -17,7 +17,7 @@ use media::{
 use protocol::{Codec, Kind, SessionId};
 use relay_node::{
     clock,
-    udp::{self, Receiver, Sender},
+    media::udp::{self, Receiver, Sender},
 };
 
 use crate::{credentials, measure::thread_cpu_ns};

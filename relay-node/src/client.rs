@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::http::{HeaderMap, HeaderName, header};
 
-use crate::shares::Holder;
+use crate::places::shares::Holder;
 
 /// Octets of such a header that are read, and addresses in it; what is longer says nothing.
 const HEADER_MAX: usize = 4096;

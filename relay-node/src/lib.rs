@@ -1,45 +1,24 @@
 //! The relay: one per festival zone. The only place that knows media, mesh-routing and rooms, and the
 //! only one that does I/O for them.
+//!
+//! Rooms, each of which imports from those to its left alone; `script/imports` holds it:
+//!
+//! order: clock | vitals | places | client addresses | storage metrics memory | membership | bridge | media | node | node_loop | api | config | cli relay | lib main
 
 pub mod addresses;
-pub mod allowance;
 pub mod api;
-pub mod ask;
-pub mod auth;
-pub mod bearer;
 pub mod bridge;
+pub mod cli;
 pub mod client;
 pub mod clock;
-mod complaints;
 pub mod config;
-pub mod discover;
-pub mod doctor;
-pub mod festival;
-pub mod files;
-pub mod fresh;
-pub mod media_thread;
+pub mod media;
+pub mod membership;
 pub mod memory;
 pub mod metrics;
-pub mod migrate;
 pub mod node;
-pub mod outbox;
-pub mod pair;
-pub mod pairing;
+pub mod node_loop;
 pub mod places;
-pub mod posts;
-pub mod rate;
 pub mod relay;
-pub mod run;
-mod session_places;
-pub mod sessions;
-pub mod shares;
-pub mod signaling;
-pub mod store;
-pub mod trusted;
-pub mod udp;
+pub mod storage;
 pub mod vitals;
-pub mod websocket;
-pub mod whip;
-pub mod whole;
-pub mod words;
-mod worker_metrics;

@@ -2,7 +2,12 @@
 
 use std::{error::Error, io::IsTerminal, process::ExitCode};
 
-use relay_node::{bridge::Identity, config, config::Task, doctor, pair, relay};
+use relay_node::{
+    bridge::Identity,
+    cli::{doctor, festival::OrganizerCommand, pair},
+    config::{self, ConfigError, Task},
+    relay,
+};
 
 fn main() -> ExitCode {
     let read = config::from_process().and_then(|(task, mut config)| {
@@ -13,10 +18,7 @@ fn main() -> ExitCode {
     });
     let (task, config) = match read {
         Ok(read) => read,
-        Err(error) => {
-            error.print();
-            return ExitCode::from(error.exit_code());
-        }
+        Err(error) => return refused(&error),
     };
     // rtc-dtls warns at each start of a server name that a DTLS server does not have; dcsctp tells each packet.
     let log = tracing_subscriber::EnvFilter::new(format!("rtc_dtls=error,dcsctp=off,{}", config.log));
@@ -27,7 +29,12 @@ fn main() -> ExitCode {
         Task::Id => Identity::load_or_create(&config.data)
             .map(|identity| println!("{}", identity.node_id()))
             .map_err(|error| relay::RelayError::Unavailable(error.to_string())),
-        Task::Festival(desk) => return ended(desk.run().map_err(|error| (error.exit_code(), error.into()))),
+        Task::Festival(arguments) => {
+            return match OrganizerCommand::parse(arguments).map_err(ConfigError::Usage) {
+                Ok(command) => ended(command.run().map_err(|error| (error.exit_code(), error.into()))),
+                Err(error) => refused(&error),
+            };
+        }
         Task::Pair(pair) => {
             return ended(pair::run(&pair, &config).map_err(|error| (error.exit_code(), error.into())));
         }
@@ -38,6 +45,12 @@ fn main() -> ExitCode {
         Task::Doctor => return if doctor::run(&config) { ExitCode::SUCCESS } else { ExitCode::FAILURE },
     };
     ended(result.map_err(|error| (error.exit_code(), error.into())))
+}
+
+/// The command line or the configuration is not good, or help was asked for.
+fn refused(error: &ConfigError) -> ExitCode {
+    error.print();
+    ExitCode::from(error.exit_code())
 }
 
 fn ended(result: Result<(), (u8, Box<dyn Error>)>) -> ExitCode {

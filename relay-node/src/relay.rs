@@ -13,25 +13,30 @@ use tokio::{
 
 use crate::{
     addresses::{Addresses, bridge_addresses, media_candidates},
-    allowance::Allowances,
-    api::{self, ApiState, Ready, files::FilesState, origin::Welcome, server},
-    ask,
-    auth::Auth,
-    bridge::{BridgeConfig, Bridges, Forwarding, Identity, Trust},
+    api::{
+        self, ApiState, Ready,
+        files::FilesState,
+        origin::Welcome,
+        server, websocket,
+        whip::{self, WhipState},
+    },
+    bridge::{
+        BridgeConfig, Bridges, Forwarding, Identity, Trust,
+        mdns::{self, Seen},
+    },
     clock,
     config::{Config, PublicUrl},
-    discover::{self, Seen},
-    festival::{self, Festival},
-    files::{Files, disk::Found},
-    media_thread, memory, metrics, migrate,
-    node::Node,
-    run::{Inputs, NodeLoop},
-    sessions::Sessions,
-    signaling,
-    store::Store,
-    udp,
+    media::{thread, udp},
+    membership::festival::{self, Festival},
+    memory, metrics,
+    node::{Node, allowance::Allowances, sessions::Sessions},
+    node_loop::{Inputs, NodeLoop, request},
+    storage::{
+        files::{Files, Found},
+        migrate,
+        records::Store,
+    },
     vitals::{Vitals, Work},
-    whip::{self, WhipState},
 };
 
 /// Why a relay stopped, other than being told to.
@@ -117,12 +122,12 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     // Media threads before the bridges: what a link brings must have somewhere to go.
     let forwarding = Arc::new(Forwarding::new());
     let (media_events, media_inbox) = mpsc::channel(EVENTS_MAX);
-    let (workers, threads) = media_thread::start(sockets, &forwarding, &media_events, &vitals)
+    let (workers, threads) = thread::start(sockets, &forwarding, &media_events, &vitals)
         .map_err(|error| RelayError::Failed(format!("cannot start media threads: {error}")))?;
     let (bridge_events, bridge_inbox) = mpsc::channel(EVENTS_MAX);
     let delivery = {
         let workers = workers.clone();
-        Arc::new(move |track, header, payload| media_thread::deliver(&workers, track, header, payload))
+        Arc::new(move |track, header, payload| thread::deliver(&workers, track, header, payload))
     };
     let trust = trust(&config, &identity)?;
     let festival = match &trust {
@@ -165,33 +170,33 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     if let Some(festival) = &festival {
         node.set_festival(festival.clone(), now);
     }
-    node.mesh.handle_life(loaded.life);
-    node.mesh.handle_wall(clock::wall(), now);
+    node.handle_life(loaded.life);
+    node.handle_wall(clock::wall(), now);
     for record in loaded.records {
         node.restore(record);
     }
     for Found { file, manifest, chunks, announced } in found {
         if !announced {
             // It came just before the last stop: without a record nobody knows of it.
-            let known = node.rooms.file_origin(&file).is_some();
+            let known = node.is_announced(&file);
             files.settle(file, known);
             if !known {
                 continue;
             }
         }
         // There are no more than there is room for.
-        let _ = node.mesh.handle_file_here(file, manifest, &chunks);
+        let _ = node.handle_file_here(file, manifest, &chunks);
     }
     node.show_paper(now);
     let discovered = discover(&config, id, bridge, &mut node);
     // HTTP last: whoever gets an answer gets it from a relay that is whole.
-    let (asks, ask_inbox) = ask::queue();
-    let auth = Arc::new(Auth::new(&config));
+    let (requests, request_inbox) = request::queue();
+    let auth = Arc::new(config.auth());
     let ready = Ready::default();
     let prefix: Arc<str> = config.public_url.as_ref().map_or("", PublicUrl::path).into();
-    let participants = signaling::places();
+    let participants = websocket::places();
     let state = ApiState {
-        asks: asks.clone(),
+        requests: requests.clone(),
         auth: auth.clone(),
         node: id,
         zone: config.zone.clone(),
@@ -203,7 +208,8 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         metrics: Some(recorder),
         vitals: vitals.clone(),
     };
-    let router = api::router(state, whip::router(WhipState::new(asks, auth, prefix)), welcome(&config, id));
+    let router =
+        api::router(state, whip::router(WhipState::new(requests, auth, prefix)), welcome(&config, id));
     let (stop, stopping) = watch::channel(false);
     let proxies = config.trusted_proxies.clone();
     let bounds = server::Bounds::default();
@@ -233,7 +239,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         tracing::info!(%url, "a proxy shows the pages there");
     }
     let inputs = Inputs {
-        asks: ask_inbox,
+        requests: request_inbox,
         bridge: bridge_inbox,
         discovered,
         files: file_inbox,
@@ -295,8 +301,8 @@ fn discover(config: &Config, id: NodeId, bridge: SocketAddr, node: &mut Node) ->
         tracing::warn!("cannot tell where this relay is: {error}");
         Vec::new()
     });
-    node.mesh.handle_addresses(addresses.clone(), clock::now());
-    discover::start(id, &config.zone, &addresses).unwrap_or_else(|error| {
+    node.handle_addresses(addresses.clone(), clock::now());
+    mdns::start(id, &config.zone, &addresses).unwrap_or_else(|error| {
         tracing::warn!("cannot look for relays on the local network: {error}");
         nobody
     })
@@ -324,7 +330,7 @@ fn allow_open_files() {
 /// The names and origins the operator allows, and the name that multicast DNS has for this relay.
 fn welcome(config: &Config, id: NodeId) -> Welcome {
     let public = config.public_url.iter();
-    let hosts = config.allow_hosts.iter().cloned().chain([discover::host_name(id)]);
+    let hosts = config.allow_hosts.iter().cloned().chain([mdns::host_name(id)]);
     let origins = config.allow_origins.iter().cloned();
     Welcome::new(
         hosts.chain(public.clone().map(|url| url.host().to_owned())),

@@ -7,11 +7,9 @@ use mesh_routing::{LogEntry, LogKey, blob::Manifest, log::PAYLOAD_MAX};
 use protocol::{Hlc, NodeId, RoomName, Topic, WallTime, ZoneName};
 use relay_node::{
     addresses::Addresses,
-    migrate,
-    node::Node,
-    sessions::Sessions,
-    store::{OldRecord, rows},
-    trusted,
+    membership::trusted_peers,
+    node::{Node, sessions::Sessions},
+    storage::{migrate, records::OldRecord, rows},
 };
 
 use crate::{
@@ -48,7 +46,7 @@ pub fn stores() -> Vec<Vec<u8>> {
                 text: text.into(),
                 nonce: Some(text.into()),
             };
-            let accepted = node.rooms.handle_post(&topic, new, Default::default(), WALL).expect("is good");
+            let accepted = node.handle_post(&topic, new, Default::default(), WALL).expect("is good");
             let payload = accepted.payload.expect("is new");
             let (key, number) =
                 node.handle_append(topic.clone(), payload.clone(), tests::now()).expect("there is room");
@@ -91,8 +89,8 @@ fn start() -> Node {
     let zone = ZoneName::new("stage").expect("a good name");
     let sessions = Sessions::new(identity(), Vec::new(), 64_000);
     let mut node = Node::new(OWN, zone, relay(0, 7, now), sessions, 0, now, WALL);
-    node.mesh.handle_life(LIFE);
-    node.mesh.handle_wall(WALL, now);
+    node.handle_life(LIFE);
+    node.handle_wall(WALL, now);
     node
 }
 
@@ -164,12 +162,12 @@ fn go_on(node: &mut Node, highest: &BTreeMap<LogKey, u64>) {
         let Ok((key, number)) = node.handle_append(topic.clone(), payload, now) else { continue };
         assert!(highest.get(&key).is_none_or(|highest| number > *highest), "{key:?} has {number} already");
         if let Topic::Room(room) = &topic {
-            let _ = (node.rooms.history(room, None, 1000), node.rooms.files(room));
+            let _ = (node.history(&topic, None, 1000), node.files(room));
         }
     }
-    node.mesh.handle_timeout(now);
-    while node.mesh.poll_output().is_some() {}
-    while node.rooms.poll_output().is_some() {}
+    node.handle_timeout(now);
+    while node.poll_effect(now).is_some() {}
+    while node.poll_room_output().is_some() {}
 }
 
 fn manifest(bytes: &[u8], node: &mut Node) {
@@ -179,14 +177,14 @@ fn manifest(bytes: &[u8], node: &mut Node) {
     let length: u64 = (0..=chunks).map(|chunk| u64::from(manifest.chunk_length(chunk))).sum();
     assert_eq!(length, manifest.length);
     let here = vec![true; manifest.chunks.len()];
-    let _ = node.mesh.handle_file_here(manifest.id(), manifest, &here);
+    let _ = node.handle_file_here(manifest.id(), manifest, &here);
 }
 
 fn trust(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Ok(trusted) = trusted::parse(text) {
+    if let Ok(trusted) = trusted_peers::parse(text) {
         let lines: String = trusted.iter().map(|node| format!("{node}\n")).collect();
-        assert_eq!(trusted::parse(&lines).ok(), Some(trusted));
+        assert_eq!(trusted_peers::parse(&lines).ok(), Some(trusted));
     }
 }
 

@@ -12,12 +12,12 @@ use mesh_routing::{blob::Manifest, log::PAYLOAD_MAX};
 use protocol::{FileId, Hlc, NodeId, RoomName, Topic, WallTime, api::NewMessage};
 use relay_node::{
     api::{
+        bearer,
         conditions::EntityTags,
         error::ApiError,
         origin::{Welcome, parse_origin},
         outside,
     },
-    bearer,
     client::{Network, Proxies},
 };
 use rooms::{NewFile, Rooms, Written, file};

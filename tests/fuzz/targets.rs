@@ -15,7 +15,10 @@ use protocol::{
     signaling::FromParticipant,
     token::{FestivalId, Membership, Revocations, Revoked, Role, Rotation, Signed, ZoneToken},
 };
-use relay_node::{bridge::outside, festival, pairing};
+use relay_node::{
+    bridge::outside,
+    membership::{festival, pairing},
+};
 use rooms::{Rooms, Source, WallTime, Written};
 
 use crate::{bridge, disk, http, sessions};

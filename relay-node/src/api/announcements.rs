@@ -15,7 +15,7 @@ use super::{
     error::ApiError,
     rooms::{Since, read_json, since, with_nonce},
 };
-use crate::{allowance::Speaker, ask::Ask, client::Client};
+use crate::{client::Client, node::allowance::Speaker, node_loop::request::NodeRequest};
 
 /// Announcements in one answer.
 const ANNOUNCEMENTS_MAX: usize = 100;
@@ -35,8 +35,10 @@ pub async fn list(
     query: Result<Query<Since>, QueryRejection>,
 ) -> Result<Json<Vec<Message>>, ApiError> {
     let (topic, after) = (Topic::Announcements, since(query)?);
-    let history =
-        state.asks.ask(|reply| Ask::History { topic, after, limit: ANNOUNCEMENTS_MAX, reply }).await?;
+    let history = state
+        .requests
+        .ask(|reply| NodeRequest::History { topic, after, limit: ANNOUNCEMENTS_MAX, reply })
+        .await?;
     Ok(Json(history?))
 }
 
@@ -67,6 +69,6 @@ pub async fn post(
     state.auth.may_publish(request.headers())?;
     let new: NewMessage = with_nonce(read_json(request).await?);
     let (topic, speaker) = (Topic::Announcements, Speaker { address: client.address, participant: None });
-    let posted = state.asks.ask(|reply| Ask::Post { topic, new, speaker, reply }).await?;
+    let posted = state.requests.ask(|reply| NodeRequest::Post { topic, new, speaker, reply }).await?;
     Ok((StatusCode::CREATED, Json(posted?)))
 }

@@ -17,7 +17,10 @@ use bytes::BytesMut;
 use hyper::body::{Frame, SizeHint};
 
 use super::pace::Watch;
-use crate::{clock, places::Held, shares::Standing};
+use crate::{
+    clock,
+    places::{Held, shares::Standing},
+};
 
 /// How long one body may take in all, whatever its length.
 const TOTAL: Duration = Duration::from_secs(4 * 3600);
@@ -214,8 +217,8 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::{
-        places::Places,
+    use crate::places::{
+        Places,
         shares::{GivesWay, Policy},
     };
 

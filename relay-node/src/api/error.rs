@@ -7,7 +7,7 @@ use axum::{
 use protocol::{NameError, api::Problem};
 use rooms::RoomsError;
 
-use crate::ask::{AskError, PostError};
+use crate::{node::posts::PostError, node_loop::request::RequestError};
 
 const PACKED: &str = "content-encoding";
 
@@ -160,8 +160,8 @@ impl IntoResponse for ApiError {
     }
 }
 
-impl From<AskError> for ApiError {
-    fn from(error: AskError) -> ApiError {
+impl From<RequestError> for ApiError {
+    fn from(error: RequestError) -> ApiError {
         ApiError::unavailable(error.to_string(), 1)
     }
 }

@@ -4,7 +4,7 @@ use axum::{Json, extract::State, http::header, response::IntoResponse};
 use protocol::api::{Problem, Version};
 
 use super::{ApiState, error::ApiError};
-use crate::{ask::Ask, clock, metrics, vitals::Silent};
+use crate::{clock, metrics, node_loop::request::NodeRequest, vitals::Silent};
 
 /// The process answers and none of its threads is stuck: for 2 s, or 30 s where a disk is waited for.
 #[utoipa::path(get, path = "/livez", tag = "operations", responses(
@@ -34,8 +34,8 @@ pub async fn ready(State(state): State<ApiState>) -> Result<String, ApiError> {
         return Err(ApiError::unavailable("this relay is starting or stopping: try again in a second", 1));
     }
     alive(state.vitals.stuck(clock::now()))?;
-    state.asks.ask(|reply| Ask::Streams { reply }).await?;
-    let told = state.festival.map(|festival| festival.told(clock::wall().0 / 1000) + "\n");
+    state.requests.ask(|reply| NodeRequest::Streams { reply }).await?;
+    let told = state.festival.map(|festival| festival.status_line(clock::wall().0 / 1000) + "\n");
     Ok(format!("ok\n{}", told.unwrap_or_default()))
 }
 

@@ -4,7 +4,7 @@ use axum::{Json, extract::State};
 use protocol::api::{Mesh, Problem};
 
 use super::{ApiState, error::ApiError};
-use crate::ask::Ask;
+use crate::node_loop::request::NodeRequest;
 
 /// Every relay and every link this relay knows of.
 #[utoipa::path(get, path = "/api/v1/mesh", tag = "mesh", responses(
@@ -13,5 +13,5 @@ use crate::ask::Ask;
         content_type = "application/problem+json"),
 ))]
 pub async fn show(State(state): State<ApiState>) -> Result<Json<Mesh>, ApiError> {
-    Ok(Json(state.asks.ask(|reply| Ask::Mesh { reply }).await?))
+    Ok(Json(state.requests.ask(|reply| NodeRequest::Mesh { reply }).await?))
 }

@@ -3,10 +3,13 @@
 
 pub mod announcements;
 pub mod assets;
+pub mod auth;
+pub mod bearer;
 pub mod body;
 pub mod closing;
 pub mod conditions;
 pub mod error;
+pub mod file_headers;
 pub mod files;
 pub mod health;
 pub mod limits;
@@ -16,9 +19,13 @@ pub mod origin;
 #[doc(hidden)]
 pub mod outside;
 pub mod pace;
+pub mod rate_limit;
 pub mod rooms;
 pub mod server;
+pub mod socket;
 pub mod streams;
+pub mod websocket;
+pub mod whip;
 
 use std::sync::{
     Arc,
@@ -35,7 +42,8 @@ use axum::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use protocol::{NodeId, ZoneName};
 
-use crate::{ask::Asks, auth::Auth, festival::Festival, places::Places, signaling, vitals::Vitals};
+use crate::{membership::festival::Festival, node_loop::request::Requests, places::Places, vitals::Vitals};
+use auth::Auth;
 use error::ApiError;
 use files::FilesState;
 use origin::Welcome;
@@ -44,7 +52,7 @@ use origin::Welcome;
 #[derive(Clone)]
 pub struct ApiState {
     /// The way to the node loop.
-    pub asks: Asks,
+    pub requests: Requests,
     /// Who may publish.
     pub auth: Arc<Auth>,
     /// This relay's id.
@@ -96,7 +104,7 @@ pub fn router(state: ApiState, sessions: Router, welcome: Welcome) -> Router {
         .route("/api/v1/rooms/{room}/files", get(files::list).post(files::upload).put(files::upload))
         .route("/api/v1/files/{id}", get(files::download))
         .route("/api/v1/openapi.json", get(openapi::document))
-        .route("/api/v1/rooms/{room}/ws", get(signaling::upgrade))
+        .route("/api/v1/rooms/{room}/ws", get(websocket::upgrade))
         .route("/version", get(health::version))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

@@ -12,7 +12,8 @@ use rooms::file::shown_name;
 
 use super::{
     error::ApiError,
-    files::{self, Called, Wanted},
+    file_headers::{self, Wanted},
+    files::{self, Called},
     origin::{self, Welcome},
     rooms::{read_json, since},
 };
@@ -43,13 +44,13 @@ pub fn called(uri: &Uri, headers: &HeaderMap) -> Result<(String, String), ApiErr
 /// The headers that a file leaves with.
 pub fn described(manifest: &Manifest) -> Result<HeaderMap, InvalidHeaderValue> {
     let mut headers = HeaderMap::new();
-    files::describe(&mut headers, &format!("\"{}\"", manifest.id()), manifest)?;
+    file_headers::describe(&mut headers, &format!("\"{}\"", manifest.id()), manifest)?;
     Ok(headers)
 }
 
 /// The bytes of a file that a range asks for: from one to before another.
 pub fn range(value: &str, length: u64) -> Option<(u64, u64)> {
-    match files::parse_range(value, length) {
+    match file_headers::parse_range(value, length) {
         Wanted::All => Some((0, length)),
         Wanted::Some { from, to } => Some((from, to)),
         Wanted::Outside => None,

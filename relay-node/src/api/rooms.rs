@@ -18,7 +18,7 @@ use super::{
     ApiState,
     error::{ApiError, check_unpacked},
 };
-use crate::{allowance::Speaker, ask::Ask, client::Client};
+use crate::{client::Client, node::allowance::Speaker, node_loop::request::NodeRequest};
 
 /// Bytes of a posted message.
 const BODY_MAX: usize = 64 * 1024;
@@ -51,7 +51,8 @@ pub async fn history(
     since: Result<Query<Since>, QueryRejection>,
 ) -> Result<Json<Vec<Message>>, ApiError> {
     let (topic, after) = (Topic::Room(RoomName::new(room)?), self::since(since)?);
-    let history = state.asks.ask(|reply| Ask::History { topic, after, limit: HISTORY_MAX, reply }).await?;
+    let history =
+        state.requests.ask(|reply| NodeRequest::History { topic, after, limit: HISTORY_MAX, reply }).await?;
     Ok(Json(history?))
 }
 
@@ -89,7 +90,7 @@ pub async fn post(
     let topic = Topic::Room(RoomName::new(room)?);
     let new = with_nonce(read_json(request).await?);
     let speaker = Speaker { address: client.address, participant: None };
-    let posted = state.asks.ask(|reply| Ask::Post { topic, new, speaker, reply }).await?;
+    let posted = state.requests.ask(|reply| NodeRequest::Post { topic, new, speaker, reply }).await?;
     Ok((StatusCode::CREATED, Json(posted?)))
 }
 

@@ -1,7 +1,7 @@
 //! The HTTP/1.1 server: accepts connections, bounds their number and cuts slow ones.
 //!
 //! Each connection holds a place of the address it serves. Where all are taken an idle one ends, or one of the
-//! greediest address (`shares.rs`), so that a newcomer never waits. If nobody is greedier than the newcomer it
+//! greediest address (`places/shares.rs`), so that a newcomer never waits. If nobody is greedier than the newcomer it
 //! gets a place of a reserve, where only health and metrics are answered.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -37,8 +37,10 @@ use super::{
 };
 use crate::{
     client::Proxies,
-    places::{Held, Places},
-    shares::{GivesWay, Policy, Standing},
+    places::{
+        Held, Places,
+        shares::{GivesWay, Policy, Standing},
+    },
 };
 
 /// How long running requests have once the relay stops.

@@ -10,7 +10,7 @@ use protocol::{
 };
 
 use super::{ApiState, error::ApiError};
-use crate::ask::Ask;
+use crate::node_loop::request::NodeRequest;
 
 /// Every live stream of the mesh, as this relay knows it.
 #[utoipa::path(get, path = "/api/v1/streams", tag = "streams", responses(
@@ -19,7 +19,7 @@ use crate::ask::Ask;
         content_type = "application/problem+json"),
 ))]
 pub async fn list(State(state): State<ApiState>) -> Result<Json<Vec<Stream>>, ApiError> {
-    Ok(Json(state.asks.ask(|reply| Ask::Streams { reply }).await?))
+    Ok(Json(state.requests.ask(|reply| NodeRequest::Streams { reply }).await?))
 }
 
 /// What a session of WHIP or WHEP gets of its stream, and why not all of it.
@@ -38,6 +38,6 @@ pub async fn session(
 ) -> Result<Json<Session>, ApiError> {
     let none = || ApiError::not_found("there is no such session: it may have ended");
     let session: SessionId = session.parse().map_err(|_| none())?;
-    let found = state.asks.ask(|reply| Ask::Session { session, reply }).await?;
+    let found = state.requests.ask(|reply| NodeRequest::Session { session, reply }).await?;
     found.map(Json).ok_or_else(none)
 }

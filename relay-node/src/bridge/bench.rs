@@ -7,9 +7,11 @@ use bytes::Bytes;
 
 use super::{
     Forwarding, LinkSender, LocalDelivery,
-    datagram::Inbound,
-    scheduler::Next,
-    switch::{self, Open},
+    forwarding::{
+        datagram::Inbound,
+        scheduler::Next,
+        switch::{self, Open},
+    },
 };
 
 /// Datagrams come in from one link and leave on others.

@@ -5,39 +5,16 @@
 //! All of it runs on one thread of its own: a packet that is forwarded wakes no other thread, and
 //! nothing else that the relay does makes it wait.
 
-mod admission;
-#[cfg(test)]
-mod bad_neighbor;
 #[doc(hidden)]
 pub mod bench;
-mod capacity;
-mod congestion;
-mod datagram;
-mod dial;
-mod forwarding;
-mod identity;
-mod intake;
-mod link;
-mod measure;
-#[cfg(test)]
-mod narrow;
-mod neighbors;
-pub(crate) mod open;
+pub(crate) mod forwarding;
+pub(crate) mod link;
+pub mod mdns;
 #[doc(hidden)]
 pub mod outside;
+pub(crate) mod quic;
 #[cfg(test)]
-mod outsiders;
-pub mod peer;
-mod pieces;
-mod repair;
-mod scheduler;
-mod stream;
-mod switch;
-mod tls;
-mod transport;
-#[cfg(test)]
-mod two_feeds;
-mod window;
+mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
@@ -46,23 +23,24 @@ use protocol::{NodeId, ZoneName};
 use quinn::Endpoint;
 use tokio::sync::{mpsc, oneshot};
 
-pub use forwarding::{Child, Forwarding, LocalDelivery, Route, Table};
-pub use identity::{Identity, IdentityError};
-pub use link::LinkSender;
+pub use forwarding::table::{Child, Forwarding, LocalDelivery, Route, Table};
+pub use link::handle::LinkSender;
+pub use link::stream::MESSAGE_MAX;
 pub use mesh_routing::LinkId;
 use mesh_routing::Underlay;
-pub use stream::MESSAGE_MAX;
-pub use tls::Trust;
+pub use quic::node_key::{Identity, IdentityError};
+pub use quic::tls::Trust;
 
 use crate::{
     clock,
-    places::Places,
-    shares::{GivesWay, Policy},
+    places::{
+        Places,
+        shares::{GivesWay, Policy},
+    },
     vitals::{BEAT, Pulse},
 };
-use link::Close;
-use measure::Counters;
-use neighbors::Neighbors;
+use link::{admission, close::Close, dial, link_table::Neighbors};
+use quic::{endpoint, measure::Counters, tls, transport};
 
 /// Connections that are not yet links. Above half of it strangers must prove their address first.
 const HANDSHAKES_MAX: usize = 64;
@@ -82,7 +60,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub struct BridgeConfig {
     /// Where other relays reach this one.
     pub listen: SocketAddr,
-    /// Relays to dial, as [`peer::Peer`] reads them.
+    /// Relays to dial, as [`link::peer_address::Peer`] reads them.
     pub peers: Vec<String>,
     /// This relay's key.
     pub identity: Arc<Identity>,
@@ -151,7 +129,7 @@ pub struct Bridges {
 type Dial = (NodeId, Vec<SocketAddr>);
 
 /// What the tasks of the bridges share.
-struct Shared {
+pub(crate) struct Shared {
     own: NodeId,
     zone: ZoneName,
     trust: Trust,
@@ -196,7 +174,7 @@ impl Bridges {
         thread::Builder::new().name("bridge".to_owned()).spawn(move || {
             runtime.block_on(async move {
                 let trust = (config.trust.clone(), tls::ALPN);
-                match open::on_socket(
+                match endpoint::on_socket(
                     &config.identity,
                     trust,
                     socket,

@@ -5,11 +5,16 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 
 use super::{
-    Forwarding, LinkSender, LocalDelivery, MESSAGE_MAX, admission,
-    datagram::Inbound,
-    scheduler::Next,
-    stream::{Frames, Group, HELLO_MAX, Hello},
-    switch::{self, Open},
+    Forwarding, LinkSender, LocalDelivery, MESSAGE_MAX,
+    forwarding::{
+        datagram::Inbound,
+        scheduler::Next,
+        switch::{self, Open},
+    },
+    link::{
+        admission,
+        stream::{Frames, Group, HELLO_MAX, Hello},
+    },
 };
 
 /// The frame of a hello; whether it is one. What is read is written as it was.
@@ -31,7 +36,7 @@ pub fn sample(zone: protocol::ZoneName, token: Option<String>, papers: Vec<Strin
 
 /// The frame of papers on a stream of their own.
 pub fn papers(frame: &[u8]) -> Option<Vec<String>> {
-    admission::papers_in(frame).ok()
+    admission::updates_in(frame).ok()
 }
 
 /// The frames of a stream whose bytes come at most `most` at a time, as far as the link stays up with them. The first
@@ -42,7 +47,7 @@ pub fn stream(bytes: &[u8], most: usize) -> Vec<Bytes> {
     let mut frames = Frames::new(match group {
         Some(Group::Control) => HELLO_MAX,
         Some(Group::Chat | Group::Bulk) => MESSAGE_MAX,
-        None => admission::PAPERS_MAX,
+        None => admission::UPDATE_MAX,
     });
     let mut heard = Vec::new();
     while !rest.is_empty() {

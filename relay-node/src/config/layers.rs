@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ffi::OsString, path::Path};
 
-use super::{ConfigError, Flags};
+use super::{arguments::Flags, error::ConfigError};
 
 /// Key and whether it is a list. The order is that of the documentation.
 pub(super) const KEYS: [(&str, bool); 30] = [

@@ -8,7 +8,7 @@ use super::{
     ConfigError, Peer, Token,
     layers::{Layer, shown},
 };
-use crate::{auth::Streams, bridge::peer as bridge, client::Network};
+use crate::{api::auth::Streams, bridge::link::peer_address as bridge, client::Network};
 
 pub(super) fn mebibytes(
     values: &Layer,

@@ -1,0 +1,37 @@
+//! A media packet on its way over a link, before it has a number there: its lane among others, and the number it
+//! has in its track.
+
+use bytes::Bytes;
+use protocol::mesh::{Alias, Class, DatagramKind};
+
+/// Lanes of a link, each for some classes.
+pub(crate) const LANES: usize = 4;
+
+/// A media packet before it has a link sequence.
+#[derive(Debug)]
+pub(crate) struct Packet {
+    pub kind: DatagramKind,
+    pub class: Class,
+    pub epoch: u8,
+    pub alias: Alias,
+    pub payload: Bytes,
+}
+
+/// Emergency audio passes all, live audio passes video, and nothing waits for prefetch.
+pub(crate) fn lane(class: Class) -> usize {
+    match class {
+        Class::Control | Class::Emergency | Class::Announcement => 0,
+        Class::Chat | Class::Audio => 1,
+        Class::File | Class::Video => 2,
+        Class::Prefetch => 3,
+    }
+}
+
+/// The RTP sequence number of a canonical packet.
+pub(crate) fn sequence(packet: &[u8]) -> Option<u16> {
+    let header = packet.first_chunk::<RTP_HEADER>()?;
+    Some(u16::from_be_bytes([header[2], header[3]]))
+}
+
+/// RFC 3550 section 5.1, without CSRCs.
+const RTP_HEADER: usize = 12;

@@ -1,0 +1,161 @@
+//! One link while it is up: the tasks that carry its streams and datagrams until one of them ends.
+//! Whether the link may be is decided in `link_table.rs`, what is said first in `handshake.rs`.
+
+pub(crate) mod admission;
+pub(crate) mod close;
+pub(crate) mod dial;
+pub(crate) mod handle;
+pub(crate) mod handshake;
+pub(crate) mod link_table;
+pub(crate) mod peer_address;
+pub(crate) mod stream;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use mesh_routing::Underlay;
+use metrics::gauge;
+use protocol::ZoneName;
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{
+    BridgeEvent, LinkId,
+    forwarding::{
+        datagram, switch,
+        table::{Forwarding, LocalDelivery},
+    },
+    quic::{
+        capacity::Estimate,
+        measure::{self, Meter},
+    },
+};
+use admission::MembershipUpdates;
+use close::Close;
+use handle::{LinkSender, LinkShared};
+use handshake::Streams;
+use stream::{Frames, MESSAGE_MAX, OutboxReader};
+
+/// Everything a link needs while it is up.
+pub(crate) struct Run {
+    pub link: Arc<LinkShared>,
+    pub outboxes: [OutboxReader; 3],
+    pub streams: Streams,
+    pub zone: ZoneName,
+    pub underlay: Underlay,
+    pub remote: SocketAddr,
+    pub news: MembershipUpdates,
+    pub forwarding: Arc<Forwarding>,
+    pub local: LocalDelivery,
+    pub events: mpsc::Sender<BridgeEvent>,
+}
+
+/// Carries the link until it ends: `Up`, messages and measurements, `Down`.
+pub(crate) async fn run(run: Run) {
+    let Run { link, outboxes, streams, zone, underlay, remote, news, forwarding, local, events } = run;
+    let up = BridgeEvent::Up {
+        link: link.id,
+        neighbor: link.neighbor,
+        zone: zone.clone(),
+        remote,
+        underlay,
+        sender: LinkSender(link.clone()),
+    };
+    let up_gauge = gauge!("relay_bridge_up", "zone" => zone.to_string());
+    up_gauge.increment(1.0);
+    if events.send(up).await.is_ok() {
+        let connection = link.connection().clone();
+        let mut tasks = JoinSet::new();
+        for ((send, receive), outbox) in streams.into_iter().zip(outboxes) {
+            tasks.spawn(write(send, outbox));
+            tasks.spawn(read(receive, link.id, events.clone()));
+        }
+        let port = switch::open(&link);
+        let inbound = datagram::Inbound::new(&link, forwarding, local);
+        let (sending, receiving) = (connection.clone(), connection.clone());
+        let shared = link.clone();
+        tasks.spawn(async move { datagram::send(sending, shared).await.to_string() });
+        tasks.spawn(async move { datagram::receive(receiving, inbound).await.to_string() });
+        tasks.spawn(news.listen(connection.clone(), link.neighbor));
+        tasks.spawn(news.tell(connection.clone()));
+        tasks.spawn(report(connection.clone(), link.clone(), zone, events.clone()));
+
+        let reason = match tasks.join_next().await {
+            Some(Ok(reason)) => reason,
+            _ => "a task of the link failed".to_owned(),
+        };
+        let reason = match (link.closed_for(), connection.close_reason()) {
+            (Some(own), _) => own.clone(),
+            (None, Some(closed)) => closed.to_string(),
+            (None, None) => reason,
+        };
+        link.go_down();
+        link.close(Close::Protocol, &reason);
+        tasks.shutdown().await;
+        drop(port);
+        let _ = events.send(BridgeEvent::Down { link: link.id, reason }).await;
+    }
+    link.go_down();
+    up_gauge.decrement(1.0);
+    link.end();
+}
+
+async fn write(mut stream: SendStream, mut outbox: OutboxReader) -> String {
+    while let Some(message) = outbox.next().await {
+        if let Err(error) = stream::write_frame(&mut stream, message).await {
+            return error.to_string();
+        }
+    }
+    "no sender is left".to_owned()
+}
+
+async fn read(mut stream: RecvStream, link: LinkId, events: mpsc::Sender<BridgeEvent>) -> String {
+    let mut frames = Frames::new(MESSAGE_MAX);
+    loop {
+        match stream::read_frame(&mut stream, &mut frames).await {
+            // While the node loop is busy nothing more is read, and QUIC's windows stop the neighbor.
+            Ok(message) => {
+                if events.send(BridgeEvent::Message { link, message }).await.is_err() {
+                    return "this relay is stopping".to_owned();
+                }
+            }
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+async fn report(
+    connection: Connection,
+    link: Arc<LinkShared>,
+    zone: ZoneName,
+    events: mpsc::Sender<BridgeEvent>,
+) -> String {
+    let (mut meter, mut estimate) = (Meter::default(), Estimate::default());
+    let mut ticks = tokio::time::interval(measure::INTERVAL);
+    let mut ticked = 0_u32;
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let stats = connection.stats();
+        let measurement = meter.read(&stats);
+        link.counters.bytes_in.increment(measurement.bytes_in);
+        link.counters.bytes_out.increment(measurement.bytes_out);
+        switch::with(|switch| {
+            switch.handle_round_trip(&zone, link.id, stats.path.rtt);
+            if ticked.is_multiple_of(SWEEP) {
+                switch.handle_tick(link.id);
+            }
+        });
+        ticked += 1;
+        link.look_for_budget();
+        // A report that finds no room is worthless by the time there is some.
+        let _ = events.try_send(BridgeEvent::Measured {
+            link: link.id,
+            rtt: stats.path.rtt,
+            loss: measurement.loss,
+            capacity: estimate.handle_look(link.budget().delivered(), crate::clock::now()),
+        });
+    }
+}
+
+/// Reports between two looks for packets that nobody will ask for any more: 2 s.
+const SWEEP: u32 = 8;

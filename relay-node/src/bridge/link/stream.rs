@@ -1,0 +1,304 @@
+//! The reliable side of a link: one bidirectional stream per group of classes, so that control never
+//! waits behind chat, nor chat behind files. Frames on them are a length and as many bytes.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use mesh_routing::Underlay;
+use protocol::{ZoneName, mesh::Class};
+use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+/// The version of everything that crosses a bridge.
+pub(crate) const VERSION: u16 = 3;
+/// The longest message.
+pub const MESSAGE_MAX: usize = 256 * 1024;
+pub(crate) const HELLO_MAX: usize = 64 * 1024;
+/// Octets of the length before a frame.
+const LENGTH: usize = 4;
+const QUEUE_MESSAGES: usize = 1024;
+const QUEUE_BYTES: usize = 2 * 1024 * 1024;
+
+/// Classes that share a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    Control,
+    Chat,
+    Bulk,
+}
+
+impl Group {
+    pub const ALL: [Group; 3] = [Group::Control, Group::Chat, Group::Bulk];
+
+    pub fn of(class: Class) -> Group {
+        match class {
+            Class::Control | Class::Emergency | Class::Announcement => Group::Control,
+            Class::Chat | Class::Audio | Class::Video => Group::Chat,
+            Class::File | Class::Prefetch => Group::Bulk,
+        }
+    }
+
+    /// The first byte on the stream.
+    pub fn tag(self) -> u8 {
+        self as u8
+    }
+
+    pub fn from_tag(tag: u8) -> Option<Group> {
+        Group::ALL.get(usize::from(tag)).copied()
+    }
+
+    /// For [`SendStream::set_priority`]: higher goes first.
+    pub fn priority(self) -> i32 {
+        -(self as i32)
+    }
+}
+
+/// What the two relays tell each other first. The version goes before it, outside postcard, so that a
+/// relay of any version can name the version of the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub zone: ZoneName,
+    /// The zone token of the sender.
+    pub festival: Option<String>,
+    /// What the organizer signed for everybody, as far as the sender knows it.
+    pub papers: Vec<String>,
+    /// What the connection runs over, as the one who dialed was told.
+    pub underlay: Underlay,
+}
+
+impl Hello {
+    pub fn to_frame(&self) -> Bytes {
+        let mut frame = VERSION.to_be_bytes().to_vec();
+        frame.extend(postcard::to_stdvec(self).expect("a struct of strings always serializes"));
+        frame.into()
+    }
+
+    /// Reads the frame of a Hello.
+    pub fn from_frame(frame: &[u8]) -> Result<Hello, StreamError> {
+        let (version, rest) = frame.split_first_chunk().ok_or(StreamError::NotHello)?;
+        let theirs = u16::from_be_bytes(*version);
+        if theirs != VERSION {
+            return Err(StreamError::Version { theirs });
+        }
+        postcard::from_bytes(rest).map_err(|_| StreamError::NotHello)
+    }
+}
+
+/// Why a stream, and with it the link, ends.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StreamError {
+    #[error("the neighbor speaks bridge version {theirs}, this relay {VERSION}: update the older one")]
+    Version { theirs: u16 },
+    #[error("the neighbor did not begin with a hello")]
+    NotHello,
+    #[error("the neighbor sent something else than papers")]
+    NotUpdates,
+    #[error("the neighbor announced a message of {length} bytes, the limit is {limit}")]
+    Oversized { length: usize, limit: usize },
+    #[error("the neighbor ended a stream")]
+    Ended,
+    #[error("{0}")]
+    Read(quinn::ReadError),
+    #[error("{0}")]
+    Write(#[from] WriteError),
+}
+
+impl From<ReadExactError> for StreamError {
+    fn from(error: ReadExactError) -> StreamError {
+        match error {
+            ReadExactError::FinishedEarly(_) => StreamError::Ended,
+            ReadExactError::ReadError(error) => StreamError::Read(error),
+        }
+    }
+}
+
+/// Sends our hello.
+pub(crate) async fn send_hello(stream: &mut SendStream, hello: &Hello) -> Result<(), StreamError> {
+    write_frame(stream, hello.to_frame()).await
+}
+
+/// Awaits the neighbor's.
+pub(crate) async fn receive_hello(stream: &mut RecvStream) -> Result<Hello, StreamError> {
+    Hello::from_frame(&read_frame(stream, &mut Frames::new(HELLO_MAX)).await?)
+}
+
+/// Writes one frame.
+pub(crate) async fn write_frame(stream: &mut SendStream, message: Bytes) -> Result<(), StreamError> {
+    let length = u32::try_from(message.len()).expect("the queue takes no message over MESSAGE_MAX");
+    let mut chunks = [Bytes::copy_from_slice(&length.to_be_bytes()), message];
+    stream.write_all_chunks(&mut chunks).await?;
+    Ok(())
+}
+
+/// Reads the next frame.
+pub(crate) async fn read_frame(stream: &mut RecvStream, frames: &mut Frames) -> Result<Bytes, StreamError> {
+    loop {
+        let chunk = stream.read_chunk(frames.wants(), true).await.map_err(StreamError::Read)?;
+        if let Some(frame) = frames.handle(&chunk.ok_or(StreamError::Ended)?.bytes)? {
+            return Ok(frame);
+        }
+    }
+}
+
+/// What came of the frames of a stream. A length that is announced but not sent costs nothing: the buffer grows
+/// with what arrives.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    limit: usize,
+    /// Of the frame that comes, once its four octets are here.
+    length: Option<usize>,
+    buffer: BytesMut,
+}
+
+impl Frames {
+    /// Frames of at most `limit` bytes.
+    pub fn new(limit: usize) -> Frames {
+        Frames { limit, length: None, buffer: BytesMut::new() }
+    }
+
+    /// How many bytes may come next.
+    pub fn wants(&self) -> usize {
+        self.length.unwrap_or(LENGTH) - self.buffer.len()
+    }
+
+    /// Takes as many bytes as it [wants](Frames::wants) or fewer; gives the frame when it is whole.
+    pub fn handle(&mut self, bytes: &[u8]) -> Result<Option<Bytes>, StreamError> {
+        self.buffer.put(bytes);
+        if self.wants() > 0 {
+            return Ok(None);
+        }
+        if self.length.is_none() {
+            let length = self.buffer.get_u32() as usize;
+            if length > self.limit {
+                return Err(StreamError::Oversized { length, limit: self.limit });
+            }
+            self.length = Some(length);
+            if length > 0 {
+                return Ok(None);
+            }
+        }
+        self.length = None;
+        Ok(Some(self.buffer.split().freeze()))
+    }
+
+    /// Bytes that are kept.
+    pub(crate) fn held(&self) -> usize {
+        self.buffer.capacity()
+    }
+}
+
+/// The sending half of a group's queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Outbox {
+    queue: mpsc::Sender<Bytes>,
+    bytes: Arc<AtomicUsize>,
+}
+
+/// The receiving half.
+#[derive(Debug)]
+pub(crate) struct OutboxReader {
+    queue: mpsc::Receiver<Bytes>,
+    bytes: Arc<AtomicUsize>,
+}
+
+/// A bounded queue of messages, by number and by bytes.
+pub(crate) fn outbox() -> (Outbox, OutboxReader) {
+    let (sender, receiver) = mpsc::channel(QUEUE_MESSAGES);
+    let bytes = Arc::new(AtomicUsize::new(0));
+    (Outbox { queue: sender, bytes: bytes.clone() }, OutboxReader { queue: receiver, bytes })
+}
+
+impl Outbox {
+    /// `false` if the message is too long or the queue is full.
+    pub fn push(&self, message: Bytes) -> bool {
+        let length = message.len();
+        if length > MESSAGE_MAX {
+            return false;
+        }
+        if self.bytes.fetch_add(length, Ordering::Relaxed) + length > QUEUE_BYTES
+            || self.queue.try_send(message).is_err()
+        {
+            self.bytes.fetch_sub(length, Ordering::Relaxed);
+            return false;
+        }
+        true
+    }
+}
+
+impl OutboxReader {
+    /// The next message; `None` when no sender is left.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        let message = self.queue.recv().await?;
+        self.bytes.fetch_sub(message.len(), Ordering::Relaxed);
+        Some(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_hello_reads_back_as_written() {
+        let hello = Hello {
+            zone: ZoneName::new("stage").unwrap(),
+            festival: Some("f".into()),
+            papers: vec!["p".into()],
+            underlay: Underlay::default(),
+        };
+        assert_eq!(Hello::from_frame(&hello.to_frame()).unwrap(), hello);
+    }
+
+    #[test]
+    fn a_hello_of_another_version_is_named_whatever_follows() {
+        let error = Hello::from_frame(&[0, 7, 0xff, 0xff]).unwrap_err();
+        assert!(error.to_string().contains("version 7"), "{error}");
+    }
+
+    #[test]
+    fn frames_are_whole_however_their_bytes_come() {
+        let said = [&b"one"[..], b"", &[7; 300]];
+        let bytes: Vec<u8> =
+            said.iter().flat_map(|frame| [&(frame.len() as u32).to_be_bytes(), *frame].concat()).collect();
+        for most in [1, 3, 1000] {
+            let (mut frames, mut rest, mut heard) = (Frames::new(300), &bytes[..], Vec::new());
+            while !rest.is_empty() {
+                let (chunk, behind) = rest.split_at(frames.wants().min(most).min(rest.len()));
+                heard.extend(frames.handle(chunk).unwrap());
+                rest = behind;
+            }
+            assert_eq!(heard, said);
+        }
+        let error = Frames::new(299).handle(&300_u32.to_be_bytes()).unwrap_err();
+        assert!(matches!(error, StreamError::Oversized { length: 300, limit: 299 }));
+    }
+
+    #[test]
+    fn a_full_outbox_refuses_by_count_and_by_bytes() {
+        let (outbox, _reader) = outbox();
+        assert!(!outbox.push(vec![0; MESSAGE_MAX + 1].into()));
+        for _ in 0..QUEUE_BYTES / MESSAGE_MAX {
+            assert!(outbox.push(vec![0; MESSAGE_MAX].into()));
+        }
+        assert!(!outbox.push(Bytes::from_static(b"x")));
+
+        let (outbox, _reader) = super::outbox();
+        for _ in 0..QUEUE_MESSAGES {
+            assert!(outbox.push(Bytes::new()));
+        }
+        assert!(!outbox.push(Bytes::new()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_hello_panic(bytes: Vec<u8>) {
+            let _ = Hello::from_frame(&bytes);
+        }
+    }
+}

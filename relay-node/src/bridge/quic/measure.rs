@@ -1,0 +1,85 @@
+//! What a link counts and what quinn measures of it.
+
+use std::{collections::VecDeque, time::Duration};
+
+use metrics::{Counter, counter};
+use quinn::ConnectionStats;
+
+/// How often a link reports.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(250);
+/// Reports over which loss is averaged: 2 s.
+const REPORTS: usize = 8;
+
+/// Counters looked up once; the packet path only adds to them.
+pub(crate) struct Counters {
+    pub malformed: Counter,
+    pub unknown_alias: Counter,
+    pub too_large: Counter,
+    pub duplicate: Counter,
+    pub too_old: Counter,
+    pub second_feed: Counter,
+    pub queue_full: Counter,
+    pub link_down: Counter,
+    pub outbox_full: Counter,
+    pub repair_late: Counter,
+    pub nacks: Counter,
+    pub lost: Counter,
+    pub bytes_in: Counter,
+    pub bytes_out: Counter,
+}
+
+impl Counters {
+    pub fn new() -> Counters {
+        let drop = |reason: &'static str| counter!("relay_drop_total", "reason" => reason);
+        Counters {
+            malformed: drop("bridge_malformed"),
+            unknown_alias: drop("bridge_unknown_alias"),
+            too_large: drop("bridge_too_large"),
+            duplicate: drop("bridge_duplicate"),
+            too_old: drop("bridge_too_old"),
+            second_feed: drop("bridge_second_feed"),
+            queue_full: drop("bridge_queue_full"),
+            link_down: drop("bridge_link_down"),
+            outbox_full: drop("bridge_outbox_full"),
+            repair_late: drop("bridge_repair_late"),
+            nacks: counter!("relay_nack_total", "direction" => "bridge"),
+            lost: counter!("relay_rtp_lost_total", "direction" => "bridge"),
+            bytes_in: counter!("relay_bridge_bytes_total", "direction" => "in"),
+            bytes_out: counter!("relay_bridge_bytes_total", "direction" => "out"),
+        }
+    }
+}
+
+/// Turns quinn's running totals into rates.
+#[derive(Default)]
+pub(crate) struct Meter {
+    last: (u64, u64, u64, u64),
+    window: VecDeque<(u64, u64)>,
+}
+
+/// One report.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Measurement {
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// 0 to 1, of the packets this relay sent.
+    pub loss: f32,
+}
+
+impl Meter {
+    pub fn read(&mut self, stats: &ConnectionStats) -> Measurement {
+        let now = (stats.udp_rx.bytes, stats.udp_tx.bytes, stats.path.sent_packets, stats.path.lost_packets);
+        let last = std::mem::replace(&mut self.last, now);
+        if self.window.len() == REPORTS {
+            self.window.pop_front();
+        }
+        self.window.push_back((now.2.saturating_sub(last.2), now.3.saturating_sub(last.3)));
+        let sent: u64 = self.window.iter().map(|(sent, _)| sent).sum();
+        let lost: u64 = self.window.iter().map(|(_, lost)| lost).sum();
+        Measurement {
+            bytes_in: now.0.saturating_sub(last.0),
+            bytes_out: now.1.saturating_sub(last.1),
+            loss: (lost as f32 / sent.max(1) as f32).min(1.0),
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Tests: a link over a path that is thin, far and loses packets. The path is a UDP forwarder in this process.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use protocol::mesh::{Alias, Class, DatagramKind};
+use quinn::{Endpoint, TransportConfig, congestion::CubicConfig};
+use tokio::{
+    net::UdpSocket,
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+use super::two_feeds::{self, Relay};
+use crate::bridge::{
+    Forwarding, Identity, LinkId, Route, Table, Trust,
+    link::handle::budget_of,
+    quic::{capacity::Estimate, measure, tls, transport},
+};
+
+/// One direction has rate, buffer and both have delay and loss.
+#[derive(Debug, Clone, Copy)]
+struct Path {
+    rate: u64,
+    buffer: Duration,
+    delay: Duration,
+    /// In 1000.
+    loss: u64,
+    /// The longest UDP payload that gets through.
+    longest: usize,
+}
+
+/// The queue that each packet met.
+type Queues = Arc<Mutex<Vec<Duration>>>;
+
+impl Path {
+    /// Leads to `to`; the address of this end.
+    async fn to(self, to: SocketAddr) -> (SocketAddr, Queues) {
+        let [front, back] = [socket().await, socket().await];
+        let address = front.local_addr().unwrap();
+        let queues = Queues::default();
+        let dialer = Arc::new(Mutex::new(to));
+        let server = Arc::new(Mutex::new(to));
+        tokio::spawn(self.pass(
+            front.clone(),
+            back.clone(),
+            Some(queues.clone()),
+            dialer.clone(),
+            server.clone(),
+        ));
+        tokio::spawn(self.pass(back, front, None, Arc::new(Mutex::new(to)), dialer));
+        (address, queues)
+    }
+
+    async fn pass(
+        self,
+        from: Arc<UdpSocket>,
+        by: Arc<UdpSocket>,
+        queues: Option<Queues>,
+        learn: Arc<Mutex<SocketAddr>>,
+        to: Arc<Mutex<SocketAddr>>,
+    ) {
+        let (sender, mut receiver) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+        tokio::spawn(async move {
+            while let Some((at, packet)) = receiver.recv().await {
+                sleep_until(at).await;
+                let to = *to.lock().unwrap();
+                let _ = by.send_to(&packet, to).await;
+            }
+        });
+        let mut buffer = vec![0; 2048];
+        let mut free_at = Instant::now();
+        let mut dice = 12_345_u64;
+        while let Ok((length, source)) = from.recv_from(&mut buffer).await {
+            *learn.lock().unwrap() = source;
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            if (dice >> 33) % 1000 < self.loss || length > self.longest {
+                continue;
+            }
+            let now = Instant::now();
+            let mut leave = now;
+            if let Some(queues) = &queues {
+                let queue = free_at.saturating_duration_since(now);
+                if queue > self.buffer {
+                    continue;
+                }
+                queues.lock().unwrap().push(queue);
+                free_at = free_at.max(now) + Duration::from_nanos(length as u64 * 8_000_000_000 / self.rate);
+                leave = free_at;
+            }
+            let _ = sender.send((leave + self.delay, buffer[..length].to_vec()));
+        }
+    }
+}
+
+async fn socket() -> Arc<UdpSocket> {
+    Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap())
+}
+
+fn identity() -> Identity {
+    let data = tempfile::tempdir().unwrap();
+    Identity::load_or_create(data.path()).unwrap()
+}
+
+fn share(queues: &mut [Duration], share: f64) -> Duration {
+    queues.sort_unstable();
+    queues.get((queues.len() as f64 * share) as usize).copied().unwrap_or_default()
+}
+
+/// What became of an offer, after its first 2 s.
+struct Outcome {
+    /// What arrived, in bits a second.
+    rate: f64,
+    /// Of the path: median and 95th percentile.
+    queue: [Duration; 2],
+    /// What the link was thought to carry in the end.
+    capacity: Option<u64>,
+}
+
+/// Offers datagrams at `offered` bits a second for `length` over a connection with this transport.
+async fn offer(path: Path, config: TransportConfig, offered: u64, length: Duration) -> Outcome {
+    let config = Arc::new(config);
+    let (_, server) = tls::configs(&identity(), Trust::Anyone, tls::ALPN).unwrap();
+    let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
+    server.transport_config(config.clone());
+    let server = Endpoint::server(server, "127.0.0.1:0".parse().unwrap()).unwrap();
+    let (address, queues) = path.to(server.local_addr().unwrap()).await;
+    let (client, _) = tls::configs(&identity(), Trust::Anyone, tls::ALPN).unwrap();
+    let mut client = quinn::ClientConfig::new(Arc::new(client));
+    client.transport_config(config);
+    let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let (dialed, accepted) = tokio::join!(
+        async { endpoint.connect_with(client, address, "relay").unwrap().await.unwrap() },
+        async { server.accept().await.unwrap().await.unwrap() }
+    );
+    let begin = Instant::now();
+    let settled = begin + Duration::from_secs(2);
+    let end = begin + length;
+    let taking = tokio::spawn(async move {
+        let mut bytes = 0;
+        while let Ok(datagram) = accepted.read_datagram().await {
+            if Instant::now() >= settled {
+                bytes += datagram.len();
+            }
+        }
+        bytes
+    });
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let per_tick = offered / 200 / 8 / 1200;
+    let (mut estimate, mut capacity, mut look) = (Estimate::default(), None, begin);
+    while Instant::now() < end {
+        ticks.tick().await;
+        for _ in 0..per_tick.max(1) {
+            dialed.send_datagram(vec![0; 1200].into()).unwrap();
+        }
+        if Instant::now() >= look {
+            capacity = estimate.handle_look(budget_of(&dialed).delivered(), Instant::now().into_std());
+            look += measure::INTERVAL;
+        }
+        if Instant::now() < settled {
+            queues.lock().unwrap().clear();
+        }
+    }
+    dialed.close(0_u32.into(), b"");
+    let bytes = taking.await.unwrap();
+    let mut queues = queues.lock().unwrap();
+    let rate = bytes as f64 * 8.0 / (length - Duration::from_secs(2)).as_secs_f64();
+    Outcome { rate, queue: [share(&mut queues, 0.5), share(&mut queues, 0.95)], capacity }
+}
+
+fn cubic() -> TransportConfig {
+    let mut transport = transport::transport();
+    let mut cubic = CubicConfig::default();
+    cubic.initial_window(256 * 1024);
+    transport.congestion_controller_factory(Arc::new(cubic));
+    transport
+}
+
+const THIN: Path = Path {
+    rate: 8_000_000,
+    buffer: Duration::from_millis(500),
+    delay: Duration::from_millis(10),
+    loss: 0,
+    longest: 2048,
+};
+
+/// `cargo test -p relay-node --lib side_by_side -- --ignored --nocapture` prints the table of docs/performance.md.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes 1 min and prints figures"]
+async fn cubic_and_delay_side_by_side() {
+    for loss in [0, 50, 80] {
+        for (name, config) in [("cubic", cubic()), ("delay", transport::transport())] {
+            let Outcome { rate, queue: [median, most], .. } =
+                offer(Path { loss, ..THIN }, config, 12_000_000, Duration::from_secs(10)).await;
+            println!(
+                "{name}, loss {:.1} %: {:.2} Mbit/s, queue {:.0} ms (95 %: {:.0} ms)",
+                loss as f64 / 10.0,
+                rate / 1e6,
+                median.as_secs_f64() * 1e3,
+                most.as_secs_f64() * 1e3
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_radio_that_loses_5_percent_keeps_its_rate_and_no_queue() {
+    let path = Path { loss: 50, ..THIN };
+    let Outcome { rate, queue: [median, _], .. } =
+        offer(path, transport::transport(), 12_000_000, Duration::from_secs(6)).await;
+    println!("{:.2} Mbit/s, queue {median:?}", rate / 1e6);
+    assert!(rate > 5e6, "{rate}");
+    assert!(median < Duration::from_millis(60), "{median:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_link_is_known_for_what_it_carries_and_an_easy_one_is_not() {
+    let full = offer(THIN, transport::transport(), 12_000_000, Duration::from_secs(5));
+    let easy = offer(THIN, transport::transport(), 3_000_000, Duration::from_secs(5));
+    let (full, easy) = tokio::join!(full, easy);
+    println!("full: {:?}, of which {:.0} arrived; easy: {:?}", full.capacity, full.rate, easy.capacity);
+    let capacity = full.capacity.expect("it was full for seconds") as f64;
+    assert!((0.7..1.3).contains(&(capacity / full.rate)), "{capacity} {}", full.rate);
+    assert_eq!(easy.capacity, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_5_percent_loss_each_way_next_to_nothing_is_left() {
+    let mut child = Relay::dial(vec![]).await;
+    let path = Path { rate: 50_000_000, delay: Duration::from_millis(5), loss: 50, ..THIN };
+    let (address, _) = path.to(child.bridges.local_addr()).await;
+    let mut parent = Relay::dial(vec![address.to_string()]).await;
+    let ((_, sender), (from, _)) = (parent.up().await, child.up().await);
+    let route = |track, class| Route { track, local: Some(track as u32), class, children: vec![] };
+    table(&child.forwarding, from, [(1, route(1, Class::Audio)), (2, route(2, Class::Video))]);
+    let (audio, video) = (1500_u16, 6000_u16);
+    let mut ticks = tokio::time::interval(Duration::from_millis(4));
+    for i in 0..audio {
+        ticks.tick().await;
+        sender.send_media(Class::Audio, DatagramKind::Rtp, 2, Alias(1), &two_feeds::packet(i));
+        for j in 0..4 {
+            let mut payload = two_feeds::packet(i * 4 + j).to_vec();
+            payload.resize(1000, 0);
+            sender.send_media(Class::Video, DatagramKind::Rtp, 4, Alias(2), &Bytes::from(payload));
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let came = child.came.lock().unwrap();
+    let lost = |epoch, all: u16| {
+        let came = came.iter().filter(|(_, of, _)| *of == epoch).count();
+        100.0 - came as f64 * 100.0 / f64::from(all)
+    };
+    let (audio, video) = (lost(2, audio), lost(4, video));
+    println!("5 % lost each way; left: {audio:.2} % of the audio, {video:.2} % of the video");
+    assert!(audio < 1.5 && video < 1.5, "{audio} {video}");
+}
+
+fn table(forwarding: &Forwarding, from: LinkId, routes: [(u16, Route); 2]) {
+    let incoming = routes.into_iter().map(|(alias, route)| ((from, Alias(alias)), route));
+    forwarding.replace(Table { incoming: incoming.collect(), local: Default::default() });
+}
+
+/// Packets of 1000 to 1508 octets arrive whole and once, over two links, of which the second takes datagrams of
+/// less than 1300 and loses some.
+#[tokio::test(flavor = "multi_thread")]
+async fn packets_longer_than_a_datagram_arrive_whole_over_two_links() {
+    let path = Path { rate: 100_000_000, loss: 20, longest: 1360, ..THIN };
+    let mut middle = Relay::start(&[]).await;
+    let (address, _) = path.to(middle.bridges.local_addr()).await;
+    let mut below = Relay::dial(vec![address.to_string()]).await;
+    let ((_, to_below), (from_middle, _)) = (middle.up().await, below.up().await);
+    let mut above = Relay::start(&[&middle]).await;
+    let ((from_above, _), (_, to_middle)) = (middle.up().await, above.up().await);
+    middle.takes(&[(from_above, 1)], &[(&to_below, 2)]);
+    below.takes(&[(from_middle, 2)], &[]);
+    let packet = |n: u16| {
+        let mut bytes = two_feeds::packet(n).to_vec();
+        bytes.resize(1000 + usize::from(n) * 37 % 509, n as u8);
+        Bytes::from(bytes)
+    };
+    for n in 0..400 {
+        to_middle.send_media(Class::Video, DatagramKind::Rtp, 3, Alias(1), &packet(n));
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+    middle.has(400).await;
+    tokio::time::sleep(Duration::from_millis(300)).await; // what a repair may take
+    for relay in [&middle, &below] {
+        let came = relay.came.lock().unwrap();
+        let mut numbers = std::collections::BTreeSet::new();
+        for (kind, epoch, payload) in came.iter() {
+            let n = u16::from_be_bytes([payload[2], payload[3]]);
+            assert_eq!((*kind, *epoch, payload), (DatagramKind::Rtp, 3, &packet(n)));
+            assert!(numbers.insert(n), "{n} came twice");
+        }
+        // With 2 % lost a few repairs are lost as well.
+        assert!(numbers.len() >= 392, "{} of 400", numbers.len());
+    }
+}

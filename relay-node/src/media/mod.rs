@@ -1,0 +1,5 @@
+//! The driver of the media workers: a thread each, with a socket on the one media port.
+
+mod metrics;
+pub mod thread;
+pub mod udp;

@@ -1,0 +1,83 @@
+//! Who is in which room and what they say there, on its way to the rooms and to this relay's logs. Records that come
+//! back from the disk are in `records.rs`.
+
+use std::time::Instant;
+
+use mesh_routing::LogCounters;
+use protocol::{
+    NodeId, RoomName, Topic,
+    api::{NewMessage, Saved},
+};
+use rooms::{Accepted, NewFile, Output, ParticipantId, RoomsError, Source, WallTime};
+
+use super::Node;
+
+impl Node {
+    /// Somebody enters a room.
+    pub fn handle_enter(&mut self, room: &RoomName) -> Result<ParticipantId, RoomsError> {
+        self.rooms.handle_enter(room)
+    }
+
+    /// Somebody leaves it.
+    pub fn handle_leave(&mut self, room: &RoomName, participant: ParticipantId) {
+        self.rooms.handle_leave(room, participant);
+    }
+
+    /// Somebody says something; what is accepted has to be appended.
+    pub fn handle_post(
+        &mut self,
+        topic: &Topic,
+        new: NewMessage,
+        source: Source,
+        wall: WallTime,
+    ) -> Result<Accepted, RoomsError> {
+        self.rooms.handle_post(topic, new, source, wall)
+    }
+
+    /// Somebody shares a file that is on disk here.
+    pub fn handle_share(
+        &mut self,
+        room: &RoomName,
+        new: NewFile,
+        wall: WallTime,
+    ) -> Result<Accepted, RoomsError> {
+        self.rooms.handle_share(room, new, self.id, wall)
+    }
+
+    /// Whether anybody said something in a room before.
+    pub fn was_spoken_in(&self, room: &RoomName) -> bool {
+        self.rooms.was_spoken_in(room)
+    }
+
+    /// Where a message is on disk that was said before, as this record.
+    pub fn saved(&self, topic: &Topic, known: Option<(NodeId, u64)>) -> Saved {
+        let elsewhere =
+            known.is_some_and(|(writer, number)| writer != self.id || self.mesh.is_saved(topic, number));
+        if elsewhere { Saved::Mesh } else { Saved::Here }
+    }
+
+    /// A message whose author was told otherwise is on a second disk.
+    pub fn handle_saved(&mut self, topic: &Topic, id: String) {
+        self.rooms.handle_saved(topic, id);
+    }
+
+    /// What the rooms tell participants; call it until there is nothing.
+    pub fn poll_room_output(&mut self) -> Option<Output> {
+        self.rooms.poll_output()
+    }
+
+    /// The time of day, for this relay's logs.
+    pub fn handle_wall(&mut self, wall: WallTime, now: Instant) {
+        self.mesh.handle_wall(wall, now);
+    }
+
+    /// What this relay writes from now on is in logs of this life.
+    pub fn handle_life(&mut self, life: u64) {
+        self.mesh.handle_life(life);
+    }
+
+    /// What was counted of logs.
+    pub fn log_counters(&self) -> LogCounters {
+        self.mesh.counters().logs
+    }
+}

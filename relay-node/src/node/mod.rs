@@ -1,0 +1,205 @@
+//! The switchboard between the three cores: media, mesh and rooms meet here. Without I/O: effects come out of
+//! [`Node::poll_effect`].
+//!
+//! Streams are in `streams.rs`, sessions in `sessions/` and `whip_whep.rs`, what is said in `records.rs`.
+
+pub mod allowance;
+mod chat;
+pub mod complaints;
+mod files;
+mod forwarding;
+mod links;
+pub mod posts;
+mod records;
+pub mod sessions;
+mod streams;
+mod views;
+mod whip_whep;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use bytes::Bytes;
+use media::{Command, TrackId};
+use mesh_routing::{LinkId, LogEntry, LogKey, Mesh, Output, blob::FileOutput, peer_selection::Choice};
+use protocol::{Kind, NodeId, StreamName, ZoneName, mesh::Class};
+use rooms::{Rooms, WallTime};
+
+use crate::membership::festival::Festival;
+use forwarding::TrackNumbers;
+pub use forwarding::{Forward, ForwardSource};
+use sessions::{Direction, Sessions};
+use streams::Stream;
+
+/// Everything the relay decides.
+pub struct Node {
+    /// Who it is.
+    pub id: NodeId,
+    /// Its zone.
+    pub zone: ZoneName,
+    /// Links, routes, trees and logs.
+    mesh: Mesh,
+    /// Chat.
+    rooms: Rooms,
+    sessions: Sessions,
+    streams: BTreeMap<StreamName, Stream>,
+    by_track: BTreeMap<TrackId, (StreamName, Kind)>,
+    next_track: u32,
+    track_numbers: TrackNumbers,
+    epoch_seed: u8,
+    started: Instant,
+    started_wall: WallTime,
+    /// Logs of which the disk lacks a record: what follows it is fetched again after a restart, so nobody is
+    /// told that it is stored.
+    torn: BTreeSet<LogKey>,
+    /// Who judges what relays prove of themselves.
+    festival: Option<Arc<Festival>>,
+    /// The token that this relay shows among its records.
+    paper: Option<String>,
+    effects: VecDeque<Effect>,
+}
+
+/// What the driver has to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Tell every media worker.
+    Workers(Command),
+    /// Send over a link.
+    Send {
+        /// The link.
+        link: LinkId,
+        /// Its class.
+        class: Class,
+        /// The message.
+        message: Bytes,
+    },
+    /// Look for this relay at one of these addresses.
+    Dial(NodeId, Vec<std::net::SocketAddr>),
+    /// Close a link that is not needed, unless the operator wants it.
+    Spare(LinkId),
+    /// Close a link.
+    DropLink {
+        /// The link.
+        link: LinkId,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Put [`Node::forwarding`] in force.
+    Forwarding,
+    /// Tell participants that [`Node::streams`] is another.
+    Streams,
+    /// Store a record, then hand it to [`Node::handle_stored`].
+    Store(LogEntry),
+    /// Records of a log below a number may be deleted.
+    Forget(LogKey, u64),
+    /// Records of an own log up to a number are on another relay's disk.
+    Saved(LogKey, u64),
+    /// From the next start on, own logs are written in this life.
+    Life(u64),
+    /// For the metric.
+    Rerouted,
+    /// For the metric: a session was answered and did not connect.
+    Unreached(Direction),
+    /// For the log.
+    Warn(String),
+    /// For the metric: a session ended so that somebody else's could open.
+    GaveWay,
+    /// Something about files, for `files`.
+    File(FileOutput),
+}
+
+impl Node {
+    /// A relay without links, streams and participants. `epoch_seed` differs from start to start, so that
+    /// other relays notice that numbers start anew.
+    pub fn new(
+        id: NodeId,
+        zone: ZoneName,
+        mesh: Mesh,
+        sessions: Sessions,
+        epoch_seed: u8,
+        now: Instant,
+        wall: WallTime,
+    ) -> Node {
+        Node {
+            id,
+            rooms: Rooms::new(zone.clone()),
+            zone,
+            mesh,
+            sessions,
+            streams: BTreeMap::new(),
+            by_track: BTreeMap::new(),
+            next_track: 0,
+            track_numbers: TrackNumbers::default(),
+            epoch_seed,
+            started: now,
+            started_wall: wall,
+            torn: BTreeSet::new(),
+            festival: None,
+            paper: None,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.mesh.handle_timeout(now);
+        let over: Vec<StreamName> = self
+            .streams
+            .iter()
+            .filter(|(_, known)| known.until.is_some_and(|until| until <= now))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for stream in over {
+            self.unpublish(&stream, now);
+        }
+        self.look_at_sessions(now);
+    }
+
+    /// When [`Node::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let grace = self.streams.values().filter_map(|known| known.until).min();
+        [self.mesh.poll_timeout(), grace, self.sessions.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// The next thing to do; call it until there is none.
+    pub fn poll_effect(&mut self, now: Instant) -> Option<Effect> {
+        while let Some(output) = self.mesh.poll_output() {
+            self.take(output, now);
+        }
+        while let Some(choice) = self.mesh.poll_choice() {
+            self.effects.push_back(match choice {
+                Choice::Dial { node, addresses } => Effect::Dial(node, addresses),
+                Choice::Drop { link } => Effect::Spare(link),
+            });
+        }
+        self.effects.pop_front()
+    }
+
+    fn take(&mut self, output: Output, now: Instant) {
+        let effect = match output {
+            Output::Send { link, class, message } => Effect::Send { link, class, message },
+            Output::ForwardingChanged => Effect::Forwarding,
+            Output::StreamsChanged => {
+                self.settle_all(now);
+                Effect::Streams
+            }
+            Output::KeyframeWanted { track } => match self.streams.get(&track.stream) {
+                Some(known) => {
+                    Effect::Workers(Command::RequestKeyframe { track: known.tracks.of(track.kind) })
+                }
+                None => return,
+            },
+            Output::Record(record) => Effect::Store(record),
+            Output::Forget { key, below } => Effect::Forget(key, below),
+            Output::Saved { key, upto } => Effect::Saved(key, upto),
+            Output::Life(life) => Effect::Life(life),
+            Output::Rerouted { .. } => Effect::Rerouted,
+            Output::DropLink { link, reason } => Effect::DropLink { link, reason },
+            Output::File(output) => Effect::File(output),
+        };
+        self.effects.push_back(effect);
+    }
+}

@@ -1,0 +1,112 @@
+//! What becomes of chat: a flood longer than the log, and what is on disk afterwards.
+
+use std::collections::BTreeMap;
+
+use media::transport::Identity as DtlsIdentity;
+use mesh_routing::{Config, Keys, Mesh};
+use protocol::api::NewMessage;
+use rooms::Source;
+
+use super::*;
+use crate::node::{Effect, sessions::Sessions};
+
+/// Signs nothing that anybody checks here.
+#[derive(Debug)]
+struct NoKeys;
+
+impl Keys for NoKeys {
+    fn node_id(&self) -> NodeId {
+        NodeId([7; 32])
+    }
+    fn sign(&self, _: &[u8]) -> [u8; 64] {
+        [0; 64]
+    }
+    fn verify(&self, _: &NodeId, _: &[u8], _: &[u8; 64]) -> bool {
+        true
+    }
+}
+
+const WALL: WallTime = WallTime(1_800_000_000_000);
+
+fn node(now: Instant) -> Node {
+    let zone = ZoneName::new("stage").expect("a name");
+    let mesh = Mesh::new(Config::new(Arc::new(NoKeys), zone.clone(), 1, 5), now);
+    let identity = Arc::new(DtlsIdentity::generate().expect("is made"));
+    let sessions = Sessions::new(identity, Vec::new(), 64_000);
+    let mut node = Node::new(NodeId([7; 32]), zone, mesh, sessions, 0, now, WALL);
+    node.mesh.handle_life(300);
+    node.mesh.handle_wall(WALL, now);
+    node
+}
+
+/// What is on disk, as the store keeps it.
+type Disk = BTreeMap<(LogKey, u64), LogEntry>;
+
+fn settle(node: &mut Node, disk: &mut Disk, now: Instant) {
+    while let Some(effect) = node.poll_effect(now) {
+        match effect {
+            Effect::Store(record) => {
+                node.handle_stored(&record, true, WALL, now);
+                disk.insert((record.key.clone(), record.number), record);
+            }
+            Effect::Forget(key, below) => disk.retain(|(log, number), _| *log != key || *number >= below),
+            _ => {}
+        }
+    }
+    while node.rooms.poll_output().is_some() {}
+}
+
+fn say(node: &mut Node, disk: &mut Disk, (address, author): (u32, &str), text: &str, now: Instant) {
+    let topic = Topic::Room(RoomName::new("lobby").expect("a name"));
+    let new = NewMessage { author: author.into(), text: text.into(), nonce: Some(text.into()) };
+    let source = Source { address, participant: 0 };
+    let accepted = node.rooms.handle_post(&topic, new, source, WALL).expect("is good");
+    node.handle_append(topic, accepted.payload.expect("is new"), now).expect("is appended");
+    settle(node, disk, now);
+}
+
+fn texts(node: &mut Node, author: &str) -> Vec<String> {
+    let topic = Topic::Room(RoomName::new("lobby").expect("a name"));
+    let history = node.history(&topic, None, 2000).expect("is there");
+    history.into_iter().filter(|message| message.author == author).map(|message| message.text).collect()
+}
+
+#[test]
+fn a_flood_longer_than_the_log_leaves_what_others_said_on_disk_in_order() {
+    let now = crate::clock::now();
+    let (mut node, mut disk) = (self::node(now), Disk::new());
+    let said: Vec<String> = (0..300).map(|number| format!("line {number:03}")).collect();
+    for (number, text) in said.iter().enumerate() {
+        // Some of it is said in the flood.
+        say(&mut node, &mut disk, (1, "Ada"), text, now);
+        for flood in 0..if number < 100 { 0 } else { 80 } {
+            say(&mut node, &mut disk, (2, &format!("name {flood}")), &format!("{number} {flood}"), now);
+        }
+    }
+    assert_eq!(texts(&mut node, "Ada"), said);
+    // Three turns of a log of 5000, and the disk has one and a piece.
+    assert!((5000..5100).contains(&disk.len()), "{}", disk.len());
+    let mut after = self::node(now);
+    for record in disk.into_values() {
+        after.restore(record);
+    }
+    assert_eq!(texts(&mut after, "Ada"), said);
+}
+
+#[test]
+fn a_message_shows_the_zone_of_its_relay_as_soon_as_that_is_known() {
+    let now = crate::clock::now();
+    let (mut node, mut disk) = (self::node(now), Disk::new());
+    say(&mut node, &mut disk, (1, "Safety (camping)"), "hello", now);
+    let topic = Topic::Room(RoomName::new("lobby").expect("a name"));
+    let shown = node.history(&topic, None, 1).expect("is there").remove(0);
+    assert_eq!(
+        (shown.zone.as_str(), shown.zone_unproven, shown.relay.as_str()),
+        ("stage", false, "07070707")
+    );
+}
+
+#[test]
+fn a_room_writes_no_record_that_a_log_does_not_take() {
+    assert_eq!(rooms::limits::PAYLOAD_MAX, mesh_routing::log::PAYLOAD_MAX);
+}

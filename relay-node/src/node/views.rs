@@ -1,0 +1,117 @@
+//! What the API shows of streams and of the mesh. What it shows of one session is in `sessions/quality.rs`.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use mesh_routing::{AreaView, Topology};
+use protocol::{NodeId, api};
+use rooms::WallTime;
+
+use super::Node;
+
+impl Node {
+    /// `GET /api/v1/streams`.
+    pub fn streams(&self, now: Instant) -> Vec<api::Stream> {
+        let topology = self.mesh.topology();
+        let zone = |id: &NodeId| {
+            let node = topology.nodes.iter().find(|node| node.id == *id);
+            node.map_or_else(|| id.short(), |node| node.zone.to_string())
+        };
+        let streams = self.mesh.streams().into_iter().map(|stream| {
+            let tracks = self.carried(&stream);
+            let listeners = self.streams.get(&stream.name).map_or(0, |known| known.listeners.len());
+            // A zone may have several relays.
+            let heard_in: BTreeSet<String> = self.mesh.heard_by(&stream.name).iter().map(zone).collect();
+            let publisher = self.streams.get(&stream.name).and_then(|known| known.publisher).map(|_| {
+                let health = self.health(&stream.name).unwrap_or_default();
+                api::Publisher {
+                    dropped_too_large: health.too_large,
+                    answers_keyframe_requests: health.answers_keyframe_requests,
+                }
+            });
+            api::Stream {
+                cannot_play: self.sessions.cannot_play(&stream.name, &tracks),
+                name: stream.name.to_string(),
+                tracks,
+                origin_zone: stream.origin_zone.to_string(),
+                hops: stream.hops,
+                path: stream.path.iter().map(zone).collect(),
+                age_ms: now.saturating_duration_since(stream.since).as_millis() as u64,
+                listeners: listeners as u32,
+                heard_in: heard_in.into_iter().collect(),
+                publisher,
+            }
+        });
+        streams.collect()
+    }
+
+    /// `GET /api/v1/mesh`.
+    pub fn topology(&self) -> api::Mesh {
+        let topology = self.mesh.topology();
+        let since = |at: Instant| {
+            let ms = at.saturating_duration_since(self.started).as_millis() as u64;
+            WallTime(self.started_wall.0 + ms).to_string()
+        };
+        let nodes = topology.nodes.iter().map(|node| api::MeshNode {
+            id: node.id.to_string(),
+            zone: node.zone.to_string(),
+            since: since(node.since),
+        });
+        let links = topology.links.iter().map(|link| api::MeshLink {
+            a: link.a.to_string(),
+            b: link.b.to_string(),
+            rtt_ms: link.rtt.as_secs_f64() * 1000.0,
+            loss: f64::from(link.loss),
+            cost: link.cost,
+            capacity_bps: (!link.capacity.unknown()).then(|| link.capacity.bits_per_second()),
+            up: link.up,
+        });
+        let (articulation_points, bridges) = weak_spots(&topology);
+        api::Mesh {
+            own: self.id.to_string(),
+            nodes: nodes.collect(),
+            links: links.collect(),
+            articulation_points,
+            bridges,
+            areas: areas(self.mesh.areas()),
+        }
+    }
+}
+
+fn areas(mut areas: Vec<AreaView>) -> Vec<api::MeshArea> {
+    areas.sort_by_key(|view| (view.hops, view.cost, view.fragment));
+    let shown = |view: AreaView| api::MeshArea {
+        area: view.fragment.area.0,
+        fragment: view.fragment.to_string(),
+        relays: view.relays,
+        publishers: view.publishers,
+        hops: view.hops,
+        cost: view.cost,
+        path: view.path.iter().map(|fragment| fragment.area.0).collect(),
+    };
+    areas.into_iter().map(shown).collect()
+}
+
+/// What the mesh hangs on, in the words of people.
+fn weak_spots(topology: &Topology) -> (Vec<api::MeshPoint>, Vec<api::MeshBridge>) {
+    let zone = |id: &NodeId| {
+        let node = topology.nodes.iter().find(|node| node.id == *id);
+        node.map_or_else(|| id.short(), |node| node.zone.to_string())
+    };
+    // A zone may have several relays.
+    let zones =
+        |ids: &[NodeId]| ids.iter().map(zone).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
+    let are = |zones: &[String]| if zones.len() == 1 { "is" } else { "are" };
+    let points = topology.cuts.points.iter().map(|(node, cut)| {
+        let cuts_off = zones(cut);
+        let (dies, cut) = (zone(node), cuts_off.join(", "));
+        let warning = format!("if the relay of {dies} dies, {cut} {} cut off", are(&cuts_off));
+        api::MeshPoint { node: node.to_string(), cuts_off, warning }
+    });
+    let bridges = topology.cuts.bridges.iter().map(|((a, b), cut)| {
+        let cuts_off = zones(cut);
+        let (ends, cut) = (format!("{} and {}", zone(a), zone(b)), cuts_off.join(", "));
+        let warning = format!("if the link between {ends} breaks, {cut} {} cut off", are(&cuts_off));
+        api::MeshBridge { a: a.to_string(), b: b.to_string(), cuts_off, warning }
+    });
+    (points.collect(), bridges.collect())
+}

@@ -1,0 +1,9 @@
+//! What is on disk: records of logs, files that people gave, and how a small file is written whole or not at all.
+//! What any of it means, others know.
+
+pub mod atomic_file;
+pub mod files;
+pub mod migrate;
+pub mod records;
+#[doc(hidden)]
+pub mod rows;
