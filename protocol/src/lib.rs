@@ -4,6 +4,10 @@
 //! link ([`mesh`]), what logs are about and how they are ordered ([`topic`], [`hlc`]), the JSON of the HTTP
 //! API ([`api`]) and of the WebSocket ([`signaling`]), what the organizer signs ([`token`]).
 //! This crate depends on no other crate of the house and does no I/O.
+//!
+//! Each file imports only from files to its left (`script/imports` holds it):
+//!
+//! order: codec error wall | api hlc id | mesh signaling token | topic | lib
 
 pub mod api;
 pub mod codec;

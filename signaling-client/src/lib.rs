@@ -3,6 +3,10 @@
 //! [`endpoint`] speaks HTTP to a WHIP or WHEP endpoint, [`participant`] is one peer connection,
 //! [`whip`] and [`whep`] join the two. [`publish`], [`listen`], [`chat`] and [`load`] are what the
 //! commands do. The relay itself uses none of this.
+//!
+//! Each file imports only from files to its left (`script/imports` holds it):
+//!
+//! order: clock error histogram picture stamp | endpoint participant reception source | chat sound video whip | publish whep | listen | load | lib main
 
 pub mod chat;
 pub mod clock;
