@@ -14,7 +14,8 @@ use crate::route::{
     graph::{Candidate, Graph, Pair, pair},
 };
 
-/// What a relay or an edge to be avoided costs: more than any way, 16 times less than what comes late.
+/// What a relay or an edge to be avoided costs: as much as 16 links at the highest cost, and 256 times less than
+/// [`LATE`], so that a way around is taken first and a broken edge last.
 pub(crate) const PENALTY: u32 = 1 << 20;
 /// Ways over edges that somebody reported broken come after all others.
 const LATE: u32 = 1 << 28;

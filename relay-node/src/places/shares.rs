@@ -193,7 +193,7 @@ impl Shares {
         if let Some((_, place)) = own_stalest {
             return Some(*place);
         }
-        // All are proven. Nobody keeps more than half of them from others.
+        // Nobody keeps more than half of all places from others, proven or not.
         let (count, largest) = *self.extent.last()?;
         (largest != asker && count > self.total.div_ceil(2)).then(|| self.youngest(largest)).flatten()
     }
