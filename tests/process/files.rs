@@ -272,10 +272,23 @@ async fn bad_15_the_name_of_a_file_is_never_a_path() {
             assert_eq!(uploaded.name, shown);
         }
         let path = relay.data().join("files/own").join(&uploaded.id);
-        let mut names: Vec<_> =
-            std::fs::read_dir(path).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        assert_eq!(names, ["0", "manifest"], "what is on disk has names of ours alone");
+        let names = || {
+            let files = std::fs::read_dir(&path).unwrap();
+            let mut names: Vec<_> = files.map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        // The marker of what is not announced goes after the answer.
+        until("what is on disk has names of ours alone", SOON, || async {
+            let names = names();
+            assert!(
+                names.iter().all(|name| ["0", "manifest", "unannounced"].contains(&name.as_str())),
+                "{names:?}"
+            );
+            Ok((names == ["0", "manifest"]).then_some(()))
+        })
+        .await
+        .unwrap();
         let url = relay.api().url(&format!("/api/v1/files/{}", uploaded.id));
         let got = client().get(url).send().await.unwrap();
         let disposition = got.headers()["content-disposition"].to_str().unwrap().to_owned();
