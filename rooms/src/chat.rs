@@ -49,12 +49,13 @@ impl Chat {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use protocol::RoomName;
 
     use super::*;
 
-    fn chat() -> Chat {
+    /// Ada says hello.
+    pub(crate) fn chat() -> Chat {
         Chat {
             author: "Ada".into(),
             text: "hello".into(),

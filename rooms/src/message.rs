@@ -27,7 +27,7 @@ pub(crate) struct Kept {
     payload: Bytes,
     sent_at: WallTime,
     /// It was written by a clock that is not believed here.
-    pub clock_ahead: bool,
+    clock_ahead: bool,
     /// The newest record of it by the same writer.
     pub newest: Newest,
     /// Where it was said.

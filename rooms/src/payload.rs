@@ -59,20 +59,11 @@ pub(crate) struct Beside {
 
 #[cfg(test)]
 mod tests {
-    use protocol::{WallTime, ZoneName};
-
     use super::*;
-    use crate::limits::{NONCE_MAX, TEXT_MAX};
-
-    fn chat() -> Chat {
-        Chat {
-            author: "Ada".into(),
-            text: "hello".into(),
-            nonce: "n".into(),
-            zone: ZoneName::new("stage").expect("a name"),
-            sent_at: WallTime(5),
-        }
-    }
+    use crate::{
+        chat::tests::chat,
+        limits::{NONCE_MAX, TEXT_MAX},
+    };
 
     #[test]
     fn a_payload_reads_back_as_written() {
