@@ -60,6 +60,7 @@ pub struct NodeLoop {
 
 /// A zone token that was renewed is shown to all after this time at the latest.
 const PAPER_EVERY: Duration = Duration::from_secs(60);
+
 impl NodeLoop {
     /// The loop around a node.
     pub fn new(
