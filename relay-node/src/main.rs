@@ -8,6 +8,9 @@ use relay_node::{
     config::{self, ConfigError, Task},
     relay,
 };
+use tracing_subscriber::{
+    Layer, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 fn main() -> ExitCode {
     let read = config::from_process().and_then(|(task, mut config)| {
@@ -21,9 +24,9 @@ fn main() -> ExitCode {
         Err(error) => return refused(&error),
     };
     // rtc-dtls warns at each start of a server name that a DTLS server does not have; dcsctp tells each packet.
-    let log = tracing_subscriber::EnvFilter::new(format!("rtc_dtls=error,dcsctp=off,{}", config.log));
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(log).with_ansi(colours).with_writer(std::io::stderr).init();
+    let log = format!("rtc_dtls=error,dcsctp=off,{}", config.log).parse::<Targets>().expect("config read it");
+    let lines = fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines.with_filter(log)).init();
     let result = match task {
         Task::Serve => relay::run(config),
         Task::Id => Identity::load_or_create(&config.data)

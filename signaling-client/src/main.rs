@@ -14,7 +14,8 @@ use signaling_client::whep::Wanted;
 use signaling_client::{Error, listen, load, publish};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::{Layer, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// A headless participant of a relay: publishes, listens, chats and makes load.
 ///
@@ -171,9 +172,15 @@ fn main() -> ExitCode {
             return ExitCode::from(if asked { 0 } else { 64 });
         }
     };
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("error,rtc=off,webrtc=off,signaling_client=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let filter = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    let filter = filter.unwrap_or_else(|| {
+        Targets::new()
+            .with_default(LevelFilter::ERROR)
+            .with_targets([("rtc", LevelFilter::OFF), ("webrtc", LevelFilter::OFF)])
+            .with_target("signaling_client", LevelFilter::INFO)
+    });
+    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -263,7 +263,7 @@ impl Config {
             },
             log: one(values, "log", "info", |text| {
                 let allowed = "error, warn, info, debug, trace, or directives like relay_node=debug";
-                let filter = text.parse::<tracing_subscriber::EnvFilter>();
+                let filter = text.parse::<tracing_subscriber::filter::Targets>();
                 filter.map(|_| text.to_owned()).map_err(|_| allowed.to_owned())
             })?,
         };
