@@ -19,7 +19,7 @@ COPY . .
 COPY --from=web /src/web/dist web/dist
 RUN --mount=type=cache,target=/src/target --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --locked --release -p relay-node -p signaling-client \
-    && install -D -t /out target/release/relay-node target/release/signaling-client
+    && install -D -s -t /out target/release/relay-node target/release/signaling-client
 
 FROM debian:bookworm-slim
 RUN useradd --system --uid 8080 --home-dir /data --shell /usr/sbin/nologin relay \

@@ -3,7 +3,6 @@
 
 pub(crate) mod datagram;
 pub(crate) mod dedup;
-pub(crate) mod intake;
 pub(crate) mod packet;
 pub(crate) mod pieces;
 pub(crate) mod repair;

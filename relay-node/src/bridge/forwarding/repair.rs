@@ -1,10 +1,10 @@
-//! Loss of one hop, repaired on that hop: which link sequences are missing and when to ask for them (the
-//! receiving side), and the packets sent last, to be sent again (the sending side). No I/O, no clock.
+//! Loss of one hop, repaired on that hop: which link sequences are missing, and when to ask for them. The side
+//! that sends them again is the [scheduler](super::scheduler). No I/O, no clock.
 
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BufMut, Bytes};
-use protocol::mesh::{Alias, Class, DatagramKind, Piece};
+use bytes::{Buf, BufMut};
+use protocol::mesh::{Alias, Class};
 
 /// A packet may be overtaken by others for so long without being missed.
 const REORDERING: Duration = Duration::from_millis(5);
@@ -16,13 +16,6 @@ const GAP_MAX: u16 = 64;
 const MISSING_MAX: usize = 256;
 /// Link sequences that one ask can name.
 const ASK_SPAN: u16 = 128;
-/// Of so many packets sent, one may be a repair.
-const BUDGET_SHARE: u32 = 5;
-/// Repairs that may leave at once after a quiet time.
-const BUDGET_MAX: u32 = 64;
-/// Packets kept of a track, by number: some 1.3 s of audio, 0.3 s of 8 Mbit/s of video.
-const KEPT_AUDIO: usize = 64;
-const KEPT_VIDEO: usize = 256;
 
 /// Asks a neighbor for datagrams of one alias by their link sequences: bit `i` stands for `first + i`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,96 +165,6 @@ impl Gaps {
     }
 }
 
-/// A packet as it was sent.
-#[derive(Debug, Clone)]
-pub(crate) struct Sent {
-    pub sequence: u16,
-    pub kind: DatagramKind,
-    pub epoch: u8,
-    /// Which piece it is, of a packet that was cut.
-    pub piece: Option<Piece>,
-    pub payload: Bytes,
-}
-
-impl Sent {
-    /// Octets behind the header.
-    pub fn len(&self) -> usize {
-        self.payload.len() + self.piece.map_or(0, |_| Piece::LEN)
-    }
-
-    /// Appends what stands behind the header.
-    pub fn write(&self, out: &mut impl BufMut) {
-        if let Some(piece) = &self.piece {
-            piece.write(out);
-        }
-        out.put_slice(&self.payload);
-    }
-}
-
-/// The packets of one alias that were sent last.
-#[derive(Debug)]
-pub(crate) struct Kept {
-    most: usize,
-    /// None, or `most`.
-    slots: Vec<Option<Sent>>,
-}
-
-impl Kept {
-    pub fn new(class: Class) -> Kept {
-        let most = match class {
-            Class::Video | Class::File | Class::Prefetch => KEPT_VIDEO,
-            _ => KEPT_AUDIO,
-        };
-        Kept { most, slots: Vec::new() }
-    }
-
-    /// Keeps a packet in place of the oldest.
-    pub fn push(&mut self, sent: Sent) {
-        if self.slots.is_empty() {
-            self.slots = vec![None; self.most];
-        }
-        let slot = usize::from(sent.sequence) % self.most;
-        self.slots[slot] = Some(sent);
-    }
-
-    /// The packet with this link sequence, if it is still kept.
-    pub fn get(&self, sequence: u16) -> Option<&Sent> {
-        let slot = self.slots.get(usize::from(sequence) % self.most)?;
-        slot.as_ref().filter(|sent| sent.sequence == sequence)
-    }
-
-    /// Lets go of all packets, and of their places: a link sees 65,536 aliases before one comes back, and the
-    /// numbers of each go on.
-    pub fn clear(&mut self) {
-        self.slots = Vec::new();
-    }
-}
-
-/// How many repairs a link may send: a fifth of its packets, or a neighbor that asks for everything would have
-/// the link for itself.
-#[derive(Debug)]
-pub(crate) struct Budget(u32);
-
-impl Default for Budget {
-    fn default() -> Budget {
-        Budget(BUDGET_MAX * BUDGET_SHARE)
-    }
-}
-
-impl Budget {
-    /// A packet was sent that was no repair.
-    pub fn earn(&mut self) {
-        self.0 = (self.0 + 1).min(BUDGET_MAX * BUDGET_SHARE);
-    }
-
-    /// Whether one repair may be sent; it is counted.
-    pub fn spend(&mut self) -> bool {
-        let left = self.0.checked_sub(BUDGET_SHARE - 1);
-        self.0 = left.unwrap_or(self.0);
-        left.is_some()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -334,38 +237,6 @@ mod tests {
             gaps.handle_gap(Alias(alias), 50, 10, Class::Video, RTT, now);
         }
         assert_eq!((gaps.missing.len(), gaps.take_late()), (MISSING_MAX, 1000 - MISSING_MAX as u64));
-    }
-
-    #[test]
-    fn repairs_are_a_fifth_of_what_is_sent() {
-        let mut budget = Budget::default();
-        while budget.spend() {}
-        let mut repairs = 0;
-        for _ in 0..10_000 {
-            budget.earn();
-            repairs += u32::from(budget.spend());
-        }
-        assert!((2400..=2500).contains(&repairs), "{repairs} of {}", 10_000 + repairs);
-    }
-
-    #[test]
-    fn the_last_packets_are_kept() {
-        let mut kept = Kept::new(Class::Audio);
-        for sequence in 65_500..65_636_u32 {
-            let payload = Bytes::from(sequence.to_be_bytes().to_vec());
-            kept.push(Sent {
-                sequence: sequence as u16,
-                kind: DatagramKind::Rtp,
-                epoch: 1,
-                piece: None,
-                payload,
-            });
-        }
-        let has = |sequence: u16| kept.get(sequence).is_some();
-        assert!(!has(35) && has(36) && has(99) && !has(100) && !has(65_500));
-        kept.clear();
-        assert!(kept.get(99).is_none());
-        assert_eq!(kept.slots.capacity(), 0, "an alias that is done takes no memory");
     }
 
     proptest! {

@@ -1,14 +1,14 @@
 //! The queues above quinn: what waits for a link waits here, in class order, and what is too old is dropped here,
-//! oldest first, within its own class. What was sent is kept for a while, for [`crate::bridge::forwarding::repair`].
+//! oldest first, within its own class. What was sent is kept for a while, and sent again when the neighbor asks.
 
 use std::collections::{HashMap, VecDeque};
 
-use bytes::{Bytes, BytesMut};
-use protocol::mesh::{Alias, DatagramHeader, DatagramKind, Piece};
+use bytes::{BufMut, Bytes, BytesMut};
+use protocol::mesh::{Alias, Class, DatagramHeader, DatagramKind, Piece};
 
 use super::{
     packet::{LANES, Packet, lane, sequence},
-    repair::{Budget, Kept, Nack, Sent},
+    repair::Nack,
 };
 
 /// Packets each lane holds: about 2.5 s of one audio track, 150 ms of 80 Mbit/s of video.
@@ -16,6 +16,13 @@ pub(crate) const BOUNDS: [usize; LANES] = [256, 256, 1024, 1024];
 /// Asks and repairs that wait to be sent.
 const NACKS_MAX: usize = 64;
 const REPAIRS_MAX: usize = 128;
+/// Of so many packets sent, one may be a repair.
+const BUDGET_SHARE: u32 = 5;
+/// Repairs that may leave at once after a quiet time.
+const BUDGET_MAX: u32 = 64;
+/// Packets kept of a track, by number: some 1.3 s of audio, 0.3 s of 8 Mbit/s of video.
+const KEPT_AUDIO: usize = 64;
+const KEPT_VIDEO: usize = 256;
 /// Headers and payloads are put together in slabs of this size, which come back when quinn has sent them.
 const SLAB: usize = 64 * 1024;
 /// Slabs that may be waited for before another one is made.
@@ -196,6 +203,96 @@ impl Scheduler {
     }
 }
 
+/// A packet as it was sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent {
+    pub sequence: u16,
+    pub kind: DatagramKind,
+    pub epoch: u8,
+    /// Which piece it is, of a packet that was cut.
+    pub piece: Option<Piece>,
+    pub payload: Bytes,
+}
+
+impl Sent {
+    /// Octets behind the header.
+    pub fn len(&self) -> usize {
+        self.payload.len() + self.piece.map_or(0, |_| Piece::LEN)
+    }
+
+    /// Appends what stands behind the header.
+    pub fn write(&self, out: &mut impl BufMut) {
+        if let Some(piece) = &self.piece {
+            piece.write(out);
+        }
+        out.put_slice(&self.payload);
+    }
+}
+
+/// The packets of one alias that were sent last.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    most: usize,
+    /// None, or `most`.
+    slots: Vec<Option<Sent>>,
+}
+
+impl Kept {
+    pub fn new(class: Class) -> Kept {
+        let most = match class {
+            Class::Video | Class::File | Class::Prefetch => KEPT_VIDEO,
+            _ => KEPT_AUDIO,
+        };
+        Kept { most, slots: Vec::new() }
+    }
+
+    /// Keeps a packet in place of the oldest.
+    pub fn push(&mut self, sent: Sent) {
+        if self.slots.is_empty() {
+            self.slots = vec![None; self.most];
+        }
+        let slot = usize::from(sent.sequence) % self.most;
+        self.slots[slot] = Some(sent);
+    }
+
+    /// The packet with this link sequence, if it is still kept.
+    pub fn get(&self, sequence: u16) -> Option<&Sent> {
+        let slot = self.slots.get(usize::from(sequence) % self.most)?;
+        slot.as_ref().filter(|sent| sent.sequence == sequence)
+    }
+
+    /// Lets go of all packets, and of their places: a link sees 65,536 aliases before one comes back, and the
+    /// numbers of each go on.
+    pub fn clear(&mut self) {
+        self.slots = Vec::new();
+    }
+}
+
+/// How many repairs a link may send: a fifth of its packets, or a neighbor that asks for everything would have
+/// the link for itself.
+#[derive(Debug)]
+pub(crate) struct Budget(u32);
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget(BUDGET_MAX * BUDGET_SHARE)
+    }
+}
+
+impl Budget {
+    /// A packet was sent that was no repair.
+    pub fn earn(&mut self) {
+        self.0 = (self.0 + 1).min(BUDGET_MAX * BUDGET_SHARE);
+    }
+
+    /// Whether one repair may be sent; it is counted.
+    pub fn spend(&mut self) -> bool {
+        let left = self.0.checked_sub(BUDGET_SHARE - 1);
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
+    }
+}
+
 /// Memory for datagrams, used again when quinn has let go of it.
 #[derive(Debug, Default)]
 struct Slabs {
@@ -236,190 +333,5 @@ impl Slabs {
 }
 
 #[cfg(test)]
-mod tests {
-    use protocol::mesh::Class;
-
-    use super::*;
-    use crate::clock;
-
-    fn push(scheduler: &mut Scheduler, class: Class, alias: u16, byte: u8) -> bool {
-        scheduler.push(Packet {
-            kind: DatagramKind::Rtp,
-            class,
-            epoch: 3,
-            alias: Alias(alias),
-            payload: Bytes::from(vec![byte; 8]),
-        })
-    }
-
-    fn pop(scheduler: &mut Scheduler) -> Option<Bytes> {
-        match scheduler.pop(u64::MAX, u64::MAX, usize::MAX) {
-            Next::Datagram(datagram) => Some(datagram),
-            Next::Nothing => None,
-            Next::Wait => panic!("there is room"),
-        }
-    }
-
-    fn drain(scheduler: &mut Scheduler) -> Vec<(u16, u16, u8)> {
-        std::iter::from_fn(|| pop(scheduler))
-            .map(|datagram| {
-                let (header, payload) = DatagramHeader::split(datagram).unwrap();
-                assert_eq!((header.epoch, payload.len()), (3, 8));
-                (header.alias.0, header.sequence, payload[0])
-            })
-            .collect()
-    }
-
-    #[test]
-    fn audio_leaves_before_video_and_video_before_prefetch() {
-        let mut scheduler = Scheduler::default();
-        for (alias, class) in
-            [(1, Class::Prefetch), (2, Class::Video), (3, Class::Audio), (4, Class::Emergency)]
-        {
-            push(&mut scheduler, class, alias, 0);
-        }
-        let order: Vec<u16> = drain(&mut scheduler).into_iter().map(|(alias, ..)| alias).collect();
-        assert_eq!(order, [4, 3, 2, 1]);
-        assert_eq!(scheduler.pop(u64::MAX, u64::MAX, usize::MAX), Next::Nothing);
-    }
-
-    #[test]
-    fn a_full_class_loses_its_oldest_and_hurts_no_other() {
-        let mut scheduler = Scheduler::default();
-        assert!(push(&mut scheduler, Class::Video, 2, 0));
-        for i in 0..=255 {
-            assert!(push(&mut scheduler, Class::Audio, 1, i));
-        }
-        assert!(!push(&mut scheduler, Class::Audio, 1, 99));
-        let left = drain(&mut scheduler);
-        assert_eq!(left.len(), 257);
-        assert_eq!(left[0], (1, 0, 1), "the oldest went, and its sequence was never given");
-        assert_eq!(left[255], (1, 255, 99));
-        assert_eq!(left[256], (2, 0, 0));
-    }
-
-    #[test]
-    fn link_sequences_count_per_alias_and_wrap() {
-        let mut scheduler = Scheduler::default();
-        for _ in 0..0x1_0001 {
-            push(&mut scheduler, Class::Video, 1, 0);
-            pop(&mut scheduler);
-        }
-        push(&mut scheduler, Class::Video, 1, 0);
-        push(&mut scheduler, Class::Video, 9, 0);
-        assert_eq!(drain(&mut scheduler), [(1, 1, 0), (9, 0, 0)]);
-    }
-
-    #[test]
-    fn without_room_nothing_passes_what_waits_but_the_most_urgent() {
-        let mut scheduler = Scheduler::default();
-        push(&mut scheduler, Class::Audio, 1, 0);
-        push(&mut scheduler, Class::Video, 2, 0);
-        assert_eq!(scheduler.pop(u64::MAX, 12, usize::MAX), Next::Wait);
-        push(&mut scheduler, Class::Emergency, 3, 0);
-        assert!(matches!(scheduler.pop(13, 12, usize::MAX), Next::Datagram(_)));
-        assert_eq!(scheduler.pop(13, 12, usize::MAX), Next::Wait);
-        assert!(matches!(scheduler.pop(13, 13, usize::MAX), Next::Datagram(_)));
-    }
-
-    #[test]
-    fn a_repair_is_the_original_datagram_and_goes_before_its_class() {
-        let mut scheduler = Scheduler::default();
-        for byte in 0..10 {
-            push(&mut scheduler, Class::Video, 1, byte);
-        }
-        drain(&mut scheduler);
-        push(&mut scheduler, Class::Video, 1, 10);
-        push(&mut scheduler, Class::Audio, 2, 0);
-        // 3 and 5 are there, 10 was not sent yet, and 3 is asked for twice.
-        let nack = Nack { alias: Alias(1), first: 3, bits: 0b1000_0101 };
-        assert_eq!(scheduler.handle_nack(nack), 2);
-        assert_eq!(scheduler.handle_nack(Nack { bits: 1, ..nack }), 0);
-        assert_eq!(scheduler.handle_nack(Nack { alias: Alias(7), ..nack }), 0);
-        assert_eq!(drain(&mut scheduler), [(2, 0, 0), (1, 3, 3), (1, 5, 5), (1, 10, 10)]);
-        // A track that sends no more keeps nothing.
-        scheduler.handle_tick();
-        assert_eq!(scheduler.handle_nack(nack), 3);
-        scheduler.handle_tick();
-        assert_eq!(drain(&mut scheduler), []);
-        push(&mut scheduler, Class::Video, 1, 11);
-        assert_eq!(drain(&mut scheduler), [(1, 11, 11)], "its numbers go on");
-    }
-
-    #[test]
-    fn a_packet_longer_than_a_datagram_leaves_in_pieces_that_are_repaired_one_by_one() {
-        for (length, longest, count) in [(1500, 1208, 2), (1208, 1208, 2), (1203, 1208, 1), (1508, 208, 8)] {
-            let mut scheduler = Scheduler::default();
-            let payload: Bytes = (0..length).map(|n| (n * 7 % 251) as u8).collect();
-            for alias in [1, 2] {
-                scheduler.push(Packet {
-                    kind: DatagramKind::Rtp,
-                    class: Class::Video,
-                    epoch: 9,
-                    alias: Alias(alias),
-                    payload: payload.clone(),
-                });
-            }
-            push(&mut scheduler, Class::Audio, 3, 0);
-            let sent: Vec<Bytes> = std::iter::from_fn(|| match scheduler.pop(u64::MAX, u64::MAX, longest) {
-                Next::Datagram(datagram) => Some(datagram),
-                _ => None,
-            })
-            .collect();
-            assert_eq!(sent.len(), 1 + 2 * count);
-            assert!(sent.iter().all(|datagram| datagram.len() <= longest));
-            let mut pieces = crate::bridge::forwarding::pieces::Pieces::default();
-            let whole: Vec<Bytes> = sent[1..]
-                .iter()
-                .filter_map(|datagram| {
-                    let (header, rest) = DatagramHeader::split(datagram.clone()).unwrap();
-                    match header.kind {
-                        DatagramKind::Fragment => {
-                            pieces.handle(&header, rest, clock::now()).expect("a piece")
-                        }
-                        _ => Some(rest),
-                    }
-                })
-                .collect();
-            assert_eq!(whole, [payload.clone(), payload.clone()]);
-            let nack = Nack { alias: Alias(1), first: count as u16 - 1, bits: 1 };
-            assert_eq!(scheduler.handle_nack(nack), 1);
-            assert_eq!(scheduler.pop(u64::MAX, u64::MAX, longest), Next::Datagram(sent[count].clone()));
-        }
-    }
-
-    #[test]
-    fn a_new_packet_never_comes_between_the_pieces_of_another() {
-        let mut scheduler = Scheduler::default();
-        let long = |alias| Packet {
-            kind: DatagramKind::Rtp,
-            class: Class::Video,
-            epoch: 0,
-            alias: Alias(alias),
-            payload: Bytes::from(vec![1; 1400]),
-        };
-        scheduler.push(long(1));
-        assert!(matches!(scheduler.pop(u64::MAX, u64::MAX, 1000), Next::Datagram(_)));
-        for _ in 0..2 * BOUNDS[2] {
-            scheduler.push(long(1));
-        }
-        let Next::Datagram(second) = scheduler.pop(u64::MAX, u64::MAX, 1000) else {
-            panic!("the other half")
-        };
-        let (header, rest) = DatagramHeader::split(second).unwrap();
-        let (piece, _) = Piece::split(rest).unwrap();
-        assert_eq!((header.sequence, piece), (1, Piece { number: 1, of: 2, packet: 0x0101 }));
-    }
-
-    #[test]
-    fn slabs_are_used_again() {
-        let mut scheduler = Scheduler::default();
-        let mut places = std::collections::BTreeSet::new();
-        for _ in 0..20_000 {
-            push(&mut scheduler, Class::Video, 1, 0);
-            let datagram = pop(&mut scheduler).unwrap();
-            places.insert(datagram.as_ptr() as usize / SLAB);
-        }
-        assert!(places.len() <= 8, "{} places", places.len());
-    }
-}
+#[path = "scheduler_tests.rs"]
+mod tests;

@@ -1,13 +1,18 @@
-//! What the datagram path reads for each packet: which alias of which link goes where. The node loop
-//! decides and replaces the table whole; the packet path never waits for it.
+//! What other threads do with the ways of media: the node loop decides where each track goes and replaces the table
+//! whole; the packet path reads it, and media threads put packets into the intakes of links. Nobody waits for anybody.
 
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
-use protocol::mesh::{Alias, Class, DatagramHeader};
+use crossbeam_queue::ArrayQueue;
+use protocol::mesh::{Alias, Class, DatagramHeader, DatagramKind};
 
+use super::packet::{LANES, Packet, lane};
 use crate::bridge::{LinkId, link::handle::LinkSender};
+
+/// Packets each lane holds until the bridges' thread takes them, which is at once while it lives.
+const BOUNDS: [usize; LANES] = [64, 128, 512, 256];
 
 /// Takes the packets of tracks that are wanted on this relay: the track's local number, the header as
 /// it came, the payload. Called from the bridges' thread, so it may neither block nor take long.
@@ -64,4 +69,48 @@ pub struct Child {
     pub link: LinkSender,
     /// The number it chose for the track.
     pub alias: Alias,
+}
+
+impl LinkSender {
+    /// Queues a media packet. Never blocks: when the queue of its class is full the oldest packet of
+    /// that class goes.
+    pub fn send_media(&self, class: Class, kind: DatagramKind, epoch: u8, alias: Alias, payload: &Bytes) {
+        let link = &*self.0;
+        if !link.is_open() {
+            link.counters.link_down.increment(1);
+            return;
+        }
+        if !link.intake.push(Packet { kind, class, epoch, alias, payload: payload.clone() }) {
+            link.counters.queue_full.increment(1);
+        }
+        link.wake();
+    }
+}
+
+/// What other threads have for one link: a bounded queue for each lane, without a lock.
+#[derive(Debug)]
+pub(crate) struct Intake([ArrayQueue<Packet>; LANES]);
+
+impl Default for Intake {
+    fn default() -> Intake {
+        Intake(BOUNDS.map(ArrayQueue::new))
+    }
+}
+
+impl Intake {
+    /// From any thread; `false` if the oldest of its lane had to go to make room.
+    pub fn push(&self, packet: Packet) -> bool {
+        self.0[lane(packet.class)].force_push(packet).is_none()
+    }
+
+    /// Everything that is there, most urgent first.
+    pub fn drain(&self, mut take: impl FnMut(Packet)) {
+        for queue in &self.0 {
+            // Not for ever: what comes meanwhile has woken the reader again.
+            for _ in 0..queue.capacity() {
+                let Some(packet) = queue.pop() else { break };
+                take(packet);
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
-//! What is shared of a link, and the handle to send over it from any thread: queues in, and whether it is up.
-//! The tasks that empty the queues are in `mod.rs` and in `forwarding/datagram.rs`.
+//! What is shared of a link, and the handle to send messages over it from any thread: queues in, and whether it is
+//! up. Media goes the way of `forwarding/table.rs`; the tasks that empty the queues are in `mod.rs` and in
+//! `forwarding/datagram.rs`.
 
 use std::{
     fmt,
@@ -11,10 +12,7 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
-use protocol::{
-    NodeId,
-    mesh::{Alias, Class, DatagramKind},
-};
+use protocol::{NodeId, mesh::Class};
 use quinn::Connection;
 use tokio::sync::watch;
 
@@ -25,7 +23,7 @@ use super::{
 };
 use crate::bridge::{
     LinkId,
-    forwarding::{intake::Intake, packet::Packet},
+    forwarding::table::Intake,
     quic::{
         congestion::{Delay, SendBudget},
         measure::Counters,
@@ -128,6 +126,11 @@ impl LinkShared {
         self.closed_for.get()
     }
 
+    /// Whether what is sent is still taken.
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
     /// From now on what is sent is dropped and counted.
     pub fn go_down(&self) {
         self.open.store(false, Ordering::Release);
@@ -180,7 +183,7 @@ impl LinkSender {
     /// queue of control messages fill up does not follow the mesh any more, so that closes the link.
     pub fn send_message(&self, class: Class, message: Bytes) -> bool {
         let link = &*self.0;
-        if !link.open.load(Ordering::Acquire) {
+        if !link.is_open() {
             link.counters.link_down.increment(1);
             return false;
         }
@@ -197,20 +200,6 @@ impl LinkSender {
             }
         }
         taken
-    }
-
-    /// Queues a media packet. Never blocks: when the queue of its class is full the oldest packet of
-    /// that class goes.
-    pub fn send_media(&self, class: Class, kind: DatagramKind, epoch: u8, alias: Alias, payload: &Bytes) {
-        let link = &*self.0;
-        if !link.open.load(Ordering::Acquire) {
-            link.counters.link_down.increment(1);
-            return;
-        }
-        if !link.intake.push(Packet { kind, class, epoch, alias, payload: payload.clone() }) {
-            link.counters.queue_full.increment(1);
-        }
-        link.wake();
     }
 }
 

@@ -1,0 +1,212 @@
+use protocol::mesh::Class;
+
+use super::*;
+use crate::clock;
+
+fn push(scheduler: &mut Scheduler, class: Class, alias: u16, byte: u8) -> bool {
+    scheduler.push(Packet {
+        kind: DatagramKind::Rtp,
+        class,
+        epoch: 3,
+        alias: Alias(alias),
+        payload: Bytes::from(vec![byte; 8]),
+    })
+}
+
+fn pop(scheduler: &mut Scheduler) -> Option<Bytes> {
+    match scheduler.pop(u64::MAX, u64::MAX, usize::MAX) {
+        Next::Datagram(datagram) => Some(datagram),
+        Next::Nothing => None,
+        Next::Wait => panic!("there is room"),
+    }
+}
+
+fn drain(scheduler: &mut Scheduler) -> Vec<(u16, u16, u8)> {
+    std::iter::from_fn(|| pop(scheduler))
+        .map(|datagram| {
+            let (header, payload) = DatagramHeader::split(datagram).unwrap();
+            assert_eq!((header.epoch, payload.len()), (3, 8));
+            (header.alias.0, header.sequence, payload[0])
+        })
+        .collect()
+}
+
+#[test]
+fn audio_leaves_before_video_and_video_before_prefetch() {
+    let mut scheduler = Scheduler::default();
+    for (alias, class) in [(1, Class::Prefetch), (2, Class::Video), (3, Class::Audio), (4, Class::Emergency)]
+    {
+        push(&mut scheduler, class, alias, 0);
+    }
+    let order: Vec<u16> = drain(&mut scheduler).into_iter().map(|(alias, ..)| alias).collect();
+    assert_eq!(order, [4, 3, 2, 1]);
+    assert_eq!(scheduler.pop(u64::MAX, u64::MAX, usize::MAX), Next::Nothing);
+}
+
+#[test]
+fn a_full_class_loses_its_oldest_and_hurts_no_other() {
+    let mut scheduler = Scheduler::default();
+    assert!(push(&mut scheduler, Class::Video, 2, 0));
+    for i in 0..=255 {
+        assert!(push(&mut scheduler, Class::Audio, 1, i));
+    }
+    assert!(!push(&mut scheduler, Class::Audio, 1, 99));
+    let left = drain(&mut scheduler);
+    assert_eq!(left.len(), 257);
+    assert_eq!(left[0], (1, 0, 1), "the oldest went, and its sequence was never given");
+    assert_eq!(left[255], (1, 255, 99));
+    assert_eq!(left[256], (2, 0, 0));
+}
+
+#[test]
+fn link_sequences_count_per_alias_and_wrap() {
+    let mut scheduler = Scheduler::default();
+    for _ in 0..0x1_0001 {
+        push(&mut scheduler, Class::Video, 1, 0);
+        pop(&mut scheduler);
+    }
+    push(&mut scheduler, Class::Video, 1, 0);
+    push(&mut scheduler, Class::Video, 9, 0);
+    assert_eq!(drain(&mut scheduler), [(1, 1, 0), (9, 0, 0)]);
+}
+
+#[test]
+fn without_room_nothing_passes_what_waits_but_the_most_urgent() {
+    let mut scheduler = Scheduler::default();
+    push(&mut scheduler, Class::Audio, 1, 0);
+    push(&mut scheduler, Class::Video, 2, 0);
+    assert_eq!(scheduler.pop(u64::MAX, 12, usize::MAX), Next::Wait);
+    push(&mut scheduler, Class::Emergency, 3, 0);
+    assert!(matches!(scheduler.pop(13, 12, usize::MAX), Next::Datagram(_)));
+    assert_eq!(scheduler.pop(13, 12, usize::MAX), Next::Wait);
+    assert!(matches!(scheduler.pop(13, 13, usize::MAX), Next::Datagram(_)));
+}
+
+#[test]
+fn a_repair_is_the_original_datagram_and_goes_before_its_class() {
+    let mut scheduler = Scheduler::default();
+    for byte in 0..10 {
+        push(&mut scheduler, Class::Video, 1, byte);
+    }
+    drain(&mut scheduler);
+    push(&mut scheduler, Class::Video, 1, 10);
+    push(&mut scheduler, Class::Audio, 2, 0);
+    // 3 and 5 are there, 10 was not sent yet, and 3 is asked for twice.
+    let nack = Nack { alias: Alias(1), first: 3, bits: 0b1000_0101 };
+    assert_eq!(scheduler.handle_nack(nack), 2);
+    assert_eq!(scheduler.handle_nack(Nack { bits: 1, ..nack }), 0);
+    assert_eq!(scheduler.handle_nack(Nack { alias: Alias(7), ..nack }), 0);
+    assert_eq!(drain(&mut scheduler), [(2, 0, 0), (1, 3, 3), (1, 5, 5), (1, 10, 10)]);
+    // A track that sends no more keeps nothing.
+    scheduler.handle_tick();
+    assert_eq!(scheduler.handle_nack(nack), 3);
+    scheduler.handle_tick();
+    assert_eq!(drain(&mut scheduler), []);
+    push(&mut scheduler, Class::Video, 1, 11);
+    assert_eq!(drain(&mut scheduler), [(1, 11, 11)], "its numbers go on");
+}
+
+#[test]
+fn a_packet_longer_than_a_datagram_leaves_in_pieces_that_are_repaired_one_by_one() {
+    for (length, longest, count) in [(1500, 1208, 2), (1208, 1208, 2), (1203, 1208, 1), (1508, 208, 8)] {
+        let mut scheduler = Scheduler::default();
+        let payload: Bytes = (0..length).map(|n| (n * 7 % 251) as u8).collect();
+        for alias in [1, 2] {
+            scheduler.push(Packet {
+                kind: DatagramKind::Rtp,
+                class: Class::Video,
+                epoch: 9,
+                alias: Alias(alias),
+                payload: payload.clone(),
+            });
+        }
+        push(&mut scheduler, Class::Audio, 3, 0);
+        let sent: Vec<Bytes> = std::iter::from_fn(|| match scheduler.pop(u64::MAX, u64::MAX, longest) {
+            Next::Datagram(datagram) => Some(datagram),
+            _ => None,
+        })
+        .collect();
+        assert_eq!(sent.len(), 1 + 2 * count);
+        assert!(sent.iter().all(|datagram| datagram.len() <= longest));
+        let mut pieces = crate::bridge::forwarding::pieces::Pieces::default();
+        let whole: Vec<Bytes> = sent[1..]
+            .iter()
+            .filter_map(|datagram| {
+                let (header, rest) = DatagramHeader::split(datagram.clone()).unwrap();
+                match header.kind {
+                    DatagramKind::Fragment => pieces.handle(&header, rest, clock::now()).expect("a piece"),
+                    _ => Some(rest),
+                }
+            })
+            .collect();
+        assert_eq!(whole, [payload.clone(), payload.clone()]);
+        let nack = Nack { alias: Alias(1), first: count as u16 - 1, bits: 1 };
+        assert_eq!(scheduler.handle_nack(nack), 1);
+        assert_eq!(scheduler.pop(u64::MAX, u64::MAX, longest), Next::Datagram(sent[count].clone()));
+    }
+}
+
+#[test]
+fn a_new_packet_never_comes_between_the_pieces_of_another() {
+    let mut scheduler = Scheduler::default();
+    let long = |alias| Packet {
+        kind: DatagramKind::Rtp,
+        class: Class::Video,
+        epoch: 0,
+        alias: Alias(alias),
+        payload: Bytes::from(vec![1; 1400]),
+    };
+    scheduler.push(long(1));
+    assert!(matches!(scheduler.pop(u64::MAX, u64::MAX, 1000), Next::Datagram(_)));
+    for _ in 0..2 * BOUNDS[2] {
+        scheduler.push(long(1));
+    }
+    let Next::Datagram(second) = scheduler.pop(u64::MAX, u64::MAX, 1000) else { panic!("the other half") };
+    let (header, rest) = DatagramHeader::split(second).unwrap();
+    let (piece, _) = Piece::split(rest).unwrap();
+    assert_eq!((header.sequence, piece), (1, Piece { number: 1, of: 2, packet: 0x0101 }));
+}
+
+#[test]
+fn slabs_are_used_again() {
+    let mut scheduler = Scheduler::default();
+    let mut places = std::collections::BTreeSet::new();
+    for _ in 0..20_000 {
+        push(&mut scheduler, Class::Video, 1, 0);
+        let datagram = pop(&mut scheduler).unwrap();
+        places.insert(datagram.as_ptr() as usize / SLAB);
+    }
+    assert!(places.len() <= 8, "{} places", places.len());
+}
+
+#[test]
+fn repairs_are_a_fifth_of_what_is_sent() {
+    let mut budget = Budget::default();
+    while budget.spend() {}
+    let mut repairs = 0;
+    for _ in 0..10_000 {
+        budget.earn();
+        repairs += u32::from(budget.spend());
+    }
+    assert!((2400..=2500).contains(&repairs), "{repairs} of {}", 10_000 + repairs);
+}
+
+#[test]
+fn the_last_packets_are_kept() {
+    let mut kept = Kept::new(Class::Audio);
+    for sequence in 65_500..65_636_u32 {
+        let payload = Bytes::from(sequence.to_be_bytes().to_vec());
+        kept.push(Sent {
+            sequence: sequence as u16,
+            kind: DatagramKind::Rtp,
+            epoch: 1,
+            piece: None,
+            payload,
+        });
+    }
+    let has = |sequence: u16| kept.get(sequence).is_some();
+    assert!(!has(35) && has(36) && has(99) && !has(100) && !has(65_500));
+    kept.clear();
+    assert!(kept.get(99).is_none());
+    assert_eq!(kept.slots.capacity(), 0, "an alias that is done takes no memory");
+}
