@@ -1,7 +1,7 @@
 //! The switchboard between the three cores: media, mesh and rooms meet here. Without I/O: effects come out of
 //! [`Node::poll_effect`].
 //!
-//! Streams and WHIP and WHEP are in `streams.rs`, what is known of each session in `sessions/`, what is said in
+//! Streams, WHIP and WHEP are in `streams.rs`, what is known of each session in `sessions/`, what is said in
 //! `records.rs`.
 
 pub mod allowance;
