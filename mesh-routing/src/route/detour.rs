@@ -1,5 +1,5 @@
 //! Ways around: the neighbors toward an origin where some relays and edges are barred or better avoided.
-//! What is to be avoided is decided in `tree/feed_search.rs`; plain shortest ways are `mod.rs`'.
+//! What is to be avoided is decided in `tree/joins.rs`; plain shortest ways are `mod.rs`'.
 
 use std::{
     cmp::Reverse,
