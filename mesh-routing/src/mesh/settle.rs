@@ -1,7 +1,7 @@
 //! Everything at rest after a batch, each once and in the order in which one decides about the next. This is the one
 //! place where [`Changed`] is looked at.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::time::Instant;
 
 use protocol::mesh::TrackKey;
 
@@ -9,7 +9,7 @@ use crate::{
     changed::Changed,
     link::neighbor::neighbors,
     mesh::{Mesh, output::Output},
-    route::{Routes, graph::Pair},
+    route::Anew,
     tree::view::Event,
     wire::{
         lsa::{LinkState, Publication},
@@ -105,22 +105,15 @@ impl Mesh {
 
     fn settle_routes(&mut self) -> bool {
         let Changed { avoided, edges, ways, urgent, .. } = self.changed.take(Changed::OF_ROUTES);
-        // Remembered apart: the throttle may let the routes wait.
-        self.graph_stale |= avoided || edges;
-        if avoided || urgent {
-            self.spf.handle_urgent();
-        } else if edges || ways {
-            self.spf.handle_news(self.now);
+        if avoided || edges || ways || urgent {
+            self.routes.handle_news(avoided || edges, avoided || urgent, self.now);
         }
-        if !self.spf.handle_timeout(self.now) {
-            return false;
-        }
-        if std::mem::take(&mut self.graph_stale) {
-            let avoided: BTreeSet<Pair> = self.avoided.keys().copied().collect();
-            self.routes = Routes::new(&self.config.id, self.flooding.lsdb(), &avoided);
+        let (own, area, database) = (&self.config.id, self.config.area, self.flooding.lsdb());
+        let avoided = self.avoided.keys().copied();
+        let Some(anew) = self.routes.settle((own, area), database, avoided, self.now) else { return false };
+        if anew == Anew::Everything {
             self.rpf.handle_routes();
         }
-        self.routes.look_abroad(&self.config.id, self.config.area, self.flooding.lsdb());
         let offered = self.see_border(|border, view| border.offered(view));
         self.routes.foreign.handle_offered(offered);
         self.counters.routed += 1;

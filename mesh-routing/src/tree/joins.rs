@@ -14,10 +14,7 @@ use protocol::{
 
 use crate::{
     link::detector::State,
-    route::{
-        detour::{Avoid, PENALTY},
-        graph::{Candidate, Pair, pair},
-    },
+    route::graph::{Avoid, Candidate, PENALTY, Pair, pair},
     tree::{
         children::{Child, Demand},
         feeds::{

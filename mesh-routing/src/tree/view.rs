@@ -11,7 +11,10 @@ use protocol::{
 use crate::{
     link::{Link, detector::State, neighbor::Neighbor},
     linkstate::lsdb::Lsdb,
-    route::{Routes, detour::Avoid, graph::Candidate},
+    route::{
+        Routes,
+        graph::{Avoid, Candidate},
+    },
     wire::{lsa::Advertised, message::Message, metric::LinkId},
 };
 
