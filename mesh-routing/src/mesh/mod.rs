@@ -7,7 +7,6 @@ mod files;
 mod logs;
 mod members;
 pub mod output;
-mod parts;
 mod peers;
 mod receive;
 mod settle;
