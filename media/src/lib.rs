@@ -44,6 +44,6 @@ pub use track::{
     id::{TrackId, TrackPair},
 };
 pub use worker::{
-    Holdings, Worker,
-    plan::{Claim, Command, Event, Flow, Relayed, SessionPlan},
+    Claim, Holdings, Worker,
+    plan::{Command, Event, Flow, Relayed, SessionPlan},
 };

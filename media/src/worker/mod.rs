@@ -4,11 +4,9 @@
 //! gives it what came (`handle_*`), then polls until nothing is left: [`Worker::poll_transmit`],
 //! [`Worker::poll_relayed`], [`Worker::poll_event`], and sleeps until [`Worker::poll_timeout`].
 
-mod owners;
 pub mod plan;
 mod reports;
-mod session;
-mod session_table;
+mod sessions;
 
 use std::{
     collections::VecDeque,
@@ -17,12 +15,11 @@ use std::{
     time::Instant,
 };
 
-use protocol::{Kind, SessionId, mesh::SenderClock};
+use protocol::{Kind, mesh::SenderClock};
 
-use owners::{Owner, Owners, Ufrag};
 use plan::{Command, Event, Relayed};
-use session::{Media, Session};
-use session_table::{SessionTable, Wake};
+pub use sessions::Claim;
+use sessions::{Media, Owner, Session, Sessions, Ufrag, Wake};
 
 use crate::{
     drop_reason::DropReason,
@@ -32,8 +29,8 @@ use crate::{
     stats::Stats,
     track::{Listener, Taken, Track, Tracks, id::TrackId},
     transport::{
-        CloseReason, Credentials, DtlsFailure, Kind as DatagramKind, TransportOutput, classify,
-        stun_answered, stun_username,
+        CloseReason, DtlsFailure, Kind as DatagramKind, TransportOutput, classify, stun_answered,
+        stun_username,
     },
 };
 
@@ -41,8 +38,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Worker {
     index: u8,
-    sessions: SessionTable,
-    owners: Owners,
+    sessions: Sessions,
     tracks: Tracks,
     fan_out: FanOut,
     /// Tracks that a keyframe will be asked for.
@@ -71,8 +67,7 @@ impl Worker {
     pub fn new(index: u8) -> Worker {
         Worker {
             index,
-            sessions: SessionTable::default(),
-            owners: Owners::default(),
+            sessions: Sessions::default(),
             tracks: Tracks::new(),
             fan_out: FanOut::default(),
             asking: Vec::new(),
@@ -86,10 +81,12 @@ impl Worker {
     /// What the node wants.
     pub fn handle_command(&mut self, command: Command, now: Instant) {
         match command {
-            Command::Open(plan) => self.owners.open(plan),
-            Command::Restart { session, local, remote } => self.restart(session, local, remote, now),
+            Command::Open(plan) => self.sessions.open(plan),
+            Command::Restart { session, local, remote } => {
+                self.sessions.handle_restart(session, local, remote, now);
+            }
             Command::Close { session } => {
-                self.owners.close_waiting(session);
+                self.sessions.close_waiting(session);
                 if let Some(key) = self.sessions.find(session) {
                     if let Some(session) = self.sessions.get_mut(key) {
                         session.transport.close(now);
@@ -119,7 +116,7 @@ impl Worker {
         match classify(data) {
             // An answer to a check of ours names nobody: the address that it comes from does.
             DatagramKind::Stun if stun_answered(data).is_none() => self.handle_check(from, data, now),
-            kind => match self.owners.address(from) {
+            kind => match self.sessions.address(from) {
                 Some(Owner::Own(key)) => {
                     self.guarded(key, |own| own.handle_session_datagram(key, kind, from, data, now));
                 }
@@ -212,8 +209,8 @@ impl Worker {
     pub fn holdings(&self) -> Holdings {
         Holdings {
             sessions: self.sessions.len(),
-            ufrags: self.owners.ufrags(),
-            addresses: self.owners.own_addresses(),
+            ufrags: self.sessions.ufrags(),
+            addresses: self.sessions.own_addresses(),
             places: self.tracks.values().map(|track| track.listeners().len()).sum(),
         }
     }
@@ -231,42 +228,35 @@ impl Worker {
         let Some((ufrag, _)) = stun_username(data) else {
             return self.stats.drop(DropReason::StunNoUsername);
         };
-        let (key, waiting) = match self.owners.ufrag(ufrag) {
+        let (key, checked) = match self.sessions.ufrag(ufrag) {
             None => return self.stats.drop(DropReason::StunUnknownUfrag),
-            Some(Ufrag::Own(key)) => (*key, None),
-            Some(Ufrag::Waiting(plan)) => match plan.claim.owner() {
-                Some(worker) if worker != self.index => return self.forward(worker, from, data),
-                _ => {
-                    let plan = plan.clone();
-                    (self.sessions.insert(Session::new(plan.clone(), now)), Some(plan))
-                }
-            },
-        };
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        let checked = session.transport.handle_stun(from, data, now);
-        if let Some(plan) = waiting {
-            let owner = checked.is_ok().then(|| plan.claim.claim(self.index));
-            if owner != Some(self.index) {
-                self.sessions.remove(key);
-                if let Some(worker) = owner {
+            Some(Ufrag::Own(key)) => {
+                let key = *key;
+                let Some(session) = self.sessions.get_mut(key) else { return };
+                (key, session.transport.handle_stun(from, data, now))
+            }
+            Some(Ufrag::Waiting(plan)) => {
+                if let Some(worker) = plan.claim.owner()
+                    && worker != self.index
+                {
                     return self.forward(worker, from, data);
                 }
-            } else {
-                self.owners.claim(plan.transport.local.ufrag.clone(), key);
-            }
-        }
-        match checked {
-            Ok(()) => {
-                self.learn(key, from);
-                self.pump(key, now);
-            }
-            Err(reason) => {
-                self.stats.drop(reason);
-                if self.sessions.get_mut(key).is_some() {
-                    self.pump(key, now);
+                let mut session = Session::new(plan.clone(), now);
+                if let Err(reason) = session.transport.handle_stun(from, data, now) {
+                    return self.stats.drop(reason);
                 }
+                let worker = session.plan.claim.claim(self.index);
+                if worker != self.index {
+                    return self.forward(worker, from, data);
+                }
+                (self.sessions.insert(session), Ok(()))
             }
+        };
+        match checked {
+            Ok(()) => self.sessions.learn(key, from),
+            Err(reason) => self.stats.drop(reason),
         }
+        self.pump(key, now);
     }
 
     fn handle_session_datagram(
@@ -381,7 +371,7 @@ impl Worker {
                 TransportOutput::Transmit { to, data } => self.outbox.push_back((to, data)),
                 TransportOutput::Remote(remote) => {
                     session.remote = Some(remote);
-                    self.learn(key, remote);
+                    self.sessions.learn(key, remote);
                 }
                 TransportOutput::Connected(keys) => match session.handle_keys(&keys) {
                     Ok(()) => self.connected(key, now),
@@ -429,7 +419,6 @@ impl Worker {
 
     fn remove(&mut self, key: usize) {
         let Some(session) = self.sessions.remove(key) else { return };
-        self.owners.forget(key, session.addresses);
         self.fan_out.handle_gone(key);
         let connected = session.keys.is_some();
         match session.media {
@@ -445,25 +434,9 @@ impl Worker {
         }
     }
 
-    fn restart(&mut self, id: SessionId, local: Credentials, remote: Credentials, now: Instant) {
-        let Some(key) = self.sessions.find(id) else {
-            return self.owners.restart_waiting(id, local.ufrag);
-        };
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        let before = std::mem::replace(&mut session.ufrag, local.ufrag.clone());
-        self.owners.restart(key, &before, local.ufrag.clone());
-        session.transport.handle_restart(local, remote, now);
-    }
-
     fn forward(&mut self, worker: u8, from: SocketAddr, data: &[u8]) {
-        self.owners.learn_foreign(from, worker);
+        self.sessions.learn_foreign(from, worker);
         self.events.push_back(Event::Foreign { worker, from, data: data.to_vec() });
-    }
-
-    fn learn(&mut self, key: usize, address: SocketAddr) {
-        if let Some(session) = self.sessions.get_mut(key) {
-            self.owners.learn(key, address, &mut session.addresses);
-        }
     }
 }
 

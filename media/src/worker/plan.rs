@@ -1,16 +1,11 @@
 //! What the node tells its media workers and what they tell it: sessions to open, tracks, events.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use protocol::{Codec, SessionId, mesh::SenderClock};
 
+use super::sessions::Claim;
 use crate::{
     ingest::feedback::Health,
     rtp::packet::Packet,
@@ -57,28 +52,6 @@ pub enum Flow {
         /// The CNAME that the answer announced.
         cname: String,
     },
-}
-
-/// Which worker owns a session: settled once, by the first authenticated check.
-#[derive(Debug, Default)]
-pub struct Claim(AtomicU32);
-
-impl Claim {
-    /// The owner, if there is one.
-    pub fn owner(&self) -> Option<u8> {
-        match self.0.load(Ordering::Acquire) {
-            0 => None,
-            owner => Some((owner - 1) as u8),
-        }
-    }
-
-    /// Claims the session for `worker`; gives the owner, which may be another worker.
-    pub fn claim(&self, worker: u8) -> u8 {
-        match self.0.compare_exchange(0, u32::from(worker) + 1, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => worker,
-            Err(owner) => (owner - 1) as u8,
-        }
-    }
 }
 
 /// What the node tells every worker. The owner acts, the others only forget.

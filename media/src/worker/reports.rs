@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{
     Worker,
     plan::{Event, Flow, Relayed},
-    session::Media,
+    sessions::Media,
 };
 use crate::{
     egress::Egress,

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use super::plan::{Claim, Flow, SessionPlan};
+use protocol::SessionId;
+
+use super::plan::{Flow, SessionPlan};
 use super::*;
 use crate::{
     sdp::{EgressPlan, Setup},
     track::id::TrackPair,
-    transport::{DtlsRole, Identity, TransportConfig},
+    transport::{Credentials, DtlsRole, Identity, TransportConfig},
 };
 
 #[test]

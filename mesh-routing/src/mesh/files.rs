@@ -1,4 +1,4 @@
-//! The doors of [`Mesh`] for files. What files see of the rest of it is in `parts.rs`, what becomes of a file in `blob/`.
+//! The doors of [`Mesh`] for files, and what files see of the rest of a relay. What becomes of a file is decided in `blob/`.
 
 use std::time::Instant;
 
@@ -6,9 +6,11 @@ use bytes::Bytes;
 use protocol::{FileId, NodeId};
 
 use crate::{
-    blob::{Event, FileCounters, FileMessage, Manifest, Part, Piece},
+    blob::{self, Blobs, Event, FileCounters, FileMessage, Manifest, Open, Part, Piece, Way},
     error::MeshError,
+    link::{Link, detector::State},
     mesh::{Mesh, output::Output},
+    route::graph::Candidate,
     wire::{message::Message, metric::LinkId},
 };
 
@@ -80,5 +82,24 @@ impl Mesh {
                 Event::Output(output) => self.outputs.push_back(Output::File(output)),
             }
         }
+    }
+
+    /// Lets files do something, with what they may look at. What they want done is carried out when everything comes to
+    /// rest.
+    fn with_files<T>(&mut self, what: impl FnOnce(&mut Blobs, &mut blob::RoutingView<'_>) -> T) -> T {
+        let links = self.links.iter().filter(|(_, link)| link.state() == State::Up);
+        let open =
+            |(id, l): (&LinkId, &Link)| Open { link: *id, neighbor: l.neighbor, metered: l.underlay.metered };
+        let links = links.map(open).collect();
+        let (own, costs, routes) = (self.config.id, &self.costs, &mut self.routes);
+        let mut ways = |holder: &NodeId| {
+            let found = routes.candidates(&own, holder, costs).iter();
+            let way = |c: &Candidate| {
+                let link = costs.get(&c.neighbor).copied().unwrap_or_default();
+                Way { neighbor: c.neighbor, cost: c.cost, beyond: c.cost.saturating_sub(link) }
+            };
+            found.map(way).collect()
+        };
+        what(&mut self.blobs, &mut blob::RoutingView { own, links, ways: &mut ways })
     }
 }

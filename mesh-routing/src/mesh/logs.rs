@@ -1,15 +1,20 @@
-//! The doors of [`Mesh`] for logs. What a log holds is in `log/mod.rs`, how records get around in
-//! `log/replication.rs`.
+//! The doors of [`Mesh`] for logs, and what replication sees of the rest of a relay. What a log holds is in `log/mod.rs`,
+//! how records get around in `log/replication.rs`.
 
 use std::time::Instant;
 
 use bytes::Bytes;
-use protocol::{Topic, WallTime};
+use protocol::{NodeId, Topic, WallTime};
 
 use crate::{
     error::MeshError,
-    mesh::Mesh,
-    wire::log_entry::{LogEntry, LogKey},
+    linkstate::flood::FirstHop,
+    log::replication::{self, Replication},
+    mesh::{Mesh, output::Output},
+    wire::{
+        log_entry::{LogEntry, LogKey},
+        metric::LinkId,
+    },
 };
 
 impl Mesh {
@@ -72,5 +77,38 @@ impl Mesh {
 
     pub(super) fn settle_logs(&mut self) {
         self.replicate(|replication, view, now| replication.settle(view, now));
+    }
+
+    /// Lets replication do something, and carries out what comes of it.
+    pub(super) fn replicate<T>(
+        &mut self,
+        what: impl FnOnce(&mut Replication, &mut replication::View<'_>, Instant) -> T,
+    ) -> T {
+        let now = self.now;
+        let (own, border, routes, rpf) = (&self.config.id, &self.border, &self.routes, &mut self.rpf);
+        let mut first_hop = |(id, link): (&NodeId, LinkId), writer: &NodeId| match border.crosses(link) {
+            true => FirstHop::Unknown,
+            false => rpf.turn(routes, own, (id, writer), now),
+        };
+        let mut view = replication::View {
+            keys: &*self.config.keys,
+            links: &self.links,
+            lsdb: self.flooding.lsdb(),
+            first_hop: &mut first_hop,
+        };
+        let result = what(&mut self.replication, &mut view, now);
+        while let Some(event) = self.replication.poll_event() {
+            match event {
+                replication::Event::Send(link, message) => self.send(link, message),
+                replication::Event::Record(record) => self.outputs.push_back(Output::Record(record)),
+                replication::Event::Life(life) => self.outputs.push_back(Output::Life(life)),
+                replication::Event::Saved(key, upto) => self.outputs.push_back(Output::Saved { key, upto }),
+                replication::Event::Forget(key, below) => {
+                    self.outputs.push_back(Output::Forget { key, below });
+                }
+                replication::Event::Duplicates(link, count) => self.handle_duplicates(link, count),
+            }
+        }
+        result
     }
 }

@@ -7,7 +7,6 @@ mod files;
 mod logs;
 mod members;
 pub mod output;
-mod parts;
 mod peers;
 mod receive;
 mod settle;
@@ -42,7 +41,7 @@ use crate::{
     linkstate::{claim::Members, flood::Flooding},
     log::replication::Replication,
     mesh::{config::Config, counters::Counters, output::Output, peers::Choosing, views::StreamView},
-    route::{Routes, graph::Pair, rpf::ReversePaths, spf_throttle::SpfThrottle},
+    route::{Routes, graph::Pair, rpf::ReversePaths},
     tree::{Trees, forward::ForwardEntry},
     wire::{
         lsa::{Advertised, SINCE_MAX, STREAMS_MAX, check_stream},
@@ -82,9 +81,6 @@ pub struct Mesh {
     neighbors: BTreeMap<NodeId, Neighbor>,
     costs: BTreeMap<NodeId, u32>,
     flooding: Flooding,
-    spf: SpfThrottle,
-    /// The graph differs since the routes were computed.
-    graph_stale: bool,
     routes: Routes,
     rpf: ReversePaths,
     avoided: BTreeMap<Pair, Instant>,
@@ -125,8 +121,6 @@ impl Mesh {
             addresses: Vec::new(),
             neighbors: BTreeMap::new(),
             costs: BTreeMap::new(),
-            spf: SpfThrottle::default(),
-            graph_stale: true,
             routes: Routes::default(),
             rpf: ReversePaths::default(),
             avoided: BTreeMap::new(),
@@ -282,7 +276,7 @@ impl Mesh {
     /// When [`Mesh::handle_timeout`] has something to do. Exact once `poll_output` has nothing left.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let links = self.links.values().map(Link::poll_timeout);
-        let routes = self.flooding.poll_timeout().into_iter().chain(self.spf.poll_timeout());
+        let routes = self.flooding.poll_timeout().into_iter().chain(self.routes.poll_timeout());
         let border = self.border.poll_timeout().into_iter().chain(self.choosing.poll_timeout());
         let avoided = self.avoided.values().copied();
         let other = [self.next_summary, self.next_sweep];

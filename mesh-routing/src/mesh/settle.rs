@@ -1,19 +1,36 @@
 //! Everything at rest after a batch, each once and in the order in which one decides about the next. This is the one
-//! place where [`Changed`] is looked at.
+//! place where [`Changed`] is looked at. Also what flooding, the border and the trees may see of the rest of a relay, and
+//! what becomes of what they answer; for logs and files that is in `logs.rs` and `files.rs`.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
-use protocol::mesh::TrackKey;
+use protocol::{NodeId, mesh::TrackKey};
 
 use crate::{
+    area::border::{self, Border},
     changed::Changed,
-    link::neighbor::neighbors,
-    mesh::{Mesh, output::Output},
-    route::{Routes, graph::Pair},
-    tree::view::Event,
+    link::{
+        Link,
+        neighbor::{Neighbor, neighbors},
+    },
+    linkstate::{
+        flood::{self, FirstHop, Flooding},
+        lsdb::Lsdb,
+    },
+    mesh::{Mesh, config::Config, output::Output},
+    route::{Anew, Routes, rpf::ReversePaths},
+    tree::{
+        Trees,
+        view::{Event, TreeView},
+    },
     wire::{
         lsa::{LinkState, Publication},
-        signed_lsa::Lsa,
+        metric::LinkId,
+        signature::Keys,
+        signed_lsa::{Key, Lsa},
     },
 };
 
@@ -105,22 +122,15 @@ impl Mesh {
 
     fn settle_routes(&mut self) -> bool {
         let Changed { avoided, edges, ways, urgent, .. } = self.changed.take(Changed::OF_ROUTES);
-        // Remembered apart: the throttle may let the routes wait.
-        self.graph_stale |= avoided || edges;
-        if avoided || urgent {
-            self.spf.handle_urgent();
-        } else if edges || ways {
-            self.spf.handle_news(self.now);
+        if avoided || edges || ways || urgent {
+            self.routes.handle_news(avoided || edges, avoided || urgent, self.now);
         }
-        if !self.spf.handle_timeout(self.now) {
-            return false;
-        }
-        if std::mem::take(&mut self.graph_stale) {
-            let avoided: BTreeSet<Pair> = self.avoided.keys().copied().collect();
-            self.routes = Routes::new(&self.config.id, self.flooding.lsdb(), &avoided);
+        let (own, area, database) = (&self.config.id, self.config.area, self.flooding.lsdb());
+        let avoided = self.avoided.keys().copied();
+        let Some(anew) = self.routes.settle((own, area), database, avoided, self.now) else { return false };
+        if anew == Anew::Everything {
             self.rpf.handle_routes();
         }
-        self.routes.look_abroad(&self.config.id, self.config.area, self.flooding.lsdb());
         let offered = self.see_border(|border, view| border.offered(view));
         self.routes.foreign.handle_offered(offered);
         self.counters.routed += 1;
@@ -174,5 +184,135 @@ impl Mesh {
         });
         let live = self.streams.iter().map(|stream| &stream.name);
         self.heard_by.handle_timeout(live, heard, now)
+    }
+
+    /// Lets flooding do something, and carries out what comes of it.
+    pub(super) fn flood<T>(&mut self, what: impl FnOnce(&mut Flooding, &mut FloodView<'_>) -> T) -> T {
+        let mut view = FloodView {
+            config: &self.config,
+            links: &self.links,
+            neighbors: &self.neighbors,
+            border: &self.border,
+            routes: &self.routes,
+            rpf: &mut self.rpf,
+        };
+        let result = what(&mut self.flooding, &mut view);
+        self.changed |= self.flooding.take_changed();
+        while let Some(event) = self.flooding.poll_event() {
+            match event {
+                flood::Event::Send(link, message) => self.send(link, message),
+                flood::Event::Duplicate(link) => self.handle_duplicates(link, 1),
+                flood::Event::Originated => self.counters.originated += 1,
+                flood::Event::OwnWay(fragment, sequence) => self.border.handle_own(fragment, sequence),
+                flood::Event::Shape => self.trees.handle_change(true),
+            }
+        }
+        result
+    }
+
+    /// This relay says something of itself.
+    fn say(&mut self, record: Lsa, now: Instant) {
+        self.flood(|flooding, view| flooding.originate(record, view, now));
+    }
+
+    /// Lets the border do something, and carries out what comes of it.
+    pub(super) fn at_border<T>(
+        &mut self,
+        what: impl FnOnce(&mut Border, &border::View<'_>) -> T,
+        now: Instant,
+    ) -> T {
+        let neighbor = |link| self.links.get(&link).map(|link: &Link| link.neighbor);
+        let view = border::View {
+            own: self.config.id,
+            lsdb: self.flooding.lsdb(),
+            routes: &self.routes,
+            costs: &self.costs,
+            neighbor: &neighbor,
+        };
+        let result = what(&mut self.border, &view);
+        self.changed |= self.border.take_changed();
+        while let Some(event) = self.border.poll_event() {
+            match event {
+                border::Event::Send(link, message) => self.send(link, &message),
+                border::Event::Say(record) => self.say(record, now),
+            }
+        }
+        result
+    }
+
+    /// Looks at something at the border.
+    pub(super) fn see_border<T>(&self, what: impl FnOnce(&Border, &border::View<'_>) -> T) -> T {
+        let neighbor = |link| self.links.get(&link).map(|link: &Link| link.neighbor);
+        let view = border::View {
+            own: self.config.id,
+            lsdb: self.flooding.lsdb(),
+            routes: &self.routes,
+            costs: &self.costs,
+            neighbor: &neighbor,
+        };
+        what(&self.border, &view)
+    }
+
+    /// The trees, and what they may look at. What they want done is carried out when everything comes to rest.
+    pub(super) fn trees(&mut self) -> (&mut Trees, TreeView<'_>) {
+        let around = TreeView {
+            own: self.config.id,
+            links: &self.links,
+            neighbors: &self.neighbors,
+            costs: &self.costs,
+            database: self.flooding.lsdb(),
+            published: &self.published,
+            routes: &mut self.routes,
+        };
+        (&mut self.trees, around)
+    }
+
+    /// What came on a link was here already.
+    pub(super) fn handle_duplicates(&mut self, link: LinkId, count: u64) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.counters.duplicates += count;
+        }
+    }
+}
+
+/// What flooding sees.
+pub(super) struct FloodView<'a> {
+    config: &'a Config,
+    links: &'a BTreeMap<LinkId, Link>,
+    neighbors: &'a BTreeMap<NodeId, Neighbor>,
+    border: &'a Border,
+    routes: &'a Routes,
+    rpf: &'a mut ReversePaths,
+}
+
+impl flood::View for FloodView<'_> {
+    fn keys(&self) -> &dyn Keys {
+        &*self.config.keys
+    }
+
+    fn neighbors(&self) -> Vec<(NodeId, LinkId)> {
+        self.neighbors.iter().map(|(id, neighbor)| (*id, neighbor.link)).collect()
+    }
+
+    fn neighbor(&self, link: LinkId) -> Option<NodeId> {
+        self.links.get(&link).map(|link| link.neighbor)
+    }
+
+    fn crosses(&self, link: LinkId) -> bool {
+        self.border.crosses(link)
+    }
+
+    fn first_hop(&mut self, neighbor: &NodeId, origin: &NodeId, now: Instant) -> FirstHop {
+        self.rpf.turn(self.routes, &self.config.id, (neighbor, origin), now)
+    }
+
+    fn reached(&self, lsdb: &Lsdb) -> Box<dyn Fn(&Key) -> bool> {
+        // Not the routes that are here: those may be from before the records that fill the database.
+        let mut routes = Routes::new(&self.config.id, lsdb, &BTreeSet::new());
+        routes.look_abroad(&self.config.id, self.config.area, lsdb);
+        Box::new(move |key| match key {
+            Key::Streams(origin) => routes.finds(origin),
+            _ => routes.reaches(&key.origin()),
+        })
     }
 }

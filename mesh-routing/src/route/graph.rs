@@ -1,5 +1,5 @@
-//! The mesh as a graph with dense indices, and Dijkstra over it (RFC 2328, section 16.1, without networks).
-//! What the paths are used for belongs to `route/mod.rs` and its other files.
+//! The mesh as a graph with dense indices, and Dijkstra over it (RFC 2328, section 16.1, without networks): shortest paths,
+//! and paths around what is to be avoided. What they are used for belongs to `route/mod.rs` and its other files.
 
 use std::{
     cmp::Reverse,
@@ -12,6 +12,10 @@ use crate::{
     linkstate::{flood::FirstHop, lsdb::Lsdb},
     wire::lsa::LinkState,
 };
+
+/// What a relay or an edge to be avoided costs: as much as 16 links at the highest cost, and 256 times less than
+/// [`LATE`](super::LATE), so that a way around is taken first and a broken edge last.
+pub(crate) const PENALTY: u32 = 1 << 20;
 
 /// An edge, its lower end first.
 pub(crate) type Pair = (NodeId, NodeId);
@@ -183,6 +187,45 @@ impl Graph {
         turns
     }
 
+    /// Cost and edges from the nearest of the roots to each node, by its place in `nodes`.
+    pub(super) fn steps_around(
+        &self,
+        own: &NodeId,
+        roots: &[(usize, u32, u32)],
+        around: &Avoid,
+    ) -> Vec<Option<(u32, u32)>> {
+        let mut steps = vec![None; self.nodes.len()];
+        let mut heap = BinaryHeap::new();
+        for &(root, distance, hops) in roots {
+            let id = self.nodes[root];
+            // An origin is where the way begins, whatever is said of it.
+            let border = roots.len() > 1 || distance > 0;
+            if border && (id == *own || around.barred.contains(&id)) {
+                continue;
+            }
+            let node = if border && around.penalized.contains(&id) { PENALTY } else { 0 };
+            heap.push(Reverse((distance.saturating_add(node), hops, root)));
+        }
+        while let Some(Reverse((distance, hops, at))) = heap.pop() {
+            if steps[at].is_some() {
+                continue;
+            }
+            steps[at] = Some((distance, hops));
+            let from = self.nodes[at];
+            for &(to, cost) in &self.edges[at] {
+                let id = self.nodes[to];
+                if steps[to].is_some() || id == *own || around.barred.contains(&id) {
+                    continue;
+                }
+                let node = if around.penalized.contains(&id) { PENALTY } else { 0 };
+                let edge = if around.edges.contains(&pair(from, id)) { PENALTY } else { 0 };
+                let distance = distance.saturating_add(cost).saturating_add(node).saturating_add(edge);
+                heap.push(Reverse((distance, hops + 1, to)));
+            }
+        }
+        steps
+    }
+
     /// How far `node` is.
     pub fn step(&self, paths: &Paths, node: &NodeId) -> Option<Step> {
         paths.steps[self.place(node)?]
@@ -199,6 +242,17 @@ impl Graph {
         path.reverse();
         Some(path)
     }
+}
+
+/// Where a way should not lead.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Avoid {
+    /// Never.
+    pub barred: BTreeSet<NodeId>,
+    /// Through these only if there is no other.
+    pub penalized: BTreeSet<NodeId>,
+    /// Over these likewise.
+    pub edges: BTreeSet<Pair>,
 }
 
 /// A neighbor on the way to an origin.

@@ -1,28 +1,36 @@
-//! Shortest paths over the link-state database, and the neighbors that ways to an origin begin with.
-//! When they are computed is decided in `spf_throttle.rs`; which neighbor a track is joined at belongs to `tree/`.
+//! Ways over the link-state database, and the neighbors that ways to an origin begin with: the shortest, and those around
+//! what is to be avoided. How often they are computed is decided in `spf_throttle.rs`; which neighbor a track is joined
+//! at, and what that way has to avoid, belongs to `tree/`.
 
 pub mod cuts;
-pub(crate) mod detour;
 pub mod graph;
 pub(crate) mod inter_area;
 pub(crate) mod rpf;
-pub(crate) mod spf_throttle;
+mod spf_throttle;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use protocol::NodeId;
 
 use crate::{
     linkstate::lsdb::Lsdb,
     route::{
-        detour::Detours,
-        graph::{Candidate, Graph, Pair, Paths},
+        graph::{Avoid, Candidate, Graph, PENALTY, Pair, Paths, pair},
         inter_area::{Exit, InterAreaRoutes},
+        spf_throttle::SpfThrottle,
     },
     wire::area::AreaId,
 };
 
-/// What is known of ways, from one state of the database.
+/// Ways over edges that somebody reported broken come after all others.
+const LATE: u32 = 1 << 28;
+/// Answers kept; they are of one state of the database only. Children ask for many ways around, and few of them twice.
+const KEPT: usize = 1024;
+
+/// What is known of ways, from one state of the database, and when it is computed anew.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
     pub graph: Graph,
@@ -35,7 +43,20 @@ pub(crate) struct Routes {
     candidates: BTreeMap<NodeId, Vec<Candidate>>,
     /// From neighbors to everywhere, but not through here.
     around: BTreeMap<NodeId, Paths>,
-    pub detours: Detours,
+    /// Ways around that were asked for.
+    detours: BTreeMap<(NodeId, Avoid), Vec<Candidate>>,
+    spf: SpfThrottle,
+    /// The graph differs since it was computed.
+    stale: bool,
+}
+
+/// What was computed anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Anew {
+    /// The graph and what follows from it.
+    Everything,
+    /// What is known of other areas.
+    Abroad,
 }
 
 impl Routes {
@@ -43,15 +64,50 @@ impl Routes {
         let graph = Graph::new(database, &BTreeSet::new());
         let cautious = (!avoided.is_empty()).then(|| Graph::new(database, avoided));
         let paths = graph.paths(own, None);
-        let (foreign, candidates, around, detours) = Default::default();
-        Routes { graph, cautious, own: paths, foreign, candidates, around, detours }
+        Routes { graph, cautious, own: paths, ..Routes::default() }
+    }
+
+    /// Something differs: the graph or not, at this relay or not.
+    pub fn handle_news(&mut self, graph: bool, urgent: bool, now: Instant) {
+        // Remembered apart: the throttle may let the routes wait.
+        self.stale |= graph;
+        if urgent {
+            self.spf.handle_urgent();
+        } else {
+            self.spf.handle_news(now);
+        }
+    }
+
+    /// Computes anew what differs, if it is time.
+    pub fn settle(
+        &mut self,
+        (own, area): (&NodeId, AreaId),
+        database: &Lsdb,
+        avoided: impl Iterator<Item = Pair>,
+        now: Instant,
+    ) -> Option<Anew> {
+        if !self.spf.handle_timeout(now) {
+            return None;
+        }
+        let anew = if std::mem::take(&mut self.stale) { Anew::Everything } else { Anew::Abroad };
+        if anew == Anew::Everything {
+            let spf = std::mem::take(&mut self.spf);
+            *self = Routes { spf, ..Routes::new(own, database, &avoided.collect()) };
+        }
+        self.look_abroad(own, area, database);
+        Some(anew)
+    }
+
+    /// When it will be time.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.spf.poll_timeout()
     }
 
     /// Looks at what is known of other areas.
     pub fn look_abroad(&mut self, own: &NodeId, area: AreaId, database: &Lsdb) {
         self.foreign = InterAreaRoutes::new(area, own, database, &self.graph, self.own.as_ref());
         self.candidates.clear();
-        self.detours = Detours::default();
+        self.detours.clear();
     }
 
     /// Where ways to an origin begin: at itself, or at the border relays toward it.
@@ -182,6 +238,54 @@ impl Routes {
         found.sort_by_key(|c| (c.cost, c.depth, c.neighbor));
         found
     }
+
+    /// The neighbors (of those given, with the cost of their link) whose way to `origin` leads neither through
+    /// here nor through what is barred, best first. Each relay and edge to be avoided adds [`PENALTY`].
+    pub fn detours(
+        &mut self,
+        own: &NodeId,
+        origin: &NodeId,
+        around: &Avoid,
+        neighbors: &BTreeMap<NodeId, u32>,
+    ) -> Vec<Candidate> {
+        if *around == Avoid::default() {
+            return self.candidates(own, origin, neighbors).to_vec();
+        }
+        if let Some(known) = self.detours.get(&(*origin, around.clone())) {
+            return known.clone();
+        }
+        let mut found: Vec<Candidate> = Vec::new();
+        let roots = self.roots(origin);
+        let abroad = !self.reaches(origin);
+        for (late, graph) in self.cautious.iter().map(|g| (0, g)).chain([(LATE, &self.graph)]) {
+            let late = if self.cautious.is_some() { late } else { 0 };
+            let steps = graph.steps_around(own, &roots, around);
+            for (neighbor, link) in neighbors {
+                let step = graph.nodes.binary_search(neighbor).ok().and_then(|at| *steps.get(at)?);
+                let Some((distance, depth)) = step else { continue };
+                if found.iter().any(|c| c.neighbor == *neighbor) {
+                    continue;
+                }
+                let edge = if around.edges.contains(&pair(*own, *neighbor)) { PENALTY } else { 0 };
+                let cost = distance.saturating_add(*link).saturating_add(edge).saturating_add(late);
+                found.push(Candidate { neighbor: *neighbor, cost, depth });
+            }
+        }
+        // A neighbor in another area is in no graph.
+        for (neighbor, link) in neighbors.iter().filter(|(id, _)| abroad && !around.barred.contains(id)) {
+            let Some((cost, depth)) = self.foreign.offer(origin, neighbor) else { continue };
+            let edge = if around.edges.contains(&pair(*own, *neighbor)) { PENALTY } else { 0 };
+            let node = if around.penalized.contains(neighbor) { PENALTY } else { 0 };
+            let cost = cost.saturating_add(*link).saturating_add(edge).saturating_add(node);
+            found.push(Candidate { neighbor: *neighbor, cost, depth });
+        }
+        found.sort_by_key(|c| (c.cost, c.depth, c.neighbor));
+        if self.detours.len() >= KEPT {
+            self.detours.clear();
+        }
+        self.detours.insert((*origin, around.clone()), found.clone());
+        found
+    }
 }
 
 #[cfg(test)]
@@ -193,7 +297,6 @@ mod tests {
 
     use super::*;
     use crate::{
-        route::graph::pair,
         sim::{epoch, node, random::Random, shape},
         wire::{
             lsa::{Edge, LinkState},

@@ -15,7 +15,7 @@ use crate::{
     link::detector::State,
     route::graph::Pair,
     tree::{
-        feed::{EXPIRY, common},
+        feeds::{EXPIRY, common},
         view::{Event, TreeView},
     },
     wire::{
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// A child waits so long for a feed of this relay that does not lead through the child. Long enough for this relay to
-/// join somewhere over a few hops, and shorter than [`crate::tree::feed::JOIN_PATIENCE`]: the child hears why.
+/// join somewhere over a few hops, and shorter than [`crate::tree::feeds::JOIN_PATIENCE`]: the child hears why.
 pub(crate) const WAIT: Duration = Duration::from_millis(800);
 
 #[derive(Debug)]

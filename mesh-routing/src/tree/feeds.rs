@@ -1,24 +1,44 @@
-//! The up to two feeds of a track: which of them are there, how long each is held, which one takes the place of another.
-//! Who is asked for one is decided in `feed_search.rs`, what parents answer is taken in `join_reply.rs`.
+//! The up to two feeds of a track: one, the way over one neighbor by which it comes or could come; its slot; which of
+//! them are there, how long each is held, which one takes the place of another. Two of them make a track survive a cut.
+//! Who is asked for one, and what parents answer, is in `joins.rs`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-use protocol::{NodeId, mesh::Alias};
+use protocol::{
+    NodeId,
+    mesh::{Alias, TrackKey},
+};
 
 use crate::{
     link::detector::State,
     route::graph::{Pair, pair},
     tree::{
-        feed::{EXPIRY, Feed, JOIN_PATIENCE, REFRESH, Slot, common},
-        track::Step,
-        view::Event,
+        children::Demand,
+        view::{Event, Step, TreeView},
     },
-    wire::{message::Role, metric::LinkId},
+    wire::{
+        message::{JoinParams, Message, Offer, Role},
+        metric::LinkId,
+    },
 };
 
+/// A child repeats its join after this time. Trees are soft state: what nobody repeats goes away by itself.
+const REFRESH: Duration = Duration::from_secs(10);
+/// A child that does not repeat its join, or a parent that does not answer, is forgotten after this time: three
+/// repetitions and a half, so that neither one late message nor two end a track.
+pub(super) const EXPIRY: Duration = Duration::from_secs(35);
+/// A join that is not answered is tried elsewhere. Longer than [`crate::tree::children::WAIT`].
+pub(crate) const JOIN_PATIENCE: Duration = Duration::from_secs(1);
+/// A feed that is not needed any more goes on for this time: its follower may take a moment to begin.
+pub(super) const OVERLAP: Duration = Duration::from_secs(1);
+/// The first and the longest wait before a neighbor that refused is asked again, for the primary and for the secondary. A
+/// refusal mostly means that the neighbor does not know yet: soon at first. Without a secondary everything is heard all
+/// the same: it is asked for less often.
+const RETRY_MIN: Duration = Duration::from_millis(200);
+const RETRY_MAX: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(20)];
 /// A better way has to be better for so long: costs change for moments, and each change may cost a keyframe.
 pub(super) const GAIN_HELD: Duration = Duration::from_secs(10);
 /// Less if it is free of what is to be avoided: until then one cut takes both ways. Not at once, for ways change one
@@ -29,6 +49,99 @@ pub(super) const APART_HELD: Duration = Duration::from_millis(500);
 pub(crate) const PRIMARY: usize = 0;
 pub(crate) const SECONDARY: usize = 1;
 pub(crate) const ROLES: [Role; 2] = [Role::Primary, Role::Secondary];
+
+/// A feed, joined or asked for.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    pub link: LinkId,
+    pub neighbor: NodeId,
+    pub alias: Alias,
+    /// What the parent was told last.
+    pub asked: JoinParams,
+    pub since: Instant,
+    pub refreshed: Instant,
+    pub confirmed: Instant,
+    /// None while the parent has not answered.
+    pub offer: Option<Offer>,
+    /// When a feed that is not needed is paused or left.
+    pub pause: Option<Instant>,
+}
+
+impl Feed {
+    pub fn path(&self) -> &[NodeId] {
+        self.offer.as_ref().map_or(&[], |offer| &offer.path)
+    }
+
+    /// Whether it can be relied on now.
+    pub fn good(&self, around: &TreeView<'_>) -> bool {
+        around.state(self.link) == State::Up
+            && self.offer.as_ref().is_some_and(|offer| offer.suspect_edge.is_none())
+    }
+
+    /// The edge from which nothing is heard, if there is one.
+    pub fn suspect_edge(&self, around: &TreeView<'_>) -> Option<Pair> {
+        let near = (around.state(self.link) != State::Up).then(|| pair(around.own, self.neighbor));
+        near.or(self.offer.as_ref().and_then(|offer| offer.suspect_edge))
+    }
+
+    pub fn key(&self) -> (LinkId, Alias) {
+        (self.link, self.alias)
+    }
+
+    pub fn join(&self, track: &TrackKey) -> Event {
+        let (track, alias, ask) = (track.clone(), self.alias, self.asked.clone());
+        Event::Send(self.link, Message::Join { track, alias, ask })
+    }
+
+    pub fn leave(&self, track: &TrackKey) -> Event {
+        Event::Send(self.link, Message::Leave { track: track.clone(), alias: self.alias })
+    }
+}
+
+impl Step<'_, '_> {
+    pub fn leave(&mut self, feed: &Feed) {
+        if self.around.links.contains_key(&feed.link) {
+            self.events.push(feed.leave(self.key));
+        }
+    }
+}
+
+/// The place of the primary or of the secondary.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    pub feed: Option<Feed>,
+    /// Asked for, to take the place.
+    pub next: Option<Feed>,
+    /// What is there works: the next would only be better.
+    pub gain: bool,
+    /// Neighbors that refused: until when they are left alone, how often they refused.
+    backed_off: BTreeMap<NodeId, (Instant, u32)>,
+}
+
+impl Slot {
+    pub fn back_off(&mut self, role: Role, neighbor: NodeId, now: Instant) {
+        let times = self.backed_off.get(&neighbor).map_or(0, |(_, times)| *times);
+        let wait = (RETRY_MIN * (1 << times.min(8))).min(RETRY_MAX[role as usize]);
+        self.backed_off.insert(neighbor, (now + wait, times.saturating_add(1)));
+    }
+
+    pub fn backs_off(&self, neighbor: &NodeId, now: Instant) -> bool {
+        self.backed_off.get(neighbor).is_some_and(|(until, _)| *until > now)
+    }
+
+    pub fn forgive(&mut self) {
+        self.backed_off.clear();
+    }
+
+    /// When the first of those left alone may be asked again, if that is after `looked`.
+    pub fn retry(&self, looked: Instant) -> Option<Instant> {
+        self.backed_off.values().map(|(until, _)| *until).filter(|until| *until > looked).min()
+    }
+
+    pub fn both(&self) -> impl Iterator<Item = &Feed> {
+        self.feed.iter().chain(&self.next)
+    }
+}
 
 /// The feeds of one track.
 #[derive(Debug, Default)]
@@ -113,8 +226,19 @@ impl Feeds {
         slots.chain(held).chain(old).min()
     }
 
+    /// Brings them to rest: what is dead goes, what is wanted is looked for, and parents hear what is asked of them.
+    pub fn settle(&mut self, demand: Demand<'_>, step: &mut Step<'_, '_>) {
+        // In this order: only what is dead makes room, a secondary that works is better than a search, the second way
+        // is looked for beside the first, and what is asked of both depends on both.
+        self.check(step);
+        self.promote(step);
+        self.look_for_primary(demand, step);
+        self.look_for_secondary(demand, step);
+        self.tune(demand, step);
+    }
+
     /// Lets go of what is dead, and repeats joins.
-    pub fn check(&mut self, step: &mut Step<'_, '_>) {
+    fn check(&mut self, step: &mut Step<'_, '_>) {
         let now = step.now;
         for place in [PRIMARY, SECONDARY] {
             let slot = &mut self.slots[place];
@@ -153,7 +277,7 @@ impl Feeds {
     }
 
     /// The secondary takes the place of a primary that is dead or in doubt.
-    pub fn promote(&mut self, step: &mut Step<'_, '_>) {
+    fn promote(&mut self, step: &mut Step<'_, '_>) {
         let [primary, secondary] = &self.slots;
         let good = |slot: &Slot| slot.feed.as_ref().is_some_and(|feed| feed.good(step.around));
         if good(primary) {
@@ -212,13 +336,24 @@ pub(crate) fn shared(own: NodeId, a: &Feed, b: &Feed) -> u32 {
     if spare(a, b) || spare(b, a) { 0 } else { common(own, a.path(), b.path()) }
 }
 
+/// What two ways from an origin to `own` have in common: relays between, and edges.
+pub(crate) fn common(own: NodeId, a: &[NodeId], b: &[NodeId]) -> u32 {
+    let inner = |path: &[NodeId]| path.iter().skip(1).copied().collect::<BTreeSet<_>>();
+    let edges = edges(own, a);
+    let shared = edges.intersection(&self::edges(own, b)).count();
+    (inner(a).intersection(&inner(b)).count() + shared) as u32
+}
+
+/// The edges of a way to `own`.
+pub(crate) fn edges(own: NodeId, path: &[NodeId]) -> BTreeSet<Pair> {
+    let last = path.last().map(|last| pair(*last, own));
+    path.windows(2).map(|step| pair(step[0], step[1])).chain(last).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        sim::{epoch, node},
-        wire::message::{JoinParams, Offer},
-    };
+    use crate::sim::{epoch, node};
 
     const MS: Duration = Duration::from_millis(1);
 

@@ -6,11 +6,9 @@
 //! where an offer is out of date.
 
 mod children;
-mod feed;
-mod feed_search;
 mod feeds;
 pub mod forward;
-mod join_reply;
+mod joins;
 mod keyframe_requests;
 mod track;
 pub(crate) mod view;
@@ -31,8 +29,8 @@ use crate::{
     tree::{
         children::Child,
         forward::ForwardEntry,
-        track::{Loads, Step, Track},
-        view::{Event, Refusals, TreeView},
+        track::Track,
+        view::{Event, Loads, Refusals, Step, TreeView},
     },
     wire::{
         message::{JoinParams, Message, Offer, Refusal},
@@ -227,12 +225,7 @@ impl Trees {
             let mut alias = || self.next_alias();
             let mut step =
                 Step { key: &key, around, events: &mut events, now, alias: &mut alias, loads: &loads };
-            track.purge(&mut step);
-            if key.origin == own {
-                track.settle_origin(&mut step);
-            } else {
-                track.settle_relay(&mut step);
-            }
+            track.settle(&mut step);
             track.ask_keyframe(&key, own, &mut events, now);
             self.events = events;
             track.feeds().carrying().for_each(|link| count(&mut loads, link, 1));

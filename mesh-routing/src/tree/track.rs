@@ -16,12 +16,9 @@
 //!
 //! With two feeds the primary gives way to the secondary when it is dead or in doubt (at once), or when another
 //! neighbor is clearly better (`feeds::GAIN_HELD`, or `feeds::APART_HELD` if that one is free of what is to be avoided).
-//! What was replaced goes on for `feed::OVERLAP`.
+//! What was replaced goes on for `feeds::OVERLAP`.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use protocol::{
     Kind, NodeId,
@@ -29,16 +26,12 @@ use protocol::{
 };
 
 use crate::{
-    route::{
-        detour::Avoid,
-        graph::{Candidate, Pair},
-    },
+    route::graph::Pair,
     tree::{
         children::{Children, Demand},
-        feed::Feed,
-        feeds::Feeds,
+        feeds::{Feed, Feeds},
         keyframe_requests::KeyframeRequests,
-        view::{Event, TreeView},
+        view::{Event, Step},
     },
     wire::{
         message::{Message, Offer, Refusal},
@@ -59,20 +52,6 @@ pub(crate) struct Track {
     linger: Option<Instant>,
     /// When it was brought to rest last.
     looked: Option<Instant>,
-}
-
-/// Tracks that are sent over a link, of the links to neighbors that have several.
-pub(crate) type Loads = BTreeMap<LinkId, usize>;
-
-/// What the steps need.
-pub(crate) struct Step<'a, 'b> {
-    pub key: &'a TrackKey,
-    pub around: &'a mut TreeView<'b>,
-    pub events: &'a mut Vec<Event>,
-    pub now: Instant,
-    pub alias: &'a mut dyn FnMut() -> Alias,
-    /// What other tracks load links with.
-    pub loads: &'a Loads,
 }
 
 impl Track {
@@ -119,13 +98,18 @@ impl Track {
         parts.chain(keyframe).chain(self.linger).min()
     }
 
-    /// Forgets children that are gone.
-    pub fn purge(&mut self, step: &mut Step<'_, '_>) {
+    /// Brings the track to rest.
+    pub fn settle(&mut self, step: &mut Step<'_, '_>) {
+        self.looked = Some(step.now);
         self.children.purge(step.key, step.around, (self.feeds.broken(), step.events), step.now);
+        if step.key.origin == step.around.own {
+            self.settle_origin(step);
+        } else {
+            self.settle_relay(step);
+        }
     }
 
-    pub fn settle_origin(&mut self, step: &mut Step<'_, '_>) {
-        self.looked = Some(step.now);
+    fn settle_origin(&mut self, step: &mut Step<'_, '_>) {
         if step.around.available(step.key) {
             let broken = self.feeds.broken();
             let ways = [(vec![step.around.own], None)];
@@ -135,9 +119,8 @@ impl Track {
         }
     }
 
-    pub fn settle_relay(&mut self, step: &mut Step<'_, '_>) {
+    fn settle_relay(&mut self, step: &mut Step<'_, '_>) {
         let now = step.now;
-        self.looked = Some(now);
         if self.local || !self.children.is_empty() {
             self.linger = None;
         } else if self.linger.is_none() && !self.feeds.is_empty() {
@@ -145,22 +128,29 @@ impl Track {
         }
         let demand = self.local || !self.children.is_empty() || self.linger.is_some_and(|until| until > now);
         if !demand || !step.around.available(step.key) {
-            for feed in self.feeds.iter() {
-                step.events.push(feed.leave(step.key));
-            }
-            self.children.release(step.key, Refusal::Unknown, (self.feeds.broken(), step.events));
-            *self = Track { local: self.local, looked: self.looked, ..Track::default() };
-            return;
+            return self.release(step);
         }
-        // In this order: only what is dead makes room, a secondary that works is better than a search, the second way
-        // is looked for beside the first, and what is asked of both depends on both.
         let demand = Demand { local: self.local, children: &self.children };
-        self.feeds.check(step);
-        self.feeds.promote(step);
-        self.feeds.look_for_primary(demand, step);
-        self.feeds.look_for_secondary(demand, step);
-        self.feeds.tune(demand, step);
+        self.feeds.settle(demand, step);
         self.follow(step.key);
+        self.serve(step);
+        // Those who waited may have been refused: then all this was for nobody.
+        if !self.local && self.children.is_empty() && self.linger.is_none() && !self.feeds.is_empty() {
+            self.linger = Some(now + LINGER);
+        }
+    }
+
+    /// Leaves all parents and lets all children go.
+    fn release(&mut self, step: &mut Step<'_, '_>) {
+        for feed in self.feeds.iter() {
+            step.events.push(feed.leave(step.key));
+        }
+        self.children.release(step.key, Refusal::Unknown, (self.feeds.broken(), step.events));
+        *self = Track { local: self.local, looked: self.looked, ..Track::default() };
+    }
+
+    /// Tells the children which of the ways that are here they are served by.
+    fn serve(&mut self, step: &mut Step<'_, '_>) {
         let own = step.around.own;
         let way = |feed: &Feed| {
             let offer = feed.offer.as_ref()?;
@@ -168,11 +158,7 @@ impl Track {
             Some((path, feed.suspect_edge(step.around)))
         };
         let ways: Vec<_> = self.feeds.joined().filter_map(way).collect();
-        self.children.serve(step.key, &ways, (self.feeds.broken(), step.events), now);
-        // Those who waited may have been refused: then all this was for nobody.
-        if !self.local && self.children.is_empty() && self.linger.is_none() && !self.feeds.is_empty() {
-            self.linger = Some(now + LINGER);
-        }
+        self.children.serve(step.key, &ways, (self.feeds.broken(), step.events), step.now);
     }
 
     pub fn ask_keyframe(&mut self, key: &TrackKey, own: NodeId, events: &mut Vec<Event>, now: Instant) {
@@ -194,18 +180,6 @@ impl Track {
     fn follow(&mut self, key: &TrackKey) {
         if self.feeds.take_moved() && key.kind == Kind::Video {
             self.keyframes.handle_need(None);
-        }
-    }
-}
-
-impl Step<'_, '_> {
-    pub fn candidates(&mut self, way: &Avoid) -> Vec<Candidate> {
-        self.around.routes.detours(&self.around.own, &self.key.origin, way, self.around.costs)
-    }
-
-    pub fn leave(&mut self, feed: &Feed) {
-        if self.around.links.contains_key(&feed.link) {
-            self.events.push(feed.leave(self.key));
         }
     }
 }

@@ -1,13 +1,20 @@
-//! What trees may look at, what they want done, what they refuse: their side toward the rest of the relay.
+//! What trees may look at, what they want done, what they refuse: their side toward the rest of the relay. What a step
+//! of one track gets of it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
-use protocol::{NodeId, mesh::TrackKey};
+use protocol::{
+    NodeId,
+    mesh::{Alias, TrackKey},
+};
 
 use crate::{
     link::{Link, detector::State, neighbor::Neighbor},
     linkstate::lsdb::Lsdb,
-    route::Routes,
+    route::{
+        Routes,
+        graph::{Avoid, Candidate},
+    },
     wire::{lsa::Advertised, message::Message, metric::LinkId},
 };
 
@@ -42,6 +49,26 @@ pub(crate) enum Event {
     Send(LinkId, Message),
     KeyframeWanted(TrackKey),
     Rerouted(TrackKey),
+}
+
+/// Tracks that are sent over a link, of the links to neighbors that have several.
+pub(crate) type Loads = BTreeMap<LinkId, usize>;
+
+/// What the steps of a track need.
+pub(crate) struct Step<'a, 'b> {
+    pub key: &'a TrackKey,
+    pub around: &'a mut TreeView<'b>,
+    pub events: &'a mut Vec<Event>,
+    pub now: Instant,
+    pub alias: &'a mut dyn FnMut() -> Alias,
+    /// What other tracks load links with.
+    pub loads: &'a Loads,
+}
+
+impl Step<'_, '_> {
+    pub fn candidates(&mut self, way: &Avoid) -> Vec<Candidate> {
+        self.around.routes.detours(&self.around.own, &self.key.origin, way, self.around.costs)
+    }
 }
 
 /// Joins that were refused here, by reason.

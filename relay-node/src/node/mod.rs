@@ -1,7 +1,8 @@
 //! The switchboard between the three cores: media, mesh and rooms meet here. Without I/O: effects come out of
 //! [`Node::poll_effect`].
 //!
-//! Streams are in `streams.rs`, sessions in `sessions/` and `whip_whep.rs`, what is said in `records.rs`.
+//! Streams, WHIP and WHEP are in `streams.rs`, what is known of each session in `sessions/`, what is said in
+//! `records.rs`.
 
 pub mod allowance;
 mod chat;
@@ -14,7 +15,6 @@ mod records;
 pub mod sessions;
 mod streams;
 mod views;
-mod whip_whep;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

@@ -2,7 +2,7 @@
 //! follows from what happens to them; streams and interest are in `node`, the HTTP of it is in `api/whip.rs`. Without
 //! I/O: random credentials come from the driver.
 
-mod error;
+mod answer;
 #[cfg(test)]
 mod health_tests;
 mod places;
@@ -29,7 +29,7 @@ use media::{
 use protocol::{Codec, SessionId, StreamName, TrackDescription};
 
 use crate::places::shares::Holder;
-pub use error::SessionError;
+pub use answer::{Direction, Fresh, IfMatch, Opened, Patched, SessionError};
 use places::SessionPlaces;
 use quality::{Abilities, Ability};
 use unreached::Unreached;
@@ -67,62 +67,6 @@ pub(crate) struct Answered<P> {
     answer: String,
     plan: P,
     transport: TransportConfig,
-}
-
-/// Which way media flows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// WHIP: from a publisher.
-    Ingest,
-    /// WHEP: to a listener.
-    Egress,
-}
-
-/// What has to be random about a session.
-#[derive(Debug, Clone)]
-pub struct Fresh {
-    /// Its id.
-    pub id: SessionId,
-    /// Our ICE credentials.
-    pub local: Credentials,
-    /// The first of our SSRCs.
-    pub first_ssrc: u32,
-}
-
-/// A session that was opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opened {
-    /// Its id, the last segment of its URL.
-    pub id: SessionId,
-    /// Its entity tag, without quotes.
-    pub tag: String,
-    /// The SDP answer.
-    pub answer: String,
-}
-
-/// What came of a PATCH.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Patched {
-    /// Candidates were noted: an ICE-lite end has no use for them.
-    Trickled,
-    /// ICE restarts.
-    Restarted {
-        /// The new entity tag, without quotes.
-        tag: String,
-        /// Our fragment.
-        answer: String,
-    },
-}
-
-/// The If-Match of a PATCH.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IfMatch {
-    /// `*`
-    Any,
-    /// One of these entity tags, without quotes.
-    Tags(Vec<String>),
-    /// The header is not there.
-    Missing,
 }
 
 /// Sessions that ended and are still known by their ids.
