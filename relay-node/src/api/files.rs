@@ -114,6 +114,13 @@ impl Called {
 }
 
 /// Gives a file to a room: the body is its bytes, `Content-Type` what it is. Also as PUT, for `curl -T`.
+///
+/// # Errors
+///
+/// 400 for a name or a query that makes no sense and a body that breaks off, 401 or 403 if the token does not
+/// allow it, 413 if the file is too large, 415 if it is packed or in a form, 422 for a giver without a name
+/// that can be shown, 429 if the address gives too much, 503 if there is no place, or the disk or the node
+/// loop is busy, 507 if the disk is full.
 #[utoipa::path(post, path = "/api/v1/rooms/{room}/files", tag = "files",
     params(("room" = String, Path, description = "1 to 64 of a-z, 0-9 and -"), Called),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
@@ -266,6 +273,10 @@ async fn receive(
 }
 
 /// The files of a room in the order in which they were given, and how much of each is here.
+///
+/// # Errors
+///
+/// 400 if the name is none of a room, 503 if the node loop is busy or stops.
 #[utoipa::path(get, path = "/api/v1/rooms/{room}/files", tag = "files",
     params(("room" = String, Path, description = "1 to 64 of a-z, 0-9 and -")),
     responses(
@@ -284,6 +295,12 @@ pub async fn list(
 }
 
 /// A file, or a range of it. It begins as soon as the first chunk is here, wherever it comes from.
+///
+/// # Errors
+///
+/// 400 if this is no id, 404 if no room has the file, 412 if `If-Match` names another one, 503 if there is no
+/// place, nobody who has it can be reached, or the node loop is busy or stops. A range outside of the file is
+/// answered with 416.
 #[utoipa::path(get, path = "/api/v1/files/{id}", tag = "files",
     params(("id" = String, Path, description = "64 hexadecimal characters")),
     responses(

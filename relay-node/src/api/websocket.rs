@@ -73,6 +73,11 @@ pub fn places() -> Places {
 }
 
 /// `GET /api/v1/rooms/{room}/ws`.
+///
+/// # Errors
+///
+/// 400 if the name is none of a room or the request asks for no WebSocket, 503 if there is no place here or
+/// in the room, or the node loop is busy or stops.
 pub async fn upgrade(
     State(state): State<ApiState>,
     ConnectInfo(client): ConnectInfo<Client>,

@@ -144,6 +144,11 @@ pub(crate) struct Shared {
 impl Bridges {
     /// Binds the socket and starts dialing and accepting; the thread beats `pulse`. Install the metrics
     /// recorder before.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be bound, the thread or its runtime cannot start, or TLS does not take the
+    /// identity.
     pub async fn start(
         config: BridgeConfig,
         forwarding: Arc<Forwarding>,

@@ -119,6 +119,10 @@ impl Workers {
 }
 
 /// Starts a worker on each socket.
+///
+/// # Errors
+///
+/// When the system gives no poll, or no thread.
 pub fn start(
     sockets: Vec<UdpSocket>,
     forwarding: &Arc<Forwarding>,

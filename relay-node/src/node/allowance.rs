@@ -119,6 +119,10 @@ impl Allowances {
     }
 
     /// Somebody says something, in a room in which nothing was said before if `begins`.
+    ///
+    /// # Errors
+    ///
+    /// [`TooFast`], with what is too much and how long to wait. Nothing is counted then.
     pub fn take(&mut self, speaker: Speaker, begins: bool, now: Instant) -> Result<(), TooFast> {
         let address = network(speaker.address);
         let mut waits = Vec::with_capacity(3);

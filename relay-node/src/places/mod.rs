@@ -45,11 +45,19 @@ impl Places {
     }
 
     /// A place for `holder`; whoever gives way for it is told.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if all places are taken and nobody gives way; it is counted.
     pub fn take(&self, holder: Holder) -> Result<Held, Full> {
         self.take_beside(holder, Arc::new(Notify::new()))
     }
 
     /// A place for `holder` that is lost together with another one: `lost` is that one's [`Held::notice`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Places::take`].
     pub fn take_beside(&self, holder: Holder, lost: Arc<Notify>) -> Result<Held, Full> {
         let mut state = self.state();
         let taken = state.shares.take(holder, clock::now()).inspect_err(|_| count(self.0.refused))?;

@@ -149,6 +149,12 @@ enum Job {
 impl Store {
     /// Opens the file in `directory`, makes it if need be, counts this boot and reads everything.
     /// The thread that writes beats `pulse`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Directory`] if the directory cannot be used, [`StoreError::InUse`] if another process
+    /// has the file open, [`StoreError::Newer`] for a later format, [`StoreError::Damaged`] if it cannot be
+    /// read.
     pub fn open(directory: &Path, mut pulse: Pulse) -> Result<(Store, Loaded), StoreError> {
         let in_directory = |error| StoreError::Directory { path: directory.to_owned(), error };
         fs::create_dir_all(directory).map_err(in_directory)?;
@@ -212,6 +218,10 @@ impl Store {
     }
 
     /// Puts these records in the place of those of format 1.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`]; what is there stays as it is then.
     pub fn migrate(directory: &Path, records: &[LogEntry]) -> Result<(), StoreError> {
         let path = directory.join(FILE);
         let database = open_database(&path)?;

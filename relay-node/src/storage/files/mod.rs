@@ -183,6 +183,10 @@ enum Job {
 impl Files {
     /// Opens the directory below `data`, makes it if need be, throws away what was not finished and lists what
     /// is there. Events are what the disk has done; its thread beats `pulse`.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be made or listed, or the thread cannot start.
     pub fn open(
         data: &Path,
         limits: FileLimits,
@@ -225,6 +229,11 @@ impl Files {
     }
 
     /// Begins a file of so many bytes, as far as that is known.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Full`] if there is no room for so many bytes, [`FileError::Busy`] if too much waits for
+    /// the disk, [`FileError::Disk`] if it refuses.
     pub async fn begin(&self, length: u64) -> Result<Draft, FileError> {
         let (done, answer) = oneshot::channel();
         self.send(Job::Begin { length, done });
@@ -254,6 +263,11 @@ impl Files {
 
 impl Draft {
     /// Writes the next chunk.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Full`] if there is no room left, [`FileError::Busy`] if too much waits for the disk,
+    /// [`FileError::Disk`] if it refuses.
     pub async fn append(&self, chunk: u32, bytes: Bytes) -> Result<(), FileError> {
         let (done, answer) = oneshot::channel();
         self.files.send(Job::Append { draft: self.number, chunk, bytes, done });
@@ -261,6 +275,10 @@ impl Draft {
     }
 
     /// The file is whole: it is there from now on, for as long as it takes to announce it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Draft::append`].
     pub async fn publish(self, manifest: Manifest) -> Result<Given, FileError> {
         let (done, answer) = oneshot::channel();
         self.files.send(Job::Publish { draft: self.number, manifest, done });
