@@ -33,6 +33,7 @@ use super::{
 use crate::{
     client::Client,
     clock,
+    drop_reason::DropReason,
     node_loop::{
         file_requests::{FileRequest, NoPart},
         request::{NodeRequest, REPLY_TIMEOUT, RequestError, Requests},
@@ -73,8 +74,13 @@ impl FilesState {
     pub fn new(files: Files) -> FilesState {
         FilesState {
             files,
-            uploads: Places::new(UPLOADS_MAX, SHARED, "upload_gave_way", "upload_refused"),
-            downloads: Places::new(DOWNLOADS_MAX, SHARED, "download_gave_way", "download_refused"),
+            uploads: Places::new(UPLOADS_MAX, SHARED, DropReason::UploadGaveWay, DropReason::UploadRefused),
+            downloads: Places::new(
+                DOWNLOADS_MAX,
+                SHARED,
+                DropReason::DownloadGaveWay,
+                DropReason::DownloadRefused,
+            ),
             rate: Arc::new(Rate::new(30, Duration::from_secs(2))),
         }
     }

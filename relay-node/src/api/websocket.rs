@@ -28,6 +28,7 @@ use super::{
 use crate::{
     client::Client,
     clock,
+    drop_reason::DropReason,
     node::{allowance::Speaker, posts::PostError},
     node_loop::{
         outbox::words,
@@ -69,7 +70,7 @@ mod close_code {
 /// Places of participants, shared between their addresses. Who has given a sign of life has proven itself.
 pub fn places() -> Places {
     let policy = Policy { gives_way: GivesWay::Youngest, patience: PATIENCE };
-    Places::new(PARTICIPANTS_MAX, policy, "websocket_gave_way", "websocket_refused")
+    Places::new(PARTICIPANTS_MAX, policy, DropReason::WebsocketGaveWay, DropReason::WebsocketRefused)
 }
 
 /// `GET /api/v1/rooms/{room}/ws`.

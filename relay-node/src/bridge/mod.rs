@@ -33,6 +33,7 @@ pub use quic::tls::Trust;
 
 use crate::{
     clock,
+    drop_reason::DropReason,
     places::{
         Places,
         shares::{GivesWay, Policy},
@@ -244,8 +245,14 @@ async fn serve(
     for peer in peers {
         tokio::spawn(dial::keep(shared.clone(), endpoint.clone(), peer));
     }
-    let places =
-        |total| Places::new(total, HANDSHAKE_POLICY, "bridge_handshake_gave_way", "bridge_handshake_refused");
+    let places = |total| {
+        Places::new(
+            total,
+            HANDSHAKE_POLICY,
+            DropReason::BridgeHandshakeGaveWay,
+            DropReason::BridgeHandshakeRefused,
+        )
+    };
     let (strangers, known) = (places(HANDSHAKES_MAX), places(HANDSHAKES_OF_KNOWN_MAX));
     let mut beats = tokio::time::interval(BEAT);
     loop {

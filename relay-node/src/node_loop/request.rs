@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{file_requests::FileRequest, outbox::Inbox};
 use crate::{
+    drop_reason::DropReason,
     node::{
         allowance::Speaker,
         posts::PostError,
@@ -277,7 +278,7 @@ impl Requests {
 
 fn counted(sent: Result<(), RequestError>) -> Result<(), RequestError> {
     if sent == Err(RequestError::Busy) {
-        metrics::counter!("relay_drop_total", "reason" => "ask_queue_full").increment(1);
+        DropReason::AskQueueFull.count();
     }
     sent
 }

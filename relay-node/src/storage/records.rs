@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 use super::rows;
 use crate::{
     clock,
+    drop_reason::DropReason,
     vitals::{BEAT, Pulse},
 };
 
@@ -189,7 +190,7 @@ impl Store {
         let job = Job::Append { record, done: Some(done) };
         let refused = if full || !self.tell_life() { Some(job) } else { self.send(job) };
         if let Some(job) = refused {
-            metrics::counter!("relay_drop_total", "reason" => "store_queue_full").increment(1);
+            DropReason::StoreQueueFull.count();
             if let Job::Append { done: Some(done), .. } = job {
                 // The caller may have lost interest.
                 let _ = done.send(Err(NotStored::Full));
@@ -244,7 +245,7 @@ impl Store {
 
     fn tell(&self, job: Job) {
         if self.send(job).is_some() {
-            metrics::counter!("relay_drop_total", "reason" => "store_queue_full").increment(1);
+            DropReason::StoreQueueFull.count();
         }
     }
 }
@@ -386,8 +387,7 @@ impl Writer {
                     tracing::error!(%error, records = jobs.len(), "cannot write the log to disk: trying again");
                     self.failed = Some(clock::now());
                 }
-                metrics::counter!("relay_drop_total", "reason" => "store_failed")
-                    .increment((jobs.len() - told) as u64);
+                DropReason::StoreFailed.count_all((jobs.len() - told) as u64);
             }
         }
         for job in &mut jobs {

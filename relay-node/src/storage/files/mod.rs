@@ -26,7 +26,7 @@ use protocol::FileId;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{clock, vitals::Pulse};
+use crate::{clock, drop_reason::DropReason, vitals::Pulse};
 use disk::Disk;
 
 /// Below `--data`.
@@ -255,7 +255,7 @@ impl Files {
     fn send(&self, job: Job) -> bool {
         let sent = self.jobs.try_send(job).is_ok();
         if !sent {
-            metrics::counter!("relay_drop_total", "reason" => "files_queue_full").increment(1);
+            DropReason::FilesQueueFull.count();
         }
         sent
     }
