@@ -8,17 +8,26 @@ use std::{
 
 use protocol::NodeId;
 
-use crate::route::inter_area::Exit;
-use crate::route::{
-    Routes,
-    graph::{Candidate, Graph, Pair, pair},
+use crate::{
+    route::{
+        Routes,
+        graph::{Candidate, Graph, Pair, pair},
+        inter_area::Exit,
+    },
+    wire::message::PATH_MAX,
 };
 
-/// What a relay or an edge to be avoided costs: as much as 16 links at the highest cost, and 256 times less than
-/// [`LATE`], so that a way around is taken first and a broken edge last.
+/// What a relay or an edge to be avoided costs: more than 16 links, whatever they cost, so that a way around is taken
+/// first. The longest way, all of it at the highest cost (16 s a link), costs nearly four times as much: it is taken
+/// before one with four to be avoided, and after one with three.
 pub(crate) const PENALTY: u32 = 1 << 20;
-/// Ways over edges that somebody reported broken come after all others.
+/// Ways over edges that somebody reported broken come after all others of this area: the longest way, with every relay
+/// and every edge of it to be avoided and at the highest cost, has about half of this.
 const LATE: u32 = 1 << 28;
+const _: () = {
+    let (hops, highest) = (PATH_MAX as u32, u16::MAX as u32);
+    assert!(16 * highest < PENALTY && hops * highest < 4 * PENALTY && hops * (highest + 2 * PENALTY) < LATE);
+};
 /// Answers kept; they are of one state of the database only. Children ask for many ways around, and few of them twice.
 const KEPT: usize = 1024;
 
