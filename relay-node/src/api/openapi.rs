@@ -215,6 +215,9 @@ mod tests {
         }
         let message = &document["paths"]["/api/v1/rooms/{room}/messages"]["post"]["responses"];
         assert!(["403", "408", "421", "429"].iter().all(|status| message[status].is_object()), "{message}");
+        let mesh = &document["components"]["schemas"]["Mesh"]["properties"];
+        assert!(mesh["cut_links"].is_object(), "{mesh}");
+        assert_eq!(mesh["bridges"]["deprecated"], true, "the old name of it");
         let text = document.to_string();
         assert!(!text.contains("# Errors"), "the responses say it");
         let references: Vec<_> = text.split("#/components/schemas/").skip(1).collect();
