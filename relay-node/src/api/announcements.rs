@@ -30,6 +30,8 @@ const ANNOUNCEMENTS_MAX: usize = 100;
     params(Since),
     responses(
         (status = 200, description = "in display order", body = [Message]),
+        (status = 400, description = "a query that cannot be read", body = Problem,
+            content_type = "application/problem+json"),
         (status = 404, description = "this relay does not have the announcement `after`: ask without it",
             body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "busy: see Retry-After", body = Problem,

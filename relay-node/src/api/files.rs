@@ -133,8 +133,8 @@ impl Called {
     security(("publish" = [])),
     responses(
         (status = 201, description = "on disk and announced; Location is where any relay gives it", body = Uploaded),
-        (status = 400, description = "no such room name, or the body broke off", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "no such room name, a query that cannot be read, or the body broke off",
+            body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "no token", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "a token that does not allow publishing", body = Problem,
             content_type = "application/problem+json"),

@@ -43,7 +43,7 @@ pub struct Since {
     params(("room" = String, Path, description = "1 to 64 of a-z, 0-9 and -"), Since),
     responses(
         (status = 200, description = "in display order", body = [Message]),
-        (status = 400, description = "no such room name", body = Problem,
+        (status = 400, description = "no such room name, or a query that cannot be read", body = Problem,
             content_type = "application/problem+json"),
         (status = 404, description = "this relay does not have the message `after`: ask without it",
             body = Problem, content_type = "application/problem+json"),
