@@ -42,17 +42,29 @@ pub enum MeshError {
     },
 }
 
-impl MeshError {
-    /// A word for a metric's label.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            MeshError::UnknownLink => "unknown_link",
-            MeshError::TooLong { .. } => "too_long",
-            MeshError::Version { .. } => "version",
-            MeshError::Malformed => "malformed",
-            MeshError::Absurd { .. } => "absurd",
-            MeshError::Forged => "forged",
-            MeshError::Full { .. } => "full",
+/// Makes the labels and the list of all out of one list.
+macro_rules! reasons {
+    ($($error:pat => $label:literal,)+) => {
+        impl MeshError {
+            /// Every label there is.
+            pub const REASONS: &'static [&'static str] = &[$($label,)+];
+
+            /// A word for a metric's label.
+            pub fn reason(&self) -> &'static str {
+                match self {
+                    $($error => $label,)+
+                }
+            }
         }
-    }
+    };
+}
+
+reasons! {
+    MeshError::UnknownLink => "unknown_link",
+    MeshError::TooLong { .. } => "too_long",
+    MeshError::Version { .. } => "version",
+    MeshError::Malformed => "malformed",
+    MeshError::Absurd { .. } => "absurd",
+    MeshError::Forged => "forged",
+    MeshError::Full { .. } => "full",
 }

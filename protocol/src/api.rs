@@ -108,6 +108,10 @@ pub struct Mesh {
     /// Relays without which others are cut off.
     pub articulation_points: Vec<MeshPoint>,
     /// Links without which relays are cut off.
+    #[serde(default)]
+    pub cut_links: Vec<MeshBridge>,
+    /// The same as `cut_links`, under the name of earlier releases; the next one does not have it.
+    #[schema(deprecated)]
     pub bridges: Vec<MeshBridge>,
     /// The areas of the mesh, its own first; only of the own one are the relays and links known.
     #[serde(default)]

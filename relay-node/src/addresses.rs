@@ -32,6 +32,10 @@ pub struct Addresses {
 
 impl Addresses {
     /// Writes the file whole or not at all: a reader never sees half of it.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written or put in its place.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         let whole = serde_json::to_vec_pretty(self)?;
         let draft = directory.join(format!("{FILE}.new"));
@@ -46,6 +50,10 @@ impl Addresses {
     }
 
     /// Reads the file of a relay, which may have stopped since.
+    ///
+    /// # Errors
+    ///
+    /// When the file is not there or cannot be read, or holds something else.
     pub fn read(directory: &Path) -> io::Result<Addresses> {
         Ok(serde_json::from_slice(&fs::read(directory.join(FILE))?)?)
     }
@@ -53,6 +61,10 @@ impl Addresses {
 
 /// The candidates for a media socket bound to `media`: `public` if the operator named any, the bound
 /// address if it is one, else every usable address of this machine.
+///
+/// # Errors
+///
+/// When the system does not say what addresses this machine has; it is asked only if none is named or bound.
 pub fn media_candidates(media: SocketAddr, public: &[IpAddr]) -> io::Result<Vec<SocketAddr>> {
     let ips = match (public, media.ip()) {
         ([], ip) if ip.is_unspecified() => {
@@ -67,6 +79,10 @@ pub fn media_candidates(media: SocketAddr, public: &[IpAddr]) -> io::Result<Vec<
 
 /// Where other relays reach a bridge bound to `bridge`: the bound address if it is one, else every usable
 /// address of this machine.
+///
+/// # Errors
+///
+/// As [`media_candidates`].
 pub fn bridge_addresses(bridge: SocketAddr) -> io::Result<Vec<SocketAddr>> {
     media_candidates(bridge, &[])
 }

@@ -13,6 +13,10 @@ const FORWARD_DELAY: [f64; 12] =
 const JOIN_DURATION: [f64; 11] = [0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0];
 
 /// Makes the recorder that the macros write to: once in a process.
+///
+/// # Errors
+///
+/// When there is a recorder already, or a histogram has no buckets.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = builder()?.install_recorder()?;
     describe();

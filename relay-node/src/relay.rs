@@ -72,6 +72,11 @@ const EVENTS_MAX: usize = 4096;
 const BACKLOG: u32 = 4096;
 
 /// Runs a relay until SIGINT or SIGTERM.
+///
+/// # Errors
+///
+/// [`RelayError::Unavailable`] for a port or the data directory, [`RelayError::Refused`] for what the
+/// organizer gave, [`RelayError::Failed`] for anything else that a start needs.
 pub fn run(config: Config) -> Result<(), RelayError> {
     let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
     runtime.block_on(serve(config))

@@ -245,6 +245,13 @@ async fn closed_relays_bridge_when_each_trusts_the_other_and_not_before() {
     })
     .await
     .unwrap();
+    until("the one link is one that relays hang on", SOON, || async {
+        let mesh = api.mesh().await?;
+        assert_eq!(mesh.bridges, mesh.cut_links, "one is the former name of the other");
+        Ok((mesh.cut_links.len() == 1).then_some(()))
+    })
+    .await
+    .unwrap();
     second.terminate().unwrap();
     assert_eq!(second.wait(SOON).await.unwrap().code(), Some(0));
 }

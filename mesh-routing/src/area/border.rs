@@ -154,6 +154,10 @@ impl Border {
     }
 
     /// A neighbor in another area offers a way, or does not any more.
+    ///
+    /// # Errors
+    ///
+    /// [`MeshError::Absurd`] if the neighbor is in this area, [`MeshError::Full`] if it offers too many.
     pub fn handle_reach(
         &mut self,
         link: LinkId,

@@ -258,6 +258,13 @@ impl Blobs {
         self.read(link, piece, bytes);
     }
 
+    /// A message about a file came from a neighbor.
+    ///
+    /// # Errors
+    ///
+    /// [`MeshError::Absurd`] for a piece that was not pulled or is not what the hash says,
+    /// [`MeshError::Full`] if there is no room for what it asks, [`MeshError::UnknownLink`] if the link is
+    /// gone.
     pub fn handle_message(
         &mut self,
         (link, neighbor): (LinkId, NodeId),

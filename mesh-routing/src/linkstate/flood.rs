@@ -146,6 +146,11 @@ impl Flooding {
     }
 
     /// A record came on a link. Its signature is looked at only if it is newer than what is here.
+    ///
+    /// # Errors
+    ///
+    /// [`MeshError::Forged`] if the signature is wrong, [`MeshError::Full`] if there is no room for it,
+    /// [`MeshError::Absurd`] if it has expired.
     pub fn handle_lsa(
         &mut self,
         (link, age_ms): (LinkId, u32),

@@ -145,6 +145,10 @@ impl Logs {
     }
 
     /// Appends to the own log of a topic.
+    ///
+    /// # Errors
+    ///
+    /// [`MeshError::Full`] if it would begin a log and there is no place for one.
     pub fn append(
         &mut self,
         topic: Topic,
@@ -191,6 +195,11 @@ impl Logs {
 
     /// Takes records of a neighbor: only those that go on where the log ends, or, in the answer to a pull,
     /// where everything before them is gone for good. `known` are writers that may not give way to others.
+    ///
+    /// # Errors
+    ///
+    /// [`MeshError::Absurd`] for numbers that cannot be, [`MeshError::Forged`] if a signature is wrong,
+    /// [`MeshError::Full`] if there is no place for another log.
     pub fn take(
         &mut self,
         arrival: Arrival,

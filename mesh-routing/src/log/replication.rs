@@ -88,6 +88,11 @@ impl Replication {
     }
 
     /// Appends to the own log of a topic and sends it on its way.
+    ///
+    /// # Errors
+    ///
+    /// [`MeshError::TooLong`] for a payload of more than [`PAYLOAD_MAX`] bytes, [`MeshError::Full`] if there
+    /// is no place for another log.
     pub fn handle_append(
         &mut self,
         topic: Topic,
@@ -114,6 +119,11 @@ impl Replication {
     }
 
     /// Records came from a neighbor.
+    ///
+    /// # Errors
+    ///
+    /// [`MeshError::Absurd`] if they were pushed by another relay than their path says, and those of
+    /// [`Logs::take`].
     pub fn handle_arrival(
         &mut self,
         arrival: Arrival,

@@ -13,8 +13,9 @@ use crate::{
     wire::lsa::LinkState,
 };
 
-/// What a relay or an edge to be avoided costs: as much as 16 links at the highest cost, and 256 times less than
-/// [`LATE`](super::LATE), so that a way around is taken first and a broken edge last.
+/// What a relay or an edge to be avoided costs: more than 16 links, whatever they cost, so that a way around is taken
+/// first. The longest way, all of it at the highest cost (16 s a link), costs nearly four times as much: it is taken
+/// before one with four to be avoided, and after one with three.
 pub(crate) const PENALTY: u32 = 1 << 20;
 
 /// An edge, its lower end first.

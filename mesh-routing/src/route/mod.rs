@@ -22,11 +22,16 @@ use crate::{
         inter_area::{Exit, InterAreaRoutes},
         spf_throttle::SpfThrottle,
     },
-    wire::area::AreaId,
+    wire::{area::AreaId, message::PATH_MAX},
 };
 
-/// Ways over edges that somebody reported broken come after all others.
+/// Ways over edges that somebody reported broken come after all others of this area: the longest way, with every relay
+/// and every edge of it to be avoided and at the highest cost, has about half of this.
 const LATE: u32 = 1 << 28;
+const _: () = {
+    let (hops, highest) = (PATH_MAX as u32, u16::MAX as u32);
+    assert!(16 * highest < PENALTY && hops * highest < 4 * PENALTY && hops * (highest + 2 * PENALTY) < LATE);
+};
 /// Answers kept; they are of one state of the database only. Children ask for many ways around, and few of them twice.
 const KEPT: usize = 1024;
 

@@ -77,7 +77,11 @@ fn nothing_else_flows(sim: &Sim, before: &Crossed, most: u64) -> Result<(), Stri
     Ok(())
 }
 
-/// Whether everything is as it should be, now. An error is the first thing that is not.
+/// Whether everything is as it should be, now.
+///
+/// # Errors
+///
+/// The first thing that is not, with the relays it concerns.
 pub fn agree(sim: &Sim) -> Result<(), String> {
     tables_have_reasons(sim)?;
     let groups = sim.components();

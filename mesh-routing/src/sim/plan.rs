@@ -174,12 +174,20 @@ fn within(field: &str, value: f64, low: f64, high: f64) -> Result<f64, String> {
 }
 
 impl Festival {
-    /// Reads a plan. An error is a clause that names the field.
+    /// Reads a plan.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, as a clause that names the field.
     pub fn parse(json: &str) -> Result<Festival, String> {
         Festival::new(serde_json::from_str(json).map_err(|error| error.to_string())?)
     }
 
     /// Looks up the names of a plan.
+    ///
+    /// # Errors
+    ///
+    /// As [`Festival::parse`].
     pub fn new(plan: Plan) -> Result<Festival, String> {
         let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
         let mut zones = Vec::new();

@@ -192,7 +192,11 @@ thread_local! {
 }
 
 impl Schedule {
-    /// Whether its numbers name relays and wires that are there. An error names the step.
+    /// Whether its numbers name relays and wires that are there.
+    ///
+    /// # Errors
+    ///
+    /// The first step or wire that names what is not there.
     pub fn check(&self) -> Result<(), String> {
         if !self.areas.is_empty() && self.areas.len() != self.relays {
             return Err(format!("areas: {} of them for {} relays", self.areas.len(), self.relays));
@@ -213,7 +217,11 @@ impl Schedule {
         Ok(())
     }
 
-    /// Plays it. An error is the invariant that broke.
+    /// Plays it.
+    ///
+    /// # Errors
+    ///
+    /// The invariant that broke, in the words of its panic.
     pub fn play(&self) -> Result<Outcome, String> {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {

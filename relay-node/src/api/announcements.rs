@@ -21,10 +21,17 @@ use crate::{client::Client, node::allowance::Speaker, node_loop::request::NodeRe
 const ANNOUNCEMENTS_MAX: usize = 100;
 
 /// The newest announcements in display order, at most 100.
+///
+/// # Errors
+///
+/// 400 for a query that cannot be read, 404 if the message in it is not here, 503 if the node loop is busy or
+/// stops.
 #[utoipa::path(get, path = "/api/v1/announcements", tag = "announcements",
     params(Since),
     responses(
         (status = 200, description = "in display order", body = [Message]),
+        (status = 400, description = "a query that cannot be read", body = Problem,
+            content_type = "application/problem+json"),
         (status = 404, description = "this relay does not have the announcement `after`: ask without it",
             body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "busy: see Retry-After", body = Problem,
@@ -43,6 +50,12 @@ pub async fn list(
 }
 
 /// Tells everybody something, in every room of every zone.
+///
+/// # Errors
+///
+/// 401 or 403 if the token does not allow it, 400, 413 or 415 for another body than a message in JSON, 422 if
+/// its author or text is not as it has to be, 503 if the node loop is busy or stops or the disk does not take
+/// it.
 #[utoipa::path(post, path = "/api/v1/announcements", tag = "announcements",
     request_body = NewMessage,
     security(("publish" = [])),

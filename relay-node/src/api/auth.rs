@@ -59,7 +59,11 @@ impl Auth {
         Auth { dev, publish: secret.map(|secret| blake3::hash(secret.as_bytes())), streams }
     }
 
-    /// Whether a request with these headers may publish this stream: 403 with what may be published here.
+    /// Whether a request with these headers may publish this stream.
+    ///
+    /// # Errors
+    ///
+    /// 401 and 403 as [`Auth::may_publish`]; 403, with what may be published here, if this is none of it.
     pub fn may_publish_as(&self, headers: &HeaderMap, stream: &StreamName) -> Result<(), ApiError> {
         self.may_publish(headers)?;
         if self.streams.is_empty() || self.streams.iter().any(|streams| streams.names(stream)) {
@@ -73,7 +77,11 @@ impl Auth {
         )))
     }
 
-    /// Whether a request with these headers may publish: 401 without a token, 403 with a wrong one.
+    /// Whether a request with these headers may publish.
+    ///
+    /// # Errors
+    ///
+    /// 401 without a token, also if the relay has none to compare with; 403 with a wrong one.
     pub fn may_publish(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         if self.dev {
             return Ok(());

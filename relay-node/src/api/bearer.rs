@@ -6,6 +6,10 @@ use axum::http::{HeaderMap, header};
 use super::error::ApiError;
 
 /// The token; the scheme may stand in any case.
+///
+/// # Errors
+///
+/// 401, with what is wrong: no such header, another scheme, no token, or more than one.
 pub fn token(headers: &HeaderMap) -> Result<&str, ApiError> {
     let refused = |title: &str| Err(ApiError::unauthorized(title));
     let Some(value) = headers.get(header::AUTHORIZATION) else {

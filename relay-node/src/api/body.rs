@@ -217,15 +217,18 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::places::{
-        Places,
-        shares::{GivesWay, Policy},
+    use crate::{
+        drop_reason::DropReason,
+        places::{
+            Places,
+            shares::{GivesWay, Policy},
+        },
     };
 
     /// The pieces in which a body arrives that comes in these.
     async fn arrive(pieces: Vec<usize>) -> Vec<usize> {
         let policy = Policy { gives_way: GivesWay::Youngest, patience: Duration::ZERO };
-        let places = Places::new(1, policy, "test_gave_way", "test_refused");
+        let places = Places::new(1, policy, DropReason::UploadGaveWay, DropReason::UploadRefused);
         let held = Arc::new(places.take(std::net::IpAddr::from([10, 0, 0, 1]).into()).expect("a place"));
         let sent: usize = pieces.iter().sum();
         // Each a part of a buffer of its own, as they come from a connection that is read piece by piece.

@@ -13,6 +13,10 @@ const PACKED: &str = "content-encoding";
 
 /// Refuses a body that is packed: unpacking would let a small body become a large one, and stored as it is a
 /// packed file would be taken for what it is not.
+///
+/// # Errors
+///
+/// 415, with the first coding that is not `identity`.
 pub fn check_unpacked(headers: &HeaderMap) -> Result<(), ApiError> {
     let values = headers.get_all(header::CONTENT_ENCODING).iter();
     let mut codings = values.flat_map(|value| value.to_str().unwrap_or("?").split(',')).map(str::trim);

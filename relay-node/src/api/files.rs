@@ -33,6 +33,7 @@ use super::{
 use crate::{
     client::Client,
     clock,
+    drop_reason::DropReason,
     node_loop::{
         file_requests::{FileRequest, NoPart},
         request::{NodeRequest, REPLY_TIMEOUT, RequestError, Requests},
@@ -73,8 +74,13 @@ impl FilesState {
     pub fn new(files: Files) -> FilesState {
         FilesState {
             files,
-            uploads: Places::new(UPLOADS_MAX, SHARED, "upload_gave_way", "upload_refused"),
-            downloads: Places::new(DOWNLOADS_MAX, SHARED, "download_gave_way", "download_refused"),
+            uploads: Places::new(UPLOADS_MAX, SHARED, DropReason::UploadGaveWay, DropReason::UploadRefused),
+            downloads: Places::new(
+                DOWNLOADS_MAX,
+                SHARED,
+                DropReason::DownloadGaveWay,
+                DropReason::DownloadRefused,
+            ),
             rate: Arc::new(Rate::new(30, Duration::from_secs(2))),
         }
     }
@@ -114,14 +120,21 @@ impl Called {
 }
 
 /// Gives a file to a room: the body is its bytes, `Content-Type` what it is. Also as PUT, for `curl -T`.
+///
+/// # Errors
+///
+/// 400 for a name or a query that makes no sense and a body that breaks off, 401 or 403 if the token does not
+/// allow it, 413 if the file is too large, 415 if it is packed or in a form, 422 for a giver without a name
+/// that can be shown, 429 if the address gives too much, 503 if there is no place, or the disk or the node
+/// loop is busy, 507 if the disk is full.
 #[utoipa::path(post, path = "/api/v1/rooms/{room}/files", tag = "files",
     params(("room" = String, Path, description = "1 to 64 of a-z, 0-9 and -"), Called),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     security(("publish" = [])),
     responses(
         (status = 201, description = "on disk and announced; Location is where any relay gives it", body = Uploaded),
-        (status = 400, description = "no such room name, or the body broke off", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "no such room name, a query that cannot be read, or the body broke off",
+            body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "no token", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "a token that does not allow publishing", body = Problem,
             content_type = "application/problem+json"),
@@ -266,6 +279,10 @@ async fn receive(
 }
 
 /// The files of a room in the order in which they were given, and how much of each is here.
+///
+/// # Errors
+///
+/// 400 if the name is none of a room, 503 if the node loop is busy or stops.
 #[utoipa::path(get, path = "/api/v1/rooms/{room}/files", tag = "files",
     params(("room" = String, Path, description = "1 to 64 of a-z, 0-9 and -")),
     responses(
@@ -284,6 +301,12 @@ pub async fn list(
 }
 
 /// A file, or a range of it. It begins as soon as the first chunk is here, wherever it comes from.
+///
+/// # Errors
+///
+/// 400 if this is no id, 404 if no room has the file, 412 if `If-Match` names another one, 503 if there is no
+/// place, nobody who has it can be reached, or the node loop is busy or stops. A range outside of the file is
+/// answered with 416.
 #[utoipa::path(get, path = "/api/v1/files/{id}", tag = "files",
     params(("id" = String, Path, description = "64 hexadecimal characters")),
     responses(

@@ -7,6 +7,10 @@ use super::{ApiState, error::ApiError};
 use crate::{clock, metrics, node_loop::request::NodeRequest, vitals::Silent};
 
 /// The process answers and none of its threads is stuck: for 2 s, or 30 s where a disk is waited for.
+///
+/// # Errors
+///
+/// 503 with the thread that is stuck.
 #[utoipa::path(get, path = "/livez", tag = "operations", responses(
     (status = 200, description = "`ok`", body = String, content_type = "text/plain"),
     (status = 503, description = "a thread is stuck: start the relay anew", body = Problem,
@@ -24,6 +28,10 @@ fn alive(silent: Option<Silent>) -> Result<(), ApiError> {
 
 /// The relay serves: the node loop answers, no thread has been stuck for 2 s, and the relay is not about to stop. A second line tells how this
 /// relay's zone token stands, if it has one.
+///
+/// # Errors
+///
+/// 503 if the relay starts or stops, if a thread is stuck, or if the node loop does not answer.
 #[utoipa::path(get, path = "/readyz", tag = "operations", responses(
     (status = 200, description = "`ok`, and a line on the zone token", body = String, content_type = "text/plain"),
     (status = 503, description = "starting, stopping or overloaded", body = Problem,
@@ -40,6 +48,10 @@ pub async fn ready(State(state): State<ApiState>) -> Result<String, ApiError> {
 }
 
 /// Metrics in the Prometheus text format.
+///
+/// # Errors
+///
+/// 404 if the relay was started without a recorder, as in tests.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses(
     (status = 200, description = "Prometheus text format", body = String, content_type = "text/plain")))]
 pub async fn metrics(State(state): State<ApiState>) -> Result<impl IntoResponse, ApiError> {

@@ -7,6 +7,10 @@ use super::{ApiState, error::ApiError};
 use crate::node_loop::request::NodeRequest;
 
 /// Every relay and every link this relay knows of.
+///
+/// # Errors
+///
+/// 503 if the node loop is busy or stops.
 #[utoipa::path(get, path = "/api/v1/mesh", tag = "mesh", responses(
     (status = 200, description = "relays and links", body = Mesh),
     (status = 503, description = "busy: see Retry-After", body = Problem,

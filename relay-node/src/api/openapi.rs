@@ -64,8 +64,22 @@ fn whole() -> Value {
             "503": problem("busy: see Retry-After"),
         }
     } });
-    document["paths"].as_object_mut().into_iter().flatten().for_each(|(_, path)| meant_for_all(path));
+    for (_, path) in document["paths"].as_object_mut().into_iter().flatten() {
+        path.as_object_mut().into_iter().flatten().for_each(|(_, operation)| without_errors(operation));
+        meant_for_all(path);
+    }
     document
+}
+
+/// What the comment of a handler says of errors is for those who read the code: here it is in the responses.
+fn without_errors(operation: &mut Value) {
+    let Some(text) = operation["description"].as_str() else { return };
+    let kept = text.split("# Errors").next().unwrap_or_default().trim().to_owned();
+    let Some(operation) = operation.as_object_mut() else { return };
+    match kept.is_empty() {
+        true => operation.remove("description"),
+        false => operation.insert("description".to_owned(), kept.into()),
+    };
 }
 
 /// What any request can be answered with, whatever its path.
@@ -201,7 +215,11 @@ mod tests {
         }
         let message = &document["paths"]["/api/v1/rooms/{room}/messages"]["post"]["responses"];
         assert!(["403", "408", "421", "429"].iter().all(|status| message[status].is_object()), "{message}");
+        let mesh = &document["components"]["schemas"]["Mesh"]["properties"];
+        assert!(mesh["cut_links"].is_object(), "{mesh}");
+        assert_eq!(mesh["bridges"]["deprecated"], true, "the old name of it");
         let text = document.to_string();
+        assert!(!text.contains("# Errors"), "the responses say it");
         let references: Vec<_> = text.split("#/components/schemas/").skip(1).collect();
         assert!(!references.is_empty());
         for reference in references {

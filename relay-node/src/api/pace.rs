@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant as TokioInstant, Sleep, sleep_until},
 };
 
-use crate::clock;
+use crate::{clock, drop_reason::DropReason};
 
 /// How long a client may pause within a body, or leave an answer unread.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -79,7 +79,7 @@ impl Watch {
     pub fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let Some(at) = self.pace.wait(clock::now()) else {
-                metrics::counter!("relay_drop_total", "reason" => "client_too_slow").increment(1);
+                DropReason::ClientTooSlow.count();
                 return Poll::Ready(());
             };
             let at = TokioInstant::from_std(at);
@@ -97,7 +97,7 @@ impl Watch {
         self.alarm = None;
         let fast = self.pace.pass(octets, clock::now());
         if !fast {
-            metrics::counter!("relay_drop_total", "reason" => "client_too_slow").increment(1);
+            DropReason::ClientTooSlow.count();
         }
         fast
     }

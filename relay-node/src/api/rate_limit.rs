@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::places::shares::Holder;
+use crate::{drop_reason::DropReason, places::shares::Holder};
 
 /// Token buckets by address: `burst` at once, then one each `interval`.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ fn forget(full_at: &mut HashMap<Holder, Instant>, now: Instant) {
     let before = full_at.len();
     full_at.retain(|_, at| *at > middle);
     let forgotten = (before - full_at.len()) as u64;
-    metrics::counter!("relay_drop_total", "reason" => "rate_forgotten").increment(forgotten);
+    DropReason::RateForgotten.count_all(forgotten);
 }
 
 #[cfg(test)]

@@ -34,11 +34,16 @@ pub struct Since {
 }
 
 /// The newest messages of a room in display order, at most 1000.
+///
+/// # Errors
+///
+/// 400 if the name is none of a room or the query cannot be read, 404 if the message in it is not here, 503
+/// if the node loop is busy or stops.
 #[utoipa::path(get, path = "/api/v1/rooms/{room}/messages", tag = "rooms",
     params(("room" = String, Path, description = "1 to 64 of a-z, 0-9 and -"), Since),
     responses(
         (status = 200, description = "in display order", body = [Message]),
-        (status = 400, description = "no such room name", body = Problem,
+        (status = 400, description = "no such room name, or a query that cannot be read", body = Problem,
             content_type = "application/problem+json"),
         (status = 404, description = "this relay does not have the message `after`: ask without it",
             body = Problem, content_type = "application/problem+json"),
@@ -63,6 +68,12 @@ pub(super) fn since(query: Result<Query<Since>, QueryRejection>) -> Result<Optio
 }
 
 /// Says something in a room, in every zone.
+///
+/// # Errors
+///
+/// 400 if the name is none of a room, 400, 413 or 415 for another body than a message in JSON, 422 if its
+/// author or text is not as it has to be, 429 if the address speaks too fast, 503 if the node loop is busy or
+/// stops or the disk does not take it.
 #[utoipa::path(post, path = "/api/v1/rooms/{room}/messages", tag = "rooms",
     params(("room" = String, Path, description = "1 to 64 of a-z, 0-9 and -")),
     request_body = NewMessage,

@@ -37,6 +37,7 @@ use super::{
 };
 use crate::{
     client::Proxies,
+    drop_reason::DropReason,
     places::{
         Held, Places,
         shares::{GivesWay, Policy, Standing},
@@ -75,7 +76,7 @@ impl Bounds {
     /// The places for all connections but those of the reserve.
     pub fn places(&self) -> Places {
         let policy = Policy { gives_way: GivesWay::Stalest, patience: PATIENCE };
-        Places::new(self.connections, policy, "connection_gave_way", "connection_refused")
+        Places::new(self.connections, policy, DropReason::ConnectionGaveWay, DropReason::ConnectionRefused)
     }
 }
 
@@ -112,9 +113,10 @@ pub async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let policy = Policy { gives_way: GivesWay::Stalest, patience: Duration::ZERO };
-    let reserve = Places::new(bounds.reserve, policy, "connection_gave_way", "connection_refused");
+    let reserve =
+        Places::new(bounds.reserve, policy, DropReason::ConnectionGaveWay, DropReason::ConnectionRefused);
     let policy = Policy { gives_way: GivesWay::Stalest, patience: LARGE_PATIENCE };
-    let large = Places::new(LARGE_MAX, policy, "answer_gave_way", "answer_refused");
+    let large = Places::new(LARGE_MAX, policy, DropReason::AnswerGaveWay, DropReason::AnswerRefused);
     let server = Arc::new(Server { router, proxies, places, reserve, large, stop: stop.clone() });
     let mut connections = JoinSet::new();
     loop {

@@ -40,7 +40,11 @@ pub struct Upgrade {
 pub struct Socket(WebSocketStream<TokioIo<Upgraded>>);
 
 impl Upgrade {
-    /// Checks the request (RFC 6455 section 4.2.1); an error says what is missing.
+    /// Checks the request (RFC 6455 section 4.2.1).
+    ///
+    /// # Errors
+    ///
+    /// What is missing, in words for whoever asks.
     pub fn of(request: &mut Request<Body>) -> Result<Upgrade, &'static str> {
         let headers = request.headers();
         if request.method() != Method::GET {
@@ -107,6 +111,10 @@ impl Socket {
     }
 
     /// Sends a message as text.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is closed or breaks.
     pub async fn send_text(&mut self, text: Utf8Bytes) -> Result<(), Error> {
         for frame in frames(text.into()) {
             self.0.send(Message::Frame(frame)).await?;
@@ -115,11 +123,19 @@ impl Socket {
     }
 
     /// Asks for a sign of life.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is closed or breaks.
     pub async fn ping(&mut self) -> Result<(), Error> {
         self.0.send(Message::Ping(Bytes::new())).await
     }
 
     /// Says that it ends, and why.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is closed or breaks.
     pub async fn close(&mut self, code: u16, reason: &'static str) -> Result<(), Error> {
         self.0.send(Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() }))).await
     }

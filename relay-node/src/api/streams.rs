@@ -13,6 +13,10 @@ use super::{ApiState, error::ApiError};
 use crate::node_loop::request::NodeRequest;
 
 /// Every live stream of the mesh, as this relay knows it.
+///
+/// # Errors
+///
+/// 503 if the node loop is busy or stops.
 #[utoipa::path(get, path = "/api/v1/streams", tag = "streams", responses(
     (status = 200, description = "every live stream, in the order of names", body = [Stream]),
     (status = 503, description = "busy: see Retry-After", body = Problem,
@@ -23,6 +27,10 @@ pub async fn list(State(state): State<ApiState>) -> Result<Json<Vec<Stream>>, Ap
 }
 
 /// What a session of WHIP or WHEP gets of its stream, and why not all of it.
+///
+/// # Errors
+///
+/// 404 if there is no such session or it is over, 503 if the node loop is busy or stops.
 #[utoipa::path(get, path = "/api/v1/sessions/{session}", tag = "streams",
     params(("session" = String, Path, description = "the last part of the Location that POST answered")),
     responses(

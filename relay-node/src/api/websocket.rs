@@ -28,6 +28,7 @@ use super::{
 use crate::{
     client::Client,
     clock,
+    drop_reason::DropReason,
     node::{allowance::Speaker, posts::PostError},
     node_loop::{
         outbox::words,
@@ -69,10 +70,15 @@ mod close_code {
 /// Places of participants, shared between their addresses. Who has given a sign of life has proven itself.
 pub fn places() -> Places {
     let policy = Policy { gives_way: GivesWay::Youngest, patience: PATIENCE };
-    Places::new(PARTICIPANTS_MAX, policy, "websocket_gave_way", "websocket_refused")
+    Places::new(PARTICIPANTS_MAX, policy, DropReason::WebsocketGaveWay, DropReason::WebsocketRefused)
 }
 
 /// `GET /api/v1/rooms/{room}/ws`.
+///
+/// # Errors
+///
+/// 400 if the name is none of a room or the request asks for no WebSocket, 503 if there is no place here or
+/// in the room, or the node loop is busy or stops.
 pub async fn upgrade(
     State(state): State<ApiState>,
     ConnectInfo(client): ConnectInfo<Client>,

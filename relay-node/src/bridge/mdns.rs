@@ -38,6 +38,11 @@ fn instance(id: NodeId) -> String {
 }
 
 /// Announces this relay at `addresses` and looks for others, for as long as the receiver lives.
+///
+/// # Errors
+///
+/// What the library says if it cannot open its sockets or start its thread, or if a name or an address does
+/// not fit it.
 pub fn start(
     id: NodeId,
     zone: &ZoneName,

@@ -33,6 +33,7 @@ pub use quic::tls::Trust;
 
 use crate::{
     clock,
+    drop_reason::DropReason,
     places::{
         Places,
         shares::{GivesWay, Policy},
@@ -144,6 +145,11 @@ pub(crate) struct Shared {
 impl Bridges {
     /// Binds the socket and starts dialing and accepting; the thread beats `pulse`. Install the metrics
     /// recorder before.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be bound, the thread or its runtime cannot start, or TLS does not take the
+    /// identity.
     pub async fn start(
         config: BridgeConfig,
         forwarding: Arc<Forwarding>,
@@ -239,8 +245,14 @@ async fn serve(
     for peer in peers {
         tokio::spawn(dial::keep(shared.clone(), endpoint.clone(), peer));
     }
-    let places =
-        |total| Places::new(total, HANDSHAKE_POLICY, "bridge_handshake_gave_way", "bridge_handshake_refused");
+    let places = |total| {
+        Places::new(
+            total,
+            HANDSHAKE_POLICY,
+            DropReason::BridgeHandshakeGaveWay,
+            DropReason::BridgeHandshakeRefused,
+        )
+    };
     let (strangers, known) = (places(HANDSHAKES_MAX), places(HANDSHAKES_OF_KNOWN_MAX));
     let mut beats = tokio::time::interval(BEAT);
     loop {

@@ -189,11 +189,21 @@ const DAY: u64 = 86_400;
 
 impl OrganizerCommand {
     /// Reads what stands behind `relay-node festival`.
+    ///
+    /// # Errors
+    ///
+    /// What clap has to say, help included.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<OrganizerCommand, clap::Error> {
         OrganizerCommand::try_parse_from([OsString::from("relay-node festival")].into_iter().chain(arguments))
     }
 
     /// Carries it out.
+    ///
+    /// # Errors
+    ///
+    /// [`OrganizerError::File`] for a file that is not what it should be, [`OrganizerError::Io`] for one that
+    /// cannot be read or written, [`OrganizerError::Clock`] if the clock is not set where a date is signed,
+    /// [`OrganizerError::NotValid`] if something shown is not.
     pub fn run(self) -> Result<(), OrganizerError> {
         let now = clock::wall().0 / 1000;
         match self.command {
@@ -244,11 +254,19 @@ impl Issue {
 }
 
 /// The organizer's key in that file.
+///
+/// # Errors
+///
+/// [`OrganizerError::Io`] if it cannot be read, [`OrganizerError::File`] if it holds something else.
 pub fn read_key(path: &Path) -> Result<OrganizerKey, OrganizerError> {
     OrganizerKey::read(path).map_err(|error| bad_key(path, error))
 }
 
 /// A file for a relay: its token, and how the key that signed it came from earlier ones. With the serial number.
+///
+/// # Errors
+///
+/// As [`issue_as`].
 pub fn issue(
     key: &OrganizerKey,
     node: NodeId,
@@ -260,6 +278,10 @@ pub fn issue(
 }
 
 /// The same for a relay that may be more.
+///
+/// # Errors
+///
+/// [`OrganizerError::Clock`] if the clock that gave `now` is not set.
 pub fn issue_as(
     role: Role,
     key: &OrganizerKey,

@@ -79,6 +79,12 @@ impl PairError {
 }
 
 /// Pairs this relay with another one, once.
+///
+/// # Errors
+///
+/// [`PairError::Organizer`] if the key file is not good, [`PairError::Unavailable`] without a port, a data
+/// directory or a runtime, [`PairError::Connection`] if the other relay cannot be reached or goes away,
+/// [`PairError::Failed`] if either side breaks it off.
 pub fn run(pair: &Pair, config: &Config) -> Result<(), PairError> {
     let key = pair.festival_key_file.as_deref().map(organizer::read_key).transpose()?;
     let identity = Identity::load_or_create(&config.data).map_err(unavailable)?;

@@ -155,11 +155,21 @@ impl fmt::Debug for Token {
 const DATA: &str = "./data";
 
 /// Reads the process's arguments and environment, and the file they name.
+///
+/// # Errors
+///
+/// As [`read`].
 pub fn from_process() -> Result<(Task, Config), ConfigError> {
     read(std::env::args_os(), std::env::vars_os())
 }
 
 /// Reads `arguments` (the program's name first) and `environment`, and the file they name.
+///
+/// # Errors
+///
+/// [`ConfigError::Usage`] for what clap has to say, help and version included, [`ConfigError::File`] if the
+/// file cannot be read or is not TOML, [`ConfigError::UnknownKey`] for a key in it or in the environment,
+/// [`ConfigError::Value`] for a value that is not allowed.
 pub fn read(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -197,6 +207,10 @@ impl Config {
     }
 
     /// The relays this one was paired with are trusted like those named with `--trust`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::File`] if the file of paired relays cannot be read or holds something else than ids.
     pub fn trust_paired(&mut self) -> Result<(), ConfigError> {
         let paired = trusted_peers::read(&self.data).map_err(|error| ConfigError::File {
             path: self.data.join(trusted_peers::FILE),

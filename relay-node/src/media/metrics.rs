@@ -6,6 +6,8 @@ use media::{
 };
 use metrics::{counter, gauge, histogram};
 
+use crate::drop_reason::DropReason;
+
 const KINDS: [&str; 2] = ["audio", "video"];
 
 /// Remembers what was published last.
@@ -54,7 +56,7 @@ impl WorkerMetrics {
     /// Datagrams that the kernel would not take.
     pub fn dropped_by_kernel(&self, count: usize) {
         if count > 0 {
-            counter!("relay_drop_total", "reason" => "send_refused").increment(count as u64);
+            DropReason::SendRefused.count_all(count as u64);
         }
     }
 }

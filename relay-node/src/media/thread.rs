@@ -29,6 +29,7 @@ use super::{
 use crate::{
     bridge::{Child, Forwarding},
     clock,
+    drop_reason::DropReason,
     vitals::{Pulse, Vitals, Work},
 };
 
@@ -74,7 +75,7 @@ impl Door {
         match self.inputs.try_send(input) {
             Ok(()) => self.wake(),
             Err(TrySendError::Full(_)) => {
-                metrics::counter!("relay_drop_total", "reason" => "worker_queue_full").increment(1);
+                DropReason::WorkerQueueFull.count();
             }
             // The worker has stopped, and with it the relay.
             Err(TrySendError::Disconnected(_)) => {}
@@ -119,6 +120,10 @@ impl Workers {
 }
 
 /// Starts a worker on each socket.
+///
+/// # Errors
+///
+/// When the system gives no poll, or no thread.
 pub fn start(
     sockets: Vec<UdpSocket>,
     forwarding: &Arc<Forwarding>,
@@ -295,7 +300,7 @@ impl MediaThread {
                 }
                 // One request for a track is enough: the others wait for the same keyframe.
                 Event::KeyframeWanted { track } if self.asks_for_keyframe(track) => {
-                    metrics::counter!("relay_drop_total", "reason" => "node_queue_full").increment(1);
+                    DropReason::NodeQueueFull.count();
                 }
                 event => self.undelivered.push_back(event),
             }
@@ -375,6 +380,6 @@ pub fn deliver(workers: &Workers, track: u32, header: DatagramHeader, payload: b
     };
     match relayed {
         Some(relayed) => workers.offer(TrackId(track), &relayed),
-        None => metrics::counter!("relay_drop_total", "reason" => "link_malformed").increment(1),
+        None => DropReason::LinkMalformed.count(),
     }
 }

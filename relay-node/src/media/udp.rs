@@ -27,6 +27,10 @@ const BUFFER: usize = 8 << 20;
 /// Binds one socket for each worker to the media port. Port 0 takes any free one, the same for all.
 ///
 /// The port is first tried without sharing: two relays on one port would steal each other's packets.
+///
+/// # Errors
+///
+/// When the port is in use, the system refuses the address, or has no socket left.
 pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<UdpSocket>> {
     let address = UdpSocket::bind(address)?.local_addr()?;
     (0..workers).map(|_| bind_shared(address)).collect()
@@ -114,6 +118,10 @@ impl Default for Receiver {
 
 impl Receiver {
     /// Receives what is there, without waiting; true if there may be more.
+    ///
+    /// # Errors
+    ///
+    /// When the socket cannot be read; that nothing is there, or that an earlier send failed, is no error.
     pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<bool> {
         self.received = 0;
         // SAFETY: all zeros is a valid iovec and a valid mmsghdr.

@@ -41,6 +41,11 @@ pub struct Festival {
 impl Festival {
     /// Reads the files named in the configuration. `node` and `zone` are this relay's; `now` is in unix
     /// seconds. What the organizer signs for everybody is kept at `kept`.
+    ///
+    /// # Errors
+    ///
+    /// Which key of the configuration is wrong, and why: a file cannot be read, or holds something else, or
+    /// the token is none for this relay. That it expired or was taken back is no error.
     pub fn load(
         files: &Files,
         kept: PathBuf,
@@ -99,12 +104,20 @@ impl Festival {
     }
 
     /// How this relay's own token stands.
+    ///
+    /// # Errors
+    ///
+    /// As [`Judge::own`].
     pub fn own(&self, now: u64) -> Result<Standing, MembershipError> {
         self.judge().own(now)
     }
 
     /// The token in what the relay that proved to be `node` shows; none is needed of one that is trusted.
     /// Whether it counts now is [`Festival::standing`]'s.
+    ///
+    /// # Errors
+    ///
+    /// As [`Judge::believe`].
     pub fn believe(
         &self,
         node: NodeId,
@@ -125,6 +138,10 @@ impl Festival {
     }
 
     /// Whether a relay counts at `now`, in unix seconds. `token` is one that was believed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Judge::standing`].
     pub fn standing(
         &self,
         node: NodeId,
@@ -135,6 +152,10 @@ impl Festival {
     }
 
     /// Takes a list or a key rotation if it is the organizer's and newer; `true` if it was news.
+    ///
+    /// # Errors
+    ///
+    /// As [`Judge::adopt`].
     pub fn adopt(&self, line: &str) -> Result<bool, TokenError> {
         let news = self.judge().adopt(line)?;
         if news {
@@ -275,6 +296,11 @@ pub(crate) fn key(text: &str) -> Result<FestivalId, String> {
 }
 
 /// The festival of the token in `text`, if it is one for this relay.
+///
+/// # Errors
+///
+/// What is wrong, as a clause: not one token in it, one that is not signed by its festival or not for this
+/// relay and zone, or a paper beside it that is not the organizer's.
 pub fn token_for(text: &str, node: NodeId, zone: &ZoneName) -> Result<FestivalId, String> {
     let (token, beside) = split(text)?;
     let festival = token.unverified().festival;

@@ -125,6 +125,10 @@ impl Judge {
     }
 
     /// How this relay's own token stands.
+    ///
+    /// # Errors
+    ///
+    /// As [`Judge::believe`] and [`Judge::standing`].
     pub fn own(&self, now: u64) -> Result<Standing, MembershipError> {
         let text = self.token.to_string();
         let token = believe(&self.revocations, self.node, &self.zone, Some(&text))?;
@@ -133,6 +137,12 @@ impl Judge {
 
     /// The token in what the relay that proved to be `node` shows; none is needed of one that is trusted.
     /// Whether it counts now is [`Festival::standing`]'s.
+    ///
+    /// # Errors
+    ///
+    /// [`MembershipError::NoToken`] if nothing is shown, [`MembershipError::NotBelieved`] for what the
+    /// organizer did not sign, [`MembershipError::NotItsOwn`] or [`MembershipError::OtherZone`] for the token
+    /// of another relay or zone. None for one that is trusted.
     pub fn believe(
         &self,
         node: NodeId,
@@ -162,6 +172,12 @@ impl Judge {
     }
 
     /// Whether a relay counts at `now`, in unix seconds. `token` is one that was believed.
+    ///
+    /// # Errors
+    ///
+    /// [`MembershipError::Revoked`] if the relay was taken back. Of one that is not trusted also if its token
+    /// was, [`MembershipError::NoToken`] without a token, [`MembershipError::OldKey`] if the key that signed
+    /// it is given up, [`MembershipError::Expired`] if even the grace time is over.
     pub fn standing(
         &self,
         node: NodeId,
@@ -192,16 +208,28 @@ impl Judge {
     }
 
     /// Takes a list or a key rotation if it is the organizer's and newer; `true` if it was news.
+    ///
+    /// # Errors
+    ///
+    /// As [`RevocationList::adopt`].
     pub fn adopt(&mut self, line: &str) -> Result<bool, TokenError> {
         self.revocations.adopt(line)
     }
 
     /// Takes what is newer of these lines; how many were.
+    ///
+    /// # Errors
+    ///
+    /// As [`RevocationList::read`].
     pub fn read(&mut self, text: &str) -> Result<usize, TokenError> {
         self.revocations.read(text)
     }
 
     /// Takes another token of this relay.
+    ///
+    /// # Errors
+    ///
+    /// As [`Judge::believe`] of one that is not trusted; the old token holds then.
     pub fn renew(&mut self, token: ZoneToken) -> Result<(), MembershipError> {
         believe(&self.revocations, self.node, &self.zone, Some(&token.to_string()))?;
         self.token = token;

@@ -48,12 +48,20 @@ struct File {
 
 impl OrganizerKey {
     /// The first key of a new festival.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::NoRandomness`] if no key can be made.
     pub fn create(name: &str) -> Result<OrganizerKey, KeyError> {
         let pair = Ed25519KeyPair::generate().map_err(|_| KeyError::NoRandomness)?;
         Ok(OrganizerKey { name: name.to_owned(), pair, rotations: Vec::new() })
     }
 
     /// The next key of the same festival, and the change to it.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::NoRandomness`] if no key can be made.
     pub fn next(&self, old_until: Option<u64>) -> Result<(OrganizerKey, Rotation), KeyError> {
         let pair = Ed25519KeyPair::generate().map_err(|_| KeyError::NoRandomness)?;
         let rotation = Rotation::rotate(&self.pair, &pair, self.epoch() + 1, old_until)
@@ -83,6 +91,10 @@ impl OrganizerKey {
     }
 
     /// Reads the file.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::Io`] if it cannot be read, [`KeyError::NotAKey`] if it holds something else.
     pub fn read(path: &Path) -> Result<OrganizerKey, KeyError> {
         let text = fs::read_to_string(path)?;
         let file: File = toml::from_str(&text).map_err(|_| KeyError::NotAKey)?;
@@ -99,6 +111,10 @@ impl OrganizerKey {
     }
 
     /// Writes a file that only its owner reads; never in the place of another.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::Io`] if there is such a file already or it cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), KeyError> {
         if fs::symlink_metadata(path).is_ok() {
             let taken = "is there already: choose another name, or move it away";

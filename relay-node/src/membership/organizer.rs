@@ -23,6 +23,12 @@ impl Organizer {
     }
 
     /// Takes a change of the key that begins or ends at a known one; `true` if it was news.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::Signature`] if either key did not sign it, [`TokenError::Forked`] if one of them has
+    /// another next or earlier key, [`TokenError::OtherFestival`] if it does not go on from what is known,
+    /// [`TokenError::Malformed`] if it makes no sense or there is no room for another.
     pub fn adopt(&mut self, rotation: Rotation) -> Result<bool, TokenError> {
         if self.rotations.values().any(|known| *known == rotation) {
             return Ok(false);

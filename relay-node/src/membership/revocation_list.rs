@@ -37,6 +37,12 @@ impl RevocationList {
     }
 
     /// Takes one paper if it is the organizer's and newer; `true` if it was news.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::Malformed`] if it is neither list nor change of the key, [`TokenError::OtherFestival`]
+    /// for a list of no key of the organizer, [`TokenError::Signature`] if that key did not sign it, and
+    /// those of [`Organizer::adopt`].
     pub fn adopt(&mut self, line: &str) -> Result<bool, TokenError> {
         let line = line.trim();
         if line.starts_with(Succession::PREFIX) {
@@ -60,6 +66,10 @@ impl RevocationList {
 
     /// Takes every paper of a text: one in a line, changes of the key first; `#` begins a remark. How many
     /// were news.
+    ///
+    /// # Errors
+    ///
+    /// As [`RevocationList::adopt`], of the first paper that is not good; those before it are taken.
     pub fn read(&mut self, text: &str) -> Result<usize, TokenError> {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         let mut news = 0;

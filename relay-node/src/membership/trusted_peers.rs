@@ -11,6 +11,10 @@ use crate::storage::atomic_file;
 pub const FILE: &str = "trusted";
 
 /// Reads it; nobody is trusted if it is not there.
+///
+/// # Errors
+///
+/// When the file cannot be read, and as [`parse`].
 pub fn read(data: &Path) -> io::Result<BTreeSet<NodeId>> {
     let text = match fs::read_to_string(data.join(FILE)) {
         Ok(text) => text,
@@ -21,6 +25,10 @@ pub fn read(data: &Path) -> io::Result<BTreeSet<NodeId>> {
 }
 
 /// The ids in the text of the file; `#` begins a remark.
+///
+/// # Errors
+///
+/// `InvalidData`, with the first line that is no id.
 pub fn parse(text: &str) -> io::Result<BTreeSet<NodeId>> {
     let ids = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
     ids.filter(|id| !id.is_empty())
@@ -32,6 +40,10 @@ pub fn parse(text: &str) -> io::Result<BTreeSet<NodeId>> {
 }
 
 /// Adds a relay, if it is not there yet. What else is in the file stays.
+///
+/// # Errors
+///
+/// As [`read`], and when the file cannot be written.
 pub fn add(data: &Path, node: NodeId, zone: &ZoneName) -> io::Result<()> {
     if read(data)?.contains(&node) {
         return Ok(());

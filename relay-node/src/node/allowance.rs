@@ -13,6 +13,8 @@ use std::{
 use rooms::{ParticipantId, Source};
 use thiserror::Error;
 
+use crate::drop_reason::DropReason;
+
 /// Who says something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Speaker {
@@ -64,12 +66,12 @@ pub enum Whose {
 }
 
 impl Whose {
-    /// A word for a metric's label.
-    pub fn reason(self) -> &'static str {
+    /// As what it is counted.
+    pub fn reason(self) -> DropReason {
         match self {
-            Whose::Participant => "chat_too_fast",
-            Whose::Address => "chat_address_too_fast",
-            Whose::Rooms => "chat_rooms_too_fast",
+            Whose::Participant => DropReason::ChatTooFast,
+            Whose::Address => DropReason::ChatAddressTooFast,
+            Whose::Rooms => DropReason::ChatRoomsTooFast,
         }
     }
 }
@@ -119,6 +121,10 @@ impl Allowances {
     }
 
     /// Somebody says something, in a room in which nothing was said before if `begins`.
+    ///
+    /// # Errors
+    ///
+    /// [`TooFast`], with what is too much and how long to wait. Nothing is counted then.
     pub fn take(&mut self, speaker: Speaker, begins: bool, now: Instant) -> Result<(), TooFast> {
         let address = network(speaker.address);
         let mut waits = Vec::with_capacity(3);

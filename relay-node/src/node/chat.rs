@@ -14,6 +14,10 @@ use super::Node;
 
 impl Node {
     /// Somebody enters a room.
+    ///
+    /// # Errors
+    ///
+    /// As [`Rooms::handle_enter`](rooms::Rooms::handle_enter).
     pub fn handle_enter(&mut self, room: &RoomName) -> Result<ParticipantId, RoomsError> {
         self.rooms.handle_enter(room)
     }
@@ -24,6 +28,10 @@ impl Node {
     }
 
     /// Somebody says something; what is accepted has to be appended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Rooms::handle_post`](rooms::Rooms::handle_post).
     pub fn handle_post(
         &mut self,
         topic: &Topic,
@@ -35,6 +43,10 @@ impl Node {
     }
 
     /// Somebody shares a file that is on disk here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Rooms::handle_share`](rooms::Rooms::handle_share).
     pub fn handle_share(
         &mut self,
         room: &RoomName,

@@ -38,6 +38,10 @@ impl Node {
     }
 
     /// A message came over it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mesh::handle_message`](mesh_routing::Mesh::handle_message): it was dropped.
     pub fn handle_message(&mut self, link: LinkId, message: &[u8], now: Instant) -> Result<(), MeshError> {
         self.mesh.handle_message(link, message, now)
     }

@@ -60,6 +60,10 @@ impl Node {
     }
 
     /// Messages about a topic, from the zones that their relays are known to be of.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomsError::UnknownMessage`] if `after` is not there.
     pub fn history(
         &mut self,
         topic: &Topic,
@@ -94,6 +98,10 @@ impl Node {
 
     /// Appends to this relay's own log about a topic. What is about to be dropped from the front of it, and is still
     /// kept in its room, is appended again: a few for each, so that a long log takes many turns.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mesh::handle_append`](mesh_routing::Mesh::handle_append): nothing was appended.
     pub fn handle_append(
         &mut self,
         topic: Topic,

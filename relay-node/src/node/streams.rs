@@ -50,6 +50,11 @@ const STREAMS_MAX: usize = 4096;
 impl Node {
     /// WHIP: a publisher's offer. Who publishes a name anew replaces whoever publishes it here: a sound
     /// engineer whose laptop crashed comes back before anybody noticed that it is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Elsewhere`] if the name is live from another zone, [`SessionError::Sdp`] if the offer
+    /// cannot be served, [`SessionError::Full`] if there is no place.
     pub fn handle_publish(
         &mut self,
         (stream, holder): (StreamName, Holder),
@@ -70,6 +75,11 @@ impl Node {
     }
 
     /// WHEP: a listener's offer.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::NotLive`] if nobody publishes the stream, [`SessionError::Sdp`] if the offer cannot be
+    /// served, [`SessionError::Full`] if there is no place.
     pub fn handle_listen(
         &mut self,
         (stream, holder): (StreamName, Holder),
@@ -110,6 +120,11 @@ impl Node {
     }
 
     /// PATCH: trickled candidates or an ICE restart (RFC 9725 section 4.3).
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::NoSession`] if there is none of that id, stream and direction, [`SessionError::NoTag`]
+    /// without a condition, [`SessionError::Tag`] for that of an earlier ICE session.
     pub fn handle_patch(
         &mut self,
         session: (Direction, &StreamName, SessionId),
@@ -123,6 +138,11 @@ impl Node {
     }
 
     /// DELETE: the participant ends the session.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::NoSession`] if there is none of that id, stream and direction, and none that just
+    /// ended.
     pub fn handle_end(
         &mut self,
         direction: Direction,

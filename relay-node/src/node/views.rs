@@ -65,13 +65,14 @@ impl Node {
             capacity_bps: (!link.capacity.unknown()).then(|| link.capacity.bits_per_second()),
             up: link.up,
         });
-        let (articulation_points, bridges) = weak_spots(&topology);
+        let (articulation_points, cut_links) = weak_spots(&topology);
         api::Mesh {
             own: self.id.to_string(),
             nodes: nodes.collect(),
             links: links.collect(),
             articulation_points,
-            bridges,
+            bridges: cut_links.clone(),
+            cut_links,
             areas: areas(self.mesh.areas()),
         }
     }
@@ -107,11 +108,11 @@ fn weak_spots(topology: &Topology) -> (Vec<api::MeshPoint>, Vec<api::MeshBridge>
         let warning = format!("if the relay of {dies} dies, {cut} {} cut off", are(&cuts_off));
         api::MeshPoint { node: node.to_string(), cuts_off, warning }
     });
-    let bridges = topology.cuts.bridges.iter().map(|((a, b), cut)| {
+    let links = topology.cuts.bridges.iter().map(|((a, b), cut)| {
         let cuts_off = zones(cut);
         let (ends, cut) = (format!("{} and {}", zone(a), zone(b)), cuts_off.join(", "));
         let warning = format!("if the link between {ends} breaks, {cut} {} cut off", are(&cuts_off));
         api::MeshBridge { a: a.to_string(), b: b.to_string(), cuts_off, warning }
     });
-    (points.collect(), bridges.collect())
+    (points.collect(), links.collect())
 }

@@ -5,13 +5,14 @@ use protocol::{RoomName, StreamName, signaling::FromRelay};
 use rooms::{ParticipantId, RoomsError};
 
 use super::{
-    NodeLoop, dropped,
+    NodeLoop,
     file_requests::FileRequest,
     random,
     request::{Entered, NodeRequest},
 };
 use crate::{
     clock,
+    drop_reason::DropReason,
     node::sessions::{Direction, Opened, SessionError},
     places::shares::Holder,
 };
@@ -69,7 +70,7 @@ impl NodeLoop {
             Direction::Egress => self.node.handle_listen(whose, offer, random::session(), now),
         };
         if matches!(opened, Err(SessionError::Full)) {
-            dropped("session_refused");
+            DropReason::SessionRefused.count();
         }
         opened
     }

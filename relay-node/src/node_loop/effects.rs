@@ -3,9 +3,10 @@
 use protocol::{mesh::Class, signaling::FromRelay};
 use rooms::Output as RoomsOutput;
 
-use super::{NodeLoop, dropped};
+use super::NodeLoop;
 use crate::{
     clock,
+    drop_reason::DropReason,
     node::{Effect, sessions::Direction},
 };
 
@@ -46,7 +47,7 @@ impl NodeLoop {
                     metrics::counter!("relay_unreached_total", "kind" => kind).increment(1);
                 }
                 Effect::Warn(text) => tracing::warn!("{text}"),
-                Effect::GaveWay => dropped("session_gave_way"),
+                Effect::GaveWay => DropReason::SessionGaveWay.count(),
                 Effect::Rerouted => metrics::counter!("relay_reroute_total").increment(1),
             }
         }

@@ -42,6 +42,10 @@ impl Held {
     }
 
     /// Waits until the record that is held first is on disk; for ever if none is held.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not on disk; [`NotStored::Failed`] also if the thread of the disk is gone.
     pub async fn stored(&mut self) -> Result<(), NotStored> {
         match self.0.front_mut() {
             Some(Waiting::Record(_, stored)) => stored.await.unwrap_or(Err(NotStored::Failed)),

@@ -8,7 +8,7 @@ use protocol::mesh::Class;
 use super::NodeLoop;
 use crate::{
     bridge::{BridgeEvent, Child, LinkSender, Route, Table},
-    clock,
+    clock, drop_reason,
     node::ForwardSource,
 };
 
@@ -32,7 +32,7 @@ impl NodeLoop {
             }
             BridgeEvent::Message { link, message } => {
                 if let Err(error) = self.node.handle_message(link, &message, now) {
-                    metrics::counter!("relay_drop_total", "reason" => error.reason()).increment(1);
+                    drop_reason::count_message(&error);
                 }
             }
             BridgeEvent::Measured { link, rtt, loss, capacity } => {

@@ -27,6 +27,7 @@ use mesh_routing::LinkId;
 use crate::{
     bridge::{Bridges, Forwarding, LinkSender},
     clock,
+    drop_reason::DropReason,
     media::thread::Workers,
     node::{Node, allowance::Allowances, complaints::Complaints, posts::Posts},
     storage::{files::Files, records::Store},
@@ -135,14 +136,14 @@ impl NodeLoop {
             self.node.show_paper(now);
         }
         let logs = self.node.log_counters();
-        let counted = [("log_quota", logs.log_quota), ("log_looped", logs.looped)];
-        let counted = counted.into_iter().chain([("log_full", logs.full), ("log_gave_way", logs.gave_way)]);
+        let counted = [
+            (DropReason::LogQuota, logs.log_quota),
+            (DropReason::LogLooped, logs.looped),
+            (DropReason::LogFull, logs.full),
+            (DropReason::LogGaveWay, logs.gave_way),
+        ];
         for (reason, count) in counted {
-            metrics::counter!("relay_drop_total", "reason" => reason).absolute(count);
+            reason.counter().absolute(count);
         }
     }
-}
-
-fn dropped(reason: &'static str) {
-    metrics::counter!("relay_drop_total", "reason" => reason).increment(1);
 }

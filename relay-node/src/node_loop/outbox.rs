@@ -102,6 +102,10 @@ impl Shared {
 
 impl Outbox {
     /// Tells it.
+    ///
+    /// # Errors
+    ///
+    /// [`Missed::Gone`] if it has left, [`Missed::Behind`] if too many events wait for it.
     pub fn tell(&self, told: &Told<'_>) -> Result<(), Missed> {
         let mut waiting = self.0.waiting();
         if waiting.ended {

@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use protocol::{RoomName, signaling::FromRelay};
 use rooms::ParticipantId;
 
-use super::{
-    dropped,
-    outbox::{self, Inbox, Missed, Outbox, Told},
-};
+use super::outbox::{self, Inbox, Missed, Outbox, Told};
+use crate::drop_reason::DropReason;
 
 /// Where somebody is, and as whom.
 pub(super) type Place = (RoomName, ParticipantId);
@@ -39,7 +37,7 @@ impl Participants {
         let missed = there.filter_map(|(place, outbox)| Some((place.clone(), outbox.tell(&told).err()?)));
         let leave = missed.map(|(place, missed)| {
             if missed == Missed::Behind {
-                dropped("participant_too_slow");
+                DropReason::ParticipantTooSlow.count();
             }
             place
         });

@@ -8,9 +8,10 @@ use protocol::{
 };
 use rooms::{Accepted, NewFile, RoomsError};
 
-use super::{NodeLoop, dropped, random};
+use super::{NodeLoop, random};
 use crate::{
     clock,
+    drop_reason::{self, DropReason},
     node::{
         allowance::Speaker,
         posts::{self, PostError},
@@ -28,7 +29,7 @@ impl NodeLoop {
         {
             let begins = !self.node.was_spoken_in(room);
             if let Err(error) = self.allowances.take(speaker, begins, clock::now()) {
-                dropped(error.whose.reason());
+                error.whose.reason().count();
                 return drop(reply.send(Err(error.into())));
             }
         }
@@ -51,7 +52,7 @@ impl NodeLoop {
             return drop(reply.send(Ok(Posted { id: accepted.id, saved })));
         };
         if self.held.is_full(topic == Topic::Announcements) {
-            dropped("disk_too_slow");
+            DropReason::DiskTooSlow.count();
             return drop(reply.send(Err(PostError::NotStored)));
         }
         let now = clock::now();
@@ -60,7 +61,7 @@ impl NodeLoop {
             Ok(place) => self.posts.handle_appended(place, accepted.id, reply),
             Err(error) => {
                 tracing::error!(%error, "a record could not be appended to the log");
-                dropped(error.reason());
+                drop_reason::count_message(&error);
                 drop(reply.send(Err(PostError::NotStored)));
             }
         }

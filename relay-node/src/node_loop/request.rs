@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{file_requests::FileRequest, outbox::Inbox};
 use crate::{
+    drop_reason::DropReason,
     node::{
         allowance::Speaker,
         posts::PostError,
@@ -175,6 +176,10 @@ pub struct Answer<T>(oneshot::Receiver<T>);
 
 impl<T> Answer<T> {
     /// Waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::Busy`] if it takes too long, [`RequestError::Stopped`] if the node loop has ended.
     pub async fn wait(self) -> Result<T, RequestError> {
         match tokio::time::timeout(REPLY_TIMEOUT, self.0).await {
             Ok(answer) => answer.map_err(|_| RequestError::Stopped),
@@ -183,6 +188,10 @@ impl<T> Answer<T> {
     }
 
     /// Waits for it, however long it takes: for what has to know.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::Stopped`] if the node loop has ended.
     pub async fn wait_to_the_end(self) -> Result<T, RequestError> {
         self.0.await.map_err(|_| RequestError::Stopped)
     }
@@ -216,6 +225,11 @@ impl RequestQueue {
 
 impl Requests {
     /// Asks and waits for the reply: `requests.ask(|reply| NodeRequest::Streams { reply }).await`.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::Busy`] if no place comes free in time or the reply takes too long,
+    /// [`RequestError::Stopped`] if the node loop has ended.
     pub async fn ask<T>(
         &self,
         make: impl FnOnce(oneshot::Sender<T>) -> NodeRequest,
@@ -231,6 +245,10 @@ impl Requests {
     }
 
     /// Asks at once or not at all; the reply can be waited for elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::Busy`] if there is no place, [`RequestError::Stopped`] if the node loop has ended.
     pub fn put<T>(
         &self,
         make: impl FnOnce(oneshot::Sender<T>) -> NodeRequest,
@@ -260,7 +278,7 @@ impl Requests {
 
 fn counted(sent: Result<(), RequestError>) -> Result<(), RequestError> {
     if sent == Err(RequestError::Busy) {
-        metrics::counter!("relay_drop_total", "reason" => "ask_queue_full").increment(1);
+        DropReason::AskQueueFull.count();
     }
     sent
 }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::clock;
+use crate::{clock, drop_reason::DropReason};
 use shares::{Full, Holder, PlaceId, Policy, Shares, Standing};
 
 /// Places of one kind.
@@ -20,9 +20,8 @@ pub struct Places(Arc<Inner>);
 
 struct Inner {
     state: Mutex<State>,
-    /// Reasons of `relay_drop_total`.
-    gave_way: &'static str,
-    refused: &'static str,
+    gave_way: DropReason,
+    refused: DropReason,
 }
 
 struct State {
@@ -38,21 +37,29 @@ pub struct Held {
 }
 
 impl Places {
-    /// `total` places. What gives way and who is refused is counted in `relay_drop_total` under these reasons.
-    pub fn new(total: usize, policy: Policy, gave_way: &'static str, refused: &'static str) -> Places {
+    /// `total` places. What gives way and who is refused is counted under these reasons.
+    pub fn new(total: usize, policy: Policy, gave_way: DropReason, refused: DropReason) -> Places {
         let state = State { shares: Shares::new(total, policy), holding: HashMap::new() };
         Places(Arc::new(Inner { state: Mutex::new(state), gave_way, refused }))
     }
 
     /// A place for `holder`; whoever gives way for it is told.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if all places are taken and nobody gives way; it is counted.
     pub fn take(&self, holder: Holder) -> Result<Held, Full> {
         self.take_beside(holder, Arc::new(Notify::new()))
     }
 
     /// A place for `holder` that is lost together with another one: `lost` is that one's [`Held::notice`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Places::take`].
     pub fn take_beside(&self, holder: Holder, lost: Arc<Notify>) -> Result<Held, Full> {
         let mut state = self.state();
-        let taken = state.shares.take(holder, clock::now()).inspect_err(|_| count(self.0.refused))?;
+        let taken = state.shares.take(holder, clock::now()).inspect_err(|_| self.0.refused.count())?;
         if let Some(place) = taken.gave_way {
             self.tell(&mut state, place);
         }
@@ -74,7 +81,7 @@ impl Places {
     }
 
     fn tell(&self, state: &mut State, place: PlaceId) {
-        count(self.0.gave_way);
+        self.0.gave_way.count();
         if let Some(lost) = state.holding.remove(&place) {
             lost.notify_one();
         }
@@ -83,10 +90,6 @@ impl Places {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn count(reason: &'static str) {
-    metrics::counter!("relay_drop_total", "reason" => reason).increment(1);
 }
 
 impl Held {
@@ -146,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn who_loses_a_place_is_told_and_who_leaves_frees_one() {
         let policy = Policy { gives_way: GivesWay::Youngest, patience: Duration::from_secs(5) };
-        let places = Places::new(2, policy, "test_gave_way", "test_refused");
+        let places = Places::new(2, policy, DropReason::UploadGaveWay, DropReason::UploadRefused);
         let holder = |number| Holder::from(IpAddr::from([10, 0, 0, number]));
         let (old, young) = (places.take(holder(1)).expect("free"), places.take(holder(1)).expect("free"));
         assert!(places.take(holder(1)).is_err());

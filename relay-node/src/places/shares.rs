@@ -120,6 +120,10 @@ impl Shares {
     }
 
     /// A place for `holder`, unproven. Where all are taken another one may have to give way: that is gone then.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if all places are taken and nobody gives way.
     pub fn take(&mut self, holder: Holder, now: Instant) -> Result<Taken, Full> {
         let gave_way = match self.places.len() < self.total {
             true => None,

@@ -13,6 +13,11 @@ pub const PUBLIC: u32 = 0o644;
 pub const SECRET: u32 = 0o600;
 
 /// Puts `bytes` in the place of the file at `path`, and makes the directory it is in.
+///
+/// # Errors
+///
+/// When the directory cannot be made, or the file not be written, synced or put in its place: the old one is
+/// there then, unless only the last sync of the directory failed.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

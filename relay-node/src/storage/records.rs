@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 use super::rows;
 use crate::{
     clock,
+    drop_reason::DropReason,
     vitals::{BEAT, Pulse},
 };
 
@@ -149,6 +150,12 @@ enum Job {
 impl Store {
     /// Opens the file in `directory`, makes it if need be, counts this boot and reads everything.
     /// The thread that writes beats `pulse`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Directory`] if the directory cannot be used, [`StoreError::InUse`] if another process
+    /// has the file open, [`StoreError::Newer`] for a later format, [`StoreError::Damaged`] if it cannot be
+    /// read.
     pub fn open(directory: &Path, mut pulse: Pulse) -> Result<(Store, Loaded), StoreError> {
         let in_directory = |error| StoreError::Directory { path: directory.to_owned(), error };
         fs::create_dir_all(directory).map_err(in_directory)?;
@@ -183,7 +190,7 @@ impl Store {
         let job = Job::Append { record, done: Some(done) };
         let refused = if full || !self.tell_life() { Some(job) } else { self.send(job) };
         if let Some(job) = refused {
-            metrics::counter!("relay_drop_total", "reason" => "store_queue_full").increment(1);
+            DropReason::StoreQueueFull.count();
             if let Job::Append { done: Some(done), .. } = job {
                 // The caller may have lost interest.
                 let _ = done.send(Err(NotStored::Full));
@@ -212,6 +219,10 @@ impl Store {
     }
 
     /// Puts these records in the place of those of format 1.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`]; what is there stays as it is then.
     pub fn migrate(directory: &Path, records: &[LogEntry]) -> Result<(), StoreError> {
         let path = directory.join(FILE);
         let database = open_database(&path)?;
@@ -234,7 +245,7 @@ impl Store {
 
     fn tell(&self, job: Job) {
         if self.send(job).is_some() {
-            metrics::counter!("relay_drop_total", "reason" => "store_queue_full").increment(1);
+            DropReason::StoreQueueFull.count();
         }
     }
 }
@@ -376,8 +387,7 @@ impl Writer {
                     tracing::error!(%error, records = jobs.len(), "cannot write the log to disk: trying again");
                     self.failed = Some(clock::now());
                 }
-                metrics::counter!("relay_drop_total", "reason" => "store_failed")
-                    .increment((jobs.len() - told) as u64);
+                DropReason::StoreFailed.count_all((jobs.len() - told) as u64);
             }
         }
         for job in &mut jobs {

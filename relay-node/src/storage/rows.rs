@@ -3,6 +3,8 @@
 
 use mesh_routing::{LogEntry, LogKey};
 
+use crate::drop_reason::DropReason;
+
 /// The first half of a row's key: the log (postcard). The second half is the number.
 pub fn key(key: &LogKey) -> Vec<u8> {
     postcard::to_stdvec(key).expect("names and numbers always serialize")
@@ -18,7 +20,7 @@ pub fn read(key: &[u8], number: u64, entry: &[u8], records: &mut Vec<LogEntry>) 
     let read = (postcard::from_bytes(key), postcard::from_bytes(entry));
     // Of a log written in two ways one would begin where the other has not ended.
     let (Ok(log), Ok(entry), true) = (read.0, read.1, is_as_written(key)) else {
-        metrics::counter!("relay_drop_total", "reason" => "store_unreadable").increment(1);
+        DropReason::StoreUnreadable.count();
         return;
     };
     let record = LogEntry { key: log, number, entry };

@@ -68,7 +68,7 @@ export interface Mesh {
   nodes: MeshNode[];
   links: MeshLink[];
   articulation_points: (WeakSpot & { node: string })[];
-  bridges: (WeakSpot & { a: string; b: string })[];
+  cut_links: (WeakSpot & { a: string; b: string })[];
   /** The own area first; empty or missing while there is no other. */
   areas?: MeshArea[];
 }

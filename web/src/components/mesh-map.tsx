@@ -25,7 +25,7 @@ export function MeshMap({ mesh, streams }: { mesh: Mesh; streams: Stream[] }) {
   const zone = new Map(mesh.nodes.map((node) => [node.id, node.zone]));
   const origins = new Set(streams.map((stream) => stream.origin_zone));
   const weak = new Set(mesh.articulation_points.map((point) => point.node));
-  const weakLinks = new Set(mesh.bridges.flatMap(({ a, b }) => [a + b, b + a]));
+  const weakLinks = new Set(mesh.cut_links.flatMap(({ a, b }) => [a + b, b + a]));
   const down = mesh.links.filter((link) => !link.up).length;
   const said = `${count(order.length, "relay")}, ${count(mesh.links.length, "link")}, ${down} down`;
   return (

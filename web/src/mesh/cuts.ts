@@ -4,7 +4,7 @@ import type { Mesh, WeakSpot } from "../api/types";
 /** What the mesh hangs on, the worst first, as sentences: each once, however many relays a zone has. */
 export function weakSpots(mesh: Mesh): string[] {
   const worst = (a: WeakSpot, b: WeakSpot) => b.cuts_off.length - a.cuts_off.length;
-  const spots = [...[...mesh.articulation_points].sort(worst), ...[...mesh.bridges].sort(worst)];
+  const spots = [...[...mesh.articulation_points].sort(worst), ...[...mesh.cut_links].sort(worst)];
   return [...new Set(spots.map((spot) => spot.warning.replace(/^./, (c) => c.toUpperCase())))];
 }
 

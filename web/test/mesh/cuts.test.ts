@@ -10,7 +10,7 @@ describe("cuts", () => {
       nodes: [],
       links: [],
       articulation_points: [spot("if a dies, x is cut off", ["x"]), spot("if b dies, x, y are cut off", ["x", "y"])],
-      bridges: [spot("if a dies, x is cut off", ["x"])],
+      cut_links: [spot("if a dies, x is cut off", ["x"])],
     };
     expect(weakSpots(mesh)).toEqual(["If b dies, x, y are cut off", "If a dies, x is cut off"]);
   });
@@ -22,7 +22,7 @@ describe("cuts", () => {
       nodes: [],
       links,
       articulation_points: [],
-      bridges: [],
+      cut_links: [],
     });
     expect(cutOff(mesh([]))).toBe(false);
     expect(cutOff(mesh([link("me", "b", false), link("c", "d", true)]))).toBe(true);

@@ -9,7 +9,7 @@ const mesh = (zones: string[], links: Mesh["links"], more: Partial<Mesh> = {}): 
   nodes: zones.map((zone) => node(zone)),
   links,
   articulation_points: [],
-  bridges: [],
+  cut_links: [],
   ...more,
 });
 const said = (zone: string, clock_ahead = false): Message => ({

@@ -8,7 +8,7 @@ const meshOf = (...zones: string[]): Mesh => ({
   nodes: zones.map((zone) => ({ id: zone, zone, since: "" })),
   links: [],
   articulation_points: [],
-  bridges: [],
+  cut_links: [],
 });
 
 describe("known relays", () => {

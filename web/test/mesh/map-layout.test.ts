@@ -7,7 +7,7 @@ const meshOf = (ids: string[], pairs: string[]): Mesh => ({
   nodes: ids.map((id) => ({ id, zone: id, since: "" })),
   links: pairs.map((pair) => ({ a: pair[0]!, b: pair[1]!, rtt_ms: 1, loss: 0, cost: 1, up: true })),
   articulation_points: [],
-  bridges: [],
+  cut_links: [],
 });
 
 describe("map layout", () => {

@@ -50,6 +50,7 @@ async fn node_loop(mut requests: request::RequestQueue) {
                     nodes: Vec::new(),
                     links: Vec::new(),
                     articulation_points: Vec::new(),
+                    cut_links: Vec::new(),
                     bridges: Vec::new(),
                     areas: Vec::new(),
                 }));

@@ -37,6 +37,11 @@ pub(crate) struct Nonsense;
 
 impl Pieces {
     /// Takes what stands behind the header of a piece; gives the packet when it is whole.
+    ///
+    /// # Errors
+    ///
+    /// [`Nonsense`] if this is no piece, if its packet was said to have another number of pieces, or if it
+    /// makes the packet too long. The packet is forgotten then.
     pub fn handle(
         &mut self,
         header: &DatagramHeader,

@@ -131,6 +131,12 @@ impl Neighbors {
     }
 
     /// Before the hello of a dialed connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Itself`] for this relay's own id, [`Refused::Full`] if there is no room for another link,
+    /// [`Refused::Duplicate`] if there is a link on this way already, a dial under way, or no room for
+    /// another one to this neighbor.
     pub fn claim(self: &Arc<Self>, node: NodeId, path: Path) -> Result<Claim, Refused> {
         if node == self.own {
             return Err(Refused::Itself);
@@ -147,6 +153,12 @@ impl Neighbors {
     }
 
     /// After the hello of an accepted connection, before the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Itself`] for this relay's own id, [`Refused::Full`] if there is no room for another link,
+    /// [`Refused::Duplicate`] if this relay insists on a connection of its own or has no room for another one
+    /// to this neighbor.
     pub fn admit(&self, node: NodeId, path: &Path, now: Instant) -> Result<(), Refused> {
         if node == self.own {
             return Err(Refused::Itself);

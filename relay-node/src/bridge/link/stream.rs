@@ -78,6 +78,10 @@ impl Hello {
     }
 
     /// Reads the frame of a Hello.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError::Version`] if it begins with another version, [`StreamError::NotHello`] if it is none.
     pub fn from_frame(frame: &[u8]) -> Result<Hello, StreamError> {
         let (version, rest) = frame.split_first_chunk().ok_or(StreamError::NotHello)?;
         let theirs = u16::from_be_bytes(*version);
@@ -166,6 +170,10 @@ impl Frames {
     }
 
     /// Takes as many bytes as it [wants](Frames::wants) or fewer; gives the frame when it is whole.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError::Oversized`] if a frame is announced that is longer than the limit.
     pub fn handle(&mut self, bytes: &[u8]) -> Result<Option<Bytes>, StreamError> {
         self.buffer.put(bytes);
         if self.wants() > 0 {

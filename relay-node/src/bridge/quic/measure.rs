@@ -5,6 +5,8 @@ use std::{collections::VecDeque, time::Duration};
 use metrics::{Counter, counter};
 use quinn::ConnectionStats;
 
+use crate::drop_reason::DropReason;
+
 /// How often a link reports.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(250);
 /// Reports over which loss is averaged: 2 s.
@@ -30,18 +32,17 @@ pub(crate) struct Counters {
 
 impl Counters {
     pub fn new() -> Counters {
-        let drop = |reason: &'static str| counter!("relay_drop_total", "reason" => reason);
         Counters {
-            malformed: drop("bridge_malformed"),
-            unknown_alias: drop("bridge_unknown_alias"),
-            too_large: drop("bridge_too_large"),
-            duplicate: drop("bridge_duplicate"),
-            too_old: drop("bridge_too_old"),
-            second_feed: drop("bridge_second_feed"),
-            queue_full: drop("bridge_queue_full"),
-            link_down: drop("bridge_link_down"),
-            outbox_full: drop("bridge_outbox_full"),
-            repair_late: drop("bridge_repair_late"),
+            malformed: DropReason::BridgeMalformed.counter(),
+            unknown_alias: DropReason::BridgeUnknownAlias.counter(),
+            too_large: DropReason::BridgeTooLarge.counter(),
+            duplicate: DropReason::BridgeDuplicate.counter(),
+            too_old: DropReason::BridgeTooOld.counter(),
+            second_feed: DropReason::BridgeSecondFeed.counter(),
+            queue_full: DropReason::BridgeQueueFull.counter(),
+            link_down: DropReason::BridgeLinkDown.counter(),
+            outbox_full: DropReason::BridgeOutboxFull.counter(),
+            repair_late: DropReason::BridgeRepairLate.counter(),
             nacks: counter!("relay_nack_total", "direction" => "bridge"),
             lost: counter!("relay_rtp_lost_total", "direction" => "bridge"),
             bytes_in: counter!("relay_bridge_bytes_total", "direction" => "in"),

@@ -61,6 +61,11 @@ impl std::fmt::Debug for Identity {
 
 impl Identity {
     /// Reads `node.key` in `dir`, or makes the directory and the key.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError::Io`] if the file cannot be read or made, [`IdentityError::NotAKey`] if it holds
+    /// something else, [`IdentityError::NoRandomness`] if no key can be made.
     pub fn load_or_create(dir: &Path) -> Result<Identity, IdentityError> {
         let path = dir.join(FILE);
         let pkcs8 = match fs::read(&path) {

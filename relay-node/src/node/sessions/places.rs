@@ -37,6 +37,10 @@ impl Default for SessionPlaces {
 
 impl SessionPlaces {
     /// A session wants to open. Gives those that have to end for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if all places are taken and nobody has more than a fair share.
     pub fn open(&mut self, session: SessionId, holder: Holder, now: Instant) -> Result<Vec<SessionId>, Full> {
         let first = self.opening.take(session, holder, now)?;
         if let Some(gone) = first {

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use super::{Ended, FileError, FileEvent, FileLimits, Found, Job};
 use crate::{
     clock,
+    drop_reason::DropReason,
     vitals::{BEAT, Pulse},
 };
 
@@ -285,7 +286,7 @@ impl Disk {
         let kept = self.store_on_disk(file, part, &bytes);
         if let Err(error) = &kept {
             tracing::warn!(%error, ?file, ?part, "a part of a file is not kept");
-            metrics::counter!("relay_drop_total", "reason" => "file_not_kept").increment(1);
+            DropReason::FileNotKept.count();
         }
         if kept.is_ok() {
             self.remember(file, part, bytes);

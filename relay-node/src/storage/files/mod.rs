@@ -26,7 +26,7 @@ use protocol::FileId;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{clock, vitals::Pulse};
+use crate::{clock, drop_reason::DropReason, vitals::Pulse};
 use disk::Disk;
 
 /// Below `--data`.
@@ -183,6 +183,10 @@ enum Job {
 impl Files {
     /// Opens the directory below `data`, makes it if need be, throws away what was not finished and lists what
     /// is there. Events are what the disk has done; its thread beats `pulse`.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be made or listed, or the thread cannot start.
     pub fn open(
         data: &Path,
         limits: FileLimits,
@@ -225,6 +229,11 @@ impl Files {
     }
 
     /// Begins a file of so many bytes, as far as that is known.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Full`] if there is no room for so many bytes, [`FileError::Busy`] if too much waits for
+    /// the disk, [`FileError::Disk`] if it refuses.
     pub async fn begin(&self, length: u64) -> Result<Draft, FileError> {
         let (done, answer) = oneshot::channel();
         self.send(Job::Begin { length, done });
@@ -246,7 +255,7 @@ impl Files {
     fn send(&self, job: Job) -> bool {
         let sent = self.jobs.try_send(job).is_ok();
         if !sent {
-            metrics::counter!("relay_drop_total", "reason" => "files_queue_full").increment(1);
+            DropReason::FilesQueueFull.count();
         }
         sent
     }
@@ -254,6 +263,11 @@ impl Files {
 
 impl Draft {
     /// Writes the next chunk.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Full`] if there is no room left, [`FileError::Busy`] if too much waits for the disk,
+    /// [`FileError::Disk`] if it refuses.
     pub async fn append(&self, chunk: u32, bytes: Bytes) -> Result<(), FileError> {
         let (done, answer) = oneshot::channel();
         self.files.send(Job::Append { draft: self.number, chunk, bytes, done });
@@ -261,6 +275,10 @@ impl Draft {
     }
 
     /// The file is whole: it is there from now on, for as long as it takes to announce it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Draft::append`].
     pub async fn publish(self, manifest: Manifest) -> Result<Given, FileError> {
         let (done, answer) = oneshot::channel();
         self.files.send(Job::Publish { draft: self.number, manifest, done });
