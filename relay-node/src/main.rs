@@ -9,7 +9,7 @@ use relay_node::{
     relay,
 };
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let read = config::from_process().and_then(|(task, mut config)| {
         if matches!(task, Task::Serve | Task::CheckConfig | Task::Doctor) {
             config.trust_paired()?;

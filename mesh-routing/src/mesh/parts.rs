@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use protocol::NodeId;
+use protocol::{NodeId, Topic};
 
 use crate::{
     area::border::{self, Border},
@@ -89,6 +89,7 @@ impl Mesh {
                 flood::Event::Originated => self.counters.originated += 1,
                 flood::Event::OwnWay(fragment, sequence) => self.border.handle_own(fragment, sequence),
                 flood::Event::Shape => self.trees.handle_change(true),
+                flood::Event::Fields(key) => self.take_fields(&key),
             }
         }
         result
@@ -96,7 +97,8 @@ impl Mesh {
 
     /// This relay says something of itself.
     pub(super) fn say(&mut self, record: Lsa, now: Instant) {
-        self.flood(|flooding, view| flooding.originate(record, view, now));
+        let fields = self.note_beside(&record);
+        self.flood(|flooding, view| flooding.originate((record, &fields), view, now));
     }
 
     /// Lets the border do something, and carries out what comes of it.
@@ -158,7 +160,12 @@ impl Mesh {
         while let Some(event) = self.replication.poll_event() {
             match event {
                 replication::Event::Send(link, message) => self.send(link, message),
-                replication::Event::Record(record) => self.outputs.push_back(Output::Record(record)),
+                replication::Event::Record(record) => {
+                    if let Topic::Unknown(topic) = &record.key.topic {
+                        self.take_topic(&record.key.writer, topic);
+                    }
+                    self.outputs.push_back(Output::Record(record));
+                }
                 replication::Event::Life(life) => self.outputs.push_back(Output::Life(life)),
                 replication::Event::Saved(key, upto) => self.outputs.push_back(Output::Saved { key, upto }),
                 replication::Event::Forget(key, below) => {

@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_routing::LinkId;
+use mesh_routing::{Counters, LinkId};
 
 use crate::{
     bridge::{Bridges, Forwarding, LinkSender},
@@ -134,11 +134,24 @@ impl NodeLoop {
             self.next_paper = Some(now + PAPER_EVERY);
             self.node.show_paper(now);
         }
-        let logs = self.node.log_counters();
-        let counted = [("log_quota", logs.log_quota), ("log_looped", logs.looped)];
-        let counted = counted.into_iter().chain([("log_full", logs.full), ("log_gave_way", logs.gave_way)]);
+        let Counters { logs, unknown, .. } = self.node.mesh_counters();
+        let counted = [
+            ("log_quota", logs.log_quota),
+            ("log_looped", logs.looped),
+            ("log_full", logs.full),
+            ("log_gave_way", logs.gave_way),
+            ("bridge_unknown_message", unknown.messages),
+            ("bridge_unknown_passed_on", unknown.passed_on),
+            ("bridge_unknown_field", unknown.message_fields),
+            ("lsa_unknown_field", unknown.record_fields),
+            ("log_unknown_topic", unknown.topics),
+        ];
         for (reason, count) in counted {
             metrics::counter!("relay_drop_total", "reason" => reason).absolute(count);
+        }
+        #[cfg(feature = "next")]
+        while let Some((from, way)) = self.node.poll_note() {
+            crate::bridge::next::count(&from, way.word());
         }
     }
 }

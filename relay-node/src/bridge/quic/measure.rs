@@ -14,6 +14,7 @@ const REPORTS: usize = 8;
 pub(crate) struct Counters {
     pub malformed: Counter,
     pub unknown_alias: Counter,
+    pub unknown_kind: Counter,
     pub too_large: Counter,
     pub duplicate: Counter,
     pub too_old: Counter,
@@ -34,6 +35,7 @@ impl Counters {
         Counters {
             malformed: drop("bridge_malformed"),
             unknown_alias: drop("bridge_unknown_alias"),
+            unknown_kind: drop("bridge_unknown_datagram"),
             too_large: drop("bridge_too_large"),
             duplicate: drop("bridge_duplicate"),
             too_old: drop("bridge_too_old"),
