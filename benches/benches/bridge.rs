@@ -23,8 +23,8 @@ use protocol::{
 };
 use relay_node::{
     bridge::{
-        BridgeConfig, BridgeEvent, Bridges, Child, Forwarding, Identity, LinkId, LinkSender, Route, Table,
-        Trust,
+        BridgeConfig, BridgeEvent, Bridges, Child, Forwarding, Identity, LinkId, LinkSender, Route, SPOKEN,
+        Table, Trust,
     },
     clock::now,
     vitals::Pulse,
@@ -102,6 +102,7 @@ async fn start(name: &str, peers: Vec<String>, epoch: Instant) -> Relay {
         identity: Arc::new(Identity::load_or_create(data.path()).expect("a key")),
         zone: ZoneName::new(name).expect("a name"),
         trust: Trust::Anyone,
+        versions: SPOKEN,
     };
     let bridges = Bridges::start(config, forwarding.clone(), local, sender, Pulse::unwatched())
         .await

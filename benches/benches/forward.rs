@@ -24,8 +24,8 @@ use protocol::{
 };
 use relay_node::{
     bridge::{
-        BridgeConfig, BridgeEvent, Bridges, Child, Forwarding, Identity, LinkSender, Route, Table, Trust,
-        bench::PacketPath,
+        BridgeConfig, BridgeEvent, Bridges, Child, Forwarding, Identity, LinkSender, Route, SPOKEN, Table,
+        Trust, bench::PacketPath,
     },
     clock::now,
     vitals::Pulse,
@@ -83,6 +83,7 @@ async fn start(name: &str, peers: Vec<String>) -> (Bridges, mpsc::Receiver<Bridg
         identity: Arc::new(Identity::load_or_create(data.path()).expect("a key")),
         zone: ZoneName::new(name).expect("a name"),
         trust: Trust::Anyone,
+        versions: SPOKEN,
     };
     let bridges = Bridges::start(config, Arc::default(), Arc::new(|_, _, _| {}), sender, Pulse::unwatched())
         .await

@@ -16,12 +16,9 @@ pub enum MeshError {
         /// Its length in bytes.
         length: usize,
     },
-    /// Another version of this protocol.
-    #[error("protocol version {found} is not spoken here")]
-    Version {
-        /// The version the neighbor speaks.
-        found: u8,
-    },
+    /// Of a later version. Nobody's fault: [`crate::Mesh::handle_message`] takes it and counts it apart.
+    #[error("message is not known here")]
+    Unknown,
     /// Does not decode.
     #[error("message does not decode")]
     Malformed,
@@ -62,7 +59,7 @@ macro_rules! reasons {
 reasons! {
     MeshError::UnknownLink => "unknown_link",
     MeshError::TooLong { .. } => "too_long",
-    MeshError::Version { .. } => "version",
+    MeshError::Unknown => "bridge_unknown_message",
     MeshError::Malformed => "malformed",
     MeshError::Absurd { .. } => "absurd",
     MeshError::Forged => "forged",

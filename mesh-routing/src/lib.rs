@@ -7,7 +7,7 @@
 //! A file imports from its own folder and from those to the left of it; folders that share a place do not import each
 //! other. Tests may import [`sim`] and [`Mesh`].
 //!
-//! order: error changed | wire | linkstate blob interest | route | link area | tree log | mesh | lib | sim | bin
+//! order: error changed | wire | linkstate blob interest opaque | route | link area | tree log | mesh | lib | sim | bin
 //! impl: Mesh in mesh
 //!
 //! | folder | what |
@@ -15,6 +15,7 @@
 //! | `error`, `changed` | why a message was not taken; what differs since a relay was last at rest |
 //! | `wire` | every shape that crosses a link, with total parsers, and nothing else |
 //! | `linkstate` | what all relays say of themselves, how it gets around, which publication is listed |
+//! | `opaque` | messages that are passed on, known or not |
 //! | `blob` | files by content: fetched, served, how fast |
 //! | `interest` | who listens here, and who hears what in the mesh |
 //! | `route` | shortest paths and what follows from them: detours, reverse paths, cuts, other areas |
@@ -34,6 +35,7 @@ pub mod link;
 pub mod linkstate;
 pub mod log;
 pub mod mesh;
+mod opaque;
 pub mod route;
 mod tree;
 pub mod wire;
@@ -45,10 +47,12 @@ pub use area::border::AreaView;
 pub use error::MeshError;
 pub use link::{LinkCounters, LinkFigures, peer_selection};
 pub use log::LogCounters;
+#[cfg(feature = "next")]
+pub use mesh::next;
 pub use mesh::{
     Mesh,
     config::Config,
-    counters::Counters,
+    counters::{Counters, UnknownCounters},
     output::Output,
     views::{LinkView, NodeView, StreamView, Topology},
 };

@@ -116,6 +116,34 @@ pub struct Mesh {
     /// The areas of the mesh, its own first; only of the own one are the relays and links known.
     #[serde(default)]
     pub areas: Vec<MeshArea>,
+    /// The bridge versions that this relay speaks.
+    #[serde(default)]
+    pub versions: VersionRange,
+    /// Relays that tried to bridge to this one, or this one to them, lately, and speak none of its bridge versions.
+    #[serde(default)]
+    pub misfits: Vec<MeshMisfit>,
+}
+
+/// The bridge versions of a relay: all from the lowest to the highest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VersionRange {
+    /// The lowest.
+    pub lowest: u16,
+    /// The highest.
+    pub highest: u16,
+}
+
+/// A relay without a bridge version in common with the one that was asked, in [`Mesh`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MeshMisfit {
+    /// Its id.
+    pub node: String,
+    /// The zone it says it serves.
+    pub zone: String,
+    /// What it speaks.
+    pub versions: VersionRange,
+    /// The same as a sentence, which names the relay that has to be updated.
+    pub warning: String,
 }
 
 /// An area, or what hangs together of one, in [`Mesh`].
@@ -191,6 +219,9 @@ pub struct MeshLink {
     pub capacity_bps: Option<u64>,
     /// Both ends say that it works.
     pub up: bool,
+    /// The bridge version that both ends use, of links of the relay that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u16>,
 }
 
 /// The body of `POST /api/v1/rooms/{room}/messages`.

@@ -89,6 +89,20 @@ pub enum DatagramKind {
     /// A piece of a canonical RTP packet that is longer than a datagram of this link may be: three octets that say
     /// which, see [`Piece`], then its part of the packet. Each piece has a link sequence of its own.
     Fragment,
+    /// Something that this relay does not know, by its number: 4 to 15. It is passed over.
+    Unknown(u8),
+}
+
+impl DatagramKind {
+    /// Whether its link sequence is one of its alias. Where it is not known, a datagram that is one leaves no gap, and
+    /// nobody asks for it again. Kinds from 8 on are; those below are not, and say in their place what they like.
+    pub fn in_sequence(self) -> bool {
+        match self {
+            DatagramKind::Rtp | DatagramKind::SenderClock | DatagramKind::Fragment => true,
+            DatagramKind::Nack => false,
+            DatagramKind::Unknown(number) => number >= 8,
+        }
+    }
 }
 
 /// Which piece of which packet a [`DatagramKind::Fragment`] is. On the wire: the piece's number in the upper four
@@ -128,12 +142,13 @@ impl Piece {
 /// ```text
 ///  0                   1                   2                   3                   4
 ///  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9
-/// +-------+-----+-+-------------------------------+-------------------------------+
-/// | epoch |res| K |             alias             |         link sequence         |
-/// +-------+-----+-+-------------------------------+-------------------------------+
+/// +-------+-------+-------------------------------+-------------------------------+
+/// | epoch | kind  |             alias             |         link sequence         |
+/// +-------+-------+-------------------------------+-------------------------------+
 /// ```
 ///
-/// K is the kind: 0 a packet, 1 a clock, 2 a nack, 3 a piece of a packet.
+/// Kinds are 0 a packet, 1 a clock, 2 a nack, 3 a piece of a packet. Those from 4 on are of later versions: see
+/// [`DatagramKind::in_sequence`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DatagramHeader {
     /// What follows.
@@ -157,6 +172,7 @@ impl DatagramHeader {
             DatagramKind::SenderClock => 1,
             DatagramKind::Nack => 2,
             DatagramKind::Fragment => 3,
+            DatagramKind::Unknown(number) => number & 0x0f,
         };
         out.put_u8(self.epoch << 4 | kind);
         out.put_u16(self.alias.0);
@@ -167,11 +183,12 @@ impl DatagramHeader {
     pub fn read(datagram: &[u8]) -> Option<DatagramHeader> {
         let [flags, a0, a1, s0, s1, ..] = *datagram else { return None };
         Some(DatagramHeader {
-            kind: match flags & 3 {
+            kind: match flags & 0x0f {
                 0 => DatagramKind::Rtp,
                 1 => DatagramKind::SenderClock,
                 2 => DatagramKind::Nack,
-                _ => DatagramKind::Fragment,
+                3 => DatagramKind::Fragment,
+                number => DatagramKind::Unknown(number),
             },
             epoch: flags >> 4,
             alias: Alias(u16::from_be_bytes([a0, a1])),
@@ -223,8 +240,9 @@ mod tests {
 
     #[test]
     fn a_datagram_header_reads_back_as_written() {
-        for kind in [DatagramKind::Rtp, DatagramKind::SenderClock, DatagramKind::Nack, DatagramKind::Fragment]
-        {
+        let known =
+            [DatagramKind::Rtp, DatagramKind::SenderClock, DatagramKind::Nack, DatagramKind::Fragment];
+        for kind in known.into_iter().chain((4..16).map(DatagramKind::Unknown)) {
             let header = DatagramHeader { kind, epoch: 13, alias: Alias(0x0102), sequence: 0xfffe };
             let mut bytes = Vec::new();
             header.write(&mut bytes);

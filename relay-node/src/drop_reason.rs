@@ -73,6 +73,18 @@ drop_reasons! {
     BridgeMalformed = "bridge_malformed",
     /// A packet for a track that is not in the table: no longer, or not yet.
     BridgeUnknownAlias = "bridge_unknown_alias",
+    /// A datagram of a kind that a later version has.
+    BridgeUnknownDatagram = "bridge_unknown_datagram",
+    /// A field of a hello that a later version has.
+    BridgeUnknownHelloField = "bridge_unknown_hello_field",
+    /// A message that a later version has, passed on.
+    BridgeUnknownPassedOn = "bridge_unknown_passed_on",
+    /// A field behind a message that a later version has.
+    BridgeUnknownField = "bridge_unknown_field",
+    /// A field of a record of link-state that a later version has, kept and passed on.
+    LsaUnknownField = "lsa_unknown_field",
+    /// A record about a topic that a later version has, kept and passed on.
+    LogUnknownTopic = "log_unknown_topic",
     /// A link sequence that was seen before.
     BridgeDuplicate = "bridge_duplicate",
     /// A link sequence that is too far behind.
@@ -144,6 +156,11 @@ impl DropReason {
 /// A message that the mesh did not take.
 pub fn count_message(error: &MeshError) {
     counter!("relay_drop_total", "reason" => error.reason()).increment(1);
+}
+
+/// So many messages that the mesh passed over since the start: it counts them itself, because nobody is to blame.
+pub fn count_unknown_messages(all: u64) {
+    counter!("relay_drop_total", "reason" => MeshError::Unknown.reason()).absolute(all);
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tracing_subscriber::{
     Layer, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let read = config::from_process().and_then(|(task, mut config)| {
         if matches!(task, Task::Serve | Task::CheckConfig | Task::Doctor) {
             config.trust_paired()?;

@@ -23,6 +23,7 @@ use crate::{
     bridge::{
         BridgeConfig, Bridges, Forwarding, Identity, Trust,
         mdns::{self, Seen},
+        spoken,
     },
     clock,
     config::{Config, PublicUrl},
@@ -143,6 +144,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         listen: config.bridge,
         peers: config.peers.iter().map(ToString::to_string).collect(),
         identity: identity.clone(),
+        versions: spoken(),
         zone: config.zone.clone(),
         trust,
     };
@@ -161,6 +163,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     let id = identity.node_id();
     let mesh_config = MeshConfig {
         area: config.area,
+        versions: spoken(),
         ..MeshConfig::new(identity.keys(), config.zone.clone(), loaded.boot, rand::random())
     };
     let mut node = Node::new(
@@ -239,7 +242,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     };
     addresses.write(&config.data).map_err(unavailable)?;
     ready.set(true);
-    tracing::info!(zone = %config.zone, node = %id.short(), %http_address, %media, %bridge, "serving");
+    tracing::info!(zone = %config.zone, node = %id.short(), %http_address, %media, %bridge, versions = %spoken(), "serving");
     if let Some(url) = &config.public_url {
         tracing::info!(%url, "a proxy shows the pages there");
     }

@@ -20,7 +20,7 @@ use protocol::{
 };
 use relay_node::bridge::{
     BridgeConfig, BridgeEvent, Bridges, Child, Forwarding, Identity, LinkId, LinkSender, MESSAGE_MAX, Route,
-    Table, Trust,
+    SPOKEN, Table, Trust,
 };
 use relay_node::vitals::Pulse;
 use tokio::{sync::mpsc, time::timeout};
@@ -95,6 +95,7 @@ impl Relay {
             identity: identity.clone(),
             zone: ZoneName::new(zone).unwrap(),
             trust,
+            versions: SPOKEN,
         };
         let sink = delivered.clone();
         let local = Arc::new(move |_: u32, _: DatagramHeader, payload: Bytes| {

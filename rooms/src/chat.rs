@@ -27,6 +27,8 @@ impl Chat {
         let (context, room) = match topic {
             Topic::Room(room) => ("peddlenet relay 2026 chat message id", room.as_str()),
             Topic::Announcements => ("peddlenet relay 2026 announcement id", ""),
+            // Nobody says anything about it here.
+            Topic::Unknown(_) => ("peddlenet relay 2026 unknown topic id", ""),
         };
         let mut hash = blake3::Hasher::new_derive_key(context);
         for field in [room, &self.author, &self.nonce, &self.text] {

@@ -221,6 +221,8 @@ impl Rooms {
         let room = match topic {
             Topic::Room(room) => self.speak_in(room),
             Topic::Announcements => &mut self.announcements,
+            // Of a later version, whatever the payload looks like: kept in its log, shown by who knows it.
+            Topic::Unknown(_) => return Err(RoomsError::Unreadable),
         };
         let before = room.bytes();
         let message = room.insert(place, kept).map(|kept| kept.to_api(&writer, zone.as_ref()));
@@ -231,6 +233,7 @@ impl Rooms {
         self.outputs.push_back(match topic {
             Topic::Room(room) => Output::Tell { room: room.clone(), event: FromRelay::Message { message } },
             Topic::Announcements => Output::TellAll { event: FromRelay::Announcement { message } },
+            Topic::Unknown(_) => return Ok(()),
         });
         Ok(())
     }
@@ -241,6 +244,7 @@ impl Rooms {
         self.outputs.push_back(match topic {
             Topic::Room(room) => Output::Tell { room: room.clone(), event },
             Topic::Announcements => Output::TellAll { event },
+            Topic::Unknown(_) => return,
         });
     }
 
@@ -392,6 +396,7 @@ impl Rooms {
         match topic {
             Topic::Room(room) => self.rooms.get(room),
             Topic::Announcements => Some(&self.announcements),
+            Topic::Unknown(_) => None,
         }
     }
 

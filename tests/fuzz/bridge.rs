@@ -19,7 +19,7 @@ use protocol::{
 use relay_node::{
     bridge::{
         BridgeConfig, BridgeEvent, Bridges, Child, Forwarding, Identity, LinkSender, LocalDelivery, Route,
-        Table, Trust,
+        SPOKEN, Table, Trust,
         outside::{self, Crossing},
     },
     vitals::Pulse,
@@ -68,6 +68,7 @@ async fn start(zone: &str, peers: Vec<String>) -> (Bridges, mpsc::Receiver<Bridg
         identity: Arc::new(Identity::load_or_create(data.path()).expect("a key")),
         zone: ZoneName::new(zone).expect("a good name"),
         trust: Trust::Anyone,
+        versions: SPOKEN,
     };
     let local: LocalDelivery = Arc::new(|_, _, _| {});
     let bridges = Bridges::start(config, Arc::default(), local, sender, Pulse::unwatched()).await;
@@ -127,6 +128,8 @@ pub fn datagrams() -> Vec<Vec<u8>> {
             [piece(0, &one(1, n, &rtp(n + 9, 90))), piece(1, &one(1, n + 50, &rtp(n + 9, 90)))].concat()
         })
         .collect();
+    // Kinds of a later version, in the sequence of the sound and not.
+    let later = |kind, sequence| written(DatagramKind::Unknown(kind), 1, sequence, b"a note");
     let tick = piece(0, &written(DatagramKind::SenderClock, 1, 6, &clock));
     let picture: Vec<u8> = (0..4).flat_map(|n| piece(0, &one(2, n, &rtp(n, 1100)))).collect();
     vec![
@@ -134,6 +137,7 @@ pub fn datagrams() -> Vec<Vec<u8>> {
         [&[60], &picture[..], &ask(13, 0), &parts.concat(), &tick].concat(),
         [&[20], &parts[2][..], &piece(2, &one(2, 39, &rtp(699, 60))), &parts[0], &parts[1]].concat(),
         [&[1], &picture[..], &piece(4, &[]), &ask(13, 65_535)].concat(),
+        [&[150], &piece(0, &later(4, 0))[..], &sound, &piece(0, &later(9, 3)), &tick].concat(),
     ]
 }
 
@@ -173,7 +177,9 @@ pub fn datagram(bytes: &[u8]) {
             match header.kind {
                 DatagramKind::Rtp => assert!(payload.len() >= 12, "no packet"),
                 DatagramKind::SenderClock => assert!(SenderClock::read(&payload).is_some(), "no clock"),
-                DatagramKind::Nack | DatagramKind::Fragment => panic!("{header:?} is for nobody here"),
+                DatagramKind::Nack | DatagramKind::Fragment | DatagramKind::Unknown(_) => {
+                    panic!("{header:?} is for nobody here")
+                }
             }
             passed.heard.push((from, payload));
         }
@@ -208,6 +214,7 @@ impl Passed {
                 parts.values().flatten().copied().collect()
             }
             DatagramKind::Rtp | DatagramKind::SenderClock => payload,
+            DatagramKind::Unknown(_) => panic!("{header:?} was passed on"),
         };
         assert!(self.heard.contains(&(1 - to, whole)), "{header:?} is not as it came, or goes back");
     }

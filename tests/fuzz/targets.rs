@@ -8,15 +8,21 @@ use std::{
 use aws_lc_rs::signature::Ed25519KeyPair;
 use bytes::{Bytes, BytesMut};
 use media::sdp::{EgressPolicy, Fragment, IngestPolicy, Local, Offer, answer_egress, answer_ingest};
-use mesh_routing::{Config, LinkId, Mesh, message::Message, signature::Keys};
+use mesh_routing::{
+    Config, LinkId, LogKey, Mesh,
+    message::{Head, Message},
+    signature::Keys,
+    wire::envelope::{Opaque, Received, Said, Scope},
+};
 use protocol::{
-    Codec, Hlc, Kind, NodeId, StreamName, Topic, TrackDescription, ZoneName,
+    BridgeVersion, BridgeVersions, Carriage, Codec, Hlc, Kind, NodeId, StreamName, Topic, TrackDescription,
+    UnknownTopic, ZoneName, fields,
     mesh::{DatagramHeader, SenderClock, StreamAdvertisement, TrackKey},
     signaling::FromParticipant,
     token::{FestivalId, Membership, Revocations, Revoked, Role, Rotation, Signed, ZoneToken},
 };
 use relay_node::{
-    bridge::outside,
+    bridge::{SPOKEN, outside},
     membership::{festival, pairing},
 };
 use rooms::{Rooms, Source, WallTime, Written};
@@ -210,13 +216,45 @@ fn datagram(bytes: &[u8]) {
 }
 
 pub fn messages() -> Vec<Vec<u8>> {
-    conversation(3)
+    let mut messages = conversation(3);
+    messages.extend(of_a_later_version());
+    messages
+}
+
+/// What is passed over, what is passed on, and fields behind what is known.
+fn of_a_later_version() -> Vec<Vec<u8>> {
+    let said = Said {
+        kind: 77,
+        origin: NodeId([9; 32]),
+        number: 1 << 32 | 5,
+        payload: Bytes::from_static(b"a note"),
+    };
+    let opaque = |scope| Opaque::sign(scope, said.clone(), &Believer(NodeId([9; 32]))).encode().to_vec();
+    let mut more = Message::Summary { database: 1, logs: 2 }.encode().to_vec();
+    fields::write(&mut more, 3, b"three");
+    fields::write(&mut more, 300, &[7; 200]);
+    let head = Head { key: log_of_a_later_version(), floor: 0, highest: 1 };
+    let heads = Message::Heads { entries: vec![head], fresh: true }.encode().to_vec();
+    vec![vec![0, 99, 1, 2, 3], opaque(Scope::Area), opaque(Scope::Mesh), more, heads]
+}
+
+fn log_of_a_later_version() -> LogKey {
+    let topic = UnknownTopic::new(9, Carriage::ANNOUNCEMENT, b"notes").expect("is short enough");
+    LogKey { topic: Topic::Unknown(topic), writer: NodeId([9; 32]), life: 3 }
 }
 
 pub fn mesh_message(bytes: &[u8]) {
-    if let Ok(message) = Message::decode(bytes) {
-        let again = Message::decode(&message.encode());
-        assert_eq!(again.as_ref(), Ok(&message), "what decodes reads back as written");
+    match Received::decode(bytes) {
+        Ok(Received::Known { message, .. }) => {
+            let again = Message::decode(&message.encode());
+            assert_eq!(again.as_ref(), Ok(&message), "what decodes reads back as written");
+            if let Message::LinkState { record, .. } = &message {
+                assert!(record.fields().iter().count() <= bytes.len());
+            }
+        }
+        Ok(Received::PassedOn(message)) => assert_eq!(message.encode(), bytes, "it goes on as it came"),
+        Ok(Received::PassedOver { kind }) => assert!(kind >= Message::KINDS || bytes.get(1) == Some(&21)),
+        Err(_) => {}
     }
 }
 
@@ -307,6 +345,10 @@ fn conversations() -> Vec<Vec<u8>> {
             let mut bytes = Vec::new();
             for message in conversation(seed) {
                 bytes.extend(u16::try_from(message.len()).unwrap_or(0).to_be_bytes());
+                bytes.extend(&message);
+            }
+            for message in of_a_later_version() {
+                bytes.extend((message.len() as u16).to_be_bytes());
                 bytes.extend(&message);
             }
             bytes
@@ -438,7 +480,19 @@ pub fn hellos() -> Vec<Vec<u8>> {
     let (token, list, rotation) = festival();
     let zone = ZoneName::new("camping").expect("a good name");
     let papers = vec![rotation.to_string(), list.to_string()];
-    vec![outside::sample(zone.clone(), None, vec![]), outside::sample(zone, Some(token.to_string()), papers)]
+    let all = BridgeVersions::new(BridgeVersion(1), BridgeVersion(u16::MAX)).expect("a range");
+    let mut later = outside::sample(all, zone.clone(), None, vec![]);
+    fields::write(&mut later, 90, b"what is it?");
+    // Reversed, and without any version.
+    let with = |versions: [u8; 4]| [&versions[..], &later[4..]].concat();
+    let (reversed, none) = (with([0, 4, 0, 5]), with([0, 0, 0, 0]));
+    vec![
+        outside::sample(SPOKEN, zone.clone(), None, vec![]),
+        outside::sample(SPOKEN, zone, Some(token.to_string()), papers),
+        later,
+        reversed,
+        none,
+    ]
 }
 
 fn hello(bytes: &[u8]) {

@@ -29,6 +29,12 @@ impl Festival {
         Festival::of(length, (1..length).map(|at| (at - 1, at))).await
     }
 
+    /// A chain in which some relays speak the next bridge version.
+    pub async fn chain_of_versions(next: &[bool]) -> Result<Festival> {
+        let wires = (1..next.len()).map(|at| (at - 1, at));
+        Festival::with(next.len(), wires, |at, setup| if next[at] { setup.next() } else { setup }).await
+    }
+
     /// `a – b – c – … – a`
     pub async fn ring(length: usize) -> Result<Festival> {
         Festival::of(length, (1..length).map(|at| (at - 1, at)).chain([(0, length - 1)])).await
@@ -41,10 +47,18 @@ impl Festival {
 
     /// Any shape: `length` relays and a wire for each pair, lower position first.
     pub async fn of(length: usize, pairs: impl IntoIterator<Item = (usize, usize)>) -> Result<Festival> {
+        Festival::with(length, pairs, |_, setup| setup).await
+    }
+
+    async fn with(
+        length: usize,
+        pairs: impl IntoIterator<Item = (usize, usize)>,
+        each: impl Fn(usize, Setup) -> Setup,
+    ) -> Result<Festival> {
         let pairs: Vec<_> = pairs.into_iter().collect();
         let mut festival = Festival { relays: vec![], wires: BTreeMap::new() };
         for at in 0..length {
-            let mut setup = Setup::zone(&zone(at));
+            let mut setup = each(at, Setup::zone(&zone(at)));
             for &(lower, _) in pairs.iter().filter(|(_, higher)| *higher == at) {
                 let wire = Wire::to(festival.relays[lower].bridge()).await?;
                 setup = setup.peer(wire.front());

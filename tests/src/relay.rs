@@ -33,6 +33,7 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     bridge: SocketAddr,
     within: Vec<String>,
+    program: &'static str,
 }
 
 impl Setup {
@@ -45,6 +46,7 @@ impl Setup {
             environment: vec![],
             bridge: LOCAL,
             within: vec![],
+            program: "relay-node",
         }
     }
 
@@ -63,6 +65,12 @@ impl Setup {
     /// Starts it by another program that becomes the relay: that program and its arguments.
     pub fn within(mut self, program: &[&str]) -> Setup {
         self.within = program.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Of the next bridge version, which a binary of its own speaks.
+    pub fn next(mut self) -> Setup {
+        self.program = "relay-node-next";
         self
     }
 
@@ -108,7 +116,7 @@ impl Setup {
         arguments.extend(self.arguments.iter().cloned());
         let environment: Vec<_> = self.environment.iter().map(|(name, value)| (&**name, &**value)).collect();
         let name = format!("relay {}", self.zone);
-        let relay = program("relay-node")?;
+        let relay = program(self.program)?;
         match &self.within[..] {
             [] => Child::start(&name, &relay, arguments, &environment),
             [first, rest @ ..] => {

@@ -8,7 +8,7 @@ pub mod peer_selection;
 
 use std::time::{Duration, Instant};
 
-use protocol::NodeId;
+use protocol::{BridgeVersion, NodeId};
 
 use crate::{
     link::{
@@ -26,6 +26,8 @@ use crate::{
 pub struct LinkFigures {
     /// What it runs over.
     pub underlay: Underlay,
+    /// The bridge version that both ends use.
+    pub version: BridgeVersion,
     /// The smoothed round trip.
     pub rtt: Duration,
     /// The shortest of the last half minute or more.
@@ -80,6 +82,8 @@ const LOSS_SLOW: f32 = 10.0;
 pub(crate) struct Link {
     pub neighbor: NodeId,
     pub underlay: Underlay,
+    /// What a later version brought does not leave here.
+    pub version: BridgeVersion,
     pub detector: Detector,
     pub counters: LinkCounters,
     pub flaps: Flaps,
@@ -107,11 +111,17 @@ struct Measured {
 
 impl Link {
     /// A link that has just come up, with the history it had before.
-    pub fn new(neighbor: NodeId, underlay: Underlay, flaps: Flaps, now: Instant) -> Link {
+    pub fn new(
+        neighbor: NodeId,
+        (underlay, version): (Underlay, BridgeVersion),
+        flaps: Flaps,
+        now: Instant,
+    ) -> Link {
         let detector = if flaps.flapping(now) { Detector::doubtful(now) } else { Detector::new(now) };
         Link {
             neighbor,
             underlay,
+            version,
             detector,
             counters: LinkCounters::default(),
             flaps,
@@ -203,6 +213,7 @@ impl Link {
     pub fn view(&self, now: Instant) -> LinkFigures {
         LinkFigures {
             underlay: self.underlay,
+            version: self.version,
             rtt: self.rtt(),
             min_rtt: self.min_rtt(),
             jitter: self.jitter(),
@@ -261,7 +272,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn link(underlay: Underlay) -> Link {
-        Link::new(NodeId([1; 32]), underlay, Flaps::default(), epoch())
+        Link::new(NodeId([1; 32]), (underlay, BridgeVersion::FIRST), Flaps::default(), epoch())
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::NodeId;
+use protocol::{NodeId, fields::Fields};
 
 use crate::{
     changed::Changed,
@@ -79,6 +79,8 @@ pub(crate) enum Event {
     /// There are edges or streams that were not there. An event and no change of the batch: a neighbor that refuses a
     /// track later in the batch refuses it knowing them.
     Shape,
+    /// There are fields behind a record that was not here.
+    Fields(Key),
 }
 
 /// The link-state database and what a relay keeps to flood it.
@@ -188,8 +190,10 @@ impl Flooding {
             self.make_room(view, now);
             self.lsdb.room_for(&signed)?;
         }
+        let has_fields = signed.fields() != Fields::default();
         let difference = self.lsdb.take(signed, Duration::from_millis(age_ms.into()), now)?;
         self.note(difference);
+        self.events.extend(has_fields.then_some(Event::Fields(key)));
         self.announcements.handle_taken(&key, sequence);
         self.spread(Some(link), &key, view, now);
         Ok(())
@@ -321,10 +325,10 @@ impl Flooding {
         self.publication.as_mut()?.handle_timeout(now)
     }
 
-    /// This relay says something.
-    pub fn originate(&mut self, record: Lsa, view: &mut dyn View, now: Instant) {
+    /// This relay says something, with these fields behind it.
+    pub fn originate(&mut self, (record, fields): (Lsa, &[u8]), view: &mut dyn View, now: Instant) {
         let key = record.key();
-        let signed = SignedLsa::new(record, view.keys());
+        let signed = SignedLsa::with_fields(record, fields, view.keys());
         if let Ok(Difference { edges, ways, streams, .. }) = self.lsdb.take(signed, Duration::ZERO, now) {
             self.changed |= Changed { edges, ways, urgent: edges || ways, streams, ..Changed::default() };
             self.events.push_back(Event::Originated);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::{Topic, WallTime};
+use protocol::{Topic, WallTime, mesh::Class};
 
 /// What a record takes besides its payload, in bytes: without it, empty records would count for nothing.
 pub const OVERHEAD: usize = 160;
@@ -28,9 +28,9 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 impl Retention {
     /// The bounds of the logs about a topic.
     pub fn of(topic: &Topic) -> Retention {
-        match topic {
-            Topic::Announcements => Retention { age: DAY * 30, records: 1000, bytes: 1 << 20 },
-            Topic::Room(_) => Retention { age: DAY * 7, records: 5000, bytes: 8 << 20 },
+        match topic.class() {
+            Class::Announcement => Retention { age: DAY * 30, records: 1000, bytes: 1 << 20 },
+            _ => Retention { age: DAY * 7, records: 5000, bytes: 8 << 20 },
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use protocol::{NodeId, ZoneName};
+use protocol::{BridgeVersions, NodeId, ZoneName};
 
 use crate::wire::{area::AreaId, signature::Keys};
 
@@ -21,11 +21,14 @@ pub struct Config {
     pub keys: Arc<dyn Keys>,
     /// The area it is in.
     pub area: AreaId,
+    /// The bridge versions it speaks.
+    pub versions: BridgeVersions,
 }
 
 impl Config {
     /// A relay with the id of its keys, in area 0.
     pub fn new(keys: Arc<dyn Keys>, zone: ZoneName, boot: u64, seed: u64) -> Config {
-        Config { id: keys.node_id(), zone, boot, seed, keys, area: AreaId::default() }
+        let versions = crate::mesh::next::SPOKEN;
+        Config { id: keys.node_id(), zone, boot, seed, keys, area: AreaId::default(), versions }
     }
 }

@@ -2,6 +2,21 @@
 
 use crate::{log::LogCounters, mesh::Mesh, tree::view::Refusals};
 
+/// What was not known here, and was passed over or passed on as its framing says. Nobody's fault.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UnknownCounters {
+    /// Messages passed over.
+    pub messages: u64,
+    /// Messages passed on.
+    pub passed_on: u64,
+    /// Fields behind messages.
+    pub message_fields: u64,
+    /// Fields of link-state records that were new here. They are kept and passed on.
+    pub record_fields: u64,
+    /// Records of logs about unknown topics that were new here. They are kept and passed on, and not shown.
+    pub topics: u64,
+}
+
 /// What was counted, links aside.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -17,6 +32,8 @@ pub struct Counters {
     pub logs: LogCounters,
     /// Joins refused to neighbors.
     pub refusals: Refusals,
+    /// What was not known here.
+    pub unknown: UnknownCounters,
 }
 
 impl Mesh {

@@ -6,6 +6,11 @@ pub mod counters;
 mod files;
 mod logs;
 mod members;
+#[cfg(any(test, feature = "next"))]
+pub mod next;
+#[cfg(not(any(test, feature = "next")))]
+#[path = "next_absent.rs"]
+mod next;
 pub mod output;
 mod peers;
 mod receive;
@@ -19,7 +24,7 @@ use std::{
 };
 
 use protocol::{
-    NodeId, StreamName,
+    BridgeVersion, NodeId, StreamName,
     mesh::{StreamAdvertisement, TrackKey},
 };
 
@@ -41,6 +46,7 @@ use crate::{
     linkstate::{claim::Members, flood::Flooding},
     log::replication::Replication,
     mesh::{config::Config, counters::Counters, output::Output, peers::Choosing, views::StreamView},
+    opaque::Opaques,
     route::{Routes, graph::Pair, rpf::ReversePaths},
     tree::{Trees, forward::ForwardEntry},
     wire::{
@@ -92,6 +98,8 @@ pub struct Mesh {
     replication: Replication,
     members: Members,
     blobs: Blobs,
+    opaques: Opaques,
+    next: next::Next,
     next_summary: Instant,
     next_sweep: Instant,
     /// What differs since everything was at rest.
@@ -129,6 +137,8 @@ impl Mesh {
             heard_by: HeardBy::default(),
             members: Members::default(),
             blobs: Blobs::default(),
+            opaques: Opaques::default(),
+            next: next::Next::default(),
             next_summary: now + SUMMARY_EVERY + spread,
             next_sweep: now + SWEEP_EVERY,
             changed: Changed { links: true, avoided: true, ..Changed::default() },
@@ -140,20 +150,27 @@ impl Mesh {
         }
     }
 
-    /// The driver has a link to an authenticated neighbor. Several links to one neighbor may exist.
+    /// The driver has a link to an authenticated neighbor of the same release. Several links to one neighbor may exist.
     pub fn handle_link_up(&mut self, link: LinkId, neighbor: NodeId, now: Instant) {
-        self.handle_link_up_over(link, neighbor, Underlay::default(), now);
+        let version = self.config.versions.highest();
+        self.handle_link_up_over(link, neighbor, (Underlay::default(), version), now);
     }
 
-    /// The driver has a link to an authenticated neighbor, and knows what it runs over.
-    pub fn handle_link_up_over(&mut self, link: LinkId, neighbor: NodeId, underlay: Underlay, now: Instant) {
+    /// The driver has a link to an authenticated neighbor, and knows what it runs over and which bridge version both use.
+    pub fn handle_link_up_over(
+        &mut self,
+        link: LinkId,
+        neighbor: NodeId,
+        (underlay, version): (Underlay, BridgeVersion),
+        now: Instant,
+    ) {
         self.touch(now);
         if neighbor == self.config.id {
             self.outputs.push_back(Output::DropLink { link, reason: "a link to oneself" });
             return;
         }
         let flaps = self.flapped.take(neighbor, underlay.kind);
-        self.links.insert(link, Link::new(neighbor, underlay, flaps, now));
+        self.links.insert(link, Link::new(neighbor, (underlay, version), flaps, now));
         self.changed.links = true;
         self.blobs.handle_link_up(link, now);
         self.send(link, &Message::Area { area: self.config.area });
@@ -172,6 +189,9 @@ impl Mesh {
             self.blobs.handle_link_down(link, now);
             self.flooding.handle_link_down(link);
             self.border.handle_link_down(link);
+            if self.links.values().all(|link| link.neighbor != gone.neighbor) {
+                self.opaques.handle_gone(&gone.neighbor);
+            }
             self.changed.links = true;
         }
     }
@@ -259,6 +279,7 @@ impl Mesh {
         self.probe(now);
         self.trees.handle_timeout(now);
         self.choose(now);
+        self.say_notes(now);
         let avoided = self.avoided.len();
         self.avoided.retain(|_, until| *until > now);
         self.changed.avoided |= self.avoided.len() != avoided;
@@ -284,6 +305,7 @@ impl Mesh {
         let logs = self.replication.poll_timeout();
         let parts = self.trees.poll_timeout().into_iter().chain(self.blobs.poll_timeout());
         let own = routes.chain(border).chain(avoided).chain(other).chain(heard).chain(logs).chain(parts);
+        let own = own.chain(self.notes_due());
         links.chain(own).min()
     }
 
@@ -387,8 +409,9 @@ impl Mesh {
     }
 
     fn send(&mut self, link: LinkId, message: impl Into<Encoded>) {
-        let Encoded { class, of_use, bytes } = message.into();
-        if let Some(state) = self.links.get_mut(&link) {
+        let Encoded { class, of_use, since, bytes } = message.into();
+        // What the neighbor does not have to understand goes to it whatever it speaks: that is of the first version.
+        if let Some(state) = self.links.get_mut(&link).filter(|state| state.version >= since) {
             state.counters.sent += 1;
             if of_use {
                 state.detector.handle_used(self.now);
@@ -398,9 +421,9 @@ impl Mesh {
     }
 
     /// To every neighbor that can be talked to, once, but not to the one at the other end of `except`.
-    fn send_all(&mut self, except: Option<LinkId>, message: &Message) {
+    fn send_all(&mut self, except: Option<LinkId>, message: impl Into<Encoded>) {
         let except = except.and_then(|link| self.links.get(&link)).map(|link| link.neighbor);
-        let message = Encoded::from(message);
+        let message: Encoded = message.into();
         let to: Vec<_> = neighbors(&self.links)
             .iter()
             .filter(|(id, _)| Some(**id) != except)

@@ -2,14 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::NodeId;
+use protocol::{NodeId, UnknownTopic};
 
 use crate::{
     error::MeshError,
     log::Arrival,
     mesh::{Mesh, output::Output},
     route::graph::Pair,
-    wire::{message::Message, metric::LinkId},
+    wire::{
+        envelope::{Opaque, Received, Scope},
+        message::{Encoded, Message},
+        metric::LinkId,
+        signed_lsa::Key,
+    },
 };
 
 /// How long an edge is avoided that somebody lost a parent over: until the flood says so, or not. The two ends take a
@@ -17,7 +22,7 @@ use crate::{
 const AVOID: Duration = Duration::from_secs(2);
 /// A neighbor may name any edge: more are not believed.
 const AVOIDED_MAX: usize = 256;
-/// Messages a link may get wrong before it is dropped. Not one: a later version may say what is refused here.
+/// Messages a link may get wrong before it is dropped. What a later version says is none of them.
 const PATIENCE: u32 = 64;
 
 impl Mesh {
@@ -32,26 +37,30 @@ impl Mesh {
         let state = self.links.get_mut(&link).ok_or(MeshError::UnknownLink)?;
         self.changed.links |= state.detector.handle_heard(now);
         let neighbor = state.neighbor;
-        let result = Message::decode(bytes).and_then(|message| {
-            if message.of_use()
-                && let Some(link) = self.links.get_mut(&link)
-            {
-                link.detector.handle_used(now);
+        let result = Received::decode(bytes).and_then(|received| match received {
+            Received::Known { message, unknown_fields } => {
+                self.counters.unknown.message_fields += unknown_fields as u64;
+                if message.of_use()
+                    && let Some(link) = self.links.get_mut(&link)
+                {
+                    link.detector.handle_used(now);
+                }
+                self.take(link, neighbor, message, now)
             }
-            self.take(link, neighbor, message, now)
+            Received::PassedOver { kind } => {
+                self.pass_over(&neighbor, kind);
+                Ok(())
+            }
+            Received::PassedOn(message) => self.pass_on(link, neighbor, message, now),
         });
         let Some(state) = self.links.get_mut(&link) else { return result };
         match &result {
             Ok(()) => state.counters.received += 1,
             Err(error) => {
                 state.counters.refused += 1;
-                match error {
-                    MeshError::Version { .. } => {
-                        self.outputs.push_back(Output::DropLink { link, reason: "another protocol version" });
-                    }
-                    // That there is no room here is not the neighbor's fault.
-                    MeshError::Full { .. } => {}
-                    _ => state.wrong += 1,
+                // That there is no room here is not the neighbor's fault.
+                if !matches!(error, MeshError::Full { .. }) {
+                    state.wrong += 1;
                 }
                 if state.wrong == PATIENCE {
                     state.wrong = 0;
@@ -148,6 +157,68 @@ impl Mesh {
             Message::File(message) => self.take_file(link, neighbor, message, now)?,
         }
         Ok(())
+    }
+
+    /// A message of a later version that is for this relay alone.
+    fn pass_over(&mut self, neighbor: &NodeId, kind: u32) {
+        if !self.note_message(neighbor, kind) {
+            self.counters.unknown.messages += 1;
+        }
+    }
+
+    /// A message for everybody: it goes on, known or not.
+    fn pass_on(
+        &mut self,
+        link: LinkId,
+        neighbor: NodeId,
+        message: Opaque,
+        now: Instant,
+    ) -> Result<(), MeshError> {
+        if message.scope != Scope::Mesh && self.border.crosses(link) {
+            return Ok(());
+        }
+        let own = (self.config.id, &*self.config.keys);
+        let Some(message) = self.opaques.handle(neighbor, message, own, now)? else { return Ok(()) };
+        self.spread(Some(link), &message);
+        if !self.note_opaque(&message) {
+            self.counters.unknown.passed_on += 1;
+        }
+        Ok(())
+    }
+
+    /// To every neighbor within its scope, but not to the one that it came from.
+    pub(super) fn spread(&mut self, from: Option<LinkId>, message: &Opaque) {
+        let from = from.and_then(|link| self.links.get(&link)).map(|link| link.neighbor);
+        let everywhere = message.scope == Scope::Mesh;
+        let to: Vec<_> = self
+            .neighbors
+            .iter()
+            .filter(|(id, neighbor)| {
+                Some(**id) != from
+                    && **id != message.said.origin
+                    && (everywhere || !self.border.crosses(neighbor.link))
+            })
+            .map(|(_, neighbor)| neighbor.link)
+            .collect();
+        let message = Encoded::from(message);
+        for link in to {
+            self.send(link, message.clone());
+        }
+    }
+
+    /// A record that was not here says more than is known here.
+    pub(super) fn take_fields(&mut self, key: &Key) {
+        let Some(held) = self.flooding.lsdb().held(key) else { return };
+        let fields = held.signed.fields().besides(&[]);
+        let unknown = fields - usize::from(self.note_field(key));
+        self.counters.unknown.record_fields += unknown as u64;
+    }
+
+    /// A record of a log about something that is not known here.
+    pub(super) fn take_topic(&mut self, writer: &NodeId, topic: &UnknownTopic) {
+        if !self.note_record(writer, topic) {
+            self.counters.unknown.topics += 1;
+        }
     }
 
     /// Stays away from an edge for a moment: the flood comes later.

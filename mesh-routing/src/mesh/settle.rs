@@ -205,6 +205,7 @@ impl Mesh {
                 flood::Event::Originated => self.counters.originated += 1,
                 flood::Event::OwnWay(fragment, sequence) => self.border.handle_own(fragment, sequence),
                 flood::Event::Shape => self.trees.handle_change(true),
+                flood::Event::Fields(key) => self.take_fields(&key),
             }
         }
         result
@@ -212,7 +213,8 @@ impl Mesh {
 
     /// This relay says something of itself.
     fn say(&mut self, record: Lsa, now: Instant) {
-        self.flood(|flooding, view| flooding.originate(record, view, now));
+        let fields = self.note_beside(&record);
+        self.flood(|flooding, view| flooding.originate((record, &fields), view, now));
     }
 
     /// Lets the border do something, and carries out what comes of it.

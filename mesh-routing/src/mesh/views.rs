@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::{NodeId, StreamName, TrackDescription, ZoneName};
+use protocol::{BridgeVersions, NodeId, StreamName, TrackDescription, ZoneName};
 
 use crate::{
     area::border::AreaView,
@@ -100,6 +100,11 @@ impl Mesh {
     /// [`crate::Output::StreamsChanged`], at most twice a second.
     pub fn heard_by(&self, stream: &StreamName) -> Vec<NodeId> {
         self.heard_by.heard_by(stream).to_vec()
+    }
+
+    /// The bridge versions that this relay speaks.
+    pub fn versions(&self) -> BridgeVersions {
+        self.config.versions
     }
 
     /// Relays that can be reached and the links between them.

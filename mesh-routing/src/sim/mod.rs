@@ -89,7 +89,7 @@ pub struct Sim {
     pub crossed: BTreeMap<(usize, usize), u64>,
     /// Messages that crossed any wire, and their bytes.
     pub messages: (u64, u64),
-    /// Messages that were sent, and their bytes, by the first byte after the version: the kind of message.
+    /// Messages that were sent, and their bytes, by the first byte after the scope: the kind of message.
     pub said: BTreeMap<u8, (u64, u64)>,
     /// Times a track got another parent.
     pub rerouted: u64,

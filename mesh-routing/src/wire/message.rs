@@ -1,9 +1,9 @@
-//! The messages between neighbors: one postcard enum behind a version byte; `docs/mesh.md` is the manual.
-//! What a message means belongs to the file that handles it.
+//! The messages between neighbors: one postcard enum; `docs/mesh.md` is the manual. What stands around it, and what becomes
+//! of what is not one of these, is in `envelope.rs`. What a message means belongs to the file that handles it.
 
 use bytes::Bytes;
 use protocol::{
-    NodeId, Topic,
+    BridgeVersion, NodeId, Topic,
     mesh::{Alias, Class, TrackKey},
 };
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use crate::{
     error::MeshError,
     wire::{
         area::{AreaId, AreaPath, Fragment},
+        envelope::{Opaque, Received, Scope},
         file::FileMessage,
         log_entry::{Entry, LogKey, PAYLOAD_MAX},
         metric::Rate,
@@ -19,8 +20,6 @@ use crate::{
     },
 };
 
-/// The first byte of every message.
-pub const VERSION: u8 = 2;
 /// No message is longer, in bytes.
 pub const MESSAGE_MAX: usize = 256 * 1024;
 /// Entries in one [`Message::Digest`] or [`Message::Request`]; a longer list is sent in parts.
@@ -262,6 +261,16 @@ impl Message {
     pub const TOPICS_MAX: usize = 2048;
     /// Relays that push a record on, one after another; those beyond pull it.
     pub const HOPS_MAX: usize = 16;
+    /// How many kinds there are. Those from here on are not known.
+    pub const KINDS: u32 = 22;
+    /// The kind of those about files, and how many kinds of them there are.
+    pub(crate) const FILE: u32 = 21;
+    pub(crate) const FILE_KINDS: u32 = 6;
+
+    /// The bridge version it came with: it is sent only where that one or a later one is spoken.
+    pub fn since(&self) -> BridgeVersion {
+        BridgeVersion::FIRST
+    }
 
     /// The class its bytes travel in.
     pub fn class(&self) -> Class {
@@ -283,33 +292,27 @@ impl Message {
 
     /// As bytes.
     pub fn encode(&self) -> Bytes {
-        let bytes = postcard::to_extend(self, vec![VERSION])
+        let bytes = postcard::to_extend(self, vec![Scope::Link.octet()])
             .expect("a message has no part that cannot be serialized");
         bytes.into()
     }
 
-    /// From bytes. Total: whatever they are, an error at worst.
+    /// From bytes. Total: whatever they are, an error at worst. [`Received::decode`] tells more of what is not known.
     ///
     /// # Errors
     ///
-    /// Which kind of bytes they are instead: too long, of another version, malformed, or absurd.
+    /// Which kind of bytes they are instead: too long, malformed, absurd, or a message that is not known.
     pub fn decode(bytes: &[u8]) -> Result<Message, MeshError> {
-        if bytes.len() > MESSAGE_MAX {
-            return Err(MeshError::TooLong { length: bytes.len() });
-        }
-        let (&version, rest) = bytes.split_first().ok_or(MeshError::Malformed)?;
-        if version != VERSION {
-            return Err(MeshError::Version { found: version });
-        }
-        match postcard::take_from_bytes(rest) {
-            Ok((message, [])) => Message::check(message),
-            _ => Err(MeshError::Malformed),
+        match Received::decode(bytes)? {
+            Received::Known { message, .. } => Ok(message),
+            Received::PassedOver { .. } | Received::PassedOn(_) => Err(MeshError::Unknown),
         }
     }
 
-    fn check(self) -> Result<Message, MeshError> {
+    /// Refuses what no relay says.
+    pub(super) fn check(&self) -> Result<(), MeshError> {
         let absurd = |what| Err(MeshError::Absurd { what });
-        match &self {
+        match self {
             Message::LinkState { record, .. } => record.record().check()?,
             Message::Digest { entries } if entries.len() > ENTRIES_MAX => {
                 return absurd("a digest this long");
@@ -351,7 +354,7 @@ impl Message {
             Message::File(message) => message.check()?,
             _ => {}
         }
-        Ok(self)
+        Ok(())
     }
 }
 
@@ -360,12 +363,25 @@ impl Message {
 pub(crate) struct Encoded {
     pub class: Class,
     pub of_use: bool,
+    /// Where an earlier version is spoken it does not leave.
+    pub since: BridgeVersion,
     pub bytes: Bytes,
 }
 
 impl From<&Message> for Encoded {
     fn from(message: &Message) -> Encoded {
-        Encoded { class: message.class(), of_use: message.of_use(), bytes: message.encode() }
+        Encoded {
+            class: message.class(),
+            of_use: message.of_use(),
+            since: message.since(),
+            bytes: message.encode(),
+        }
+    }
+}
+
+impl From<&Opaque> for Encoded {
+    fn from(message: &Opaque) -> Encoded {
+        Encoded { class: Class::Control, of_use: true, since: BridgeVersion::FIRST, bytes: message.encode() }
     }
 }
 

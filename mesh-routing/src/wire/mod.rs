@@ -2,6 +2,7 @@
 //! takes it.
 
 pub mod area;
+pub mod envelope;
 pub mod file;
 pub mod log_entry;
 pub mod lsa;

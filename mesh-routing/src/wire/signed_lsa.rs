@@ -2,7 +2,7 @@
 //! What stands in the kinds of records is in `lsa.rs` and `area.rs`; how they travel, in `linkstate/flood.rs`.
 
 use bytes::Bytes;
-use protocol::NodeId;
+use protocol::{NodeId, fields::Fields};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
@@ -92,32 +92,46 @@ impl Lsa {
 }
 
 /// A record and the bytes its origin signed. On the wire only the bytes and the signature: what is passed on
-/// is what was signed, also where a later version of this protocol would write it otherwise.
+/// is what was signed, also where a later version of this protocol would write it otherwise. Behind the record there may
+/// be [fields](Fields): those that are not known here are signed, held and passed on with the others.
 #[derive(Debug, Clone)]
 pub struct SignedLsa {
     record: Lsa,
     body: Bytes,
+    /// Where in the body they begin.
+    fields: usize,
     signature: Signature,
 }
 
 impl SignedLsa {
     /// Says it.
     pub fn new(record: Lsa, keys: &dyn Keys) -> SignedLsa {
-        let body = postcard::to_stdvec(&record).expect("a record has no part that cannot be serialized");
+        SignedLsa::with_fields(record, &[], keys)
+    }
+
+    /// Says it with these fields, as [`protocol::fields::write`] writes them.
+    pub fn with_fields(record: Lsa, fields: &[u8], keys: &dyn Keys) -> SignedLsa {
+        let mut body = postcard::to_stdvec(&record).expect("a record has no part that cannot be serialized");
+        body.extend_from_slice(fields);
         let signature = Signature::sign(keys, LINK_STATE, &body);
-        SignedLsa { record, body: body.into(), signature }
+        SignedLsa { record, fields: body.len() - fields.len(), body: body.into(), signature }
     }
 
     /// With any signature.
     #[cfg(any(test, feature = "sim"))]
     pub fn forged(record: Lsa, signature: Signature) -> SignedLsa {
         let body = postcard::to_stdvec(&record).expect("a record has no part that cannot be serialized");
-        SignedLsa { record, body: body.into(), signature }
+        SignedLsa { record, fields: body.len(), body: body.into(), signature }
     }
 
     /// What is said.
     pub fn record(&self) -> &Lsa {
         &self.record
+    }
+
+    /// What stands behind it.
+    pub fn fields(&self) -> Fields<'_> {
+        self.body.get(self.fields..).and_then(Fields::read).unwrap_or_default()
     }
 
     /// Whether its origin said so.
@@ -151,10 +165,11 @@ impl<'de> Deserialize<'de> for SignedLsa {
         if body.len() > RECORD_MAX {
             return Err(de::Error::custom("a record this long"));
         }
-        match postcard::take_from_bytes(&body) {
-            Ok((record, [])) => Ok(SignedLsa { record, body, signature }),
-            _ => Err(de::Error::custom("not a record")),
-        }
+        let not_one = || de::Error::custom("not a record");
+        let (record, behind) = postcard::take_from_bytes(&body).map_err(|_| not_one())?;
+        Fields::read(behind).ok_or_else(not_one)?;
+        let fields = body.len() - behind.len();
+        Ok(SignedLsa { record, fields, body, signature })
     }
 }
 
@@ -188,7 +203,27 @@ mod tests {
     }
 
     #[test]
-    fn bytes_behind_a_record_are_refused() {
+    fn fields_of_a_later_version_are_signed_kept_and_passed_on() {
+        let mut fields = Vec::new();
+        protocol::fields::write(&mut fields, 40, b"what is it?");
+        let signed = SignedLsa::with_fields(said(1), &fields, &SimulatedKeys(node(1)));
+        let bytes = postcard::to_stdvec(&signed).unwrap();
+        let read: SignedLsa = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!(read.record(), &said(1));
+        assert_eq!(read.fields().get(40), Some(&b"what is it?"[..]));
+        assert!(read.verify(&SimulatedKeys(node(2))));
+        assert_eq!(postcard::to_stdvec(&read).unwrap(), bytes, "octet for octet");
+        let without = SignedLsa::new(said(1), &SimulatedKeys(node(1)));
+        assert_eq!(without.fields(), Fields::default());
+        let stripped = SignedLsa { signature: signed.signature, ..without };
+        assert!(!stripped.verify(&SimulatedKeys(node(2))), "nobody can take a field away");
+        let mut other = signed.body.to_vec();
+        *other.last_mut().unwrap() ^= 1;
+        assert!(!SignedLsa { body: other.into(), ..signed }.verify(&SimulatedKeys(node(2))));
+    }
+
+    #[test]
+    fn bytes_behind_a_record_that_are_no_fields_are_refused() {
         let signed = SignedLsa::new(said(1), &SimulatedKeys(node(1)));
         let body: Bytes = [&signed.body[..], &[0]].concat().into();
         let bytes = postcard::to_stdvec(&SignedLsa { body, ..signed }).unwrap();

@@ -10,6 +10,8 @@ pub mod bench;
 pub(crate) mod forwarding;
 pub(crate) mod link;
 pub mod mdns;
+#[cfg(feature = "next")]
+pub(crate) mod next;
 #[doc(hidden)]
 pub mod outside;
 pub(crate) mod quic;
@@ -19,12 +21,13 @@ mod tests;
 use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use bytes::Bytes;
-use protocol::{NodeId, ZoneName};
+use protocol::{BridgeVersion, BridgeVersions, NodeId, ZoneName};
 use quinn::Endpoint;
 use tokio::sync::{mpsc, oneshot};
 
 pub use forwarding::table::{Child, Forwarding, LocalDelivery, Route, Table};
 pub use link::handle::LinkSender;
+pub use link::misfits::Misfit;
 pub use link::stream::MESSAGE_MAX;
 pub use mesh_routing::LinkId;
 use mesh_routing::Underlay;
@@ -40,7 +43,7 @@ use crate::{
     },
     vitals::{BEAT, Pulse},
 };
-use link::{admission, close::Close, dial, link_table::Neighbors};
+use link::{admission, close::Close, dial, link_table::Neighbors, misfits::Misfits};
 use quic::{endpoint, measure::Counters, tls, transport};
 
 /// Connections that are not yet links. Above half of it strangers must prove their address first.
@@ -69,6 +72,26 @@ pub struct BridgeConfig {
     pub zone: ZoneName,
     /// Who may be a neighbor.
     pub trust: Trust,
+    /// The bridge versions it speaks: those of [`spoken`], unless for a test.
+    pub versions: BridgeVersions,
+}
+
+/// What this build speaks.
+#[cfg(not(feature = "next"))]
+pub const SPOKEN: BridgeVersions = BridgeVersions::SPOKEN;
+/// What this build speaks: one version more, for tests.
+#[cfg(feature = "next")]
+pub const SPOKEN: BridgeVersions = mesh_routing::next::VERSIONS;
+
+/// What this relay speaks: a relay of the tests can be told to speak the next version alone.
+pub fn spoken() -> BridgeVersions {
+    #[cfg(feature = "next")]
+    if let (Some(_), next) = (std::env::var_os("RELAY_NEXT_ALONE"), SPOKEN.highest())
+        && let Some(alone) = BridgeVersions::new(next, next)
+    {
+        return alone;
+    }
+    SPOKEN
 }
 
 /// What happens on the links. Of one link: `Up` first, `Down` last; of one neighbor: the `Down` of an
@@ -87,9 +110,13 @@ pub enum BridgeEvent {
         remote: SocketAddr,
         /// What the link runs over, as the operator of who dialed says.
         underlay: Underlay,
+        /// The bridge version that both ends use.
+        version: BridgeVersion,
         /// How to send over the link.
         sender: LinkSender,
     },
+    /// A relay that would be a neighbor speaks no bridge version that this one speaks. No link comes of it.
+    Misfit(Misfit),
     /// The link is gone.
     Down {
         /// The link's number.
@@ -134,8 +161,10 @@ pub(crate) struct Shared {
     own: NodeId,
     zone: ZoneName,
     trust: Trust,
+    versions: BridgeVersions,
     local_addr: SocketAddr,
     neighbors: Arc<Neighbors>,
+    misfits: Misfits,
     counters: Arc<Counters>,
     forwarding: Arc<Forwarding>,
     local: LocalDelivery,
@@ -165,6 +194,8 @@ impl Bridges {
             own,
             zone: config.zone.clone(),
             trust: config.trust.clone(),
+            versions: config.versions,
+            misfits: Misfits::default(),
             local_addr,
             neighbors: neighbors.clone(),
             counters: Arc::new(Counters::new()),

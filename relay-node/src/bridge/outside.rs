@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
+use protocol::{BridgeVersions, ZoneName};
 
 use super::{
     Forwarding, LinkSender, LocalDelivery, MESSAGE_MAX,
@@ -13,25 +14,31 @@ use super::{
     },
     link::{
         admission,
-        stream::{Frames, Group, HELLO_MAX, Hello},
+        hello::{HELLO_MAX, Hello},
+        stream::{Frames, Group},
     },
 };
 
 /// The frame of a hello; whether it is one. What is read is written as it was.
 pub fn hello(frame: &[u8]) -> bool {
     match Hello::from_frame(frame) {
-        Ok(hello) => {
+        Ok((hello, _)) => {
             let again = Hello::from_frame(&hello.to_frame());
-            assert!(matches!(again, Ok(again) if again == hello), "a hello reads back as written");
+            assert!(matches!(again, Ok((again, _)) if again == hello), "a hello reads back as written");
             true
         }
         Err(_) => false,
     }
 }
 
-/// A hello that shows this token and these papers.
-pub fn sample(zone: protocol::ZoneName, token: Option<String>, papers: Vec<String>) -> Vec<u8> {
-    Hello { zone, festival: token, papers, underlay: Default::default() }.to_frame().to_vec()
+/// A hello of a relay of these versions that shows this token and these papers.
+pub fn sample(
+    versions: BridgeVersions,
+    zone: ZoneName,
+    token: Option<String>,
+    papers: Vec<String>,
+) -> Vec<u8> {
+    Hello { versions, zone, festival: token, papers, underlay: Default::default() }.to_frame().to_vec()
 }
 
 /// The frame of papers on a stream of their own.

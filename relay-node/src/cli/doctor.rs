@@ -9,9 +9,11 @@ use std::{
     time::Duration,
 };
 
+use protocol::api;
+
 use crate::{
     addresses::{self, Addresses},
-    bridge::Identity,
+    bridge::{Identity, SPOKEN},
     clock,
     config::{Config, Peer},
     membership::festival::{self, Festival},
@@ -37,7 +39,7 @@ const RECEIVE_BUFFER: u64 = 8 * 1024 * 1024;
 const OPEN_FILES: u64 = 8192;
 /// How long the relay that runs here may take to answer, and how much that may be.
 const ANSWER: Duration = Duration::from_secs(2);
-const METRICS_MAX: u64 = 4 << 20;
+const ANSWER_MAX: u64 = 4 << 20;
 /// How long a refusal of a peer's machine may take to come back.
 const REFUSAL: Duration = Duration::from_millis(500);
 
@@ -64,6 +66,7 @@ pub fn look(config: &Config) -> Vec<Finding> {
     findings.extend(ports(config));
     findings.push(candidates(config));
     findings.extend(running(&config.data).and_then(|relay| arrivals(config, &relay)));
+    findings.extend(running(&config.data).into_iter().flat_map(|relay| misfits(&relay)));
     findings.push(receive_buffer(read_number("/proc/sys/net/core/rmem_max")));
     findings.push(open_files(open_files_limit()));
     findings.push(wall_clock(clock::wall().0));
@@ -165,16 +168,39 @@ fn arrived(metrics: &str, ports: &str) -> Option<Finding> {
     }
 }
 
+/// Relays that no link can be made to before one of the two is updated.
+fn misfits(relay: &Addresses) -> Vec<Finding> {
+    // That it does not answer was said above.
+    let Ok(text) = get(relay.http, "/api/v1/mesh") else { return Vec::new() };
+    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    match serde_json::from_str::<api::Mesh>(body) {
+        Ok(mesh) => misfits_in(&mesh),
+        Err(_) => Vec::new(),
+    }
+}
+
+fn misfits_in(mesh: &api::Mesh) -> Vec<Finding> {
+    if mesh.misfits.is_empty() {
+        return vec![Good(format!("every relay that was met speaks one of the bridge versions {SPOKEN}"))];
+    }
+    mesh.misfits.iter().map(|misfit| Bad(misfit.warning.clone())).collect()
+}
+
 /// `GET /metrics` of a relay on this machine.
 fn metrics_of(http: SocketAddr) -> io::Result<String> {
+    get(http, "/metrics")
+}
+
+/// What a relay on this machine answers, its head included.
+fn get(http: SocketAddr, path: &str) -> io::Result<String> {
     let local: IpAddr = if http.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
     let address = SocketAddr::new(if http.ip().is_unspecified() { local } else { http.ip() }, http.port());
     let mut stream = TcpStream::connect_timeout(&address, ANSWER)?;
     stream.set_read_timeout(Some(ANSWER))?;
     stream.set_write_timeout(Some(ANSWER))?;
-    write!(stream, "GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
     let mut text = String::new();
-    stream.take(METRICS_MAX).read_to_string(&mut text)?;
+    stream.take(ANSWER_MAX).read_to_string(&mut text)?;
     if !text.starts_with("HTTP/1.0 200") && !text.starts_with("HTTP/1.1 200") {
         return Err(io::Error::other(text.lines().next().unwrap_or("no answer").to_owned()));
     }
@@ -318,6 +344,28 @@ mod tests {
         let taken = Err(io::ErrorKind::AddrInUse.into());
         let address = ([127, 0, 0, 1], 80).into();
         assert!(matches!(port("http", "TCP", address, taken), Bad(text) if text.contains("--http")));
+    }
+
+    #[test]
+    fn a_relay_that_does_not_fit_is_named_with_the_one_to_update() {
+        let range = |version| api::VersionRange { lowest: version, highest: version };
+        let mut mesh = api::Mesh {
+            own: String::new(),
+            nodes: vec![],
+            links: vec![],
+            articulation_points: vec![],
+            bridges: vec![],
+            cut_links: vec![],
+            areas: vec![],
+            versions: range(4),
+            misfits: vec![],
+        };
+        assert!(matches!(&misfits_in(&mesh)[..], [Good(_)]));
+        let warning =
+            "relay 07070707 of gate speaks bridge versions 5 to 5, this one 4 to 4: update this relay";
+        let (node, zone) = ("07".repeat(32), "gate".to_owned());
+        mesh.misfits.push(api::MeshMisfit { node, zone, versions: range(5), warning: warning.to_owned() });
+        assert_eq!(misfits_in(&mesh), [Bad(warning.to_owned())]);
     }
 
     #[test]

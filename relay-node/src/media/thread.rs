@@ -376,7 +376,7 @@ pub fn deliver(workers: &Workers, track: u32, header: DatagramHeader, payload: b
             SenderClock::read(&payload).map(|clock| Relayed::Clock { epoch: header.epoch, clock })
         }
         // Ends at the bridges.
-        DatagramKind::Nack | DatagramKind::Fragment => None,
+        DatagramKind::Nack | DatagramKind::Fragment | DatagramKind::Unknown(_) => None,
     };
     match relayed {
         Some(relayed) => workers.offer(TrackId(track), &relayed),

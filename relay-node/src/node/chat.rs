@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use mesh_routing::LogCounters;
+use mesh_routing::Counters;
 use protocol::{
     NodeId, RoomName, Topic,
     api::{NewMessage, Saved},
@@ -88,8 +88,14 @@ impl Node {
         self.mesh.handle_life(life);
     }
 
-    /// What was counted of logs.
-    pub fn log_counters(&self) -> LogCounters {
-        self.mesh.counters().logs
+    /// What the mesh counted.
+    pub fn mesh_counters(&self) -> Counters {
+        self.mesh.counters()
+    }
+
+    /// The notes of others that came: from whom and how.
+    #[cfg(feature = "next")]
+    pub fn poll_note(&mut self) -> Option<(NodeId, mesh_routing::next::Way)> {
+        self.mesh.poll_note()
     }
 }

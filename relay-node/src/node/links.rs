@@ -6,9 +6,15 @@ use std::{
 };
 
 use mesh_routing::{LinkId, MeshError, Underlay};
-use protocol::{NodeId, ZoneName};
+use protocol::{BridgeVersion, NodeId, ZoneName};
 
 use super::Node;
+use crate::bridge::Misfit;
+
+/// Relays that do not fit and are shown.
+const MISFITS_MAX: usize = 64;
+/// One that did not come again for so long is not shown any more: the mesh looks for a neighbor at least this often.
+pub(super) const MISFIT_FOR: Duration = Duration::from_secs(15 * 60);
 
 impl Node {
     /// A link is up to a neighbor that was let in. `configured` says that the operator wants it.
@@ -16,15 +22,24 @@ impl Node {
         &mut self,
         link: LinkId,
         (neighbor, zone): (NodeId, ZoneName),
-        underlay: Underlay,
+        over: (Underlay, BridgeVersion),
         configured: bool,
         now: Instant,
     ) {
+        self.misfits.remove(&neighbor);
         self.handle_neighbor(neighbor, zone, now);
         if configured {
             self.mesh.handle_configured(neighbor);
         }
-        self.mesh.handle_link_up_over(link, neighbor, underlay, now);
+        self.mesh.handle_link_up_over(link, neighbor, over, now);
+    }
+
+    /// A relay would be a neighbor, and speaks no bridge version that this one speaks.
+    pub fn handle_misfit(&mut self, misfit: Misfit, now: Instant) {
+        self.misfits.retain(|_, (_, at)| now.saturating_duration_since(*at) < MISFIT_FOR);
+        if self.misfits.len() < MISFITS_MAX || self.misfits.contains_key(&misfit.neighbor) {
+            self.misfits.insert(misfit.neighbor, (misfit, now));
+        }
     }
 
     /// It is gone.

@@ -28,7 +28,7 @@ use mesh_routing::{LinkId, LogEntry, LogKey, Mesh, Output, blob::FileOutput, pee
 use protocol::{Kind, NodeId, StreamName, ZoneName, mesh::Class};
 use rooms::{Rooms, WallTime};
 
-use crate::membership::festival::Festival;
+use crate::{bridge::Misfit, membership::festival::Festival};
 use forwarding::TrackNumbers;
 pub use forwarding::{Forward, ForwardSource};
 use sessions::{Direction, Sessions};
@@ -59,6 +59,8 @@ pub struct Node {
     festival: Option<Arc<Festival>>,
     /// The token that this relay shows among its records.
     paper: Option<String>,
+    /// Relays that speak no bridge version of this one, and when they last tried.
+    misfits: BTreeMap<NodeId, (Misfit, Instant)>,
     effects: VecDeque<Effect>,
 }
 
@@ -139,6 +141,7 @@ impl Node {
             torn: BTreeSet::new(),
             festival: None,
             paper: None,
+            misfits: BTreeMap::new(),
             effects: VecDeque::new(),
         }
     }

@@ -74,6 +74,8 @@ impl Node {
         match topic {
             Topic::Room(room) => self.rooms.history(room, after, limit),
             Topic::Announcements => self.rooms.announcements(after, limit),
+            // Nobody here could read it.
+            Topic::Unknown(_) => Ok(Vec::new()),
         }
     }
 

@@ -1,12 +1,15 @@
 //! What the API shows of streams and of the mesh. What it shows of one session is in `sessions/quality.rs`.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use mesh_routing::{AreaView, Topology};
-use protocol::{NodeId, api};
+use protocol::{BridgeVersions, NodeId, api};
 use rooms::WallTime;
 
-use super::Node;
+use super::{Node, links::MISFIT_FOR};
 
 impl Node {
     /// `GET /api/v1/streams`.
@@ -45,7 +48,7 @@ impl Node {
     }
 
     /// `GET /api/v1/mesh`.
-    pub fn topology(&self) -> api::Mesh {
+    pub fn topology(&self, now: Instant) -> api::Mesh {
         let topology = self.mesh.topology();
         let since = |at: Instant| {
             let ms = at.saturating_duration_since(self.started).as_millis() as u64;
@@ -56,6 +59,12 @@ impl Node {
             zone: node.zone.to_string(),
             since: since(node.since),
         });
+        // Of links elsewhere only their ends know.
+        let versions: BTreeMap<NodeId, u16> = self
+            .mesh
+            .links()
+            .filter_map(|(link, neighbor, ..)| Some((neighbor, self.mesh.figures(link)?.version.0)))
+            .collect();
         let links = topology.links.iter().map(|link| api::MeshLink {
             a: link.a.to_string(),
             b: link.b.to_string(),
@@ -64,6 +73,19 @@ impl Node {
             cost: link.cost,
             capacity_bps: (!link.capacity.unknown()).then(|| link.capacity.bits_per_second()),
             up: link.up,
+            version: match self.id {
+                own if own == link.a => versions.get(&link.b).copied(),
+                own if own == link.b => versions.get(&link.a).copied(),
+                _ => None,
+            },
+        });
+        let spoken = self.mesh.versions();
+        let misfits = self.misfits.values().filter(|(_, at)| now.saturating_duration_since(*at) < MISFIT_FOR);
+        let misfits = misfits.map(|(misfit, _)| api::MeshMisfit {
+            node: misfit.neighbor.to_string(),
+            zone: misfit.zone.to_string(),
+            versions: range(misfit.theirs),
+            warning: misfit.to_string(),
         });
         let (articulation_points, cut_links) = weak_spots(&topology);
         api::Mesh {
@@ -73,9 +95,15 @@ impl Node {
             articulation_points,
             bridges: cut_links.clone(),
             cut_links,
+            versions: range(spoken),
+            misfits: misfits.collect(),
             areas: areas(self.mesh.areas()),
         }
     }
+}
+
+fn range(versions: BridgeVersions) -> api::VersionRange {
+    api::VersionRange { lowest: versions.lowest().0, highest: versions.highest().0 }
 }
 
 fn areas(mut areas: Vec<AreaView>) -> Vec<api::MeshArea> {

@@ -24,7 +24,7 @@ impl NodeLoop {
         // Who asked may have gone: a reply that nobody takes is no error.
         match request {
             NodeRequest::Streams { reply } => drop(reply.send(self.node.streams(now))),
-            NodeRequest::Mesh { reply } => drop(reply.send(self.node.topology())),
+            NodeRequest::Mesh { reply } => drop(reply.send(self.node.topology(now))),
             NodeRequest::Post { topic, new, speaker, reply } => self.post(topic, new, speaker, reply),
             NodeRequest::File(request) => {
                 if let Some(FileRequest::Share { room, new, manifest, reply }) =

@@ -16,14 +16,15 @@ impl NodeLoop {
     pub(super) fn bridge(&mut self, event: BridgeEvent) {
         let now = clock::now();
         match event {
-            BridgeEvent::Up { link, neighbor, zone, remote, underlay, sender } => {
+            BridgeEvent::Up { link, neighbor, zone, remote, underlay, version, sender } => {
                 let over = underlay.kind.word();
-                tracing::info!(%zone, %remote, over, neighbor = %neighbor.short(), "bridge up");
+                tracing::info!(%zone, %remote, over, %version, neighbor = %neighbor.short(), "bridge up");
                 self.heard.insert(link, sender.heard());
                 self.links.insert(link, sender);
                 let configured = self.bridges.configured(&neighbor);
-                self.node.handle_link_up(link, (neighbor, zone), underlay, configured, now);
+                self.node.handle_link_up(link, (neighbor, zone), (underlay, version), configured, now);
             }
+            BridgeEvent::Misfit(misfit) => self.node.handle_misfit(misfit, now),
             BridgeEvent::Down { link, reason } => {
                 tracing::info!(link = link.0, %reason, "bridge down");
                 self.links.remove(&link);

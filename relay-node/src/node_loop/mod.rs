@@ -22,12 +22,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_routing::LinkId;
+use mesh_routing::{Counters, LinkId};
 
 use crate::{
     bridge::{Bridges, Forwarding, LinkSender},
     clock,
-    drop_reason::DropReason,
+    drop_reason::{self, DropReason},
     media::thread::Workers,
     node::{Node, allowance::Allowances, complaints::Complaints, posts::Posts},
     storage::{files::Files, records::Store},
@@ -135,15 +135,24 @@ impl NodeLoop {
             self.next_paper = Some(now + PAPER_EVERY);
             self.node.show_paper(now);
         }
-        let logs = self.node.log_counters();
+        let Counters { logs, unknown, .. } = self.node.mesh_counters();
         let counted = [
             (DropReason::LogQuota, logs.log_quota),
             (DropReason::LogLooped, logs.looped),
             (DropReason::LogFull, logs.full),
             (DropReason::LogGaveWay, logs.gave_way),
+            (DropReason::BridgeUnknownPassedOn, unknown.passed_on),
+            (DropReason::BridgeUnknownField, unknown.message_fields),
+            (DropReason::LsaUnknownField, unknown.record_fields),
+            (DropReason::LogUnknownTopic, unknown.topics),
         ];
         for (reason, count) in counted {
             reason.counter().absolute(count);
+        }
+        drop_reason::count_unknown_messages(unknown.messages);
+        #[cfg(feature = "next")]
+        while let Some((from, way)) = self.node.poll_note() {
+            crate::bridge::next::count(&from, way.word());
         }
     }
 }

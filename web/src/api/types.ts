@@ -71,6 +71,8 @@ export interface Mesh {
   cut_links: (WeakSpot & { a: string; b: string })[];
   /** The own area first; empty or missing while there is no other. */
   areas?: MeshArea[];
+  /** Relays without a bridge version in common with the one that was asked. */
+  misfits?: { node: string; zone: string; warning: string }[];
 }
 
 export interface Message {

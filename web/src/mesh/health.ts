@@ -73,6 +73,13 @@ export function findings(
       found.push({ tone: "bad", text: `The link between ${zoneOf(mesh, link.a)} and ${zoneOf(mesh, link.b)} is down` });
   }
   if (lost.length > 0) found.push({ tone: "bad", text: `Out of reach from ${own}: ${lost.join(", ")}` });
+  for (const { zone, warning } of mesh.misfits ?? []) {
+    found.push({
+      tone: "bad",
+      text: `The relay of ${zone} and this one are of releases that do not fit`,
+      advice: warning,
+    });
+  }
   found.push(...splitAreas(mesh));
   for (const { zone, at } of gone) {
     found.push({

@@ -43,6 +43,13 @@ describe("health", () => {
     expect(reach(two).lost).toEqual([]);
   });
 
+  it("names a relay of a release that does not fit, and which one to update", () => {
+    const warning = "relay 7d1f02c4 of gate speaks bridge versions 5 to 5, this one 4 to 4: update this relay";
+    const found = findings(mesh(["stage"], [], { misfits: [{ node: "x", zone: "gate", warning }] }), [], [], undefined);
+    expect(found.map((one) => one.text)).toEqual(["The relay of gate and this one are of releases that do not fit"]);
+    expect(found[0]!.advice).toBe(warning);
+  });
+
   it("puts what is broken before what might break", () => {
     const chain = mesh(["stage", "food", "camping"], [link("stage", "food"), link("camping", "food", false)], {
       articulation_points: [

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use protocol::{FileId, ZoneName};
+use protocol::{BridgeVersion, FileId, ZoneName};
 
 use super::{FileMessage, FileOutput, Manifest, Part};
 use crate::{
@@ -125,7 +125,12 @@ impl Field {
         let underlay = Underlay { metered, ..Underlay::default() };
         for end in [0, 1] {
             self.with(ends[end], |mesh| {
-                mesh.handle_link_up_over(links[end], node(ends[1 - end]), underlay, now);
+                mesh.handle_link_up_over(
+                    links[end],
+                    node(ends[1 - end]),
+                    (underlay, BridgeVersion::FIRST),
+                    now,
+                );
                 mesh.handle_measurement(links[end], delay * 2, 0.0, now);
             });
         }

@@ -53,6 +53,8 @@ async fn node_loop(mut requests: request::RequestQueue) {
                     cut_links: Vec::new(),
                     bridges: Vec::new(),
                     areas: Vec::new(),
+                    versions: api::VersionRange { lowest: 4, highest: 4 },
+                    misfits: Vec::new(),
                 }));
             }
             NodeRequest::Post { topic, new, speaker, reply } => {
@@ -78,6 +80,7 @@ async fn node_loop(mut requests: request::RequestQueue) {
                 drop(reply.send(match topic {
                     Topic::Room(room) => rooms.history(&room, after, limit),
                     Topic::Announcements => rooms.announcements(after, limit),
+                    Topic::Unknown(_) => Ok(Vec::new()),
                 }));
             }
             NodeRequest::Enter { room, reply } => {

@@ -22,6 +22,8 @@ use super::{
     switch::{self, Switch, Taken},
     table::{Forwarding, LocalDelivery},
 };
+#[cfg(feature = "next")]
+use crate::bridge::next;
 use crate::{
     bridge::{
         link::handle::LinkShared,
@@ -129,12 +131,23 @@ impl Inbound {
             self.counters.malformed.increment(1);
             return;
         };
-        if header.kind == DatagramKind::Nack {
-            match Nack::read(header.alias, header.sequence, &payload) {
-                Some(nack) => switch.answer(self.link.id, nack),
-                None => self.counters.malformed.increment(1),
+        match header.kind {
+            DatagramKind::Nack => {
+                match Nack::read(header.alias, header.sequence, &payload) {
+                    Some(nack) => switch.answer(self.link.id, nack),
+                    None => self.counters.malformed.increment(1),
+                }
+                return;
             }
-            return;
+            #[cfg(feature = "next")]
+            next::KIND => return next::count(&self.link.neighbor, "datagram"),
+            DatagramKind::Unknown(_) => {
+                self.counters.unknown_kind.increment(1);
+                if !header.kind.in_sequence() {
+                    return;
+                }
+            }
+            DatagramKind::Rtp | DatagramKind::SenderClock | DatagramKind::Fragment => {}
         }
         let table = self.forwarding.load();
         let Some(route) = table.incoming.get(&(self.link.id, header.alias)) else {
@@ -165,6 +178,10 @@ impl Inbound {
                 self.counters.too_old.increment(1);
                 return;
             }
+        }
+        // It has its place in the sequence, so that nobody asks for it; there is nothing else to do with it here.
+        if matches!(header.kind, DatagramKind::Unknown(_)) {
+            return;
         }
         if header.kind == DatagramKind::Fragment {
             match self.pieces.handle(&header, payload, now) {

@@ -207,7 +207,9 @@ impl Switch {
                 // A clock before the first packet of its track says nothing that the next one does not.
                 self.tracks.get_mut(&track).is_some_and(|window| window.takes_clock(header.epoch, clock.ntp))
             }
-            DatagramKind::Nack | DatagramKind::Fragment => return Taken::Malformed,
+            DatagramKind::Nack | DatagramKind::Fragment | DatagramKind::Unknown(_) => {
+                return Taken::Malformed;
+            }
         };
         if taken { Taken::Fresh } else { Taken::Known }
     }

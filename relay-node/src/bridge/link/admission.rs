@@ -11,7 +11,8 @@ use tokio::{sync::watch, task::spawn_blocking, time::MissedTickBehavior};
 
 use super::{
     close::Close,
-    stream::{self, Frames, Hello, StreamError},
+    hello::Hello,
+    stream::{self, Frames, StreamError},
 };
 use crate::{
     bridge::{LinkId, Shared, Trust},
@@ -53,8 +54,8 @@ pub(crate) fn hello(shared: &Shared, underlay: Underlay) -> (Hello, MembershipUp
     // Before the revocations are read: what comes between is told twice rather than not.
     let news = MembershipUpdates(shared.festival().map(|festival| (festival.clone(), festival.news())));
     let (token, signed) = shared.festival().map(|festival| festival.shown()).unzip();
-    let zone = shared.zone.clone();
-    (Hello { zone, festival: token, papers: signed.unwrap_or_default(), underlay }, news)
+    let (versions, zone) = (shared.versions, shared.zone.clone());
+    (Hello { versions, zone, festival: token, papers: signed.unwrap_or_default(), underlay }, news)
 }
 
 /// Judges what the neighbor said first, and closes the connection to an outsider.

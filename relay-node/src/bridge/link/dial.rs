@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use mesh_routing::Underlay;
-use protocol::{NodeId, ZoneName};
+use protocol::{BridgeVersion, NodeId, ZoneName};
 use quinn::{Connection, ConnectionError, Endpoint, Incoming};
 use tokio::{net::lookup_host, time::timeout};
 
@@ -14,12 +14,14 @@ use super::{
     close::Close,
     handle::LinkShared,
     handshake::{self, HANDSHAKE, Streams},
+    hello::Hello,
     link_table::{Claim, Path, Refused},
+    misfits::Misfit,
     peer_address::Peer,
     stream::{StreamError, send_hello},
 };
 use crate::{
-    bridge::{Shared, link, quic::tls},
+    bridge::{BridgeEvent, Shared, link, quic::tls},
     clock,
     membership::judge::MembershipError,
 };
@@ -28,6 +30,8 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(200);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// A link that lived this long was a good one: the next dial follows at once.
 const GOOD: Duration = Duration::from_secs(2);
+/// How long a relay that was told that no version fits may take to hang up.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Why a dial made no link.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +57,8 @@ enum DialError {
     #[error("the relay there {0}")]
     Outsider(MembershipError),
     #[error("{0}")]
+    Misfit(Misfit),
+    #[error("{0}")]
     Stream(StreamError),
 }
 
@@ -74,6 +80,8 @@ pub(crate) async fn keep(shared: Arc<Shared>, endpoint: Endpoint, peer: String) 
                 shared.neighbors.configure(node);
                 shared.neighbors.link_to(&node, &path)
             }
+            // Said already.
+            Err(DialError::Misfit(_)) => None,
             Err(error) => {
                 let error = error.to_string();
                 if error != said {
@@ -102,7 +110,7 @@ pub(crate) async fn once(shared: Arc<Shared>, endpoint: Endpoint, node: NodeId, 
     for address in addresses.into_iter().filter(|address| own_v6 || address.is_ipv4()) {
         let sought = (Some(node), Underlay::default());
         match timeout(HANDSHAKE, dial_address(&shared, &endpoint, address, sought)).await {
-            Ok(Ok(_)) | Ok(Err(DialError::Refused { .. })) => return,
+            Ok(Ok(_)) | Ok(Err(DialError::Refused { .. } | DialError::Misfit(_))) => return,
             Ok(Err(error)) => tracing::debug!(%address, "no link to {}: {error}", node.short()),
             Err(_) => tracing::debug!(%address, "no link to {}: no answer", node.short()),
         }
@@ -121,7 +129,7 @@ async fn dial(
     for address in addresses.filter(|address| own_v6 || address.is_ipv4()) {
         match timeout(HANDSHAKE, dial_address(shared, endpoint, address, (None, underlay))).await {
             Ok(Ok(link)) => return Ok(link),
-            Ok(Err(error @ DialError::Refused { .. })) => return Err(error),
+            Ok(Err(error @ (DialError::Refused { .. } | DialError::Misfit(_)))) => return Err(error),
             Ok(Err(error)) => last = error,
             Err(_) => last = DialError::TimedOut,
         }
@@ -150,7 +158,11 @@ async fn dial_address(
     match handshake::dialed(&connection, &own).await {
         Ok((hello, streams)) => {
             let shown = admission::admit(shared, &connection, node, &hello).map_err(DialError::Outsider)?;
-            let agreed = Agreed { node, zone: hello.zone, underlay, path, shown, news };
+            let version = agree(shared, node, &hello).map_err(|misfit| {
+                refuse_misfit(shared, &connection, &misfit);
+                DialError::Misfit(misfit)
+            })?;
+            let agreed = Agreed { node, version, zone: hello.zone, underlay, path, shown, news };
             Ok(start(shared, connection, agreed, streams, Some(claim)))
         }
         Err(error) => Err(dial_error(shared, &connection, (node, path), error)),
@@ -202,6 +214,18 @@ async fn accept_connection(shared: &Arc<Shared>, incoming: Incoming) -> Result<(
     };
     let shown =
         admission::admit(shared, &connection, node, &hello).map_err(|outsider| outsider.to_string())?;
+    let version = match agree(shared, node, &hello) {
+        Ok(version) => version,
+        Err(misfit) => {
+            // Whoever reads this hello finds out the same, names the same relay in its log, and hangs up.
+            let (own, _) = admission::hello(shared, Underlay::default());
+            if send_hello(&mut streams[0].0, &own).await.is_ok() {
+                let _ = timeout(FAREWELL, connection.closed()).await;
+            }
+            refuse_misfit(shared, &connection, &misfit);
+            return Err(misfit.to_string());
+        }
+    };
     let path = Path::of(&connection, hello.underlay.kind);
     shared.neighbors.admit(node, &path, clock::now()).map_err(|refused| {
         refuse(&connection, refused);
@@ -211,7 +235,7 @@ async fn accept_connection(shared: &Arc<Shared>, incoming: Incoming) -> Result<(
     send_hello(&mut streams[0].0, &own).await.map_err(|error| error.to_string())?;
     // The bias is that of the other operator, and the higher cost of the two counts anyway.
     let underlay = Underlay { bias: 0, ..hello.underlay };
-    let agreed = Agreed { node, zone: hello.zone, underlay, path, shown, news };
+    let agreed = Agreed { node, version, zone: hello.zone, underlay, path, shown, news };
     start(shared, connection, agreed, streams, None);
     Ok(())
 }
@@ -226,13 +250,28 @@ fn refuse(connection: &Connection, refused: Refused) {
 }
 
 fn close_badly(connection: &Connection, error: &StreamError) {
-    let why = if matches!(error, StreamError::Version { .. }) { Close::Version } else { Close::Protocol };
-    connection.close(why.code(), error.to_string().as_bytes());
+    connection.close(Close::Protocol.code(), error.to_string().as_bytes());
+}
+
+/// The version that both speak. Only of those that were let in: a stranger says what it likes.
+fn agree(shared: &Shared, node: NodeId, hello: &Hello) -> Result<BridgeVersion, Misfit> {
+    let (ours, theirs) = (shared.versions, hello.versions);
+    ours.common(theirs).ok_or_else(|| Misfit { neighbor: node, zone: hello.zone.clone(), theirs, ours })
+}
+
+fn refuse_misfit(shared: &Shared, connection: &Connection, misfit: &Misfit) {
+    connection.close(Close::Version.code(), misfit.to_other(shared.own).as_bytes());
+    if shared.misfits.names(misfit) {
+        tracing::warn!("no bridge: {misfit}");
+    }
+    // It is dialed again, so one that finds no room is told of later.
+    let _ = shared.events.try_send(BridgeEvent::Misfit(misfit.clone()));
 }
 
 /// What both hellos came to.
 struct Agreed {
     node: NodeId,
+    version: BridgeVersion,
     zone: ZoneName,
     underlay: Underlay,
     path: Path,
@@ -244,14 +283,15 @@ struct Agreed {
 fn start(
     shared: &Arc<Shared>,
     connection: Connection,
-    Agreed { node, zone, underlay, path, shown, news }: Agreed,
+    Agreed { node, version, zone, underlay, path, shown, news }: Agreed,
     streams: Streams,
     claim: Option<Claim>,
 ) -> Arc<LinkShared> {
     let remote = connection.remote_address();
     shared.neighbors.meet(remote);
-    let (link, outboxes) =
-        LinkShared::new(shared.neighbors.next_id(), node, shown, connection, shared.counters.clone());
+    shared.misfits.forget(&node);
+    let id = shared.neighbors.next_id();
+    let (link, outboxes) = LinkShared::new(id, (node, version), shown, connection, shared.counters.clone());
     let replaced = shared.neighbors.insert(link.clone(), path, claim.is_some().then(clock::now));
     drop(claim);
     let run = Run {

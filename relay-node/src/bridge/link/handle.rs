@@ -12,7 +12,7 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
-use protocol::{NodeId, mesh::Class};
+use protocol::{BridgeVersion, NodeId, mesh::Class};
 use quinn::Connection;
 use tokio::sync::watch;
 
@@ -34,6 +34,8 @@ use crate::bridge::{
 pub(crate) struct LinkShared {
     pub id: LinkId,
     pub neighbor: NodeId,
+    /// What both ends use: what a later version brought does not leave here.
+    pub version: BridgeVersion,
     /// The zone token it showed.
     pub shown: Shown,
     pub counters: Arc<Counters>,
@@ -55,7 +57,7 @@ pub(crate) struct LinkShared {
 impl LinkShared {
     pub fn new(
         id: LinkId,
-        neighbor: NodeId,
+        (neighbor, version): (NodeId, BridgeVersion),
         shown: Shown,
         connection: Connection,
         counters: Arc<Counters>,
@@ -65,6 +67,7 @@ impl LinkShared {
         let link = LinkShared {
             id,
             neighbor,
+            version,
             shown,
             counters,
             budget,
@@ -168,6 +171,11 @@ impl LinkSender {
     /// The relay at its other end.
     pub fn neighbor(&self) -> NodeId {
         self.0.neighbor
+    }
+
+    /// The bridge version that both ends use.
+    pub fn version(&self) -> BridgeVersion {
+        self.0.version
     }
 
     /// Pieces of media and messages that came so far, counted only where they were proven to be the

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 
-use super::stream::{self, Group, Hello, StreamError};
+use super::{
+    hello::Hello,
+    stream::{self, Group, StreamError},
+};
 
 /// How long a stranger may take from the first packet to its hello.
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(5);

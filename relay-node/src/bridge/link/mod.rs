@@ -6,7 +6,9 @@ pub(crate) mod close;
 pub(crate) mod dial;
 pub(crate) mod handle;
 pub(crate) mod handshake;
+pub(crate) mod hello;
 pub(crate) mod link_table;
+pub(crate) mod misfits;
 pub(crate) mod peer_address;
 pub(crate) mod stream;
 
@@ -58,6 +60,7 @@ pub(crate) async fn run(run: Run) {
         zone: zone.clone(),
         remote,
         underlay,
+        version: link.version,
         sender: LinkSender(link.clone()),
     };
     let up_gauge = gauge!("relay_bridge_up", "zone" => zone.to_string());
@@ -147,6 +150,8 @@ async fn report(
         });
         ticked += 1;
         link.look_for_budget();
+        #[cfg(feature = "next")]
+        super::next::say(&connection);
         // A report that finds no room is worthless by the time there is some.
         let _ = events.try_send(BridgeEvent::Measured {
             link: link.id,

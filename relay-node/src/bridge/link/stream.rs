@@ -7,17 +7,15 @@ use std::sync::{
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use mesh_routing::Underlay;
-use protocol::{ZoneName, mesh::Class};
+use protocol::mesh::Class;
 use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-/// The version of everything that crosses a bridge.
-pub(crate) const VERSION: u16 = 3;
+use super::hello::{HELLO_MAX, Hello};
+use crate::drop_reason::DropReason;
+
 /// The longest message.
 pub const MESSAGE_MAX: usize = 256 * 1024;
-pub(crate) const HELLO_MAX: usize = 64 * 1024;
 /// Octets of the length before a frame.
 const LENGTH: usize = 4;
 const QUEUE_MESSAGES: usize = 1024;
@@ -57,46 +55,11 @@ impl Group {
     }
 }
 
-/// What the two relays tell each other first. The version goes before it, outside postcard, so that a
-/// relay of any version can name the version of the other.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Hello {
-    pub zone: ZoneName,
-    /// The zone token of the sender.
-    pub festival: Option<String>,
-    /// What the organizer signed for everybody, as far as the sender knows it.
-    pub papers: Vec<String>,
-    /// What the connection runs over, as the one who dialed was told.
-    pub underlay: Underlay,
-}
-
-impl Hello {
-    pub fn to_frame(&self) -> Bytes {
-        let mut frame = VERSION.to_be_bytes().to_vec();
-        frame.extend(postcard::to_stdvec(self).expect("a struct of strings always serializes"));
-        frame.into()
-    }
-
-    /// Reads the frame of a Hello.
-    ///
-    /// # Errors
-    ///
-    /// [`StreamError::Version`] if it begins with another version, [`StreamError::NotHello`] if it is none.
-    pub fn from_frame(frame: &[u8]) -> Result<Hello, StreamError> {
-        let (version, rest) = frame.split_first_chunk().ok_or(StreamError::NotHello)?;
-        let theirs = u16::from_be_bytes(*version);
-        if theirs != VERSION {
-            return Err(StreamError::Version { theirs });
-        }
-        postcard::from_bytes(rest).map_err(|_| StreamError::NotHello)
-    }
-}
-
 /// Why a stream, and with it the link, ends.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StreamError {
-    #[error("the neighbor speaks bridge version {theirs}, this relay {VERSION}: update the older one")]
-    Version { theirs: u16 },
+    #[error("the neighbor says that it speaks bridge versions {lowest} to {highest}, which are none")]
+    NoVersions { lowest: u16, highest: u16 },
     #[error("the neighbor did not begin with a hello")]
     NotHello,
     #[error("the neighbor sent something else than papers")]
@@ -127,7 +90,12 @@ pub(crate) async fn send_hello(stream: &mut SendStream, hello: &Hello) -> Result
 
 /// Awaits the neighbor's.
 pub(crate) async fn receive_hello(stream: &mut RecvStream) -> Result<Hello, StreamError> {
-    Hello::from_frame(&read_frame(stream, &mut Frames::new(HELLO_MAX)).await?)
+    let frame = read_frame(stream, &mut Frames::new(HELLO_MAX)).await?;
+    let (hello, unknown) = Hello::from_frame(&frame)?;
+    if unknown > 0 {
+        DropReason::BridgeUnknownHelloField.count_all(unknown as u64);
+    }
+    Ok(hello)
 }
 
 /// Writes one frame.
@@ -248,26 +216,7 @@ impl OutboxReader {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    #[test]
-    fn a_hello_reads_back_as_written() {
-        let hello = Hello {
-            zone: ZoneName::new("stage").unwrap(),
-            festival: Some("f".into()),
-            papers: vec!["p".into()],
-            underlay: Underlay::default(),
-        };
-        assert_eq!(Hello::from_frame(&hello.to_frame()).unwrap(), hello);
-    }
-
-    #[test]
-    fn a_hello_of_another_version_is_named_whatever_follows() {
-        let error = Hello::from_frame(&[0, 7, 0xff, 0xff]).unwrap_err();
-        assert!(error.to_string().contains("version 7"), "{error}");
-    }
 
     #[test]
     fn frames_are_whole_however_their_bytes_come() {
@@ -301,12 +250,5 @@ mod tests {
             assert!(outbox.push(Bytes::new()));
         }
         assert!(!outbox.push(Bytes::new()));
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_make_the_hello_panic(bytes: Vec<u8>) {
-            let _ = Hello::from_frame(&bytes);
-        }
     }
 }

@@ -16,6 +16,7 @@ const REPORTS: usize = 8;
 pub(crate) struct Counters {
     pub malformed: Counter,
     pub unknown_alias: Counter,
+    pub unknown_kind: Counter,
     pub too_large: Counter,
     pub duplicate: Counter,
     pub too_old: Counter,
@@ -35,6 +36,7 @@ impl Counters {
         Counters {
             malformed: DropReason::BridgeMalformed.counter(),
             unknown_alias: DropReason::BridgeUnknownAlias.counter(),
+            unknown_kind: DropReason::BridgeUnknownDatagram.counter(),
             too_large: DropReason::BridgeTooLarge.counter(),
             duplicate: DropReason::BridgeDuplicate.counter(),
             too_old: DropReason::BridgeTooOld.counter(),

@@ -13,11 +13,8 @@ use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     bridge::{
-        BridgeConfig, BridgeEvent, Bridges, Identity, Trust,
-        link::{
-            handshake,
-            stream::{self, Hello},
-        },
+        BridgeConfig, BridgeEvent, Bridges, Identity, SPOKEN, Trust,
+        link::{handshake, hello::Hello, stream},
         quic::{tls, transport},
     },
     clock,
@@ -88,6 +85,7 @@ impl Relay {
             identity: identity.clone(),
             zone,
             trust: Trust::Festival(festival.clone()),
+            versions: SPOKEN,
         };
         let (sender, events) = mpsc::channel(1024);
         let bridges =
@@ -177,6 +175,7 @@ impl Stranger {
 
 fn hello(token: Option<String>) -> Hello {
     Hello {
+        versions: SPOKEN,
         zone: ZoneName::new(ZONE).unwrap(),
         festival: token,
         papers: vec![],

@@ -4,3 +4,4 @@ mod bad_neighbor;
 mod membership;
 mod slow_path;
 mod two_feeds;
+mod versions;

@@ -14,7 +14,8 @@ use protocol::{
 use tokio::sync::mpsc;
 
 use crate::bridge::{
-    BridgeConfig, BridgeEvent, Bridges, Child, Forwarding, Identity, LinkId, LinkSender, Route, Table, Trust,
+    BridgeConfig, BridgeEvent, Bridges, Child, Forwarding, Identity, LinkId, LinkSender, Route, SPOKEN,
+    Table, Trust,
 };
 
 /// One relay of the test, and the packets that were delivered to it.
@@ -41,6 +42,7 @@ impl Relay {
             identity,
             zone: ZoneName::new("zone").unwrap(),
             trust: Trust::Anyone,
+            versions: SPOKEN,
         };
         let came = Arc::new(Mutex::new(Vec::new()));
         let sink = came.clone();
