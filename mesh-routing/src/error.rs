@@ -40,6 +40,9 @@ pub enum MeshError {
         /// What there are too many of.
         what: &'static str,
     },
+    /// Too much waits for this relay's disk already.
+    #[error("the disk is too slow: too much waits for it")]
+    DiskTooSlow,
 }
 
 impl MeshError {
@@ -53,6 +56,7 @@ impl MeshError {
             MeshError::Absurd { .. } => "absurd",
             MeshError::Forged => "forged",
             MeshError::Full { .. } => "full",
+            MeshError::DiskTooSlow => "disk_too_slow",
         }
     }
 }

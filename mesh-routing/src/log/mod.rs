@@ -1,6 +1,7 @@
 //! Replicated append logs, one per topic and writer, payloads opaque: what is here, what a neighbor lacks,
 //! what is taken from one. How records get around belongs to `replication.rs`.
 
+pub(crate) mod durable_order;
 #[cfg(test)]
 mod log_tests;
 mod place;
@@ -29,6 +30,7 @@ use crate::{
         signature::{Keys, first_word},
     },
 };
+pub use durable_order::NotStored;
 use place::{Counts, Gone};
 pub use place::{LOGS_MAX, LOGS_OF_WRITER_MAX};
 use pulls::Pulls;
@@ -64,6 +66,12 @@ pub struct LogCounters {
     pub gave_way: u64,
     /// Pulls sent.
     pub pulled: u64,
+    /// Records that were not written because too much waits for the disk.
+    pub disk_too_slow: u64,
+    /// Records that the disk was not asked for because too many were on their way to it.
+    pub store_queue_full: u64,
+    /// Records that the disk refused.
+    pub store_failed: u64,
 }
 
 /// What came with a [`Message::Append`].
@@ -92,6 +100,8 @@ pub(crate) struct Taken {
 #[derive(Debug)]
 pub(crate) struct Logs {
     own: NodeId,
+    /// No other run of this relay has it.
+    seed: u64,
     life: u64,
     logs: BTreeMap<LogKey, Log>,
     counts: Counts,
@@ -114,11 +124,12 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
-    /// None yet. Until it is told which life this is, it is one of its own.
-    pub fn new(own: NodeId, life: u64) -> Logs {
+    /// None yet. Until it is told which life this is, it is one of its own, of the seed.
+    pub fn new(own: NodeId, seed: u64) -> Logs {
         Logs {
             own,
-            life,
+            seed,
+            life: seed,
             logs: BTreeMap::new(),
             counts: Counts::default(),
             gone: Gone::default(),
@@ -292,9 +303,25 @@ impl Logs {
         });
     }
 
+    /// A record of a log is not on this relay's disk: what follows it is fetched again after a restart.
+    pub fn handle_torn(&mut self, key: &LogKey) {
+        if let Some(log) = self.logs.get_mut(key) {
+            log.torn = true;
+        }
+    }
+
+    /// What is written from now on is in other logs: the numbers of these may be given again after a restart.
+    pub fn handle_refused(&mut self) {
+        let mut hasher = blake3::Hasher::new_derive_key("peddlenet relay 2026 life after a refused record");
+        for part in [self.seed, self.life, self.clock.0] {
+            hasher.update(&part.to_be_bytes());
+        }
+        self.turn(first_word(&hasher));
+    }
+
     /// Records of a log are on this relay's disk. Says whether that is news for whoever brought them.
     pub fn handle_stored(&mut self, key: &LogKey, number: u64) -> bool {
-        let Some(log) = self.logs.get_mut(key) else { return false };
+        let Some(log) = self.logs.get_mut(key).filter(|log| !log.torn) else { return false };
         let news = number > log.stored.max(log.elsewhere);
         log.stored = log.stored.max(number.min(log.highest()));
         news && key.writer != self.own

@@ -13,7 +13,10 @@ use crate::{
     error::MeshError,
     link::{Link, neighbor::neighbors},
     linkstate::{flood::FirstHop, lsdb::Lsdb},
-    log::{Arrival, Logs},
+    log::{
+        Arrival, Logs, NotStored,
+        durable_order::{DurableOrder, Parcel, Released},
+    },
     wire::{
         log_entry::{LogEntry, LogKey, PAYLOAD_MAX},
         message::{Encoded, Head, Message},
@@ -39,8 +42,8 @@ pub(crate) struct View<'a> {
 #[derive(Debug)]
 pub(crate) enum Event {
     Send(LinkId, Encoded),
-    /// A record that was never here before.
-    Record(LogEntry),
+    /// A record that was never here before: to the disk.
+    Store(LogEntry),
     /// The own logs go on in another life.
     Life(u64),
     /// Records of the own log up to a number are on another disk.
@@ -61,18 +64,23 @@ pub(crate) struct Replication {
     due: Option<Instant>,
     /// Logs of others that are on a disk here or beyond, further than was told.
     stored: BTreeSet<LogKey>,
+    order: DurableOrder,
+    /// What waited for the disk and does not any more.
+    released: VecDeque<Released>,
     events: VecDeque<Event>,
 }
 
 impl Replication {
-    /// No logs yet; `life` until it is told which one this is.
-    pub fn new(own: NodeId, life: u64) -> Replication {
+    /// No logs yet, and a life of the seed until it is told which one this is.
+    pub fn new(own: NodeId, seed: u64) -> Replication {
         Replication {
             own,
-            logs: Logs::new(own, life),
+            logs: Logs::new(own, seed),
             news: BTreeMap::new(),
             due: None,
             stored: BTreeSet::new(),
+            order: DurableOrder::default(),
+            released: VecDeque::new(),
             events: VecDeque::new(),
         }
     }
@@ -87,8 +95,23 @@ impl Replication {
         &mut self.logs
     }
 
-    /// Appends to the own log of a topic and sends it on its way.
+    /// Appends to the own log of a topic and sends it on its way, unless the disk is too far behind.
     pub fn handle_append(
+        &mut self,
+        topic: Topic,
+        payload: Bytes,
+        view: &mut View<'_>,
+        now: Instant,
+    ) -> Result<(LogKey, u64), MeshError> {
+        if self.order.is_full(topic.class()) {
+            self.logs.counters.disk_too_slow += 1;
+            return Err(MeshError::DiskTooSlow);
+        }
+        self.handle_renewal(topic, payload, view, now)
+    }
+
+    /// As [`Replication::handle_append`], however far the disk is behind: what is to stay is given here once.
+    pub fn handle_renewal(
         &mut self,
         topic: Topic,
         payload: Bytes,
@@ -106,11 +129,46 @@ impl Replication {
         Ok(place)
     }
 
-    /// A record is on this relay's disk.
-    pub fn handle_stored(&mut self, key: &LogKey, number: u64) {
-        if self.logs.handle_stored(key, number) {
-            self.stored.insert(key.clone());
+    /// The disk has answered for the record that it was asked for first.
+    pub fn handle_stored(&mut self, result: Result<(), NotStored>) {
+        self.order.handle_stored(result);
+        while let Some(released) = self.order.poll_released() {
+            if let Released::Record(LogEntry { key, number, .. }, result) = &released {
+                match result {
+                    Ok(()) if self.logs.handle_stored(key, *number) => drop(self.stored.insert(key.clone())),
+                    Ok(()) => {}
+                    Err(why) => self.handle_refused(key, *why),
+                }
+            }
+            self.released.push_back(released);
         }
+    }
+
+    fn handle_refused(&mut self, key: &LogKey, why: NotStored) {
+        match why {
+            NotStored::Full => self.logs.counters.store_queue_full += 1,
+            NotStored::Failed => self.logs.counters.store_failed += 1,
+        }
+        self.logs.handle_torn(key);
+        if key.writer == self.own {
+            self.logs.handle_refused();
+            self.events.extend(self.logs.poll_life().map(Event::Life));
+        }
+    }
+
+    /// A record leaves for the disk, unless that is too slow.
+    pub fn pass_record(&mut self, record: LogEntry) -> Option<LogEntry> {
+        self.order.handle_record(record)
+    }
+
+    /// A message leaves, unless it has to wait for a record.
+    pub fn pass_send(&mut self, parcel: Parcel) -> Option<Parcel> {
+        self.order.handle_send(parcel)
+    }
+
+    /// What waited for the disk and does not any more, in order.
+    pub fn poll_released(&mut self) -> Option<Released> {
+        self.released.pop_front()
     }
 
     /// Records came from a neighbor.
@@ -135,7 +193,7 @@ impl Replication {
         self.events.push_back(Event::Duplicates(link, taken.duplicates));
         self.events.extend(self.logs.poll_life().or(taken.life).map(Event::Life));
         if pulled && !taken.new.is_empty() {
-            self.events.extend(taken.new.into_iter().map(Event::Record));
+            self.events.extend(taken.new.into_iter().map(Event::Store));
             self.gather(&key, (false, &[neighbor]), view, now);
         } else if !taken.new.is_empty() {
             self.push(taken.new, path, view, now);
@@ -221,7 +279,7 @@ impl Replication {
     fn push(&mut self, records: Vec<LogEntry>, mut path: Vec<NodeId>, view: &mut View<'_>, now: Instant) {
         let Some(LogEntry { key, number: first, .. }) = records.first().cloned() else { return };
         let entries = records.iter().map(|record| record.entry.clone()).collect();
-        self.events.extend(records.into_iter().map(Event::Record));
+        self.events.extend(records.into_iter().map(Event::Store));
         let from = path.clone();
         path.push(self.own);
         if path.len() > Message::HOPS_MAX {

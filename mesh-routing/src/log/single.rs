@@ -31,6 +31,8 @@ pub(super) struct Log {
     pub stored: u64,
     /// Numbers up to this one are on the disk of another relay than the writer's, as far as told.
     pub elsewhere: u64,
+    /// This relay's disk lacks a record: what follows it is not told to be there.
+    pub torn: bool,
 }
 
 #[derive(Debug)]
@@ -51,6 +53,7 @@ impl Log {
             lapsing_bytes: 0,
             stored: 0,
             elsewhere: 0,
+            torn: false,
         }
     }
 

@@ -158,7 +158,7 @@ impl Mesh {
         while let Some(event) = self.replication.poll_event() {
             match event {
                 replication::Event::Send(link, message) => self.send(link, message),
-                replication::Event::Record(record) => self.outputs.push_back(Output::Record(record)),
+                replication::Event::Store(record) => self.outputs.push_back(Output::Store(record)),
                 replication::Event::Life(life) => self.outputs.push_back(Output::Life(life)),
                 replication::Event::Saved(key, upto) => self.outputs.push_back(Output::Saved { key, upto }),
                 replication::Event::Forget(key, below) => {
