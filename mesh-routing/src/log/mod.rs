@@ -7,6 +7,7 @@ mod log_tests;
 mod place;
 mod pulls;
 mod quota;
+pub(crate) mod refusal;
 pub(crate) mod replication;
 pub mod retention;
 #[cfg(test)]
@@ -103,6 +104,8 @@ pub(crate) struct Logs {
     /// No other run of this relay has it.
     seed: u64,
     life: u64,
+    /// The life is of this run alone: the disk does not know it.
+    volatile: bool,
     logs: BTreeMap<LogKey, Log>,
     counts: Counts,
     /// Logs that were here and gave way, or found no place.
@@ -130,6 +133,7 @@ impl Logs {
             own,
             seed,
             life: seed,
+            volatile: false,
             logs: BTreeMap::new(),
             counts: Counts::default(),
             gone: Gone::default(),
@@ -147,7 +151,7 @@ impl Logs {
 
     /// Which life of the disk this is.
     pub fn handle_life(&mut self, life: u64) {
-        self.life = life;
+        (self.life, self.volatile) = (life, false);
     }
 
     /// What the wall clock says.
@@ -164,6 +168,18 @@ impl Logs {
         now: Instant,
     ) -> Result<LogEntry, MeshError> {
         let hlc = self.clock.tick(self.wall_at(now).unwrap_or_default());
+        self.append_at(hlc, topic, payload, keys, now)
+    }
+
+    /// Appends what was written at that time.
+    pub fn append_at(
+        &mut self,
+        hlc: Hlc,
+        topic: Topic,
+        payload: Bytes,
+        keys: &dyn Keys,
+        now: Instant,
+    ) -> Result<LogEntry, MeshError> {
         let key = match self.own_log(&topic) {
             Some(key) => key,
             None => self.begin(topic, hlc)?,
@@ -301,22 +317,6 @@ impl Logs {
                 taken.new.push(LogEntry { key: key.clone(), number, entry });
             }
         });
-    }
-
-    /// A record of a log is not on this relay's disk: what follows it is fetched again after a restart.
-    pub fn handle_torn(&mut self, key: &LogKey) {
-        if let Some(log) = self.logs.get_mut(key) {
-            log.torn = true;
-        }
-    }
-
-    /// What is written from now on is in other logs: the numbers of these may be given again after a restart.
-    pub fn handle_refused(&mut self) {
-        let mut hasher = blake3::Hasher::new_derive_key("peddlenet relay 2026 life after a refused record");
-        for part in [self.seed, self.life, self.clock.0] {
-            hasher.update(&part.to_be_bytes());
-        }
-        self.turn(first_word(&hasher));
     }
 
     /// Records of a log are on this relay's disk. Says whether that is news for whoever brought them.
@@ -547,7 +547,7 @@ impl Logs {
     fn next_life(&mut self) -> u64 {
         let mut hasher = blake3::Hasher::new_derive_key("peddlenet relay 2026 next life of a log");
         hasher.update(&self.life.to_be_bytes()).update(&self.clock.0.to_be_bytes());
-        self.life = first_word(&hasher);
+        (self.life, self.volatile) = (first_word(&hasher), false);
         self.turned = None;
         self.life
     }

@@ -16,9 +16,10 @@ use crate::{
     log::{
         Arrival, Logs, NotStored,
         durable_order::{DurableOrder, Parcel, Released},
+        refusal::Withdrawn,
     },
     wire::{
-        log_entry::{LogEntry, LogKey, PAYLOAD_MAX},
+        log_entry::{Entry, LogEntry, LogKey, PAYLOAD_MAX},
         message::{Encoded, Head, Message},
         metric::LinkId,
         signature::Keys,
@@ -50,6 +51,8 @@ pub(crate) enum Event {
     Saved(LogKey, u64),
     /// Records below a number are forgotten.
     Forget(LogKey, u64),
+    /// These records are not to leave: nor are the messages that show them.
+    Withdrawn(Withdrawn),
     /// So many records that came on the link were here already.
     Duplicates(LinkId, u64),
 }
@@ -130,29 +133,58 @@ impl Replication {
     }
 
     /// The disk has answered for the record that it was asked for first.
-    pub fn handle_stored(&mut self, result: Result<(), NotStored>) {
+    pub fn handle_stored(&mut self, result: Result<(), NotStored>, view: &mut View<'_>, now: Instant) {
         self.order.handle_stored(result);
         while let Some(released) = self.order.poll_released() {
-            if let Released::Record(LogEntry { key, number, .. }, result) = &released {
-                match result {
-                    Ok(()) if self.logs.handle_stored(key, *number) => drop(self.stored.insert(key.clone())),
-                    Ok(()) => {}
-                    Err(why) => self.handle_refused(key, *why),
-                }
-            }
+            let released = match released {
+                Released::Record(record, result) => self.settle_record(record, result, view, now),
+                other => other,
+            };
             self.released.push_back(released);
         }
     }
 
-    fn handle_refused(&mut self, key: &LogKey, why: NotStored) {
-        match why {
-            NotStored::Full => self.logs.counters.store_queue_full += 1,
-            NotStored::Failed => self.logs.counters.store_failed += 1,
+    fn settle_record(
+        &mut self,
+        record: LogEntry,
+        result: Result<(), NotStored>,
+        view: &mut View<'_>,
+        now: Instant,
+    ) -> Released {
+        match result {
+            Ok(()) if self.logs.is_torn(&record.key, &self.own) => {
+                // It is there, and behind a gap: a restart does not find it.
+                return Released::Record(record, Err(NotStored::Failed));
+            }
+            Ok(()) => {
+                if self.logs.handle_stored(&record.key, record.number) {
+                    self.stored.insert(record.key.clone());
+                }
+            }
+            Err(why) => {
+                match why {
+                    NotStored::Full => self.logs.counters.store_queue_full += 1,
+                    NotStored::Failed => self.logs.counters.store_failed += 1,
+                }
+                if let Some((withdrawn, entries)) = self.logs.handle_refused(&record) {
+                    self.write_again(withdrawn, entries, view, now);
+                    return Released::Withdrawn(record, why);
+                }
+            }
         }
-        self.logs.handle_torn(key);
-        if key.writer == self.own {
-            self.logs.handle_refused();
-            self.events.extend(self.logs.poll_life().map(Event::Life));
+        Released::Record(record, result)
+    }
+
+    /// What was withdrawn is said all the same, in another log.
+    fn write_again(&mut self, withdrawn: Withdrawn, entries: Vec<Entry>, view: &mut View<'_>, now: Instant) {
+        self.order.handle_withdrawn(&withdrawn);
+        let topic = withdrawn.key.topic.clone();
+        self.events.push_back(Event::Withdrawn(withdrawn));
+        for Entry { hlc, payload, .. } in entries {
+            // Others of this relay's logs give way, if there are too many.
+            if let Ok(record) = self.logs.append_at(hlc, topic.clone(), payload, view.keys, now) {
+                self.push(vec![record], Vec::new(), view, now);
+            }
         }
     }
 

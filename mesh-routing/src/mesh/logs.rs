@@ -11,6 +11,7 @@ use crate::{
     log::{
         NotStored,
         durable_order::{Parcel, Released},
+        refusal::Withdrawn,
     },
     mesh::{Mesh, output::Output},
     wire::log_entry::{LogEntry, LogKey},
@@ -77,7 +78,7 @@ impl Mesh {
     /// answered for yet.
     pub fn handle_stored(&mut self, result: Result<(), NotStored>, now: Instant) {
         self.touch(now);
-        self.replicate(|replication, _, _| replication.handle_stored(result));
+        self.replicate(|replication, view, now| replication.handle_stored(result, view, now));
     }
 
     /// Whether a record of this relay's own log about a topic is on another relay's disk, as far as told.
@@ -95,6 +96,9 @@ impl Mesh {
         if let Some(released) = self.replication.poll_released() {
             return Some(match released {
                 Released::Record(record, stored) => Output::Record { record, stored },
+                Released::Withdrawn(record, why) => {
+                    Output::Withdrawn { key: record.key, number: record.number, why }
+                }
                 Released::Send(parcel) => parcel.into(),
             });
         }
@@ -111,6 +115,19 @@ impl Mesh {
             }
         }
         None
+    }
+
+    /// What has not come out yet and shows these records does not come out.
+    pub(super) fn withdraw(&mut self, withdrawn: &Withdrawn) {
+        self.outputs.retain_mut(|output| match output {
+            Output::Store(record) if withdrawn.is(record) => {
+                let (key, number) = (record.key.clone(), record.number);
+                *output = Output::Withdrawn { key, number, why: NotStored::Failed };
+                true
+            }
+            Output::Send { message, .. } => !withdrawn.is_in(message),
+            _ => true,
+        });
     }
 
     pub(super) fn settle_logs(&mut self) {

@@ -43,6 +43,16 @@ pub enum Output {
         /// Why it is not on disk, if it is not.
         stored: Result<(), NotStored>,
     },
+    /// An own record that came out as [`Output::Store`] cannot be on disk, and is shown to nobody. What it says is in
+    /// another record, which comes out by itself.
+    Withdrawn {
+        /// Its log.
+        key: LogKey,
+        /// Its number.
+        number: u64,
+        /// Why it is not on disk.
+        why: NotStored,
+    },
     /// Records of the own log up to a number are on the disk of another relay.
     Saved {
         /// Which log.

@@ -164,6 +164,7 @@ impl Mesh {
                 replication::Event::Forget(key, below) => {
                     self.outputs.push_back(Output::Forget { key, below });
                 }
+                replication::Event::Withdrawn(withdrawn) => self.withdraw(&withdrawn),
                 replication::Event::Duplicates(link, count) => self.handle_duplicates(link, count),
             }
         }

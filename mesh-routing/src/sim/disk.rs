@@ -94,7 +94,8 @@ impl Disk {
             return true;
         }
         let records = || self.waiting.iter().filter(|job| matches!(job, Job::Append(_))).count();
-        let refused = self.quality.room > 0 && matches!(job, Job::Append(_)) && records() >= self.quality.room;
+        let refused =
+            self.quality.room > 0 && matches!(job, Job::Append(_)) && records() >= self.quality.room;
         self.waiting.push_back(if refused { Job::Refused } else { job });
         false
     }

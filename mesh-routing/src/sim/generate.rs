@@ -68,20 +68,29 @@ pub fn has_disks(seed: u64) -> bool {
     (seed / AREAS_IN).is_multiple_of(DISKS_IN)
 }
 
-/// The schedule of a seed with disks, and relays that come back with an older one: somebody put a copy back.
+/// The schedule of a seed, and relays that come back with an older disk: somebody put a copy back. People write before
+/// the copy is made, after it, and when the relay is back.
 pub fn older(seed: u64) -> Schedule {
     let mut schedule = schedule(seed);
     let random = &mut Random::new(seed ^ 0x01d0_d15c);
-    if schedule.disks.is_empty() {
-        schedule.disks = (0..schedule.relays).map(|_| disk(random)).collect();
-    }
-    for step in &mut schedule.steps {
-        match step.action {
-            Action::Stall { relay, .. } | Action::Unpublish { relay, .. } => step.action = Action::Snapshot { relay },
-            Action::Start { relay } | Action::StartEmpty { relay } => step.action = Action::StartOlder { relay },
-            _ => {}
+    let last = schedule.steps.last().map_or(0, |step| step.at_ms);
+    for _ in 0..3 {
+        let (relay, mut at_ms) = (random.below(schedule.relays as u64) as usize, random.below(last + 1));
+        let what = [
+            Action::Append { relay },
+            Action::Snapshot { relay },
+            Action::Append { relay },
+            Action::Append { relay },
+            Action::Kill { relay },
+            Action::StartOlder { relay },
+            Action::Append { relay },
+        ];
+        for action in what {
+            schedule.steps.push(Step { at_ms, action });
+            at_ms += random.below(1500);
         }
     }
+    schedule.steps.sort_by_key(|step| step.at_ms);
     schedule
 }
 

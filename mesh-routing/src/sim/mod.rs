@@ -54,8 +54,8 @@ use protocol::{
 };
 
 use crate::{Config, LinkId, Mesh, Output, wire::signature::SimulatedKeys};
-use disk::Job;
 pub use disk::DiskQuality;
+use disk::Job;
 use event::{Event, Events};
 use ledger::Ledger;
 pub use media::{Heard, PACKET_EVERY};
@@ -100,6 +100,8 @@ pub struct Sim {
     pub said: BTreeMap<u8, (u64, u64)>,
     /// Times a track got another parent.
     pub rerouted: u64,
+    /// Own records that a disk refused, and that were written again under another name.
+    pub withdrawn: u64,
     /// Logs of writers that do not exist may begin and go on anywhere.
     pub lied_to: bool,
     /// What was to be sent on links that are not of the simulation's wires.
@@ -147,6 +149,7 @@ impl Sim {
             messages: (0, 0),
             said: BTreeMap::new(),
             rerouted: 0,
+            withdrawn: 0,
             lied_to: false,
             unsent: Vec::new(),
             start: now,
@@ -354,6 +357,7 @@ impl Sim {
                 Output::Saved { key, upto } => drop(self.relays[relay].saved.insert(key, upto)),
                 Output::Life(life) => drop(self.relays[relay].disk.handle_job(Job::Life(life))),
                 Output::Forget { key, below } => self.relays[relay].forget(key, below),
+                Output::Withdrawn { .. } => self.withdrawn += 1,
                 Output::KeyframeWanted { .. } => self.relays[relay].keyframes += 1,
                 Output::Rerouted { .. } => self.rerouted += 1,
                 Output::StreamsChanged | Output::File(_) => {}

@@ -24,7 +24,9 @@ use std::{
 
 use bytes::Bytes;
 use media::{Command, TrackId};
-use mesh_routing::{LinkId, LogEntry, LogKey, Mesh, NotStored, Output, blob::FileOutput, peer_selection::Choice};
+use mesh_routing::{
+    LinkId, LogEntry, LogKey, Mesh, NotStored, Output, blob::FileOutput, peer_selection::Choice,
+};
 use protocol::{Kind, NodeId, StreamName, ZoneName, mesh::Class};
 use rooms::{Rooms, WallTime};
 
@@ -198,6 +200,7 @@ impl Node {
                 self.show(&record, now);
                 Effect::Stored((record.key, record.number), stored)
             }
+            Output::Withdrawn { key, number, why } => Effect::Stored((key, number), Err(why)),
             Output::Forget { key, below } => Effect::Forget(key, below),
             Output::Saved { key, upto } => Effect::Saved(key, upto),
             Output::Life(life) => Effect::Life(life),

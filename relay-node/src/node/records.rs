@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use mesh_routing::{LogEntry, LogKey, MeshError, NotStored};
 use protocol::{Hlc, NodeId, RoomName, Topic, ZoneName, api, signaling::FromRelay, token::Role};
-use rooms::{RoomsError, WallTime, Written};
+use rooms::{RoomsError, Written};
 
 use crate::{membership::festival::Festival, node::Node};
 

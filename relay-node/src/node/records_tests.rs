@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use media::transport::Identity as DtlsIdentity;
 use mesh_routing::{Config, Keys, Mesh};
 use protocol::api::NewMessage;
-use rooms::Source;
+use rooms::{Source, WallTime};
 
 use super::*;
 use crate::node::{Effect, sessions::Sessions};
