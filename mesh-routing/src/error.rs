@@ -37,6 +37,9 @@ pub enum MeshError {
         /// What there are too many of.
         what: &'static str,
     },
+    /// Too much waits for this relay's disk already.
+    #[error("the disk is too slow: too much waits for it")]
+    DiskTooSlow,
 }
 
 /// Makes the labels and the list of all out of one list.
@@ -64,4 +67,5 @@ reasons! {
     MeshError::Absurd { .. } => "absurd",
     MeshError::Forged => "forged",
     MeshError::Full { .. } => "full",
+    MeshError::DiskTooSlow => "disk_too_slow",
 }

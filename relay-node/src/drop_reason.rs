@@ -49,8 +49,6 @@ drop_reasons! {
     FilesQueueFull = "files_queue_full",
     /// The disk would not take a part of a file.
     FileNotKept = "file_not_kept",
-    /// A post while too many records wait for the disk.
-    DiskTooSlow = "disk_too_slow",
     /// A message beyond what a participant may say.
     ChatTooFast = "chat_too_fast",
     /// A message beyond what an address may say.

@@ -9,7 +9,7 @@ use aws_lc_rs::signature::Ed25519KeyPair;
 use bytes::{Bytes, BytesMut};
 use media::sdp::{EgressPolicy, Fragment, IngestPolicy, Local, Offer, answer_egress, answer_ingest};
 use mesh_routing::{
-    Config, LinkId, LogKey, Mesh,
+    Config, LinkId, LogKey, Mesh, Output,
     message::{Head, Message},
     signature::Keys,
     wire::envelope::{Opaque, Received, Said, Scope},
@@ -280,8 +280,10 @@ fn conversation(seed: u64) -> Vec<Vec<u8>> {
         for at in [0, 1] {
             let mut out = Vec::new();
             while let Some(output) = relays[at].poll_output() {
-                if let mesh_routing::Output::Send { message, .. } = output {
-                    out.push(message);
+                match output {
+                    Output::Send { message, .. } => out.push(message),
+                    Output::Store(_) => relays[at].handle_stored(Ok(()), now),
+                    _ => {}
                 }
             }
             for message in out {
@@ -370,7 +372,10 @@ fn mesh_neighbor(bytes: &[u8]) {
         let message = rest.split_to(2 + length).split_off(2);
         let _ = mesh.handle_message(LinkId(1), &message, now);
         let mut outputs = 0;
-        while mesh.poll_output().is_some() {
+        while let Some(output) = mesh.poll_output() {
+            if matches!(output, Output::Store(_)) {
+                mesh.handle_stored(Ok(()), now);
+            }
             outputs += 1;
             assert!(outputs < 100_000, "a message that is answered for ever");
         }

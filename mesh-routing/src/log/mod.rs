@@ -1,11 +1,13 @@
 //! Replicated append logs, one per topic and writer, payloads opaque: what is here, what a neighbor lacks,
 //! what is taken from one. How records get around belongs to `replication.rs`.
 
+pub(crate) mod durable_order;
 #[cfg(test)]
 mod log_tests;
 mod place;
 mod pulls;
 mod quota;
+pub(crate) mod refusal;
 pub(crate) mod replication;
 pub mod retention;
 #[cfg(test)]
@@ -29,6 +31,7 @@ use crate::{
         signature::{Keys, first_word},
     },
 };
+pub use durable_order::NotStored;
 use place::{Counts, Gone};
 pub use place::{LOGS_MAX, LOGS_OF_WRITER_MAX};
 use pulls::Pulls;
@@ -64,6 +67,12 @@ pub struct LogCounters {
     pub gave_way: u64,
     /// Pulls sent.
     pub pulled: u64,
+    /// Records that were not written because too much waits for the disk.
+    pub disk_too_slow: u64,
+    /// Records that the disk was not asked for because too many were on their way to it.
+    pub store_queue_full: u64,
+    /// Records that the disk refused.
+    pub store_failed: u64,
 }
 
 /// What came with a [`Message::Append`].
@@ -92,7 +101,11 @@ pub(crate) struct Taken {
 #[derive(Debug)]
 pub(crate) struct Logs {
     own: NodeId,
+    /// No other run of this relay has it.
+    seed: u64,
     life: u64,
+    /// The life is of this run alone: the disk does not know it.
+    volatile: bool,
     logs: BTreeMap<LogKey, Log>,
     counts: Counts,
     /// Logs that were here and gave way, or found no place.
@@ -114,11 +127,13 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
-    /// None yet. Until it is told which life this is, it is one of its own.
-    pub fn new(own: NodeId, life: u64) -> Logs {
+    /// None yet. Until it is told which life this is, it is one of its own, of the seed.
+    pub fn new(own: NodeId, seed: u64) -> Logs {
         Logs {
             own,
-            life,
+            seed,
+            life: seed,
+            volatile: false,
             logs: BTreeMap::new(),
             counts: Counts::default(),
             gone: Gone::default(),
@@ -136,7 +151,7 @@ impl Logs {
 
     /// Which life of the disk this is.
     pub fn handle_life(&mut self, life: u64) {
-        self.life = life;
+        (self.life, self.volatile) = (life, false);
     }
 
     /// What the wall clock says.
@@ -157,6 +172,18 @@ impl Logs {
         now: Instant,
     ) -> Result<LogEntry, MeshError> {
         let hlc = self.clock.tick(self.wall_at(now).unwrap_or_default());
+        self.append_at(hlc, topic, payload, keys, now)
+    }
+
+    /// Appends what was written at that time.
+    pub fn append_at(
+        &mut self,
+        hlc: Hlc,
+        topic: Topic,
+        payload: Bytes,
+        keys: &dyn Keys,
+        now: Instant,
+    ) -> Result<LogEntry, MeshError> {
         let key = match self.own_log(&topic) {
             Some(key) => key,
             None => self.begin(topic, hlc)?,
@@ -303,7 +330,7 @@ impl Logs {
 
     /// Records of a log are on this relay's disk. Says whether that is news for whoever brought them.
     pub fn handle_stored(&mut self, key: &LogKey, number: u64) -> bool {
-        let Some(log) = self.logs.get_mut(key) else { return false };
+        let Some(log) = self.logs.get_mut(key).filter(|log| !log.torn) else { return false };
         let news = number > log.stored.max(log.elsewhere);
         log.stored = log.stored.max(number.min(log.highest()));
         news && key.writer != self.own
@@ -529,7 +556,7 @@ impl Logs {
     fn next_life(&mut self) -> u64 {
         let mut hasher = blake3::Hasher::new_derive_key("peddlenet relay 2026 next life of a log");
         hasher.update(&self.life.to_be_bytes()).update(&self.clock.0.to_be_bytes());
-        self.life = first_word(&hasher);
+        (self.life, self.volatile) = (first_word(&hasher), false);
         self.turned = None;
         self.life
     }

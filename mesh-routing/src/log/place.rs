@@ -93,11 +93,12 @@ type Worth = (bool, bool, u64);
 
 impl Logs {
     /// The log that this relay writes about a topic. It is of this life of the disk or of one before it: the life
-    /// is counted up when a log gives way, so that what is said in that room later stands in another log.
+    /// is counted up when a log gives way, so that what is said in that room later stands in another log. A log that the
+    /// disk lacks a part of is not gone on with.
     pub(super) fn own_log(&self, topic: &Topic) -> Option<LogKey> {
         let of = |life| LogKey { topic: topic.clone(), writer: self.own, life };
         let mut own = self.logs.range(of(self.life.saturating_sub(LIVES - 1))..=of(self.life));
-        own.next_back().map(|(key, _)| key.clone())
+        own.rfind(|(_, log)| !log.torn).map(|(key, _)| key.clone())
     }
 
     /// Whether this relay writes, wrote or would come to write this log on this disk.
@@ -133,7 +134,10 @@ impl Logs {
     }
 
     pub(super) fn turn(&mut self, life: u64) {
-        (self.life, self.turned) = (life, Some(life));
+        self.life = life;
+        if !self.volatile {
+            self.turned = Some(life);
+        }
     }
 
     /// Sees to it that there is room for one more log, whose last record is of `newest`. `false` if all others are

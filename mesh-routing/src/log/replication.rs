@@ -13,9 +13,13 @@ use crate::{
     error::MeshError,
     link::{Link, neighbor::neighbors},
     linkstate::{flood::FirstHop, lsdb::Lsdb},
-    log::{Arrival, Logs},
+    log::{
+        Arrival, Logs, NotStored,
+        durable_order::{DurableOrder, Parcel, Released},
+        refusal::Withdrawn,
+    },
     wire::{
-        log_entry::{LogEntry, LogKey, PAYLOAD_MAX},
+        log_entry::{Entry, LogEntry, LogKey, PAYLOAD_MAX},
         message::{Encoded, Head, Message},
         metric::LinkId,
         signature::Keys,
@@ -39,14 +43,16 @@ pub(crate) struct View<'a> {
 #[derive(Debug)]
 pub(crate) enum Event {
     Send(LinkId, Encoded),
-    /// A record that was never here before.
-    Record(LogEntry),
+    /// A record that was never here before: to the disk.
+    Store(LogEntry),
     /// The own logs go on in another life.
     Life(u64),
     /// Records of the own log up to a number are on another disk.
     Saved(LogKey, u64),
     /// Records below a number are forgotten.
     Forget(LogKey, u64),
+    /// These records are not to leave: nor are the messages that show them.
+    Withdrawn(Withdrawn),
     /// So many records that came on the link were here already.
     Duplicates(LinkId, u64),
 }
@@ -61,18 +67,23 @@ pub(crate) struct Replication {
     due: Option<Instant>,
     /// Logs of others that are on a disk here or beyond, further than was told.
     stored: BTreeSet<LogKey>,
+    order: DurableOrder,
+    /// What waited for the disk and does not any more.
+    released: VecDeque<Released>,
     events: VecDeque<Event>,
 }
 
 impl Replication {
-    /// No logs yet; `life` until it is told which one this is.
-    pub fn new(own: NodeId, life: u64) -> Replication {
+    /// No logs yet, and a life of the seed until it is told which one this is.
+    pub fn new(own: NodeId, seed: u64) -> Replication {
         Replication {
             own,
-            logs: Logs::new(own, life),
+            logs: Logs::new(own, seed),
             news: BTreeMap::new(),
             due: None,
             stored: BTreeSet::new(),
+            order: DurableOrder::default(),
+            released: VecDeque::new(),
             events: VecDeque::new(),
         }
     }
@@ -87,13 +98,28 @@ impl Replication {
         &mut self.logs
     }
 
-    /// Appends to the own log of a topic and sends it on its way.
+    /// Appends to the own log of a topic and sends it on its way, unless the disk is too far behind.
     ///
     /// # Errors
     ///
-    /// [`MeshError::TooLong`] for a payload of more than [`PAYLOAD_MAX`] bytes, [`MeshError::Full`] if there
-    /// is no place for another log.
+    /// [`MeshError::DiskTooSlow`] if too much waits for the disk, [`MeshError::TooLong`] for a payload of more than
+    /// [`PAYLOAD_MAX`] bytes, [`MeshError::Full`] if there is no place for another log.
     pub fn handle_append(
+        &mut self,
+        topic: Topic,
+        payload: Bytes,
+        view: &mut View<'_>,
+        now: Instant,
+    ) -> Result<(LogKey, u64), MeshError> {
+        if self.order.is_full(topic.class()) {
+            self.logs.counters.disk_too_slow += 1;
+            return Err(MeshError::DiskTooSlow);
+        }
+        self.handle_renewal(topic, payload, view, now)
+    }
+
+    /// As [`Replication::handle_append`], however far the disk is behind: what is to stay is given here once.
+    pub fn handle_renewal(
         &mut self,
         topic: Topic,
         payload: Bytes,
@@ -111,11 +137,75 @@ impl Replication {
         Ok(place)
     }
 
-    /// A record is on this relay's disk.
-    pub fn handle_stored(&mut self, key: &LogKey, number: u64) {
-        if self.logs.handle_stored(key, number) {
-            self.stored.insert(key.clone());
+    /// The disk has answered for the record that it was asked for first.
+    pub fn handle_stored(&mut self, result: Result<(), NotStored>, view: &mut View<'_>, now: Instant) {
+        self.order.handle_stored(result);
+        while let Some(released) = self.order.poll_released() {
+            let released = match released {
+                Released::Record(record, result) => self.settle_record(record, result, view, now),
+                other => other,
+            };
+            self.released.push_back(released);
         }
+    }
+
+    fn settle_record(
+        &mut self,
+        record: LogEntry,
+        result: Result<(), NotStored>,
+        view: &mut View<'_>,
+        now: Instant,
+    ) -> Released {
+        match result {
+            Ok(()) if self.logs.is_torn(&record.key, &self.own) => {
+                // It is there, and behind a gap: a restart does not find it.
+                return Released::Record(record, Err(NotStored::Failed));
+            }
+            Ok(()) => {
+                if self.logs.handle_stored(&record.key, record.number) {
+                    self.stored.insert(record.key.clone());
+                }
+            }
+            Err(why) => {
+                match why {
+                    NotStored::Full => self.logs.counters.store_queue_full += 1,
+                    NotStored::Failed => self.logs.counters.store_failed += 1,
+                }
+                if let Some((withdrawn, entries)) = self.logs.handle_refused(&record) {
+                    self.write_again(withdrawn, entries, view, now);
+                    return Released::Withdrawn(record, why);
+                }
+            }
+        }
+        Released::Record(record, result)
+    }
+
+    /// What was withdrawn is said all the same, in another log.
+    fn write_again(&mut self, withdrawn: Withdrawn, entries: Vec<Entry>, view: &mut View<'_>, now: Instant) {
+        self.order.handle_withdrawn(&withdrawn);
+        let topic = withdrawn.key.topic.clone();
+        self.events.push_back(Event::Withdrawn(withdrawn));
+        for Entry { hlc, payload, .. } in entries {
+            // Others of this relay's logs give way, if there are too many.
+            if let Ok(record) = self.logs.append_at(hlc, topic.clone(), payload, view.keys, now) {
+                self.push(vec![record], Vec::new(), view, now);
+            }
+        }
+    }
+
+    /// A record leaves for the disk, unless that is too slow.
+    pub fn pass_record(&mut self, record: LogEntry) -> Option<LogEntry> {
+        self.order.handle_record(record)
+    }
+
+    /// A message leaves, unless it has to wait for a record.
+    pub fn pass_send(&mut self, parcel: Parcel) -> Option<Parcel> {
+        self.order.handle_send(parcel)
+    }
+
+    /// What waited for the disk and does not any more, in order.
+    pub fn poll_released(&mut self) -> Option<Released> {
+        self.released.pop_front()
     }
 
     /// Records came from a neighbor.
@@ -145,7 +235,7 @@ impl Replication {
         self.events.push_back(Event::Duplicates(link, taken.duplicates));
         self.events.extend(self.logs.poll_life().or(taken.life).map(Event::Life));
         if pulled && !taken.new.is_empty() {
-            self.events.extend(taken.new.into_iter().map(Event::Record));
+            self.events.extend(taken.new.into_iter().map(Event::Store));
             self.gather(&key, (false, &[neighbor]), view, now);
         } else if !taken.new.is_empty() {
             self.push(taken.new, path, view, now);
@@ -231,7 +321,7 @@ impl Replication {
     fn push(&mut self, records: Vec<LogEntry>, mut path: Vec<NodeId>, view: &mut View<'_>, now: Instant) {
         let Some(LogEntry { key, number: first, .. }) = records.first().cloned() else { return };
         let entries = records.iter().map(|record| record.entry.clone()).collect();
-        self.events.extend(records.into_iter().map(Event::Record));
+        self.events.extend(records.into_iter().map(Event::Store));
         let from = path.clone();
         path.push(self.own);
         if path.len() > Message::HOPS_MAX {

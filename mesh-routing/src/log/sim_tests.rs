@@ -19,7 +19,7 @@ fn counters(sim: &Sim, relay: usize) -> LogCounters {
 
 fn texts(sim: &Sim, relay: usize) -> Vec<String> {
     let text = |record: &crate::LogEntry| String::from_utf8(record.entry.payload.to_vec()).unwrap();
-    sim.relays[relay].disk.iter().map(text).collect()
+    sim.relays[relay].records.iter().map(text).collect()
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_relay_that_kept_its_disk_goes_on_in_its_log() {
     sim.start(1);
     sim.append(1, "two");
     sim.run(seconds(10));
-    let logs: std::collections::BTreeSet<_> = sim.relays[3].disk.iter().map(|r| r.key.clone()).collect();
+    let logs: std::collections::BTreeSet<_> = sim.relays[3].records.iter().map(|r| r.key.clone()).collect();
     assert_eq!((logs.len(), texts(&sim, 3)), (1, vec!["one".to_owned(), "two".to_owned()]));
     check::at_rest(&mut sim);
 }
@@ -118,12 +118,12 @@ fn an_old_copy_of_a_disk_corrupts_nothing() {
     sim.run(seconds(2));
     sim.append(1, "one");
     sim.run(seconds(1));
-    let copy = sim.relays[1].disk.clone();
+    sim.snapshot(1);
     sim.append(1, "two");
     sim.append(1, "three");
     sim.run(seconds(1));
     sim.kill(1);
-    sim.put_back(1, copy);
+    sim.put_back(1);
     sim.start(1);
     sim.run(seconds(2));
     sim.append(1, "four");
@@ -133,7 +133,7 @@ fn an_old_copy_of_a_disk_corrupts_nothing() {
         texts.sort();
         assert_eq!(texts, ["four", "one", "three", "two"], "relay {relay}");
     }
-    let lives: std::collections::BTreeSet<_> = sim.relays[3].disk.iter().map(|r| r.key.life).collect();
+    let lives: std::collections::BTreeSet<_> = sim.relays[3].records.iter().map(|r| r.key.life).collect();
     assert_eq!(lives.len(), 2);
     check::at_rest(&mut sim);
 }
@@ -203,7 +203,7 @@ fn a_clock_an_hour_ahead_is_heard_and_not_followed() {
     sim.run(seconds(1));
     assert_eq!((counters(&sim, 0).ahead, counters(&sim, 2).ahead), (1, 1));
     let written = |text: &str| {
-        let record = sim.relays[2].disk.iter().find(|r| r.entry.payload == text.as_bytes());
+        let record = sim.relays[2].records.iter().find(|r| r.entry.payload == text.as_bytes());
         record.unwrap().entry.hlc
     };
     assert!(written("from now") < written("from the future"));

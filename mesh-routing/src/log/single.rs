@@ -31,6 +31,8 @@ pub(super) struct Log {
     pub stored: u64,
     /// Numbers up to this one are on the disk of another relay than the writer's, as far as told.
     pub elsewhere: u64,
+    /// This relay's disk lacks a record: what follows it is not told to be there.
+    pub torn: bool,
 }
 
 #[derive(Debug)]
@@ -51,6 +53,7 @@ impl Log {
             lapsing_bytes: 0,
             stored: 0,
             elsewhere: 0,
+            torn: false,
         }
     }
 
@@ -106,6 +109,22 @@ impl Log {
         while self.records.len() > 1 && self.records.front().is_some_and(|kept| kept.until <= now) {
             self.drop_oldest();
         }
+    }
+
+    /// Takes the records from a number on out of it again.
+    pub fn cut(&mut self, from: u64) -> Vec<(u64, Entry)> {
+        let keep = usize::try_from(from.saturating_sub(self.floor + 1)).unwrap_or(usize::MAX);
+        let keep = keep.min(self.records.len());
+        let first = self.floor + keep as u64 + 1;
+        let gone = self.records.split_off(keep);
+        self.bytes -= gone.iter().map(|kept| kept.entry.payload.len() + OVERHEAD).sum::<usize>();
+        if self.records.is_empty() {
+            self.jump(from.saturating_sub(1));
+        }
+        self.lapsing = self.lapsing.min(self.records.len());
+        let lapsing = self.records.iter().take(self.lapsing);
+        self.lapsing_bytes = lapsing.map(|kept| kept.entry.payload.len() + OVERHEAD).sum();
+        (first..).zip(gone.into_iter().map(|kept| kept.entry)).collect()
     }
 
     /// Starts over above `floor`.

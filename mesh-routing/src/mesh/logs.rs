@@ -9,7 +9,12 @@ use protocol::{NodeId, Topic, WallTime};
 use crate::{
     error::MeshError,
     linkstate::flood::FirstHop,
-    log::replication::{self, Replication},
+    log::{
+        NotStored,
+        durable_order::{Parcel, Released},
+        refusal::Withdrawn,
+        replication::{self, Replication},
+    },
     mesh::{Mesh, output::Output},
     wire::{
         log_entry::{LogEntry, LogKey},
@@ -36,7 +41,7 @@ impl Mesh {
     /// # Errors
     ///
     /// [`MeshError::TooLong`] for a payload of more than [`crate::log::PAYLOAD_MAX`] bytes, [`MeshError::Full`] if there
-    /// are too many logs.
+    /// are too many logs, [`MeshError::DiskTooSlow`] if too much waits for the disk.
     pub fn handle_append(
         &mut self,
         topic: Topic,
@@ -47,8 +52,23 @@ impl Mesh {
         self.replicate(|replication, view, now| replication.handle_append(topic, payload, view, now))
     }
 
+    /// Appends again what [`Mesh::poll_lapsing`] gave, however far the disk is behind.
+    ///
+    /// # Errors
+    ///
+    /// [`MeshError::TooLong`] and [`MeshError::Full`], as for [`Mesh::handle_append`].
+    pub fn handle_renewal(
+        &mut self,
+        topic: Topic,
+        payload: Bytes,
+        now: Instant,
+    ) -> Result<(LogKey, u64), MeshError> {
+        self.touch(now);
+        self.replicate(|replication, view, now| replication.handle_renewal(topic, payload, view, now))
+    }
+
     /// The oldest record of this relay's own log about a topic that will be dropped soon, each once: log, number and
-    /// payload. Whoever wants it to stay appends it again, so that every relay keeps it.
+    /// payload. Whoever wants it to stay gives it to [`Mesh::handle_renewal`], so that every relay keeps it.
     pub fn poll_lapsing(&mut self, topic: &Topic) -> Option<(LogKey, u64, Bytes)> {
         self.replication.logs_mut().poll_lapsing(topic)
     }
@@ -59,10 +79,11 @@ impl Mesh {
         self.settled = false;
     }
 
-    /// The record of that number came out of [`Mesh::poll_output`] and is on disk now, with all before it.
-    pub fn handle_stored(&mut self, key: &LogKey, number: u64, now: Instant) {
+    /// The disk has answered for the [`Output::Store`](crate::Output::Store) that came out first of those it has not
+    /// answered for yet.
+    pub fn handle_stored(&mut self, result: Result<(), NotStored>, now: Instant) {
         self.touch(now);
-        self.replication.handle_stored(key, number);
+        self.replicate(|replication, view, now| replication.handle_stored(result, view, now));
     }
 
     /// Whether a record of this relay's own log about a topic is on another relay's disk, as far as told.
@@ -73,6 +94,45 @@ impl Mesh {
     /// Whether a record that is appended now can be expected on another disk soon.
     pub fn has_neighbors(&self) -> bool {
         !self.neighbors.is_empty()
+    }
+
+    /// The next output in the order of the disk: what has waited for it comes first, what has to wait stays here.
+    pub(super) fn poll_in_order(&mut self) -> Option<Output> {
+        if let Some(released) = self.replication.poll_released() {
+            return Some(match released {
+                Released::Record(record, stored) => Output::Record { record, stored },
+                Released::Withdrawn(record, why) => {
+                    Output::Withdrawn { key: record.key, number: record.number, why }
+                }
+                Released::Send(parcel) => parcel.into(),
+            });
+        }
+        while let Some(output) = self.outputs.pop_front() {
+            let passed = match output {
+                Output::Send { link, class, message } => {
+                    self.replication.pass_send(Parcel { link, class, message }).map(Output::from)
+                }
+                Output::Store(record) => self.replication.pass_record(record).map(Output::Store),
+                other => Some(other),
+            };
+            if passed.is_some() {
+                return passed;
+            }
+        }
+        None
+    }
+
+    /// What has not come out yet and shows these records does not come out.
+    pub(super) fn withdraw(&mut self, withdrawn: &Withdrawn) {
+        self.outputs.retain_mut(|output| match output {
+            Output::Store(record) if withdrawn.is(record) => {
+                let (key, number) = (record.key.clone(), record.number);
+                *output = Output::Withdrawn { key, number, why: NotStored::Failed };
+                true
+            }
+            Output::Send { message, .. } => !withdrawn.is_in(message),
+            _ => true,
+        });
     }
 
     pub(super) fn settle_logs(&mut self) {
@@ -100,20 +160,27 @@ impl Mesh {
         while let Some(event) = self.replication.poll_event() {
             match event {
                 replication::Event::Send(link, message) => self.send(link, message),
-                replication::Event::Record(record) => {
+                replication::Event::Store(record) => {
                     if let Topic::Unknown(topic) = &record.key.topic {
                         self.take_topic(&record.key.writer, topic);
                     }
-                    self.outputs.push_back(Output::Record(record));
+                    self.outputs.push_back(Output::Store(record));
                 }
                 replication::Event::Life(life) => self.outputs.push_back(Output::Life(life)),
                 replication::Event::Saved(key, upto) => self.outputs.push_back(Output::Saved { key, upto }),
                 replication::Event::Forget(key, below) => {
                     self.outputs.push_back(Output::Forget { key, below });
                 }
+                replication::Event::Withdrawn(withdrawn) => self.withdraw(&withdrawn),
                 replication::Event::Duplicates(link, count) => self.handle_duplicates(link, count),
             }
         }
         result
+    }
+}
+
+impl From<Parcel> for Output {
+    fn from(Parcel { link, class, message }: Parcel) -> Output {
+        Output::Send { link, class, message }
     }
 }

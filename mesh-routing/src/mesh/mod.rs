@@ -70,8 +70,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// [`handle_media`](Mesh::handle_media)), what happens here ([`handle_publish`](Mesh::handle_publish),
 /// [`handle_unpublish`](Mesh::handle_unpublish), [`handle_interest`](Mesh::handle_interest),
 /// [`handle_listeners`](Mesh::handle_listeners),
-/// [`handle_keyframe_request`](Mesh::handle_keyframe_request), [`handle_append`](Mesh::handle_append)), time
-/// ([`handle_timeout`](Mesh::handle_timeout)).
+/// [`handle_keyframe_request`](Mesh::handle_keyframe_request), [`handle_append`](Mesh::handle_append)), what the disk
+/// answers ([`handle_stored`](Mesh::handle_stored)), time ([`handle_timeout`](Mesh::handle_timeout)).
 ///
 /// *Out*, after any of them or after a batch: [`poll_output`](Mesh::poll_output) until there is nothing
 /// left, then the views that it called changed, then [`poll_timeout`](Mesh::poll_timeout). Routes and trees
@@ -315,7 +315,7 @@ impl Mesh {
             self.settled = true;
             self.settle();
         }
-        self.outputs.pop_front()
+        self.poll_in_order()
     }
 
     /// Every stream that is published at a relay that can be reached, by name; of several with one name the

@@ -75,9 +75,9 @@ impl Chain {
                         if link == LinkId(1) { (at - 1, LinkId(2)) } else { (at + 1, LinkId(1)) };
                     messages.push_back((to, back, message));
                 }
-                Output::Record(record) => {
+                Output::Store(_) => self.meshes[at].handle_stored(Ok(()), self.now),
+                Output::Record { record, .. } => {
                     self.records[at].push((record.key.topic.clone(), record.entry.payload.clone()));
-                    self.meshes[at].handle_stored(&record.key, record.number, self.now);
                 }
                 Output::DropLink { reason, .. } => panic!("relay {at} drops a link: {reason}"),
                 _ => {}

@@ -5,6 +5,7 @@ use protocol::mesh::{Class, TrackKey};
 
 use crate::{
     blob::FileOutput,
+    log::NotStored,
     wire::{
         log_entry::{LogEntry, LogKey},
         metric::LinkId,
@@ -32,9 +33,26 @@ pub enum Output {
         /// Which track.
         track: TrackKey,
     },
-    /// A record that was never here before, own or not; of each log in order, each once. To be on disk
-    /// before the outputs after it are carried out, or a crash may give its number to another record.
-    Record(LogEntry),
+    /// A record that was never here before, own or not; of each log in order, each once. To be written after all
+    /// that came out before; the answers go to [`crate::Mesh::handle_stored`] in the same order.
+    Store(LogEntry),
+    /// That record is on disk, or cannot be: now it may be shown. The messages that came after it follow.
+    Record {
+        /// The record.
+        record: LogEntry,
+        /// Why it is not on disk, if it is not.
+        stored: Result<(), NotStored>,
+    },
+    /// An own record that came out as [`Output::Store`] cannot be on disk, and is shown to nobody. What it says is in
+    /// another record, which comes out by itself.
+    Withdrawn {
+        /// Its log.
+        key: LogKey,
+        /// Its number.
+        number: u64,
+        /// Why it is not on disk.
+        why: NotStored,
+    },
     /// Records of the own log up to a number are on the disk of another relay.
     Saved {
         /// Which log.
@@ -42,8 +60,8 @@ pub enum Output {
         /// The last of them.
         upto: u64,
     },
-    /// The own logs go on in another life, because this disk is behind what was written here: to be given
-    /// to [`Mesh::handle_life`] from the next start on.
+    /// The own logs go on in another life, because this disk is behind what was written here. To be written before
+    /// the records that come out after it, and to be given to [`crate::Mesh::handle_life`] from the next start on.
     Life(u64),
     /// Records of a log are forgotten here; on disk they are not needed any more either. Comes after a
     /// number of them, not for each.

@@ -139,7 +139,7 @@ fn a_border_relay_that_lost_its_disk_is_believed_again() {
     sim.kill(7);
     sim.run(seconds(4));
     assert!(lists(&sim, 11).is_empty());
-    sim.relays[7].boot = 0;
+    sim.relays[7].disk.written.boot = 0;
     sim.start(7);
     sim.run(seconds(6));
     assert_eq!(lists(&sim, 11), ["main-stage", "other-stage"]);
@@ -152,7 +152,7 @@ fn a_log_goes_through_all_areas() {
     sim.run(seconds(2));
     sim.append(0, "hello");
     sim.run(seconds(2));
-    assert!(sim.relays.iter().all(|relay| relay.disk.len() == 1));
+    assert!(sim.relays.iter().all(|relay| relay.records.len() == 1));
 }
 
 /// What crosses a link, in bytes per second, both directions together.

@@ -155,13 +155,13 @@ fn same_everywhere(sim: &Sim, group: &BTreeSet<usize>) -> Result<(), String> {
         }
         // Of a writer that does not exist everybody may have another part.
         let exists = |r: &&crate::LogEntry| sim.by_id.contains_key(&r.key.writer);
-        let disk = relay.disk.iter().filter(exists);
-        let mut disk: Vec<_> = disk.map(|r| (&r.key, r.number, &r.entry.payload)).collect();
-        disk.sort_unstable();
-        let count = disk.len();
-        let first = records.get_or_insert_with(|| disk.clone());
+        let shown = relay.records.iter().filter(exists);
+        let mut shown: Vec<_> = shown.map(|r| (&r.key, r.number, &r.entry.payload)).collect();
+        shown.sort_unstable();
+        let count = shown.len();
+        let first = records.get_or_insert_with(|| shown.clone());
         same(&count, &first.len(), || format!("records at relay {index}, and at the others"))?;
-        if *first != disk {
+        if *first != shown {
             return Err(format!("the records of relay {index} are not those of the others"));
         }
     }

@@ -35,6 +35,8 @@ pub(super) enum Event {
     GiveUp { wire: u32, since: Instant },
     /// Drivers look at what a wire lost.
     Measure { wire: u32 },
+    /// A disk has written something, if the relay had power all the time.
+    Written { relay: u32, run: u32 },
     /// Publishers send.
     Tick,
 }

@@ -61,8 +61,7 @@ fn a_relay_that_lost_its_disk_is_believed_again_also_about_its_streams() {
         sim.run(Duration::from_secs(1));
     }
     sim.kill(0);
-    sim.relays[0].boot = 0;
-    sim.relays[0].disk.clear();
+    sim.relays[0].disk.handle_wipe();
     sim.run(Duration::from_secs(3));
     sim.unpublish(0, &first);
     sim.start(0);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::{
-    Quality,
+    DiskQuality, Quality,
     random::Random,
     schedule::{Action, Schedule, Step},
     shape::{self, Wires},
@@ -11,6 +11,9 @@ use super::{
 
 /// Of so many schedules one is of several areas.
 const AREAS_IN: u64 = 3;
+/// Of so many threes of schedules one has disks that take their time, refuse and forget: a third of all, a third of
+/// which is of several areas.
+const DISKS_IN: u64 = 3;
 /// Streams of a relay that publishes.
 const STREAMS: u64 = 2;
 
@@ -46,12 +49,81 @@ pub fn schedule(seed: u64) -> Schedule {
             actions.splice(at..at, moved.map(|action| (random.below(300), action)));
         }
     }
+    let mut disks = Vec::new();
+    if has_disks(seed) {
+        let random = &mut Random::new(seed ^ 0xd15c);
+        disks = (0..relays).map(|_| disk(random)).collect();
+        happen_to_disks(&mut actions, relays, random);
+    }
     let mut at_ms = 0;
     let steps = actions.into_iter().map(|(wait, action)| {
         at_ms += wait;
         Step { at_ms, action }
     });
-    Schedule { seed, relays, areas, wires, steps: steps.collect() }
+    Schedule { seed, relays, areas, disks, wires, steps: steps.collect() }
+}
+
+/// Whether the schedule of a seed has disks.
+pub fn has_disks(seed: u64) -> bool {
+    (seed / AREAS_IN).is_multiple_of(DISKS_IN)
+}
+
+/// The schedule of a seed, and relays that come back with an older disk: somebody put a copy back. People write before
+/// the copy is made, after it, and when the relay is back.
+pub fn older(seed: u64) -> Schedule {
+    let mut schedule = schedule(seed);
+    let random = &mut Random::new(seed ^ 0x01d0_d15c);
+    let last = schedule.steps.last().map_or(0, |step| step.at_ms);
+    for _ in 0..3 {
+        let (relay, mut at_ms) = (random.below(schedule.relays as u64) as usize, random.below(last + 1));
+        let what = [
+            Action::Append { relay },
+            Action::Snapshot { relay },
+            Action::Append { relay },
+            Action::Append { relay },
+            Action::Kill { relay },
+            Action::StartOlder { relay },
+            Action::Append { relay },
+        ];
+        for action in what {
+            schedule.steps.push(Step { at_ms, action });
+            at_ms += random.below(1500);
+        }
+    }
+    schedule.steps.sort_by_key(|step| step.at_ms);
+    schedule
+}
+
+/// Most disks take their time. Some refuse a write now and then, some have little room for what waits.
+fn disk(random: &mut Random) -> DiskQuality {
+    if random.once_in(4) {
+        return DiskQuality::default();
+    }
+    let delay_us = random.pick(&[500, 5000, 50_000, 300_000]);
+    DiskQuality {
+        delay_us,
+        jitter_us: random.below(delay_us),
+        failing: random.pick(&[0.0, 0.0, 0.1, 0.5]),
+        room: random.pick(&[0, 0, 0, 3]),
+    }
+}
+
+/// People write more than otherwise, just before the power is gone too, and disks are full for a while.
+fn happen_to_disks(actions: &mut Vec<(u64, Action)>, relays: usize, random: &mut Random) {
+    for _ in 0..4 + random.below(12) {
+        let relay = random.below(relays as u64) as usize;
+        let write = (0..1 + random.below(6)).map(|_| (random.below(100), Action::Append { relay }));
+        let mut what: Vec<_> = write.collect();
+        match random.below(6) {
+            0..=1 => what.push((random.below(400), Action::Kill { relay })),
+            2 => what.insert(0, (0, Action::Fill { relay })),
+            3 => what.push((random.below(2000), Action::Clear { relay })),
+            4 => what.push((random.below(400), Action::Start { relay })),
+            _ => {}
+        }
+        let at = random.below(actions.len() as u64 + 1) as usize;
+        actions.splice(at..at, what);
+    }
 }
 
 /// Two to four areas. Mostly each hangs together and ends where the next one begins; sometimes anybody is in any,

@@ -304,6 +304,9 @@ fn say(mesh: &mut Mesh, link: LinkId, message: &Message) -> bool {
 
 fn calm(mesh: &mut Mesh) {
     while let Some(output) = mesh.poll_output() {
+        if matches!(output, Output::Store(_)) {
+            mesh.handle_stored(Ok(()), mesh.now());
+        }
         assert!(!matches!(output, Output::DropLink { link: other, .. } if other != LINK));
     }
 }

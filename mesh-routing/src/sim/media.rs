@@ -129,7 +129,7 @@ impl Sim {
         if !self.relays[relay].pass(&packet) {
             return;
         }
-        let boot = self.relays[relay].boot;
+        let boot = self.relays[relay].disk.written.boot;
         assert!(!packet.visited(relay, boot), "a packet came back to {relay}: {:?}", packet.way());
         packet.trail = Some(Arc::new(Trail { relay, boot, before: packet.trail.take() }));
         if local {

@@ -220,10 +220,10 @@ fn chat_written_on_both_sides_of_a_split_is_one_afterwards() {
         sim.append(i % 6, &format!("{i} {}", "x".repeat(900)));
     }
     sim.run(seconds(20));
-    assert!(sim.relays[0].disk.len() < 400);
+    assert!(sim.relays[0].records.len() < 400);
     sim.set_wire(2, Condition::Good);
     sim.run(seconds(15));
-    assert_eq!(sim.relays[0].disk.len(), 400);
+    assert_eq!(sim.relays[0].records.len(), 400);
     check::at_rest(&mut sim);
 }
 
@@ -317,7 +317,7 @@ fn a_relay_that_lost_its_boot_counter_is_believed_again() {
         sim.run(seconds(3));
     }
     sim.kill(1);
-    sim.relays[1].boot = 0;
+    sim.relays[1].disk.written.boot = 0;
     sim.run(seconds(1));
     sim.start(1);
     sim.publish(1, "back-again");

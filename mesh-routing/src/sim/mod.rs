@@ -1,11 +1,14 @@
 //! A seeded simulation of whole meshes in virtual time: real [`Mesh`]es, wires that delay, lose, queue and
-//! are cut, relays that crash and come back, media along the forwarding tables, and the invariants that hold
+//! are cut, disks that are slow, refuse and forget, relays that crash and come back, media along the forwarding tables, and the invariants that hold
 //! at every step ([`check`]). The same seed gives the same run.
 
 #[cfg(test)]
 mod areas_tests;
 mod carry;
 pub mod check;
+pub mod disk;
+#[cfg(test)]
+mod disk_tests;
 mod event;
 #[cfg(test)]
 mod feeds_tests;
@@ -14,6 +17,7 @@ mod flapping_tests;
 #[cfg(test)]
 mod flooding_tests;
 pub mod generate;
+mod ledger;
 #[cfg(test)]
 mod lies_tests;
 pub mod media;
@@ -50,7 +54,10 @@ use protocol::{
 };
 
 use crate::{Config, LinkId, Mesh, Output, wire::signature::SimulatedKeys};
+pub use disk::DiskQuality;
+use disk::Job;
 use event::{Event, Events};
+use ledger::Ledger;
 pub use media::{Heard, PACKET_EVERY};
 use random::Random;
 pub use relay::Relay;
@@ -93,6 +100,8 @@ pub struct Sim {
     pub said: BTreeMap<u8, (u64, u64)>,
     /// Times a track got another parent.
     pub rerouted: u64,
+    /// Own records that a disk refused, and that were written again under another name.
+    pub withdrawn: u64,
     /// Logs of writers that do not exist may begin and go on anywhere.
     pub lied_to: bool,
     /// What was to be sent on links that are not of the simulation's wires.
@@ -103,6 +112,7 @@ pub struct Sim {
     /// Relays that publish.
     publishers: BTreeSet<usize>,
     zones: Vec<ZoneName>,
+    ledger: Ledger,
     wires_of: Vec<Vec<usize>>,
     /// By id, of those that are up: the wire and the end. Ids are not used again.
     by_link: Vec<Option<(usize, usize)>>,
@@ -128,14 +138,18 @@ impl Sim {
             wires_of[*b].push(wire);
         }
         let zone = |relay| ZoneName::new(format!("zone-{relay}")).expect("a good name");
+        // Of the same seed, and nothing else is drawn differently for it.
+        let seed = random.clone().word();
+        let disk = |index: usize| Random::new(seed ^ 0xd15c ^ (index as u64) << 32);
         let mut sim = Sim {
             now,
-            relays: (0..relays).map(|index| Relay::new(node(index))).collect(),
+            relays: (0..relays).map(|index| Relay::new(node(index), disk(index))).collect(),
             wires: wires.iter().map(|(a, b, quality)| Wire::new([*a, *b], *quality, now)).collect(),
             crossed: BTreeMap::new(),
             messages: (0, 0),
             said: BTreeMap::new(),
             rerouted: 0,
+            withdrawn: 0,
             lied_to: false,
             unsent: Vec::new(),
             start: now,
@@ -143,6 +157,7 @@ impl Sim {
             events: Events::default(),
             publishers: BTreeSet::new(),
             zones: (0..relays).map(zone).collect(),
+            ledger: Ledger::default(),
             wires_of,
             by_link: vec![None],
             by_id: (0..relays).map(|index| (node(index), index)).collect(),
@@ -268,6 +283,7 @@ impl Sim {
                 }
             }
             Event::Measure { wire } => self.measure(wire as usize),
+            Event::Written { relay, run } => self.written(relay as usize, run),
             Event::Tick => self.tick(),
         }
     }
@@ -320,6 +336,7 @@ impl Sim {
                         }
                         continue;
                     };
+                    self.leaves(relay, class, &message);
                     if self.wires[wire].links[1 - end].is_some() {
                         let said = self.said.entry(message.get(1).copied().unwrap_or_default()).or_default();
                         *said = (said.0 + 1, said.1 + message.len() as u64);
@@ -327,15 +344,20 @@ impl Sim {
                     }
                 }
                 Output::ForwardingChanged => changed = true,
-                Output::Record(record) => {
-                    mesh.handle_stored(&record.key, record.number, self.now);
-                    self.relays[relay].keep(record, self.lied_to, self.now);
+                Output::Store(record) => {
+                    self.arrives(relay, &record);
+                    if self.relays[relay].disk.handle_job(Job::Append(record)) {
+                        mesh.handle_stored(Ok(()), self.now);
+                    }
+                }
+                Output::Record { record, stored } => {
+                    self.shows(&record);
+                    self.relays[relay].keep(record, stored.is_ok(), self.lied_to, self.now);
                 }
                 Output::Saved { key, upto } => drop(self.relays[relay].saved.insert(key, upto)),
-                Output::Life(life) => self.relays[relay].life = life,
-                Output::Forget { key, below } => {
-                    self.relays[relay].disk.retain(|r| r.key != key || r.number >= below);
-                }
+                Output::Life(life) => drop(self.relays[relay].disk.handle_job(Job::Life(life))),
+                Output::Forget { key, below } => self.relays[relay].forget(key, below),
+                Output::Withdrawn { .. } => self.withdrawn += 1,
                 Output::KeyframeWanted { .. } => self.relays[relay].keyframes += 1,
                 Output::Rerouted { .. } => self.rerouted += 1,
                 Output::StreamsChanged | Output::File(_) => {}
@@ -349,6 +371,7 @@ impl Sim {
             state.table = mesh.forwarding();
         }
         state.mesh = Some(mesh);
+        self.write(relay);
         self.schedule(relay);
     }
 }

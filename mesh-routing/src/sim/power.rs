@@ -9,7 +9,7 @@ use super::{
     event::Event,
     wire::{Condition, Quality},
 };
-use crate::{Config, LinkId, LogEntry, Mesh};
+use crate::{Config, LinkId, Mesh};
 
 /// After so long without a sign of life a driver gives a link up by itself.
 const DRIVER_IDLE: Duration = Duration::from_secs(10);
@@ -68,15 +68,13 @@ impl Sim {
         let zone = self.zones[relay].clone();
         let wall = WALL.0 + self.elapsed().as_millis() as u64;
         let started = &mut self.relays[relay];
-        started.boot += 1;
+        let (boot, life) = started.load(seed);
         let area = started.area;
-        let mut mesh = Mesh::new(Config { area, ..config(started.id, zone, started.boot, seed) }, now);
-        if started.disk.is_empty() {
-            started.life = seed;
-        }
-        mesh.handle_life(started.life);
+        let mut mesh = Mesh::new(Config { area, ..config(started.id, zone, boot, seed) }, now);
+        mesh.handle_life(life);
         mesh.handle_wall(WallTime(wall.saturating_add_signed(started.skew)), now);
-        for record in &started.disk {
+        for record in &started.records {
+            self.ledger.note(record);
             mesh.handle_restore(record.clone());
         }
         started.mesh = Some(Box::new(mesh));
@@ -100,11 +98,6 @@ impl Sim {
     /// A relay without power loses its disk too: records, and how often it started.
     pub fn wipe(&mut self, relay: usize) {
         self.relays[relay].wipe();
-    }
-
-    /// A relay without power gets back an older copy of its records.
-    pub fn put_back(&mut self, relay: usize, disk: Vec<LogEntry>) {
-        self.relays[relay].put_back(disk);
     }
 
     /// The driver of a relay does nothing for a while; what comes meanwhile it finds afterwards.
@@ -158,6 +151,7 @@ impl Sim {
         for (toward, packet) in std::mem::take(&mut self.relays[relay].inbox) {
             self.arrive_packet(toward, packet);
         }
+        self.answer(relay);
         self.with(relay, |_| {});
     }
 

@@ -10,8 +10,10 @@ use bytes::Bytes;
 use protocol::{NodeId, mesh::TrackKey};
 
 use super::{
+    disk::{Acknowledged, Disk, Job},
     event::Toward,
     media::{Heard, Packet, Passed},
+    random::Random,
 };
 use crate::{AreaId, ForwardEntry, LogEntry, LogKey, Mesh};
 
@@ -22,8 +24,8 @@ pub struct Relay {
     pub id: NodeId,
     /// None while it is dead.
     pub mesh: Option<Box<Mesh>>,
-    /// What it wrote to disk, in order.
-    pub disk: Vec<LogEntry>,
+    /// The records that it shows, in the order in which they came, or were read at its start.
+    pub records: Vec<LogEntry>,
     /// The forwarding table its driver read last.
     pub table: Vec<ForwardEntry>,
     /// What it hears, by track.
@@ -38,9 +40,8 @@ pub struct Relay {
     pub skew: i64,
     /// The area it is in when it starts.
     pub area: AreaId,
-    pub(super) boot: u64,
-    /// Another one each time the disk was lost.
-    pub(super) life: u64,
+    pub(super) disk: Disk,
+    pub(super) acknowledged: Acknowledged,
     pub(super) published: BTreeSet<TrackKey>,
     pub(super) wanted: BTreeSet<TrackKey>,
     /// When its mesh wants to be called, and the earliest entry among the events that does it.
@@ -52,16 +53,16 @@ pub struct Relay {
     /// Packets that came while it slept.
     pub(super) inbox: Vec<(Toward, Packet)>,
     passed: BTreeMap<Arc<TrackKey>, Passed>,
-    /// The last number of each log on disk.
+    /// The last number of each log that it shows.
     last: BTreeMap<LogKey, u64>,
 }
 
 impl Relay {
-    pub(super) fn new(id: NodeId) -> Relay {
+    pub(super) fn new(id: NodeId, random: Random) -> Relay {
         Relay {
             id,
             mesh: None,
-            disk: Vec::new(),
+            records: Vec::new(),
             table: Vec::new(),
             heard: BTreeMap::new(),
             arrivals: Vec::new(),
@@ -69,8 +70,8 @@ impl Relay {
             saved: BTreeMap::new(),
             skew: 0,
             area: AreaId::default(),
-            boot: 0,
-            life: 0,
+            disk: Disk::new(random),
+            acknowledged: Acknowledged::default(),
             published: BTreeSet::new(),
             wanted: BTreeSet::new(),
             due: None,
@@ -95,35 +96,53 @@ impl Relay {
         }
     }
 
-    pub(super) fn keep(&mut self, record: LogEntry, lied_to: bool, now: Instant) {
+    /// A record is on its disk, or cannot be.
+    pub(super) fn keep(&mut self, record: LogEntry, stored: bool, lied_to: bool, now: Instant) {
         let last = self.last.entry(record.key.clone()).or_default();
         let jumps = lied_to && record.number > *last + 1;
         assert!(record.number == *last + 1 || jumps, "records of a log come in order, each once");
         *last = record.number;
         self.arrivals.push((record.entry.payload.clone(), now));
-        self.disk.push(record);
+        self.acknowledged.note(&record, stored);
+        self.records.push(record);
+    }
+
+    /// Records of a log are not needed any more.
+    pub(super) fn forget(&mut self, key: LogKey, below: u64) {
+        self.records.retain(|record| record.key != key || record.number >= below);
+        self.acknowledged.forget(&key, below);
+        self.disk.handle_job(Job::Forget(key, below));
+    }
+
+    /// It starts: its boot, its life, and the records that its disk has.
+    pub(super) fn load(&mut self, fresh: u64) -> (u64, u64) {
+        let (boot, life, records) = self.disk.load(fresh);
+        self.acknowledged.check(&records);
+        self.last = records.iter().map(|record| (record.key.clone(), record.number)).collect();
+        self.records = records;
+        (boot, life)
     }
 
     /// It loses its power, and what it had in memory.
     pub(super) fn die(&mut self) {
         (self.mesh, self.due, self.sleeps_until) = (None, None, None);
+        self.disk.handle_crash();
         self.table.clear();
         self.heard.clear();
         self.passed.clear();
         self.inbox.clear();
     }
 
-    /// Its disk is what it was.
-    pub(super) fn put_back(&mut self, disk: Vec<LogEntry>) {
-        self.last = disk.iter().map(|record| (record.key.clone(), record.number)).collect();
-        self.disk = disk;
+    /// Its disk is what it was when it was copied.
+    pub(super) fn put_back(&mut self) {
+        self.disk.handle_put_back();
+        self.acknowledged.clear();
     }
 
     /// It loses its disk.
     pub(super) fn wipe(&mut self) {
-        self.disk.clear();
+        self.disk.handle_wipe();
+        self.acknowledged.clear();
         self.arrivals.clear();
-        self.last.clear();
-        self.boot = 0;
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use protocol::{Kind, StreamName, mesh::TrackKey};
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Quality, Sim, check, node, random::Random};
+use super::{Condition, DiskQuality, Quality, Sim, check, node, random::Random};
 use crate::AreaId;
 
 /// A mesh has to be right so long after the last thing happened.
@@ -70,6 +70,26 @@ pub enum Action {
     },
     /// It has power again, and an empty disk.
     StartEmpty {
+        /// Which.
+        relay: usize,
+    },
+    /// Its disk is full.
+    Fill {
+        /// Which.
+        relay: usize,
+    },
+    /// There is room on its disk again.
+    Clear {
+        /// Which.
+        relay: usize,
+    },
+    /// Somebody copies what is on its disk.
+    Snapshot {
+        /// Which.
+        relay: usize,
+    },
+    /// It has power again, and the disk as it was copied: an older one.
+    StartOlder {
         /// Which.
         relay: usize,
     },
@@ -139,6 +159,10 @@ impl Action {
             Action::Kill { relay }
             | Action::Start { relay }
             | Action::StartEmpty { relay }
+            | Action::Fill { relay }
+            | Action::Clear { relay }
+            | Action::Snapshot { relay }
+            | Action::StartOlder { relay }
             | Action::Move { relay, .. }
             | Action::Stall { relay, .. }
             | Action::Publish { relay, .. }
@@ -172,6 +196,9 @@ pub struct Schedule {
     /// The area of each; all are in area 0 if it is empty.
     #[serde(default)]
     pub areas: Vec<u16>,
+    /// The disk of each; all write at once and always if it is empty.
+    #[serde(default)]
+    pub disks: Vec<DiskQuality>,
     /// From, to, and what it does.
     pub wires: Vec<(usize, usize, Quality)>,
     /// In order of time.
@@ -200,6 +227,9 @@ impl Schedule {
     pub fn check(&self) -> Result<(), String> {
         if !self.areas.is_empty() && self.areas.len() != self.relays {
             return Err(format!("areas: {} of them for {} relays", self.areas.len(), self.relays));
+        }
+        if !self.disks.is_empty() && self.disks.len() != self.relays {
+            return Err(format!("disks: {} of them for {} relays", self.disks.len(), self.relays));
         }
         for (index, (a, b, _)) in self.wires.iter().enumerate() {
             if a == b || *a.max(b) >= self.relays {
@@ -245,6 +275,9 @@ impl Schedule {
         let mut sim = Sim::with_wires(self.relays, &self.wires, Random::new(self.seed));
         for (relay, area) in sim.relays.iter_mut().zip(&self.areas) {
             relay.area = AreaId(*area);
+        }
+        for (relay, quality) in self.disks.iter().enumerate() {
+            sim.set_disk(relay, *quality);
         }
         (0..self.relays).for_each(|relay| sim.start(relay));
         for Step { at_ms, action } in &self.steps {
@@ -301,6 +334,15 @@ impl Sim {
             Action::StartEmpty { relay } => {
                 if self.relays[relay].mesh.is_none() {
                     self.wipe(relay);
+                    self.start(relay);
+                }
+            }
+            Action::Fill { relay } => self.fill_disk(relay, true),
+            Action::Clear { relay } => self.fill_disk(relay, false),
+            Action::Snapshot { relay } => self.snapshot(relay),
+            Action::StartOlder { relay } => {
+                if self.relays[relay].mesh.is_none() {
+                    self.put_back(relay);
                     self.start(relay);
                 }
             }

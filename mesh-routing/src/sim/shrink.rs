@@ -1,9 +1,12 @@
 //! Makes a schedule that fails smaller, as long as it fails: actions go by halves, by quarters, at last one
-//! by one, then wires and relays that nothing needs, then areas.
+//! by one, then wires and relays that nothing needs, then areas and disks.
 
 use std::collections::BTreeSet;
 
-use super::schedule::{Action, Schedule};
+use super::{
+    DiskQuality,
+    schedule::{Action, Schedule},
+};
 
 /// Schedules tried, at most.
 const TRIES: usize = 2000;
@@ -17,6 +20,7 @@ pub fn shrink(schedule: Schedule, fails: impl Fn(&Schedule) -> bool) -> Schedule
         shrinking.wires();
         shrinking.relays();
         shrinking.areas();
+        shrinking.disks();
         if shrinking.best == before || shrinking.tries == 0 {
             return shrinking.best;
         }
@@ -91,10 +95,15 @@ impl<F: Fn(&Schedule) -> bool> Shrinking<F> {
             let mut candidate = self.best.clone();
             candidate.relays = last;
             candidate.areas.truncate(last);
+            candidate.disks.truncate(last);
             candidate.steps.retain_mut(|step| match &mut step.action {
                 Action::Kill { relay }
                 | Action::Start { relay }
                 | Action::StartEmpty { relay }
+                | Action::Fill { relay }
+                | Action::Clear { relay }
+                | Action::Snapshot { relay }
+                | Action::StartOlder { relay }
                 | Action::Move { relay, .. }
                 | Action::Stall { relay, .. }
                 | Action::Publish { relay, .. }
@@ -130,6 +139,19 @@ impl<F: Fn(&Schedule) -> bool> Shrinking<F> {
             }
         }
     }
+
+    /// No disks at all, or each relay with one that writes at once.
+    fn disks(&mut self) {
+        if self.best.disks.is_empty() || self.attempt(Schedule { disks: Vec::new(), ..self.best.clone() }) {
+            return;
+        }
+        for relay in 0..self.best.disks.len() {
+            let mut candidate = self.best.clone();
+            if std::mem::take(&mut candidate.disks[relay]) != DiskQuality::default() {
+                self.attempt(candidate);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -160,8 +182,9 @@ mod tests {
                 _ => false,
             })
         };
-        let small = shrink(Schedule { seed: 1, relays: 3, areas: vec![0, 1, 1], wires, steps }, fails);
+        let disks = vec![DiskQuality { delay_us: 5000, ..DiskQuality::default() }; 3];
+        let small = shrink(Schedule { seed: 1, relays: 3, areas: vec![0, 1, 1], disks, wires, steps }, fails);
         assert_eq!((small.wires.len(), &small.steps[0].action), (1, &Action::Cut { wire: 0 }));
-        assert!(small.areas.is_empty(), "areas did not matter");
+        assert!(small.areas.is_empty() && small.disks.is_empty(), "areas and disks did not matter");
     }
 }

@@ -45,7 +45,7 @@ fn messages_come_in_order_and_once_over_a_wire_that_loses() {
     }
     sim.run(MS * 2000);
     // `Relay::keep` has looked at the order.
-    assert_eq!(sim.relays[1].disk.len(), 500);
+    assert_eq!(sim.relays[1].records.len(), 500);
     let carried = sim.wires[0].carried(1);
     assert!(carried.lost > 100, "{carried:?}");
     check::at_rest(&mut sim);
@@ -109,7 +109,7 @@ fn a_driver_that_sleeps_for_a_moment_breaks_nothing() {
         sim.run(MS * 700);
     }
     sim.run(MS * 15_000);
-    assert_eq!(sim.relays[2].disk.len(), 4);
+    assert_eq!(sim.relays[2].records.len(), 4);
     check::at_rest(&mut sim);
 }
 

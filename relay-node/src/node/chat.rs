@@ -78,8 +78,9 @@ impl Node {
         self.rooms.poll_output()
     }
 
-    /// The time of day, for this relay's logs.
+    /// The time of day, for this relay's logs and rooms.
     pub fn handle_wall(&mut self, wall: WallTime, now: Instant) {
+        self.wall = wall;
         self.mesh.handle_wall(wall, now);
     }
 

@@ -17,14 +17,16 @@ mod streams;
 mod views;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Instant,
 };
 
 use bytes::Bytes;
 use media::{Command, TrackId};
-use mesh_routing::{LinkId, LogEntry, LogKey, Mesh, Output, blob::FileOutput, peer_selection::Choice};
+use mesh_routing::{
+    LinkId, LogEntry, LogKey, Mesh, NotStored, Output, blob::FileOutput, peer_selection::Choice,
+};
 use protocol::{Kind, NodeId, StreamName, ZoneName, mesh::Class};
 use rooms::{Rooms, WallTime};
 
@@ -52,9 +54,8 @@ pub struct Node {
     epoch_seed: u8,
     started: Instant,
     started_wall: WallTime,
-    /// Logs of which the disk lacks a record: what follows it is fetched again after a restart, so nobody is
-    /// told that it is stored.
-    torn: BTreeSet<LogKey>,
+    /// The time of day, when it was looked at last.
+    wall: WallTime,
     /// Who judges what relays prove of themselves.
     festival: Option<Arc<Festival>>,
     /// The token that this relay shows among its records.
@@ -93,8 +94,10 @@ pub enum Effect {
     Forwarding,
     /// Tell participants that [`Node::streams`] is another.
     Streams,
-    /// Store a record, then hand it to [`Node::handle_stored`].
+    /// Store a record, then tell [`Node::handle_stored`], in the same order.
     Store(LogEntry),
+    /// The record with that number of that log is on disk, or cannot be.
+    Stored((LogKey, u64), Result<(), NotStored>),
     /// Records of a log below a number may be deleted.
     Forget(LogKey, u64),
     /// Records of an own log up to a number are on another relay's disk.
@@ -138,7 +141,7 @@ impl Node {
             epoch_seed,
             started: now,
             started_wall: wall,
-            torn: BTreeSet::new(),
+            wall,
             festival: None,
             paper: None,
             misfits: BTreeMap::new(),
@@ -195,7 +198,12 @@ impl Node {
                 }
                 None => return,
             },
-            Output::Record(record) => Effect::Store(record),
+            Output::Store(record) => Effect::Store(record),
+            Output::Record { record, stored } => {
+                self.show(&record, now);
+                Effect::Stored((record.key, record.number), stored)
+            }
+            Output::Withdrawn { key, number, why } => Effect::Stored((key, number), Err(why)),
             Output::Forget { key, below } => Effect::Forget(key, below),
             Output::Saved { key, upto } => Effect::Saved(key, upto),
             Output::Life(life) => Effect::Life(life),

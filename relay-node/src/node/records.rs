@@ -4,9 +4,9 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use mesh_routing::{LogEntry, LogKey, MeshError};
+use mesh_routing::{LogEntry, LogKey, MeshError, NotStored};
 use protocol::{Hlc, NodeId, RoomName, Topic, ZoneName, api, signaling::FromRelay, token::Role};
-use rooms::{RoomsError, WallTime, Written};
+use rooms::{RoomsError, Written};
 
 use crate::{membership::festival::Festival, node::Node};
 
@@ -119,7 +119,7 @@ impl Node {
                 Written { topic, writer: *writer, life: *life, number, hlc: Hlc(0), payload: &payload };
             if let Some(again) = self.rooms.renewal(lapsing) {
                 // There is a log, and the payload is as long as it was or a few bytes longer.
-                let _ = self.mesh.handle_append(topic.clone(), again, now);
+                let _ = self.mesh.handle_renewal(topic.clone(), again, now);
             }
         }
         Ok(place)
@@ -128,23 +128,22 @@ impl Node {
     /// A record that was on disk when the relay started.
     pub fn restore(&mut self, record: LogEntry) {
         self.take_paper(&record, self.started);
-        // As in `handle_stored`.
+        // As in `show`.
         let _ = self.rooms.handle_record(written(&record), false, self.started_wall);
         self.mesh.handle_restore(record);
     }
 
-    /// A record is on disk, or, which is said, cannot be: now it may be shown.
-    pub fn handle_stored(&mut self, record: &LogEntry, stored: bool, wall: WallTime, now: Instant) {
+    /// The disk has answered for the record that it was asked for first.
+    pub fn handle_stored(&mut self, stored: Result<(), NotStored>, now: Instant) {
+        self.mesh.handle_stored(stored, now);
+    }
+
+    /// A record is on disk, or cannot be: now it may be shown.
+    pub(super) fn show(&mut self, record: &LogEntry, now: Instant) {
         self.take_paper(record, now);
         self.learn_zone(record.key.writer);
         // A payload that is not chat is another version's business: it travels on and is not shown.
-        let _ = self.rooms.handle_record(written(record), true, wall);
-        if !stored {
-            self.torn.insert(record.key.clone());
-        }
-        if !self.torn.contains(&record.key) {
-            self.mesh.handle_stored(&record.key, record.number, now);
-        }
+        let _ = self.rooms.handle_record(written(record), true, self.wall);
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use media::transport::Identity as DtlsIdentity;
 use mesh_routing::{Config, Keys, Mesh};
 use protocol::api::NewMessage;
-use rooms::Source;
+use rooms::{Source, WallTime};
 
 use super::*;
 use crate::node::{Effect, sessions::Sessions};
@@ -46,7 +46,7 @@ fn settle(node: &mut Node, disk: &mut Disk, now: Instant) {
     while let Some(effect) = node.poll_effect(now) {
         match effect {
             Effect::Store(record) => {
-                node.handle_stored(&record, true, WALL, now);
+                node.handle_stored(Ok(()), now);
                 disk.insert((record.key.clone(), record.number), record);
             }
             Effect::Forget(key, below) => disk.retain(|(log, number), _| *log != key || *number >= below),

@@ -1,6 +1,6 @@
 //! What the node wants done, each effect by whoever does it: workers, bridges, disks, participants.
 
-use protocol::{mesh::Class, signaling::FromRelay};
+use protocol::signaling::FromRelay;
 use rooms::Output as RoomsOutput;
 
 use super::NodeLoop;
@@ -18,9 +18,6 @@ impl NodeLoop {
         while let Some(effect) = self.node.poll_effect(clock::now()) {
             match effect {
                 Effect::Workers(command) => self.workers.tell(&command),
-                Effect::Send { link, class: class @ (Class::Chat | Class::Announcement), message } => {
-                    self.held.send(link, class, message);
-                }
                 Effect::Send { link, class, message } => self.send(link, class, message),
                 Effect::Dial(node, addresses) => self.bridges.dial(node, addresses),
                 Effect::Spare(link) => self.spare(link),
@@ -30,10 +27,8 @@ impl NodeLoop {
                 }
                 Effect::Forwarding => forwarding = true,
                 Effect::Streams => streams = true,
-                Effect::Store(record) => {
-                    let stored = self.store.append(record.clone());
-                    self.held.record(record, stored);
-                }
+                Effect::Store(record) => self.disk.expect(self.store.append(record)),
+                Effect::Stored(place, stored) => self.stored(&place, stored),
                 Effect::Forget(key, below) => self.store.forget(key, below),
                 Effect::Saved(key, upto) => {
                     for (topic, id) in self.posts.handle_saved(&key, upto) {
@@ -51,7 +46,6 @@ impl NodeLoop {
                 Effect::Rerouted => metrics::counter!("relay_reroute_total").increment(1),
             }
         }
-        self.release();
         if forwarding {
             let table = self.table();
             self.forwarding.replace(table);

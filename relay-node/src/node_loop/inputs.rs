@@ -4,19 +4,20 @@
 use std::time::Instant;
 
 use media::Event;
+use mesh_routing::NotStored;
 use tokio::{
     sync::{mpsc, watch},
     time::{Interval, interval, sleep_until},
 };
 
 use super::{
-    held::Held,
+    disk_answers::DiskAnswers,
     request::{NodeRequest, RequestQueue},
 };
 use crate::{
     bridge::{BridgeEvent, mdns::Seen},
     clock,
-    storage::{files::FileEvent, records::NotStored},
+    storage::files::FileEvent,
     vitals::BEAT,
 };
 
@@ -46,7 +47,7 @@ pub(super) enum Input {
     Due,
     Media(Event),
     Bridge(BridgeEvent),
-    /// The record that is held first is on disk, or cannot be.
+    /// The record that the disk was asked for first is there, or cannot be.
     Stored(Result<(), NotStored>),
     File(FileEvent),
     Request(NodeRequest),
@@ -67,7 +68,7 @@ impl Listening {
     }
 
     /// Waits for the next thing to do. Nothing is lost if this is dropped while it waits.
-    pub async fn next(&mut self, held: &mut Held, deadline: Option<Instant>) -> Input {
+    pub async fn next(&mut self, disk: &mut DiskAnswers, deadline: Option<Instant>) -> Input {
         // Events may never end, so the deadline is looked at before them; but not twice in a row, so that a timer
         // that is always due keeps nothing else from its turn.
         let due = deadline.is_some_and(|at| at <= clock::now());
@@ -89,7 +90,7 @@ impl Listening {
             _ = self.beats.tick() => Input::Beat,
             Some(event) = inputs.media.recv() => Input::Media(event),
             Some(event) = inputs.bridge.recv() => Input::Bridge(event),
-            stored = held.stored() => Input::Stored(stored),
+            stored = disk.next() => Input::Stored(stored),
             Some(event) = inputs.files.recv() => Input::File(event),
             Some(request) = inputs.requests.recv() => Input::Request(request),
             Some(seen) = inputs.discovered.recv() => Input::Seen(seen),
@@ -119,11 +120,11 @@ mod tests {
             media: inbox,
             stop,
         };
-        let (mut inputs, mut held) = (Listening::new(inputs), Held::default());
+        let (mut inputs, mut disk) = (Listening::new(inputs), DiskAnswers::default());
         let over = Some(clock::now());
         let mut turns = Vec::new();
         while turns.len() < 6 {
-            match inputs.next(&mut held, over).await {
+            match inputs.next(&mut disk, over).await {
                 Input::Due => turns.push("timer"),
                 Input::Media(_) => turns.push("media"),
                 // It comes at times of its own, and before events.
@@ -137,7 +138,7 @@ mod tests {
         // Before its deadline the timer takes no turn.
         let later = clock::now() + std::time::Duration::from_secs(60);
         for _ in 0..3 {
-            let next = inputs.next(&mut held, Some(later)).await;
+            let next = inputs.next(&mut disk, Some(later)).await;
             assert!(matches!(next, Input::Media(_) | Input::Beat));
         }
     }

@@ -4,9 +4,9 @@
 //! happen is decided there. Each kind of input has a file here: `answers`, `links`, `media_events`, `posting`.
 
 mod answers;
+mod disk_answers;
 mod effects;
 pub mod file_requests;
-mod held;
 mod inputs;
 mod links;
 mod media_events;
@@ -33,13 +33,13 @@ use crate::{
     storage::{files::Files, records::Store},
     vitals::Pulse,
 };
+use disk_answers::DiskAnswers;
 use file_requests::FileRequests;
-use held::Held;
 pub use inputs::Inputs;
 use inputs::{Input, Listening};
 use participants::Participants;
 
-/// The loop's own state: handles, and what waits for the disk.
+/// The loop's own state: handles, and the answers that it waits for.
 pub struct NodeLoop {
     node: Node,
     workers: Workers,
@@ -51,7 +51,7 @@ pub struct NodeLoop {
     /// What had been heard on each link when it was looked at last.
     heard: BTreeMap<LinkId, u64>,
     participants: Participants,
-    held: Held,
+    disk: DiskAnswers,
     posts: Posts,
     complaints: Complaints,
     allowances: Allowances,
@@ -83,7 +83,7 @@ impl NodeLoop {
             links: BTreeMap::new(),
             heard: BTreeMap::new(),
             participants: Participants::default(),
-            held: Held::default(),
+            disk: DiskAnswers::default(),
             posts: Posts::default(),
             complaints: Complaints::default(),
             allowances,
@@ -97,7 +97,7 @@ impl NodeLoop {
         let mut inputs = Listening::new(inputs);
         loop {
             let deadline = self.poll_timeout();
-            match inputs.next(&mut self.held, deadline).await {
+            match inputs.next(&mut self.disk, deadline).await {
                 Input::Stop => break,
                 Input::Beat => {
                     pulse.beat(clock::now());
@@ -106,7 +106,11 @@ impl NodeLoop {
                 Input::Due => self.timeout(),
                 Input::Media(event) => self.media(event),
                 Input::Bridge(event) => self.bridge(event),
-                Input::Stored(stored) => self.stored(stored),
+                Input::Stored(stored) => {
+                    let now = clock::now();
+                    self.node.handle_wall(clock::wall(), now);
+                    self.node.handle_stored(stored, now);
+                }
                 Input::File(event) => self.files.handle_event(event, &mut self.node),
                 Input::Request(request) => self.answer(request),
                 Input::Seen(seen) => self.node.handle_discovered(seen.node, seen.addresses, clock::now()),

@@ -1,14 +1,14 @@
 //! The way of a post: accepted by its room, appended to the log, on disk, and only then answered and sent. Who waits
 //! for which disk is in `node/posts.rs`.
 
-use mesh_routing::blob::Manifest;
+use mesh_routing::{LogKey, MeshError, NotStored, blob::Manifest};
 use protocol::{
     RoomName, Topic,
     api::{NewMessage, Posted},
 };
 use rooms::{Accepted, NewFile, RoomsError};
 
-use super::{NodeLoop, random};
+use super::NodeLoop;
 use crate::{
     clock,
     drop_reason::{self, DropReason},
@@ -16,7 +16,6 @@ use crate::{
         allowance::Speaker,
         posts::{self, PostError},
     },
-    storage::records::NotStored,
 };
 
 impl NodeLoop {
@@ -51,16 +50,14 @@ impl NodeLoop {
             let saved = self.node.saved(&topic, accepted.known);
             return drop(reply.send(Ok(Posted { id: accepted.id, saved })));
         };
-        if self.held.is_full(topic == Topic::Announcements) {
-            DropReason::DiskTooSlow.count();
-            return drop(reply.send(Err(PostError::NotStored)));
-        }
         let now = clock::now();
         self.node.handle_wall(clock::wall(), now);
         match self.node.handle_append(topic, payload, now) {
             Ok(place) => self.posts.handle_appended(place, accepted.id, reply),
             Err(error) => {
-                tracing::error!(%error, "a record could not be appended to the log");
+                if error != MeshError::DiskTooSlow {
+                    tracing::error!(%error, "a record could not be appended to the log");
+                }
                 drop_reason::count_message(&error);
                 drop(reply.send(Err(PostError::NotStored)));
             }
@@ -83,34 +80,17 @@ impl NodeLoop {
         self.append(Topic::Room(room), accepted, reply);
     }
 
-    /// The record that was held first is on disk, or cannot be.
-    pub(super) fn stored(&mut self, result: Result<(), NotStored>) {
-        let Some(record) = self.held.take_record() else { return };
-        let now = clock::now();
-        self.node.handle_stored(&record, result.is_ok(), clock::wall(), now);
-        let wait = self.node.has_neighbors();
-        let own = record.key.writer == self.node.id;
-        let place = (record.key, record.number);
-        self.posts.handle_stored(&place, result.is_ok(), wait, now);
-        if let Err(error) = result {
+    /// A record is on disk, or cannot be.
+    pub(super) fn stored(&mut self, place: &(LogKey, u64), stored: Result<(), NotStored>) {
+        self.posts.handle_stored(place, stored.is_ok(), self.node.has_neighbors(), clock::now());
+        if let Err(error) = stored {
+            if error == NotStored::Full {
+                DropReason::StoreQueueFull.count();
+            }
             tracing::error!(
                 ?error,
                 "a record could not be stored: chat of this moment will be missing after a restart"
             );
-            if own {
-                // After a restart its number would be given again: what comes is in another log.
-                let life = random::life();
-                self.node.handle_life(life);
-                self.store.set_life(life);
-            }
-        }
-        self.release();
-    }
-
-    /// Sends what no longer waits for a record.
-    pub(super) fn release(&mut self) {
-        while let Some((link, class, message)) = self.held.poll_send() {
-            self.send(link, class, message);
         }
     }
 }

@@ -19,8 +19,3 @@ pub fn credentials() -> Credentials {
 fn ice_text<const N: usize>(bytes: [u8; N]) -> String {
     hex::encode(bytes)
 }
-
-/// A number for the logs that are written from now on.
-pub fn life() -> u64 {
-    rand::random()
-}

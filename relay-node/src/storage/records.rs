@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use mesh_routing::{LogEntry, LogKey};
+use mesh_routing::{LogEntry, LogKey, NotStored};
 use protocol::{NodeId, Topic};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use thiserror::Error;
@@ -119,17 +119,6 @@ pub enum StoreError {
     },
 }
 
-/// Why a record is not on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum NotStored {
-    /// Too many are waiting already.
-    #[error("the disk is too slow: {WAITING_MAX} records are waiting")]
-    Full,
-    /// The disk refused.
-    #[error("the disk refused the record")]
-    Failed,
-}
-
 /// The writing end. Dropping it writes what is waiting and closes the file.
 #[derive(Debug)]
 pub struct Store {
@@ -189,12 +178,9 @@ impl Store {
         let full = chat && self.waiting.load(Ordering::Relaxed) >= WAITING_MAX - RESERVED;
         let job = Job::Append { record, done: Some(done) };
         let refused = if full || !self.tell_life() { Some(job) } else { self.send(job) };
-        if let Some(job) = refused {
-            DropReason::StoreQueueFull.count();
-            if let Job::Append { done: Some(done), .. } = job {
-                // The caller may have lost interest.
-                let _ = done.send(Err(NotStored::Full));
-            }
+        if let Some(Job::Append { done: Some(done), .. }) = refused {
+            // The caller may have lost interest.
+            let _ = done.send(Err(NotStored::Full));
         }
         answer
     }

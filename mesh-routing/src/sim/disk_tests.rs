@@ -1,0 +1,119 @@
+//! What becomes of records when disks are slow, refuse, forget, and come back older.
+
+use std::time::Duration;
+
+use super::{Condition, DiskQuality, Sim, check, generate, shape};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A write takes 100 ms.
+const SLOW: DiskQuality = DiskQuality { delay_us: 100_000, jitter_us: 0, failing: 0.0, room: 0 };
+
+/// A schedule in which the fault of older disks shows.
+const OLDER: u64 = 0;
+
+fn texts(sim: &Sim, relay: usize) -> Vec<String> {
+    let text = |record: &crate::LogEntry| String::from_utf8(record.entry.payload.to_vec()).unwrap();
+    let mut texts: Vec<_> = sim.relays[relay].records.iter().map(text).collect();
+    texts.sort();
+    texts
+}
+
+/// A chain whose first relay has a slow disk.
+fn chain() -> Sim {
+    let mut sim = Sim::new(3, &shape::chain(3), 1);
+    sim.set_disk(0, SLOW);
+    sim.run(MS * 4000);
+    sim
+}
+
+#[test]
+fn nothing_leaves_before_it_is_on_disk_and_what_a_power_cut_takes_nobody_has_seen() {
+    let mut sim = chain();
+    sim.append(0, "one");
+    sim.run(MS * 99);
+    assert_eq!((texts(&sim, 0).len(), texts(&sim, 2).len()), (0, 0));
+    sim.run(MS * 100);
+    assert_eq!((texts(&sim, 0), texts(&sim, 2)), (vec!["one".to_owned()], vec!["one".to_owned()]));
+    // Two writes: what came while the first was written is written after it.
+    sim.append(0, "two");
+    sim.run(MS);
+    sim.append(0, "three");
+    sim.run(MS * 110);
+    sim.kill(0);
+    sim.run(MS * 500);
+    assert_eq!(texts(&sim, 2), ["one", "two"]);
+    sim.start(0);
+    sim.append(0, "four");
+    sim.run(MS * 10_000);
+    for relay in 0..3 {
+        assert!(texts(&sim, relay).iter().any(|text| text == "four"), "{:?}", texts(&sim, relay));
+    }
+    check::at_rest(&mut sim);
+}
+
+#[test]
+fn what_a_disk_refuses_is_said_all_the_same_and_no_number_is_given_again() {
+    let mut sim = chain();
+    sim.append(0, "one");
+    sim.run(MS * 300);
+    sim.fill_disk(0, true);
+    sim.append(0, "two");
+    sim.append(0, "three");
+    sim.run(MS * 500);
+    assert_eq!(texts(&sim, 2), ["one", "three", "two"]);
+    assert_eq!(sim.withdrawn, 2);
+    // The disk never took them, and the relay writes before it hears of them.
+    sim.kill(0);
+    sim.fill_disk(0, false);
+    sim.start(0);
+    sim.append(0, "four");
+    sim.run(MS * 15_000);
+    assert_eq!(texts(&sim, 2), ["four", "one", "three", "two"]);
+    check::at_rest(&mut sim);
+}
+
+#[test]
+fn what_a_disk_refused_for_a_while_is_there_after_a_restart() {
+    let mut sim = chain();
+    sim.fill_disk(0, true);
+    sim.append(0, "one");
+    sim.run(MS * 500);
+    sim.fill_disk(0, false);
+    sim.run(MS * 3000);
+    sim.append(0, "two");
+    sim.run(MS * 500);
+    sim.kill(0);
+    sim.set_wire(0, Condition::Cut);
+    sim.start(0);
+    let mut found = texts(&sim, 0);
+    found.dedup();
+    assert_eq!(found, ["one", "two"]);
+}
+
+/// A known fault, to be mended: what must hold when a disk comes back older is not decided yet. A relay whose disk was
+/// put back writes before anybody has told it what its disk lacks.
+#[test]
+fn a_disk_that_comes_back_older_makes_a_number_mean_two_records_until_that_is_mended() {
+    let broken =
+        generate::older(OLDER).play().expect_err("the fault is mended: let this test hold the invariant");
+    println!("seed {OLDER} with older disks: {broken}");
+    assert!(broken.starts_with("a number means two records"), "{broken}");
+}
+
+/// `SIM_SEED=n SIM_RUNS=n cargo test -p mesh-routing --lib -- --ignored --nocapture older_disks_by_the_thousand`
+#[test]
+#[ignore = "looks for seeds of a known fault"]
+fn older_disks_by_the_thousand() {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let first = number("SIM_SEED").unwrap_or(0);
+    let runs = number("SIM_RUNS").unwrap_or(1000);
+    let mut found = 0;
+    for seed in first..first + runs {
+        if let Err(broken) = generate::older(seed).play() {
+            found += 1;
+            println!("seed {seed}: {broken}");
+        }
+    }
+    println!("{found} of {runs} schedules with older disks break something");
+}
