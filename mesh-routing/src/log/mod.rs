@@ -176,6 +176,10 @@ impl Logs {
     }
 
     /// Appends what was written at that time.
+    ///
+    /// # Errors
+    ///
+    /// [`MeshError::Full`] if there is no place for another log.
     pub fn append_at(
         &mut self,
         hlc: Hlc,

@@ -119,6 +119,10 @@ impl Replication {
     }
 
     /// As [`Replication::handle_append`], however far the disk is behind: what is to stay is given here once.
+    ///
+    /// # Errors
+    ///
+    /// [`MeshError::TooLong`] and [`MeshError::Full`], as there.
     pub fn handle_renewal(
         &mut self,
         topic: Topic,

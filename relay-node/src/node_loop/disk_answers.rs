@@ -17,6 +17,10 @@ impl DiskAnswers {
     }
 
     /// Waits for the next answer; for ever if none will come. Nothing is lost if this is dropped while it waits.
+    ///
+    /// # Errors
+    ///
+    /// [`NotStored`] if the record is not on disk.
     pub async fn next(&mut self) -> Result<(), NotStored> {
         let Some(first) = self.0.front_mut() else { return std::future::pending().await };
         let answer = first.await.unwrap_or(Err(NotStored::Failed));

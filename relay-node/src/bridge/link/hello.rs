@@ -55,6 +55,11 @@ impl Hello {
 
     /// Reads the frame of a hello; says also how many of its fields are not known here. Total: whatever the bytes are, an
     /// error at worst.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError::NoVersions`] if the range is empty or reversed, [`StreamError::NotHello`] if there is no zone or the
+    /// bytes are no fields.
     pub fn from_frame(frame: &[u8]) -> Result<(Hello, usize), StreamError> {
         let [a, b, c, d, rest @ ..] = frame else { return Err(StreamError::NotHello) };
         let (highest, lowest) = (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
