@@ -8,9 +8,8 @@ use bytes::Bytes;
 use super::{
     Forwarding, LinkSender, LocalDelivery,
     forwarding::{
-        datagram::Inbound,
         scheduler::Next,
-        switch::{self, Open},
+        switch::{self, Inbound, Open},
     },
 };
 

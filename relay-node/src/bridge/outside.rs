@@ -8,9 +8,8 @@ use protocol::{BridgeVersions, ZoneName};
 use super::{
     Forwarding, LinkSender, LocalDelivery, MESSAGE_MAX,
     forwarding::{
-        datagram::Inbound,
         scheduler::Next,
-        switch::{self, Open},
+        switch::{self, Inbound, Open},
     },
     link::{
         admission,

@@ -1,7 +1,6 @@
 //! Media from link to link: in as datagrams, through the table, out in the order of classes, each packet once.
 //! The node loop writes the table; which links there are is `link/`'s.
 
-pub(crate) mod datagram;
 pub(crate) mod dedup;
 pub(crate) mod packet;
 pub(crate) mod pieces;

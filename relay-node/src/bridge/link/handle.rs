@@ -1,6 +1,6 @@
 //! What is shared of a link, and the handle to send messages over it from any thread: queues in, and whether it is
 //! up. Media goes the way of `forwarding/table.rs`; the tasks that empty the queues are in `mod.rs` and in
-//! `forwarding/datagram.rs`.
+//! `forwarding/switch.rs`.
 
 use std::{
     fmt,

@@ -23,7 +23,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use super::{
     BridgeEvent, LinkId,
     forwarding::{
-        datagram, switch,
+        switch,
         table::{Forwarding, LocalDelivery},
     },
     quic::{
@@ -73,11 +73,11 @@ pub(crate) async fn run(run: Run) {
             tasks.spawn(read(receive, link.id, events.clone()));
         }
         let port = switch::open(&link);
-        let inbound = datagram::Inbound::new(&link, forwarding, local);
+        let inbound = switch::Inbound::new(&link, forwarding, local);
         let (sending, receiving) = (connection.clone(), connection.clone());
         let shared = link.clone();
-        tasks.spawn(async move { datagram::send(sending, shared).await.to_string() });
-        tasks.spawn(async move { datagram::receive(receiving, inbound).await.to_string() });
+        tasks.spawn(async move { switch::send(sending, shared).await.to_string() });
+        tasks.spawn(async move { switch::receive(receiving, inbound).await.to_string() });
         tasks.spawn(news.listen(connection.clone(), link.neighbor));
         tasks.spawn(news.tell(connection.clone()));
         tasks.spawn(report(connection.clone(), link.clone(), zone, events.clone()));
