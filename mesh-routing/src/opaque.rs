@@ -14,8 +14,8 @@ use crate::{
     wire::{envelope::Opaque, signature::Keys},
 };
 
-/// Links that a message may pass.
-const HOPS_MAX: u8 = 16;
+/// Links that a message may pass: as many as a path has relays.
+const HOPS_MAX: u8 = 64;
 /// New messages of one neighbor in a second.
 const RATE_MAX: u32 = 32;
 /// Messages that are remembered, so that each is passed on once. What is forgotten too early ends after so many hops.

@@ -23,7 +23,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Each number and its value.
-    pub fn iter(self) -> impl Iterator<Item = (u32, &'a [u8])> {
+    pub fn iter(self) -> impl Iterator<Item = Field<'a>> {
         let mut rest = self.0;
         std::iter::from_fn(move || {
             let (field, behind) = split(rest)?;
@@ -43,6 +43,9 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// Its number and its value.
+pub type Field<'a> = (u32, &'a [u8]);
+
 /// Appends a field to `out`. Numbers have to ascend, and the highest of all, [`u32::MAX`], is none.
 pub fn write(out: &mut Vec<u8>, number: u32, value: &[u8]) {
     let head = postcard::to_stdvec(&(number, value.len())).expect("numbers always serialize");
@@ -50,7 +53,7 @@ pub fn write(out: &mut Vec<u8>, number: u32, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
-fn split(bytes: &[u8]) -> Option<((u32, &[u8]), &[u8])> {
+fn split(bytes: &[u8]) -> Option<(Field<'_>, &[u8])> {
     if bytes.is_empty() { None } else { postcard::take_from_bytes(bytes).ok() }
 }
 

@@ -193,7 +193,7 @@ async fn neighbors_of_the_later_version_use_all_of_it_and_the_third_relay_hears_
 #[tokio::test]
 async fn relays_without_a_common_version_both_say_which_one_to_update() {
     let older = Setup::zone("older").start().await.unwrap();
-    let newer = Setup::zone("newer").next().variable("RELAY_NEXT_ALONE", "1").peer(older.bridge());
+    let newer = Setup::zone("newer").next().variable("PEDDLENET_NEXT_ALONE", "1").peer(older.bridge());
     let newer = newer.start().await.unwrap();
     let (short_older, short_newer) = (&older.node()[..8], &newer.node()[..8]);
     for (relay, warning) in [

@@ -16,13 +16,13 @@ use crate::{
 pub(super) const SPOKEN: BridgeVersions = BridgeVersions::SPOKEN;
 
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Next;
+pub(super) struct Next {}
 
 impl Mesh {
     pub(super) fn say_notes(&mut self, _: Instant) {}
 
     pub(super) fn notes_due(&self) -> Option<Instant> {
-        let Next = self.next;
+        let Next {} = self.next;
         None
     }
 

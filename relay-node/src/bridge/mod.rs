@@ -86,7 +86,7 @@ pub const SPOKEN: BridgeVersions = mesh_routing::next::VERSIONS;
 /// What this relay speaks: a relay of the tests can be told to speak the next version alone.
 pub fn spoken() -> BridgeVersions {
     #[cfg(feature = "next")]
-    if let (Some(_), next) = (std::env::var_os("RELAY_NEXT_ALONE"), SPOKEN.highest())
+    if let (Some(_), next) = (std::env::var_os("PEDDLENET_NEXT_ALONE"), SPOKEN.highest())
         && let Some(alone) = BridgeVersions::new(next, next)
     {
         return alone;
