@@ -63,14 +63,30 @@ enum Held {
 
 /// Records that wait for the disk, and the messages that wait for them. Whatever is in front waits for the disk, once
 /// [`DurableOrder::poll_released`] has nothing left.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct DurableOrder {
     held: VecDeque<Held>,
     /// Records that the disk was asked for and has not answered.
     in_flight: usize,
+    /// At most so many; and so many of them are for announcements.
+    room: usize,
+    reserved: usize,
+}
+
+impl Default for DurableOrder {
+    fn default() -> DurableOrder {
+        let (room, reserved) = (IN_FLIGHT_MAX, IN_FLIGHT_RESERVED);
+        DurableOrder { held: VecDeque::new(), in_flight: 0, room, reserved }
+    }
 }
 
 impl DurableOrder {
+    /// No more records than these may be on their way, of whatever class.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn handle_room(&mut self, room: usize) {
+        (self.room, self.reserved) = (room, 0);
+    }
+
     /// Whether what is appended now would have to wait behind too much; announcements wait behind more.
     pub fn is_full(&self, class: Class) -> bool {
         self.held.len() >= HELD_MAX + if class == Class::Announcement { HELD_RESERVED } else { 0 }
@@ -78,14 +94,19 @@ impl DurableOrder {
 
     /// A record that was never here before. Gives it back if the disk is to be asked.
     pub fn handle_record(&mut self, record: LogEntry) -> Option<LogEntry> {
-        let reserved = if record.key.topic.class() == Class::Announcement { 0 } else { IN_FLIGHT_RESERVED };
-        if self.in_flight >= IN_FLIGHT_MAX - reserved {
-            self.held.push_back(Held::Record(record, Some(Err(NotStored::Full)), Seen::Afterwards));
+        let reserved = if record.key.topic.class() == Class::Announcement { 0 } else { self.reserved };
+        if self.in_flight >= self.room - reserved {
+            self.handle_unasked(record);
             return None;
         }
         self.in_flight += 1;
         self.held.push_back(Held::Record(record.clone(), None, Seen::Afterwards));
         Some(record)
+    }
+
+    /// A record that the disk is not asked for.
+    pub fn handle_unasked(&mut self, record: LogEntry) {
+        self.held.push_back(Held::Record(record, Some(Err(NotStored::Full)), Seen::Afterwards));
     }
 
     /// A message that comes after all of that. Gives it back if it waits for nothing: control, and bytes of files, say

@@ -1,7 +1,7 @@
 //! Replicated append logs, one per topic and writer, payloads opaque: what is here, what a neighbor lacks,
 //! what is taken from one. How records get around belongs to `replication.rs`.
 
-pub(crate) mod durable_order;
+pub mod durable_order;
 #[cfg(test)]
 mod log_tests;
 mod place;

@@ -58,6 +58,18 @@ impl Logs {
         Some((Withdrawn { key, from }, entries))
     }
 
+    /// A record of this log will never be on disk.
+    pub fn handle_gap(&mut self, key: &LogKey) {
+        if let Some(log) = self.logs.get_mut(key) {
+            log.gap = true;
+        }
+    }
+
+    /// Whether a record of this log will never be on disk, so that none behind it may be.
+    pub fn has_gap(&self, key: &LogKey) -> bool {
+        self.logs.get(key).is_some_and(|log| log.gap)
+    }
+
     /// The first of a row of lives that no other run of this relay has.
     fn volatile_life(&self) -> u64 {
         let mut hasher = blake3::Hasher::new_derive_key("peddlenet relay 2026 lives of a run");
@@ -190,16 +202,41 @@ mod tests {
         assert_eq!((withdrawn.count(), outputs.len()), (2, 4), "{outputs:?}");
     }
 
+    /// The neighbor brings a record of that writer.
+    fn bring(mesh: &mut Mesh, (writer, life): (NodeId, u64), number: u64, now: Instant) -> LogEntry {
+        let key = LogKey { topic: lobby(), writer, life };
+        let text = Bytes::from_static(b"hello");
+        let record = LogEntry::sign(&SimulatedKeys(writer), key.clone(), number, Hlc(1), text);
+        let (entries, path) = (vec![record.entry.clone()], vec![node(1)]);
+        let push = Message::Append { key, first: number, entries, path, pulled: None };
+        mesh.handle_message(LinkId(1), &push.encode(), now).unwrap();
+        record
+    }
+
+    #[test]
+    fn a_log_of_which_a_record_was_not_written_has_none_behind_it_on_disk() {
+        let now = epoch();
+        let mut mesh = mesh(now);
+        mesh.handle_disk_room(1);
+        let writer = (node(2), 1);
+        say(&mut mesh, "one", now);
+        let first = bring(&mut mesh, writer, 1, now);
+        assert!(matches!(poll(&mut mesh).0[..], [Output::Store(_)]));
+        let (outputs, _) = answer(&mut mesh, Ok(()), now);
+        let full = |record| Output::Record { record, stored: Err(NotStored::Full) };
+        assert_eq!(outputs[1..], [full(first)]);
+        // There is room again, and nothing in front of it: it is shown at once.
+        let second = bring(&mut mesh, writer, 2, now);
+        assert_eq!(poll(&mut mesh).0, [full(second)]);
+        let other = bring(&mut mesh, (node(3), 1), 1, now);
+        assert_eq!(poll(&mut mesh).0, [Output::Store(other)]);
+    }
+
     #[test]
     fn what_a_neighbor_brings_back_of_an_earlier_run_stays_where_it_is() {
         let now = epoch();
         let mut mesh = mesh(now);
-        let key = LogKey { topic: lobby(), writer: node(0), life: 99 << 32 };
-        let record =
-            LogEntry::sign(&SimulatedKeys(node(0)), key.clone(), 1, Hlc(1), Bytes::from_static(b"old"));
-        let path = vec![node(1)];
-        let push = Message::Append { key, first: 1, entries: vec![record.entry.clone()], path, pulled: None };
-        mesh.handle_message(LinkId(1), &push.encode(), now).unwrap();
+        let record = bring(&mut mesh, (node(0), 99 << 32), 1, now);
         assert_eq!(poll(&mut mesh).0, [Output::Store(record.clone())]);
         let (outputs, _) = answer(&mut mesh, Err(NotStored::Failed), now);
         assert_eq!(outputs, [Output::Record { record, stored: Err(NotStored::Failed) }]);

@@ -144,6 +144,11 @@ impl Replication {
     /// The disk has answered for the record that it was asked for first.
     pub fn handle_stored(&mut self, result: Result<(), NotStored>, view: &mut View<'_>, now: Instant) {
         self.order.handle_stored(result);
+        self.release(view, now);
+    }
+
+    /// Lets go what waits for nothing any more.
+    pub fn release(&mut self, view: &mut View<'_>, now: Instant) {
         while let Some(released) = self.order.poll_released() {
             let released = match released {
                 Released::Record(record, result) => self.settle_record(record, result, view, now),
@@ -197,9 +202,27 @@ impl Replication {
         }
     }
 
-    /// A record leaves for the disk, unless that is too slow.
+    /// A record leaves for the disk, unless that is too slow, or lacks one before it: a start cannot tell a log without
+    /// its beginning from one whose beginning was forgotten, and would not ask for it. If it does not leave it may wait
+    /// for nothing: [`Replication::release`] says.
     pub fn pass_record(&mut self, record: LogEntry) -> Option<LogEntry> {
-        self.order.handle_record(record)
+        if self.logs.has_gap(&record.key) {
+            self.order.handle_unasked(record);
+        } else {
+            let key = record.key.clone();
+            let asked = self.order.handle_record(record);
+            if asked.is_some() {
+                return asked;
+            }
+            self.logs.handle_gap(&key);
+        }
+        None
+    }
+
+    /// No more records than these may be on their way to the disk.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn handle_room(&mut self, room: usize) {
+        self.order.handle_room(room);
     }
 
     /// A message leaves, unless it has to wait for a record.

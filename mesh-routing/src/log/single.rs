@@ -33,6 +33,8 @@ pub(super) struct Log {
     pub elsewhere: u64,
     /// This relay's disk lacks a record: what follows it is not told to be there.
     pub torn: bool,
+    /// It will never have it: what follows does not go there either.
+    pub gap: bool,
 }
 
 #[derive(Debug)]
@@ -54,6 +56,7 @@ impl Log {
             stored: 0,
             elsewhere: 0,
             torn: false,
+            gap: false,
         }
     }
 

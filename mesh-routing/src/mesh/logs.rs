@@ -98,28 +98,33 @@ impl Mesh {
 
     /// The next output in the order of the disk: what has waited for it comes first, what has to wait stays here.
     pub(super) fn poll_in_order(&mut self) -> Option<Output> {
-        if let Some(released) = self.replication.poll_released() {
-            return Some(match released {
-                Released::Record(record, stored) => Output::Record { record, stored },
-                Released::Withdrawn(record, why) => {
-                    Output::Withdrawn { key: record.key, number: record.number, why }
-                }
-                Released::Send(parcel) => parcel.into(),
-            });
-        }
-        while let Some(output) = self.outputs.pop_front() {
-            let passed = match output {
+        loop {
+            if let Some(released) = self.replication.poll_released() {
+                return Some(released.into());
+            }
+            let passed = match self.outputs.pop_front()? {
                 Output::Send { link, class, message } => {
                     self.replication.pass_send(Parcel { link, class, message }).map(Output::from)
                 }
-                Output::Store(record) => self.replication.pass_record(record).map(Output::Store),
+                Output::Store(record) => {
+                    let passed = self.replication.pass_record(record).map(Output::Store);
+                    if passed.is_none() {
+                        self.replicate(|replication, view, now| replication.release(view, now));
+                    }
+                    passed
+                }
                 other => Some(other),
             };
             if passed.is_some() {
                 return passed;
             }
         }
-        None
+    }
+
+    /// No more records than these may be on their way to the disk: thousands at a time are rare in simulations.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn handle_disk_room(&mut self, room: usize) {
+        self.replication.handle_room(room);
     }
 
     /// What has not come out yet and shows these records does not come out.
@@ -176,6 +181,16 @@ impl Mesh {
             }
         }
         result
+    }
+}
+
+impl From<Released> for Output {
+    fn from(released: Released) -> Output {
+        match released {
+            Released::Record(record, stored) => Output::Record { record, stored },
+            Released::Withdrawn(LogEntry { key, number, .. }, why) => Output::Withdrawn { key, number, why },
+            Released::Send(parcel) => parcel.into(),
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub struct DiskQuality {
     pub jitter_us: u64,
     /// Share of the writes that fail, 0 to 1.
     pub failing: f64,
-    /// Records that may wait for a write; those beyond are refused and never written. 0: any number.
+    /// Records that its relay gives it at a time; those beyond are never written. 0: as many as a relay of today.
     pub room: usize,
 }
 
@@ -34,8 +34,6 @@ pub(super) enum Job {
     Append(LogEntry),
     Forget(LogKey, u64),
     Life(u64),
-    /// A record for which there was no room.
-    Refused,
 }
 
 /// What is on a disk.
@@ -93,10 +91,7 @@ impl Disk {
             self.written.take(job);
             return true;
         }
-        let records = || self.waiting.iter().filter(|job| matches!(job, Job::Append(_))).count();
-        let refused =
-            self.quality.room > 0 && matches!(job, Job::Append(_)) && records() >= self.quality.room;
-        self.waiting.push_back(if refused { Job::Refused } else { job });
+        self.waiting.push_back(job);
         false
     }
 
@@ -122,7 +117,6 @@ impl Disk {
             match job {
                 Job::Append(_) if fails => self.answers.push_back(Err(NotStored::Failed)),
                 Job::Append(_) => self.answers.push_back(Ok(())),
-                Job::Refused => self.answers.push_back(Err(NotStored::Full)),
                 Job::Forget(..) | Job::Life(_) => {}
             }
         }
@@ -197,7 +191,6 @@ impl Written {
             Job::Append(record) => self.rows.push(record),
             Job::Forget(key, below) => self.rows.retain(|row| row.key != key || row.number >= below),
             Job::Life(life) => self.life = Some(life),
-            Job::Refused => {}
         }
     }
 

@@ -72,6 +72,9 @@ impl Sim {
         let area = started.area;
         let mut mesh = Mesh::new(Config { area, ..config(started.id, zone, boot, seed) }, now);
         mesh.handle_life(life);
+        if started.disk.quality.room > 0 {
+            mesh.handle_disk_room(started.disk.quality.room);
+        }
         mesh.handle_wall(WallTime(wall.saturating_add_signed(started.skew)), now);
         for record in &started.records {
             self.ledger.note(record);

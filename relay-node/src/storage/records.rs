@@ -16,8 +16,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use mesh_routing::{LogEntry, LogKey, NotStored};
-use protocol::{NodeId, Topic};
+use mesh_routing::{LogEntry, LogKey, NotStored, log::durable_order::IN_FLIGHT_MAX};
+use protocol::NodeId;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -31,10 +31,10 @@ use crate::{
 
 /// The file below `--data`.
 pub const FILE: &str = "relay.redb";
-/// Records waiting for the disk; beyond it [`Store::append`] refuses.
-pub const WAITING_MAX: usize = 8192;
-/// Of these, so many are for announcements and what is not a record.
-const RESERVED: usize = 512;
+/// Records waiting for the disk, at most: the mesh gives no more.
+pub const WAITING_MAX: usize = IN_FLIGHT_MAX;
+/// Jobs that wait: all records, as many that drop others, and lives. So there is always room for a record.
+const JOBS_MAX: usize = 2 * WAITING_MAX + 64;
 /// Bytes of the file kept in memory. It is read once, at the start; by itself the library would keep all of it.
 const CACHE: usize = 4 << 20;
 /// How long after a failed write the next one is tried.
@@ -157,7 +157,7 @@ impl Store {
             return Err(StoreError::Newer { path, found });
         }
         let loaded = load(&database).map_err(damaged)?;
-        let (jobs, waiting) = sync_channel(WAITING_MAX);
+        let (jobs, waiting) = sync_channel(JOBS_MAX);
         let thread = std::thread::Builder::new().name("store".to_owned());
         let count = Arc::new(AtomicUsize::new(0));
         let writer =
@@ -174,10 +174,8 @@ impl Store {
     /// Writes a record; the answer comes when it is on disk. Writing the same record again is fine.
     pub fn append(&mut self, record: LogEntry) -> oneshot::Receiver<Result<(), NotStored>> {
         let (done, answer) = oneshot::channel();
-        let chat = record.key.topic != Topic::Announcements;
-        let full = chat && self.waiting.load(Ordering::Relaxed) >= WAITING_MAX - RESERVED;
         let job = Job::Append { record, done: Some(done) };
-        let refused = if full || !self.tell_life() { Some(job) } else { self.send(job) };
+        let refused = if self.tell_life() { self.send(job) } else { Some(job) };
         if let Some(Job::Append { done: Some(done), .. }) = refused {
             // The caller may have lost interest.
             let _ = done.send(Err(NotStored::Full));
@@ -220,19 +218,16 @@ impl Store {
     /// Drops a log's records with numbers below `below`: the log forgot them. It may be skipped when
     /// the disk is behind; the next call then does more.
     pub fn forget(&self, key: LogKey, below: u64) {
-        self.tell(Job::Forget { key, below });
+        let behind = self.waiting.load(Ordering::Relaxed) >= WAITING_MAX;
+        if behind || self.send(Job::Forget { key, below }).is_some() {
+            DropReason::StoreQueueFull.count();
+        }
     }
 
     /// What is written from now on is in another life of the logs.
     pub fn set_life(&mut self, life: u64) {
         self.life = Some(life);
         self.tell_life();
-    }
-
-    fn tell(&self, job: Job) {
-        if self.send(job).is_some() {
-            DropReason::StoreQueueFull.count();
-        }
     }
 }
 
@@ -425,7 +420,7 @@ fn write(database: &Database, batch: &[Job]) -> Result<(), redb::Error> {
 #[cfg(test)]
 mod tests {
     use mesh_routing::{Entry, Signature};
-    use protocol::Hlc;
+    use protocol::{Hlc, Topic};
 
     use super::*;
 
