@@ -78,6 +78,18 @@ export async function hear(page, ms = 15_000) {
   return last;
 }
 
+/**
+ * {@link hear}, once what is heard is in tune: a browser that was late plays a little faster until it has caught up
+ * with the sender, and so a little higher. What is still out of tune after `ms` is given as it is heard then.
+ */
+export async function hearInTune(page, inTune, ms = 20_000) {
+  const end = performance.now() + ms;
+  for (;;) {
+    const heard = await hear(page);
+    if (inTune(heard) || performance.now() > end) return heard;
+  }
+}
+
 /** The page's clock, for {@link silences}. */
 export const now = (page) => page.evaluate(() => performance.now());
 
