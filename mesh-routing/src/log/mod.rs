@@ -67,12 +67,6 @@ pub struct LogCounters {
     pub gave_way: u64,
     /// Pulls sent.
     pub pulled: u64,
-    /// Records that were not written because too much waits for the disk.
-    pub disk_too_slow: u64,
-    /// Records that the disk was not asked for because too many were on their way to it.
-    pub store_queue_full: u64,
-    /// Records that the disk refused.
-    pub store_failed: u64,
 }
 
 /// What came with a [`Message::Append`].

@@ -1,8 +1,6 @@
 //! What becomes of an own record that the disk refused. Its number would be given again after a restart, so nobody may
 //! see it under that one: what it says goes into a log whose name is lost with this run of the relay.
 
-use protocol::NodeId;
-
 use super::{LogEntry, LogKey, Logs, place::LIVES};
 use crate::wire::{log_entry::Entry, message::Message, signature::first_word};
 
@@ -80,8 +78,8 @@ impl Logs {
     }
 
     /// Whether this relay wrote a record in a log that the disk lacks a part of.
-    pub fn is_torn(&self, key: &LogKey, writer: &NodeId) -> bool {
-        key.writer == *writer && self.logs.get(key).is_some_and(|log| log.torn)
+    pub fn is_torn(&self, key: &LogKey) -> bool {
+        key.writer == self.own && self.logs.get(key).is_some_and(|log| log.torn)
     }
 }
 
@@ -90,7 +88,7 @@ mod tests {
     use std::time::Instant;
 
     use bytes::Bytes;
-    use protocol::{Hlc, RoomName, Topic, ZoneName};
+    use protocol::{Hlc, NodeId, RoomName, Topic, ZoneName};
 
     use super::*;
     use crate::{

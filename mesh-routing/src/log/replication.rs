@@ -112,7 +112,6 @@ impl Replication {
         now: Instant,
     ) -> Result<(LogKey, u64), MeshError> {
         if self.order.is_full(topic.class()) {
-            self.logs.counters.disk_too_slow += 1;
             return Err(MeshError::DiskTooSlow);
         }
         self.handle_renewal(topic, payload, view, now)
@@ -166,7 +165,7 @@ impl Replication {
         now: Instant,
     ) -> Released {
         match result {
-            Ok(()) if self.logs.is_torn(&record.key, &self.own) => {
+            Ok(()) if self.logs.is_torn(&record.key) => {
                 // It is there, and behind a gap: a restart does not find it.
                 return Released::Record(record, Err(NotStored::Failed));
             }
@@ -176,10 +175,6 @@ impl Replication {
                 }
             }
             Err(why) => {
-                match why {
-                    NotStored::Full => self.logs.counters.store_queue_full += 1,
-                    NotStored::Failed => self.logs.counters.store_failed += 1,
-                }
                 if let Some((withdrawn, entries)) = self.logs.handle_refused(&record) {
                     self.write_again(withdrawn, entries, view, now);
                     return Released::Withdrawn(record, why);
