@@ -1,5 +1,5 @@
 //! Why the media plane dropped something. Each reason is a label of `relay_drop_total`; what it means to whoever
-//! runs a relay is in docs/media.md, and a test holds the table there against this list.
+//! runs a relay is in docs/media.md, and a test of relay-node holds the table there against this list.
 
 /// Makes the enum, the list of all and the labels out of one list, so that none can lack a reason.
 macro_rules! drop_reasons {

@@ -177,15 +177,22 @@ mod tests {
 
     #[test]
     fn every_reason_is_in_the_manual_and_every_one_there_is_a_reason() {
-        let mut told = labels("\n### Dropped elsewhere in the relay\n");
         let own = DropReason::ALL.iter().map(|reason| reason.label());
-        let mut known: Vec<&str> = own.chain(MeshError::REASONS.iter().copied()).collect();
-        told.sort_unstable();
-        known.sort_unstable();
-        assert_eq!(told, known);
-        known.extend(media::DropReason::ALL.iter().map(|reason| reason.label()));
-        known.sort_unstable();
-        assert!(known.windows(2).all(|pair| pair[0] != pair[1]), "a label twice");
+        let elsewhere: Vec<&str> = own.chain(MeshError::REASONS.iter().copied()).collect();
+        let media: Vec<&str> = media::DropReason::ALL.iter().map(|reason| reason.label()).collect();
+        let mut all = Vec::new();
+        for (heading, mut known) in [
+            ("\n### Dropped by the media plane\n", media),
+            ("\n### Dropped elsewhere in the relay\n", elsewhere),
+        ] {
+            let mut told = labels(heading);
+            told.sort_unstable();
+            known.sort_unstable();
+            assert_eq!(told, known);
+            all.extend(known);
+        }
+        all.sort_unstable();
+        assert!(all.windows(2).all(|pair| pair[0] != pair[1]), "a label twice");
     }
 
     #[test]
