@@ -248,8 +248,8 @@ pub fn mesh_message(bytes: &[u8]) {
         Ok(Received::Known { message, .. }) => {
             let again = Message::decode(&message.encode());
             assert_eq!(again.as_ref(), Ok(&message), "what decodes reads back as written");
-            if let Message::LinkState { record, .. } = &message {
-                assert!(record.fields().iter().count() <= bytes.len());
+            if let Message::LinkState { lsa, .. } = &message {
+                assert!(lsa.fields().iter().count() <= bytes.len());
             }
         }
         Ok(Received::PassedOn(message)) => assert_eq!(message.encode(), bytes, "it goes on as it came"),

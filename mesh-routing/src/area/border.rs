@@ -158,21 +158,21 @@ impl Border {
     /// # Errors
     ///
     /// [`MeshError::Absurd`] if the neighbor is in this area, [`MeshError::Full`] if it offers too many.
-    pub fn handle_reach(
+    pub fn handle_area_path(
         &mut self,
         link: LinkId,
         fragment: Fragment,
-        reach: Option<AreaPath>,
+        area_path: Option<AreaPath>,
     ) -> Result<(), MeshError> {
         if !self.crosses(link) {
             return Err(MeshError::Absurd { what: "a way to elsewhere from inside the area" });
         }
         let offers = self.offers.entry(link).or_default();
-        match reach {
+        match area_path {
             Some(_) if offers.len() >= FRAGMENTS_MAX && !offers.contains_key(&fragment) => {
                 return Err(MeshError::Full { what: "fragment" });
             }
-            Some(reach) => offers.insert(fragment, reach),
+            Some(area_path) => offers.insert(fragment, area_path),
             None => offers.remove(&fragment),
         };
         self.handle_news();
@@ -209,22 +209,23 @@ impl Border {
     /// The fragments that can be reached, the own one included, by number.
     pub fn areas(&self, view: &View<'_>) -> Vec<AreaView> {
         let Some(here) = view.routes.foreign.own else { return Vec::new() };
-        let shown = |fragment: &Fragment, reach: &AreaPath, (cost, hops): (u32, u32)| AreaView {
+        let shown = |fragment: &Fragment, area_path: &AreaPath, (cost, hops): (u32, u32)| AreaView {
             fragment: *fragment,
-            cost: reach.cost.saturating_add(cost),
-            hops: u32::from(reach.hops).saturating_add(hops),
-            relays: reach.relays.into(),
-            publishers: reach.publishers.len() as u32,
-            path: reach.path.clone(),
+            cost: area_path.cost.saturating_add(cost),
+            hops: u32::from(area_path.hops).saturating_add(hops),
+            relays: area_path.relays.into(),
+            publishers: area_path.publishers.len() as u32,
+            path: area_path.path.clone(),
         };
         let home = AreaView { path: Vec::new(), ..shown(&here, &home(&here, view), (0, 0)) };
         let mut found = BTreeMap::from([(here, home)]);
         for (way, _) in view.lsdb.ways() {
-            let (Some(reach), Some(from)) = (&way.reach, view.routes.distance_and_hops(&way.origin)) else {
+            let (Some(area_path), Some(from)) = (&way.area_path, view.routes.distance_and_hops(&way.origin))
+            else {
                 continue;
             };
-            let shown = shown(&way.fragment, reach, from);
-            if reach.path.contains(&here) {
+            let shown = shown(&way.fragment, area_path, from);
+            if area_path.path.contains(&here) {
                 continue;
             }
             found
@@ -246,9 +247,9 @@ impl Border {
         for (link, offers) in &self.offers {
             let Some(neighbor) = self.neighbor_across(*link, view) else { continue };
             let of_neighbor = offered.entry(neighbor).or_default();
-            for (fragment, reach) in offers {
-                if here.is_none_or(|here| !reach.path.contains(&here)) {
-                    let cost = (reach.cost, u32::from(reach.hops));
+            for (fragment, area_path) in offers {
+                if here.is_none_or(|here| !area_path.path.contains(&here)) {
+                    let cost = (area_path.cost, u32::from(area_path.hops));
                     let best = of_neighbor.entry(*fragment).or_insert(cost);
                     *best = cost.min(*best);
                 }
@@ -269,14 +270,14 @@ impl Border {
         for (link, offers) in &self.offers {
             let Some(neighbor) = self.neighbor_across(*link, view) else { continue };
             let Some(edge) = view.costs.get(&neighbor) else { continue };
-            for (fragment, reach) in offers {
-                if reach.path.contains(here) || reach.path.len() >= WAY_MAX {
+            for (fragment, area_path) in offers {
+                if area_path.path.contains(here) || area_path.path.len() >= WAY_MAX {
                     continue;
                 }
-                let cost = reach.cost.saturating_add(*edge);
-                let hops = reach.hops.saturating_add(1);
+                let cost = area_path.cost.saturating_add(*edge);
+                let hops = area_path.hops.saturating_add(1);
                 if best.get(fragment).is_none_or(|best| (cost, hops) < (best.cost, best.hops)) {
-                    best.insert(*fragment, AreaPath { cost, hops, ..reach.clone() });
+                    best.insert(*fragment, AreaPath { cost, hops, ..area_path.clone() });
                 }
             }
         }
@@ -290,35 +291,36 @@ impl Border {
             view.lsdb.ways_of(&own).map(|(way, held)| (way.fragment, (way, held))).collect();
         let mut tell = std::mem::take(&mut self.leftover);
         // Whoever would come here is better off at another border relay: it is the one to tell of it.
-        let told = |fragment: &Fragment| said.get(fragment).is_some_and(|(way, _)| way.reach.is_some());
+        let told = |fragment: &Fragment| said.get(fragment).is_some_and(|(way, _)| way.area_path.is_some());
         let ways: BTreeMap<_, _> = ways
             .iter()
-            .filter(|(fragment, reach)| {
+            .filter(|(fragment, area_path)| {
                 let other = way_by_another(fragment, view).unwrap_or(u32::MAX);
                 let margin = if told(fragment) { other / 3 + COST_NEWS } else { other / 10 };
-                reach.cost <= other.saturating_add(margin)
+                area_path.cost <= other.saturating_add(margin)
             })
             .collect();
-        for (fragment, reach) in &ways {
+        for (fragment, area_path) in &ways {
             let same = said.get(fragment).is_some_and(|(way, held)| {
                 let fresh = held.age_ms(now) < REFRESH_MS;
-                fresh && way.reach.as_ref().is_some_and(|before| !news(before, reach))
+                fresh && way.area_path.as_ref().is_some_and(|before| !news(before, area_path))
             });
             if !same {
                 tell.insert(**fragment);
             }
         }
-        let gone = said.values().filter(|(way, _)| way.reach.is_some() && !ways.contains_key(&way.fragment));
+        let gone =
+            said.values().filter(|(way, _)| way.area_path.is_some() && !ways.contains_key(&way.fragment));
         tell.extend(gone.map(|(way, _)| way.fragment));
         for fragment in tell {
-            let reach = ways.get(&fragment).map(|reach| AreaPath::clone(reach));
+            let area_path = ways.get(&fragment).map(|area_path| AreaPath::clone(area_path));
             self.counter += 1;
             let sequence = self.counter;
             self.events.push_back(Event::Say(Lsa::InterArea(InterAreaLsa {
                 origin: own,
                 fragment,
                 sequence,
-                reach,
+                area_path,
             })));
         }
     }
@@ -336,42 +338,43 @@ impl Border {
         }
         // What the neighbor calls its own fragment.
         let offers = self.offers.get(&link);
-        let there = offers.and_then(|offers| offers.iter().find(|(_, reach)| reach.path.len() == 1));
+        let there = offers.and_then(|offers| offers.iter().find(|(_, area_path)| area_path.path.len() == 1));
         let there = there.map(|(fragment, _)| *fragment);
         let mut offer: BTreeMap<Fragment, AreaPath> = BTreeMap::new();
-        let mut add = |fragment: Fragment, reach: &AreaPath, cost: u32, hops: u16| {
+        let mut add = |fragment: Fragment, area_path: &AreaPath, cost: u32, hops: u16| {
             let passes = |on: &Fragment| Some(*on) == there || on == here;
-            let (cost, hops) = (reach.cost.saturating_add(cost), reach.hops.saturating_add(hops));
+            let (cost, hops) = (area_path.cost.saturating_add(cost), area_path.hops.saturating_add(hops));
             let better = |best: &AreaPath| (cost, hops) < (best.cost, best.hops);
-            if reach.path.iter().any(passes) || reach.path.len() >= WAY_MAX {
+            if area_path.path.iter().any(passes) || area_path.path.len() >= WAY_MAX {
                 return;
             }
             if offer.get(&fragment).is_none_or(better) {
-                let path = [*here].into_iter().chain(reach.path.iter().copied()).collect();
-                offer.insert(fragment, AreaPath { cost, hops, path, ..reach.clone() });
+                let path = [*here].into_iter().chain(area_path.path.iter().copied()).collect();
+                offer.insert(fragment, AreaPath { cost, hops, path, ..area_path.clone() });
             }
         };
-        for (fragment, reach) in own_ways {
-            add(*fragment, reach, 0, 0);
+        for (fragment, area_path) in own_ways {
+            add(*fragment, area_path, 0, 0);
         }
         for (way, _) in view.lsdb.ways().filter(|(way, _)| way.origin != view.own) {
-            let (Some(reach), Some((cost, hops))) = (&way.reach, view.routes.distance_and_hops(&way.origin))
+            let (Some(area_path), Some((cost, hops))) =
+                (&way.area_path, view.routes.distance_and_hops(&way.origin))
             else {
                 continue;
             };
-            add(way.fragment, reach, cost, u16::try_from(hops).unwrap_or(u16::MAX));
+            add(way.fragment, area_path, cost, u16::try_from(hops).unwrap_or(u16::MAX));
         }
         offer.insert(*here, home(here, view));
         let sent = self.sent.entry(link).or_default();
-        for (fragment, reach) in offer.iter().take(FRAGMENTS_MAX) {
-            if sent.get(fragment).is_none_or(|before| news(before, reach)) {
-                sent.insert(*fragment, reach.clone());
-                let message = Message::Reach { fragment: *fragment, reach: Some(reach.clone()) };
+        for (fragment, area_path) in offer.iter().take(FRAGMENTS_MAX) {
+            if sent.get(fragment).is_none_or(|before| news(before, area_path)) {
+                sent.insert(*fragment, area_path.clone());
+                let message = Message::AreaPath { fragment: *fragment, area_path: Some(area_path.clone()) };
                 self.events.push_back(Event::Send(link, message));
             }
         }
         for (fragment, _) in sent.extract_if(.., |fragment, _| !offer.contains_key(fragment)) {
-            self.events.push_back(Event::Send(link, Message::Reach { fragment, reach: None }));
+            self.events.push_back(Event::Send(link, Message::AreaPath { fragment, area_path: None }));
         }
     }
 

@@ -57,7 +57,7 @@ pub struct LinkCounters {
     pub sent: u64,
     /// Messages dropped with a [`crate::MeshError`].
     pub refused: u64,
-    /// Link-state records and log records that were here already.
+    /// LSAs and log records that were here already.
     pub duplicates: u64,
     /// Times the link became suspect.
     pub suspected: u64,

@@ -1,5 +1,5 @@
-//! Records that neighbors are told of instead of being sent them, and records that neighbors told this relay
-//! of. Whoever still lacks one after a moment asks for it: a wrong tree costs that moment, never a record.
+//! LSAs that neighbors are told of instead of being sent them, and LSAs that neighbors told this relay
+//! of. Whoever still lacks one after a moment asks for it: a wrong tree costs that moment, never an LSA.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -8,18 +8,18 @@ use std::{
 
 use crate::wire::{message::ENTRIES_MAX, metric::LinkId, signed_lsa::Key};
 
-/// How long news for a neighbor is gathered, and how long a record is waited for before it is asked for: it mostly comes by
+/// How long news for a neighbor is gathered, and how long an LSA is waited for before it is asked for: it mostly comes by
 /// itself, a few hops later.
 pub const MOMENT: Duration = Duration::from_millis(40);
 /// How long an answer is waited for before another neighbor is asked: longer than the round trip of any usual
 /// link.
 const ANSWER: Duration = Duration::from_millis(250);
-/// Neighbors that are asked for one record. After that the hashes of the databases find it.
+/// Neighbors that are asked for one LSA. After that the hashes of the databases find it.
 const SOURCES_MAX: usize = 4;
-/// Records that are sent to a neighbor within [`BLIND_EVERY`] though nobody knows whether it gets them by another.
+/// LSAs that are sent to a neighbor within [`BLIND_EVERY`] though nobody knows whether it gets them by another.
 const BLIND_MAX: u32 = 16;
 const BLIND_EVERY: Duration = Duration::from_secs(1);
-/// Records that are waited for.
+/// LSAs that are waited for.
 const WANTED_MAX: usize = 4 * ENTRIES_MAX;
 
 /// What to tell and what to ask.
@@ -49,7 +49,7 @@ pub(crate) enum Due {
 }
 
 impl PendingAnnouncements {
-    /// The neighbor on `link` is to be told of a record.
+    /// The neighbor on `link` is to be told of an LSA.
     pub fn tell(&mut self, link: LinkId, key: Key, sequence: u64, now: Instant) {
         let (at, entries) = self.tell.entry(link).or_insert_with(|| (now + MOMENT, BTreeMap::new()));
         entries.insert(key, sequence);
@@ -57,7 +57,7 @@ impl PendingAnnouncements {
         self.sooner(at);
     }
 
-    /// Whether one more record may be sent on `link` that may come to the neighbor by others too. One relay that
+    /// Whether one more LSA may be sent on `link` that may come to the neighbor by others too. One relay that
     /// joins is everywhere at once; where many meet, telling costs a moment and sending all of them on every link
     /// would cost each link several times what the neighbor needs.
     pub fn sends_blindly(&mut self, link: LinkId, now: Instant) -> bool {
@@ -69,7 +69,7 @@ impl PendingAnnouncements {
         *count <= BLIND_MAX
     }
 
-    /// The neighbor on `link` has the record, or a newer one: it need not be told.
+    /// The neighbor on `link` has the LSA, or a newer one: it need not be told.
     pub fn handle_known(&mut self, link: LinkId, key: &Key, sequence: u64) {
         if let Some((_, entries)) = self.tell.get_mut(&link)
             && entries.get(key).is_some_and(|ours| *ours <= sequence)
@@ -81,7 +81,7 @@ impl PendingAnnouncements {
         }
     }
 
-    /// The neighbor on `link` tells of a record that is newer than the one here.
+    /// The neighbor on `link` tells of an LSA that is newer than the one here.
     pub fn handle_told(&mut self, link: LinkId, key: Key, sequence: u64, now: Instant) {
         if self.wanted.len() >= WANTED_MAX && !self.wanted.contains_key(&key) {
             // The hashes of the databases tell that it is missing.
@@ -99,7 +99,7 @@ impl PendingAnnouncements {
         self.sooner(due);
     }
 
-    /// A record is here now.
+    /// An LSA is here now.
     pub fn handle_taken(&mut self, key: &Key, sequence: u64) {
         if self.wanted.get(key).is_some_and(|wanted| wanted.sequence <= sequence) {
             self.wanted.remove(key);
@@ -164,7 +164,7 @@ mod tests {
         news.tell(A, Key::Links(node(1)), 7, start);
         news.tell(A, Key::Links(node(2)), 3, start + MOMENT / 2);
         news.tell(B, Key::Links(node(1)), 7, start);
-        // Whoever says that it has the record is not told of it.
+        // Whoever says that it has the LSA is not told of it.
         news.handle_known(B, &Key::Links(node(1)), 7);
         assert_eq!(news.handle_timeout(start + MOMENT / 2), []);
         let mut entries = vec![(Key::Links(node(1)), 7), (Key::Links(node(2)), 3)];

@@ -28,14 +28,14 @@ use crate::{
 };
 
 /// Bytes of link-state sent in answer to one message; what is left is asked for again. One question must not fill the
-/// queue of a link for long: a request names up to 2048 records.
+/// queue of a link for long: a request names up to 2048 LSAs.
 const ANSWER_MAX: usize = 4 << 20;
 /// A full database is searched for relays that cannot be reached at most this often: each search computes routes, and
-/// whoever fills the database would have one with every record.
+/// whoever fills the database would have one with every LSA.
 const ROOM_EVERY: Duration = Duration::from_secs(1);
 /// A database in which nothing changed for so long should be that of the neighbors.
 const QUIET: Duration = Duration::from_secs(1);
-/// Summaries in a row that may differ while records come and go: at one each 5 s, 15 s until a hole is found in a mesh
+/// Summaries in a row that may differ while LSAs come and go: at one each 5 s, 15 s until a hole is found in a mesh
 /// that is never quiet.
 const PATIENCE: u32 = 3;
 
@@ -62,7 +62,7 @@ pub(crate) trait View {
     fn crosses(&self, link: LinkId) -> bool;
     /// How the way of a neighbor to an origin begins.
     fn first_hop(&mut self, neighbor: &NodeId, origin: &NodeId, now: Instant) -> FirstHop;
-    /// Tells the records of relays that can be reached by what this database says.
+    /// Tells the LSAs of relays that can be reached by what this database says.
     fn reached(&self, lsdb: &Lsdb) -> Box<dyn Fn(&Key) -> bool>;
 }
 
@@ -79,7 +79,7 @@ pub(crate) enum Event {
     /// There are edges or streams that were not there. An event and no change of the batch: a neighbor that refuses a
     /// track later in the batch refuses it knowing them.
     Shape,
-    /// There are fields behind a record that was not here.
+    /// There are fields behind an LSA that was not here.
     Fields(Key),
 }
 
@@ -147,7 +147,7 @@ impl Flooding {
         self.differs.remove(&link);
     }
 
-    /// A record came on a link. Its signature is looked at only if it is newer than what is here.
+    /// An LSA came on a link. Its signature is looked at only if it is newer than what is here.
     ///
     /// # Errors
     ///
@@ -160,7 +160,7 @@ impl Flooding {
         view: &mut dyn View,
         now: Instant,
     ) -> Result<(), MeshError> {
-        let (key, sequence) = (signed.record().key(), signed.record().sequence());
+        let (key, sequence) = (signed.lsa().key(), signed.lsa().sequence());
         if key.local() && view.crosses(link) {
             return Ok(());
         }
@@ -238,7 +238,7 @@ impl Flooding {
         self.handle_request(link, &newer_here, view, now);
     }
 
-    /// A neighbor asks for records.
+    /// A neighbor asks for LSAs.
     pub fn handle_request(&mut self, link: LinkId, keys: &[Key], view: &dyn View, now: Instant) {
         let mut room = ANSWER_MAX;
         let across = view.crosses(link);
@@ -250,7 +250,7 @@ impl Flooding {
         }
     }
 
-    /// A neighbor's hash of its database. Records on their way make it another for a moment, so it is answered
+    /// A neighbor's hash of its database. LSAs on their way make it another for a moment, so it is answered
     /// only if nothing came here for a while or it goes on.
     pub fn handle_summary(&mut self, link: LinkId, hash: u64, view: &dyn View, now: Instant) {
         let across = view.crosses(link);
@@ -326,9 +326,9 @@ impl Flooding {
     }
 
     /// This relay says something, with these fields behind it.
-    pub fn originate(&mut self, (record, fields): (Lsa, &[u8]), view: &mut dyn View, now: Instant) {
-        let key = record.key();
-        let signed = SignedLsa::with_fields(record, fields, view.keys());
+    pub fn originate(&mut self, (lsa, fields): (Lsa, &[u8]), view: &mut dyn View, now: Instant) {
+        let key = lsa.key();
+        let signed = SignedLsa::with_fields(lsa, fields, view.keys());
         if let Ok(Difference { edges, ways, streams, .. }) = self.lsdb.take(signed, Duration::ZERO, now) {
             self.changed |= Changed { edges, ways, urgent: edges || ways, streams, ..Changed::default() };
             self.events.push_back(Event::Originated);
@@ -353,7 +353,7 @@ impl Flooding {
         std::mem::take(&mut self.changed)
     }
 
-    /// An own record of an earlier life is still in the mesh: the next one has a higher sequence (RFC 2328,
+    /// An own LSA of an earlier life is still in the mesh: the next one has a higher sequence (RFC 2328,
     /// section 13.4).
     fn jump_over(&mut self, key: &Key, sequence: u64) {
         let boot = self.boot;
@@ -376,12 +376,12 @@ impl Flooding {
         }
     }
 
-    /// Records are gone, and it was not looked which.
+    /// LSAs are gone, and it was not looked which.
     fn forgot(&mut self) {
         self.changed |= Changed { edges: true, streams: true, ..Changed::default() };
     }
 
-    /// Sends a record to the neighbors whose way to its origin begins here, or whose way nobody knows unless there
+    /// Sends an LSA to the neighbors whose way to its origin begins here, or whose way nobody knows unless there
     /// are many of those, and tells the others that it is here.
     fn spread(&mut self, from: Option<LinkId>, key: &Key, view: &mut dyn View, now: Instant) {
         let Some(message) = self.message(key, now) else { return };
@@ -409,7 +409,7 @@ impl Flooding {
         }
     }
 
-    /// Forgets the records of relays that cannot be reached, at most once a second.
+    /// Forgets the LSAs of relays that cannot be reached, at most once a second.
     fn make_room(&mut self, view: &dyn View, now: Instant) {
         if self.room_made.is_some_and(|at| now < at + ROOM_EVERY) {
             return;
@@ -424,7 +424,7 @@ impl Flooding {
     fn message(&self, key: &Key, now: Instant) -> Option<Encoded> {
         // What has expired here has expired there.
         let held = self.lsdb.held(key).filter(|held| held.expires > now)?;
-        Some((&Message::LinkState { age_ms: held.age_ms(now), record: held.signed.clone() }).into())
+        Some((&Message::LinkState { age_ms: held.age_ms(now), lsa: held.signed.clone() }).into())
     }
 
     fn send_digest(&mut self, link: LinkId, entries: &[(Key, u64)]) {

@@ -1,4 +1,4 @@
-//! The newest record of each key that any relay said, the own ones included.
+//! The newest LSA of each key that any relay said, the own ones included.
 //! Who is asked for what is missing, and who is told of what is new, belongs to `flood.rs`.
 
 use std::{
@@ -18,15 +18,15 @@ use crate::{
     },
 };
 
-/// Bytes of records kept, as `weight` counts them: 8192 relays of the usual size are a sixth.
+/// Bytes of LSAs kept, as `weight` counts them: 8192 relays of the usual size are a sixth.
 pub const DATABASE_MAX: usize = 32 << 20;
-/// Records of publications and of ways to other areas, together. Apart from the relays: neither fills the other's place.
+/// LSAs of publications and of ways to other areas, together. Apart from the relays: neither fills the other's place.
 const OTHERS_MAX: usize = 4 * NODES_MAX;
 
 /// No fragment comes before.
 const FIRST: Fragment = Fragment { area: AreaId(0), lowest: NodePrefix([0; 8]) };
 
-/// A record in the database.
+/// An LSA in the database.
 #[derive(Debug, Clone)]
 pub struct Held {
     /// The newest of its key.
@@ -40,7 +40,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// How old the record is, as counted by all relays it passed.
+    /// How old the LSA is, as counted by all relays it passed.
     pub fn age_ms(&self, now: Instant) -> u32 {
         let age = EXPIRY.saturating_sub(self.expires.saturating_duration_since(now));
         u32::try_from(age.as_millis()).unwrap_or(u32::MAX)
@@ -48,11 +48,11 @@ impl Held {
 
     /// Its sequence.
     pub fn sequence(&self) -> u64 {
-        self.signed.record().sequence()
+        self.signed.lsa().sequence()
     }
 }
 
-/// What a newer record changed.
+/// What a newer LSA changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Difference {
     /// Edges or their costs: routes may differ.
@@ -67,10 +67,10 @@ pub struct Difference {
     pub ways: bool,
 }
 
-/// The newest record of each key.
+/// The newest LSA of each key.
 #[derive(Debug, Default)]
 pub struct Lsdb {
-    records: BTreeMap<Key, Held>,
+    lsas: BTreeMap<Key, Held>,
     /// Relays that say who their neighbors are.
     nodes: usize,
     bytes: usize,
@@ -90,7 +90,7 @@ impl Default for Buckets {
 }
 
 impl Lsdb {
-    /// Takes a record that has been checked and is newer than the one held.
+    /// Takes an LSA that has been checked and is newer than the one held.
     ///
     /// # Errors
     ///
@@ -98,13 +98,13 @@ impl Lsdb {
     pub fn take(&mut self, signed: SignedLsa, age: Duration, now: Instant) -> Result<Difference, MeshError> {
         let left = EXPIRY.saturating_sub(age);
         if left.is_zero() {
-            return Err(MeshError::Absurd { what: "a record that has expired" });
+            return Err(MeshError::Absurd { what: "an LSA that has expired" });
         }
-        let key = signed.record().key();
-        let held = self.records.get(&key);
-        let difference = difference(held.map(|held| held.signed.record()), signed.record());
+        let key = signed.lsa().key();
+        let held = self.lsas.get(&key);
+        let difference = difference(held.map(|held| held.signed.lsa()), signed.lsa());
         let since = held.map_or(now, |held| held.since);
-        let streams_since = match signed.record() {
+        let streams_since = match signed.lsa() {
             Lsa::Streams(said) => streams_since(held, said, now),
             _ => BTreeMap::new(),
         };
@@ -114,92 +114,88 @@ impl Lsdb {
         } else if matches!(key, Key::Links(_)) {
             self.nodes += 1;
         }
-        self.buckets[usize::from(!key.local())].0[bucket(&key)] ^= word(&key, signed.record().sequence());
+        self.buckets[usize::from(!key.local())].0[bucket(&key)] ^= word(&key, signed.lsa().sequence());
         self.changed = Some(now);
-        self.records.insert(key, Held { signed, expires: now + left, since, streams_since });
+        self.lsas.insert(key, Held { signed, expires: now + left, since, streams_since });
         Ok(difference)
     }
 
-    /// Whether a record of another relay may be taken without breaking a bound.
+    /// Whether an LSA of another relay may be taken without breaking a bound.
     ///
     /// # Errors
     ///
     /// [`MeshError::Full`], with the bound it would break.
     pub fn room_for(&self, signed: &SignedLsa) -> Result<(), MeshError> {
-        let key = signed.record().key();
+        let key = signed.lsa().key();
         let full = match key {
             Key::Links(_) => self.nodes >= NODES_MAX,
-            _ => self.records.len() - self.nodes >= OTHERS_MAX,
+            _ => self.lsas.len() - self.nodes >= OTHERS_MAX,
         };
-        if full && !self.records.contains_key(&key) {
+        if full && !self.lsas.contains_key(&key) {
             return Err(MeshError::Full { what: "relay" });
         }
         let bytes = self.bytes_with(signed);
         if bytes > DATABASE_MAX && bytes > self.bytes {
-            return Err(MeshError::Full { what: "record" });
+            return Err(MeshError::Full { what: "LSA" });
         }
         Ok(())
     }
 
     fn bytes_with(&self, signed: &SignedLsa) -> usize {
-        let old = self.records.get(&signed.record().key()).map_or(0, |held| held.signed.weight());
+        let old = self.lsas.get(&signed.lsa().key()).map_or(0, |held| held.signed.weight());
         self.bytes - old + signed.weight()
     }
 
     /// Forgets what nobody refreshed; says whether there was any.
     pub fn expire(&mut self, own: &NodeId, now: Instant) -> bool {
         let withdrawn =
-            |held: &Held| matches!(held.signed.record(), Lsa::InterArea(InterAreaLsa { reach: None, .. }));
+            |held: &Held| matches!(held.signed.lsa(), Lsa::InterArea(InterAreaLsa { area_path: None, .. }));
         self.keep(now, |key, held| held.expires > now || (key.origin() == *own && !withdrawn(held)))
     }
 
     /// Forgets all others; says whether there were any.
     pub fn keep(&mut self, now: Instant, which: impl Fn(&Key, &Held) -> bool) -> bool {
-        let before = self.records.len();
-        let gone: Vec<_> = self.records.extract_if(.., |key, held| !which(key, held)).collect();
+        let before = self.lsas.len();
+        let gone: Vec<_> = self.lsas.extract_if(.., |key, held| !which(key, held)).collect();
         for (key, held) in gone {
             self.bytes -= held.signed.weight();
             self.nodes -= usize::from(matches!(key, Key::Links(_)));
             self.buckets[usize::from(!key.local())].0[bucket(&key)] ^= word(&key, held.sequence());
             self.changed = Some(now);
         }
-        self.records.len() != before
+        self.lsas.len() != before
     }
 
-    /// The record of a key.
+    /// The LSA of a key.
     pub fn held(&self, key: &Key) -> Option<&Held> {
-        self.records.get(key)
+        self.lsas.get(key)
     }
 
-    /// All records, by key.
+    /// All LSAs, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Held)> {
-        self.records.iter()
+        self.lsas.iter()
     }
 
     /// Who says it is whose neighbor, by origin.
     pub fn relays(&self) -> impl Iterator<Item = (&LinkState, &Held)> {
-        self.records.range(..Key::Streams(NodeId([0; 32]))).filter_map(|(_, held)| {
-            match held.signed.record() {
-                Lsa::Links(said) => Some((said, held)),
-                _ => None,
-            }
+        self.lsas.range(..Key::Streams(NodeId([0; 32]))).filter_map(|(_, held)| match held.signed.lsa() {
+            Lsa::Links(said) => Some((said, held)),
+            _ => None,
         })
     }
 
     /// What is published where, by origin.
     pub fn publications(&self) -> impl Iterator<Item = (&Publication, &Held)> {
-        self.records.range(Key::Streams(NodeId([0; 32]))..).map_while(|(_, held)| {
-            match held.signed.record() {
-                Lsa::Streams(said) => Some((said, held)),
-                _ => None,
-            }
+        self.lsas.range(Key::Streams(NodeId([0; 32]))..).map_while(|(_, held)| match held.signed.lsa() {
+            Lsa::Streams(said) => Some((said, held)),
+            _ => None,
         })
     }
 
     /// How border relays reach fragments of other areas, by origin.
     pub fn ways(&self) -> impl Iterator<Item = (&InterAreaLsa, &Held)> {
         let first = Key::InterArea(NodeId([0; 32]), FIRST);
-        self.records.range(first..).filter_map(|(_, held)| match held.signed.record() {
+        self.lsas.range(first..).filter_map(|(_, held)| match held.signed.lsa() {
             Lsa::InterArea(said) => Some((said, held)),
             _ => None,
         })
@@ -208,17 +204,15 @@ impl Lsdb {
     /// How one border relay reaches fragments of other areas.
     pub fn ways_of(&self, origin: &NodeId) -> impl Iterator<Item = (&InterAreaLsa, &Held)> {
         let origin = *origin;
-        self.records.range(Key::InterArea(origin, FIRST)..).map_while(move |(_, held)| {
-            match held.signed.record() {
-                Lsa::InterArea(said) if said.origin == origin => Some((said, held)),
-                _ => None,
-            }
+        self.lsas.range(Key::InterArea(origin, FIRST)..).map_while(move |(_, held)| match held.signed.lsa() {
+            Lsa::InterArea(said) if said.origin == origin => Some((said, held)),
+            _ => None,
         })
     }
 
     /// What a relay says of its neighbors.
     pub fn links(&self, origin: &NodeId) -> Option<&LinkState> {
-        match self.records.get(&Key::Links(*origin))?.signed.record() {
+        match self.lsas.get(&Key::Links(*origin))?.signed.lsa() {
             Lsa::Links(said) => Some(said),
             _ => None,
         }
@@ -226,7 +220,7 @@ impl Lsdb {
 
     /// What is published at a relay.
     pub fn publication(&self, origin: &NodeId) -> Option<&Publication> {
-        match self.records.get(&Key::Streams(*origin))?.signed.record() {
+        match self.lsas.get(&Key::Streams(*origin))?.signed.lsa() {
             Lsa::Streams(said) => Some(said),
             _ => None,
         }
@@ -242,12 +236,12 @@ impl Lsdb {
         self.nodes
     }
 
-    /// Whether there is no record at all.
+    /// Whether there is no LSA at all.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.lsas.is_empty()
     }
 
-    /// What the records take, as [`DATABASE_MAX`] bounds it.
+    /// What the LSAs take, as [`DATABASE_MAX`] bounds it.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -257,7 +251,7 @@ impl Lsdb {
         self.changed
     }
 
-    /// Equal on two relays that have the same records; `across` areas only those that do not stay in one.
+    /// Equal on two relays that have the same LSAs; `across` areas only those that do not stay in one.
     pub fn hash(&self, across: bool) -> u64 {
         let mut hasher = blake3::Hasher::new();
         for word in self.words(across) {
@@ -279,7 +273,7 @@ impl Lsdb {
     /// What is held of the parts that `which` names.
     pub fn digest(&self, across: bool, which: impl Fn(usize) -> bool) -> Vec<(Key, u64)> {
         let named = |key: &Key| which(bucket(key)) && !(across && key.local());
-        self.records.iter().filter(|(key, _)| named(key)).map(|(key, held)| (*key, held.sequence())).collect()
+        self.lsas.iter().filter(|(key, _)| named(key)).map(|(key, held)| (*key, held.sequence())).collect()
     }
 }
 
@@ -297,12 +291,12 @@ fn difference(old: Option<&Lsa>, new: &Lsa) -> Difference {
             Difference { shape: differ, streams: differ || old.zone != new.zone, ..Difference::default() }
         }
         (Some(Lsa::InterArea(old)), Lsa::InterArea(new)) => {
-            let differ = old.reach != new.reach;
-            let shape = old.reach.is_some() != new.reach.is_some();
+            let differ = old.area_path != new.area_path;
+            let shape = old.area_path.is_some() != new.area_path.is_some();
             Difference { ways: differ, shape, ..Difference::default() }
         }
         (_, Lsa::InterArea(new)) => {
-            let any = new.reach.is_some();
+            let any = new.area_path.is_some();
             Difference { ways: any, shape: any, ..Difference::default() }
         }
         (_, Lsa::Links(_)) => {
@@ -319,7 +313,7 @@ fn difference(old: Option<&Lsa>, new: &Lsa) -> Difference {
 fn streams_since(held: Option<&Held>, said: &Publication, now: Instant) -> BTreeMap<StreamName, Instant> {
     let before = |name: &StreamName, since| {
         let held = held?;
-        let Lsa::Streams(old) = held.signed.record() else { return None };
+        let Lsa::Streams(old) = held.signed.lsa() else { return None };
         (old.stream(name)?.since == since).then(|| held.streams_since.get(name).copied()).flatten()
     };
     let since = |ad: &crate::wire::lsa::Advertised| before(&ad.stream.name, ad.since).unwrap_or(now);

@@ -15,7 +15,7 @@ pub const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// The longest wait for a lost or new edge or stream: without it tracks go where nothing comes through.
 pub const BACK_OFF_URGENT: Duration = Duration::from_millis(400);
 
-/// Paces the own record.
+/// Paces the own LSA.
 #[derive(Debug)]
 pub struct Pace {
     counter: u64,
@@ -66,7 +66,7 @@ impl Pace {
         self.not_before = Some(now + FIRST);
     }
 
-    /// A neighbor has a record of this relay from an earlier life: the next one jumps over it.
+    /// A neighbor has an LSA of this relay from an earlier life: the next one jumps over it.
     pub fn handle_own(&mut self, sequence: u64) {
         self.counter = self.counter.max(sequence);
         self.handle_news(true);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_own_record_of_an_earlier_life_is_jumped_over() {
+    fn an_own_lsa_of_an_earlier_life_is_jumped_over() {
         let mut pace = Pace::new(0);
         pace.handle_own(77);
         assert_eq!(pace.handle_timeout(crate::sim::epoch()), Some(78));

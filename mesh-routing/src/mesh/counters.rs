@@ -11,8 +11,8 @@ pub struct UnknownCounters {
     pub passed_on: u64,
     /// Fields behind messages.
     pub message_fields: u64,
-    /// Fields of link-state records that were new here. They are kept and passed on.
-    pub record_fields: u64,
+    /// Fields of LSAs that were new here. They are kept and passed on.
+    pub lsa_fields: u64,
     /// Records of logs about unknown topics that were new here. They are kept and passed on, and not shown.
     pub topics: u64,
 }
@@ -20,7 +20,7 @@ pub struct UnknownCounters {
 /// What was counted, links aside.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Own records flooded.
+    /// Own LSAs flooded.
     pub originated: u64,
     /// Times the routes were computed.
     pub routed: u64,

@@ -38,7 +38,7 @@ const NEGOTIATED: u32 = Message::KINDS + 1;
 const OPAQUE: u32 = Message::KINDS + 2;
 /// The kind of a topic.
 const TOPIC: u32 = 2;
-/// A field behind the record of a relay's links.
+/// A field behind the LSA of a relay's links.
 const FIELD: u32 = 0;
 const EVERY: Duration = Duration::from_secs(1);
 /// Notes that wait for whoever looks at them.
@@ -53,7 +53,7 @@ pub enum Way {
     Negotiated,
     /// In a message that everybody passes on.
     PassedOn,
-    /// In a field of a link-state record.
+    /// In a field of an LSA.
     Field,
     /// In a record of a log.
     Record,
@@ -124,9 +124,9 @@ impl Mesh {
     }
 
     /// The field behind what this relay says of its links.
-    pub(super) fn note_beside(&self, record: &Lsa) -> Vec<u8> {
+    pub(super) fn note_beside(&self, lsa: &Lsa) -> Vec<u8> {
         let mut out = Vec::new();
-        if self.speaks_next() && matches!(record, Lsa::Links(_)) {
+        if self.speaks_next() && matches!(lsa, Lsa::Links(_)) {
             fields::write(&mut out, FIELD, b"a note");
         }
         out

@@ -128,7 +128,7 @@ fn one_relay_of_a_later_version_in_any_place_changes_nothing_for_the_others() {
             let unknown = mesh.counters().unknown;
             let next_to_it = at.abs_diff(place) == 1;
             assert_eq!(unknown.messages > 0, next_to_it, "relay {at}: {unknown:?}");
-            assert!(unknown.passed_on > 0 && unknown.record_fields > 0, "relay {at}: {unknown:?}");
+            assert!(unknown.passed_on > 0 && unknown.lsa_fields > 0, "relay {at}: {unknown:?}");
             assert_eq!((unknown.topics, unknown.message_fields), (1, 0), "relay {at}");
             let links: Vec<_> = mesh.links().map(|(link, ..)| link).collect();
             assert!(
@@ -150,7 +150,7 @@ fn what_only_the_ends_know_comes_through_the_middle_as_its_framing_says() {
         assert_eq!(known, Default::default(), "nothing is unknown to relay {at}");
     }
     let middle = chain.meshes[1].counters().unknown;
-    assert!(middle.messages > 0 && middle.passed_on > 0 && middle.record_fields > 0, "{middle:?}");
+    assert!(middle.messages > 0 && middle.passed_on > 0 && middle.lsa_fields > 0, "{middle:?}");
     assert_eq!(middle.topics, 2, "kept, each once");
     assert_eq!(chain.refused(), 0);
 }

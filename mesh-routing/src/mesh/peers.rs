@@ -92,16 +92,16 @@ impl Mesh {
         let neighbors: BTreeMap<NodeId, Present> = self.neighbors.iter().map(present).collect();
         let reached = |id: &NodeId| *id == self.config.id || self.routes.reaches(id);
         let said = || self.flooding.lsdb().relays().map(|(said, _)| said);
-        let records = || said().filter(|said| reached(&said.origin)).map(|said| (said.origin, said));
+        let relays = || said().filter(|said| reached(&said.origin)).map(|said| (said.origin, said));
         let view = View {
             skeleton: &Skeleton::of(self.flooding.lsdb()),
             neighbors: &neighbors,
-            zones: &records().map(|(id, record)| (id, record.zone.clone())).collect(),
-            advertised: &records()
-                .filter(|(_, record)| !record.addresses.is_empty())
-                .map(|(id, record)| (id, record.addresses.clone()))
+            zones: &relays().map(|(id, said)| (id, said.zone.clone())).collect(),
+            advertised: &relays()
+                .filter(|(_, said)| !said.addresses.is_empty())
+                .map(|(id, said)| (id, said.addresses.clone()))
                 .collect(),
-            distances: &records().filter_map(|(id, _)| Some((id, self.routes.distance(&id)?))).collect(),
+            distances: &relays().filter_map(|(id, _)| Some((id, self.routes.distance(&id)?))).collect(),
         };
         match chooser.handle_timeout(&view, now) {
             Some(Wish::Dial(node, addresses)) => {

@@ -92,8 +92,8 @@ impl Mesh {
                     self.changed.links |= link.retell(now);
                 }
             }
-            Message::LinkState { age_ms, record } => {
-                self.flood(|flooding, view| flooding.handle_lsa((link, age_ms), record, view, now))?;
+            Message::LinkState { age_ms, lsa } => {
+                self.flood(|flooding, view| flooding.handle_lsa((link, age_ms), lsa, view, now))?;
             }
             Message::Digest { entries } => {
                 self.flood(|flooding, view| flooding.handle_digest(link, &entries, view, now));
@@ -108,8 +108,8 @@ impl Mesh {
                 self.flood(|flooding, view| flooding.handle_buckets(link, &hashes, view));
             }
             Message::Area { area } => self.at_border(|border, _| border.handle_area(link, area), now),
-            Message::Reach { fragment, reach } => {
-                self.at_border(|border, _| border.handle_reach(link, fragment, reach), now)?;
+            Message::AreaPath { fragment, area_path } => {
+                self.at_border(|border, _| border.handle_area_path(link, fragment, area_path), now)?;
             }
             Message::Summary { database, logs } => {
                 self.flood(|flooding, view| flooding.handle_summary(link, database, view, now));
@@ -206,12 +206,12 @@ impl Mesh {
         }
     }
 
-    /// A record that was not here says more than is known here.
+    /// An LSA that was not here says more than is known here.
     pub(super) fn take_fields(&mut self, key: &Key) {
         let Some(held) = self.flooding.lsdb().held(key) else { return };
         let fields = held.signed.fields().besides(&[]);
         let unknown = fields - usize::from(self.note_field(key));
-        self.counters.unknown.record_fields += unknown as u64;
+        self.counters.unknown.lsa_fields += unknown as u64;
     }
 
     /// A record of a log about something that is not known here.

@@ -212,9 +212,9 @@ impl Mesh {
     }
 
     /// This relay says something of itself.
-    fn say(&mut self, record: Lsa, now: Instant) {
-        let fields = self.note_beside(&record);
-        self.flood(|flooding, view| flooding.originate((record, &fields), view, now));
+    fn say(&mut self, lsa: Lsa, now: Instant) {
+        let fields = self.note_beside(&lsa);
+        self.flood(|flooding, view| flooding.originate((lsa, &fields), view, now));
     }
 
     /// Lets the border do something, and carries out what comes of it.
@@ -236,7 +236,7 @@ impl Mesh {
         while let Some(event) = self.border.poll_event() {
             match event {
                 border::Event::Send(link, message) => self.send(link, &message),
-                border::Event::Say(record) => self.say(record, now),
+                border::Event::Say(lsa) => self.say(lsa, now),
             }
         }
         result
@@ -309,7 +309,7 @@ impl flood::View for FloodView<'_> {
     }
 
     fn reached(&self, lsdb: &Lsdb) -> Box<dyn Fn(&Key) -> bool> {
-        // Not the routes that are here: those may be from before the records that fill the database.
+        // Not the routes that are here: those may be from before the LSAs that fill the database.
         let mut routes = Routes::new(&self.config.id, lsdb, &BTreeSet::new());
         routes.look_abroad(&self.config.id, self.config.area, lsdb);
         Box::new(move |key| match key {

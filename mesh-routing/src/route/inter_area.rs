@@ -54,10 +54,10 @@ impl InterAreaRoutes {
                 _ => graph.place(&way.origin).filter(|at| reached(*at)),
             };
             border = Some((&way.origin, at));
-            let (Some(reach), Some(at)) = (&way.reach, at) else { continue };
-            if !reach.path.contains(&here) {
-                exits.push((way.fragment, (at, reach.cost, reach.hops.into())));
-                publishers.extend(reach.publishers.iter().map(|publisher| (*publisher, way.fragment)));
+            let (Some(area_path), Some(at)) = (&way.area_path, at) else { continue };
+            if !area_path.path.contains(&here) {
+                exits.push((way.fragment, (at, area_path.cost, area_path.hops.into())));
+                publishers.extend(area_path.publishers.iter().map(|publisher| (*publisher, way.fragment)));
             }
         }
         exits.sort_by_key(|(fragment, _)| *fragment);

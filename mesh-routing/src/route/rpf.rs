@@ -1,4 +1,4 @@
-//! Down which links a record goes: to the neighbors whose own way to its origin begins with this relay, so that
+//! Down which links an LSA goes: to the neighbors whose own way to its origin begins with this relay, so that
 //! each relay gets it from one neighbor. Everybody computes it from a database of its own; where two do not
 //! agree, `linkstate/announce.rs` makes up for it.
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-/// The first wait after a computation (SPF back-off, RFC 8405): records of one event come close together.
+/// The first wait after a computation (SPF back-off, RFC 8405): LSAs of one event come close together.
 pub const WAIT_MIN: Duration = Duration::from_millis(10);
 /// The longest wait while changes go on: five computations a second at most.
 pub const WAIT_MAX: Duration = Duration::from_millis(200);

@@ -118,7 +118,7 @@ fn same<T: PartialEq + Debug>(here: &T, right: &T, what: impl Fn() -> String) ->
 }
 
 /// What hangs together of each area. Streams, packets and records cross from one area to another, so all of a group
-/// have to have the same ones. Who has a link to whom and who listens where does not: records of links stay in the
+/// have to have the same ones. Who has a link to whom and who listens where does not: LSAs of links stay in the
 /// area of their origin, by design (`docs/mesh.md`, "Areas"). Of those each relay has to know its own fragment, all
 /// of it, and nothing else: a half of its area that broke away is as far from it as any other area.
 fn fragments(sim: &Sim, group: &BTreeSet<usize>) -> Vec<BTreeSet<usize>> {

@@ -1,4 +1,4 @@
-//! How records travel: down the trees of their origins, healed where a tree was wrong, refused where forged.
+//! How LSAs travel: down the trees of their origins, healed where a tree was wrong, refused where forged.
 
 use std::time::Duration;
 
@@ -38,11 +38,11 @@ fn a_record_crosses_each_relay_once_and_is_everywhere_at_once() {
     assert_eq!(lists(&sim, "main-stage"), 40);
     sim.run(Duration::from_secs(1));
     let again = duplicates(&sim) - before;
-    assert!(again <= 8, "{again} records came twice to 40 relays with {} wires", wires.len());
+    assert!(again <= 8, "{again} LSAs came twice to 40 relays with {} wires", wires.len());
 }
 
 #[test]
-fn a_wrong_tree_costs_a_moment_and_no_record() {
+fn a_wrong_tree_costs_a_moment_and_no_lsa() {
     let mut sim = Sim::new(12, &shape::ring(12), 3);
     sim.run(Duration::from_secs(10));
     // Both ends of this wire think for a second that it carries what they send.
@@ -70,14 +70,14 @@ fn a_relay_that_lost_its_disk_is_believed_again_also_about_its_streams() {
 }
 
 #[test]
-fn a_forged_record_is_refused_and_held_against_its_link() {
+fn a_forged_lsa_is_refused_and_held_against_its_link() {
     let (mut now, liars, honest) = (epoch(), LinkId(1), LinkId(2));
     let zone = ZoneName::new("stage").unwrap();
     let mut mesh = Mesh::new(config(node(0), zone.clone(), 1, 1), now);
     mesh.handle_link_up(liars, node(1), now);
     mesh.handle_link_up(honest, node(2), now);
     let said = |origin, sequence| Lsa::Links(LinkState::new(origin, zone.clone(), sequence, Vec::new()));
-    let message = |record| Message::LinkState { age_ms: 0, record }.encode();
+    let message = |lsa| Message::LinkState { age_ms: 0, lsa }.encode();
     let true_one = message(SignedLsa::new(said(node(2), 1 << 32), &SimulatedKeys(node(2))));
     assert_eq!(mesh.handle_message(honest, &true_one, now), Ok(()));
     // Of the neighbor, of a relay nobody knows, of this relay itself: with a key of its own, or repeated.

@@ -69,11 +69,11 @@ impl Liar {
     }
 
     /// Of relays that do not exist the liar has the keys; those of others it can only forge, or repeat.
-    fn record(&mut self) -> SignedLsa {
-        let record = self.said();
+    fn lsa(&mut self) -> SignedLsa {
+        let lsa = self.said();
         let signer = self.fake();
-        let own = (FAKE..FAKE + 40).any(|fake| node(fake) == record.key().origin());
-        SignedLsa::new(record.clone(), &SimulatedKeys(if own { record.key().origin() } else { signer }))
+        let own = (FAKE..FAKE + 40).any(|fake| node(fake) == lsa.key().origin());
+        SignedLsa::new(lsa.clone(), &SimulatedKeys(if own { lsa.key().origin() } else { signer }))
     }
 
     fn said(&mut self) -> Lsa {
@@ -169,7 +169,7 @@ impl Liar {
     fn lie(&mut self) -> Message {
         let (track, alias) = (self.track(), Alias(self.below(4) as u16));
         match self.below(14) {
-            0..=3 => Message::LinkState { age_ms: self.below(800_000) as u32, record: self.record() },
+            0..=3 => Message::LinkState { age_ms: self.below(800_000) as u32, lsa: self.lsa() },
             4 => {
                 let entries =
                     vec![(Key::Links(self.any()), self.number()), (Key::Streams(self.any()), self.number())];
@@ -311,9 +311,9 @@ fn calm(mesh: &mut Mesh) {
     }
 }
 
-fn of(record: Lsa) -> Message {
-    let record = SignedLsa::new(record.clone(), &SimulatedKeys(record.key().origin()));
-    Message::LinkState { age_ms: 0, record }
+fn of(lsa: Lsa) -> Message {
+    let lsa = SignedLsa::new(lsa.clone(), &SimulatedKeys(lsa.key().origin()));
+    Message::LinkState { age_ms: 0, lsa }
 }
 
 fn said_by(id: NodeId, neighbors: &[NodeId]) -> Message {
@@ -331,7 +331,7 @@ fn published_by(id: NodeId, streams: Vec<Advertised>) -> Message {
 }
 
 #[test]
-fn records_of_relays_that_are_not_there_give_way() {
+fn lsas_of_relays_that_are_not_there_give_way() {
     let (mut mesh, honest) = between();
     assert!(say(&mut mesh, honest, &said_by(node(1), &[node(0), node(2)])));
     // Many, then few that are large.

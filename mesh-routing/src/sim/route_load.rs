@@ -58,7 +58,7 @@ impl RouteLoad {
             };
             let said = LinkState::new(node(index), zone.clone(), 1, edges.iter().map(edge).collect());
             let signed = SignedLsa::new(Lsa::Links(said), &SimulatedKeys(node(index)));
-            database.take(signed, Duration::ZERO, epoch()).expect("a fresh record");
+            database.take(signed, Duration::ZERO, epoch()).expect("a fresh LSA");
         }
         let neighbors = edges[0].iter().map(|(id, cost)| (*id, u32::from(*cost))).collect();
         let origins = (0..origins).map(|at| node(1 + at * (relays - 1) / origins)).collect();
@@ -78,7 +78,7 @@ impl RouteLoad {
         routes.reaches(&node(1))
     }
 
-    /// The trees that records are flooded down, of all origins, besides [`RouteLoad::compute_paths`].
+    /// The trees that LSAs are flooded down, of all origins, besides [`RouteLoad::compute_paths`].
     pub fn compute_flood_trees(&self) -> usize {
         let routes = Routes::new(&self.own, &self.database, &BTreeSet::new());
         let mut trees = ReversePaths::default();

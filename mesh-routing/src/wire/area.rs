@@ -104,7 +104,7 @@ pub struct InterAreaLsa {
     /// Counted over all ways of this relay.
     pub sequence: u64,
     /// From the border relay on; none any more if it cannot reach it.
-    pub reach: Option<AreaPath>,
+    pub area_path: Option<AreaPath>,
 }
 
 impl InterAreaLsa {
@@ -113,11 +113,14 @@ impl InterAreaLsa {
         if self.sequence > SEQUENCE_MAX {
             return Err(MeshError::Absurd { what: "a sequence this high" });
         }
-        self.reach.iter().try_for_each(|reach| reach.check(&self.fragment))
+        self.area_path.iter().try_for_each(|area_path| area_path.check(&self.fragment))
     }
 
     /// About the bytes it takes in memory.
     pub(crate) fn weight(&self) -> usize {
-        256 + self.reach.as_ref().map_or(0, |reach| reach.path.len() * 10 + reach.publishers.len() * 8)
+        256 + self
+            .area_path
+            .as_ref()
+            .map_or(0, |area_path| area_path.path.len() * 10 + area_path.publishers.len() * 8)
     }
 }

@@ -1,5 +1,5 @@
 //! What each relay says of itself: who its neighbors are, and what is published there.
-//! What all of them said is kept in `linkstate/lsdb.rs`; when a record is made and where it is sent is `linkstate/flood.rs`'.
+//! What all of them said is kept in `linkstate/lsdb.rs`; when an LSA is made and where it is sent is `linkstate/flood.rs`'.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -18,7 +18,7 @@ pub const STREAMS_MAX: usize = 256;
 pub const HEARD_MAX: usize = 256;
 /// Addresses at which other relays reach one relay.
 pub const ADDRESSES_MAX: usize = 4;
-/// A record older than this is forgotten (MaxAge, RFC 2328, section 14): each relay adds the time it held it.
+/// An LSA older than this is forgotten (MaxAge, RFC 2328, section 14): each relay adds the time it held it.
 pub const EXPIRY: Duration = Duration::from_secs(15 * 60);
 
 /// Sequences above this cannot be reached honestly: a relay could never jump over its own.
@@ -34,7 +34,7 @@ pub struct LinkState {
     pub origin: NodeId,
     /// Its zone.
     pub zone: ZoneName,
-    /// Boot counter in the high 32 bits, records since in the low 32.
+    /// Boot counter in the high 32 bits, LSAs since in the low 32.
     pub sequence: u64,
     /// Neighbors it can talk to, ascending by id.
     pub links: Vec<Edge>,
@@ -95,7 +95,7 @@ impl LinkState {
             return absurd("a sequence this high");
         }
         if self.links.len() > LINKS_MAX || self.heard.len() > HEARD_MAX {
-            return absurd("a record with this many links or heard streams");
+            return absurd("an LSA with this many links or heard streams");
         }
         if self.addresses.len() > ADDRESSES_MAX {
             return absurd("a relay in this many places");
@@ -136,7 +136,7 @@ impl Publication {
             return absurd("a sequence this high");
         }
         if self.streams.len() > STREAMS_MAX {
-            return absurd("a record with this many streams");
+            return absurd("an LSA with this many streams");
         }
         if !self.streams.is_sorted_by(|a, b| a.stream.name < b.stream.name) {
             return absurd("streams out of order");

@@ -50,15 +50,15 @@ pub enum Message {
     LinkState {
         /// How old it is, in milliseconds, as counted by the relays it passed.
         age_ms: u32,
-        /// The record.
-        record: SignedLsa,
+        /// The LSA.
+        lsa: SignedLsa,
     },
-    /// The records the sender has, by key and sequence.
+    /// The LSAs the sender has, by key and sequence.
     Digest {
         /// At most [`ENTRIES_MAX`].
         entries: Vec<(Key, u64)>,
     },
-    /// Asks for these records.
+    /// Asks for these LSAs.
     Request {
         /// At most [`ENTRIES_MAX`].
         keys: Vec<Key>,
@@ -172,11 +172,11 @@ pub enum Message {
         area: AreaId,
     },
     /// To a neighbor in another area: how the sender reaches a fragment, or that it does not any more.
-    Reach {
+    AreaPath {
         /// Where to.
         fragment: Fragment,
         /// From the sender on.
-        reach: Option<AreaPath>,
+        area_path: Option<AreaPath>,
     },
     /// Hashes of the parts of the sender's database; a [`Message::Digest`] of those that differ follows.
     Buckets {
@@ -313,15 +313,15 @@ impl Message {
     pub(super) fn check(&self) -> Result<(), MeshError> {
         let absurd = |what| Err(MeshError::Absurd { what });
         match self {
-            Message::LinkState { record, .. } => record.record().check()?,
+            Message::LinkState { lsa, .. } => lsa.lsa().check()?,
             Message::Digest { entries } if entries.len() > ENTRIES_MAX => {
                 return absurd("a digest this long");
             }
             Message::Request { keys } if keys.len() > ENTRIES_MAX => {
                 return absurd("a request this long");
             }
-            Message::Reach { fragment, reach } => {
-                reach.iter().try_for_each(|reach| reach.check(fragment))?;
+            Message::AreaPath { fragment, area_path } => {
+                area_path.iter().try_for_each(|area_path| area_path.check(fragment))?;
             }
             Message::Announce { entries } if entries.len() > ENTRIES_MAX => return absurd("news this long"),
             Message::Buckets { hashes } if hashes.len() != BUCKETS => {

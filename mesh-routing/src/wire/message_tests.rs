@@ -35,18 +35,18 @@ fn samples() -> Vec<Message> {
     let links = vec![Edge { neighbor: node(0), cost: 9, rtt_us: 1000, loss: 0, capacity: Capacity(7) }];
     let zone = ZoneName::new("camping").unwrap();
     let said = LinkState::new(node(1), zone, 5, links);
-    let record = SignedLsa::new(Lsa::Links(said), &SimulatedKeys(node(1)));
+    let lsa = SignedLsa::new(Lsa::Links(said), &SimulatedKeys(node(1)));
     let fragment = Fragment { area: AreaId(3), lowest: (&node(4)).into() };
     let (path, publishers) = (vec![fragment], vec![(&node(5)).into()]);
-    let reach = AreaPath { cost: 7, hops: 2, relays: 30, path, publishers };
-    let way = InterAreaLsa { origin: node(1), fragment, sequence: 4, reach: Some(reach.clone()) };
+    let area_path = AreaPath { cost: 7, hops: 2, relays: 30, path, publishers };
+    let way = InterAreaLsa { origin: node(1), fragment, sequence: 4, area_path: Some(area_path.clone()) };
     let ask = JoinParams { role: Role::Secondary, active: true, avoid: vec![node(3)] };
     let suspect_edge = Some((node(2), node(1)));
     let offer = Offer { path: vec![node(2), node(1)], has_disjoint_backup: true, suspect_edge };
     vec![
         Message::Probe { nonce: 1, rate: Rate::Busy },
         Message::ProbeAck { nonce: 1, rate: Rate::Quiet },
-        Message::LinkState { age_ms: 10, record },
+        Message::LinkState { age_ms: 10, lsa },
         Message::Digest { entries: vec![(Key::Links(node(1)), 9), (Key::Streams(node(3)), 1)] },
         Message::Request { keys: vec![Key::Links(node(0)), Key::Streams(node(1))] },
         Message::Summary { database: 1, logs: 2 },
@@ -81,11 +81,8 @@ fn samples() -> Vec<Message> {
         Message::Announce { entries: vec![(Key::Links(node(1)), 9)] },
         Message::Buckets { hashes: vec![7; BUCKETS] },
         Message::Area { area: AreaId(3) },
-        Message::Reach { fragment, reach: Some(reach.clone()) },
-        Message::LinkState {
-            age_ms: 10,
-            record: SignedLsa::new(Lsa::InterArea(way), &SimulatedKeys(node(1))),
-        },
+        Message::AreaPath { fragment, area_path: Some(area_path.clone()) },
+        Message::LinkState { age_ms: 10, lsa: SignedLsa::new(Lsa::InterArea(way), &SimulatedKeys(node(1))) },
         Message::File(FileMessage::Seek { file: FileId([7; 32]), asker: node(1), nonce: 1, hops: 2 }),
     ]
 }

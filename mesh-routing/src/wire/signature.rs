@@ -1,12 +1,12 @@
 //! Who said it: signatures under what a relay says of itself, made and checked by [`Keys`] that the driver
-//! brings. Which bytes are signed belongs to the file of the record; what a bad one costs, to who took it.
+//! brings. Which bytes are signed belongs to the file of what is signed; what a bad one costs, to who took it.
 
 use std::fmt;
 
 use protocol::NodeId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeTuple};
 
-/// The context of link-state records.
+/// The context of LSAs.
 pub const LINK_STATE: &[u8] = b"peddlenet link-state 2";
 /// The context of log records.
 pub const LOG: &[u8] = b"peddlenet log 2";

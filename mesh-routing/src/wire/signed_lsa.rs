@@ -1,5 +1,5 @@
-//! A record: what one relay says to the whole mesh, signed, passed on byte for byte by all others.
-//! What stands in the kinds of records is in `lsa.rs` and `area.rs`; how they travel, in `linkstate/flood.rs`.
+//! An LSA: what one relay says to the whole mesh, signed, passed on byte for byte by all others.
+//! What stands in the kinds of LSAs is in `lsa.rs` and `area.rs`; how they travel, in `linkstate/flood.rs`.
 
 use bytes::Bytes;
 use protocol::{NodeId, fields::Fields};
@@ -14,10 +14,10 @@ use crate::{
     },
 };
 
-/// No record is longer, in bytes.
+/// No LSA is longer, in bytes.
 pub const RECORD_MAX: usize = 64 * 1024;
 
-/// Which record it is: a newer one takes the place of the older one of the same key.
+/// Which LSA it is: a newer one takes the place of the older one of the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Key {
     /// The neighbors of a relay.
@@ -63,7 +63,7 @@ impl Lsa {
         }
     }
 
-    /// Orders the records of one key.
+    /// Orders the LSAs of one key.
     pub fn sequence(&self) -> u64 {
         match self {
             Lsa::Links(said) => said.sequence,
@@ -91,12 +91,12 @@ impl Lsa {
     }
 }
 
-/// A record and the bytes its origin signed. On the wire only the bytes and the signature: what is passed on
-/// is what was signed, also where a later version of this protocol would write it otherwise. Behind the record there may
+/// An LSA and the bytes its origin signed. On the wire only the bytes and the signature: what is passed on
+/// is what was signed, also where a later version of this protocol would write it otherwise. Behind the LSA there may
 /// be [fields](Fields): those that are not known here are signed, held and passed on with the others.
 #[derive(Debug, Clone)]
 pub struct SignedLsa {
-    record: Lsa,
+    lsa: Lsa,
     body: Bytes,
     /// Where in the body they begin.
     fields: usize,
@@ -105,28 +105,28 @@ pub struct SignedLsa {
 
 impl SignedLsa {
     /// Says it.
-    pub fn new(record: Lsa, keys: &dyn Keys) -> SignedLsa {
-        SignedLsa::with_fields(record, &[], keys)
+    pub fn new(lsa: Lsa, keys: &dyn Keys) -> SignedLsa {
+        SignedLsa::with_fields(lsa, &[], keys)
     }
 
     /// Says it with these fields, as [`protocol::fields::write`] writes them.
-    pub fn with_fields(record: Lsa, fields: &[u8], keys: &dyn Keys) -> SignedLsa {
-        let mut body = postcard::to_stdvec(&record).expect("a record has no part that cannot be serialized");
+    pub fn with_fields(lsa: Lsa, fields: &[u8], keys: &dyn Keys) -> SignedLsa {
+        let mut body = postcard::to_stdvec(&lsa).expect("an LSA has no part that cannot be serialized");
         body.extend_from_slice(fields);
         let signature = Signature::sign(keys, LINK_STATE, &body);
-        SignedLsa { record, fields: body.len() - fields.len(), body: body.into(), signature }
+        SignedLsa { lsa, fields: body.len() - fields.len(), body: body.into(), signature }
     }
 
     /// With any signature.
     #[cfg(any(test, feature = "sim"))]
-    pub fn forged(record: Lsa, signature: Signature) -> SignedLsa {
-        let body = postcard::to_stdvec(&record).expect("a record has no part that cannot be serialized");
-        SignedLsa { record, fields: body.len(), body: body.into(), signature }
+    pub fn forged(lsa: Lsa, signature: Signature) -> SignedLsa {
+        let body = postcard::to_stdvec(&lsa).expect("an LSA has no part that cannot be serialized");
+        SignedLsa { lsa, fields: body.len(), body: body.into(), signature }
     }
 
     /// What is said.
-    pub fn record(&self) -> &Lsa {
-        &self.record
+    pub fn lsa(&self) -> &Lsa {
+        &self.lsa
     }
 
     /// What stands behind it.
@@ -136,12 +136,12 @@ impl SignedLsa {
 
     /// Whether its origin said so.
     pub fn verify(&self, keys: &dyn Keys) -> bool {
-        self.signature.verify(keys, &self.record.key().origin(), LINK_STATE, &self.body)
+        self.signature.verify(keys, &self.lsa.key().origin(), LINK_STATE, &self.body)
     }
 
     /// About the bytes it takes in memory.
     pub(crate) fn weight(&self) -> usize {
-        self.record.weight() + self.body.len()
+        self.lsa.weight() + self.body.len()
     }
 }
 
@@ -163,13 +163,13 @@ impl<'de> Deserialize<'de> for SignedLsa {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SignedLsa, D::Error> {
         let (body, signature) = <(Bytes, Signature)>::deserialize(deserializer)?;
         if body.len() > RECORD_MAX {
-            return Err(de::Error::custom("a record this long"));
+            return Err(de::Error::custom("an LSA this long"));
         }
-        let not_one = || de::Error::custom("not a record");
-        let (record, behind) = postcard::take_from_bytes(&body).map_err(|_| not_one())?;
+        let not_one = || de::Error::custom("not an LSA");
+        let (lsa, behind) = postcard::take_from_bytes(&body).map_err(|_| not_one())?;
         Fields::read(behind).ok_or_else(not_one)?;
         let fields = body.len() - behind.len();
-        Ok(SignedLsa { record, fields, body, signature })
+        Ok(SignedLsa { lsa, fields, body, signature })
     }
 }
 
@@ -186,12 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_passed_on_as_it_was_signed() {
+    fn an_lsa_is_passed_on_as_it_was_signed() {
         let keys = SimulatedKeys(node(1));
         let signed = SignedLsa::new(said(1), &keys);
         let bytes = postcard::to_stdvec(&signed).unwrap();
         let read: SignedLsa = postcard::from_bytes(&bytes).unwrap();
-        assert_eq!((&read, read.record()), (&signed, signed.record()));
+        assert_eq!((&read, read.lsa()), (&signed, signed.lsa()));
         assert!(read.verify(&SimulatedKeys(node(2))));
         assert_eq!(postcard::to_stdvec(&read).unwrap(), bytes);
     }
@@ -209,7 +209,7 @@ mod tests {
         let signed = SignedLsa::with_fields(said(1), &fields, &SimulatedKeys(node(1)));
         let bytes = postcard::to_stdvec(&signed).unwrap();
         let read: SignedLsa = postcard::from_bytes(&bytes).unwrap();
-        assert_eq!(read.record(), &said(1));
+        assert_eq!(read.lsa(), &said(1));
         assert_eq!(read.fields().get(40), Some(&b"what is it?"[..]));
         assert!(read.verify(&SimulatedKeys(node(2))));
         assert_eq!(postcard::to_stdvec(&read).unwrap(), bytes, "octet for octet");
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_behind_a_record_that_are_no_fields_are_refused() {
+    fn bytes_behind_an_lsa_that_are_no_fields_are_refused() {
         let signed = SignedLsa::new(said(1), &SimulatedKeys(node(1)));
         let body: Bytes = [&signed.body[..], &[0]].concat().into();
         let bytes = postcard::to_stdvec(&SignedLsa { body, ..signed }).unwrap();

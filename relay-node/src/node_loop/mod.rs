@@ -147,7 +147,7 @@ impl NodeLoop {
             (DropReason::LogGaveWay, logs.gave_way),
             (DropReason::BridgeUnknownPassedOn, unknown.passed_on),
             (DropReason::BridgeUnknownField, unknown.message_fields),
-            (DropReason::LsaUnknownField, unknown.record_fields),
+            (DropReason::LsaUnknownField, unknown.lsa_fields),
             (DropReason::LogUnknownTopic, unknown.topics),
         ];
         for (reason, count) in counted {
