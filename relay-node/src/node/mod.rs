@@ -7,7 +7,7 @@
 pub mod allowance;
 mod chat;
 pub mod complaints;
-mod files;
+pub mod files;
 mod forwarding;
 mod misfits;
 pub mod posts;
@@ -26,13 +26,15 @@ use std::{
 use bytes::Bytes;
 use media::{Command, TrackId};
 use mesh_routing::{
-    LinkId, LogEntry, LogKey, Mesh, MeshError, NotStored, Output, Underlay, blob::FileOutput,
+    LinkId, LogEntry, LogKey, Mesh, MeshError, NotStored, Output, Underlay,
+    blob::{Part, Piece},
     peer_selection::Choice,
 };
-use protocol::{BridgeVersion, Kind, NodeId, StreamName, ZoneName, mesh::Class};
+use protocol::{BridgeVersion, FileId, Kind, NodeId, StreamName, ZoneName, mesh::Class};
 use rooms::{Rooms, WallTime};
 
 use crate::{bridge::Misfit, membership::festival::Festival};
+use files::Wants;
 use forwarding::TrackNumbers;
 pub use forwarding::{Forward, ForwardSource};
 use misfits::Misfits;
@@ -65,6 +67,8 @@ pub struct Node {
     paper: Option<String>,
     /// Relays that speak no bridge version of this one.
     misfits: Misfits,
+    /// Who waits for which part of a file.
+    wants: Wants,
     effects: VecDeque<Effect>,
 }
 
@@ -115,8 +119,22 @@ pub enum Effect {
     Warn(String),
     /// For the metric: a session ended so that somebody else's could open.
     GaveWay,
-    /// Something about files, for `files`.
-    File(FileOutput),
+    /// Keep a part of a file, then tell [`Node::handle_file_event`].
+    StorePart {
+        /// The file.
+        file: FileId,
+        /// The part.
+        part: Part,
+        /// All of it.
+        bytes: Bytes,
+    },
+    /// Read a piece for a neighbor, then tell [`Node::handle_file_event`].
+    ReadPiece {
+        /// The neighbor's link.
+        link: LinkId,
+        /// Which piece.
+        piece: Piece,
+    },
 }
 
 impl Node {
@@ -148,6 +166,7 @@ impl Node {
             festival: None,
             paper: None,
             misfits: Misfits::default(),
+            wants: Wants::default(),
             effects: VecDeque::new(),
         }
     }
@@ -285,7 +304,10 @@ impl Node {
             Output::Life(life) => Effect::Life(life),
             Output::Rerouted { .. } => Effect::Rerouted,
             Output::DropLink { link, reason } => Effect::DropLink { link, reason },
-            Output::File(output) => Effect::File(output),
+            Output::File(output) => match self.take_file(output) {
+                Some(effect) => effect,
+                None => return,
+            },
         };
         self.effects.push_back(effect);
     }

@@ -7,7 +7,6 @@
 //! requests), what it wants done (`carry_out`), and the answers that the disk of records owes. The way of a post is in
 //! `posting`, whose turn it is in `inputs`, what can be asked in `request`.
 
-pub mod file_requests;
 mod inputs;
 pub mod outbox;
 mod participants;
@@ -41,14 +40,16 @@ use crate::{
         sessions::{Direction, Opened, SessionError},
     },
     places::shares::Holder,
-    storage::{files::Files, records::Store},
+    storage::{
+        files::{FileEvent, Files},
+        records::Store,
+    },
     vitals::Pulse,
 };
-use file_requests::{FileRequest, FileRequests};
 pub use inputs::Inputs;
 use inputs::{Input, Listening};
 use participants::Participants;
-use request::{Entered, NodeRequest};
+use request::{Entered, FileRequest, NodeRequest};
 
 /// The loop's own state: handles, and the answers that it waits for.
 pub struct NodeLoop {
@@ -57,7 +58,7 @@ pub struct NodeLoop {
     bridges: Bridges,
     forwarding: Arc<Forwarding>,
     store: Store,
-    files: FileRequests,
+    files: Files,
     links: BTreeMap<LinkId, LinkSender>,
     /// What had been heard on each link when it was looked at last.
     heard: BTreeMap<LinkId, u64>,
@@ -90,7 +91,7 @@ impl NodeLoop {
             bridges,
             forwarding,
             store,
-            files: FileRequests::new(files),
+            files,
             links: BTreeMap::new(),
             heard: BTreeMap::new(),
             participants: Participants::default(),
@@ -122,7 +123,7 @@ impl NodeLoop {
                     self.node.handle_wall(clock::wall(), now);
                     self.node.handle_stored(stored, now);
                 }
-                Input::File(event) => self.files.handle_event(event, &mut self.node),
+                Input::File(event) => self.node.handle_file_event(event, clock::now()),
                 Input::Request(request) => self.answer(request),
                 Input::Seen(seen) => self.node.handle_discovered(seen.node, seen.addresses, clock::now()),
             }
@@ -261,12 +262,15 @@ impl NodeLoop {
             NodeRequest::Streams { reply } => drop(reply.send(self.node.streams(now))),
             NodeRequest::Mesh { reply } => drop(reply.send(self.node.topology(now))),
             NodeRequest::Post { topic, new, speaker, reply } => self.post(topic, new, speaker, reply),
-            NodeRequest::File(request) => {
-                if let Some(FileRequest::Share { room, new, manifest, reply }) =
-                    self.files.handle_request(request, &mut self.node)
-                {
-                    self.share(room, (new, manifest), reply);
-                }
+            NodeRequest::File(FileRequest::Share { room, new, manifest, reply }) => {
+                self.share(room, (new, manifest), reply);
+            }
+            NodeRequest::File(FileRequest::List { room, reply }) => drop(reply.send(self.node.files(&room))),
+            NodeRequest::File(FileRequest::Manifest { file, reply }) => {
+                drop(reply.send(self.node.file_manifest(&file).cloned()));
+            }
+            NodeRequest::File(FileRequest::Want { file, part, reply }) => {
+                self.node.handle_file_want(file, part, reply, now);
             }
             NodeRequest::History { topic, after, limit, reply } => {
                 drop(reply.send(self.node.history(&topic, after.as_deref(), limit)));
@@ -352,7 +356,18 @@ impl NodeLoop {
                     }
                 }
                 Effect::Life(life) => self.store.set_life(life),
-                Effect::File(output) => self.files.carry_out(output, &mut self.node),
+                Effect::StorePart { file, part, bytes } => {
+                    if !self.files.store(file, part, bytes) {
+                        let refused = FileEvent::Stored { file, part, kept: false };
+                        self.node.handle_file_event(refused, clock::now());
+                    }
+                }
+                Effect::ReadPiece { link, piece } => {
+                    if !self.files.read_for(link, piece) {
+                        let refused = FileEvent::Read { link, piece, bytes: None };
+                        self.node.handle_file_event(refused, clock::now());
+                    }
+                }
                 Effect::Unreached(direction) => {
                     let kind = if direction == Direction::Ingest { "ingest" } else { "egress" };
                     metrics::counter!("relay_unreached_total", "kind" => kind).increment(1);
