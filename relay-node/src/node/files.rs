@@ -1,5 +1,5 @@
-//! Files that rooms share, between what the rooms say of them and what the mesh fetches, and who at this relay waits for
-//! which part. Without I/O but the replies; the files on disk are in `storage/files/`.
+//! Files that rooms share, between what the rooms say of them and what the mesh fetches, and who at this relay waits
+//! for which part. Without I/O but the replies; the files on disk are in `storage/files/`.
 
 use std::{collections::BTreeMap, time::Instant};
 

@@ -36,7 +36,6 @@ use rooms::{Rooms, WallTime};
 use crate::{bridge::Misfit, membership::festival::Festival};
 use files::Wants;
 use forwarding::TrackNumbers;
-pub use forwarding::{Forward, ForwardSource};
 use misfits::Misfits;
 use sessions::{Direction, Sessions};
 use streams::Stream;

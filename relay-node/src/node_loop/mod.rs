@@ -28,12 +28,12 @@ use rooms::{Output as RoomsOutput, ParticipantId, RoomsError};
 use tokio::sync::oneshot;
 
 use crate::{
-    bridge::{BridgeEvent, Bridges, Child, Forwarding, LinkSender, Route, Table},
+    bridge::{BridgeEvent, Bridges, Forwarding, LinkSender},
     clock,
     drop_reason::{self, DropReason},
     media::thread::Workers,
     node::{
-        Effect, ForwardSource, Node,
+        Effect, Node,
         allowance::Allowances,
         complaints::Complaints,
         posts::Posts,
@@ -378,8 +378,7 @@ impl NodeLoop {
             }
         }
         if forwarding {
-            let table = self.table();
-            self.forwarding.replace(table);
+            self.forwarding.replace(self.node.forwarding(&self.links));
         }
         if streams {
             let event = FromRelay::Streams { streams: self.node.streams(clock::now()) };
@@ -409,29 +408,6 @@ impl NodeLoop {
         } else {
             self.bridges.close_link(link, "other neighbors are nearer");
         }
-    }
-
-    /// The table that the packet path reads.
-    fn table(&mut self) -> Table {
-        let mut table = Table::default();
-        for forward in self.node.forwarding() {
-            let children: Vec<Child> = forward
-                .children
-                .iter()
-                .filter_map(|(link, alias)| {
-                    Some(Child { link: self.links.get(link)?.clone(), alias: *alias })
-                })
-                .collect();
-            match forward.source {
-                ForwardSource::Here(track) => drop(table.local.insert(track.0, children)),
-                ForwardSource::Links(sources) => {
-                    let local = forward.local.map(|track| track.0);
-                    let route = Route { track: forward.track, local, class: forward.class, children };
-                    table.incoming.extend(sources.into_iter().map(|source| (source, route.clone())));
-                }
-            }
-        }
-        table
     }
 
     /// Participants that fall too far behind are cut off.
