@@ -34,10 +34,8 @@ use crate::{
     client::Client,
     clock,
     drop_reason::DropReason,
-    node_loop::{
-        file_requests::{FileRequest, NoPart},
-        request::{NodeRequest, REPLY_TIMEOUT, RequestError, Requests},
-    },
+    node::files::NoPart,
+    node_loop::request::{FileRequest, NodeRequest, REPLY_TIMEOUT, RequestError, Requests},
     places::{
         Held, Places,
         shares::{GivesWay, Policy},

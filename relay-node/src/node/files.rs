@@ -1,16 +1,76 @@
-//! Files that rooms share, between what the rooms say of them and what the mesh fetches. Those on disk are in
-//! `storage/files/`.
+//! Files that rooms share, between what the rooms say of them and what the mesh fetches, and who at this relay waits
+//! for which part. Without I/O but the replies; the files on disk are in `storage/files/`.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
-use bytes::Bytes;
-use mesh_routing::{
-    LinkId,
-    blob::{Manifest, Part, Piece},
-};
+use mesh_routing::blob::{FileOutput, Manifest, Part};
 use protocol::{FileId, RoomName, api};
+use thiserror::Error;
+use tokio::sync::oneshot;
 
-use super::Node;
+use super::{Effect, Node};
+use crate::storage::files::FileEvent;
+
+/// Requests that may wait for parts.
+const WAITING_MAX: usize = 4096;
+
+/// Why a part does not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum NoPart {
+    /// No room announced such a file, and nothing of it is here.
+    #[error("no such file")]
+    Unknown,
+    /// Nobody who has it could be reached.
+    #[error("nobody who has the file can be reached")]
+    Missing,
+    /// Too many wait already.
+    #[error("too many wait for files")]
+    Busy,
+}
+
+/// Where the answer goes.
+pub type Reply = oneshot::Sender<Result<(), NoPart>>;
+
+/// Who waits for which part of a file.
+#[derive(Debug, Default)]
+pub(super) struct Wants {
+    replies: BTreeMap<(FileId, Part), Vec<Reply>>,
+    count: usize,
+}
+
+impl Wants {
+    /// Somebody waits for a part; `false` if too many do, and then this one is answered.
+    fn handle_want(&mut self, file: FileId, part: Part, reply: Reply) -> bool {
+        self.forget_gone();
+        if self.count >= WAITING_MAX {
+            let _ = reply.send(Err(NoPart::Busy));
+            return false;
+        }
+        self.count += 1;
+        self.replies.entry((file, part)).or_default().push(reply);
+        true
+    }
+
+    /// The part is here, or cannot be.
+    fn answer(&mut self, file: FileId, part: Part, answer: Result<(), NoPart>) {
+        for reply in self.replies.remove(&(file, part)).unwrap_or_default() {
+            self.count -= 1;
+            // The client may have gone.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Clients that went away make room for others.
+    fn forget_gone(&mut self) {
+        if self.count >= WAITING_MAX {
+            for replies in self.replies.values_mut() {
+                replies.retain(|reply| !reply.is_closed());
+            }
+            self.replies.retain(|_, replies| !replies.is_empty());
+            self.count = self.replies.values().map(Vec::len).sum();
+        }
+    }
+}
 
 impl Node {
     /// The files of a room, in display order, and how much of each is here.
@@ -32,10 +92,15 @@ impl Node {
         self.rooms.file_origin(file).is_some()
     }
 
-    /// A part is needed here.
-    pub fn handle_file_want(&mut self, file: FileId, part: Part, now: Instant) {
-        let holder = self.rooms.file_origin(&file).filter(|origin| *origin != self.id);
-        self.mesh.handle_file_want(file, part, holder, now);
+    /// A part is needed here: answered once it is, or cannot be.
+    pub fn handle_file_want(&mut self, file: FileId, part: Part, reply: Reply, now: Instant) {
+        if !self.is_announced(&file) && self.file_manifest(&file).is_none() {
+            // Whoever makes up hashes costs the mesh nothing.
+            let _ = reply.send(Err(NoPart::Unknown));
+        } else if self.wants.handle_want(file, part, reply) {
+            let holder = self.rooms.file_origin(&file).filter(|origin| *origin != self.id);
+            self.mesh.handle_file_want(file, part, holder, now);
+        }
     }
 
     /// These chunks of a file are on disk here; `false` if there is no room for it.
@@ -43,18 +108,62 @@ impl Node {
         self.mesh.handle_file_here(file, manifest, chunks)
     }
 
-    /// A part was kept, or could not be.
-    pub fn handle_file_stored(&mut self, file: FileId, part: Part, kept: bool, now: Instant) {
-        self.mesh.handle_file_stored(file, part, kept, now);
+    /// What the disk has done, or refuses to do.
+    pub fn handle_file_event(&mut self, event: FileEvent, now: Instant) {
+        match event {
+            FileEvent::Stored { file, part, kept } => self.mesh.handle_file_stored(file, part, kept, now),
+            FileEvent::Read { link, piece, bytes } => self.mesh.handle_file_read(link, piece, bytes, now),
+            FileEvent::Gone { file, part } => self.mesh.handle_file_gone(file, part, now),
+        }
     }
 
-    /// A piece was read for a neighbor, or is not there.
-    pub fn handle_file_read(&mut self, link: LinkId, piece: Piece, bytes: Option<Bytes>, now: Instant) {
-        self.mesh.handle_file_read(link, piece, bytes, now);
+    /// What the mesh wants of the disk is an effect, what it tells those who wait is not.
+    pub(super) fn take_file(&mut self, output: FileOutput) -> Option<Effect> {
+        match output {
+            FileOutput::Store { file, part, bytes } => return Some(Effect::StorePart { file, part, bytes }),
+            FileOutput::Read { link, piece } => return Some(Effect::ReadPiece { link, piece }),
+            FileOutput::Ready { file, part } => self.wants.answer(file, part, Ok(())),
+            FileOutput::Missing { file, part } => self.wants.answer(file, part, Err(NoPart::Missing)),
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: FileId = FileId([1; 32]);
+
+    type Answer = oneshot::Receiver<Result<(), NoPart>>;
+
+    fn want(wants: &mut Wants, part: Part) -> (bool, Answer) {
+        let (reply, answer) = oneshot::channel();
+        (wants.handle_want(FILE, part, reply), answer)
     }
 
-    /// A part is not there any more; with `None` the whole file.
-    pub fn handle_file_gone(&mut self, file: FileId, part: Option<Part>, now: Instant) {
-        self.mesh.handle_file_gone(file, part, now);
+    #[test]
+    fn all_who_wait_for_a_part_are_answered_and_nobody_else() {
+        let mut wants = Wants::default();
+        let [mut one, mut two] = [(); 2].map(|()| want(&mut wants, Part::Chunk(1)).1);
+        let mut other = want(&mut wants, Part::Manifest).1;
+        wants.answer(FILE, Part::Chunk(1), Ok(()));
+        assert_eq!([one.try_recv(), two.try_recv()], [Ok(Ok(())), Ok(Ok(()))]);
+        assert!(other.try_recv().is_err());
+        wants.answer(FILE, Part::Manifest, Err(NoPart::Missing));
+        assert_eq!((other.try_recv(), wants.count), (Ok(Err(NoPart::Missing)), 0));
+    }
+
+    #[test]
+    fn clients_that_went_make_room_and_those_that_wait_do_not() {
+        let mut wants = Wants::default();
+        let mut waiting: Vec<Answer> = (0..WAITING_MAX).map(|_| want(&mut wants, Part::Manifest).1).collect();
+        let (taken, mut answer) = want(&mut wants, Part::Chunk(0));
+        assert_eq!((taken, answer.try_recv()), (false, Ok(Err(NoPart::Busy))));
+        waiting.truncate(WAITING_MAX - 2);
+        let last = [(); 2].map(|()| want(&mut wants, Part::Chunk(0)));
+        assert_eq!(last.each_ref().map(|(taken, _)| *taken), [true; 2]);
+        assert!(!want(&mut wants, Part::Chunk(0)).0);
+        assert_eq!(wants.count, WAITING_MAX);
     }
 }

@@ -1,39 +1,16 @@
-//! The rows of the forwarding table in the numbers of this relay: what the mesh says of a track, and who listens to it
-//! here. The driver puts links in and hands it to the packet path.
+//! The forwarding table: what the mesh says of each track, and who listens to it here, in the numbers of this relay and
+//! with the ends of its links. The driver hands it to the packet path.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use media::TrackId;
 use mesh_routing::{ForwardEntry, LinkId};
-use protocol::mesh::{Alias, Class, TrackKey};
+use protocol::mesh::{Class, TrackKey};
 
 use super::Node;
+use crate::bridge::{Child, LinkSender, Route, Table};
 
-/// A row of the forwarding table, in the numbers of this relay.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forward {
-    /// The track: a number that is given once, the same for all its feeds while the track is in the table.
-    pub track: u64,
-    /// Where the packets come from.
-    pub source: ForwardSource,
-    /// The track's local number, if somebody here listens.
-    pub local: Option<TrackId>,
-    /// The class on the next links.
-    pub class: Class,
-    /// Where they go.
-    pub children: Vec<(LinkId, Alias)>,
-}
-
-/// Where the packets of a track come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ForwardSource {
-    /// A publisher here.
-    Here(TrackId),
-    /// Neighbors; a packet may come from each of them.
-    Links(Vec<(LinkId, Alias)>),
-}
-
-/// The numbers of the tracks in the table. Each is given once: no packet is ever taken for one of another track.
+/// The numbers of the tracks that come from neighbors. Each is given once, the same for all feeds of a track while it
+/// is in the table: no packet is ever taken for one of another track.
 #[derive(Debug, Default)]
 pub(super) struct TrackNumbers {
     given: BTreeMap<TrackKey, u64>,
@@ -58,24 +35,24 @@ impl TrackNumbers {
 }
 
 impl Node {
-    /// The forwarding table in this relay's numbers.
-    pub fn forwarding(&mut self) -> Vec<Forward> {
+    /// The forwarding table over these links.
+    pub fn forwarding(&mut self, links: &BTreeMap<LinkId, LinkSender>) -> Table {
         let entries = self.mesh.forwarding();
         self.track_numbers.retain(&entries.iter().map(|entry| &entry.track).collect());
-        entries.into_iter().filter_map(|entry| self.row(entry)).collect()
-    }
-
-    fn row(&mut self, entry: ForwardEntry) -> Option<Forward> {
-        let local = self.streams.get(&entry.track.stream).map(|known| known.tracks.of(entry.track.kind));
-        let source =
-            if entry.published { ForwardSource::Here(local?) } else { ForwardSource::Links(entry.sources) };
-        Some(Forward {
-            track: self.track_numbers.of(&entry.track),
-            source,
-            local: local.filter(|_| entry.local),
-            class: Class::of(entry.track.kind),
-            children: entry.children,
-        })
+        let mut table = Table::default();
+        for ForwardEntry { track, published, sources, children, local } in entries {
+            let here = self.streams.get(&track.stream).map(|known| known.tracks.of(track.kind).0);
+            let child = |(link, alias)| Some(Child { link: links.get(&link)?.clone(), alias });
+            let children = children.into_iter().filter_map(child).collect();
+            if !published {
+                let (track, class) = (self.track_numbers.of(&track), Class::of(track.kind));
+                let route = Route { track, local: here.filter(|_| local), class, children };
+                table.incoming.extend(sources.into_iter().map(|source| (source, route.clone())));
+            } else if let Some(here) = here {
+                table.local.insert(here, children);
+            }
+        }
+        table
     }
 }
 

@@ -1,15 +1,15 @@
 //! The switchboard between the three cores: media, mesh and rooms meet here. Without I/O: effects come out of
 //! [`Node::poll_effect`].
 //!
-//! Streams, WHIP and WHEP are in `streams.rs`, what is known of each session in `sessions/`, what is said in
-//! `records.rs`.
+//! In this file are the doors: time and links in, effects out. Streams, WHIP and WHEP are in `streams.rs`, what is
+//! known of each session in `sessions/`, what is said in `chat.rs` and, once it is a record, in `records.rs`.
 
 pub mod allowance;
 mod chat;
 pub mod complaints;
-mod files;
+pub mod files;
 mod forwarding;
-mod links;
+mod misfits;
 pub mod posts;
 mod records;
 pub mod sessions;
@@ -18,21 +18,25 @@ mod views;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use media::{Command, TrackId};
 use mesh_routing::{
-    LinkId, LogEntry, LogKey, Mesh, NotStored, Output, blob::FileOutput, peer_selection::Choice,
+    LinkId, LogEntry, LogKey, Mesh, MeshError, NotStored, Output, Underlay,
+    blob::{Part, Piece},
+    peer_selection::Choice,
 };
-use protocol::{Kind, NodeId, StreamName, ZoneName, mesh::Class};
+use protocol::{BridgeVersion, FileId, Kind, NodeId, StreamName, ZoneName, mesh::Class};
 use rooms::{Rooms, WallTime};
 
 use crate::{bridge::Misfit, membership::festival::Festival};
+use files::Wants;
 use forwarding::TrackNumbers;
-pub use forwarding::{Forward, ForwardSource};
+use misfits::Misfits;
 use sessions::{Direction, Sessions};
 use streams::Stream;
 
@@ -60,8 +64,10 @@ pub struct Node {
     festival: Option<Arc<Festival>>,
     /// The token that this relay shows among its records.
     paper: Option<String>,
-    /// Relays that speak no bridge version of this one, and when they last tried.
-    misfits: BTreeMap<NodeId, (Misfit, Instant)>,
+    /// Relays that speak no bridge version of this one.
+    misfits: Misfits,
+    /// Who waits for which part of a file.
+    wants: Wants,
     effects: VecDeque<Effect>,
 }
 
@@ -80,7 +86,7 @@ pub enum Effect {
         message: Bytes,
     },
     /// Look for this relay at one of these addresses.
-    Dial(NodeId, Vec<std::net::SocketAddr>),
+    Dial(NodeId, Vec<SocketAddr>),
     /// Close a link that is not needed, unless the operator wants it.
     Spare(LinkId),
     /// Close a link.
@@ -112,8 +118,22 @@ pub enum Effect {
     Warn(String),
     /// For the metric: a session ended so that somebody else's could open.
     GaveWay,
-    /// Something about files, for `files`.
-    File(FileOutput),
+    /// Keep a part of a file, then tell [`Node::handle_file_event`].
+    StorePart {
+        /// The file.
+        file: FileId,
+        /// The part.
+        part: Part,
+        /// All of it.
+        bytes: Bytes,
+    },
+    /// Read a piece for a neighbor, then tell [`Node::handle_file_event`].
+    ReadPiece {
+        /// The neighbor's link.
+        link: LinkId,
+        /// Which piece.
+        piece: Piece,
+    },
 }
 
 impl Node {
@@ -144,7 +164,8 @@ impl Node {
             wall,
             festival: None,
             paper: None,
-            misfits: BTreeMap::new(),
+            misfits: Misfits::default(),
+            wants: Wants::default(),
             effects: VecDeque::new(),
         }
     }
@@ -162,6 +183,79 @@ impl Node {
             self.unpublish(&stream, now);
         }
         self.look_at_sessions(now);
+    }
+
+    /// A link is up to a neighbor that was let in. `configured` says that the operator wants it.
+    pub fn handle_link_up(
+        &mut self,
+        link: LinkId,
+        (neighbor, zone): (NodeId, ZoneName),
+        over: (Underlay, BridgeVersion),
+        configured: bool,
+        now: Instant,
+    ) {
+        self.misfits.forget(&neighbor);
+        self.handle_neighbor(neighbor, zone, now);
+        if configured {
+            self.mesh.handle_configured(neighbor);
+        }
+        self.mesh.handle_link_up_over(link, neighbor, over, now);
+    }
+
+    /// A relay would be a neighbor, and speaks no bridge version that this one speaks.
+    pub fn handle_misfit(&mut self, misfit: Misfit, now: Instant) {
+        self.misfits.handle_misfit(misfit, now);
+    }
+
+    /// A link is gone.
+    pub fn handle_link_down(&mut self, link: LinkId, now: Instant) {
+        self.mesh.handle_link_down(link, now);
+    }
+
+    /// Something came over a link, media for example.
+    pub fn handle_heard(&mut self, link: LinkId, now: Instant) {
+        self.mesh.handle_media(link, now);
+    }
+
+    /// A message came over a link.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mesh::handle_message`](mesh_routing::Mesh::handle_message): it was dropped.
+    pub fn handle_message(&mut self, link: LinkId, message: &[u8], now: Instant) -> Result<(), MeshError> {
+        self.mesh.handle_message(link, message, now)
+    }
+
+    /// What a link is like.
+    pub fn handle_measured(
+        &mut self,
+        link: LinkId,
+        (rtt, loss): (Duration, f32),
+        capacity: Option<u64>,
+        now: Instant,
+    ) {
+        self.mesh.handle_measurement(link, rtt, loss, now);
+        self.mesh.handle_capacity(link, capacity, now);
+    }
+
+    /// The operator wants a link to this neighbor.
+    pub fn handle_configured(&mut self, neighbor: NodeId) {
+        self.mesh.handle_configured(neighbor);
+    }
+
+    /// A relay was seen on the local network.
+    pub fn handle_discovered(&mut self, node: NodeId, addresses: Vec<SocketAddr>, now: Instant) {
+        self.mesh.handle_discovered(node, addresses, now);
+    }
+
+    /// Where other relays reach this one.
+    pub fn handle_addresses(&mut self, addresses: Vec<SocketAddr>, now: Instant) {
+        self.mesh.handle_addresses(addresses, now);
+    }
+
+    /// Whether anybody is linked to this relay.
+    pub fn has_neighbors(&self) -> bool {
+        self.mesh.has_neighbors()
     }
 
     /// When [`Node::handle_timeout`] wants to be called.
@@ -209,7 +303,10 @@ impl Node {
             Output::Life(life) => Effect::Life(life),
             Output::Rerouted { .. } => Effect::Rerouted,
             Output::DropLink { link, reason } => Effect::DropLink { link, reason },
-            Output::File(output) => Effect::File(output),
+            Output::File(output) => match self.take_file(output) {
+                Some(effect) => effect,
+                None => return,
+            },
         };
         self.effects.push_back(effect);
     }

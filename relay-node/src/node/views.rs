@@ -9,7 +9,7 @@ use mesh_routing::{AreaView, Topology};
 use protocol::{BridgeVersions, NodeId, api};
 use rooms::WallTime;
 
-use super::{Node, links::MISFIT_FOR};
+use super::Node;
 
 impl Node {
     /// `GET /api/v1/streams`.
@@ -80,8 +80,7 @@ impl Node {
             },
         });
         let spoken = self.mesh.versions();
-        let misfits = self.misfits.values().filter(|(_, at)| now.saturating_duration_since(*at) < MISFIT_FOR);
-        let misfits = misfits.map(|(misfit, _)| api::MeshMisfit {
+        let misfits = self.misfits.shown(now).map(|misfit| api::MeshMisfit {
             node: misfit.neighbor.to_string(),
             zone: misfit.zone.to_string(),
             versions: range(misfit.theirs),

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    disk_answers::DiskAnswers,
+    DiskAnswers,
     request::{NodeRequest, RequestQueue},
 };
 use crate::{

@@ -1,15 +1,13 @@
 //! The node loop: everything that happens to the relay's state happens here, one thing after another.
 //!
 //! Takes requests, bridge events and media events, gives them to `node`, carries out the effects. What should
-//! happen is decided there. Each kind of input has a file here: `answers`, `links`, `media_events`, `posting`.
+//! happen is decided there.
+//!
+//! In this file, in this order: the loop (`run`), the timer, what the node is given (media events, bridge events,
+//! requests), what it wants done (`carry_out`), and the answers that the disk of records owes. The way of a post is in
+//! `posting`, whose turn it is in `inputs`, what can be asked in `request`.
 
-mod answers;
-mod disk_answers;
-mod effects;
-pub mod file_requests;
 mod inputs;
-mod links;
-mod media_events;
 pub mod outbox;
 mod participants;
 mod posting;
@@ -17,27 +15,41 @@ pub mod random;
 pub mod request;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use mesh_routing::{Counters, LinkId};
+use bytes::Bytes;
+use media::{Event, sdp::Offer, transport::CloseReason};
+use mesh_routing::{Counters, LinkId, NotStored};
+use protocol::{RoomName, StreamName, mesh::Class, signaling::FromRelay};
+use rooms::{Output as RoomsOutput, ParticipantId, RoomsError};
+use tokio::sync::oneshot;
 
 use crate::{
-    bridge::{Bridges, Forwarding, LinkSender},
+    bridge::{BridgeEvent, Bridges, Forwarding, LinkSender},
     clock,
     drop_reason::{self, DropReason},
     media::thread::Workers,
-    node::{Node, allowance::Allowances, complaints::Complaints, posts::Posts},
-    storage::{files::Files, records::Store},
+    node::{
+        Effect, Node,
+        allowance::Allowances,
+        complaints::Complaints,
+        posts::Posts,
+        sessions::{Direction, Opened, SessionError},
+    },
+    places::shares::Holder,
+    storage::{
+        files::{FileEvent, Files},
+        records::Store,
+    },
     vitals::Pulse,
 };
-use disk_answers::DiskAnswers;
-use file_requests::FileRequests;
 pub use inputs::Inputs;
 use inputs::{Input, Listening};
 use participants::Participants;
+use request::{Entered, FileRequest, NodeRequest};
 
 /// The loop's own state: handles, and the answers that it waits for.
 pub struct NodeLoop {
@@ -46,7 +58,7 @@ pub struct NodeLoop {
     bridges: Bridges,
     forwarding: Arc<Forwarding>,
     store: Store,
-    files: FileRequests,
+    files: Files,
     links: BTreeMap<LinkId, LinkSender>,
     /// What had been heard on each link when it was looked at last.
     heard: BTreeMap<LinkId, u64>,
@@ -79,7 +91,7 @@ impl NodeLoop {
             bridges,
             forwarding,
             store,
-            files: FileRequests::new(files),
+            files,
             links: BTreeMap::new(),
             heard: BTreeMap::new(),
             participants: Participants::default(),
@@ -111,7 +123,7 @@ impl NodeLoop {
                     self.node.handle_wall(clock::wall(), now);
                     self.node.handle_stored(stored, now);
                 }
-                Input::File(event) => self.files.handle_event(event, &mut self.node),
+                Input::File(event) => self.node.handle_file_event(event, clock::now()),
                 Input::Request(request) => self.answer(request),
                 Input::Seen(seen) => self.node.handle_discovered(seen.node, seen.addresses, clock::now()),
             }
@@ -139,6 +151,11 @@ impl NodeLoop {
             self.next_paper = Some(now + PAPER_EVERY);
             self.node.show_paper(now);
         }
+        self.count();
+    }
+
+    /// What the mesh counted, for the metrics.
+    fn count(&mut self) {
         let Counters { logs, unknown, .. } = self.node.mesh_counters();
         let counted = [
             (DropReason::LogQuota, logs.log_quota),
@@ -158,5 +175,269 @@ impl NodeLoop {
         while let Some((from, way)) = self.node.poll_note() {
             crate::bridge::next::count(&from, way.word());
         }
+    }
+
+    /// Before a detector decides: did anything come over the links, media for example?
+    fn listen(&mut self) {
+        let now = clock::now();
+        for (link, sender) in &self.links {
+            let heard = sender.heard();
+            if self.heard.insert(*link, heard) != Some(heard) {
+                self.node.handle_heard(*link, now);
+            }
+        }
+    }
+}
+
+/// What the node is given.
+impl NodeLoop {
+    /// What media workers say: metrics and the log get their part here, what it comes to is decided in `node`.
+    fn media(&mut self, event: Event) {
+        let now = clock::now();
+        if let Event::Connected { session } = &event
+            && let Some(opened) = self.node.listener_opened_at(*session)
+        {
+            metrics::histogram!("relay_join_duration_seconds")
+                .record(now.duration_since(opened).as_secs_f64());
+        }
+        if let Event::Closed { session, reason: CloseReason::Panicked, .. } = &event {
+            tracing::error!(?session, "a defect ended a session; the message is above");
+            metrics::counter!("relay_session_panics_total").increment(1);
+        }
+        if let Event::Health { session, health } = &event
+            && health.too_large > 0
+            && let Some((stream, _)) = self.node.stream_of(*session)
+            && self.node.health(stream).is_none_or(|known| known.too_large == 0)
+        {
+            tracing::warn!(
+                %stream,
+                "the publisher sends RTP packets longer than 1500 octets: they are dropped, and nobody gets a \
+                 whole picture; lower the MTU of its payloader (GStreamer: rtph264pay mtu=1200)"
+            );
+        }
+        if let Event::Closed { session, reason, remote: Some(remote) } = &event
+            && self.complaints.take(remote.ip(), *reason, now)
+            && let Some((stream, direction)) = self.node.stream_of(*session)
+        {
+            let who = if direction == Direction::Ingest { "publisher" } else { "listener" };
+            tracing::warn!(%stream, %remote, reason = reason.label(), "a {who}'s session ended: {reason}");
+        }
+        self.node.handle_media(event, now);
+    }
+
+    fn bridge(&mut self, event: BridgeEvent) {
+        let now = clock::now();
+        match event {
+            BridgeEvent::Up { link, neighbor, zone, remote, underlay, version, sender } => {
+                let over = underlay.kind.word();
+                tracing::info!(%zone, %remote, over, %version, neighbor = %neighbor.short(), "bridge up");
+                self.heard.insert(link, sender.heard());
+                self.links.insert(link, sender);
+                let configured = self.bridges.configured(&neighbor);
+                self.node.handle_link_up(link, (neighbor, zone), (underlay, version), configured, now);
+            }
+            BridgeEvent::Misfit(misfit) => self.node.handle_misfit(misfit, now),
+            BridgeEvent::Down { link, reason } => {
+                tracing::info!(link = link.0, %reason, "bridge down");
+                self.links.remove(&link);
+                self.heard.remove(&link);
+                self.node.handle_link_down(link, now);
+            }
+            BridgeEvent::Message { link, message } => {
+                if let Err(error) = self.node.handle_message(link, &message, now) {
+                    drop_reason::count_message(&error);
+                }
+            }
+            BridgeEvent::Measured { link, rtt, loss, capacity } => {
+                self.node.handle_measured(link, (rtt, loss), capacity, now);
+            }
+        }
+    }
+
+    /// Answers a request; posts are answered once they are on disk.
+    fn answer(&mut self, request: NodeRequest) {
+        let now = clock::now();
+        // Who asked may have gone: a reply that nobody takes is no error.
+        match request {
+            NodeRequest::Streams { reply } => drop(reply.send(self.node.streams(now))),
+            NodeRequest::Mesh { reply } => drop(reply.send(self.node.topology(now))),
+            NodeRequest::Post { topic, new, speaker, reply } => self.post(topic, new, speaker, reply),
+            NodeRequest::File(FileRequest::Share { room, new, manifest, reply }) => {
+                self.share(room, (new, manifest), reply);
+            }
+            NodeRequest::File(FileRequest::List { room, reply }) => drop(reply.send(self.node.files(&room))),
+            NodeRequest::File(FileRequest::Manifest { file, reply }) => {
+                drop(reply.send(self.node.file_manifest(&file).cloned()));
+            }
+            NodeRequest::File(FileRequest::Want { file, part, reply }) => {
+                self.node.handle_file_want(file, part, reply, now);
+            }
+            NodeRequest::History { topic, after, limit, reply } => {
+                drop(reply.send(self.node.history(&topic, after.as_deref(), limit)));
+            }
+            NodeRequest::Enter { room, reply } => drop(reply.send(self.enter(room))),
+            NodeRequest::Leave { room, participant } => self.leave(&room, participant),
+            NodeRequest::Open { direction, stream, holder, offer, reply } => {
+                let opened = self.open(direction, (stream, holder), &offer);
+                // The workers have to know the session before its first check comes.
+                self.carry_out();
+                drop(reply.send(opened));
+            }
+            NodeRequest::Session { session, reply } => drop(reply.send(self.node.session(session, now))),
+            NodeRequest::Patch { direction, stream, session, if_match, fragment, reply } => {
+                let credentials = random::credentials();
+                let patched =
+                    self.node.handle_patch((direction, &stream, session), &if_match, &fragment, credentials);
+                self.carry_out();
+                drop(reply.send(patched));
+            }
+            NodeRequest::End { direction, stream, session, reply } => {
+                drop(reply.send(self.node.handle_end(direction, &stream, session, now)));
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        direction: Direction,
+        whose: (StreamName, Holder),
+        offer: &Offer,
+    ) -> Result<Opened, SessionError> {
+        let now = clock::now();
+        let opened = match direction {
+            Direction::Ingest => self.node.handle_publish(whose, offer, random::session(), now),
+            Direction::Egress => self.node.handle_listen(whose, offer, random::session(), now),
+        };
+        if matches!(opened, Err(SessionError::Full)) {
+            DropReason::SessionRefused.count();
+        }
+        opened
+    }
+
+    fn enter(&mut self, room: RoomName) -> Result<Entered, RoomsError> {
+        let participant = self.node.handle_enter(&room)?;
+        let streams = FromRelay::Streams { streams: self.node.streams(clock::now()) };
+        let events = self.participants.enter((room.clone(), participant), &streams);
+        Ok(Entered { participant, welcome: self.node.welcome(&room), events })
+    }
+
+    fn leave(&mut self, room: &RoomName, participant: ParticipantId) {
+        if self.participants.leave(&(room.clone(), participant)) {
+            self.node.handle_leave(room, participant);
+            self.allowances.forget(participant);
+        }
+    }
+}
+
+/// What the node wants done, each effect by whoever does it: workers, bridges, disks, participants.
+impl NodeLoop {
+    /// Does what the node wants done, until it wants nothing more.
+    fn carry_out(&mut self) {
+        let mut forwarding = false;
+        let mut streams = false;
+        while let Some(effect) = self.node.poll_effect(clock::now()) {
+            match effect {
+                Effect::Workers(command) => self.workers.tell(&command),
+                Effect::Send { link, class, message } => self.send(link, class, message),
+                Effect::Dial(node, addresses) => self.bridges.dial(node, addresses),
+                Effect::Spare(link) => self.spare(link),
+                Effect::DropLink { link, reason } => {
+                    tracing::warn!(link = link.0, reason, "closing a bridge");
+                    self.bridges.close_link(link, reason);
+                }
+                Effect::Forwarding => forwarding = true,
+                Effect::Streams => streams = true,
+                Effect::Store(record) => self.disk.expect(self.store.append(record)),
+                Effect::Stored(place, stored) => self.stored(&place, stored),
+                Effect::Forget(key, below) => self.store.forget(key, below),
+                Effect::Saved(key, upto) => {
+                    for (topic, id) in self.posts.handle_saved(&key, upto) {
+                        self.node.handle_saved(&topic, id);
+                    }
+                }
+                Effect::Life(life) => self.store.set_life(life),
+                Effect::StorePart { file, part, bytes } => {
+                    if !self.files.store(file, part, bytes) {
+                        let refused = FileEvent::Stored { file, part, kept: false };
+                        self.node.handle_file_event(refused, clock::now());
+                    }
+                }
+                Effect::ReadPiece { link, piece } => {
+                    if !self.files.read_for(link, piece) {
+                        let refused = FileEvent::Read { link, piece, bytes: None };
+                        self.node.handle_file_event(refused, clock::now());
+                    }
+                }
+                Effect::Unreached(direction) => {
+                    let kind = if direction == Direction::Ingest { "ingest" } else { "egress" };
+                    metrics::counter!("relay_unreached_total", "kind" => kind).increment(1);
+                }
+                Effect::Warn(text) => tracing::warn!("{text}"),
+                Effect::GaveWay => DropReason::SessionGaveWay.count(),
+                Effect::Rerouted => metrics::counter!("relay_reroute_total").increment(1),
+            }
+        }
+        if forwarding {
+            self.forwarding.replace(self.node.forwarding(&self.links));
+        }
+        if streams {
+            let event = FromRelay::Streams { streams: self.node.streams(clock::now()) };
+            self.tell(|_| true, &event);
+        }
+        while let Some(output) = self.node.poll_room_output() {
+            match output {
+                RoomsOutput::Tell { room, event } => self.tell(|place| *place == room, &event),
+                RoomsOutput::TellAll { event } => self.tell(|_| true, &event),
+            }
+        }
+    }
+
+    fn send(&self, link: LinkId, class: Class, message: Bytes) {
+        if let Some(sender) = self.links.get(&link) {
+            // A full queue closes the link, and its Down follows.
+            sender.send_message(class, message);
+        }
+    }
+
+    /// A relay that was dialed by its configured address after it was linked is known as configured only
+    /// by the bridges.
+    fn spare(&mut self, link: LinkId) {
+        let Some(neighbor) = self.links.get(&link).map(LinkSender::neighbor) else { return };
+        if self.bridges.configured(&neighbor) {
+            self.node.handle_configured(neighbor);
+        } else {
+            self.bridges.close_link(link, "other neighbors are nearer");
+        }
+    }
+
+    /// Participants that fall too far behind are cut off.
+    fn tell(&mut self, whom: impl Fn(&RoomName) -> bool, event: &FromRelay) {
+        for (room, participant) in self.participants.tell(whom, event) {
+            self.leave(&room, participant);
+        }
+    }
+}
+
+/// What the disk of records has not answered yet, in the order in which it was asked. What waits for an answer is the
+/// mesh's business.
+#[derive(Debug, Default)]
+struct DiskAnswers(VecDeque<oneshot::Receiver<Result<(), NotStored>>>);
+
+impl DiskAnswers {
+    /// The disk was asked once more.
+    fn expect(&mut self, answer: oneshot::Receiver<Result<(), NotStored>>) {
+        self.0.push_back(answer);
+    }
+
+    /// Waits for the next answer; for ever if none will come. Nothing is lost if this is dropped while it waits.
+    ///
+    /// # Errors
+    ///
+    /// [`NotStored`] if the record is not on disk.
+    async fn next(&mut self) -> Result<(), NotStored> {
+        let Some(first) = self.0.front_mut() else { return std::future::pending().await };
+        let answer = first.await.unwrap_or(Err(NotStored::Failed));
+        self.0.pop_front();
+        answer
     }
 }

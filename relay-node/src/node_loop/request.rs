@@ -4,20 +4,22 @@
 use std::time::Duration;
 
 use media::sdp::{Fragment, Offer};
+use mesh_routing::blob::{Manifest, Part};
 use protocol::{
-    RoomName, SessionId, StreamName, Topic,
+    FileId, RoomName, SessionId, StreamName, Topic,
     api::{self, NewMessage, Posted},
     signaling::FromRelay,
 };
-use rooms::{ParticipantId, RoomsError};
+use rooms::{NewFile, ParticipantId, RoomsError};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{file_requests::FileRequest, outbox::Inbox};
+use super::outbox::Inbox;
 use crate::{
     drop_reason::DropReason,
     node::{
         allowance::Speaker,
+        files::NoPart,
         posts::PostError,
         sessions::{Direction, IfMatch, Opened, Patched, SessionError},
     },
@@ -131,6 +133,45 @@ pub enum NodeRequest {
     },
     /// Something about files.
     File(FileRequest),
+}
+
+/// What HTTP asks the node loop about files.
+#[derive(Debug)]
+pub enum FileRequest {
+    /// Announce a file that is on disk in a room; answered like a message.
+    Share {
+        /// The room.
+        room: RoomName,
+        /// The file.
+        new: NewFile,
+        /// What it is made of.
+        manifest: Manifest,
+        /// Its id.
+        reply: oneshot::Sender<Result<Posted, PostError>>,
+    },
+    /// The files of a room.
+    List {
+        /// The room.
+        room: RoomName,
+        /// In display order.
+        reply: oneshot::Sender<Vec<api::SharedFile>>,
+    },
+    /// What a file is made of, if that is known here.
+    Manifest {
+        /// The file.
+        file: FileId,
+        /// All of it.
+        reply: oneshot::Sender<Option<Manifest>>,
+    },
+    /// A part is needed here: answered once it is, or cannot be.
+    Want {
+        /// The file.
+        file: FileId,
+        /// The part.
+        part: Part,
+        /// Whether it is here now.
+        reply: oneshot::Sender<Result<(), NoPart>>,
+    },
 }
 
 /// A participant's place in a room.

@@ -22,12 +22,12 @@ use crate::{
     clock,
     node::{
         allowance::{Allowances, ChatLimits},
+        files::NoPart,
         posts::PostError,
     },
     node_loop::{
-        file_requests::{FileRequest, NoPart},
         outbox::{self, Outbox, Told},
-        request::{self, Entered, NodeRequest},
+        request::{self, Entered, FileRequest, NodeRequest},
     },
     storage::files::{FileLimits, Files},
     vitals::{Pulse, Work},

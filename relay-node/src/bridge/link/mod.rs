@@ -1,5 +1,6 @@
-//! One link while it is up: the tasks that carry its streams and datagrams until one of them ends.
-//! Whether the link may be is decided in `link_table.rs`, what is said first in `handshake.rs`.
+//! One link while it is up: what runs until one of its tasks ends, and what is told of it. Its messages are carried in
+//! `stream.rs`, its datagrams in `forwarding/`. Whether the link may be is decided in `link_table.rs`, what is said
+//! first in `handshake.rs`.
 
 pub(crate) mod admission;
 pub(crate) mod close;
@@ -17,11 +18,11 @@ use std::{net::SocketAddr, sync::Arc};
 use mesh_routing::Underlay;
 use metrics::gauge;
 use protocol::ZoneName;
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::Connection;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    BridgeEvent, LinkId,
+    BridgeEvent,
     forwarding::{
         switch,
         table::{Forwarding, LocalDelivery},
@@ -35,7 +36,7 @@ use admission::MembershipUpdates;
 use close::Close;
 use handle::{LinkSender, LinkShared};
 use handshake::Streams;
-use stream::{Frames, MESSAGE_MAX, OutboxReader};
+use stream::OutboxReader;
 
 /// Everything a link needs while it is up.
 pub(crate) struct Run {
@@ -69,8 +70,8 @@ pub(crate) async fn run(run: Run) {
         let connection = link.connection().clone();
         let mut tasks = JoinSet::new();
         for ((send, receive), outbox) in streams.into_iter().zip(outboxes) {
-            tasks.spawn(write(send, outbox));
-            tasks.spawn(read(receive, link.id, events.clone()));
+            tasks.spawn(stream::write(send, outbox));
+            tasks.spawn(stream::read(receive, link.id, events.clone()));
         }
         let port = switch::open(&link);
         let inbound = switch::Inbound::new(&link, forwarding, local);
@@ -100,30 +101,6 @@ pub(crate) async fn run(run: Run) {
     link.go_down();
     up_gauge.decrement(1.0);
     link.end();
-}
-
-async fn write(mut stream: SendStream, mut outbox: OutboxReader) -> String {
-    while let Some(message) = outbox.next().await {
-        if let Err(error) = stream::write_frame(&mut stream, message).await {
-            return error.to_string();
-        }
-    }
-    "no sender is left".to_owned()
-}
-
-async fn read(mut stream: RecvStream, link: LinkId, events: mpsc::Sender<BridgeEvent>) -> String {
-    let mut frames = Frames::new(MESSAGE_MAX);
-    loop {
-        match stream::read_frame(&mut stream, &mut frames).await {
-            // While the node loop is busy nothing more is read, and QUIC's windows stop the neighbor.
-            Ok(message) => {
-                if events.send(BridgeEvent::Message { link, message }).await.is_err() {
-                    return "this relay is stopping".to_owned();
-                }
-            }
-            Err(error) => return error.to_string(),
-        }
-    }
 }
 
 async fn report(

@@ -1,5 +1,6 @@
 //! The reliable side of a link: one bidirectional stream per group of classes, so that control never
-//! waits behind chat, nor chat behind files. Frames on them are a length and as many bytes.
+//! waits behind chat, nor chat behind files. A queue and a task before each, and a task behind it that gives what comes
+//! to the node loop. Frames on them are a length and as many bytes.
 
 use std::sync::{
     Arc,
@@ -12,7 +13,10 @@ use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
 use tokio::sync::mpsc;
 
 use super::hello::{HELLO_MAX, Hello};
-use crate::drop_reason::DropReason;
+use crate::{
+    bridge::{BridgeEvent, LinkId},
+    drop_reason::DropReason,
+};
 
 /// The longest message.
 pub const MESSAGE_MAX: usize = 256 * 1024;
@@ -96,6 +100,32 @@ pub(crate) async fn receive_hello(stream: &mut RecvStream) -> Result<Hello, Stre
         DropReason::BridgeUnknownHelloField.count_all(unknown as u64);
     }
     Ok(hello)
+}
+
+/// Carries a group's queue onto its stream, until one of the two ends: the answer says why.
+pub(crate) async fn write(mut stream: SendStream, mut outbox: OutboxReader) -> String {
+    while let Some(message) = outbox.next().await {
+        if let Err(error) = write_frame(&mut stream, message).await {
+            return error.to_string();
+        }
+    }
+    "no sender is left".to_owned()
+}
+
+/// Carries what comes on a stream into the queue of the node loop, until one of the two ends: the answer says why.
+pub(crate) async fn read(mut stream: RecvStream, link: LinkId, events: mpsc::Sender<BridgeEvent>) -> String {
+    let mut frames = Frames::new(MESSAGE_MAX);
+    loop {
+        match read_frame(&mut stream, &mut frames).await {
+            // While the node loop is busy nothing more is read, and QUIC's windows stop the neighbor.
+            Ok(message) => {
+                if events.send(BridgeEvent::Message { link, message }).await.is_err() {
+                    return "this relay is stopping".to_owned();
+                }
+            }
+            Err(error) => return error.to_string(),
+        }
+    }
 }
 
 /// Writes one frame.
