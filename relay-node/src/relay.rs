@@ -105,7 +105,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         .map_err(|error| unavailable(format!("the files in {:?} cannot be used: {error}", config.data)))?;
     let identity = Arc::new(Identity::load_or_create(&config.data).map_err(unavailable)?);
     if !loaded.old.is_empty() {
-        let records = migrate::records(&loaded.old, loaded.life, &*identity.keys());
+        let records = migrate::records(&loaded.old, loaded.incarnation, &*identity.keys());
         tracing::info!(old = loaded.old.len(), taken_over = records.len(), "chat of format 1 is taken over");
         drop(store);
         Store::migrate(&config.data, &records).map_err(unavailable)?;
@@ -178,7 +178,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     if let Some(festival) = &festival {
         node.set_festival(festival.clone(), now);
     }
-    node.handle_life(loaded.life);
+    node.handle_incarnation(loaded.incarnation);
     node.handle_wall(clock::wall(), now);
     for record in loaded.records {
         node.restore(record);
@@ -195,7 +195,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         // There are no more than there is room for.
         let _ = node.handle_file_here(file, manifest, &chunks);
     }
-    node.show_paper(now);
+    node.show_zone_token(now);
     let discovered = discover(&config, id, bridge, &mut node);
     // HTTP last: whoever gets an answer gets it from a relay that is whole.
     let (requests, request_inbox) = request::queue();

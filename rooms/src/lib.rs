@@ -5,7 +5,7 @@
 //!
 //! Each file imports only from files to its left (`script/imports` holds it):
 //!
-//! order: limits | error | text place | chat file | payload files | paper format1 shares | message | room | rooms | lib
+//! order: limits | error | text place | chat file | payload files | zone_token format1 shares | message | room | rooms | lib
 
 mod chat;
 pub mod error;
@@ -14,13 +14,13 @@ mod files;
 pub mod format1;
 pub mod limits;
 mod message;
-pub mod paper;
 mod payload;
 mod place;
 pub mod room;
 pub mod rooms;
 mod shares;
 mod text;
+pub mod zone_token;
 
 pub use error::RoomsError;
 pub use file::NewFile;

@@ -1,4 +1,4 @@
-//! What the payload of a log record says, in octets: a chat message, a file or a paper, and what stands beside it.
+//! What the payload of a log record says, in octets: a chat message, a file or a zone token, and what stands beside it.
 
 use bytes::Bytes;
 use protocol::Hlc;
@@ -12,7 +12,7 @@ use crate::{chat::Chat, error::RoomsError, file::File, limits::PAYLOAD_MAX, plac
 pub(crate) enum Payload {
     Chat(Chat),
     File(File),
-    Paper(String),
+    ZoneToken(String),
 }
 
 impl Payload {

@@ -42,7 +42,7 @@ pub struct Source {
     pub participant: u32,
 }
 
-/// The newest record that says a message: the life of its log, and its number.
+/// The newest record that says a message: the incarnation of its log, and its number.
 pub(crate) type Newest = (u64, u64);
 
 #[cfg(test)]

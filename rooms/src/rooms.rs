@@ -78,8 +78,8 @@ pub struct Written<'a> {
     pub topic: &'a Topic,
     /// Who wrote it.
     pub writer: NodeId,
-    /// Which life of the writer's disk its log is of.
-    pub life: u64,
+    /// Which incarnation of the writer's disk its log is of.
+    pub incarnation: u64,
     /// Its number in the writer's log about the topic.
     pub number: u64,
     /// When.
@@ -170,7 +170,7 @@ impl Rooms {
     /// was said before a flood.
     pub fn renewal(&self, written: Written<'_>) -> Option<Bytes> {
         let Topic::Room(name) = written.topic else { return None };
-        let (room, newest) = (self.rooms.get(name)?, (written.life, written.number));
+        let (room, newest) = (self.rooms.get(name)?, (written.incarnation, written.number));
         if let Some(file) = Payload::decode_file(written.payload) {
             let (file, beside) = file.ok()?;
             let place = room.files.newest(&file.file, &written.writer, newest)?;
@@ -208,7 +208,7 @@ impl Rooms {
         live: bool,
         now: WallTime,
     ) -> Result<(), RoomsError> {
-        let Written { topic, writer, life, number, payload, .. } = written;
+        let Written { topic, writer, incarnation, number, payload, .. } = written;
         if let Some(file) = Payload::decode_file(payload) {
             return self.take_file(file?, written, live, now);
         }
@@ -216,7 +216,7 @@ impl Rooms {
         let hlc = beside.first.map_or(written.hlc, |first| first.min(written.hlc));
         let sent = (chat.sent_at.min(WallTime(now.0.saturating_add(AHEAD_MAX_MS))), hlc.ahead(now));
         let place = Place { clock: hlc.clamped(now), writer, number };
-        let kept = Kept::new(topic, (&chat, beside), payload.clone(), sent, (life, number));
+        let kept = Kept::new(topic, (&chat, beside), payload.clone(), sent, (incarnation, number));
         let zone = self.zones.get(&writer).cloned();
         let room = match topic {
             Topic::Room(room) => self.speak_in(room),
@@ -304,7 +304,7 @@ impl Rooms {
         file.sent_at = file.sent_at.min(WallTime(now.0.saturating_add(AHEAD_MAX_MS)));
         let hlc = beside.first.map_or(written.hlc, |first| first.min(written.hlc));
         let place = Place { clock: hlc.clamped(now), writer: written.writer, number: written.number };
-        let shared = self.speak_in(room).files.insert(place, file, (written.life, written.number));
+        let shared = self.speak_in(room).files.insert(place, file, (written.incarnation, written.number));
         if live && let Some(file) = shared {
             self.outputs.push_back(Output::Tell { room: room.clone(), event: FromRelay::File { file } });
         }

@@ -38,7 +38,7 @@ fn record(
     now: WallTime,
 ) -> Result<(), RoomsError> {
     let writer = NodeId([writer; 32]);
-    rooms.handle_record(Written { topic: &lobby(), writer, life: 1, number, hlc, payload }, true, now)
+    rooms.handle_record(Written { topic: &lobby(), writer, incarnation: 1, number, hlc, payload }, true, now)
 }
 
 /// Posts and takes the record back.
@@ -107,7 +107,7 @@ fn nobody_is_told_while_the_log_is_read_back() {
     let payload = say(&mut before, 1, 1, "hello", NOW);
     let mut after = rooms("stage");
     let (writer, hlc) = (NodeId([1; 32]), Hlc::at(NOW));
-    let written = Written { topic: &lobby(), writer, life: 1, number: 1, hlc, payload: &payload };
+    let written = Written { topic: &lobby(), writer, incarnation: 1, number: 1, hlc, payload: &payload };
     after.handle_record(written, false, NOW).expect("is readable");
     assert_eq!((told(&mut after), texts(&after)), (0, vec!["hello".to_owned()]));
 }
@@ -120,7 +120,7 @@ fn an_announcement_is_told_in_every_room_and_welcomes_whoever_comes() {
     let payload = accepted.payload.expect("is new");
     let (writer, hlc) = (NodeId([1; 32]), Hlc::at(NOW));
     let written =
-        Written { topic: &Topic::Announcements, writer, life: 1, number: 1, hlc, payload: &payload };
+        Written { topic: &Topic::Announcements, writer, incarnation: 1, number: 1, hlc, payload: &payload };
     rooms.handle_record(written, true, NOW).expect("is readable");
     assert!(matches!(rooms.poll_output(), Some(Output::TellAll { event: FromRelay::Announcement { .. } })));
     let FromRelay::Welcome { announcements, history, .. } = rooms.welcome(&room("lobby")) else { panic!() };
@@ -154,7 +154,7 @@ fn all_rooms_together_are_bounded_and_the_largest_gives_way() {
                 .expect("is good");
             let (payload, hlc) = (accepted.payload.expect("is new"), Hlc(number));
             let writer = NodeId([1; 32]);
-            let written = Written { topic: &topic, writer, life: 1, number, hlc, payload: &payload };
+            let written = Written { topic: &topic, writer, incarnation: 1, number, hlc, payload: &payload };
             rooms.handle_record(written, false, NOW).expect("is readable");
         }
     }
@@ -184,7 +184,7 @@ fn say_in(rooms: &mut Rooms, name: &str, (source, author): (Source, &str), numbe
     let accepted = rooms.handle_post(&topic, new, source, NOW).expect("is good");
     let (writer, hlc) = (NodeId([1; 32]), Hlc::at(WallTime(NOW.0 + number)));
     let payload = accepted.payload.expect("is new");
-    let written = Written { topic: &topic, writer, life: 1, number, hlc, payload: &payload };
+    let written = Written { topic: &topic, writer, incarnation: 1, number, hlc, payload: &payload };
     rooms.handle_record(written, true, NOW).expect("is readable");
     told(rooms);
 }
@@ -303,7 +303,8 @@ fn what_a_room_keeps_is_written_again_once_before_its_log_drops_it() {
     let source = Source { address: 9, participant: 8 };
     let accepted = here.handle_post(&topic, new("hello", "n"), source, NOW).expect("is good");
     let payload = accepted.payload.expect("is new");
-    let written = |number, hlc, payload| Written { topic: &topic, writer, life: 1, number, hlc, payload };
+    let written =
+        |number, hlc, payload| Written { topic: &topic, writer, incarnation: 1, number, hlc, payload };
     let first = written(1, Hlc::at(NOW), &payload);
     here.handle_record(first, true, NOW).expect("is readable");
     let other = Written { writer: NodeId([2; 32]), ..first };
@@ -399,7 +400,8 @@ fn a_file_is_announced_once_in_every_zone() {
     for rooms in [&mut here, &mut there] {
         for number in [1, 2] {
             let (topic, hlc) = (Topic::Room(lobby.clone()), Hlc(number));
-            let written = Written { topic: &topic, writer: origin, life: 1, number, hlc, payload: &payload };
+            let written =
+                Written { topic: &topic, writer: origin, incarnation: 1, number, hlc, payload: &payload };
             rooms.handle_record(written, true, WallTime(9)).expect("is readable");
         }
         let told: Vec<_> = std::iter::from_fn(|| rooms.poll_output()).collect();
@@ -420,7 +422,7 @@ fn a_message_is_from_the_zone_of_the_relay_that_signed_it_whatever_it_says() {
     let topic = Topic::Announcements;
     let accepted = camping.handle_post(&topic, new, Source::default(), NOW).expect("is good");
     let (writer, hlc, payload) = (NodeId([0xab; 32]), Hlc::at(NOW), accepted.payload.expect("is new"));
-    let written = Written { topic: &topic, writer, life: 1, number: 1, hlc, payload: &payload };
+    let written = Written { topic: &topic, writer, incarnation: 1, number: 1, hlc, payload: &payload };
     stage.handle_record(written, false, NOW).expect("is readable");
     let shown = |rooms: &Rooms| {
         let shown = rooms.announcements(None, 1).expect("is there").remove(0);
@@ -447,13 +449,13 @@ fn a_message_is_from_the_zone_of_the_relay_that_signed_it_whatever_it_says() {
 }
 
 #[test]
-fn a_paper_is_shown_to_nobody() {
-    let payload = crate::paper::encode("pnz1.abc".into());
-    assert_eq!(crate::paper::decode(&payload).as_deref(), Some("pnz1.abc"));
+fn a_zone_token_is_shown_to_nobody() {
+    let payload = crate::zone_token::encode("pnz1.abc".into());
+    assert_eq!(crate::zone_token::decode(&payload).as_deref(), Some("pnz1.abc"));
     let mut rooms = rooms("stage");
     assert!(record(&mut rooms, (1, 1), Hlc(1), &payload, NOW).is_err());
     assert_eq!((told(&mut rooms), texts(&rooms).len()), (0, 0));
-    assert_eq!(crate::paper::decode(&say(&mut rooms, 1, 2, "pnz1.abc", NOW)), None);
+    assert_eq!(crate::zone_token::decode(&say(&mut rooms, 1, 2, "pnz1.abc", NOW)), None);
 }
 
 #[test]
@@ -469,7 +471,8 @@ fn a_message_fits_a_record_also_when_it_is_written_again() {
     let payload = accepted.expect("is short enough").payload.expect("is new");
     record(&mut rooms, (1, 1), Hlc(u64::MAX), &payload, NOW).expect("is readable");
     let (topic, writer) = (lobby(), NodeId([1; 32]));
-    let written = Written { topic: &topic, writer, life: 1, number: 1, hlc: Hlc(0), payload: &payload };
+    let written =
+        Written { topic: &topic, writer, incarnation: 1, number: 1, hlc: Hlc(0), payload: &payload };
     let again = rooms.renewal(written).expect("is kept");
     assert!(payload.len() < again.len() && again.len() <= PAYLOAD_MAX, "{} {}", payload.len(), again.len());
     // Each field is short enough, and all of them together are not.

@@ -224,11 +224,11 @@ impl Passed {
 pub fn streams() -> Vec<Vec<u8>> {
     let frame = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes(), bytes].concat();
     let said: Vec<Vec<u8>> = targets::messages().iter().map(|message| frame(message)).collect();
-    let papers = vec![targets::festival().1.to_string()];
-    let papers = postcard::to_stdvec(&papers).expect("texts always serialize");
+    let updates = vec![targets::festival().1.to_string()];
+    let updates = postcard::to_stdvec(&updates).expect("texts always serialize");
     let mut streams: Vec<Vec<u8>> =
         targets::hellos().iter().map(|hello| [&[7, 0], &frame(hello)[..], &said.concat()].concat()).collect();
-    streams.extend([[&[0, 1], &said.concat()[..]].concat(), [&[3, 9], &frame(&papers)[..]].concat()]);
+    streams.extend([[&[0, 1], &said.concat()[..]].concat(), [&[3, 9], &frame(&updates)[..]].concat()]);
     // Each message by itself, so that few bytes are enough to change one.
     streams.extend(said.iter().take(64).map(|message| [&[200, 2], &message[..]].concat()));
     streams

@@ -19,7 +19,7 @@ use crate::{
 
 const OWN: NodeId = NodeId([0; 32]);
 const WALL: WallTime = WallTime(1_800_000_000_000);
-const LIFE: u64 = 300;
+const INCARNATION: u64 = 300;
 /// No relay takes a higher number from another.
 const NUMBER_MAX: u64 = u64::MAX >> 1;
 
@@ -89,7 +89,7 @@ fn start() -> Node {
     let zone = ZoneName::new("stage").expect("a good name");
     let sessions = Sessions::new(identity(), Vec::new(), 64_000);
     let mut node = Node::new(OWN, zone, relay(0, 7, now), sessions, 0, now, WALL);
-    node.handle_life(LIFE);
+    node.handle_incarnation(INCARNATION);
     node.handle_wall(WALL, now);
     node
 }
@@ -106,7 +106,7 @@ pub fn store(bytes: &[u8]) {
         }
     }
     // What a relay of today does at its first start.
-    let taken_over = migrate::records(&old, LIFE, &Believer(OWN));
+    let taken_over = migrate::records(&old, INCARNATION, &Believer(OWN));
     let alone: Rows = taken_over.iter().map(|record| (place(record), rows::entry(record))).collect();
     assert_eq!(all(&alone).len(), taken_over.len(), "what is taken over has gaps");
     table.extend(alone);
@@ -158,7 +158,7 @@ fn all(table: &Rows) -> Vec<LogEntry> {
 fn go_on(node: &mut Node, highest: &BTreeMap<LogKey, u64>) {
     let now = tests::now();
     for topic in topics() {
-        let payload = rooms::paper::encode("new".into());
+        let payload = rooms::zone_token::encode("new".into());
         let Ok((key, number)) = node.handle_append(topic.clone(), payload, now) else { continue };
         assert!(highest.get(&key).is_none_or(|highest| number > *highest), "{key:?} has {number} already");
         if let Topic::Room(room) = &topic {

@@ -138,7 +138,8 @@ fn record(rooms: &mut Rooms, payload: bytes::Bytes) {
     assert!(payload.len() <= PAYLOAD_MAX, "{} bytes are no record", payload.len());
     let topic = Topic::Room(lobby());
     let writer = NodeId([1; 32]);
-    let written = Written { topic: &topic, writer, life: 1, number: 1, hlc: Hlc::at(NOW), payload: &payload };
+    let written =
+        Written { topic: &topic, writer, incarnation: 1, number: 1, hlc: Hlc::at(NOW), payload: &payload };
     assert_eq!(rooms.handle_record(written, true, NOW), Ok(()), "it is not readable");
     let again = rooms.renewal(written).expect("it is the newest");
     assert!(again.len() <= PAYLOAD_MAX, "{} bytes when it is written again", again.len());

@@ -72,7 +72,13 @@ pub fn all() -> Vec<Target> {
         },
         Target { name: "hello", longest: 64 * 1024, runs: 100_000, samples: hellos, feed: hello },
         Target { name: "token", longest: 33 * 1024, runs: 100_000, samples: signed, feed: token },
-        Target { name: "papers", longest: 64 * 1024, runs: 10_000, samples: papers, feed: paper },
+        Target {
+            name: "membership_updates",
+            longest: 64 * 1024,
+            runs: 10_000,
+            samples: updates,
+            feed: update,
+        },
         Target { name: "pairing", longest: 2000, runs: 100_000, samples: words, feed: pair },
         Target { name: "room_record", longest: 20_000, runs: 100_000, samples: records, feed: room_record },
         Target {
@@ -240,7 +246,7 @@ fn of_a_later_version() -> Vec<Vec<u8>> {
 
 fn log_of_a_later_version() -> LogKey {
     let topic = UnknownTopic::new(9, Carriage::ANNOUNCEMENT, b"notes").expect("is short enough");
-    LogKey { topic: Topic::Unknown(topic), writer: NodeId([9; 32]), life: 3 }
+    LogKey { topic: Topic::Unknown(topic), writer: NodeId([9; 32]), incarnation: 3 }
 }
 
 pub fn mesh_message(bytes: &[u8]) {
@@ -411,8 +417,14 @@ fn records() -> Vec<Vec<u8>> {
 fn room_record(bytes: &[u8]) {
     let mut rooms = a_room();
     let (writer, payload) = (NodeId([1; 32]), Bytes::copy_from_slice(bytes));
-    let written =
-        Written { topic: &Topic::Announcements, writer, life: 1, number: 1, hlc: Hlc(7), payload: &payload };
+    let written = Written {
+        topic: &Topic::Announcements,
+        writer,
+        incarnation: 1,
+        number: 1,
+        hlc: Hlc(7),
+        payload: &payload,
+    };
     let _ = rooms.handle_record(written, true, WallTime(5));
     while rooms.poll_output().is_some() {}
 }
@@ -451,7 +463,7 @@ fn signed() -> Vec<Vec<u8>> {
     vec![token.to_bytes(), list.to_bytes(), rotation.to_bytes()]
 }
 
-/// Only one way to write it is taken, so that nobody makes another paper of one that is signed.
+/// Only one way to write it is taken, so that nobody makes another one of one that is signed.
 fn token(bytes: &[u8]) {
     if let Ok(token) = ZoneToken::from_bytes(bytes) {
         assert_eq!(token.to_bytes(), bytes);
@@ -468,14 +480,14 @@ fn token(bytes: &[u8]) {
     }
 }
 
-fn papers() -> Vec<Vec<u8>> {
+fn updates() -> Vec<Vec<u8>> {
     let (token, list, rotation) = festival();
-    let text = format!("# papers\n{rotation}\n{list}\n\n{token}\n");
+    let text = format!("# updates\n{rotation}\n{list}\n\n{token}\n");
     vec![text.into_bytes(), token.to_string().into_bytes(), list.to_string().into_bytes()]
 }
 
-fn paper(bytes: &[u8]) {
-    let _ = outside::papers(bytes);
+fn update(bytes: &[u8]) {
+    let _ = outside::updates(bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
         let zone = ZoneName::new("camping").expect("a good name");
         let _ = festival::token_for(text, NodeId([7; 32]), &zone);
@@ -485,7 +497,7 @@ fn paper(bytes: &[u8]) {
 pub fn hellos() -> Vec<Vec<u8>> {
     let (token, list, rotation) = festival();
     let zone = ZoneName::new("camping").expect("a good name");
-    let papers = vec![rotation.to_string(), list.to_string()];
+    let updates = vec![rotation.to_string(), list.to_string()];
     let all = BridgeVersions::new(BridgeVersion(1), BridgeVersion(u16::MAX)).expect("a range");
     let mut later = outside::sample(all, zone.clone(), None, vec![]);
     fields::write(&mut later, 90, b"what is it?");
@@ -494,7 +506,7 @@ pub fn hellos() -> Vec<Vec<u8>> {
     let (reversed, none) = (with([0, 4, 0, 5]), with([0, 0, 0, 0]));
     vec![
         outside::sample(SPOKEN, zone.clone(), None, vec![]),
-        outside::sample(SPOKEN, zone, Some(token.to_string()), papers),
+        outside::sample(SPOKEN, zone, Some(token.to_string()), updates),
         later,
         reversed,
         none,

@@ -91,7 +91,7 @@ pub(crate) struct Border {
     seed: u64,
     /// Numbers the ways that are told.
     counter: u64,
-    /// Own ways of an earlier life that are still in the area.
+    /// Own ways of an earlier incarnation that are still in the area.
     leftover: BTreeSet<Fragment>,
     changed: Changed,
     events: VecDeque<Event>,
@@ -127,7 +127,7 @@ impl Border {
         }
     }
 
-    /// An own way of an earlier life is still in the area.
+    /// An own way of an earlier incarnation is still in the area.
     pub fn handle_own(&mut self, fragment: Fragment, sequence: u64) {
         self.counter = self.counter.max(sequence);
         if self.leftover.len() < FRAGMENTS_MAX {

@@ -74,7 +74,7 @@ pub(crate) enum Event {
     Duplicate(LinkId),
     /// Something of this relay's own was said.
     Originated,
-    /// An own way of an earlier life is still in the area.
+    /// An own way of an earlier incarnation is still in the area.
     OwnWay(Fragment, u64),
     /// There are edges or streams that were not there. An event and no change of the batch: a neighbor that refuses a
     /// track later in the batch refuses it knowing them.
@@ -353,7 +353,7 @@ impl Flooding {
         std::mem::take(&mut self.changed)
     }
 
-    /// An own LSA of an earlier life is still in the mesh: the next one has a higher sequence (RFC 2328,
+    /// An own LSA of an earlier incarnation is still in the mesh: the next one has a higher sequence (RFC 2328,
     /// section 13.4).
     fn jump_over(&mut self, key: &Key, sequence: u64) {
         let boot = self.boot;

@@ -66,7 +66,7 @@ impl Pace {
         self.not_before = Some(now + FIRST);
     }
 
-    /// A neighbor has an LSA of this relay from an earlier life: the next one jumps over it.
+    /// A neighbor has an LSA of this relay from an earlier incarnation: the next one jumps over it.
     pub fn handle_own(&mut self, sequence: u64) {
         self.counter = self.counter.max(sequence);
         self.handle_news(true);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_own_lsa_of_an_earlier_life_is_jumped_over() {
+    fn an_own_lsa_of_an_earlier_incarnation_is_jumped_over() {
         let mut pace = Pace::new(0);
         pace.handle_own(77);
         assert_eq!(pace.handle_timeout(crate::sim::epoch()), Some(78));

@@ -165,7 +165,7 @@ mod tests {
 
     fn record(topic: Topic, number: u64) -> LogEntry {
         let writer = NodeId([1; 32]);
-        let key = LogKey { topic, writer, life: 1 };
+        let key = LogKey { topic, writer, incarnation: 1 };
         LogEntry::sign(&SimulatedKeys(writer), key, number, Hlc(number), Bytes::new())
     }
 

@@ -17,7 +17,7 @@ fn room(name: &str) -> Topic {
 }
 
 fn key(writer: NodeId) -> LogKey {
-    LogKey { topic: room("lobby"), writer, life: 1 }
+    LogKey { topic: room("lobby"), writer, incarnation: 1 }
 }
 
 fn logs() -> Logs {
@@ -85,7 +85,7 @@ fn a_record_its_writer_did_not_sign_is_refused_and_changes_nothing() {
     forged[1].payload = bytes(6);
     let refused = take(&mut logs, &key, (1, forged), None, now).unwrap_err();
     assert_eq!((refused, logs.highest(&key)), (MeshError::Forged, 0));
-    let other = LogKey { life: 2, ..key.clone() };
+    let other = LogKey { incarnation: 2, ..key.clone() };
     assert!(take(&mut logs, &other, (1, entries(&key, 1, 1, 5)), None, now).is_err());
     assert_eq!((logs.counters.forged, logs.logs.len()), (2, 0));
 }
@@ -220,7 +220,7 @@ fn what_was_on_disk_is_not_new() {
 }
 
 #[test]
-fn a_disk_that_was_put_back_begins_another_life() {
+fn a_disk_that_was_put_back_begins_another_incarnation() {
     let (mut logs, now) = (logs(), epoch());
     let written = entries(&key(OWN), 1, 6, 1);
     for (number, entry) in (1..4).zip(written.clone()) {
@@ -228,10 +228,10 @@ fn a_disk_that_was_put_back_begins_another_life() {
     }
     // Records that this relay wrote and its disk does not have.
     let taken = take(&mut logs, &key(OWN), (4, written[3..].to_vec()), None, now).unwrap();
-    let life = taken.life.expect("is another life");
+    let incarnation = taken.incarnation.expect("is another incarnation");
     assert_eq!(taken.new.len(), 3);
     let record = logs.append(room("lobby"), bytes(1), &SimulatedKeys(OWN), now).unwrap();
-    assert_eq!((record.number, record.key.life), (1, life));
+    assert_eq!((record.number, record.key.incarnation), (1, incarnation));
 }
 
 #[test]
@@ -303,36 +303,40 @@ fn one_line_in_each_of_many_rooms_takes_no_place_from_a_room_that_people_spoke_i
 }
 
 #[test]
-fn a_room_whose_log_gave_way_goes_on_in_another_life_of_it() {
+fn a_room_whose_log_gave_way_goes_on_in_another_incarnation_of_it() {
     let now = epoch();
     let mut logs = filled(now);
-    let life = logs.life;
+    let incarnation = logs.incarnation;
     append_at(&mut logs, "one-more", 5000, now);
-    assert_eq!(logs.poll_life(), Some(life + 1));
+    assert_eq!(logs.poll_incarnation(), Some(incarnation + 1));
     let again = append_at(&mut logs, "room-0", 5001, now);
-    assert_eq!((again.number, again.key.life), (1, life + 1));
+    assert_eq!((again.number, again.key.incarnation), (1, incarnation + 1));
     // A log that stayed goes on where it was.
     let on = append_at(&mut logs, "room-900", 5002, now);
-    assert_eq!((on.number, on.key.life), (2, life));
-    // Room-1 gave way to room-0: it was of the former life, so no other one has to begin.
-    assert_eq!((has(&logs, "room-1"), logs.poll_life()), (false, None));
+    assert_eq!((on.number, on.key.incarnation), (2, incarnation));
+    // Room-1 gave way to room-0: it was of the former incarnation, so no other one has to begin.
+    assert_eq!((has(&logs, "room-1"), logs.poll_incarnation()), (false, None));
 }
 
 #[test]
 fn what_gave_way_is_not_taken_back_and_tears_nothing() {
     let now = epoch();
     let mut logs = filled(now);
-    let gone = LogKey { topic: room("room-0"), writer: OWN, life: 1 };
+    let gone = LogKey { topic: room("room-0"), writer: OWN, incarnation: 1 };
     append_at(&mut logs, "one-more", 5000, now);
-    let life = logs.life;
+    let incarnation = logs.incarnation;
     let head = Head { key: gone.clone(), floor: 0, highest: 1 };
     logs.handle_heads(LINK, &[head], now);
     assert_eq!(pulls(&mut logs, now), []);
     let taken = give(&mut logs, &gone, 1, 1, 1, now);
-    assert_eq!((taken.new.len(), taken.life, logs.life), (0, None, life));
+    assert_eq!((taken.new.len(), taken.incarnation, logs.incarnation), (0, None, incarnation));
     // An older copy of the disk is known by what it has never seen, or has less of.
-    let newer = LogKey { topic: room("unseen"), writer: OWN, life };
-    assert!(give(&mut logs, &newer, 1, 1, 1, now).life.is_some_and(|next| next.abs_diff(life) > 1000));
+    let newer = LogKey { topic: room("unseen"), writer: OWN, incarnation };
+    assert!(
+        give(&mut logs, &newer, 1, 1, 1, now)
+            .incarnation
+            .is_some_and(|next| next.abs_diff(incarnation) > 1000)
+    );
 }
 
 #[test]
@@ -340,14 +344,14 @@ fn a_copy_of_the_disk_from_before_a_log_gave_way_is_known_as_one() {
     let now = epoch();
     let mut logs = logs();
     append_at(&mut logs, "lobby", 1, now);
-    let later = LogKey { topic: room("other"), writer: OWN, life: logs.life + 3 };
-    assert!(give(&mut logs, &later, 1, 1, 1, now).life.is_some());
+    let later = LogKey { topic: room("other"), writer: OWN, incarnation: logs.incarnation + 3 };
+    assert!(give(&mut logs, &later, 1, 1, 1, now).incarnation.is_some());
     let again = append_at(&mut logs, "other", 2, now);
     assert_ne!(again.key, later);
 }
 
 #[test]
-fn a_life_that_was_not_written_is_known_by_what_was_written_in_it() {
+fn a_incarnation_that_was_not_written_is_known_by_what_was_written_in_it() {
     let now = epoch();
     let mut logs = filled(now);
     let last = append_at(&mut logs, "one-more", 5000, now);
@@ -356,7 +360,10 @@ fn a_life_that_was_not_written_is_known_by_what_was_written_in_it() {
     for record in [last, second.clone()] {
         after.restore(record, now);
     }
-    assert_eq!((after.life, after.poll_life()), (second.key.life, Some(second.key.life)));
+    assert_eq!(
+        (after.incarnation, after.poll_incarnation()),
+        (second.key.incarnation, Some(second.key.incarnation))
+    );
     assert_eq!(append_at(&mut after, "room-0", 5002, now).number, 2);
 }
 

@@ -85,8 +85,8 @@ pub(crate) struct Taken {
     pub new: Vec<LogEntry>,
     /// How many were.
     pub duplicates: u64,
-    /// The own log goes on in another life: somebody has more of it than this relay's disk.
-    pub life: Option<u64>,
+    /// The own log goes on in another incarnation: somebody has more of it than this relay's disk.
+    pub incarnation: Option<u64>,
 }
 
 /// The logs of every topic and writer.
@@ -95,14 +95,14 @@ pub(crate) struct Logs {
     own: NodeId,
     /// No other run of this relay has it.
     seed: u64,
-    life: u64,
-    /// The life is of this run alone: the disk does not know it.
+    incarnation: u64,
+    /// The incarnation is of this run alone: the disk does not know it.
     volatile: bool,
     logs: BTreeMap<LogKey, Log>,
     counts: Counts,
     /// Logs that were here and gave way, or found no place.
     gone: Gone,
-    /// The life that own logs begin in from now on, until the driver was told.
+    /// The incarnation that own logs begin in from now on, until the driver was told.
     turned: Option<u64>,
     /// Of all logs.
     bytes: usize,
@@ -119,12 +119,12 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
-    /// None yet. Until it is told which life this is, it is one of its own, of the seed.
+    /// None yet. Until it is told which incarnation this is, it is one of its own, of the seed.
     pub fn new(own: NodeId, seed: u64) -> Logs {
         Logs {
             own,
             seed,
-            life: seed,
+            incarnation: seed,
             volatile: false,
             logs: BTreeMap::new(),
             counts: Counts::default(),
@@ -141,9 +141,9 @@ impl Logs {
         }
     }
 
-    /// Which life of the disk this is.
-    pub fn handle_life(&mut self, life: u64) {
-        (self.life, self.volatile) = (life, false);
+    /// Which incarnation of the disk this is.
+    pub fn handle_incarnation(&mut self, incarnation: u64) {
+        (self.incarnation, self.volatile) = (incarnation, false);
     }
 
     /// What the wall clock says.
@@ -197,9 +197,9 @@ impl Logs {
         if number <= highest || number > NUMBER_MAX || entry.payload.len() > PAYLOAD_MAX {
             return;
         }
-        if self.is_own(&key) && key.life > self.life {
-            // That it began was written, and which life it is was not.
-            self.turn(key.life);
+        if self.is_own(&key) && key.incarnation > self.incarnation {
+            // That it began was written, and which incarnation it is was not.
+            self.turn(key.incarnation);
         }
         self.observe(entry.hlc, now);
         let keep = self.keep(&entry, &key.topic, now);
@@ -289,7 +289,7 @@ impl Logs {
         let mut taken = Taken { duplicates: here, ..Taken::default() };
         if self.is_own(&key) {
             // Signed here, and not on this disk: an older copy of it was put back.
-            taken.life = Some(self.next_life());
+            taken.incarnation = Some(self.next_incarnation());
         }
         self.take_new(&key, new, jump.then_some(first - 1), &mut taken, now);
         self.from.insert(key.clone(), link);
@@ -458,12 +458,12 @@ impl Logs {
         self.wall_at(now).map_or(retention.age, |wall| retention.left(entry.hlc.wall(), wall))
     }
 
-    fn next_life(&mut self) -> u64 {
-        let mut hasher = blake3::Hasher::new_derive_key("peddlenet relay 2026 next life of a log");
-        hasher.update(&self.life.to_be_bytes()).update(&self.clock.0.to_be_bytes());
-        (self.life, self.volatile) = (first_word(&hasher), false);
+    fn next_incarnation(&mut self) -> u64 {
+        let mut hasher = blake3::Hasher::new_derive_key("peddlenet relay 2026 next incarnation of a log");
+        hasher.update(&self.incarnation.to_be_bytes()).update(&self.clock.0.to_be_bytes());
+        (self.incarnation, self.volatile) = (first_word(&hasher), false);
         self.turned = None;
-        self.life
+        self.incarnation
     }
 
     /// Does something with one log and keeps the bounds.

@@ -14,12 +14,12 @@ pub const LOGS_MAX: usize = 16_384;
 pub const LOGS_OF_WRITER_MAX: usize = 1024;
 /// Logs of announcements, of all writers: as many as there may be relays.
 pub const ANNOUNCEMENTS_MAX: usize = 8192;
-/// Logs of announcements of one writer: one for each of its lives.
+/// Logs of announcements of one writer: one for each of its incarnations.
 pub const ANNOUNCEMENTS_OF_WRITER_MAX: usize = 16;
 /// Logs that gave way and are remembered, so that they are not fetched again.
 const GONE_MAX: usize = 4096;
-/// The lives of one disk follow each other; lives as far apart as this are of different disks.
-pub(super) const LIVES: u64 = 1 << 20;
+/// The incarnations of one disk follow each other; incarnations as far apart as this are of different disks.
+pub(super) const INCARNATIONS: u64 = 1 << 20;
 /// A log stays so much longer for each of its first records: one line in each of a thousand rooms takes no place
 /// from a room that people spoke in.
 const STAYS_FOR_EACH_MS: u64 = 450_000;
@@ -92,24 +92,25 @@ impl Gone {
 type Worth = (bool, bool, u64);
 
 impl Logs {
-    /// The log that this relay writes about a topic. It is of this life of the disk or of one before it: the life
-    /// is counted up when a log gives way, so that what is said in that room later stands in another log. A log that the
-    /// disk lacks a part of is not gone on with.
+    /// The log that this relay writes about a topic. It is of this incarnation of the disk or of one before it: the
+    /// incarnation is counted up when a log gives way, so that what is said in that room later stands in another log.
+    /// A log that the disk lacks a part of is not gone on with.
     pub(super) fn own_log(&self, topic: &Topic) -> Option<LogKey> {
-        let of = |life| LogKey { topic: topic.clone(), writer: self.own, life };
-        let mut own = self.logs.range(of(self.life.saturating_sub(LIVES - 1))..=of(self.life));
+        let of = |incarnation| LogKey { topic: topic.clone(), writer: self.own, incarnation };
+        let mut own =
+            self.logs.range(of(self.incarnation.saturating_sub(INCARNATIONS - 1))..=of(self.incarnation));
         own.rfind(|(_, log)| !log.torn).map(|(key, _)| key.clone())
     }
 
     /// Whether this relay writes, wrote or would come to write this log on this disk.
     pub(super) fn is_own(&self, key: &LogKey) -> bool {
-        key.writer == self.own && key.life.abs_diff(self.life) < LIVES
+        key.writer == self.own && key.incarnation.abs_diff(self.incarnation) < INCARNATIONS
     }
 
     /// An own log that gave way. It does not come back: it would be gone on with where others know it to end, and
     /// they may know only a part.
     pub(super) fn let_go(&self, key: &LogKey) -> bool {
-        self.is_own(key) && key.life < self.life && !self.logs.contains_key(key)
+        self.is_own(key) && key.incarnation < self.incarnation && !self.logs.contains_key(key)
     }
 
     /// Whether a log that goes so far somewhere is to be fetched.
@@ -119,24 +120,24 @@ impl Logs {
 
     /// Begins an own log.
     pub(super) fn begin(&mut self, topic: Topic, hlc: Hlc) -> Result<LogKey, MeshError> {
-        let mut key = LogKey { topic, writer: self.own, life: self.life };
+        let mut key = LogKey { topic, writer: self.own, incarnation: self.incarnation };
         // Others of this relay give way in any case.
         if !self.make_room(&key, (hlc, usize::MAX), &|_| true) {
             return Err(MeshError::Full { what: "log" });
         }
-        key.life = self.life;
+        key.incarnation = self.incarnation;
         Ok(key)
     }
 
-    /// The life that own logs begin in from now on, if it is another.
-    pub fn poll_life(&mut self) -> Option<u64> {
+    /// The incarnation that own logs begin in from now on, if it is another.
+    pub fn poll_incarnation(&mut self) -> Option<u64> {
         self.turned.take()
     }
 
-    pub(super) fn turn(&mut self, life: u64) {
-        self.life = life;
+    pub(super) fn turn(&mut self, incarnation: u64) {
+        self.incarnation = incarnation;
         if !self.volatile {
-            self.turned = Some(life);
+            self.turned = Some(incarnation);
         }
     }
 
@@ -180,8 +181,8 @@ impl Logs {
         self.counts.remove(key);
         self.counters.gave_way += 1;
         if self.is_own(key) {
-            if key.life >= self.life {
-                self.turn(key.life + 1);
+            if key.incarnation >= self.incarnation {
+                self.turn(key.incarnation + 1);
             }
         } else {
             self.gone.insert(key.clone(), log.highest());

@@ -170,7 +170,7 @@ mod tests {
     use crate::sim::{epoch, node};
 
     fn chat(writer: usize) -> LogKey {
-        LogKey { topic: Topic::Room(RoomName::new("lobby").unwrap()), writer: node(writer), life: 1 }
+        LogKey { topic: Topic::Room(RoomName::new("lobby").unwrap()), writer: node(writer), incarnation: 1 }
     }
 
     fn announcements() -> LogKey {

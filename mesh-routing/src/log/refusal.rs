@@ -1,7 +1,7 @@
 //! What becomes of an own record that the disk refused. Its number would be given again after a restart, so nobody may
 //! see it under that one: what it says goes into a log whose name is lost with this run of the relay.
 
-use super::{LogEntry, LogKey, Logs, place::LIVES};
+use super::{LogEntry, LogKey, Logs, place::INCARNATIONS};
 use crate::wire::{log_entry::Entry, message::Message, signature::first_word};
 
 /// A record and all after it in its log: they were never seen outside of this relay, and will not be.
@@ -37,12 +37,12 @@ impl Logs {
         }
         if self.volatile && self.is_own(&record.key) {
             // After a restart nobody writes in this log: its numbers are safe.
-            self.life += 1;
+            self.incarnation += 1;
             return None;
         }
         if !self.volatile {
             self.volatile = true;
-            self.life = self.volatile_life();
+            self.incarnation = self.volatile_incarnation();
         }
         let (key, from) = (record.key.clone(), record.number);
         let mut entries = vec![record.entry.clone()];
@@ -68,13 +68,13 @@ impl Logs {
         self.logs.get(key).is_some_and(|log| log.gap)
     }
 
-    /// The first of a row of lives that no other run of this relay has.
-    fn volatile_life(&self) -> u64 {
-        let mut hasher = blake3::Hasher::new_derive_key("peddlenet relay 2026 lives of a run");
-        for part in [self.seed, self.life, self.clock.0] {
+    /// The first of a row of incarnations that no other run of this relay has.
+    fn volatile_incarnation(&self) -> u64 {
+        let mut hasher = blake3::Hasher::new_derive_key("peddlenet relay 2026 incarnations of a run");
+        for part in [self.seed, self.incarnation, self.clock.0] {
             hasher.update(&part.to_be_bytes());
         }
-        first_word(&hasher) & !(LIVES - 1)
+        first_word(&hasher) & !(INCARNATIONS - 1)
     }
 
     /// Whether this relay wrote a record in a log that the disk lacks a part of.
@@ -97,7 +97,7 @@ mod tests {
         wire::signature::SimulatedKeys,
     };
 
-    const LIFE: u64 = 7;
+    const INCARNATION: u64 = 7;
 
     fn lobby() -> Topic {
         Topic::Room(RoomName::new("lobby").unwrap())
@@ -106,7 +106,7 @@ mod tests {
     /// A relay with a neighbor.
     fn mesh(now: Instant) -> Mesh {
         let mut mesh = Mesh::new(config(node(0), ZoneName::new("zone").unwrap(), 1, 1), now);
-        mesh.handle_life(LIFE);
+        mesh.handle_incarnation(INCARNATION);
         mesh.handle_link_up(LinkId(1), node(1), now);
         poll(&mut mesh);
         mesh
@@ -119,10 +119,13 @@ mod tests {
             match output {
                 Output::Send { message, .. } => {
                     if let Ok(Message::Append { key, first, entries, .. }) = Message::decode(&message) {
-                        shown.extend((first..).zip(entries).map(|(number, _)| (key.life, number)));
+                        shown.extend((first..).zip(entries).map(|(number, _)| (key.incarnation, number)));
                     }
                 }
-                Output::Store(_) | Output::Record { .. } | Output::Withdrawn { .. } | Output::Life(_) => {
+                Output::Store(_)
+                | Output::Record { .. }
+                | Output::Withdrawn { .. }
+                | Output::Incarnation(_) => {
                     outputs.push(output);
                 }
                 _ => {}
@@ -149,7 +152,7 @@ mod tests {
         let now = epoch();
         let mut mesh = mesh(now);
         let (first, second) = (say(&mut mesh, "one", now), say(&mut mesh, "two", now));
-        assert_eq!((first.0.life, first.1, second.1), (LIFE, 1, 2));
+        assert_eq!((first.0.incarnation, first.1, second.1), (INCARNATION, 1, 2));
         assert_eq!(poll(&mut mesh).0.len(), 2);
         let (outputs, shown) = answer(&mut mesh, Err(NotStored::Failed), now);
         let [Output::Withdrawn { key, number: 1, .. }, Output::Store(one), Output::Store(two)] = &outputs[..]
@@ -160,24 +163,24 @@ mod tests {
             (key, &one.entry.payload[..], &two.entry.payload[..]),
             (&first.0, &b"one"[..], &b"two"[..])
         );
-        assert!(one.key.life != LIFE && shown.is_empty(), "{shown:?}");
+        assert!(one.key.incarnation != INCARNATION && shown.is_empty(), "{shown:?}");
         // The one behind it is on disk, but nobody sees it there either.
         let (outputs, shown) = answer(&mut mesh, Ok(()), now);
         assert!(matches!(outputs[..], [Output::Withdrawn { number: 2, .. }]) && shown.is_empty());
         // In the other log they are seen, whatever the disk says: nobody gives their numbers again.
-        let life = one.key.life;
+        let incarnation = one.key.incarnation;
         let (outputs, shown) = answer(&mut mesh, Err(NotStored::Failed), now);
         assert!(
-            matches!(&outputs[..], [Output::Record { stored: Err(_), record }] if record.key.life == life)
+            matches!(&outputs[..], [Output::Record { stored: Err(_), record }] if record.key.incarnation == incarnation)
         );
-        assert_eq!(shown, [(life, 1)]);
+        assert_eq!(shown, [(incarnation, 1)]);
         let (outputs, shown) = answer(&mut mesh, Ok(()), now);
         // Behind a gap: its author is not told that it is safe.
         assert!(matches!(outputs[..], [Output::Record { stored: Err(_), .. }]));
-        assert_eq!(shown, [(life, 2)]);
+        assert_eq!(shown, [(incarnation, 2)]);
         // What comes is in a log that the disk has all of.
         let third = say(&mut mesh, "three", now);
-        assert!(third.0.life != life && third.0.life != LIFE && third.1 == 1);
+        assert!(third.0.incarnation != incarnation && third.0.incarnation != INCARNATION && third.1 == 1);
         poll(&mut mesh);
         let (outputs, _) = answer(&mut mesh, Ok(()), now);
         assert!(matches!(outputs[..], [Output::Record { stored: Ok(()), .. }]));
@@ -192,17 +195,17 @@ mod tests {
         poll(&mut mesh);
         say(&mut mesh, "two", now);
         let (outputs, shown) = answer(&mut mesh, Err(NotStored::Failed), now);
-        let stored = outputs
-            .iter()
-            .filter(|output| matches!(output, Output::Store(record) if record.key.life == LIFE));
+        let stored = outputs.iter().filter(
+            |output| matches!(output, Output::Store(record) if record.key.incarnation == INCARNATION),
+        );
         assert_eq!((stored.count(), shown.len()), (0, 0));
         let withdrawn = outputs.iter().filter(|output| matches!(output, Output::Withdrawn { .. }));
         assert_eq!((withdrawn.count(), outputs.len()), (2, 4), "{outputs:?}");
     }
 
     /// The neighbor brings a record of that writer.
-    fn bring(mesh: &mut Mesh, (writer, life): (NodeId, u64), number: u64, now: Instant) -> LogEntry {
-        let key = LogKey { topic: lobby(), writer, life };
+    fn bring(mesh: &mut Mesh, (writer, incarnation): (NodeId, u64), number: u64, now: Instant) -> LogEntry {
+        let key = LogKey { topic: lobby(), writer, incarnation };
         let text = Bytes::from_static(b"hello");
         let record = LogEntry::sign(&SimulatedKeys(writer), key.clone(), number, Hlc(1), text);
         let (entries, path) = (vec![record.entry.clone()], vec![node(1)]);
@@ -238,20 +241,20 @@ mod tests {
         assert_eq!(poll(&mut mesh).0, [Output::Store(record.clone())]);
         let (outputs, _) = answer(&mut mesh, Err(NotStored::Failed), now);
         assert_eq!(outputs, [Output::Record { record, stored: Err(NotStored::Failed) }]);
-        assert_eq!(say(&mut mesh, "new", now).0.life, LIFE);
+        assert_eq!(say(&mut mesh, "new", now).0.incarnation, INCARNATION);
     }
 
     #[test]
-    fn two_runs_of_a_relay_have_no_life_of_this_kind_in_common() {
+    fn two_runs_of_a_relay_have_no_incarnation_of_this_kind_in_common() {
         let now = epoch();
-        let life = |seed| {
+        let incarnation = |seed| {
             let mut mesh = Mesh::new(config(node(0), ZoneName::new("zone").unwrap(), 1, seed), now);
-            mesh.handle_life(LIFE);
+            mesh.handle_incarnation(INCARNATION);
             say(&mut mesh, "one", now);
             poll(&mut mesh);
             answer(&mut mesh, Err(NotStored::Failed), now);
-            say(&mut mesh, "two", now).0.life
+            say(&mut mesh, "two", now).0.incarnation
         };
-        assert!(life(1).abs_diff(life(2)) > LIVES);
+        assert!(incarnation(1).abs_diff(incarnation(2)) > INCARNATIONS);
     }
 }

@@ -45,8 +45,8 @@ pub(crate) enum Event {
     Send(LinkId, Encoded),
     /// A record that was never here before: to the disk.
     Store(LogEntry),
-    /// The own logs go on in another life.
-    Life(u64),
+    /// The own logs go on in another incarnation.
+    Incarnation(u64),
     /// Records of the own log up to a number are on another disk.
     Saved(LogKey, u64),
     /// Records below a number are forgotten.
@@ -74,7 +74,7 @@ pub(crate) struct Replication {
 }
 
 impl Replication {
-    /// No logs yet, and a life of the seed until it is told which one this is.
+    /// No logs yet, and an incarnation of the seed until it is told which one this is.
     pub fn new(own: NodeId, seed: u64) -> Replication {
         Replication {
             own,
@@ -133,8 +133,8 @@ impl Replication {
             return Err(MeshError::TooLong { length: payload.len() });
         }
         let record = self.logs.append(topic, payload, view.keys, now)?;
-        // Before the record: a log that gave way is not begun again in the life it was in.
-        self.events.extend(self.logs.poll_life().map(Event::Life));
+        // Before the record: a log that gave way is not begun again in the incarnation it was in.
+        self.events.extend(self.logs.poll_incarnation().map(Event::Incarnation));
         let place = (record.key.clone(), record.number);
         self.push(vec![record], Vec::new(), view, now);
         Ok(place)
@@ -255,7 +255,7 @@ impl Replication {
         let known = |writer: &NodeId| lsdb.links(writer).is_some() || lsdb.publication(writer).is_some();
         let taken = self.logs.take(arrival, view.keys, &known, now)?;
         self.events.push_back(Event::Duplicates(link, taken.duplicates));
-        self.events.extend(self.logs.poll_life().or(taken.life).map(Event::Life));
+        self.events.extend(self.logs.poll_incarnation().or(taken.incarnation).map(Event::Incarnation));
         if pulled && !taken.new.is_empty() {
             self.events.extend(taken.new.into_iter().map(Event::Store));
             self.gather(&key, (false, &[neighbor]), view, now);

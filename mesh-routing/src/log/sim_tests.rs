@@ -100,7 +100,7 @@ fn a_writer_that_lost_its_disk_corrupts_nothing() {
     sim.wipe(1);
     sim.run(seconds(2));
     sim.start(1);
-    // Before it heard anything of its former life.
+    // Before it heard anything of its former incarnation.
     sim.append(1, "second 0");
     sim.append(1, "second 1");
     sim.run(seconds(10));
@@ -133,8 +133,9 @@ fn an_old_copy_of_a_disk_corrupts_nothing() {
         texts.sort();
         assert_eq!(texts, ["four", "one", "three", "two"], "relay {relay}");
     }
-    let lives: std::collections::BTreeSet<_> = sim.relays[3].records.iter().map(|r| r.key.life).collect();
-    assert_eq!(lives.len(), 2);
+    let incarnations: std::collections::BTreeSet<_> =
+        sim.relays[3].records.iter().map(|r| r.key.incarnation).collect();
+    assert_eq!(incarnations.len(), 2);
     check::at_rest(&mut sim);
 }
 

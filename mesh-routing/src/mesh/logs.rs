@@ -23,10 +23,10 @@ use crate::{
 };
 
 impl Mesh {
-    /// Which life of its disk this relay is in: a number made at random when the disk was new, and kept on
-    /// it. To be called at boot before any record; without it this run has a life of its own.
-    pub fn handle_life(&mut self, life: u64) {
-        self.replication.logs_mut().handle_life(life);
+    /// Which incarnation of its disk this relay is in: a number made at random when the disk was new, and kept on
+    /// it. To be called at boot before any record; without it this run has an incarnation of its own.
+    pub fn handle_incarnation(&mut self, incarnation: u64) {
+        self.replication.logs_mut().handle_incarnation(incarnation);
     }
 
     /// What the wall clock says: as often as it is convenient, at boot before any record, and before
@@ -171,7 +171,9 @@ impl Mesh {
                     }
                     self.outputs.push_back(Output::Store(record));
                 }
-                replication::Event::Life(life) => self.outputs.push_back(Output::Life(life)),
+                replication::Event::Incarnation(incarnation) => {
+                    self.outputs.push_back(Output::Incarnation(incarnation))
+                }
                 replication::Event::Saved(key, upto) => self.outputs.push_back(Output::Saved { key, upto }),
                 replication::Event::Forget(key, below) => {
                     self.outputs.push_back(Output::Forget { key, below });

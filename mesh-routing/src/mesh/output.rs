@@ -60,9 +60,10 @@ pub enum Output {
         /// The last of them.
         upto: u64,
     },
-    /// The own logs go on in another life, because this disk is behind what was written here. To be written before
-    /// the records that come out after it, and to be given to [`crate::Mesh::handle_life`] from the next start on.
-    Life(u64),
+    /// The own logs go on in another incarnation, because this disk is behind what was written here. To be written
+    /// before the records that come out after it, and to be given to [`crate::Mesh::handle_incarnation`] from the
+    /// next start on.
+    Incarnation(u64),
     /// Records of a log are forgotten here; on disk they are not needed any more either. Comes after a
     /// number of them, not for each.
     Forget {

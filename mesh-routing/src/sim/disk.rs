@@ -33,7 +33,7 @@ pub struct DiskQuality {
 pub(super) enum Job {
     Append(LogEntry),
     Forget(LogKey, u64),
-    Life(u64),
+    Incarnation(u64),
 }
 
 /// What is on a disk.
@@ -43,7 +43,7 @@ pub(super) struct Written {
     /// Counts the starts of the relay.
     pub boot: u64,
     /// Another one each time the disk was lost.
-    life: Option<u64>,
+    incarnation: Option<u64>,
 }
 
 /// A disk and what is on its way to it.
@@ -117,7 +117,7 @@ impl Disk {
             match job {
                 Job::Append(_) if fails => self.answers.push_back(Err(NotStored::Failed)),
                 Job::Append(_) => self.answers.push_back(Ok(())),
-                Job::Forget(..) | Job::Life(_) => {}
+                Job::Forget(..) | Job::Incarnation(_) => {}
             }
         }
         self.owed.extend(batch);
@@ -168,29 +168,32 @@ impl Disk {
         self.full = false;
     }
 
-    /// What a start reads: its number, its life and the records; `fresh` is the life of a disk that is new.
+    /// What a start reads: its number, its incarnation and the records; `fresh` is the incarnation of a disk that is
+    /// new.
     pub fn load(&mut self, fresh: u64) -> (u64, u64, Vec<LogEntry>) {
         let written = &mut self.written;
         written.boot += 1;
         if self.quality.delay_us == 0 && written.rows.is_empty() {
-            written.life = None;
+            written.incarnation = None;
         }
-        let life = *written.life.get_or_insert(fresh);
-        (written.boot, life, written.load(self.quality.delay_us == 0))
+        let incarnation = *written.incarnation.get_or_insert(fresh);
+        (written.boot, incarnation, written.load(self.quality.delay_us == 0))
     }
 }
 
 impl Written {
-    /// Whether a record of this relay is either here, or of a life in which nothing is written after the next start.
+    /// Whether a record of this relay is either here, or of an incarnation in which nothing is written after the next
+    /// start.
     pub fn keeps(&self, key: &LogKey, number: u64) -> bool {
-        self.life != Some(key.life) || self.rows.iter().any(|row| row.key == *key && row.number == number)
+        self.incarnation != Some(key.incarnation)
+            || self.rows.iter().any(|row| row.key == *key && row.number == number)
     }
 
     fn take(&mut self, job: Job) {
         match job {
             Job::Append(record) => self.rows.push(record),
             Job::Forget(key, below) => self.rows.retain(|row| row.key != key || row.number >= below),
-            Job::Life(life) => self.life = Some(life),
+            Job::Incarnation(incarnation) => self.incarnation = Some(incarnation),
         }
     }
 

@@ -118,7 +118,7 @@ impl Liar {
         let room = RoomName::new(format!("room-{}", self.below(3))).unwrap();
         let topic = if self.below(3) == 0 { Topic::Announcements } else { Topic::Room(room) };
         let writer = if self.below(4) == 0 { self.any() } else { self.fake() };
-        LogKey { topic, writer, life: self.below(2) }
+        LogKey { topic, writer, incarnation: self.below(2) }
     }
 
     /// Entries that a relay of its own signed, or that it says another signed.
@@ -375,7 +375,7 @@ fn logs_of_writers_that_are_not_there_are_bounded() {
     let (mut mesh, _) = between();
     for writer in 0..6000 {
         let writer = node(writer + FAKE);
-        let key = LogKey { topic: Topic::Announcements, writer, life: 1 };
+        let key = LogKey { topic: Topic::Announcements, writer, incarnation: 1 };
         let payload = Bytes::from(vec![0; PAYLOAD_MAX]);
         let sign = |number| {
             log::LogEntry::sign(&SimulatedKeys(writer), key.clone(), number, Hlc(7), payload.clone()).entry

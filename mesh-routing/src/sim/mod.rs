@@ -355,7 +355,9 @@ impl Sim {
                     self.relays[relay].keep(record, stored.is_ok(), self.lied_to, self.now);
                 }
                 Output::Saved { key, upto } => drop(self.relays[relay].saved.insert(key, upto)),
-                Output::Life(life) => drop(self.relays[relay].disk.handle_job(Job::Life(life))),
+                Output::Incarnation(incarnation) => {
+                    self.relays[relay].disk.handle_job(Job::Incarnation(incarnation));
+                }
                 Output::Forget { key, below } => self.relays[relay].forget(key, below),
                 Output::Withdrawn { .. } => self.withdrawn += 1,
                 Output::KeyframeWanted { .. } => self.relays[relay].keyframes += 1,

@@ -68,10 +68,10 @@ impl Sim {
         let zone = self.zones[relay].clone();
         let wall = WALL.0 + self.elapsed().as_millis() as u64;
         let started = &mut self.relays[relay];
-        let (boot, life) = started.load(seed);
+        let (boot, incarnation) = started.load(seed);
         let area = started.area;
         let mut mesh = Mesh::new(Config { area, ..config(started.id, zone, boot, seed) }, now);
-        mesh.handle_life(life);
+        mesh.handle_incarnation(incarnation);
         if started.disk.quality.room > 0 {
             mesh.handle_disk_room(started.disk.quality.room);
         }
@@ -164,7 +164,7 @@ impl Sim {
         if !alive || self.wires[wire].links.iter().all(Option::is_some) {
             return;
         }
-        // A link left over at one end is of a life of the other end that is past.
+        // A link left over at one end is of an incarnation of the other end that is past.
         self.unplug(wire);
         for end in [0, 1] {
             self.by_link.push(Some((wire, end)));

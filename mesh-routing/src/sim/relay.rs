@@ -114,13 +114,13 @@ impl Relay {
         self.disk.handle_job(Job::Forget(key, below));
     }
 
-    /// It starts: its boot, its life, and the records that its disk has.
+    /// It starts: its boot, its incarnation, and the records that its disk has.
     pub(super) fn load(&mut self, fresh: u64) -> (u64, u64) {
-        let (boot, life, records) = self.disk.load(fresh);
+        let (boot, incarnation, records) = self.disk.load(fresh);
         self.acknowledged.check(&records);
         self.last = records.iter().map(|record| (record.key.clone(), record.number)).collect();
         self.records = records;
-        (boot, life)
+        (boot, incarnation)
     }
 
     /// It loses its power, and what it had in memory.

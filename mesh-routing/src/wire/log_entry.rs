@@ -17,9 +17,9 @@ pub struct LogKey {
     pub topic: Topic,
     /// The relay that writes it.
     pub writer: NodeId,
-    /// Which life of the writer's disk: a relay that lost its disk numbers anew in a log of its own, so no
+    /// Which incarnation of the writer's disk: a relay that lost its disk numbers anew in a log of its own, so no
     /// number ever means two records.
-    pub life: u64,
+    pub incarnation: u64,
 }
 
 /// A record in its log, as it crosses a link and lies in memory.
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn a_signature_holds_for_one_place_and_one_payload() {
         let keys = SimulatedKeys(node(1));
-        let key = LogKey { topic: Topic::Announcements, writer: node(1), life: 7 };
+        let key = LogKey { topic: Topic::Announcements, writer: node(1), incarnation: 7 };
         let good = LogEntry::sign(&keys, key, 3, Hlc(5), Bytes::from_static(b"hello"));
         assert!(good.verify(&keys));
         let change = |what: &dyn Fn(&mut LogEntry)| {
@@ -86,7 +86,7 @@ mod tests {
             record.verify(&keys)
         };
         assert!(!change(&|r| r.number = 4));
-        assert!(!change(&|r| r.key.life = 8));
+        assert!(!change(&|r| r.key.incarnation = 8));
         assert!(!change(&|r| r.key.writer = node(2)));
         assert!(!change(&|r| r.entry.hlc = Hlc(6)));
         assert!(!change(&|r| r.entry.payload = Bytes::from_static(b"hullo")));

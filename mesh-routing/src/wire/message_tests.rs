@@ -28,7 +28,7 @@ fn track() -> TrackKey {
 /// One of each.
 fn samples() -> Vec<Message> {
     let (track, alias) = (track(), Alias(7));
-    let key = LogKey { topic: Topic::Room(RoomName::new("lobby").unwrap()), writer: node(1), life: 3 };
+    let key = LogKey { topic: Topic::Room(RoomName::new("lobby").unwrap()), writer: node(1), incarnation: 3 };
     let hello = Bytes::from_static(b"hello");
     let written =
         crate::wire::log_entry::LogEntry::sign(&SimulatedKeys(node(1)), key.clone(), 1, Hlc(7), hello);

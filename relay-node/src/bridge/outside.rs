@@ -30,23 +30,23 @@ pub fn hello(frame: &[u8]) -> bool {
     }
 }
 
-/// A hello of a relay of these versions that shows this token and these papers.
+/// A hello of a relay of these versions that shows this token and these updates.
 pub fn sample(
     versions: BridgeVersions,
     zone: ZoneName,
     token: Option<String>,
-    papers: Vec<String>,
+    updates: Vec<String>,
 ) -> Vec<u8> {
-    Hello { versions, zone, festival: token, papers, underlay: Default::default() }.to_frame().to_vec()
+    Hello { versions, zone, festival: token, updates, underlay: Default::default() }.to_frame().to_vec()
 }
 
-/// The frame of papers on a stream of their own.
-pub fn papers(frame: &[u8]) -> Option<Vec<String>> {
+/// The frame of updates on a stream of their own.
+pub fn updates(frame: &[u8]) -> Option<Vec<String>> {
     admission::updates_in(frame).ok()
 }
 
 /// The frames of a stream whose bytes come at most `most` at a time, as far as the link stays up with them. The first
-/// byte says of which group the stream is; one of no group is one of papers.
+/// byte says of which group the stream is; one of no group is one of updates.
 pub fn stream(bytes: &[u8], most: usize) -> Vec<Bytes> {
     let Some((&tag, mut rest)) = bytes.split_first() else { return Vec::new() };
     let group = Group::from_tag(tag);
@@ -65,7 +65,7 @@ pub fn stream(bytes: &[u8], most: usize) -> Vec<Bytes> {
         let first = heard.is_empty();
         let good = match group {
             Some(Group::Control) if first => hello(&frame),
-            None => papers(&frame).is_some() && first,
+            None => updates(&frame).is_some() && first,
             Some(_) => true,
         };
         if !good {

@@ -401,7 +401,7 @@ impl Show {
     }
 }
 
-/// Tells what is in a file; whether all of it is valid. Without a festival to compare with the first paper
+/// Tells what is in a file; whether all of it is valid. Without a festival to compare with the first line
 /// says which one it is.
 fn show(path: &Path, revocations: &mut Option<RevocationList>, now: u64) -> Result<bool, OrganizerError> {
     let text =

@@ -69,7 +69,9 @@ impl Festival {
             news: watch::Sender::new(0),
         };
         festival.read_kept();
-        festival.read(&beside).map_err(|error| format!("festival-token = {shown}: a paper in it {error}"))?;
+        festival
+            .read(&beside)
+            .map_err(|error| format!("festival-token = {shown}: what the organizer signed in it {error}"))?;
         if let Some(path) = &files.revocations {
             let text = fs::read_to_string(path).map_err(|error| error.to_string());
             text.and_then(|text| festival.read(&text).map_err(|error| error.to_string()))
@@ -230,7 +232,7 @@ impl Festival {
         if *self.judge().token() == token {
             return Ok(false);
         }
-        self.read(&beside).map_err(|error| format!("a paper in it {error}"))?;
+        self.read(&beside).map_err(|error| format!("what the organizer signed in it {error}"))?;
         self.judge().renew(token).map_err(|error| format!("this relay {error}"))?;
         Ok(true)
     }
@@ -300,12 +302,12 @@ pub(crate) fn key(text: &str) -> Result<FestivalId, String> {
 /// # Errors
 ///
 /// What is wrong, as a clause: not one token in it, one that is not signed by its festival or not for this
-/// relay and zone, or a paper beside it that is not the organizer's.
+/// relay and zone, or something beside it that is not the organizer's.
 pub fn token_for(text: &str, node: NodeId, zone: &ZoneName) -> Result<FestivalId, String> {
     let (token, beside) = split(text)?;
     let festival = token.unverified().festival;
     let mut revocations = RevocationList::new(festival);
-    revocations.read(&beside).map_err(|error| format!("a paper beside it {error}"))?;
+    revocations.read(&beside).map_err(|error| format!("what the organizer signed beside it {error}"))?;
     believe(&revocations, node, zone, Some(&token.to_string()))
         .map_err(|error| format!("this relay {error}"))?;
     Ok(festival)

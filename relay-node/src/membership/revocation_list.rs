@@ -36,7 +36,7 @@ impl RevocationList {
         self.revoked().is_some_and(|list| list.names(token))
     }
 
-    /// Takes one paper if it is the organizer's and newer; `true` if it was news.
+    /// Takes one update if it is the organizer's and newer; `true` if it was news.
     ///
     /// # Errors
     ///
@@ -64,12 +64,12 @@ impl RevocationList {
         Ok(true)
     }
 
-    /// Takes every paper of a text: one in a line, changes of the key first; `#` begins a remark. How many
+    /// Takes every update of a text: one in a line, changes of the key first; `#` begins a remark. How many
     /// were news.
     ///
     /// # Errors
     ///
-    /// As [`RevocationList::adopt`], of the first paper that is not good; those before it are taken.
+    /// As [`RevocationList::adopt`], of the first update that is not good; those before it are taken.
     pub fn read(&mut self, text: &str) -> Result<usize, TokenError> {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         let mut news = 0;

@@ -84,9 +84,9 @@ impl Node {
         self.mesh.handle_wall(wall, now);
     }
 
-    /// What this relay writes from now on is in logs of this life.
-    pub fn handle_life(&mut self, life: u64) {
-        self.mesh.handle_life(life);
+    /// What this relay writes from now on is in logs of this incarnation.
+    pub fn handle_incarnation(&mut self, incarnation: u64) {
+        self.mesh.handle_incarnation(incarnation);
     }
 
     /// What the mesh counted.

@@ -63,7 +63,7 @@ pub struct Node {
     /// Who judges what relays prove of themselves.
     festival: Option<Arc<Festival>>,
     /// The token that this relay shows among its records.
-    paper: Option<String>,
+    zone_token: Option<String>,
     /// Relays that speak no bridge version of this one.
     misfits: Misfits,
     /// Who waits for which part of a file.
@@ -108,8 +108,8 @@ pub enum Effect {
     Forget(LogKey, u64),
     /// Records of an own log up to a number are on another relay's disk.
     Saved(LogKey, u64),
-    /// From the next start on, own logs are written in this life.
-    Life(u64),
+    /// From the next start on, own logs are written in this incarnation.
+    Incarnation(u64),
     /// For the metric.
     Rerouted,
     /// For the metric: a session was answered and did not connect.
@@ -163,7 +163,7 @@ impl Node {
             started_wall: wall,
             wall,
             festival: None,
-            paper: None,
+            zone_token: None,
             misfits: Misfits::default(),
             wants: Wants::default(),
             effects: VecDeque::new(),
@@ -300,7 +300,7 @@ impl Node {
             Output::Withdrawn { key, number, why } => Effect::Stored((key, number), Err(why)),
             Output::Forget { key, below } => Effect::Forget(key, below),
             Output::Saved { key, upto } => Effect::Saved(key, upto),
-            Output::Life(life) => Effect::Life(life),
+            Output::Incarnation(incarnation) => Effect::Incarnation(incarnation),
             Output::Rerouted { .. } => Effect::Rerouted,
             Output::DropLink { link, reason } => Effect::DropLink { link, reason },
             Output::File(output) => match self.take_file(output) {

@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     fn place(number: u64) -> Place {
-        (LogKey { topic: Topic::Announcements, writer: NodeId([1; 32]), life: 1 }, number)
+        (LogKey { topic: Topic::Announcements, writer: NodeId([1; 32]), incarnation: 1 }, number)
     }
 
     fn post(posts: &mut Posts, number: u64) -> oneshot::Receiver<Result<Posted, PostError>> {

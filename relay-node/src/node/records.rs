@@ -23,14 +23,15 @@ impl Node {
     }
 
     /// Shows this relay's token to all others, as a record, if the newest such record says another one.
-    pub fn show_paper(&mut self, now: Instant) {
+    pub fn show_zone_token(&mut self, now: Instant) {
         let Some(festival) = &self.festival else { return };
         let (token, _) = festival.shown();
         let takes_over = Some(festival.may_take_over());
         self.mesh.handle_member(self.id, self.zone.clone(), takes_over, now);
-        if self.paper.as_ref() != Some(&token) {
-            match self.mesh.handle_append(Topic::Announcements, rooms::paper::encode(token.clone()), now) {
-                Ok(_) => self.paper = Some(token),
+        if self.zone_token.as_ref() != Some(&token) {
+            match self.mesh.handle_append(Topic::Announcements, rooms::zone_token::encode(token.clone()), now)
+            {
+                Ok(_) => self.zone_token = Some(token),
                 Err(error) => tracing::warn!(%error, "this relay's zone cannot be proved to others"),
             }
         }
@@ -44,18 +45,18 @@ impl Node {
     }
 
     /// A relay may prove something of itself.
-    fn take_paper(&mut self, record: &LogEntry, now: Instant) {
+    fn take_zone_token(&mut self, record: &LogEntry, now: Instant) {
         let Some(festival) = self.festival.as_ref().filter(|_| record.key.topic == Topic::Announcements)
         else {
             return;
         };
-        let Some(token) = rooms::paper::decode(&record.entry.payload) else { return };
+        let Some(token) = rooms::zone_token::decode(&record.entry.payload) else { return };
         let writer = record.key.writer;
         let Some(member) = festival.member(writer, &token) else { return };
         let takes_over = Some(member.role == Role::MayTakeOver);
         self.mesh.handle_member(writer, member.zone, takes_over, now);
         if writer == self.id {
-            self.paper = Some(token);
+            self.zone_token = Some(token);
         }
     }
 
@@ -113,10 +114,16 @@ impl Node {
         let place = self.mesh.handle_append(topic.clone(), payload, now)?;
         for _ in 0..RENEWED_AT_ONCE {
             let Some((key, number, payload)) = self.mesh.poll_lapsing(&topic) else { break };
-            let LogKey { topic, writer, life } = &key;
+            let LogKey { topic, writer, incarnation } = &key;
             // The clock is in the payload, or in the room.
-            let lapsing =
-                Written { topic, writer: *writer, life: *life, number, hlc: Hlc(0), payload: &payload };
+            let lapsing = Written {
+                topic,
+                writer: *writer,
+                incarnation: *incarnation,
+                number,
+                hlc: Hlc(0),
+                payload: &payload,
+            };
             if let Some(again) = self.rooms.renewal(lapsing) {
                 // There is a log, and the payload is as long as it was or a few bytes longer.
                 let _ = self.mesh.handle_renewal(topic.clone(), again, now);
@@ -127,7 +134,7 @@ impl Node {
 
     /// A record that was on disk when the relay started.
     pub fn restore(&mut self, record: LogEntry) {
-        self.take_paper(&record, self.started);
+        self.take_zone_token(&record, self.started);
         // As in `show`.
         let _ = self.rooms.handle_record(written(&record), false, self.started_wall);
         self.mesh.handle_restore(record);
@@ -140,7 +147,7 @@ impl Node {
 
     /// A record is on disk, or cannot be: now it may be shown.
     pub(super) fn show(&mut self, record: &LogEntry, now: Instant) {
-        self.take_paper(record, now);
+        self.take_zone_token(record, now);
         self.learn_zone(record.key.writer);
         // A payload that is not chat is another version's business: it travels on and is not shown.
         let _ = self.rooms.handle_record(written(record), true, self.wall);
@@ -152,7 +159,7 @@ fn written(record: &LogEntry) -> Written<'_> {
     Written {
         topic: &key.topic,
         writer: key.writer,
-        life: key.life,
+        incarnation: key.incarnation,
         number: record.number,
         hlc: entry.hlc,
         payload: &entry.payload,

@@ -34,7 +34,7 @@ fn node(now: Instant) -> Node {
     let identity = Arc::new(DtlsIdentity::generate().expect("is made"));
     let sessions = Sessions::new(identity, Vec::new(), 64_000);
     let mut node = Node::new(NodeId([7; 32]), zone, mesh, sessions, 0, now, WALL);
-    node.mesh.handle_life(300);
+    node.mesh.handle_incarnation(300);
     node.mesh.handle_wall(WALL, now);
     node
 }

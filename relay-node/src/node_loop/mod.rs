@@ -68,11 +68,11 @@ pub struct NodeLoop {
     complaints: Complaints,
     allowances: Allowances,
     /// When it is looked whether the zone token was renewed.
-    next_paper: Option<Instant>,
+    next_token_look: Option<Instant>,
 }
 
 /// A zone token that was renewed is shown to all after this time at the latest.
-const PAPER_EVERY: Duration = Duration::from_secs(60);
+const ZONE_TOKEN_EVERY: Duration = Duration::from_secs(60);
 
 impl NodeLoop {
     /// The loop around a node.
@@ -99,7 +99,7 @@ impl NodeLoop {
             posts: Posts::default(),
             complaints: Complaints::default(),
             allowances,
-            next_paper: None,
+            next_token_look: None,
         }
     }
 
@@ -147,9 +147,9 @@ impl NodeLoop {
         self.node.handle_wall(clock::wall(), now);
         self.node.handle_timeout(now);
         self.posts.handle_timeout(now);
-        if self.next_paper.is_none_or(|at| at <= now) {
-            self.next_paper = Some(now + PAPER_EVERY);
-            self.node.show_paper(now);
+        if self.next_token_look.is_none_or(|at| at <= now) {
+            self.next_token_look = Some(now + ZONE_TOKEN_EVERY);
+            self.node.show_zone_token(now);
         }
         self.count();
     }
@@ -355,7 +355,7 @@ impl NodeLoop {
                         self.node.handle_saved(&topic, id);
                     }
                 }
-                Effect::Life(life) => self.store.set_life(life),
+                Effect::Incarnation(incarnation) => self.store.set_incarnation(incarnation),
                 Effect::StorePart { file, part, bytes } => {
                     if !self.files.store(file, part, bytes) {
                         let refused = FileEvent::Stored { file, part, kept: false };

@@ -9,12 +9,12 @@ use protocol::{NodeId, Topic};
 use super::records::OldRecord;
 
 /// This relay's own old records, numbered for each room and signed.
-pub fn records(old: &[OldRecord], life: u64, keys: &dyn Keys) -> Vec<LogEntry> {
+pub fn records(old: &[OldRecord], incarnation: u64, keys: &dyn Keys) -> Vec<LogEntry> {
     let own: NodeId = keys.node_id();
     let mut highest: BTreeMap<LogKey, u64> = BTreeMap::new();
     let of_today = |old: &OldRecord| {
         let (room, hlc, payload) = rooms::format1::read(&old.payload)?;
-        let key = LogKey { topic: Topic::Room(room), writer: own, life };
+        let key = LogKey { topic: Topic::Room(room), writer: own, incarnation };
         let number = highest.entry(key.clone()).or_default();
         *number += 1;
         Some(LogEntry::sign(keys, key, *number, hlc, payload))
@@ -52,6 +52,6 @@ mod tests {
         let room = |name: &str| Topic::Room(RoomName::new(name).expect("a name"));
         let expected = [(room("lobby"), 1, Hlc(7)), (room("crew"), 1, Hlc(8)), (room("lobby"), 2, Hlc(9))];
         assert_eq!(records.iter().map(place).collect::<Vec<_>>(), expected);
-        assert!(records.iter().all(|record| record.key.life == 5 && record.verify(&*keys)));
+        assert!(records.iter().all(|record| record.key.incarnation == 5 && record.verify(&*keys)));
     }
 }

@@ -33,7 +33,7 @@ use crate::{
 pub const FILE: &str = "relay.redb";
 /// Records waiting for the disk, at most: the mesh gives no more.
 pub const WAITING_MAX: usize = IN_FLIGHT_MAX;
-/// Jobs that wait: all records, as many that drop others, and lives. So there is always room for a record.
+/// Jobs that wait: all records, as many that drop others, and incarnations. So there is always room for a record.
 const JOBS_MAX: usize = 2 * WAITING_MAX + 64;
 /// Bytes of the file kept in memory. It is read once, at the start; by itself the library would keep all of it.
 const CACHE: usize = 4 << 20;
@@ -49,7 +49,7 @@ const RECORDS: TableDefinition<(&[u8], u64), &[u8]> = TableDefinition::new("reco
 const OLD_RECORDS: TableDefinition<(&[u8; 32], u64), &[u8]> = TableDefinition::new("records");
 const COUNTERS: TableDefinition<&str, u64> = TableDefinition::new("counters");
 const BOOT: &str = "boot";
-const LIFE: &str = "life";
+const INCARNATION: &str = "life";
 /// Absent in format 1.
 const FORMAT: &str = "format";
 /// The format this release writes.
@@ -70,7 +70,7 @@ pub struct Loaded {
     /// How often this relay was started, this time included.
     pub boot: u64,
     /// A number made at random when the file was, for the logs that are written on this disk.
-    pub life: u64,
+    pub incarnation: u64,
     /// By log and number; the numbers of a log have no gaps.
     pub records: Vec<LogEntry>,
     /// Records of format 1, by writer and number, until [`Store::migrate`].
@@ -125,15 +125,15 @@ pub struct Store {
     jobs: Option<SyncSender<Job>>,
     /// How many jobs wait.
     waiting: Arc<AtomicUsize>,
-    /// A life for which there was no room: no record may go before it.
-    life: Option<u64>,
+    /// An incarnation for which there was no room: no record may go before it.
+    incarnation: Option<u64>,
     thread: Option<JoinHandle<()>>,
 }
 
 enum Job {
     Append { record: LogEntry, done: Option<oneshot::Sender<Result<(), NotStored>>> },
     Forget { key: LogKey, below: u64 },
-    Life { life: u64 },
+    Incarnation { incarnation: u64 },
 }
 
 impl Store {
@@ -168,14 +168,14 @@ impl Store {
             pulse.finish();
         };
         let thread = thread.spawn(run).map_err(in_directory)?;
-        Ok((Store { jobs: Some(jobs), waiting: count, life: None, thread: Some(thread) }, loaded))
+        Ok((Store { jobs: Some(jobs), waiting: count, incarnation: None, thread: Some(thread) }, loaded))
     }
 
     /// Writes a record; the answer comes when it is on disk. Writing the same record again is fine.
     pub fn append(&mut self, record: LogEntry) -> oneshot::Receiver<Result<(), NotStored>> {
         let (done, answer) = oneshot::channel();
         let job = Job::Append { record, done: Some(done) };
-        let refused = if self.tell_life() { self.send(job) } else { Some(job) };
+        let refused = if self.tell_incarnation() { self.send(job) } else { Some(job) };
         if let Some(Job::Append { done: Some(done), .. }) = refused {
             // The caller may have lost interest.
             let _ = done.send(Err(NotStored::Full));
@@ -194,12 +194,13 @@ impl Store {
         Some(job)
     }
 
-    fn tell_life(&mut self) -> bool {
-        let refused = self.life.take().and_then(|life| self.send(Job::Life { life }));
-        if let Some(Job::Life { life }) = refused {
-            self.life = Some(life);
+    fn tell_incarnation(&mut self) -> bool {
+        let refused =
+            self.incarnation.take().and_then(|incarnation| self.send(Job::Incarnation { incarnation }));
+        if let Some(Job::Incarnation { incarnation }) = refused {
+            self.incarnation = Some(incarnation);
         }
-        self.life.is_none()
+        self.incarnation.is_none()
     }
 
     /// Puts these records in the place of those of format 1.
@@ -224,16 +225,16 @@ impl Store {
         }
     }
 
-    /// What is written from now on is in another life of the logs.
-    pub fn set_life(&mut self, life: u64) {
-        self.life = Some(life);
-        self.tell_life();
+    /// What is written from now on is in another incarnation of the logs.
+    pub fn set_incarnation(&mut self, incarnation: u64) {
+        self.incarnation = Some(incarnation);
+        self.tell_incarnation();
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        self.tell_life();
+        self.tell_incarnation();
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             // A panic of that thread has been printed already.
@@ -268,12 +269,13 @@ fn format(database: &Database) -> Result<u64, redb::Error> {
 
 fn load(database: &Database) -> Result<Loaded, redb::Error> {
     let transaction = database.begin_write()?;
-    let (boot, life, old) = {
+    let (boot, incarnation, old) = {
         let mut counters = transaction.open_table(COUNTERS)?;
         let boot = counters.get(BOOT)?.map_or(0, |boot| boot.value()) + 1;
         counters.insert(BOOT, boot)?;
-        let life = counters.get(LIFE)?.map_or_else(rand::random, |life| life.value());
-        counters.insert(LIFE, life)?;
+        let incarnation =
+            counters.get(INCARNATION)?.map_or_else(rand::random, |incarnation| incarnation.value());
+        counters.insert(INCARNATION, incarnation)?;
         transaction.open_table(RECORDS)?;
         let mut old = Vec::new();
         if boot > 1 && counters.get(FORMAT)?.is_none() {
@@ -286,7 +288,7 @@ fn load(database: &Database) -> Result<Loaded, redb::Error> {
         if old.is_empty() {
             counters.insert(FORMAT, FORMAT_NOW)?;
         }
-        (boot, life, old)
+        (boot, incarnation, old)
     };
     transaction.commit()?;
     let mut records = Vec::new();
@@ -295,7 +297,7 @@ fn load(database: &Database) -> Result<Loaded, redb::Error> {
         let (key, number) = place.value();
         rows::read(key, number, entry.value(), &mut records);
     }
-    Ok(Loaded { boot, life, records, old })
+    Ok(Loaded { boot, incarnation, records, old })
 }
 
 fn replace(database: &Database, records: &[LogEntry]) -> Result<(), redb::Error> {
@@ -407,8 +409,8 @@ fn write(database: &Database, batch: &[Job]) -> Result<(), redb::Error> {
                     let key = rows::key(key);
                     table.retain_in((&key[..], 0)..(&key[..], *below), |_, _| false)?;
                 }
-                Job::Life { life } => {
-                    transaction.open_table(COUNTERS)?.insert(LIFE, life)?;
+                Job::Incarnation { incarnation } => {
+                    transaction.open_table(COUNTERS)?.insert(INCARNATION, incarnation)?;
                 }
             }
         }
@@ -425,7 +427,7 @@ mod tests {
     use super::*;
 
     fn key(writer: u8) -> LogKey {
-        LogKey { topic: Topic::Announcements, writer: NodeId([writer; 32]), life: 300 }
+        LogKey { topic: Topic::Announcements, writer: NodeId([writer; 32]), incarnation: 300 }
     }
 
     fn record(writer: u8, number: u64) -> LogEntry {
@@ -442,18 +444,18 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let (mut store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
         assert_eq!((loaded.boot, loaded.records, loaded.old), (1, Vec::new(), Vec::new()));
-        let life = loaded.life;
+        let incarnation = loaded.incarnation;
         for (writer, number) in [(2, 1), (1, 1), (1, 2)] {
             assert_eq!(append(&mut store, record(writer, number)), Ok(()));
         }
         drop(store);
         let (mut store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens again");
         let records = vec![record(1, 1), record(1, 2), record(2, 1)];
-        assert_eq!(loaded, Loaded { boot: 2, life, records, old: Vec::new() });
-        store.set_life(7);
+        assert_eq!(loaded, Loaded { boot: 2, incarnation, records, old: Vec::new() });
+        store.set_incarnation(7);
         drop(store);
         let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens again");
-        assert_eq!((loaded.boot, loaded.life), (3, 7));
+        assert_eq!((loaded.boot, loaded.incarnation), (3, 7));
     }
 
     #[test]

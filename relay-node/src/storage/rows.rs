@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     fn record(number: u64) -> LogEntry {
-        let key = LogKey { topic: Topic::Announcements, writer: NodeId([1; 32]), life: 5 };
+        let key = LogKey { topic: Topic::Announcements, writer: NodeId([1; 32]), incarnation: 5 };
         let entry =
             Entry { hlc: Hlc(number), payload: b"hello".as_slice().into(), signature: Signature([2; 64]) };
         LogEntry { key, number, entry }
@@ -69,7 +69,7 @@ mod tests {
     fn a_log_has_one_name() {
         let (first, again) = (record(1), record(2));
         let mut other = key(&again.key);
-        assert_eq!(other.pop(), Some(5), "the life");
+        assert_eq!(other.pop(), Some(5), "the incarnation");
         // The same number in two octets, as no relay writes it.
         other.extend([0x85, 0]);
         let rows = [(key(&first.key), 1, entry(&first)), (other, 2, entry(&again))];

@@ -69,7 +69,8 @@ async fn node_loop(mut requests: request::RequestQueue) {
                 if let Ok(Some(payload)) = accepted.as_ref().map(|accepted| accepted.payload.clone()) {
                     number += 1;
                     let (writer, hlc) = (node(), Hlc(number));
-                    let written = Written { topic: &topic, writer, life: 1, number, hlc, payload: &payload };
+                    let written =
+                        Written { topic: &topic, writer, incarnation: 1, number, hlc, payload: &payload };
                     rooms.handle_record(written, true, wall).expect("is readable");
                 }
                 let posted = accepted.map(|accepted| Posted { id: accepted.id, saved: Saved::Here });

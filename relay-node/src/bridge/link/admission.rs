@@ -55,7 +55,7 @@ pub(crate) fn hello(shared: &Shared, underlay: Underlay) -> (Hello, MembershipUp
     let news = MembershipUpdates(shared.festival().map(|festival| (festival.clone(), festival.news())));
     let (token, signed) = shared.festival().map(|festival| festival.shown()).unzip();
     let (versions, zone) = (shared.versions, shared.zone.clone());
-    (Hello { versions, zone, festival: token, papers: signed.unwrap_or_default(), underlay }, news)
+    (Hello { versions, zone, festival: token, updates: signed.unwrap_or_default(), underlay }, news)
 }
 
 /// Judges what the neighbor said first, and closes the connection to an outsider.
@@ -68,7 +68,7 @@ pub(crate) fn admit(
     let zone = hello.zone.clone();
     let Some(festival) = shared.festival() else { return Ok(Shown { zone, token: None }) };
     // The revocations first: they are signed, so they count whoever brings them, and may name their bringer.
-    adopt(festival, node, &hello.papers);
+    adopt(festival, node, &hello.updates);
     let judged = festival.believe(node, &zone, hello.festival.as_deref()).and_then(|token| {
         let standing = festival.standing(node, token.as_ref(), now())?;
         Ok((token, standing))

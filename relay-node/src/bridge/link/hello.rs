@@ -16,9 +16,9 @@ pub(crate) const HELLO_MAX: usize = 64 * 1024;
 /// Numbers of the fields.
 const ZONE: u32 = 1;
 const TOKEN: u32 = 2;
-const PAPERS: u32 = 3;
+const UPDATES: u32 = 3;
 const UNDERLAY: u32 = 4;
-const KNOWN: [u32; 4] = [ZONE, TOKEN, PAPERS, UNDERLAY];
+const KNOWN: [u32; 4] = [ZONE, TOKEN, UPDATES, UNDERLAY];
 
 /// What the two relays tell each other first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(crate) struct Hello {
     /// The zone token of the sender.
     pub festival: Option<String>,
     /// What the organizer signed for everybody, as far as the sender knows it.
-    pub papers: Vec<String>,
+    pub updates: Vec<String>,
     /// What the connection runs over, as the one who dialed was told.
     pub underlay: Underlay,
 }
@@ -44,8 +44,8 @@ impl Hello {
         if let Some(token) = &self.festival {
             fields::write(&mut frame, TOKEN, token.as_bytes());
         }
-        let papers = postcard::to_stdvec(&self.papers).expect("texts always serialize");
-        fields::write(&mut frame, PAPERS, &papers);
+        let updates = postcard::to_stdvec(&self.updates).expect("texts always serialize");
+        fields::write(&mut frame, UPDATES, &updates);
         let underlay = postcard::to_stdvec(&self.underlay).expect("numbers always serialize");
         fields::write(&mut frame, UNDERLAY, &underlay);
         #[cfg(feature = "next")]
@@ -72,14 +72,14 @@ impl Hello {
             Some(Err(_)) => Err(StreamError::NotHello),
         };
         let zone = text(ZONE)?.and_then(|zone| ZoneName::new(zone).ok()).ok_or(StreamError::NotHello)?;
-        let papers = match fields.get(PAPERS) {
-            Some(papers) => postcard::from_bytes(papers).map_err(|_| StreamError::NotHello)?,
+        let updates = match fields.get(UPDATES) {
+            Some(updates) => postcard::from_bytes(updates).map_err(|_| StreamError::NotHello)?,
             None => Vec::new(),
         };
         // Of what a later version runs over nothing is known, which is no reason to hang up.
         let underlay = fields.get(UNDERLAY).and_then(|value| postcard::take_from_bytes(value).ok());
         let underlay = underlay.map_or_else(Underlay::default, |(underlay, _)| underlay);
-        let hello = Hello { versions, zone, festival: text(TOKEN)?, papers, underlay };
+        let hello = Hello { versions, zone, festival: text(TOKEN)?, updates, underlay };
         Ok((hello, fields.besides(&KNOWN)))
     }
 }

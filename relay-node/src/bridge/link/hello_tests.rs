@@ -14,7 +14,7 @@ fn hello(versions: BridgeVersions) -> Hello {
         versions,
         zone: ZoneName::new("stage").unwrap(),
         festival: Some("a token".into()),
-        papers: vec!["a list".into(), String::new()],
+        updates: vec!["a list".into(), String::new()],
         underlay: Underlay { kind: UnderlayKind::Lte, metered: true, bias: 700 },
     }
 }
@@ -31,7 +31,7 @@ fn a_hello_reads_back_as_written() {
         let (read, _) = Hello::from_frame(&hello(range).to_frame()).unwrap();
         assert_eq!(read, hello(range));
     }
-    let bare = Hello { festival: None, papers: vec![], ..hello(BridgeVersions::SPOKEN) };
+    let bare = Hello { festival: None, updates: vec![], ..hello(BridgeVersions::SPOKEN) };
     assert_eq!(Hello::from_frame(&bare.to_frame()).unwrap().0, bare);
 }
 
@@ -79,7 +79,7 @@ fn a_million_damaged_hellos_do_no_harm() {
     for lowest in edges {
         good.extend(edges.map(|highest| with_versions(lowest, highest)));
     }
-    let bare = Hello { festival: None, papers: vec![], ..hello(BridgeVersions::SPOKEN) };
+    let bare = Hello { festival: None, updates: vec![], ..hello(BridgeVersions::SPOKEN) };
     good.push(bare.to_frame().to_vec());
     // A xorshift generator: the same hellos each time.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;

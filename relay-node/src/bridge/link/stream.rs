@@ -66,7 +66,7 @@ pub(crate) enum StreamError {
     NoVersions { lowest: u16, highest: u16 },
     #[error("the neighbor did not begin with a hello")]
     NotHello,
-    #[error("the neighbor sent something else than papers")]
+    #[error("the neighbor sent something else than updates of membership")]
     NotUpdates,
     #[error("the neighbor announced a message of {length} bytes, the limit is {limit}")]
     Oversized { length: usize, limit: usize },

@@ -49,7 +49,7 @@ fn hello() -> Hello {
         versions: SPOKEN,
         zone: ZoneName::new("bad").unwrap(),
         festival: None,
-        papers: vec![],
+        updates: vec![],
         underlay: Default::default(),
     }
 }

@@ -132,19 +132,19 @@ impl Relay {
         .await
     }
 
-    /// Until it knows and keeps exactly these papers.
-    async fn knows(&self, papers: &[&str]) {
+    /// Until it knows and keeps exactly these updates.
+    async fn knows(&self, updates: &[&str]) {
         timeout(PATIENCE, async {
             let mut news = self.festival.news();
-            while self.festival.shown().1 != papers {
+            while self.festival.shown().1 != updates {
                 news.changed().await.unwrap();
             }
-            while fs::read_to_string(self.kept()).unwrap_or_default().lines().collect::<Vec<_>>() != papers {
+            while fs::read_to_string(self.kept()).unwrap_or_default().lines().collect::<Vec<_>>() != updates {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
         .await
-        .expect("the papers in time");
+        .expect("the updates in time");
     }
 }
 
@@ -178,7 +178,7 @@ fn hello(token: Option<String>) -> Hello {
         versions: SPOKEN,
         zone: ZoneName::new(ZONE).unwrap(),
         festival: token,
-        papers: vec![],
+        updates: vec![],
         underlay: Default::default(),
     }
 }
@@ -309,7 +309,7 @@ async fn a_change_of_key_given_to_one_relay_lets_tokens_of_the_new_key_in_everyw
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn junk_instead_of_papers_costs_the_link_and_papers_of_others_nothing() {
+async fn junk_instead_of_updates_costs_the_link_and_updates_of_others_nothing() {
     let key = pair();
     let mut relay = Relay::start(&key, &[]).await;
     let stranger = Stranger::new();
@@ -318,12 +318,12 @@ async fn junk_instead_of_papers_costs_the_link_and_papers_of_others_nothing() {
     let (_, _streams) = handshake::dialed(&connection, &hello(Some(own))).await.unwrap();
     relay.up().await;
     let foreign = vec![revocations(&pair(), 9, relay.id()), "pnr1.junk".to_owned()];
-    for papers in [postcard::to_stdvec(&foreign).unwrap(), vec![0xff; 64]] {
+    for updates in [postcard::to_stdvec(&foreign).unwrap(), vec![0xff; 64]] {
         let mut stream = connection.open_uni().await.unwrap();
-        stream::write_frame(&mut stream, papers.into()).await.unwrap();
+        stream::write_frame(&mut stream, updates.into()).await.unwrap();
     }
     let reason = relay.down().await;
-    assert!(reason.contains("something else than papers"), "{reason}");
+    assert!(reason.contains("something else than updates of membership"), "{reason}");
     assert!(relay.festival.shown().1.is_empty());
 }
 

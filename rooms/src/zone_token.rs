@@ -7,13 +7,13 @@ use crate::payload::{Beside, Payload};
 
 /// The payload of a record that carries a token.
 pub fn encode(token: String) -> Bytes {
-    Payload::Paper(token).encode(Beside::default())
+    Payload::ZoneToken(token).encode(Beside::default())
 }
 
 /// The token in a payload, if it carries one.
 pub fn decode(payload: &[u8]) -> Option<String> {
     match Payload::decode(payload)? {
-        (Payload::Paper(token), _) => Some(token),
+        (Payload::ZoneToken(token), _) => Some(token),
         _ => None,
     }
 }
