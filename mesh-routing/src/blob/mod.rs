@@ -1,14 +1,14 @@
 //! Files: which parts of which are here, which are being fetched for whom and from where.
 //!
 //! A part (the manifest, or a chunk) is fetched whole from one neighbor, verified, given to the driver's
-//! disk and only then passed on. How a part is fetched is in `pull`, what neighbors get in `serve`, how
-//! fast in `window`. Disk, HTTP and the eviction of what is not wanted any more are the driver's.
+//! disk and only then passed on. How a part is fetched is in `pull`, over which link and how fast in `lane`, what
+//! neighbors get in `serve`. Disk, HTTP and the eviction of what is not wanted any more are the driver's.
 
+mod lane;
 mod pull;
 mod serve;
 #[cfg(test)]
 mod tests;
-mod window;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -24,7 +24,8 @@ pub use crate::wire::{
 };
 
 use crate::{error::MeshError, wire::metric::LinkId};
-use pull::{Lane, Pull};
+use lane::Lane;
+use pull::Pull;
 use serve::Seeks;
 
 /// Files known here at a time: with something of them here, or wanted.
@@ -35,8 +36,6 @@ pub const PULLS_MAX: usize = 1024;
 const HOLDERS_MAX: usize = 8;
 /// How long somebody's word is believed that a relay has a file.
 const HOLDER_FOR: Duration = Duration::from_secs(60);
-/// Parts are looked after this often while there are any.
-const TICK: Duration = Duration::from_millis(100);
 
 /// What the driver has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -301,24 +300,6 @@ impl Blobs {
         }
     }
 
-    /// The link is gone: what came over it is asked elsewhere, who waited at it waits no more.
-    pub fn handle_link_down(&mut self, link: LinkId, now: Instant) {
-        self.lanes.remove(&link);
-        for pull in self.pulls.values_mut() {
-            pull.waiters.remove(&link);
-            if pull.link() == Some(link) {
-                pull.fail(link, now);
-                self.counters.elsewhere += 1;
-            }
-        }
-        self.restless = true;
-    }
-
-    /// Ways or links are others than before.
-    pub fn handle_change(&mut self) {
-        self.restless |= !self.pulls.is_empty();
-    }
-
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.tick
     }
@@ -326,27 +307,6 @@ impl Blobs {
     /// Whether [`Blobs::settle`] has nothing to do.
     pub fn rest(&self, now: Instant) -> bool {
         !self.restless && !self.flowing && self.events.is_empty() && self.tick.is_none_or(|tick| tick > now)
-    }
-
-    /// Asks for what is wanted, wherever it can be had, and says what has to be done.
-    pub fn settle(&mut self, around: &mut RoutingView<'_>, now: Instant) -> VecDeque<Event> {
-        if self.tick.is_some_and(|tick| tick <= now) {
-            self.tick = None;
-            self.restless = true;
-            self.look_after(now);
-        }
-        if std::mem::take(&mut self.restless) {
-            self.assign(around, now);
-            self.flowing = true;
-        }
-        if std::mem::take(&mut self.flowing) {
-            self.request(now);
-        }
-        self.tick = match self.pulls.is_empty() {
-            true => None,
-            false => self.tick.or(Some(now + TICK)),
-        };
-        std::mem::take(&mut self.events)
     }
 
     /// The file's manifest, if it is here.

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use protocol::{FileId, NodeId};
 
-use super::{Blobs, Event, FileOutput, Key, Piece, RoutingView, pull::Lane};
+use super::{Blobs, Event, FileOutput, Key, Piece, RoutingView};
 use crate::{
     error::MeshError,
     wire::{
@@ -107,12 +107,6 @@ impl Blobs {
                 None => self.send(link, FileMessage::Answer { file, part, answer: Answer::NotHere }),
             }
         }
-    }
-
-    /// Room for what is under way on a link, from its first message on.
-    pub(crate) fn handle_link_up(&mut self, link: LinkId, now: Instant) {
-        self.lanes.insert(link, Lane::new(now));
-        self.handle_change();
     }
 
     pub(super) fn take_seek(
