@@ -2,7 +2,8 @@
 //!
 //! A part (the manifest, or a chunk) is fetched whole from one neighbor, verified, given to the driver's
 //! disk and only then passed on. How a part is fetched is in `pull`, over which link and how fast in `lane`, what
-//! neighbors get in `serve`. Disk, HTTP and the eviction of what is not wanted any more are the driver's.
+//! neighbors get in `serve`: their doors are called by `mesh/files.rs`, and none of them passes through here. Disk,
+//! HTTP and the eviction of what is not wanted any more are the driver's.
 
 mod lane;
 mod pull;
@@ -23,7 +24,7 @@ pub use crate::wire::{
     manifest::{self, MANIFEST_MAX, Manifest},
 };
 
-use crate::{error::MeshError, wire::metric::LinkId};
+use crate::wire::metric::LinkId;
 use lane::Lane;
 use pull::Pull;
 use serve::Seeks;
@@ -181,7 +182,8 @@ impl File {
     }
 }
 
-/// All files of a relay.
+/// All files of a relay: the doors are in `pull` (a part that is not here), `serve` (what neighbors ask for) and `lane`
+/// (links, [`Blobs::settle`]).
 #[derive(Debug, Default)]
 pub(crate) struct Blobs {
     files: BTreeMap<FileId, File>,
@@ -212,32 +214,6 @@ impl Blobs {
         true
     }
 
-    /// Somebody here wants a part. Ready or missing follows.
-    pub fn handle_want(&mut self, key: Key, holder: Option<NodeId>, now: Instant) {
-        let (file, part) = key;
-        if self.files.get(&file).is_some_and(|known| known.has(part)) {
-            self.events.push_back(Event::Output(FileOutput::Ready { file, part }));
-            return;
-        }
-        if !self.make_pull(key, now) {
-            self.counters.refused += 1;
-            self.events.push_back(Event::Output(FileOutput::Missing { file, part }));
-            return;
-        }
-        if let (Some(holder), Some(known)) = (holder, self.files.get_mut(&file)) {
-            known.hold(holder, now);
-        }
-        if let Some(pull) = self.pulls.get_mut(&key) {
-            pull.want_here(now);
-        }
-        self.restless = true;
-    }
-
-    /// The driver has kept a part, or could not.
-    pub fn handle_stored(&mut self, key: Key, kept: bool, now: Instant) {
-        self.stored(key, kept, now);
-    }
-
     /// Parts are not on disk any more: one of them, or all.
     pub fn handle_gone(&mut self, file: FileId, part: Option<Part>) {
         let Some(known) = self.files.get_mut(&file) else { return };
@@ -250,54 +226,6 @@ impl Blobs {
             Some(Part::Manifest) | None => (known.manifest, known.chunks) = (None, Vec::new()),
         }
         self.tidy(&file);
-    }
-
-    /// The driver read a piece for a neighbor; `None` if it is not there.
-    pub fn handle_read(&mut self, link: LinkId, piece: Piece, bytes: Option<Bytes>) {
-        self.read(link, piece, bytes);
-    }
-
-    /// A message about a file came from a neighbor.
-    ///
-    /// # Errors
-    ///
-    /// [`MeshError::Absurd`] for a piece that was not pulled or is not what the hash says,
-    /// [`MeshError::Full`] if there is no room for what it asks, [`MeshError::UnknownLink`] if the link is
-    /// gone.
-    pub fn handle_message(
-        &mut self,
-        (link, neighbor): (LinkId, NodeId),
-        message: FileMessage,
-        around: &mut RoutingView<'_>,
-        now: Instant,
-    ) -> Result<(), MeshError> {
-        match message {
-            FileMessage::Want { file, part, holder, path } => {
-                self.take_want(link, (file, part), holder, path, around.own, now)
-            }
-            FileMessage::Answer { file, part, answer } => {
-                // It may have said that it has the file, and have only a part of it: asked as a holder it
-                // would refuse for ever what it would fetch from another one.
-                if let (Answer::NotHere, Some(known)) = (&answer, self.files.get_mut(&file)) {
-                    known.holders.remove(&neighbor);
-                }
-                self.take_answer(link, (file, part), answer, now);
-                Ok(())
-            }
-            FileMessage::Pull { file, part, offset, length } => {
-                self.take_pull(link, Piece { file, part, offset, length })
-            }
-            FileMessage::Piece { file, part, offset, bytes } => {
-                self.take_piece(link, (file, part), offset, bytes, now)
-            }
-            FileMessage::Seek { file, asker, nonce, hops } => {
-                self.take_seek((link, neighbor), file, (asker, nonce, hops), around, now)
-            }
-            FileMessage::Have { file, holder, asker, hops } => {
-                self.take_have(file, holder, (asker, hops), around, now);
-                Ok(())
-            }
-        }
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {

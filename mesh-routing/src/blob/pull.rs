@@ -121,6 +121,27 @@ impl Pull {
 }
 
 impl Blobs {
+    /// Somebody here wants a part. Ready or missing follows.
+    pub fn handle_want_here(&mut self, key: Key, holder: Option<NodeId>, now: Instant) {
+        let (file, part) = key;
+        if self.files.get(&file).is_some_and(|known| known.has(part)) {
+            self.events.push_back(Event::Output(FileOutput::Ready { file, part }));
+            return;
+        }
+        if !self.make_pull(key, now) {
+            self.counters.refused += 1;
+            self.events.push_back(Event::Output(FileOutput::Missing { file, part }));
+            return;
+        }
+        if let (Some(holder), Some(known)) = (holder, self.files.get_mut(&file)) {
+            known.hold(holder, now);
+        }
+        if let Some(pull) = self.pulls.get_mut(&key) {
+            pull.want_here(now);
+        }
+        self.restless = true;
+    }
+
     /// A place for a part that is wanted; `false` if there is none.
     pub(super) fn make_pull(&mut self, key: Key, now: Instant) -> bool {
         if self.pulls.contains_key(&key) {
@@ -147,7 +168,18 @@ impl Blobs {
     }
 
     /// What a neighbor has to say to a want of this relay.
-    pub(super) fn take_answer(&mut self, link: LinkId, key: Key, answer: Answer, now: Instant) {
+    pub fn handle_answer(
+        &mut self,
+        (link, neighbor): (LinkId, NodeId),
+        key: Key,
+        answer: Answer,
+        now: Instant,
+    ) {
+        // It may have said that it has the file, and have only a part of it: asked as a holder it would refuse for ever
+        // what it would fetch from another one.
+        if let (Answer::NotHere, Some(known)) = (&answer, self.files.get_mut(&key.0)) {
+            known.holders.remove(&neighbor);
+        }
         let expected = self.files.get(&key.0).and_then(|file| file.length(key.1));
         let Some(pull) = self.pulls.get_mut(&key).filter(|pull| pull.link() == Some(link)) else { return };
         match (answer, &mut pull.stage) {
@@ -164,7 +196,11 @@ impl Blobs {
     }
 
     /// Bytes that were pulled. What is not expected any more is passed over.
-    pub(super) fn take_piece(
+    ///
+    /// # Errors
+    ///
+    /// [`MeshError::Absurd`] for a piece that was not pulled so, or if the part is not what its hash says.
+    pub fn handle_piece(
         &mut self,
         link: LinkId,
         key: Key,
@@ -214,7 +250,8 @@ impl Blobs {
         Ok(())
     }
 
-    pub(super) fn stored(&mut self, key: Key, kept: bool, now: Instant) {
+    /// The driver has kept a part, or could not.
+    pub fn handle_stored(&mut self, key: Key, kept: bool, now: Instant) {
         let (file, part) = key;
         let Some(pull) = self.pulls.remove(&key) else { return };
         let Stage::Storing(bytes) = &pull.stage else {
