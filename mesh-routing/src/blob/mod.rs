@@ -1,14 +1,15 @@
 //! Files: which parts of which are here, which are being fetched for whom and from where.
 //!
 //! A part (the manifest, or a chunk) is fetched whole from one neighbor, verified, given to the driver's
-//! disk and only then passed on. How a part is fetched is in `pull`, what neighbors get in `serve`, how
-//! fast in `window`. Disk, HTTP and the eviction of what is not wanted any more are the driver's.
+//! disk and only then passed on. How a part is fetched is in `pull`, over which link and how fast in `lane`, what
+//! neighbors get in `serve`: their doors are called by `mesh/files.rs`, and none of them passes through here. Disk,
+//! HTTP and the eviction of what is not wanted any more are the driver's.
 
+mod lane;
 mod pull;
 mod serve;
 #[cfg(test)]
 mod tests;
-mod window;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -23,8 +24,9 @@ pub use crate::wire::{
     manifest::{self, MANIFEST_MAX, Manifest},
 };
 
-use crate::{error::MeshError, wire::metric::LinkId};
-use pull::{Lane, Pull};
+use crate::wire::metric::LinkId;
+use lane::Lane;
+use pull::Pull;
 use serve::Seeks;
 
 /// Files known here at a time: with something of them here, or wanted.
@@ -35,8 +37,6 @@ pub const PULLS_MAX: usize = 1024;
 const HOLDERS_MAX: usize = 8;
 /// How long somebody's word is believed that a relay has a file.
 const HOLDER_FOR: Duration = Duration::from_secs(60);
-/// Parts are looked after this often while there are any.
-const TICK: Duration = Duration::from_millis(100);
 
 /// What the driver has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,7 +182,8 @@ impl File {
     }
 }
 
-/// All files of a relay.
+/// All files of a relay: the doors are in `pull` (a part that is not here), `serve` (what neighbors ask for) and `lane`
+/// (links, [`Blobs::settle`]).
 #[derive(Debug, Default)]
 pub(crate) struct Blobs {
     files: BTreeMap<FileId, File>,
@@ -213,32 +214,6 @@ impl Blobs {
         true
     }
 
-    /// Somebody here wants a part. Ready or missing follows.
-    pub fn handle_want(&mut self, key: Key, holder: Option<NodeId>, now: Instant) {
-        let (file, part) = key;
-        if self.files.get(&file).is_some_and(|known| known.has(part)) {
-            self.events.push_back(Event::Output(FileOutput::Ready { file, part }));
-            return;
-        }
-        if !self.make_pull(key, now) {
-            self.counters.refused += 1;
-            self.events.push_back(Event::Output(FileOutput::Missing { file, part }));
-            return;
-        }
-        if let (Some(holder), Some(known)) = (holder, self.files.get_mut(&file)) {
-            known.hold(holder, now);
-        }
-        if let Some(pull) = self.pulls.get_mut(&key) {
-            pull.want_here(now);
-        }
-        self.restless = true;
-    }
-
-    /// The driver has kept a part, or could not.
-    pub fn handle_stored(&mut self, key: Key, kept: bool, now: Instant) {
-        self.stored(key, kept, now);
-    }
-
     /// Parts are not on disk any more: one of them, or all.
     pub fn handle_gone(&mut self, file: FileId, part: Option<Part>) {
         let Some(known) = self.files.get_mut(&file) else { return };
@@ -253,72 +228,6 @@ impl Blobs {
         self.tidy(&file);
     }
 
-    /// The driver read a piece for a neighbor; `None` if it is not there.
-    pub fn handle_read(&mut self, link: LinkId, piece: Piece, bytes: Option<Bytes>) {
-        self.read(link, piece, bytes);
-    }
-
-    /// A message about a file came from a neighbor.
-    ///
-    /// # Errors
-    ///
-    /// [`MeshError::Absurd`] for a piece that was not pulled or is not what the hash says,
-    /// [`MeshError::Full`] if there is no room for what it asks, [`MeshError::UnknownLink`] if the link is
-    /// gone.
-    pub fn handle_message(
-        &mut self,
-        (link, neighbor): (LinkId, NodeId),
-        message: FileMessage,
-        around: &mut RoutingView<'_>,
-        now: Instant,
-    ) -> Result<(), MeshError> {
-        match message {
-            FileMessage::Want { file, part, holder, path } => {
-                self.take_want(link, (file, part), holder, path, around.own, now)
-            }
-            FileMessage::Answer { file, part, answer } => {
-                // It may have said that it has the file, and have only a part of it: asked as a holder it
-                // would refuse for ever what it would fetch from another one.
-                if let (Answer::NotHere, Some(known)) = (&answer, self.files.get_mut(&file)) {
-                    known.holders.remove(&neighbor);
-                }
-                self.take_answer(link, (file, part), answer, now);
-                Ok(())
-            }
-            FileMessage::Pull { file, part, offset, length } => {
-                self.take_pull(link, Piece { file, part, offset, length })
-            }
-            FileMessage::Piece { file, part, offset, bytes } => {
-                self.take_piece(link, (file, part), offset, bytes, now)
-            }
-            FileMessage::Seek { file, asker, nonce, hops } => {
-                self.take_seek((link, neighbor), file, (asker, nonce, hops), around, now)
-            }
-            FileMessage::Have { file, holder, asker, hops } => {
-                self.take_have(file, holder, (asker, hops), around, now);
-                Ok(())
-            }
-        }
-    }
-
-    /// The link is gone: what came over it is asked elsewhere, who waited at it waits no more.
-    pub fn handle_link_down(&mut self, link: LinkId, now: Instant) {
-        self.lanes.remove(&link);
-        for pull in self.pulls.values_mut() {
-            pull.waiters.remove(&link);
-            if pull.link() == Some(link) {
-                pull.fail(link, now);
-                self.counters.elsewhere += 1;
-            }
-        }
-        self.restless = true;
-    }
-
-    /// Ways or links are others than before.
-    pub fn handle_change(&mut self) {
-        self.restless |= !self.pulls.is_empty();
-    }
-
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.tick
     }
@@ -326,27 +235,6 @@ impl Blobs {
     /// Whether [`Blobs::settle`] has nothing to do.
     pub fn rest(&self, now: Instant) -> bool {
         !self.restless && !self.flowing && self.events.is_empty() && self.tick.is_none_or(|tick| tick > now)
-    }
-
-    /// Asks for what is wanted, wherever it can be had, and says what has to be done.
-    pub fn settle(&mut self, around: &mut RoutingView<'_>, now: Instant) -> VecDeque<Event> {
-        if self.tick.is_some_and(|tick| tick <= now) {
-            self.tick = None;
-            self.restless = true;
-            self.look_after(now);
-        }
-        if std::mem::take(&mut self.restless) {
-            self.assign(around, now);
-            self.flowing = true;
-        }
-        if std::mem::take(&mut self.flowing) {
-            self.request(now);
-        }
-        self.tick = match self.pulls.is_empty() {
-            true => None,
-            false => self.tick.or(Some(now + TICK)),
-        };
-        std::mem::take(&mut self.events)
     }
 
     /// The file's manifest, if it is here.

@@ -1,15 +1,16 @@
-//! The life of a part that is not here: wanted, asked of a neighbor, coming piece by piece, verified, given
-//! to the disk. From which neighbor is decided here; what neighbors ask of this relay is in `serve`.
+//! The life of a part that is not here: who wants it, which neighbor was asked, coming piece by piece, verified, given
+//! to the disk, or not to be had. Over which link it is asked for, and how fast, is in `lane`; what neighbors ask of
+//! this relay is in `serve`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
 use protocol::{FileId, NodeId};
 
-use super::{Blobs, Event, FILES_MAX, FileOutput, Key, Manifest, PULLS_MAX, RoutingView, window::Window};
+use super::{Blobs, Event, FILES_MAX, FileOutput, Key, Manifest, PULLS_MAX, RoutingView};
 use crate::{
     error::MeshError,
     wire::{
@@ -31,18 +32,11 @@ const AGAIN: Duration = Duration::from_secs(3);
 const WORKING_EVERY: Duration = Duration::from_secs(1);
 /// Everybody is asked who has a file this often.
 const SEEK_EVERY: Duration = Duration::from_secs(5);
-/// Parts asked of one link at a time: one that comes and some that its neighbor gets ready.
-const PER_LINK: usize = 4;
-/// Links that the parts of one file are spread over.
-const STRIPES: usize = 4;
-/// Parts being put together or on their way to the disk: 32 MiB.
-const ACTIVE_MAX: usize = 32;
-
 /// A part that is wanted.
 #[derive(Debug)]
 pub(super) struct Pull {
     /// First wanted, first asked for.
-    order: u64,
+    pub order: u64,
     /// Somebody here waits for it.
     local: bool,
     /// Neighbors that wait for it.
@@ -65,6 +59,12 @@ enum Stage {
 }
 
 impl Pull {
+    /// Asked of nobody.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::Idle)
+    }
+
+    /// Over which it is asked for.
     pub fn link(&self) -> Option<LinkId> {
         match &self.stage {
             Stage::Asked { link, .. } | Stage::Coming { link, .. } => Some(*link),
@@ -76,6 +76,35 @@ impl Pull {
     pub fn want_here(&mut self, now: Instant) {
         if !std::mem::replace(&mut self.local, true) {
             self.deadline = now + PATIENCE;
+        }
+    }
+
+    /// Whether a neighbor may be asked for it.
+    pub fn may_ask(&self, link: &LinkId, neighbor: &NodeId) -> bool {
+        !self.failed.contains_key(link) && !self.behind.contains(neighbor)
+    }
+
+    /// It is asked of a neighbor: which relays wait for it, the own one last.
+    pub fn handle_asked(&mut self, link: LinkId, own: NodeId, now: Instant) -> Vec<NodeId> {
+        self.stage = Stage::Asked { link, until: now + ANSWER_IN };
+        let mut path: Vec<NodeId> = self.behind.iter().copied().take(HOPS_MAX - 1).collect();
+        path.push(own);
+        path
+    }
+
+    /// Bytes of it that a neighbor has ready and that are not asked for yet.
+    pub fn left(&self) -> u32 {
+        match &self.stage {
+            Stage::Coming { length, asked, .. } => length - asked,
+            _ => 0,
+        }
+    }
+
+    /// So many more of them are asked for: from which on.
+    pub fn handle_pulled(&mut self, more: u32) -> u32 {
+        match &mut self.stage {
+            Stage::Coming { asked, .. } => std::mem::replace(asked, *asked + more),
+            _ => 0,
         }
     }
 
@@ -91,70 +120,28 @@ impl Pull {
     }
 }
 
-/// What is under way on one link.
-#[derive(Debug)]
-pub(super) struct Lane {
-    window: Window,
-    /// Bytes asked for and not there yet.
-    in_flight: u32,
-    flights: VecDeque<Flight>,
-    /// More would have been asked for if the window had been larger.
-    full: bool,
-    /// Pieces the driver reads for this neighbor.
-    pub reads: u32,
-    /// Seeks heard from it in this second.
-    pub seeks: (Option<Instant>, u32),
-}
-
-#[derive(Debug)]
-struct Flight {
-    key: Key,
-    offset: u32,
-    length: u32,
-    at: Instant,
-}
-
-impl Lane {
-    pub fn new(now: Instant) -> Lane {
-        Lane {
-            window: Window::new(now),
-            in_flight: 0,
-            flights: VecDeque::new(),
-            full: false,
-            reads: 0,
-            seeks: (None, 0),
-        }
-    }
-
-    /// Nothing more is expected of a part.
-    fn forget(&mut self, key: &Key) {
-        self.flights.retain(|flight| flight.key != *key);
-        self.in_flight = self.flights.iter().map(|flight| flight.length).sum();
-    }
-}
-
-/// How willingly a link is used: the next only if there is nothing before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    /// The neighbor is nearer to the holder than this relay is.
-    Downhill,
-    /// So it is, and its bytes are paid for.
-    Metered,
-    /// It is not: what it has to get, it may have to get through here.
-    Uphill,
-}
-
-/// A link a part may be asked over.
-#[derive(Debug, Clone, Copy)]
-struct Candidate {
-    link: LinkId,
-    neighbor: NodeId,
-    holder: NodeId,
-    rank: Rank,
-    cost: u32,
-}
-
 impl Blobs {
+    /// Somebody here wants a part. Ready or missing follows.
+    pub fn handle_want_here(&mut self, key: Key, holder: Option<NodeId>, now: Instant) {
+        let (file, part) = key;
+        if self.files.get(&file).is_some_and(|known| known.has(part)) {
+            self.events.push_back(Event::Output(FileOutput::Ready { file, part }));
+            return;
+        }
+        if !self.make_pull(key, now) {
+            self.counters.refused += 1;
+            self.events.push_back(Event::Output(FileOutput::Missing { file, part }));
+            return;
+        }
+        if let (Some(holder), Some(known)) = (holder, self.files.get_mut(&file)) {
+            known.hold(holder, now);
+        }
+        if let Some(pull) = self.pulls.get_mut(&key) {
+            pull.want_here(now);
+        }
+        self.restless = true;
+    }
+
     /// A place for a part that is wanted; `false` if there is none.
     pub(super) fn make_pull(&mut self, key: Key, now: Instant) -> bool {
         if self.pulls.contains_key(&key) {
@@ -181,7 +168,18 @@ impl Blobs {
     }
 
     /// What a neighbor has to say to a want of this relay.
-    pub(super) fn take_answer(&mut self, link: LinkId, key: Key, answer: Answer, now: Instant) {
+    pub fn handle_answer(
+        &mut self,
+        (link, neighbor): (LinkId, NodeId),
+        key: Key,
+        answer: Answer,
+        now: Instant,
+    ) {
+        // It may have said that it has the file, and have only a part of it: asked as a holder it would refuse for ever
+        // what it would fetch from another one.
+        if let (Answer::NotHere, Some(known)) = (&answer, self.files.get_mut(&key.0)) {
+            known.holders.remove(&neighbor);
+        }
         let expected = self.files.get(&key.0).and_then(|file| file.length(key.1));
         let Some(pull) = self.pulls.get_mut(&key).filter(|pull| pull.link() == Some(link)) else { return };
         match (answer, &mut pull.stage) {
@@ -198,7 +196,11 @@ impl Blobs {
     }
 
     /// Bytes that were pulled. What is not expected any more is passed over.
-    pub(super) fn take_piece(
+    ///
+    /// # Errors
+    ///
+    /// [`MeshError::Absurd`] for a piece that was not pulled so, or if the part is not what its hash says.
+    pub fn handle_piece(
         &mut self,
         link: LinkId,
         key: Key,
@@ -207,15 +209,11 @@ impl Blobs {
         now: Instant,
     ) -> Result<(), MeshError> {
         let Some(lane) = self.lanes.get_mut(&link) else { return Ok(()) };
-        let expected = |flight: &Flight| flight.key == key && flight.offset == offset;
-        let Some(at) = lane.flights.iter().position(expected) else { return Ok(()) };
-        let Some(flight) = lane.flights.remove(at) else { return Ok(()) };
-        lane.in_flight -= flight.length;
-        lane.window.handle_piece(flight.length, now.saturating_duration_since(flight.at), lane.full, now);
+        let Some(asked) = lane.handle_piece(&key, offset, now) else { return Ok(()) };
         self.flowing = true;
         let Some(pull) = self.pulls.get_mut(&key) else { return Ok(()) };
         let Stage::Coming { length, buffer, until, .. } = &mut pull.stage else { return Ok(()) };
-        if buffer.len() != offset as usize || bytes.len() != flight.length as usize {
+        if buffer.len() != offset as usize || bytes.len() != asked as usize {
             self.elsewhere(key, link, now);
             return Err(MeshError::Absurd { what: "a piece other than the one pulled" });
         }
@@ -252,7 +250,8 @@ impl Blobs {
         Ok(())
     }
 
-    pub(super) fn stored(&mut self, key: Key, kept: bool, now: Instant) {
+    /// The driver has kept a part, or could not.
+    pub fn handle_stored(&mut self, key: Key, kept: bool, now: Instant) {
         let (file, part) = key;
         let Some(pull) = self.pulls.remove(&key) else { return };
         let Stage::Storing(bytes) = &pull.stage else {
@@ -340,7 +339,7 @@ impl Blobs {
     }
 
     /// The part is not to be had: whoever waits is told.
-    pub(super) fn give_up(&mut self, key: Key) {
+    fn give_up(&mut self, key: Key) {
         let Some(pull) = self.pulls.remove(&key) else { return };
         let (file, part) = key;
         if let Some(lane) = pull.link().and_then(|link| self.lanes.get_mut(&link)) {
@@ -374,71 +373,9 @@ impl Blobs {
         }
     }
 
-    /// Gives each part that waits a link, oldest first.
-    pub(super) fn assign(&mut self, around: &mut RoutingView<'_>, now: Instant) {
-        self.want_manifests(now);
-        let mut busy: BTreeMap<LinkId, usize> = BTreeMap::new();
-        let mut active = 0;
-        for pull in self.pulls.values() {
-            if let Some(link) = pull.link() {
-                *busy.entry(link).or_default() += 1;
-            }
-            active += usize::from(!matches!(pull.stage, Stage::Idle));
-        }
-        let mut idle: Vec<(u64, Key)> = self
-            .pulls
-            .iter()
-            .filter(|(_, pull)| matches!(pull.stage, Stage::Idle))
-            .map(|(key, pull)| (pull.order, *key))
-            .collect();
-        idle.sort_unstable();
-        let mut known: BTreeMap<FileId, Vec<Candidate>> = BTreeMap::new();
-        for (_, key) in idle {
-            if active >= ACTIVE_MAX {
-                break;
-            }
-            let waits = matches!(key.1, Part::Chunk(_)) && self.manifest(&key.0).is_none();
-            if waits {
-                continue;
-            }
-            let all = known.entry(key.0).or_insert_with(|| self.candidates(&key.0, around));
-            let Some(pull) = self.pulls.get(&key) else { continue };
-            let open: Vec<Candidate> = all
-                .iter()
-                .filter(|c| !pull.failed.contains_key(&c.link) && !pull.behind.contains(&c.neighbor))
-                .copied()
-                .collect();
-            if open.is_empty() {
-                self.nowhere(key, around, now);
-                continue;
-            }
-            let rank = open.iter().map(|c| c.rank).min();
-            let stripes = open.iter().filter(|c| Some(c.rank) == rank).take(STRIPES);
-            let load = |c: &&Candidate| busy.get(&c.link).copied().unwrap_or_default();
-            let Some(chosen) =
-                stripes.filter(|c| load(c) < PER_LINK).min_by_key(|c| (load(c), c.cost)).copied()
-            else {
-                continue;
-            };
-            *busy.entry(chosen.link).or_default() += 1;
-            active += 1;
-            self.ask(key, chosen, around.own, now);
-        }
-    }
-
-    fn ask(&mut self, key: Key, chosen: Candidate, own: NodeId, now: Instant) {
-        let Some(pull) = self.pulls.get_mut(&key) else { return };
-        pull.stage = Stage::Asked { link: chosen.link, until: now + ANSWER_IN };
-        let mut path: Vec<NodeId> = pull.behind.iter().copied().take(HOPS_MAX - 1).collect();
-        path.push(own);
-        let (file, part) = key;
-        self.lanes.entry(chosen.link).or_insert_with(|| Lane::new(now));
-        self.send(chosen.link, FileMessage::Want { file, part, holder: chosen.holder, path });
-    }
-
     /// Nobody is left to be asked for a part. Who waits at a neighbor asks another one; who waits here has
     /// only us, so everybody is asked who has the file.
-    fn nowhere(&mut self, key: Key, around: &RoutingView<'_>, now: Instant) {
+    pub(super) fn nowhere(&mut self, key: Key, around: &RoutingView<'_>, now: Instant) {
         let Some(pull) = self.pulls.get_mut(&key) else { return };
         let (file, part) = key;
         let waiters = std::mem::take(&mut pull.waiters);
@@ -466,7 +403,7 @@ impl Blobs {
     }
 
     /// A chunk cannot be verified before the manifest is here: it is wanted for the same neighbors.
-    fn want_manifests(&mut self, now: Instant) {
+    pub(super) fn want_manifests(&mut self, now: Instant) {
         let without: BTreeMap<FileId, BTreeSet<NodeId>> = self
             .pulls
             .iter()
@@ -480,68 +417,6 @@ impl Blobs {
                 && let Some(pull) = self.pulls.get_mut(&key)
             {
                 pull.behind = behind;
-            }
-        }
-    }
-
-    /// The links over which a file can be had, the best first.
-    fn candidates(&self, file: &FileId, around: &mut RoutingView<'_>) -> Vec<Candidate> {
-        let mut found: Vec<Candidate> = Vec::new();
-        let Some(known) = self.files.get(file) else { return found };
-        for holder in known.holders.keys().filter(|holder| **holder != around.own) {
-            let ways = (around.ways)(holder);
-            let own = ways.iter().map(|way| way.cost).min().unwrap_or_default();
-            for way in ways {
-                for open in around.links.iter().filter(|open| open.neighbor == way.neighbor) {
-                    let rank = match (way.beyond < own, open.metered) {
-                        (true, false) => Rank::Downhill,
-                        (true, true) => Rank::Metered,
-                        (false, _) => Rank::Uphill,
-                    };
-                    let (link, neighbor, cost) = (open.link, way.neighbor, way.cost);
-                    found.push(Candidate { link, neighbor, holder: *holder, rank, cost });
-                }
-            }
-        }
-        found.sort_by_key(|c| (c.rank, c.cost, c.link));
-        let mut seen = BTreeSet::new();
-        found.retain(|c| seen.insert(c.link));
-        found
-    }
-
-    /// Asks for as many pieces as the windows allow, the oldest part first.
-    pub(super) fn request(&mut self, now: Instant) {
-        let mut coming: Vec<(u64, Key, LinkId)> = self
-            .pulls
-            .iter()
-            .filter_map(|(key, pull)| match &pull.stage {
-                Stage::Coming { link, length, asked, .. } if asked < length => {
-                    Some((pull.order, *key, *link))
-                }
-                _ => None,
-            })
-            .collect();
-        coming.sort_unstable();
-        for lane in self.lanes.values_mut() {
-            lane.full = false;
-        }
-        for (_, key, link) in coming {
-            let lane = self.lanes.entry(link).or_insert_with(|| Lane::new(now));
-            let Some(pull) = self.pulls.get_mut(&key) else { continue };
-            let Stage::Coming { length, asked, .. } = &mut pull.stage else { continue };
-            while asked < length {
-                let piece = lane.window.piece().min(*length - *asked);
-                if lane.in_flight > 0 && lane.in_flight + piece > lane.window.size() {
-                    lane.full = true;
-                    break;
-                }
-                let (file, part) = key;
-                let offset = *asked;
-                *asked += piece;
-                lane.in_flight += piece;
-                lane.flights.push_back(Flight { key, offset, length: piece, at: now });
-                self.events
-                    .push_back(Event::Send(link, FileMessage::Pull { file, part, offset, length: piece }));
             }
         }
     }

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use protocol::{FileId, NodeId};
 
-use super::{Blobs, Event, FileOutput, Key, Piece, RoutingView, pull::Lane};
+use super::{Blobs, Event, FileOutput, Key, Piece, RoutingView};
 use crate::{
     error::MeshError,
     wire::{
@@ -32,7 +32,12 @@ const SEEN_FOR: Duration = Duration::from_secs(10);
 pub(super) struct Seeks(BTreeMap<(FileId, NodeId, u32), Instant>);
 
 impl Blobs {
-    pub(super) fn take_want(
+    /// A neighbor wants a part: it is here, or is wanted for the neighbor from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`MeshError::Full`] if too much is wanted already.
+    pub fn handle_want(
         &mut self,
         link: LinkId,
         key: Key,
@@ -75,7 +80,13 @@ impl Blobs {
         Ok(())
     }
 
-    pub(super) fn take_pull(&mut self, link: LinkId, piece: Piece) -> Result<(), MeshError> {
+    /// A neighbor asks for bytes of a part that is ready.
+    ///
+    /// # Errors
+    ///
+    /// [`MeshError::Absurd`] for a piece outside of its part, [`MeshError::Full`] if too much is being read for the
+    /// neighbor, [`MeshError::UnknownLink`] if the link is gone.
+    pub fn handle_pull(&mut self, link: LinkId, piece: Piece) -> Result<(), MeshError> {
         let Piece { file, part, offset, length } = piece;
         let known = self.files.get(&file).filter(|known| known.has(part));
         let Some(whole) = known.and_then(|known| known.length(part)) else {
@@ -95,7 +106,8 @@ impl Blobs {
         Ok(())
     }
 
-    pub(super) fn read(&mut self, link: LinkId, piece: Piece, bytes: Option<Bytes>) {
+    /// The driver read a piece for a neighbor; `None` if it is not there.
+    pub fn handle_read(&mut self, link: LinkId, piece: Piece, bytes: Option<Bytes>) {
         let Piece { file, part, offset, .. } = piece;
         if let Some(lane) = self.lanes.get_mut(&link) {
             lane.reads = lane.reads.saturating_sub(1);
@@ -109,15 +121,15 @@ impl Blobs {
         }
     }
 
-    /// Room for what is under way on a link, from its first message on.
-    pub(crate) fn handle_link_up(&mut self, link: LinkId, now: Instant) {
-        self.lanes.insert(link, Lane::new(now));
-        self.handle_change();
-    }
-
-    pub(super) fn take_seek(
+    /// Somebody asks all relays who has a file.
+    ///
+    /// # Errors
+    ///
+    /// [`MeshError::Full`] if the neighbor brings too many or too many are remembered, [`MeshError::UnknownLink`] if
+    /// the link is gone.
+    pub fn handle_seek(
         &mut self,
-        (link, _): (LinkId, NodeId),
+        link: LinkId,
         file: FileId,
         (asker, nonce, hops): (NodeId, u32, u8),
         around: &mut RoutingView<'_>,
@@ -158,7 +170,8 @@ impl Blobs {
         Ok(())
     }
 
-    pub(super) fn take_have(
+    /// A relay has some of a file that was asked for, here or elsewhere.
+    pub fn handle_have(
         &mut self,
         file: FileId,
         holder: NodeId,

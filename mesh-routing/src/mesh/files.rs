@@ -25,7 +25,7 @@ impl Mesh {
     /// [`crate::blob::FileOutput::Missing`] follows.
     pub fn handle_file_want(&mut self, file: FileId, part: Part, holder: Option<NodeId>, now: Instant) {
         self.touch(now);
-        self.blobs.handle_want((file, part), holder, now);
+        self.blobs.handle_want_here((file, part), holder, now);
     }
 
     /// The driver has kept a part, or could not.
@@ -61,14 +61,37 @@ impl Mesh {
         self.blobs.counters
     }
 
-    pub(super) fn take_file(
+    /// A message about a file came from a neighbor.
+    pub(super) fn handle_file(
         &mut self,
         link: LinkId,
         neighbor: NodeId,
         message: FileMessage,
         now: Instant,
     ) -> Result<(), MeshError> {
-        self.with_files(|blobs, around| blobs.handle_message((link, neighbor), message, around, now))
+        match message {
+            FileMessage::Want { file, part, holder, path } => {
+                self.blobs.handle_want(link, (file, part), holder, path, self.config.id, now)
+            }
+            FileMessage::Answer { file, part, answer } => {
+                self.blobs.handle_answer((link, neighbor), (file, part), answer, now);
+                Ok(())
+            }
+            FileMessage::Pull { file, part, offset, length } => {
+                self.blobs.handle_pull(link, Piece { file, part, offset, length })
+            }
+            FileMessage::Piece { file, part, offset, bytes } => {
+                self.blobs.handle_piece(link, (file, part), offset, bytes, now)
+            }
+            FileMessage::Seek { file, asker, nonce, hops } => self
+                .with_files(|blobs, around| blobs.handle_seek(link, file, (asker, nonce, hops), around, now)),
+            FileMessage::Have { file, holder, asker, hops } => {
+                self.with_files(|blobs, around| {
+                    blobs.handle_have(file, holder, (asker, hops), around, now);
+                });
+                Ok(())
+            }
+        }
     }
 
     pub(super) fn settle_files(&mut self, now: Instant) {

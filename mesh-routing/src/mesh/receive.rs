@@ -154,7 +154,7 @@ impl Mesh {
                 let broken = self.trees.handle_end(link, &track, (alias, broken), now);
                 self.avoid(broken, now);
             }
-            Message::File(message) => self.take_file(link, neighbor, message, now)?,
+            Message::File(message) => self.handle_file(link, neighbor, message, now)?,
         }
         Ok(())
     }
