@@ -86,8 +86,8 @@ pub enum DatagramKind {
     /// first one that is missing, the payload 1 to 16 bytes of bits, least significant first, for the sequences
     /// from there on.
     Nack,
-    /// A piece of a canonical RTP packet that is longer than a datagram of this link may be: three octets that say
-    /// which, see [`Piece`], then its part of the packet. Each piece has a link sequence of its own.
+    /// A fragment of a canonical RTP packet that is longer than a datagram of this link may be: three octets that say
+    /// which, see [`Fragment`], then its part of the packet. Each fragment has a link sequence of its own.
     Fragment,
     /// Something that this relay does not know, by its number: 4 to 15. It is passed over.
     Unknown(u8),
@@ -105,10 +105,10 @@ impl DatagramKind {
     }
 }
 
-/// Which piece of which packet a [`DatagramKind::Fragment`] is. On the wire: the piece's number in the upper four
+/// Which fragment of which packet a [`DatagramKind::Fragment`] is. On the wire: the fragment's number in the upper four
 /// bits of the first octet, how many there are in the lower four, then the packet's RTP sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
+pub struct Fragment {
     /// From 0.
     pub number: u8,
     /// 2 to 15.
@@ -117,8 +117,8 @@ pub struct Piece {
     pub packet: u16,
 }
 
-impl Piece {
-    /// The most pieces a packet is cut into.
+impl Fragment {
+    /// The most fragments a packet is cut into.
     pub const MAX: u8 = 15;
     /// Its length on the wire.
     pub const LEN: usize = 3;
@@ -129,11 +129,12 @@ impl Piece {
         out.put_u16(self.packet);
     }
 
-    /// Splits what follows the datagram header into piece and content; `None` if that makes no sense.
-    pub fn split(mut payload: Bytes) -> Option<(Piece, Bytes)> {
+    /// Splits what follows the datagram header into fragment and content; `None` if that makes no sense.
+    pub fn split(mut payload: Bytes) -> Option<(Fragment, Bytes)> {
         let [head, a, b, _, ..] = *payload else { return None };
-        let piece = Piece { number: head >> 4, of: head & 0x0f, packet: u16::from_be_bytes([a, b]) };
-        (piece.of >= 2 && piece.number < piece.of).then(|| (piece, payload.split_off(Piece::LEN)))
+        let fragment = Fragment { number: head >> 4, of: head & 0x0f, packet: u16::from_be_bytes([a, b]) };
+        (fragment.of >= 2 && fragment.number < fragment.of)
+            .then(|| (fragment, payload.split_off(Fragment::LEN)))
     }
 }
 
@@ -147,7 +148,7 @@ impl Piece {
 /// +-------+-------+-------------------------------+-------------------------------+
 /// ```
 ///
-/// Kinds are 0 a packet, 1 a clock, 2 a nack, 3 a piece of a packet. Those from 4 on are of later versions: see
+/// Kinds are 0 a packet, 1 a clock, 2 a nack, 3 a fragment of a packet. Those from 4 on are of later versions: see
 /// [`DatagramKind::in_sequence`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DatagramHeader {
@@ -254,19 +255,19 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_reads_back_and_nonsense_does_not() {
+    fn a_fragment_reads_back_and_nonsense_does_not() {
         for octet in 0..=u8::MAX {
             let bytes = [octet, 1, 2, 9];
-            match Piece::split(Bytes::copy_from_slice(&bytes)) {
-                Some((piece, content)) => {
+            match Fragment::split(Bytes::copy_from_slice(&bytes)) {
+                Some((fragment, content)) => {
                     let mut out = Vec::new();
-                    piece.write(&mut out);
+                    fragment.write(&mut out);
                     assert_eq!((&out[..], &content[..]), (&bytes[..3], &bytes[3..]));
                 }
                 None => assert!(octet & 0x0f < 2 || octet >> 4 >= octet & 0x0f, "{octet:#x}"),
             }
         }
-        assert_eq!(Piece::split(Bytes::from_static(&[0x02, 0, 0])), None, "nothing in it");
+        assert_eq!(Fragment::split(Bytes::from_static(&[0x02, 0, 0])), None, "nothing in it");
     }
 
     #[test]

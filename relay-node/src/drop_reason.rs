@@ -47,7 +47,7 @@ drop_reasons! {
     StoreUnreadable = "store_unreadable",
     /// Too many jobs wait for the disk of files.
     FilesQueueFull = "files_queue_full",
-    /// The disk would not take a part of a file.
+    /// The disk would not take a chunk of a file.
     FileNotKept = "file_not_kept",
     /// A message beyond what a participant may say.
     ChatTooFast = "chat_too_fast",

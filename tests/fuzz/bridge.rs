@@ -14,7 +14,7 @@ use bytes::Bytes;
 use mesh_routing::message::Message;
 use protocol::{
     ZoneName,
-    mesh::{Alias, Class, DatagramHeader, DatagramKind, Piece, SenderClock},
+    mesh::{Alias, Class, DatagramHeader, DatagramKind, Fragment, SenderClock},
 };
 use relay_node::{
     bridge::{
@@ -31,11 +31,11 @@ use crate::{
     targets::{self, mesh_message},
 };
 
-/// The longest packet that comes in pieces (docs/mesh.md).
+/// The longest packet that comes in fragments (docs/mesh.md).
 const PACKET_MAX: usize = 2048;
 /// Packets of a link that may be incomplete at a time.
 const PARTIAL_MAX: usize = 64;
-/// No relay answers one datagram with so many: an ask names 128, and a packet leaves in 15 pieces.
+/// No relay answers one datagram with so many: an ask names 128, and a packet leaves in 15 fragments.
 const ANSWERS_MAX: usize = 256;
 
 /// Two links that were up once, to two neighbors.
@@ -115,7 +115,7 @@ pub fn datagrams() -> Vec<Vec<u8>> {
     let mut parts = Vec::new();
     for (at, content) in rtp(700, 1300).chunks(500).enumerate() {
         let mut part = Vec::new();
-        Piece { number: at as u8, of: 3, packet: 700 }.write(&mut part);
+        Fragment { number: at as u8, of: 3, packet: 700 }.write(&mut part);
         part.extend(content);
         parts.push(piece(0, &written(DatagramKind::Fragment, 2, 40 + at as u16, &part)));
     }
@@ -146,7 +146,7 @@ pub fn datagrams() -> Vec<Vec<u8>> {
 struct Passed {
     /// What was heard here, and over which link it had come.
     heard: Vec<(usize, Bytes)>,
-    /// What left in pieces: by link, alias and the sequence of its first piece.
+    /// What left in fragments: by link, alias and the sequence of its first fragment.
     parts: BTreeMap<(usize, u16, u16), BTreeMap<u8, Bytes>>,
 }
 
@@ -172,8 +172,8 @@ pub fn datagram(bytes: &[u8]) {
         assert!(whole.len() <= 1, "a datagram is one packet at most");
         for (header, payload) in whole {
             let came = DatagramHeader::read(datagram).map(|came| came.kind);
-            let in_pieces = came == Some(DatagramKind::Fragment);
-            assert!(!in_pieces || payload.len() <= PACKET_MAX, "{} bytes put together", payload.len());
+            let in_fragments = came == Some(DatagramKind::Fragment);
+            assert!(!in_fragments || payload.len() <= PACKET_MAX, "{} bytes put together", payload.len());
             match header.kind {
                 DatagramKind::Rtp => assert!(payload.len() >= 12, "no packet"),
                 DatagramKind::SenderClock => assert!(SenderClock::read(&payload).is_some(), "no clock"),
@@ -203,12 +203,12 @@ impl Passed {
         let whole = match header.kind {
             DatagramKind::Nack => return assert!((1..=16).contains(&payload.len()), "an ask for nothing"),
             DatagramKind::Fragment => {
-                assert!(length <= longest, "a piece of {length} where {longest} is the most");
-                let (piece, content) = Piece::split(payload).expect("it was written here");
-                let place = (to, header.alias.0, header.sequence.wrapping_sub(piece.number.into()));
+                assert!(length <= longest, "a fragment of {length} where {longest} is the most");
+                let (fragment, content) = Fragment::split(payload).expect("it was written here");
+                let place = (to, header.alias.0, header.sequence.wrapping_sub(fragment.number.into()));
                 let parts = self.parts.entry(place).or_default();
-                parts.insert(piece.number, content);
-                if parts.len() < usize::from(piece.of) {
+                parts.insert(fragment.number, content);
+                if parts.len() < usize::from(fragment.of) {
                     return;
                 }
                 parts.values().flatten().copied().collect()

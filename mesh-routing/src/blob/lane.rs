@@ -1,6 +1,6 @@
-//! What is under way of files on one link, and which part is asked for over which: the best links toward a holder,
+//! What is under way of files on one link, and which chunk is asked for over which: the best links toward a holder,
 //! each with so many bytes on their way that it is used, and so few that what is more urgent never finds a queue of
-//! more than [`QUEUE`] before it. What becomes of a part is in `pull`.
+//! more than [`QUEUE`] before it. What becomes of a chunk is in `pull`.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -11,7 +11,7 @@ use protocol::{FileId, NodeId};
 
 use super::{Blobs, Event, Key, RoutingView};
 use crate::wire::{
-    file::{FileMessage, Part},
+    file::{Chunk, FileMessage},
     metric::LinkId,
 };
 
@@ -19,20 +19,20 @@ use crate::wire::{
 const QUEUE: Duration = Duration::from_millis(25);
 /// The most that is asked of one link at a time, in bytes: half of what the driver's queue takes.
 const WINDOW_MAX: u32 = 1024 * 1024;
-/// The least, in bytes: also the smallest piece.
+/// The least, in bytes: also the smallest block.
 const WINDOW_MIN: u32 = 4 * 1024;
 const WINDOW_FIRST: u32 = 16 * 1024;
-/// A piece on a link that is not slow, in bytes.
-const PIECE: u32 = 16 * 1024;
+/// A block on a link that is not slow, in bytes.
+const BLOCK: u32 = 16 * 1024;
 /// The fastest answer is looked for anew so often: a way may have become longer.
 const BASE_FOR: Duration = Duration::from_secs(10);
-/// Parts are looked after this often while there are any.
+/// Chunks are looked after this often while there are any.
 const TICK: Duration = Duration::from_millis(100);
-/// Parts asked of one link at a time: one that comes and some that its neighbor gets ready.
+/// Chunks asked of one link at a time: one that comes and some that its neighbor gets ready.
 const PER_LINK: usize = 4;
-/// Links that the parts of one file are spread over.
+/// Links that the chunks of one file are spread over.
 const STRIPES: usize = 4;
-/// Parts being put together or on their way to the disk: 32 MiB.
+/// Chunks being put together or on their way to the disk: 32 MiB.
 const ACTIVE_MAX: usize = 32;
 
 /// What is under way on one link.
@@ -44,13 +44,13 @@ pub(super) struct Lane {
     flights: VecDeque<Flight>,
     /// More would have been asked for if the window had been larger.
     full: bool,
-    /// Pieces the driver reads for this neighbor.
+    /// Blocks the driver reads for this neighbor.
     pub reads: u32,
     /// Seeks heard from it in this second.
     pub seeks: (Option<Instant>, u32),
 }
 
-/// A piece that was asked for.
+/// A block that was asked for.
 #[derive(Debug)]
 struct Flight {
     key: Key,
@@ -71,28 +71,28 @@ impl Lane {
         }
     }
 
-    /// A piece came: how long the one is that was asked for, `None` if none was.
-    pub fn handle_piece(&mut self, key: &Key, offset: u32, now: Instant) -> Option<u32> {
+    /// A block came: how long the one is that was asked for, `None` if none was.
+    pub fn handle_block(&mut self, key: &Key, offset: u32, now: Instant) -> Option<u32> {
         let at = self.flights.iter().position(|flight| flight.key == *key && flight.offset == offset)?;
         let flight = self.flights.remove(at)?;
         self.in_flight -= flight.length;
-        self.window.handle_piece(flight.length, now.saturating_duration_since(flight.at), self.full, now);
+        self.window.handle_block(flight.length, now.saturating_duration_since(flight.at), self.full, now);
         Some(flight.length)
     }
 
-    /// Nothing more is expected of a part.
+    /// Nothing more is expected of a chunk.
     pub fn forget(&mut self, key: &Key) {
         self.flights.retain(|flight| flight.key != *key);
         self.in_flight = self.flights.iter().map(|flight| flight.length).sum();
     }
 
-    /// How long the next piece of a part may be of which `left` bytes are not asked for; `None` if there is none, or
+    /// How long the next block of a chunk may be of which `left` bytes are not asked for; `None` if there is none, or
     /// it has to wait.
     fn room(&mut self, left: u32) -> Option<u32> {
         if left == 0 {
             return None;
         }
-        let length = self.window.piece().min(left);
+        let length = self.window.block().min(left);
         let waits = self.in_flight > 0 && self.in_flight + length > self.window.size();
         self.full |= waits;
         (!waits).then_some(length)
@@ -115,7 +115,7 @@ enum Rank {
     Uphill,
 }
 
-/// A link a part may be asked over.
+/// A link a chunk may be asked over.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     link: LinkId,
@@ -172,7 +172,7 @@ impl Blobs {
         std::mem::take(&mut self.events)
     }
 
-    /// Gives each part that waits a link, oldest first.
+    /// Gives each chunk that waits a link, oldest first.
     fn assign(&mut self, around: &mut RoutingView<'_>, now: Instant) {
         let mut busy: BTreeMap<LinkId, usize> = BTreeMap::new();
         let mut active = 0;
@@ -194,7 +194,7 @@ impl Blobs {
             if active >= ACTIVE_MAX {
                 break;
             }
-            let waits = matches!(key.1, Part::Chunk(_)) && self.manifest(&key.0).is_none();
+            let waits = matches!(key.1, Chunk::Data(_)) && self.manifest(&key.0).is_none();
             if waits {
                 continue;
             }
@@ -248,12 +248,12 @@ impl Blobs {
     fn ask(&mut self, key: Key, chosen: Candidate, own: NodeId, now: Instant) {
         let Some(pull) = self.pulls.get_mut(&key) else { return };
         let path = pull.handle_asked(chosen.link, own, now);
-        let (file, part) = key;
+        let (file, chunk) = key;
         self.lanes.entry(chosen.link).or_insert_with(|| Lane::new(now));
-        self.send(chosen.link, FileMessage::Want { file, part, holder: chosen.holder, path });
+        self.send(chosen.link, FileMessage::Want { file, chunk, holder: chosen.holder, path });
     }
 
-    /// Asks for as many pieces as the windows allow, the oldest part first.
+    /// Asks for as many blocks as the windows allow, the oldest chunk first.
     fn request(&mut self, now: Instant) {
         let coming = self.pulls.iter().filter(|(_, pull)| pull.left() > 0);
         let mut coming: Vec<(u64, Key, LinkId)> =
@@ -266,16 +266,16 @@ impl Blobs {
             let lane = self.lanes.entry(link).or_insert_with(|| Lane::new(now));
             let Some(pull) = self.pulls.get_mut(&key) else { continue };
             while let Some(length) = lane.room(pull.left()) {
-                let (file, part) = key;
+                let (file, chunk) = key;
                 let offset = pull.handle_pulled(length);
                 lane.handle_asked(key, offset, length, now);
-                self.events.push_back(Event::Send(link, FileMessage::Pull { file, part, offset, length }));
+                self.events.push_back(Event::Send(link, FileMessage::Pull { file, chunk, offset, length }));
             }
         }
     }
 }
 
-/// Grows by a piece each round while answers come at once, shrinks by a fifth when they queue.
+/// Grows by a block each round while answers come at once, shrinks by a fifth when they queue.
 #[derive(Debug)]
 struct Window {
     size: u32,
@@ -308,13 +308,13 @@ impl Window {
     }
 
     /// Bytes to ask for at a time.
-    fn piece(&self) -> u32 {
-        if self.size < 4 * PIECE { WINDOW_MIN } else { PIECE }
+    fn block(&self) -> u32 {
+        if self.size < 4 * BLOCK { WINDOW_MIN } else { BLOCK }
     }
 
-    /// A piece of `length` bytes came `took` after it was asked for. `full` says that the window was what
+    /// A block of `length` bytes came `took` after it was asked for. `full` says that the window was what
     /// kept more from being asked.
-    fn handle_piece(&mut self, length: u32, took: Duration, full: bool, now: Instant) {
+    fn handle_block(&mut self, length: u32, took: Duration, full: bool, now: Instant) {
         if now >= self.base_until {
             self.base = [None, self.base[0]];
             self.base_until = now + BASE_FOR;
@@ -344,7 +344,7 @@ impl Window {
             let more = if self.size < self.open_to {
                 u64::from(length)
             } else {
-                u64::from(length) * u64::from(self.piece()) / u64::from(self.size)
+                u64::from(length) * u64::from(self.block()) / u64::from(self.size)
             };
             self.size = self.size.saturating_add(more as u32).min(WINDOW_MAX);
         }
@@ -365,9 +365,9 @@ mod tests {
         let (mut worst, mut bytes) = (Duration::ZERO, 0);
         while now < start + Duration::from_secs(60) {
             while flights.is_empty()
-                || flights.iter().map(|f| f.1).sum::<u32>() + window.piece() <= window.size()
+                || flights.iter().map(|f| f.1).sum::<u32>() + window.block() <= window.size()
             {
-                let length = window.piece();
+                let length = window.block();
                 let queue = free_at.saturating_duration_since(now);
                 if now > start + Duration::from_secs(30) {
                     worst = worst.max(queue);
@@ -378,7 +378,7 @@ mod tests {
             }
             let (asked, length, arrives) = flights.pop_front().expect("the window is never empty");
             now = now.max(arrives);
-            window.handle_piece(length, now - asked, true, now);
+            window.handle_block(length, now - asked, true, now);
         }
         (worst, bytes / 30)
     }
@@ -389,8 +389,8 @@ mod tests {
             let rate = mbit * 1_000_000 / 8;
             let (queue, used) = settle(rate, Duration::from_millis(delay_ms));
             println!("{mbit} Mbit/s, {delay_ms} ms: queue {queue:?}, used {} %", used * 100 / rate);
-            let piece = Duration::from_micros(u64::from(PIECE) * 1_000_000 / rate);
-            assert!(queue <= QUEUE * 2 + piece, "{mbit} Mbit/s: {queue:?}");
+            let block = Duration::from_micros(u64::from(BLOCK) * 1_000_000 / rate);
+            assert!(queue <= QUEUE * 2 + block, "{mbit} Mbit/s: {queue:?}");
             assert!(used * 10 >= rate * 7, "{mbit} Mbit/s: {used} of {rate}");
         }
     }

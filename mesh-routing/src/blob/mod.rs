@@ -1,7 +1,7 @@
-//! Files: which parts of which are here, which are being fetched for whom and from where.
+//! Files: which chunks of which are here, which are being fetched for whom and from where.
 //!
-//! A part (the manifest, or a chunk) is fetched whole from one neighbor, verified, given to the driver's
-//! disk and only then passed on. How a part is fetched is in `pull`, over which link and how fast in `lane`, what
+//! A chunk (1 MiB of a file, or its manifest) is fetched whole from one neighbor, verified, given to the driver's
+//! disk and only then passed on. How a chunk is fetched is in `pull`, over which link and how fast in `lane`, what
 //! neighbors get in `serve`: their doors are called by `mesh/files.rs`, and none of them passes through here. Disk,
 //! HTTP and the eviction of what is not wanted any more are the driver's.
 
@@ -20,7 +20,7 @@ use bytes::Bytes;
 use protocol::{FileId, NodeId};
 
 pub use crate::wire::{
-    file::{Answer, FileMessage, Part},
+    file::{Answer, Chunk, FileMessage},
     manifest::{self, MANIFEST_MAX, Manifest},
 };
 
@@ -31,7 +31,7 @@ use serve::Seeks;
 
 /// Files known here at a time: with something of them here, or wanted.
 pub const FILES_MAX: usize = 4096;
-/// Parts being fetched or waited for at a time.
+/// Chunks being fetched or waited for at a time.
 pub const PULLS_MAX: usize = 1024;
 /// Relays remembered for one file.
 const HOLDERS_MAX: usize = 8;
@@ -41,45 +41,45 @@ const HOLDER_FOR: Duration = Duration::from_secs(60);
 /// What the driver has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileOutput {
-    /// Keep a part that was verified; the answer is [`crate::Mesh::handle_file_stored`].
+    /// Keep a chunk that was verified; the answer is [`crate::Mesh::handle_file_stored`].
     Store {
         /// The file.
         file: FileId,
-        /// The part.
-        part: Part,
+        /// The chunk.
+        chunk: Chunk,
         /// All of it.
         bytes: Bytes,
     },
-    /// Read a piece for a neighbor; the answer is [`crate::Mesh::handle_file_read`].
+    /// Read a block for a neighbor; the answer is [`crate::Mesh::handle_file_read`].
     Read {
         /// The neighbor's link.
         link: LinkId,
-        /// Which piece.
-        piece: Piece,
+        /// Which block.
+        block: Block,
     },
-    /// A part that was asked for here is on disk.
+    /// A chunk that was asked for here is on disk.
     Ready {
         /// The file.
         file: FileId,
-        /// The part.
-        part: Part,
+        /// The chunk.
+        chunk: Chunk,
     },
-    /// A part that was asked for here was not to be had in 20 s.
+    /// A chunk that was asked for here was not to be had in 20 s.
     Missing {
         /// The file.
         file: FileId,
-        /// The part.
-        part: Part,
+        /// The chunk.
+        chunk: Chunk,
     },
 }
 
-/// Some bytes of a part.
+/// Some bytes of a chunk: what is asked for and comes in one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Piece {
+pub struct Block {
     /// The file.
     pub file: FileId,
-    /// The part.
-    pub part: Part,
+    /// The chunk.
+    pub chunk: Chunk,
     /// The first byte.
     pub offset: u32,
     /// How many bytes.
@@ -89,15 +89,15 @@ pub struct Piece {
 /// What was counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FileCounters {
-    /// Parts fetched and verified.
+    /// Chunks fetched and verified.
     pub fetched: u64,
     /// Their bytes.
     pub fetched_bytes: u64,
     /// Bytes given to neighbors.
     pub served_bytes: u64,
-    /// Parts that were not what their hash says.
+    /// Chunks that were not what their hash says.
     pub corrupt: u64,
-    /// Parts asked of another neighbor, because one did not have them or did not answer.
+    /// Chunks asked of another neighbor, because one did not have them or did not answer.
     pub elsewhere: u64,
     /// Wants, pulls and seeks that found a table full.
     pub refused: u64,
@@ -140,7 +140,7 @@ pub(crate) enum Event {
     Output(FileOutput),
 }
 
-type Key = (FileId, Part);
+type Key = (FileId, Chunk);
 
 /// A file of which something is here, or wanted.
 #[derive(Debug, Default)]
@@ -157,19 +157,19 @@ struct File {
 }
 
 impl File {
-    fn has(&self, part: Part) -> bool {
-        match part {
-            Part::Manifest => self.manifest.is_some(),
-            Part::Chunk(chunk) => self.chunks.get(chunk as usize).copied().unwrap_or_default(),
+    fn has(&self, chunk: Chunk) -> bool {
+        match chunk {
+            Chunk::Manifest => self.manifest.is_some(),
+            Chunk::Data(number) => self.chunks.get(number as usize).copied().unwrap_or_default(),
         }
     }
 
-    /// Bytes of a part, as far as that is known.
-    fn length(&self, part: Part) -> Option<u32> {
-        match (part, &self.manifest) {
+    /// Bytes of a chunk, as far as that is known.
+    fn length(&self, chunk: Chunk) -> Option<u32> {
+        match (chunk, &self.manifest) {
             (_, None) => None,
-            (Part::Manifest, _) => Some(self.manifest_length),
-            (Part::Chunk(chunk), Some(manifest)) => Some(manifest.chunk_length(chunk)).filter(|l| *l > 0),
+            (Chunk::Manifest, _) => Some(self.manifest_length),
+            (Chunk::Data(number), Some(manifest)) => Some(manifest.chunk_length(number)).filter(|l| *l > 0),
         }
     }
 
@@ -182,7 +182,7 @@ impl File {
     }
 }
 
-/// All files of a relay: the doors are in `pull` (a part that is not here), `serve` (what neighbors ask for) and `lane`
+/// All files of a relay: the doors are in `pull` (a chunk that is not here), `serve` (what neighbors ask for) and `lane`
 /// (links, [`Blobs::settle`]).
 #[derive(Debug, Default)]
 pub(crate) struct Blobs {
@@ -193,9 +193,9 @@ pub(crate) struct Blobs {
     order: u64,
     nonce: u32,
     tick: Option<Instant>,
-    /// Something changed that parts wait for.
+    /// Something changed that chunks wait for.
     restless: bool,
-    /// Pieces came: others can be asked for.
+    /// Blocks came: others can be asked for.
     flowing: bool,
     events: VecDeque<Event>,
     pub counters: FileCounters,
@@ -214,16 +214,16 @@ impl Blobs {
         true
     }
 
-    /// Parts are not on disk any more: one of them, or all.
-    pub fn handle_gone(&mut self, file: FileId, part: Option<Part>) {
+    /// Chunks are not on disk any more: one of them, or all.
+    pub fn handle_gone(&mut self, file: FileId, chunk: Option<Chunk>) {
         let Some(known) = self.files.get_mut(&file) else { return };
-        match part {
-            Some(Part::Chunk(chunk)) => {
-                if let Some(here) = known.chunks.get_mut(chunk as usize) {
+        match chunk {
+            Some(Chunk::Data(number)) => {
+                if let Some(here) = known.chunks.get_mut(number as usize) {
                     *here = false;
                 }
             }
-            Some(Part::Manifest) | None => (known.manifest, known.chunks) = (None, Vec::new()),
+            Some(Chunk::Manifest) | None => (known.manifest, known.chunks) = (None, Vec::new()),
         }
         self.tidy(&file);
     }
@@ -247,7 +247,7 @@ impl Blobs {
         let Some(known) = self.files.get(file) else { return 0 };
         let Some(manifest) = &known.manifest else { return 0 };
         let here = (0u32..).zip(&known.chunks).filter(|(_, here)| **here);
-        here.map(|(chunk, _)| u64::from(manifest.chunk_length(chunk))).sum()
+        here.map(|(number, _)| u64::from(manifest.chunk_length(number))).sum()
     }
 
     fn send(&mut self, link: LinkId, message: FileMessage) {
@@ -257,7 +257,7 @@ impl Blobs {
     /// Forgets a file of which nothing is here and nothing is wanted.
     fn tidy(&mut self, file: &FileId) {
         let wanted =
-            self.pulls.range((*file, Part::Manifest)..).next().is_some_and(|(key, _)| key.0 == *file);
+            self.pulls.range((*file, Chunk::Manifest)..).next().is_some_and(|(key, _)| key.0 == *file);
         if !wanted && self.files.get(file).is_some_and(|known| known.manifest.is_none()) {
             self.files.remove(file);
         }

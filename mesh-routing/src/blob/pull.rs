@@ -1,4 +1,4 @@
-//! The life of a part that is not here: who wants it, which neighbor was asked, coming piece by piece, verified, given
+//! The life of a chunk that is not here: who wants it, which neighbor was asked, coming block by block, verified, given
 //! to the disk, or not to be had. Over which link it is asked for, and how fast, is in `lane`; what neighbors ask of
 //! this relay is in `serve`.
 
@@ -14,25 +14,25 @@ use super::{Blobs, Event, FILES_MAX, FileOutput, Key, Manifest, PULLS_MAX, Routi
 use crate::{
     error::MeshError,
     wire::{
-        file::{Answer, FileMessage, HOPS_MAX, Part},
+        file::{Answer, Chunk, FileMessage, HOPS_MAX},
         manifest::id_of,
         metric::LinkId,
     },
 };
 
-/// Without a byte of it for so long a part is missing.
+/// Without a byte of it for so long a chunk is missing.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A neighbor that says nothing for so long is not asked any longer.
 const ANSWER_IN: Duration = Duration::from_secs(4);
-/// A part whose pieces stop coming for so long is asked elsewhere.
-const PIECE_IN: Duration = Duration::from_secs(4);
-/// A neighbor that did not give a part is asked for it again after this.
+/// A chunk whose blocks stop coming for so long is asked elsewhere.
+const BLOCK_IN: Duration = Duration::from_secs(4);
+/// A neighbor that did not give a chunk is asked for it again after this.
 const AGAIN: Duration = Duration::from_secs(3);
 /// Who waits is told so this often.
 const WORKING_EVERY: Duration = Duration::from_secs(1);
 /// Everybody is asked who has a file this often.
 const SEEK_EVERY: Duration = Duration::from_secs(5);
-/// A part that is wanted.
+/// A chunk that is wanted.
 #[derive(Debug)]
 pub(super) struct Pull {
     /// First wanted, first asked for.
@@ -121,16 +121,16 @@ impl Pull {
 }
 
 impl Blobs {
-    /// Somebody here wants a part. Ready or missing follows.
+    /// Somebody here wants a chunk. Ready or missing follows.
     pub fn handle_want_here(&mut self, key: Key, holder: Option<NodeId>, now: Instant) {
-        let (file, part) = key;
-        if self.files.get(&file).is_some_and(|known| known.has(part)) {
-            self.events.push_back(Event::Output(FileOutput::Ready { file, part }));
+        let (file, chunk) = key;
+        if self.files.get(&file).is_some_and(|known| known.has(chunk)) {
+            self.events.push_back(Event::Output(FileOutput::Ready { file, chunk }));
             return;
         }
         if !self.make_pull(key, now) {
             self.counters.refused += 1;
-            self.events.push_back(Event::Output(FileOutput::Missing { file, part }));
+            self.events.push_back(Event::Output(FileOutput::Missing { file, chunk }));
             return;
         }
         if let (Some(holder), Some(known)) = (holder, self.files.get_mut(&file)) {
@@ -142,7 +142,7 @@ impl Blobs {
         self.restless = true;
     }
 
-    /// A place for a part that is wanted; `false` if there is none.
+    /// A place for a chunk that is wanted; `false` if there is none.
     pub(super) fn make_pull(&mut self, key: Key, now: Instant) -> bool {
         if self.pulls.contains_key(&key) {
             return true;
@@ -185,7 +185,7 @@ impl Blobs {
         match (answer, &mut pull.stage) {
             (Answer::Working, Stage::Asked { until, .. }) => *until = now + ANSWER_IN,
             (Answer::Ready { length }, Stage::Asked { .. }) if expected.is_none_or(|e| e == length) => {
-                let (buffer, until) = (BytesMut::new(), now + PIECE_IN);
+                let (buffer, until) = (BytesMut::new(), now + BLOCK_IN);
                 pull.stage = Stage::Coming { link, length, asked: 0, buffer, until };
                 self.restless = true;
             }
@@ -199,8 +199,8 @@ impl Blobs {
     ///
     /// # Errors
     ///
-    /// [`MeshError::Absurd`] for a piece that was not pulled so, or if the part is not what its hash says.
-    pub fn handle_piece(
+    /// [`MeshError::Absurd`] for a block that was not pulled so, or if the chunk is not what its hash says.
+    pub fn handle_block(
         &mut self,
         link: LinkId,
         key: Key,
@@ -209,33 +209,33 @@ impl Blobs {
         now: Instant,
     ) -> Result<(), MeshError> {
         let Some(lane) = self.lanes.get_mut(&link) else { return Ok(()) };
-        let Some(asked) = lane.handle_piece(&key, offset, now) else { return Ok(()) };
+        let Some(asked) = lane.handle_block(&key, offset, now) else { return Ok(()) };
         self.flowing = true;
         let Some(pull) = self.pulls.get_mut(&key) else { return Ok(()) };
         let Stage::Coming { length, buffer, until, .. } = &mut pull.stage else { return Ok(()) };
         if buffer.len() != offset as usize || bytes.len() != asked as usize {
             self.elsewhere(key, link, now);
-            return Err(MeshError::Absurd { what: "a piece other than the one pulled" });
+            return Err(MeshError::Absurd { what: "a block other than the one pulled" });
         }
         buffer.extend_from_slice(&bytes);
-        *until = now + PIECE_IN;
+        *until = now + BLOCK_IN;
         pull.deadline = now + PATIENCE;
         if buffer.len() < *length as usize {
             return Ok(());
         }
         let whole = std::mem::take(buffer).freeze();
-        let (file, part) = key;
-        let good = match (part, self.files.get(&file).and_then(|known| known.manifest.as_ref())) {
-            (Part::Manifest, _) => id_of(&whole) == file,
-            (Part::Chunk(chunk), Some(manifest)) => manifest.verifies(chunk, &whole),
-            (Part::Chunk(_), None) => false,
+        let (file, chunk) = key;
+        let good = match (chunk, self.files.get(&file).and_then(|known| known.manifest.as_ref())) {
+            (Chunk::Manifest, _) => id_of(&whole) == file,
+            (Chunk::Data(number), Some(manifest)) => manifest.verifies(number, &whole),
+            (Chunk::Data(_), None) => false,
         };
         if !good {
             self.counters.corrupt += 1;
             self.elsewhere(key, link, now);
-            return Err(MeshError::Absurd { what: "a part of a file that is not what its hash says" });
+            return Err(MeshError::Absurd { what: "a chunk of a file that is not what its hash says" });
         }
-        if part == Part::Manifest && Manifest::decode(&whole).is_none() {
+        if chunk == Chunk::Manifest && Manifest::decode(&whole).is_none() {
             // The neighbor is right and the file is wrong: nobody can give a better one.
             self.give_up(key);
             return Ok(());
@@ -246,13 +246,13 @@ impl Blobs {
         if let Some(pull) = self.pulls.get_mut(&key) {
             pull.stage = Stage::Storing(whole.clone());
         }
-        self.events.push_back(Event::Output(FileOutput::Store { file, part, bytes: whole }));
+        self.events.push_back(Event::Output(FileOutput::Store { file, chunk, bytes: whole }));
         Ok(())
     }
 
-    /// The driver has kept a part, or could not.
+    /// The driver has kept a chunk, or could not.
     pub fn handle_stored(&mut self, key: Key, kept: bool, now: Instant) {
-        let (file, part) = key;
+        let (file, chunk) = key;
         let Some(pull) = self.pulls.remove(&key) else { return };
         let Stage::Storing(bytes) = &pull.stage else {
             self.pulls.insert(key, pull);
@@ -260,8 +260,8 @@ impl Blobs {
         };
         self.restless = true;
         let known = self.files.entry(file).or_default();
-        match (kept, part) {
-            (true, Part::Manifest) => {
+        match (kept, chunk) {
+            (true, Chunk::Manifest) => {
                 known.manifest_length = bytes.len() as u32;
                 known.manifest = Manifest::decode(bytes);
                 let chunks = known.manifest.as_ref().map_or(0, |manifest| manifest.chunks.len());
@@ -270,15 +270,17 @@ impl Blobs {
                 let absurd: Vec<Key> = self
                     .pulls
                     .keys()
-                    .filter(|(f, p)| *f == file && matches!(p, Part::Chunk(c) if *c as usize >= chunks))
+                    .filter(|(f, chunk)| {
+                        *f == file && matches!(chunk, Chunk::Data(number) if *number as usize >= chunks)
+                    })
                     .copied()
                     .collect();
                 for key in absurd {
                     self.give_up(key);
                 }
             }
-            (true, Part::Chunk(chunk)) => {
-                if let Some(here) = known.chunks.get_mut(chunk as usize) {
+            (true, Chunk::Data(number)) => {
+                if let Some(here) = known.chunks.get_mut(number as usize) {
                     *here = true;
                 }
             }
@@ -290,20 +292,20 @@ impl Blobs {
         }
         let length = bytes.len() as u32;
         for link in pull.waiters {
-            self.send(link, FileMessage::Answer { file, part, answer: Answer::Ready { length } });
+            self.send(link, FileMessage::Answer { file, chunk, answer: Answer::Ready { length } });
         }
         if pull.local {
-            self.events.push_back(Event::Output(FileOutput::Ready { file, part }));
+            self.events.push_back(Event::Output(FileOutput::Ready { file, chunk }));
         }
         // Time that a chunk spent waiting for the manifest was nobody's fault.
-        if part == Part::Manifest {
-            for (_, pull) in self.pulls.range_mut((file, Part::Chunk(0))..=(file, Part::Chunk(u32::MAX))) {
+        if chunk == Chunk::Manifest {
+            for (_, pull) in self.pulls.range_mut((file, Chunk::Data(0))..=(file, Chunk::Data(u32::MAX))) {
                 pull.deadline = pull.deadline.max(now + PATIENCE);
             }
         }
     }
 
-    /// Looks for parts that nothing is heard of.
+    /// Looks for chunks that nothing is heard of.
     pub(super) fn look_after(&mut self, now: Instant) {
         let mut late = Vec::new();
         let mut over = Vec::new();
@@ -330,30 +332,30 @@ impl Blobs {
         for key in over {
             self.give_up(key);
         }
-        for (link, (file, part)) in waiting {
-            self.send(link, FileMessage::Answer { file, part, answer: Answer::Working });
+        for (link, (file, chunk)) in waiting {
+            self.send(link, FileMessage::Answer { file, chunk, answer: Answer::Working });
         }
         for known in self.files.values_mut() {
             known.holders.retain(|_, until| *until > now);
         }
     }
 
-    /// The part is not to be had: whoever waits is told.
+    /// The chunk is not to be had: whoever waits is told.
     fn give_up(&mut self, key: Key) {
         let Some(pull) = self.pulls.remove(&key) else { return };
-        let (file, part) = key;
+        let (file, chunk) = key;
         if let Some(lane) = pull.link().and_then(|link| self.lanes.get_mut(&link)) {
             lane.forget(&key);
         }
         for link in pull.waiters {
-            self.send(link, FileMessage::Answer { file, part, answer: Answer::NotHere });
+            self.send(link, FileMessage::Answer { file, chunk, answer: Answer::NotHere });
         }
         if pull.local {
-            self.events.push_back(Event::Output(FileOutput::Missing { file, part }));
+            self.events.push_back(Event::Output(FileOutput::Missing { file, chunk }));
         }
         // Chunks cannot be verified without a manifest.
-        if part == Part::Manifest {
-            let chunks = (file, Part::Chunk(0))..=(file, Part::Chunk(u32::MAX));
+        if chunk == Chunk::Manifest {
+            let chunks = (file, Chunk::Data(0))..=(file, Chunk::Data(u32::MAX));
             let chunks: Vec<Key> = self.pulls.range(chunks).map(|(key, _)| *key).collect();
             for key in chunks {
                 self.give_up(key);
@@ -373,21 +375,21 @@ impl Blobs {
         }
     }
 
-    /// Nobody is left to be asked for a part. Who waits at a neighbor asks another one; who waits here has
+    /// Nobody is left to be asked for a chunk. Who waits at a neighbor asks another one; who waits here has
     /// only us, so everybody is asked who has the file.
     pub(super) fn nowhere(&mut self, key: Key, around: &RoutingView<'_>, now: Instant) {
         let Some(pull) = self.pulls.get_mut(&key) else { return };
-        let (file, part) = key;
+        let (file, chunk) = key;
         let waiters = std::mem::take(&mut pull.waiters);
         pull.behind.clear();
-        let internal = part == Part::Manifest
+        let internal = chunk == Chunk::Manifest
             && self
                 .pulls
-                .range((file, Part::Chunk(0))..=(file, Part::Chunk(u32::MAX)))
+                .range((file, Chunk::Data(0))..=(file, Chunk::Data(u32::MAX)))
                 .any(|(_, chunk)| chunk.local);
         let local = internal || self.pulls.get(&key).is_some_and(|pull| pull.local);
         for link in waiters {
-            self.send(link, FileMessage::Answer { file, part, answer: Answer::NotHere });
+            self.send(link, FileMessage::Answer { file, chunk, answer: Answer::NotHere });
         }
         if !local {
             self.give_up(key);
@@ -407,11 +409,11 @@ impl Blobs {
         let without: BTreeMap<FileId, BTreeSet<NodeId>> = self
             .pulls
             .iter()
-            .filter(|((file, part), _)| *part != Part::Manifest && self.manifest(file).is_none())
+            .filter(|((file, chunk), _)| *chunk != Chunk::Manifest && self.manifest(file).is_none())
             .map(|((file, _), pull)| (*file, pull.behind.clone()))
             .collect();
         for (file, behind) in without {
-            let key = (file, Part::Manifest);
+            let key = (file, Chunk::Manifest);
             if !self.pulls.contains_key(&key)
                 && self.make_pull(key, now)
                 && let Some(pull) = self.pulls.get_mut(&key)

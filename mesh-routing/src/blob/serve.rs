@@ -1,4 +1,4 @@
-//! What neighbors ask of this relay: parts, pieces of them, and who has a file.
+//! What neighbors ask of this relay: chunks, blocks of them, and who has a file.
 
 use std::{
     collections::BTreeMap,
@@ -8,18 +8,18 @@ use std::{
 use bytes::Bytes;
 use protocol::{FileId, NodeId};
 
-use super::{Blobs, Event, FileOutput, Key, Piece, RoutingView};
+use super::{Blobs, Block, Event, FileOutput, Key, RoutingView};
 use crate::{
     error::MeshError,
     wire::{
-        file::{Answer, FileMessage, HOPS_MAX, Part},
+        file::{Answer, Chunk, FileMessage, HOPS_MAX},
         metric::LinkId,
     },
 };
 
-/// Parts one neighbor may wait for.
+/// Chunks one neighbor may wait for.
 const WANTS_MAX: usize = 64;
-/// Pieces the driver reads for one neighbor at a time: a window of the smallest ones.
+/// Blocks the driver reads for one neighbor at a time: a window of the smallest ones.
 const READS_MAX: u32 = 256;
 /// Seeks of one neighbor in a second.
 const SEEKS_MAX: u32 = 32;
@@ -32,7 +32,7 @@ const SEEN_FOR: Duration = Duration::from_secs(10);
 pub(super) struct Seeks(BTreeMap<(FileId, NodeId, u32), Instant>);
 
 impl Blobs {
-    /// A neighbor wants a part: it is here, or is wanted for the neighbor from now on.
+    /// A neighbor wants a chunk: it is here, or is wanted for the neighbor from now on.
     ///
     /// # Errors
     ///
@@ -46,18 +46,18 @@ impl Blobs {
         own: NodeId,
         now: Instant,
     ) -> Result<(), MeshError> {
-        let (file, part) = key;
+        let (file, chunk) = key;
         let known = self.files.get(&file);
-        let here = known.filter(|known| known.has(part)).and_then(|known| known.length(part));
+        let here = known.filter(|known| known.has(chunk)).and_then(|known| known.length(chunk));
         if let Some(length) = here {
-            self.send(link, FileMessage::Answer { file, part, answer: Answer::Ready { length } });
+            self.send(link, FileMessage::Answer { file, chunk, answer: Answer::Ready { length } });
             return Ok(());
         }
-        let outside = known.is_some_and(|known| known.manifest.is_some() && known.length(part).is_none());
+        let outside = known.is_some_and(|known| known.manifest.is_some() && known.length(chunk).is_none());
         // Each of two relays that wait for each other finds out here.
         let circle =
             path.contains(&own) || self.pulls.get(&key).is_some_and(|pull| pull.link() == Some(link));
-        let refuse = FileMessage::Answer { file, part, answer: Answer::NotHere };
+        let refuse = FileMessage::Answer { file, chunk, answer: Answer::NotHere };
         if outside || circle || holder == own || path.len() >= HOPS_MAX {
             self.send(link, refuse);
             return Ok(());
@@ -66,7 +66,7 @@ impl Blobs {
         if waits >= WANTS_MAX || !self.make_pull(key, now) {
             self.counters.refused += 1;
             self.send(link, refuse);
-            return Err(MeshError::Full { what: "part that is waited for" });
+            return Err(MeshError::Full { what: "chunk that is waited for" });
         }
         if let Some(known) = self.files.get_mut(&file) {
             known.hold(holder, now);
@@ -76,47 +76,47 @@ impl Blobs {
             pull.behind.extend(path);
         }
         self.restless = true;
-        self.send(link, FileMessage::Answer { file, part, answer: Answer::Working });
+        self.send(link, FileMessage::Answer { file, chunk, answer: Answer::Working });
         Ok(())
     }
 
-    /// A neighbor asks for bytes of a part that is ready.
+    /// A neighbor asks for bytes of a chunk that is ready.
     ///
     /// # Errors
     ///
-    /// [`MeshError::Absurd`] for a piece outside of its part, [`MeshError::Full`] if too much is being read for the
+    /// [`MeshError::Absurd`] for a block outside of its chunk, [`MeshError::Full`] if too much is being read for the
     /// neighbor, [`MeshError::UnknownLink`] if the link is gone.
-    pub fn handle_pull(&mut self, link: LinkId, piece: Piece) -> Result<(), MeshError> {
-        let Piece { file, part, offset, length } = piece;
-        let known = self.files.get(&file).filter(|known| known.has(part));
-        let Some(whole) = known.and_then(|known| known.length(part)) else {
-            self.send(link, FileMessage::Answer { file, part, answer: Answer::NotHere });
+    pub fn handle_pull(&mut self, link: LinkId, block: Block) -> Result<(), MeshError> {
+        let Block { file, chunk, offset, length } = block;
+        let known = self.files.get(&file).filter(|known| known.has(chunk));
+        let Some(whole) = known.and_then(|known| known.length(chunk)) else {
+            self.send(link, FileMessage::Answer { file, chunk, answer: Answer::NotHere });
             return Ok(());
         };
         if offset.checked_add(length).is_none_or(|end| end > whole) {
-            return Err(MeshError::Absurd { what: "a piece outside of its part" });
+            return Err(MeshError::Absurd { what: "a block outside of its chunk" });
         }
         let lane = self.lanes.get_mut(&link).ok_or(MeshError::UnknownLink)?;
         if lane.reads >= READS_MAX {
             self.counters.refused += 1;
-            return Err(MeshError::Full { what: "piece to read" });
+            return Err(MeshError::Full { what: "block to read" });
         }
         lane.reads += 1;
-        self.events.push_back(Event::Output(FileOutput::Read { link, piece }));
+        self.events.push_back(Event::Output(FileOutput::Read { link, block }));
         Ok(())
     }
 
-    /// The driver read a piece for a neighbor; `None` if it is not there.
-    pub fn handle_read(&mut self, link: LinkId, piece: Piece, bytes: Option<Bytes>) {
-        let Piece { file, part, offset, .. } = piece;
+    /// The driver read a block for a neighbor; `None` if it is not there.
+    pub fn handle_read(&mut self, link: LinkId, block: Block, bytes: Option<Bytes>) {
+        let Block { file, chunk, offset, .. } = block;
         if let Some(lane) = self.lanes.get_mut(&link) {
             lane.reads = lane.reads.saturating_sub(1);
             match bytes {
                 Some(bytes) => {
                     self.counters.served_bytes += bytes.len() as u64;
-                    self.send(link, FileMessage::Piece { file, part, offset, bytes });
+                    self.send(link, FileMessage::Block { file, chunk, offset, bytes });
                 }
-                None => self.send(link, FileMessage::Answer { file, part, answer: Answer::NotHere }),
+                None => self.send(link, FileMessage::Answer { file, chunk, answer: Answer::NotHere }),
             }
         }
     }
@@ -186,7 +186,7 @@ impl Blobs {
             }
             return;
         }
-        let wanted = (file, Part::Manifest)..=(file, Part::Chunk(u32::MAX));
+        let wanted = (file, Chunk::Manifest)..=(file, Chunk::Data(u32::MAX));
         let mut any = false;
         for (_, pull) in self.pulls.range_mut(wanted) {
             any = true;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use protocol::{FileId, NodeId};
 
 use crate::{
-    blob::{self, Blobs, Event, FileCounters, FileMessage, Manifest, Open, Part, Piece, Way},
+    blob::{self, Blobs, Block, Chunk, Event, FileCounters, FileMessage, Manifest, Open, Way},
     error::MeshError,
     link::{Link, detector::State},
     mesh::{Mesh, output::Output},
@@ -21,29 +21,29 @@ impl Mesh {
         self.blobs.restore(file, manifest, chunks)
     }
 
-    /// Somebody here wants a part of a file, which `holder` should have. [`crate::blob::FileOutput::Ready`] or
+    /// Somebody here wants a chunk of a file, which `holder` should have. [`crate::blob::FileOutput::Ready`] or
     /// [`crate::blob::FileOutput::Missing`] follows.
-    pub fn handle_file_want(&mut self, file: FileId, part: Part, holder: Option<NodeId>, now: Instant) {
+    pub fn handle_file_want(&mut self, file: FileId, chunk: Chunk, holder: Option<NodeId>, now: Instant) {
         self.touch(now);
-        self.blobs.handle_want_here((file, part), holder, now);
+        self.blobs.handle_want_here((file, chunk), holder, now);
     }
 
-    /// The driver has kept a part, or could not.
-    pub fn handle_file_stored(&mut self, file: FileId, part: Part, kept: bool, now: Instant) {
+    /// The driver has kept a chunk, or could not.
+    pub fn handle_file_stored(&mut self, file: FileId, chunk: Chunk, kept: bool, now: Instant) {
         self.touch(now);
-        self.blobs.handle_stored((file, part), kept, now);
+        self.blobs.handle_stored((file, chunk), kept, now);
     }
 
-    /// The driver has read a piece for a neighbor; `None` if it is not there any more.
-    pub fn handle_file_read(&mut self, link: LinkId, piece: Piece, bytes: Option<Bytes>, now: Instant) {
+    /// The driver has read a block for a neighbor; `None` if it is not there any more.
+    pub fn handle_file_read(&mut self, link: LinkId, block: Block, bytes: Option<Bytes>, now: Instant) {
         self.touch(now);
-        self.blobs.handle_read(link, piece, bytes);
+        self.blobs.handle_read(link, block, bytes);
     }
 
-    /// A part is not on disk any more; with `None` the whole file.
-    pub fn handle_file_gone(&mut self, file: FileId, part: Option<Part>, now: Instant) {
+    /// A chunk is not on disk any more; with `None` the whole file.
+    pub fn handle_file_gone(&mut self, file: FileId, chunk: Option<Chunk>, now: Instant) {
         self.touch(now);
-        self.blobs.handle_gone(file, part);
+        self.blobs.handle_gone(file, chunk);
     }
 
     /// What a file is made of, if that is known here.
@@ -70,18 +70,18 @@ impl Mesh {
         now: Instant,
     ) -> Result<(), MeshError> {
         match message {
-            FileMessage::Want { file, part, holder, path } => {
-                self.blobs.handle_want(link, (file, part), holder, path, self.config.id, now)
+            FileMessage::Want { file, chunk, holder, path } => {
+                self.blobs.handle_want(link, (file, chunk), holder, path, self.config.id, now)
             }
-            FileMessage::Answer { file, part, answer } => {
-                self.blobs.handle_answer((link, neighbor), (file, part), answer, now);
+            FileMessage::Answer { file, chunk, answer } => {
+                self.blobs.handle_answer((link, neighbor), (file, chunk), answer, now);
                 Ok(())
             }
-            FileMessage::Pull { file, part, offset, length } => {
-                self.blobs.handle_pull(link, Piece { file, part, offset, length })
+            FileMessage::Pull { file, chunk, offset, length } => {
+                self.blobs.handle_pull(link, Block { file, chunk, offset, length })
             }
-            FileMessage::Piece { file, part, offset, bytes } => {
-                self.blobs.handle_piece(link, (file, part), offset, bytes, now)
+            FileMessage::Block { file, chunk, offset, bytes } => {
+                self.blobs.handle_block(link, (file, chunk), offset, bytes, now)
             }
             FileMessage::Seek { file, asker, nonce, hops } => self
                 .with_files(|blobs, around| blobs.handle_seek(link, file, (asker, nonce, hops), around, now)),

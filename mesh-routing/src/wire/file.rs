@@ -10,27 +10,27 @@ use crate::error::MeshError;
 
 /// Relays that a want may pass.
 pub const HOPS_MAX: usize = 16;
-/// Bytes of one piece.
-pub const PIECE_MAX: u32 = 64 * 1024;
+/// Bytes of one block.
+pub const BLOCK_MAX: u32 = 64 * 1024;
 
-/// A part of a file that is verified by itself.
+/// What of a file is hashed, asked for and kept by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Part {
+pub enum Chunk {
     /// What the file is made of; verified by the file's id.
     Manifest,
-    /// A chunk, by its number; verified by the manifest.
-    Chunk(u32),
+    /// Up to 1 MiB of its bytes, by number; verified by the manifest.
+    Data(u32),
 }
 
 /// What a relay says to its neighbor about a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FileMessage {
-    /// The sender wants a part: have it, or get it.
+    /// The sender wants a chunk: have it, or get it.
     Want {
         /// The file.
         file: FileId,
-        /// The part.
-        part: Part,
+        /// The chunk.
+        chunk: Chunk,
         /// The relay that should have it.
         holder: NodeId,
         /// Relays that wait for it, the sender last.
@@ -40,28 +40,28 @@ pub enum FileMessage {
     Answer {
         /// The file.
         file: FileId,
-        /// The part.
-        part: Part,
+        /// The chunk.
+        chunk: Chunk,
         /// What became of it.
         answer: Answer,
     },
-    /// Asks for bytes of a part that is ready.
+    /// Asks for bytes of a chunk that is ready.
     Pull {
         /// The file.
         file: FileId,
-        /// The part.
-        part: Part,
+        /// The chunk.
+        chunk: Chunk,
         /// The first byte.
         offset: u32,
-        /// How many, at most [`PIECE_MAX`].
+        /// How many, at most [`BLOCK_MAX`].
         length: u32,
     },
     /// These bytes.
-    Piece {
+    Block {
         /// The file.
         file: FileId,
-        /// The part.
-        part: Part,
+        /// The chunk.
+        chunk: Chunk,
         /// The first byte.
         offset: u32,
         /// The bytes.
@@ -110,7 +110,7 @@ impl FileMessage {
     /// of a link bounds it.
     pub(crate) fn class(&self) -> Class {
         match self {
-            FileMessage::Piece { .. } => Class::File,
+            FileMessage::Block { .. } => Class::File,
             _ => Class::Control,
         }
     }
@@ -121,19 +121,19 @@ impl FileMessage {
             FileMessage::Want { path, .. } if path.is_empty() || path.len() > HOPS_MAX => {
                 absurd("a want that passed no or too many relays")
             }
-            FileMessage::Pull { length, .. } if *length == 0 || *length > PIECE_MAX => {
-                absurd("a piece of no or too many bytes")
+            FileMessage::Pull { length, .. } if *length == 0 || *length > BLOCK_MAX => {
+                absurd("a block of no or too many bytes")
             }
-            FileMessage::Piece { bytes, .. } if bytes.is_empty() || bytes.len() > PIECE_MAX as usize => {
-                absurd("a piece of no or too many bytes")
+            FileMessage::Block { bytes, .. } if bytes.is_empty() || bytes.len() > BLOCK_MAX as usize => {
+                absurd("a block of no or too many bytes")
             }
-            FileMessage::Answer { part, answer: Answer::Ready { length }, .. } => {
-                let most = match part {
-                    Part::Manifest => MANIFEST_MAX,
-                    Part::Chunk(_) => 1 << CHUNK_BITS,
+            FileMessage::Answer { chunk, answer: Answer::Ready { length }, .. } => {
+                let most = match chunk {
+                    Chunk::Manifest => MANIFEST_MAX,
+                    Chunk::Data(_) => 1 << CHUNK_BITS,
                 };
                 if *length == 0 || *length as usize > most {
-                    return absurd("a part of no or too many bytes");
+                    return absurd("a chunk of no or too many bytes");
                 }
                 Ok(())
             }

@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::{StreamExt, stream};
-use mesh_routing::blob::{Manifest, Part, Piece, manifest::CHUNK_BITS};
+use mesh_routing::blob::{Block, Chunk, Manifest, manifest::CHUNK_BITS};
 use protocol::{
     FileId, RoomName,
     api::{Problem, SharedFile, Uploaded},
@@ -34,7 +34,7 @@ use crate::{
     client::Client,
     clock,
     drop_reason::DropReason,
-    node::files::NoPart,
+    node::files::NoChunk,
     node_loop::request::{FileRequest, NodeRequest, REPLY_TIMEOUT, RequestError, Requests},
     places::{
         Held, Places,
@@ -45,14 +45,14 @@ use crate::{
 
 /// Uploads at a time: each holds a chunk of 1 MiB in memory.
 const UPLOADS_MAX: usize = 16;
-/// Downloads at a time: each holds a piece in memory.
+/// Downloads at a time: each holds a block in memory.
 const DOWNLOADS_MAX: usize = 256;
 /// Of the greediest address the youngest gives way: it has the least to lose. One that did not get [`PROGRESS`]
 /// further for so long gives way to others of its own address.
 const SHARED: Policy = Policy { gives_way: GivesWay::Youngest, patience: Duration::from_secs(10) };
 const PROGRESS: usize = 64 * 1024;
 /// Bytes given to a client at a time.
-const PIECE: u32 = 64 * 1024;
+const BLOCK: u32 = 64 * 1024;
 /// Chunks asked for before they are needed.
 const AHEAD: usize = 8;
 /// A chunk that was thrown away between its coming and its being read is fetched again so often.
@@ -91,8 +91,8 @@ impl FilesState {
         for _ in 0..2 {
             drop(self.files.begin(0).await.expect("there is room"));
         }
-        let piece = Piece { file: FileId([0; 32]), part: Part::Manifest, offset: 0, length: 1 };
-        assert_eq!(self.files.read(piece).await, None);
+        let block = Block { file: FileId([0; 32]), chunk: Chunk::Manifest, offset: 0, length: 1 };
+        assert_eq!(self.files.read(block).await, None);
     }
 }
 
@@ -330,7 +330,7 @@ pub async fn download(
 ) -> Result<Response, ApiError> {
     let file: FileId = file.parse()?;
     let place = state.files.downloads.take(client.holder()).map_err(|_| busy())?;
-    want(&state.requests, file, Part::Manifest).await?;
+    want(&state.requests, file, Chunk::Manifest).await?;
     let manifest =
         state.requests.ask(|reply| NodeRequest::File(FileRequest::Manifest { file, reply })).await?;
     let manifest = manifest.ok_or_else(unreachable)?;
@@ -383,16 +383,16 @@ pub async fn download(
         place,
     };
     reading.next = reading.chunk_at(from);
-    // The first piece is waited for here: until it is there, there can be another answer.
-    let first = reading.piece().await?;
+    // The first block is waited for here: until it is there, there can be another answer.
+    let first = reading.block().await?;
     let rest = stream::unfold(Some(reading), |reading| async move {
         let mut reading = reading?;
         if reading.at >= reading.to {
             return None;
         }
         // One that has to give way breaks off too.
-        let piece = reading.piece_or_lost().await;
-        match piece {
+        let block = reading.block_or_lost().await;
+        match block {
             Ok(bytes) => Some((Ok(bytes), Some(reading))),
             // The body breaks off: the client can go on from there with a range.
             Err(_) => Some((Err(std::io::Error::other("the rest cannot be reached")), None)),
@@ -403,7 +403,7 @@ pub async fn download(
 }
 
 /// Says that a chunk is on disk here, or why it will not be.
-type Arrival = oneshot::Receiver<Result<(), NoPart>>;
+type Arrival = oneshot::Receiver<Result<(), NoChunk>>;
 
 /// A download on its way.
 struct Reading {
@@ -428,23 +428,23 @@ impl Reading {
     }
 
     /// The next bytes, unless others need the place.
-    async fn piece_or_lost(&mut self) -> Result<Bytes, ApiError> {
+    async fn block_or_lost(&mut self) -> Result<Bytes, ApiError> {
         let lost = self.place.notice();
         tokio::select! {
-            piece = self.piece() => piece,
+            block = self.block() => block,
             () = lost.notified() => Err(busy()),
         }
     }
 
     /// The next bytes, once they are here.
-    async fn piece(&mut self) -> Result<Bytes, ApiError> {
-        let chunk = self.chunk_at(self.at);
-        while self.asked.front().is_some_and(|(asked, _)| *asked < chunk) {
+    async fn block(&mut self) -> Result<Bytes, ApiError> {
+        let number = self.chunk_at(self.at);
+        while self.asked.front().is_some_and(|(asked, _)| *asked < number) {
             self.asked.pop_front();
         }
         let last = self.chunk_at(self.to - 1);
         while self.asked.len() < AHEAD && self.next <= last {
-            let answer = ask_for(&self.requests, self.file, Part::Chunk(self.next)).await;
+            let answer = ask_for(&self.requests, self.file, Chunk::Data(self.next)).await;
             self.asked.push_back((self.next, Some(answer)));
             self.next += 1;
         }
@@ -453,44 +453,44 @@ impl Reading {
         {
             answered(answer).await?;
         }
-        let start = u64::from(chunk) << self.manifest.chunk_bits;
-        let end = (start + u64::from(self.manifest.chunk_length(chunk))).min(self.to);
-        let length = (end - self.at).min(PIECE.into()) as u32;
+        let start = u64::from(number) << self.manifest.chunk_bits;
+        let end = (start + u64::from(self.manifest.chunk_length(number))).min(self.to);
+        let length = (end - self.at).min(BLOCK.into()) as u32;
         let offset = (self.at - start) as u32;
-        let piece = Piece { file: self.file, part: Part::Chunk(chunk), offset, length };
+        let block = Block { file: self.file, chunk: Chunk::Data(number), offset, length };
         for _ in 0..TRIES {
-            if let Some(bytes) = self.files.read(piece).await {
+            if let Some(bytes) = self.files.read(block).await {
                 self.at += bytes.len() as u64;
                 self.place.progress();
                 return Ok(bytes);
             }
-            want(&self.requests, self.file, Part::Chunk(chunk)).await?;
+            want(&self.requests, self.file, Chunk::Data(number)).await?;
         }
         Err(unreachable())
     }
 }
 
-async fn ask_for(requests: &Requests, file: FileId, part: Part) -> oneshot::Receiver<Result<(), NoPart>> {
+async fn ask_for(requests: &Requests, file: FileId, chunk: Chunk) -> oneshot::Receiver<Result<(), NoChunk>> {
     let (reply, answer) = oneshot::channel();
     // Not `ask`: the mesh may take longer than the node loop does.
-    requests.tell(NodeRequest::File(FileRequest::Want { file, part, reply })).await;
+    requests.tell(NodeRequest::File(FileRequest::Want { file, chunk, reply })).await;
     answer
 }
 
-async fn answered(answer: oneshot::Receiver<Result<(), NoPart>>) -> Result<(), ApiError> {
+async fn answered(answer: oneshot::Receiver<Result<(), NoChunk>>) -> Result<(), ApiError> {
     match answer.await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(NoPart::Unknown)) => Err(ApiError::not_found(
+        Ok(Err(NoChunk::Unknown)) => Err(ApiError::not_found(
             "no room has such a file: its announcement may not have come here yet, try again later",
         )),
-        Ok(Err(NoPart::Missing)) => Err(unreachable()),
-        Ok(Err(NoPart::Busy)) => Err(busy()),
+        Ok(Err(NoChunk::Missing)) => Err(unreachable()),
+        Ok(Err(NoChunk::Busy)) => Err(busy()),
         Err(_) => Err(ApiError::unavailable("this relay is stopping: try again in a few seconds", 5)),
     }
 }
 
-async fn want(requests: &Requests, file: FileId, part: Part) -> Result<(), ApiError> {
-    answered(ask_for(requests, file, part).await).await
+async fn want(requests: &Requests, file: FileId, chunk: Chunk) -> Result<(), ApiError> {
+    answered(ask_for(requests, file, chunk).await).await
 }
 
 fn unreachable() -> ApiError {

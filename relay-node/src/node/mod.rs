@@ -27,7 +27,7 @@ use bytes::Bytes;
 use media::{Command, TrackId};
 use mesh_routing::{
     LinkId, LogEntry, LogKey, Mesh, MeshError, NotStored, Output, Underlay,
-    blob::{Part, Piece},
+    blob::{Block, Chunk},
     peer_selection::Choice,
 };
 use protocol::{BridgeVersion, FileId, Kind, NodeId, StreamName, ZoneName, mesh::Class};
@@ -66,7 +66,7 @@ pub struct Node {
     zone_token: Option<String>,
     /// Relays that speak no bridge version of this one.
     misfits: Misfits,
-    /// Who waits for which part of a file.
+    /// Who waits for which chunk of a file.
     wants: Wants,
     effects: VecDeque<Effect>,
 }
@@ -118,21 +118,21 @@ pub enum Effect {
     Warn(String),
     /// For the metric: a session ended so that somebody else's could open.
     GaveWay,
-    /// Keep a part of a file, then tell [`Node::handle_file_event`].
-    StorePart {
+    /// Keep a chunk of a file, then tell [`Node::handle_file_event`].
+    StoreChunk {
         /// The file.
         file: FileId,
-        /// The part.
-        part: Part,
+        /// The chunk.
+        chunk: Chunk,
         /// All of it.
         bytes: Bytes,
     },
-    /// Read a piece for a neighbor, then tell [`Node::handle_file_event`].
-    ReadPiece {
+    /// Read a block for a neighbor, then tell [`Node::handle_file_event`].
+    ReadBlock {
         /// The neighbor's link.
         link: LinkId,
-        /// Which piece.
-        piece: Piece,
+        /// Which block.
+        block: Block,
     },
 }
 

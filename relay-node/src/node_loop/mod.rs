@@ -269,8 +269,8 @@ impl NodeLoop {
             NodeRequest::File(FileRequest::Manifest { file, reply }) => {
                 drop(reply.send(self.node.file_manifest(&file).cloned()));
             }
-            NodeRequest::File(FileRequest::Want { file, part, reply }) => {
-                self.node.handle_file_want(file, part, reply, now);
+            NodeRequest::File(FileRequest::Want { file, chunk, reply }) => {
+                self.node.handle_file_want(file, chunk, reply, now);
             }
             NodeRequest::History { topic, after, limit, reply } => {
                 drop(reply.send(self.node.history(&topic, after.as_deref(), limit)));
@@ -356,15 +356,15 @@ impl NodeLoop {
                     }
                 }
                 Effect::Incarnation(incarnation) => self.store.set_incarnation(incarnation),
-                Effect::StorePart { file, part, bytes } => {
-                    if !self.files.store(file, part, bytes) {
-                        let refused = FileEvent::Stored { file, part, kept: false };
+                Effect::StoreChunk { file, chunk, bytes } => {
+                    if !self.files.store(file, chunk, bytes) {
+                        let refused = FileEvent::Stored { file, chunk, kept: false };
                         self.node.handle_file_event(refused, clock::now());
                     }
                 }
-                Effect::ReadPiece { link, piece } => {
-                    if !self.files.read_for(link, piece) {
-                        let refused = FileEvent::Read { link, piece, bytes: None };
+                Effect::ReadBlock { link, block } => {
+                    if !self.files.read_for(link, block) {
+                        let refused = FileEvent::Read { link, block, bytes: None };
                         self.node.handle_file_event(refused, clock::now());
                     }
                 }

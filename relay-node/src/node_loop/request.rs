@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use media::sdp::{Fragment, Offer};
-use mesh_routing::blob::{Manifest, Part};
+use mesh_routing::blob::{Chunk, Manifest};
 use protocol::{
     FileId, RoomName, SessionId, StreamName, Topic,
     api::{self, NewMessage, Posted},
@@ -19,7 +19,7 @@ use crate::{
     drop_reason::DropReason,
     node::{
         allowance::Speaker,
-        files::NoPart,
+        files::NoChunk,
         posts::PostError,
         sessions::{Direction, IfMatch, Opened, Patched, SessionError},
     },
@@ -163,14 +163,14 @@ pub enum FileRequest {
         /// All of it.
         reply: oneshot::Sender<Option<Manifest>>,
     },
-    /// A part is needed here: answered once it is, or cannot be.
+    /// A chunk is needed here: answered once it is, or cannot be.
     Want {
         /// The file.
         file: FileId,
-        /// The part.
-        part: Part,
+        /// The chunk.
+        chunk: Chunk,
         /// Whether it is here now.
-        reply: oneshot::Sender<Result<(), NoPart>>,
+        reply: oneshot::Sender<Result<(), NoChunk>>,
     },
 }
 

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use protocol::{BridgeVersion, FileId, ZoneName};
 
-use super::{FileMessage, FileOutput, Manifest, Part};
+use super::{Chunk, FileMessage, FileOutput, Manifest};
 use crate::{
     LinkId, Mesh, Output,
     sim::{config, epoch, node, random::Random},
@@ -31,15 +31,15 @@ pub(super) struct Wire {
     pub(super) metered: bool,
     /// Bytes of chunks that went toward each end.
     pub(super) crossed: [u64; 2],
-    /// The longest that a piece waited for those before it.
+    /// The longest that a block waited for those before it.
     pub(super) queued: Duration,
 }
 
 pub(super) struct Relay {
     pub(super) mesh: Option<Mesh>,
-    pub(super) disk: BTreeMap<(FileId, Part), Bytes>,
-    pub(super) ready: BTreeSet<(FileId, Part)>,
-    pub(super) missing: BTreeSet<(FileId, Part)>,
+    pub(super) disk: BTreeMap<(FileId, Chunk), Bytes>,
+    pub(super) ready: BTreeSet<(FileId, Chunk)>,
+    pub(super) missing: BTreeSet<(FileId, Chunk)>,
     pub(super) stored: u64,
     /// Gives neighbors other bytes than it has.
     pub(super) corrupts: bool,
@@ -169,28 +169,28 @@ impl Field {
             match output {
                 Output::Send { link, message, .. } => self.send(link, message),
                 Output::DropLink { reason, .. } => panic!("{relay} drops a link: {reason}"),
-                Output::File(FileOutput::Store { file, part, bytes }) => {
+                Output::File(FileOutput::Store { file, chunk, bytes }) => {
                     let state = &mut self.relays[relay];
-                    let again = state.disk.insert((file, part), bytes);
-                    assert!(again.is_none(), "{relay} stores {part:?} twice");
+                    let again = state.disk.insert((file, chunk), bytes);
+                    assert!(again.is_none(), "{relay} stores {chunk:?} twice");
                     state.stored += 1;
-                    mesh.handle_file_stored(file, part, !state.full, now);
+                    mesh.handle_file_stored(file, chunk, !state.full, now);
                 }
-                Output::File(FileOutput::Read { link, piece }) => {
+                Output::File(FileOutput::Read { link, block }) => {
                     let state = &self.relays[relay];
-                    let bytes = state.disk.get(&(piece.file, piece.part)).map(|whole| {
-                        let from = piece.offset as usize;
-                        let bytes = whole.slice(from..from + piece.length as usize);
+                    let bytes = state.disk.get(&(block.file, block.chunk)).map(|whole| {
+                        let from = block.offset as usize;
+                        let bytes = whole.slice(from..from + block.length as usize);
                         let other = bytes.iter().map(|byte| byte ^ 1).collect();
                         if state.corrupts { other } else { bytes }
                     });
-                    mesh.handle_file_read(link, piece, bytes, now);
+                    mesh.handle_file_read(link, block, bytes, now);
                 }
-                Output::File(FileOutput::Ready { file, part }) => {
-                    self.relays[relay].ready.insert((file, part));
+                Output::File(FileOutput::Ready { file, chunk }) => {
+                    self.relays[relay].ready.insert((file, chunk));
                 }
-                Output::File(FileOutput::Missing { file, part }) => {
-                    self.relays[relay].missing.insert((file, part));
+                Output::File(FileOutput::Missing { file, chunk }) => {
+                    self.relays[relay].missing.insert((file, chunk));
                 }
                 _ => {}
             }
@@ -206,12 +206,12 @@ impl Field {
         let to = 1 - end;
         let mut at = self.now;
         let state = &mut self.wires[wire];
-        if let Ok(Message::File(FileMessage::Piece { part, bytes, .. })) = Message::decode(&bytes) {
+        if let Ok(Message::File(FileMessage::Block { chunk, bytes, .. })) = Message::decode(&bytes) {
             state.queued = state.queued.max(state.free[to].saturating_duration_since(self.now));
             let takes = Duration::from_micros(bytes.len() as u64 * 1_000_000 / state.rate);
             state.free[to] = state.free[to].max(self.now) + takes;
             at = state.free[to];
-            if part != Part::Manifest {
+            if chunk != Chunk::Manifest {
                 state.crossed[to] += bytes.len() as u64;
             }
         }
@@ -266,9 +266,9 @@ impl Field {
         };
         let file = manifest.id();
         let disk = &mut self.relays[relay].disk;
-        disk.insert((file, Part::Manifest), manifest.encode());
+        disk.insert((file, Chunk::Manifest), manifest.encode());
         for (number, chunk) in (0u32..).zip(chunks) {
-            disk.insert((file, Part::Chunk(number)), chunk);
+            disk.insert((file, Chunk::Data(number)), chunk);
         }
         let here = vec![true; manifest.chunks.len()];
         self.with(relay, |mesh| assert!(mesh.handle_file_here(file, manifest, &here)));
@@ -279,8 +279,8 @@ impl Field {
     pub(super) fn want(&mut self, relay: usize, file: FileId, chunks: u32, holder: usize) {
         let now = self.now;
         self.with(relay, |mesh| {
-            for chunk in 0..chunks {
-                mesh.handle_file_want(file, Part::Chunk(chunk), Some(node(holder)), now);
+            for number in 0..chunks {
+                mesh.handle_file_want(file, Chunk::Data(number), Some(node(holder)), now);
             }
         });
     }

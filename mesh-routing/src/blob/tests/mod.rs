@@ -1,5 +1,5 @@
 //! What becomes of files: on chains and rings, on thin, metered and parallel links, past relays that die, lie or
-//! lack parts, and after bytes that no relay sends.
+//! lack chunks, and after bytes that no relay sends.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -9,7 +9,7 @@ use protocol::{FileId, ZoneName};
 
 mod field;
 
-use super::{Answer, FileMessage, FileOutput, Manifest, Part};
+use super::{Answer, Chunk, FileMessage, FileOutput, Manifest};
 use crate::{
     LinkId, Mesh, Output,
     sim::{config, epoch, node, shape},
@@ -65,7 +65,7 @@ fn when_a_relay_on_the_way_dies_the_rest_comes_another_way() {
     let took = field.arrives(3, file, length, 30);
     println!("{before} bytes were there, the rest took {took:?}");
     assert!(field.relays[3].missing.is_empty());
-    assert_eq!(field.relays[3].stored as u32, chunks(length) + 1, "no part came twice");
+    assert_eq!(field.relays[3].stored as u32, chunks(length) + 1, "no chunk came twice");
 }
 
 #[test]
@@ -137,8 +137,8 @@ fn a_neighbor_that_has_a_part_of_it_is_no_obstacle_on_the_way_to_the_rest() {
     let file = field.publish(0, length);
     field.want(2, file, chunks(length), 0);
     field.run(Duration::from_millis(400));
-    let part = field.relays[1].mesh.as_ref().unwrap().file_bytes_here(&file);
-    assert!(part > 0 && part < length as u64, "{part} bytes are on the way when it is cut");
+    let bytes = field.relays[1].mesh.as_ref().unwrap().file_bytes_here(&file);
+    assert!(bytes > 0 && bytes < length as u64, "{bytes} bytes are on the way when it is cut");
     // The reader finds nobody, asks everybody, and hears that its neighbor has the file.
     field.unplug(0);
     field.run(Duration::from_secs(3));
@@ -189,7 +189,7 @@ fn what_nobody_has_is_missing_after_twenty_seconds() {
     field.run(Duration::from_secs(15));
     assert!(field.relays[2].missing.is_empty());
     field.run(Duration::from_secs(10));
-    assert_eq!(field.relays[2].missing, BTreeSet::from([(file, Part::Chunk(0))]));
+    assert_eq!(field.relays[2].missing, BTreeSet::from([(file, Chunk::Data(0))]));
     assert!(
         field.relays.iter().all(|r| r.mesh.as_ref().unwrap().blobs().files.is_empty()),
         "nothing is left over"
@@ -204,7 +204,7 @@ fn a_disk_that_refuses_is_told_to_those_who_wait() {
     field.relays[2].full = true;
     field.want(2, file, 1, 0);
     field.run(Duration::from_secs(3));
-    assert!(field.relays[2].missing.contains(&(file, Part::Chunk(0))));
+    assert!(field.relays[2].missing.contains(&(file, Chunk::Data(0))));
 }
 
 #[test]
@@ -222,24 +222,24 @@ fn a_thin_link_keeps_its_queue_short() {
 }
 
 #[test]
-fn answers_and_pieces_that_nobody_asked_for_change_nothing() {
+fn answers_and_blocks_that_nobody_asked_for_change_nothing() {
     let mut field = Field::new(2, &[(0, 1)]);
     let length = 1 << 17;
     let file = field.publish(0, length);
     let (now, link) = (field.now, field.wires[0].links[1]);
-    let part = Part::Chunk(0);
+    let chunk = Chunk::Data(0);
     for message in [
-        FileMessage::Answer { file, part, answer: Answer::Ready { length: 9 } },
-        FileMessage::Piece { file, part, offset: 0, bytes: Bytes::from_static(b"x") },
+        FileMessage::Answer { file, chunk, answer: Answer::Ready { length: 9 } },
+        FileMessage::Block { file, chunk, offset: 0, bytes: Bytes::from_static(b"x") },
         FileMessage::Have { file, holder: node(0), asker: node(1), hops: 0 },
-        FileMessage::Pull { file, part, offset: u32::MAX, length: 1 },
+        FileMessage::Pull { file, chunk, offset: u32::MAX, length: 1 },
     ] {
         field.with(1, |mesh| mesh.handle_message(link, &Message::File(message).encode(), now).unwrap());
     }
     let blobs = field.relays[1].mesh.as_ref().unwrap().blobs();
     assert!(blobs.files.is_empty() && blobs.pulls.is_empty());
-    // A pull outside of a part that is here is wrong.
-    let wrong = Message::File(FileMessage::Pull { file, part, offset: u32::MAX, length: 1 }).encode();
+    // A pull outside of a chunk that is here is wrong.
+    let wrong = Message::File(FileMessage::Pull { file, chunk, offset: u32::MAX, length: 1 }).encode();
     let link = field.wires[0].links[0];
     field.with(0, |mesh| assert!(mesh.handle_message(link, &wrong, now).is_err()));
 }
@@ -247,14 +247,14 @@ fn answers_and_pieces_that_nobody_asked_for_change_nothing() {
 /// One of each, about a file of two chunks at the relay that gets them or about another one.
 fn samples(file: FileId) -> Vec<FileMessage> {
     let mut samples = Vec::new();
-    for part in [Part::Manifest, Part::Chunk(0), Part::Chunk(1)] {
+    for chunk in [Chunk::Manifest, Chunk::Data(0), Chunk::Data(1)] {
         samples.extend([
-            FileMessage::Want { file, part, holder: node(2), path: vec![node(1)] },
-            FileMessage::Answer { file, part, answer: Answer::Ready { length: 70 } },
-            FileMessage::Answer { file, part, answer: Answer::Working },
-            FileMessage::Answer { file, part, answer: Answer::NotHere },
-            FileMessage::Pull { file, part, offset: 3, length: 60 },
-            FileMessage::Piece { file, part, offset: 0, bytes: Bytes::from_static(b"bytes") },
+            FileMessage::Want { file, chunk, holder: node(2), path: vec![node(1)] },
+            FileMessage::Answer { file, chunk, answer: Answer::Ready { length: 70 } },
+            FileMessage::Answer { file, chunk, answer: Answer::Working },
+            FileMessage::Answer { file, chunk, answer: Answer::NotHere },
+            FileMessage::Pull { file, chunk, offset: 3, length: 60 },
+            FileMessage::Block { file, chunk, offset: 0, bytes: Bytes::from_static(b"bytes") },
         ]);
     }
     samples.push(FileMessage::Seek { file, asker: node(1), nonce: 4, hops: 1 });
@@ -291,7 +291,7 @@ proptest! {
         let mut now = now;
         for (pick, at, value, mutate, wanted) in picks {
             let file = if wanted { other } else { here };
-            mesh.handle_file_want(file, Part::Chunk(1), Some(node(1)), now);
+            mesh.handle_file_want(file, Chunk::Data(1), Some(node(1)), now);
             let mut bytes = Message::File(pick.get(&samples(file)).clone()).encode().to_vec();
             if mutate {
                 let at = usize::from(at) % bytes.len();
@@ -300,12 +300,12 @@ proptest! {
             let _ = mesh.handle_message(LinkId(1), &bytes, now);
             while let Some(output) = mesh.poll_output() {
                 match output {
-                    Output::File(FileOutput::Store { file, part, .. }) => {
-                        mesh.handle_file_stored(file, part, true, now);
+                    Output::File(FileOutput::Store { file, chunk, .. }) => {
+                        mesh.handle_file_stored(file, chunk, true, now);
                     }
-                    Output::File(FileOutput::Read { link, piece }) => {
-                        let bytes = vec![0; piece.length as usize].into();
-                        mesh.handle_file_read(link, piece, Some(bytes), now);
+                    Output::File(FileOutput::Read { link, block }) => {
+                        let bytes = vec![0; block.length as usize].into();
+                        mesh.handle_file_read(link, block, Some(bytes), now);
                     }
                     _ => {}
                 }

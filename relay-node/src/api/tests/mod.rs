@@ -22,7 +22,7 @@ use crate::{
     clock,
     node::{
         allowance::{Allowances, ChatLimits},
-        files::NoPart,
+        files::NoChunk,
         posts::PostError,
     },
     node_loop::{
@@ -96,7 +96,7 @@ async fn node_loop(mut requests: request::RequestQueue) {
                 rooms.handle_leave(&room, participant);
             }
             NodeRequest::File(FileRequest::Want { reply, .. }) => {
-                let _ = reply.send(Err(NoPart::Unknown));
+                let _ = reply.send(Err(NoChunk::Unknown));
             }
             NodeRequest::File(FileRequest::List { reply, .. }) => drop(reply.send(Vec::new())),
             NodeRequest::File(FileRequest::Manifest { reply, .. }) => drop(reply.send(None)),

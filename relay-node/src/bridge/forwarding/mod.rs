@@ -2,8 +2,8 @@
 //! The node loop writes the table; which links there are is `link/`'s.
 
 pub(crate) mod dedup;
+pub(crate) mod fragments;
 pub(crate) mod packet;
-pub(crate) mod pieces;
 pub(crate) mod repair;
 pub(crate) mod scheduler;
 pub(crate) mod switch;

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use protocol::mesh::{Alias, Class, DatagramHeader, DatagramKind, Piece};
+use protocol::mesh::{Alias, Class, DatagramHeader, DatagramKind, Fragment};
 
 use super::{
     packet::{LANES, Packet, lane, sequence},
@@ -32,8 +32,8 @@ const SLABS_MAX: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct Scheduler {
     lanes: [VecDeque<Packet>; LANES],
-    /// What is left of a packet that is sent in pieces: they leave one behind the other.
-    pieces: [VecDeque<(Piece, Packet)>; LANES],
+    /// What is left of a packet that is sent in fragments: they leave one behind the other.
+    fragments: [VecDeque<(Fragment, Packet)>; LANES],
     nacks: VecDeque<Nack>,
     repairs: [VecDeque<(Alias, u16)>; LANES],
     outgoing: HashMap<Alias, Outgoing>,
@@ -106,7 +106,7 @@ impl Scheduler {
 
     /// The next datagram to send, if it is no longer than there is `room`: bytes for what goes before
     /// everything, and bytes for the rest. Nothing passes what waits. A packet that would be longer than
-    /// `longest` leaves in pieces.
+    /// `longest` leaves in fragments.
     ///
     /// A link sequence is given only now: what was dropped here leaves no gap, so a gap always means a loss on
     /// the way.
@@ -140,17 +140,17 @@ impl Scheduler {
                 self.repairs[lane].pop_front();
             }
             if let Some(packet) = self.lanes[lane].front()
-                && self.pieces[lane].is_empty()
+                && self.fragments[lane].is_empty()
                 && DatagramHeader::LEN + packet.payload.len() > longest
             {
                 self.cut(lane, longest);
             }
-            if let Some((_, packet)) = self.pieces[lane].front() {
-                if room < (DatagramHeader::LEN + Piece::LEN + packet.payload.len()) as u64 {
+            if let Some((_, packet)) = self.fragments[lane].front() {
+                if room < (DatagramHeader::LEN + Fragment::LEN + packet.payload.len()) as u64 {
                     return Next::Wait;
                 }
-                let (piece, packet) = self.pieces[lane].pop_front().expect("it was there just now");
-                return Next::Datagram(self.send(packet, Some(piece), lane));
+                let (fragment, packet) = self.fragments[lane].pop_front().expect("it was there just now");
+                return Next::Datagram(self.send(packet, Some(fragment), lane));
             }
             if let Some(packet) = self.lanes[lane].front() {
                 if room < (DatagramHeader::LEN + packet.payload.len()) as u64 {
@@ -163,14 +163,14 @@ impl Scheduler {
         Next::Nothing
     }
 
-    /// Cuts the next packet of a lane into pieces of about the same length. What that is no help for leaves whole,
+    /// Cuts the next packet of a lane into fragments of about the same length. What that is no help for leaves whole,
     /// and quinn says that it is too long.
     fn cut(&mut self, lane: usize, longest: usize) {
         let Some(packet) = self.lanes[lane].front() else { return };
-        let most = longest.saturating_sub(DatagramHeader::LEN + Piece::LEN).max(1);
+        let most = longest.saturating_sub(DatagramHeader::LEN + Fragment::LEN).max(1);
         let count = packet.payload.len().div_ceil(most);
         let Some(number_of_packet) = sequence(&packet.payload) else { return };
-        if packet.kind != DatagramKind::Rtp || count > usize::from(Piece::MAX) {
+        if packet.kind != DatagramKind::Rtp || count > usize::from(Fragment::MAX) {
             return;
         }
         let Some(packet) = self.lanes[lane].pop_front() else { return };
@@ -178,12 +178,13 @@ impl Scheduler {
         for number in 0..count {
             let end = packet.payload.len().min((number + 1) * length);
             let payload = packet.payload.slice(number * length..end);
-            let piece = Piece { number: number as u8, of: count as u8, packet: number_of_packet };
-            self.pieces[lane].push_back((piece, Packet { kind: DatagramKind::Fragment, payload, ..packet }));
+            let fragment = Fragment { number: number as u8, of: count as u8, packet: number_of_packet };
+            self.fragments[lane]
+                .push_back((fragment, Packet { kind: DatagramKind::Fragment, payload, ..packet }));
         }
     }
 
-    fn send(&mut self, packet: Packet, piece: Option<Piece>, lane: usize) -> Bytes {
+    fn send(&mut self, packet: Packet, fragment: Option<Fragment>, lane: usize) -> Bytes {
         let Packet { kind, class, epoch, alias, payload } = packet;
         let outgoing = self.outgoing.entry(alias).or_insert_with(|| Outgoing {
             sequence: 0,
@@ -196,7 +197,7 @@ impl Scheduler {
         outgoing.idle = false;
         self.budget.earn();
         let header = DatagramHeader { kind, epoch, alias, sequence };
-        let sent = Sent { sequence, kind, epoch, piece, payload };
+        let sent = Sent { sequence, kind, epoch, fragment, payload };
         let datagram = self.slabs.put(header, sent.len(), |out| sent.write(out));
         outgoing.kept.push(sent);
         datagram
@@ -209,21 +210,21 @@ pub(crate) struct Sent {
     pub sequence: u16,
     pub kind: DatagramKind,
     pub epoch: u8,
-    /// Which piece it is, of a packet that was cut.
-    pub piece: Option<Piece>,
+    /// Which fragment it is, of a packet that was cut.
+    pub fragment: Option<Fragment>,
     pub payload: Bytes,
 }
 
 impl Sent {
     /// Octets behind the header.
     pub fn len(&self) -> usize {
-        self.payload.len() + self.piece.map_or(0, |_| Piece::LEN)
+        self.payload.len() + self.fragment.map_or(0, |_| Fragment::LEN)
     }
 
     /// Appends what stands behind the header.
     pub fn write(&self, out: &mut impl BufMut) {
-        if let Some(piece) = &self.piece {
-            piece.write(out);
+        if let Some(fragment) = &self.fragment {
+            fragment.write(out);
         }
         out.put_slice(&self.payload);
     }

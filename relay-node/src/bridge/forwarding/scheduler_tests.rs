@@ -107,7 +107,7 @@ fn a_repair_is_the_original_datagram_and_goes_before_its_class() {
 }
 
 #[test]
-fn a_packet_longer_than_a_datagram_leaves_in_pieces_that_are_repaired_one_by_one() {
+fn a_packet_longer_than_a_datagram_leaves_in_fragments_that_are_repaired_one_by_one() {
     for (length, longest, count) in [(1500, 1208, 2), (1208, 1208, 2), (1203, 1208, 1), (1508, 208, 8)] {
         let mut scheduler = Scheduler::default();
         let payload: Bytes = (0..length).map(|n| (n * 7 % 251) as u8).collect();
@@ -128,13 +128,15 @@ fn a_packet_longer_than_a_datagram_leaves_in_pieces_that_are_repaired_one_by_one
         .collect();
         assert_eq!(sent.len(), 1 + 2 * count);
         assert!(sent.iter().all(|datagram| datagram.len() <= longest));
-        let mut pieces = crate::bridge::forwarding::pieces::Pieces::default();
+        let mut fragments = crate::bridge::forwarding::fragments::Fragments::default();
         let whole: Vec<Bytes> = sent[1..]
             .iter()
             .filter_map(|datagram| {
                 let (header, rest) = DatagramHeader::split(datagram.clone()).unwrap();
                 match header.kind {
-                    DatagramKind::Fragment => pieces.handle(&header, rest, clock::now()).expect("a piece"),
+                    DatagramKind::Fragment => {
+                        fragments.handle(&header, rest, clock::now()).expect("a fragment")
+                    }
                     _ => Some(rest),
                 }
             })
@@ -147,7 +149,7 @@ fn a_packet_longer_than_a_datagram_leaves_in_pieces_that_are_repaired_one_by_one
 }
 
 #[test]
-fn a_new_packet_never_comes_between_the_pieces_of_another() {
+fn a_new_packet_never_comes_between_the_fragments_of_another() {
     let mut scheduler = Scheduler::default();
     let long = |alias| Packet {
         kind: DatagramKind::Rtp,
@@ -163,8 +165,8 @@ fn a_new_packet_never_comes_between_the_pieces_of_another() {
     }
     let Next::Datagram(second) = scheduler.pop(u64::MAX, u64::MAX, 1000) else { panic!("the other half") };
     let (header, rest) = DatagramHeader::split(second).unwrap();
-    let (piece, _) = Piece::split(rest).unwrap();
-    assert_eq!((header.sequence, piece), (1, Piece { number: 1, of: 2, packet: 0x0101 }));
+    let (fragment, _) = Fragment::split(rest).unwrap();
+    assert_eq!((header.sequence, fragment), (1, Fragment { number: 1, of: 2, packet: 0x0101 }));
 }
 
 #[test]
@@ -200,7 +202,7 @@ fn the_last_packets_are_kept() {
             sequence: sequence as u16,
             kind: DatagramKind::Rtp,
             epoch: 1,
-            piece: None,
+            fragment: None,
             payload,
         });
     }

@@ -21,8 +21,8 @@ use quinn::{Connection, ConnectionError, SendDatagramError};
 
 use super::{
     dedup::{Pace, Seen, TrackWindow, Window},
+    fragments::Fragments,
     packet::{Packet, sequence},
-    pieces::Pieces,
     repair::{Gaps, Nack},
     scheduler::{Next, Scheduler},
     table::{Forwarding, LocalDelivery, Table},
@@ -64,7 +64,7 @@ fn poll_send(connection: &Connection, link: &LinkShared, cx: &mut Context<'_>) -
         buffered += datagram.len() as u64 + QUEUED;
         match connection.send_datagram(datagram) {
             Ok(()) => {}
-            // The path has become narrower since it was looked at: from now on in pieces.
+            // The path has become narrower since it was looked at: from now on in fragments.
             Err(SendDatagramError::TooLarge) => {
                 link.counters.too_large.increment(1);
                 link.look_at_path();
@@ -109,7 +109,7 @@ pub(crate) struct Inbound {
     counters: Arc<Counters>,
     feeds: HashMap<Alias, Feed>,
     gaps: Gaps,
-    pieces: Pieces,
+    fragments: Fragments,
 }
 
 /// What came with one alias.
@@ -127,7 +127,7 @@ impl Inbound {
             counters: link.counters.clone(),
             feeds: HashMap::new(),
             gaps: Gaps::default(),
-            pieces: Pieces::default(),
+            fragments: Fragments::default(),
         }
     }
 
@@ -190,7 +190,7 @@ impl Inbound {
             return;
         }
         if header.kind == DatagramKind::Fragment {
-            match self.pieces.handle(&header, payload, now) {
+            match self.fragments.handle(&header, payload, now) {
                 Ok(Some(whole)) => (header.kind, payload) = (DatagramKind::Rtp, whole),
                 Ok(None) => return,
                 Err(_) => {
@@ -228,7 +228,7 @@ impl Inbound {
 
     /// Bytes of packets that are not whole yet.
     pub fn held(&self) -> usize {
-        self.pieces.held()
+        self.fragments.held()
     }
 
     /// When to call [`Inbound::handle_timeout`].

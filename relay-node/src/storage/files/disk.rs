@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use mesh_routing::blob::{FILES_MAX, Manifest, Part, Piece};
+use mesh_routing::blob::{Block, Chunk, FILES_MAX, Manifest};
 use protocol::FileId;
 use tokio::sync::mpsc;
 
@@ -25,8 +25,8 @@ use crate::{
     vitals::{BEAT, Pulse},
 };
 
-/// Parts kept in memory: what one neighbor pulls piece by piece is read once.
-const MEMORY_PARTS: usize = 16;
+/// Chunks kept in memory: what one neighbor pulls block by block is read once.
+const MEMORY_CHUNKS: usize = 16;
 
 pub(super) const OWN: &str = "own";
 pub(super) const CACHE: &str = "cache";
@@ -63,8 +63,8 @@ pub(super) struct Disk {
     /// How many times each file was given and is not settled.
     given: BTreeMap<FileId, u32>,
     ended: Arc<Mutex<Vec<Ended>>>,
-    /// The parts used last, the newest at the end.
-    memory: VecDeque<(FileId, Part, Bytes)>,
+    /// The chunks used last, the newest at the end.
+    memory: VecDeque<(FileId, Chunk, Bytes)>,
 }
 
 impl Disk {
@@ -104,17 +104,17 @@ impl Disk {
             self.end();
             // Who asked may have lost interest: an answer that nobody takes is no error.
             match job {
-                Job::Store { file, part, bytes } => {
-                    let kept = self.store(file, part, bytes);
-                    self.tell(FileEvent::Stored { file, part, kept });
+                Job::Store { file, chunk, bytes } => {
+                    let kept = self.store(file, chunk, bytes);
+                    self.tell(FileEvent::Stored { file, chunk, kept });
                 }
-                Job::ReadFor { link, piece } => {
-                    let bytes = self.read(piece);
-                    self.tell(FileEvent::Read { link, piece, bytes });
+                Job::ReadFor { link, block } => {
+                    let bytes = self.read(block);
+                    self.tell(FileEvent::Read { link, block, bytes });
                 }
-                Job::Read { piece, done } => {
+                Job::Read { block, done } => {
                     if !done.is_closed() {
-                        drop(done.send(self.read(piece)));
+                        drop(done.send(self.read(block)));
                     }
                 }
                 Job::Begin { length, done } => {
@@ -122,8 +122,8 @@ impl Disk {
                         self.discard(draft);
                     }
                 }
-                Job::Append { draft, chunk, bytes, done } => {
-                    drop(done.send(self.append(draft, chunk, &bytes)));
+                Job::Append { draft, number, bytes, done } => {
+                    drop(done.send(self.append(draft, number, &bytes)));
                 }
                 Job::Publish { draft, manifest, done } => {
                     let published = self.publish(draft, manifest);
@@ -172,7 +172,7 @@ impl Disk {
         }
         if !entry.announced && !self.given.contains_key(&file) {
             self.forget(&file);
-            self.tell(FileEvent::Gone { file, part: None });
+            self.tell(FileEvent::Gone { file, chunk: None });
         }
     }
 
@@ -221,16 +221,16 @@ impl Disk {
                 tracing::warn!(?path, "there are more files than this relay serves: it is left out");
                 continue;
             }
-            let there = |chunk: &u32| {
-                let length = fs::metadata(path.join(chunk.to_string())).map(|data| data.len()).ok();
-                length == Some(manifest.chunk_length(*chunk).into())
+            let there = |number: &u32| {
+                let length = fs::metadata(path.join(number.to_string())).map(|data| data.len()).ok();
+                length == Some(manifest.chunk_length(*number).into())
             };
             let chunks: BTreeSet<u32> = (0..manifest.chunks.len() as u32).filter(there).collect();
-            let bytes = chunks.iter().map(|chunk| u64::from(manifest.chunk_length(*chunk))).sum();
+            let bytes = chunks.iter().map(|number| u64::from(manifest.chunk_length(*number))).sum();
             if of_other {
                 self.cached += bytes;
             }
-            let here = (0..manifest.chunks.len() as u32).map(|chunk| chunks.contains(&chunk)).collect();
+            let here = (0..manifest.chunks.len() as u32).map(|number| chunks.contains(&number)).collect();
             found.push(Found { file, manifest: manifest.clone(), chunks: here, announced });
             if !announced {
                 self.given.insert(file, 1);
@@ -268,7 +268,7 @@ impl Disk {
             return false;
         };
         self.forget(&file);
-        self.tell(FileEvent::Gone { file, part: None });
+        self.tell(FileEvent::Gone { file, chunk: None });
         true
     }
 
@@ -282,19 +282,19 @@ impl Disk {
         }
     }
 
-    fn store(&mut self, file: FileId, part: Part, bytes: Bytes) -> bool {
-        let kept = self.store_on_disk(file, part, &bytes);
+    fn store(&mut self, file: FileId, chunk: Chunk, bytes: Bytes) -> bool {
+        let kept = self.store_on_disk(file, chunk, &bytes);
         if let Err(error) = &kept {
-            tracing::warn!(%error, ?file, ?part, "a part of a file is not kept");
+            tracing::warn!(%error, ?file, ?chunk, "a chunk of a file is not kept");
             DropReason::FileNotKept.count();
         }
         if kept.is_ok() {
-            self.remember(file, part, bytes);
+            self.remember(file, chunk, bytes);
         }
         kept.is_ok()
     }
 
-    fn store_on_disk(&mut self, file: FileId, part: Part, bytes: &[u8]) -> Result<(), FileError> {
+    fn store_on_disk(&mut self, file: FileId, chunk: Chunk, bytes: &[u8]) -> Result<(), FileError> {
         let length = bytes.len() as u64;
         while self.cached + length > self.limits.cache || self.tight(length, 0) {
             if self.tight(length, self.cached) || !self.evict(Some(&file)) {
@@ -302,8 +302,8 @@ impl Disk {
             }
         }
         self.uses += 1;
-        match part {
-            Part::Manifest => {
+        match chunk {
+            Chunk::Manifest => {
                 let manifest = Manifest::decode(bytes)
                     .ok_or_else(|| FileError::Disk(io::Error::other("it is no manifest")))?;
                 if self.entries.contains_key(&file) {
@@ -316,15 +316,15 @@ impl Disk {
                 let entry = Entry { own: false, announced: true, manifest, chunks, bytes: 0, used };
                 self.entries.insert(file, entry);
             }
-            Part::Chunk(chunk) => {
+            Chunk::Data(number) => {
                 let own = self.entries.get(&file).is_some_and(|entry| entry.own);
                 let place = self.place(&file, own);
                 let Some(entry) = self.entries.get_mut(&file) else {
                     return Err(FileError::Disk(io::Error::other("its manifest is gone")));
                 };
-                write(&place, &chunk.to_string(), bytes, false)?;
+                write(&place, &number.to_string(), bytes, false)?;
                 entry.used = self.uses;
-                if entry.chunks.insert(chunk) {
+                if entry.chunks.insert(number) {
                     entry.bytes += length;
                     if !own {
                         self.cached += length;
@@ -335,44 +335,44 @@ impl Disk {
         Ok(())
     }
 
-    fn remember(&mut self, file: FileId, part: Part, bytes: Bytes) {
-        if self.memory.len() >= MEMORY_PARTS {
+    fn remember(&mut self, file: FileId, chunk: Chunk, bytes: Bytes) {
+        if self.memory.len() >= MEMORY_CHUNKS {
             self.memory.pop_front();
         }
-        self.memory.push_back((file, part, bytes));
+        self.memory.push_back((file, chunk, bytes));
     }
 
-    fn read(&mut self, piece: Piece) -> Option<Bytes> {
-        let Piece { file, part, offset, length } = piece;
-        let whole = self.load(file, part)?;
+    fn read(&mut self, block: Block) -> Option<Bytes> {
+        let Block { file, chunk, offset, length } = block;
+        let whole = self.load(file, chunk)?;
         let from = offset as usize;
-        // A copy: a slice would keep the whole part in memory for as long as it takes to be sent.
+        // A copy: a slice would keep the whole chunk in memory for as long as it takes to be sent.
         whole.get(from..from.checked_add(length as usize)?).map(Bytes::copy_from_slice)
     }
 
-    /// A part, from memory or from disk, and then verified.
-    fn load(&mut self, file: FileId, part: Part) -> Option<Bytes> {
+    /// A chunk, from memory or from disk, and then verified.
+    fn load(&mut self, file: FileId, chunk: Chunk) -> Option<Bytes> {
         self.uses += 1;
         let entry = self.entries.get_mut(&file)?;
         entry.used = self.uses;
-        if let Some(at) = self.memory.iter().position(|(f, p, _)| *f == file && *p == part) {
+        if let Some(at) = self.memory.iter().position(|(f, c, _)| *f == file && *c == chunk) {
             let kept = self.memory.remove(at)?;
             let bytes = kept.2.clone();
             self.memory.push_back(kept);
             return Some(bytes);
         }
-        let bytes: Bytes = match part {
-            Part::Manifest => entry.manifest.encode(),
-            Part::Chunk(chunk) => {
-                if !entry.chunks.contains(&chunk) {
+        let bytes: Bytes = match chunk {
+            Chunk::Manifest => entry.manifest.encode(),
+            Chunk::Data(number) => {
+                if !entry.chunks.contains(&number) {
                     return None;
                 }
                 let own = entry.own;
-                let path = self.place(&file, own).join(chunk.to_string());
+                let path = self.place(&file, own).join(number.to_string());
                 let read = fs::read(&path);
                 let entry = self.entries.get_mut(&file)?;
                 match read {
-                    Ok(bytes) if entry.manifest.verifies(chunk, &bytes) => bytes.into(),
+                    Ok(bytes) if entry.manifest.verifies(number, &bytes) => bytes.into(),
                     outcome => {
                         let problem = outcome.err().map_or("it is damaged".to_owned(), |e| e.to_string());
                         tracing::warn!(
@@ -380,20 +380,20 @@ impl Disk {
                             problem,
                             "a chunk cannot be read: it is fetched again if it is wanted"
                         );
-                        entry.chunks.remove(&chunk);
-                        let length = u64::from(entry.manifest.chunk_length(chunk));
+                        entry.chunks.remove(&number);
+                        let length = u64::from(entry.manifest.chunk_length(number));
                         entry.bytes -= length;
                         if !own {
                             self.cached -= length;
                         }
                         let _ = fs::remove_file(&path);
-                        self.tell(FileEvent::Gone { file, part: Some(part) });
+                        self.tell(FileEvent::Gone { file, chunk: Some(chunk) });
                         return None;
                     }
                 }
             }
         };
-        self.remember(file, part, bytes.clone());
+        self.remember(file, chunk, bytes.clone());
         Some(bytes)
     }
 
@@ -407,9 +407,9 @@ impl Disk {
         Ok(self.drafts)
     }
 
-    fn append(&mut self, draft: u64, chunk: u32, bytes: &[u8]) -> Result<(), FileError> {
+    fn append(&mut self, draft: u64, number: u32, bytes: &[u8]) -> Result<(), FileError> {
         self.make_room(bytes.len() as u64)?;
-        write(&self.draft(draft), &chunk.to_string(), bytes, true)?;
+        write(&self.draft(draft), &number.to_string(), bytes, true)?;
         Ok(())
     }
 

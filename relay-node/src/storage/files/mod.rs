@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use mesh_routing::{
     LinkId,
-    blob::{Manifest, Part, Piece},
+    blob::{Block, Chunk, Manifest},
 };
 use protocol::FileId;
 use thiserror::Error;
@@ -48,30 +48,30 @@ pub struct FileLimits {
 /// What the disk has done.
 #[derive(Debug)]
 pub enum FileEvent {
-    /// A part was kept, or could not be.
+    /// A chunk was kept, or could not be.
     Stored {
         /// The file.
         file: FileId,
-        /// The part.
-        part: Part,
+        /// The chunk.
+        chunk: Chunk,
         /// Whether it was kept.
         kept: bool,
     },
-    /// A piece was read for a neighbor.
+    /// A block was read for a neighbor.
     Read {
         /// The neighbor's link.
         link: LinkId,
-        /// Which piece.
-        piece: Piece,
+        /// Which block.
+        block: Block,
         /// `None` if it is not there.
         bytes: Option<Bytes>,
     },
-    /// A part is not there any more; with `None` the whole file.
+    /// A chunk is not there any more; with `None` the whole file.
     Gone {
         /// The file.
         file: FileId,
-        /// The part.
-        part: Option<Part>,
+        /// The chunk.
+        chunk: Option<Chunk>,
     },
 }
 
@@ -150,15 +150,15 @@ type Done<T> = oneshot::Sender<Result<T, FileError>>;
 enum Job {
     Store {
         file: FileId,
-        part: Part,
+        chunk: Chunk,
         bytes: Bytes,
     },
     ReadFor {
         link: LinkId,
-        piece: Piece,
+        block: Block,
     },
     Read {
-        piece: Piece,
+        block: Block,
         done: oneshot::Sender<Option<Bytes>>,
     },
     Begin {
@@ -167,7 +167,7 @@ enum Job {
     },
     Append {
         draft: u64,
-        chunk: u32,
+        number: u32,
         bytes: Bytes,
         done: Done<()>,
     },
@@ -211,20 +211,20 @@ impl Files {
         self.limits
     }
 
-    /// Keeps a verified part; [`FileEvent::Stored`] follows. `false` if too much waits for the disk.
-    pub fn store(&self, file: FileId, part: Part, bytes: Bytes) -> bool {
-        self.send(Job::Store { file, part, bytes })
+    /// Keeps a verified chunk; [`FileEvent::Stored`] follows. `false` if too much waits for the disk.
+    pub fn store(&self, file: FileId, chunk: Chunk, bytes: Bytes) -> bool {
+        self.send(Job::Store { file, chunk, bytes })
     }
 
-    /// Reads a piece for a neighbor; [`FileEvent::Read`] follows. `false` if too much waits for the disk.
-    pub fn read_for(&self, link: LinkId, piece: Piece) -> bool {
-        self.send(Job::ReadFor { link, piece })
+    /// Reads a block for a neighbor; [`FileEvent::Read`] follows. `false` if too much waits for the disk.
+    pub fn read_for(&self, link: LinkId, block: Block) -> bool {
+        self.send(Job::ReadFor { link, block })
     }
 
-    /// Reads a piece; `None` if it is not there.
-    pub async fn read(&self, piece: Piece) -> Option<Bytes> {
+    /// Reads a block; `None` if it is not there.
+    pub async fn read(&self, block: Block) -> Option<Bytes> {
         let (done, answer) = oneshot::channel();
-        self.send(Job::Read { piece, done });
+        self.send(Job::Read { block, done });
         answer.await.ok().flatten()
     }
 
@@ -268,9 +268,9 @@ impl Draft {
     ///
     /// [`FileError::Full`] if there is no room left, [`FileError::Busy`] if too much waits for the disk,
     /// [`FileError::Disk`] if it refuses.
-    pub async fn append(&self, chunk: u32, bytes: Bytes) -> Result<(), FileError> {
+    pub async fn append(&self, number: u32, bytes: Bytes) -> Result<(), FileError> {
         let (done, answer) = oneshot::channel();
-        self.files.send(Job::Append { draft: self.number, chunk, bytes, done });
+        self.files.send(Job::Append { draft: self.number, number, bytes, done });
         answer.await.map_err(|_| FileError::Busy)?
     }
 

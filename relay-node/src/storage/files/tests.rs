@@ -33,8 +33,8 @@ async fn kept(inbox: &mut mpsc::Receiver<FileEvent>) -> bool {
     }
 }
 
-fn whole(file: FileId, chunk: u32, length: usize) -> Piece {
-    Piece { file, part: Part::Chunk(chunk), offset: 0, length: length as u32 }
+fn whole(file: FileId, number: u32, length: usize) -> Block {
+    Block { file, chunk: Chunk::Data(number), offset: 0, length: length as u32 }
 }
 
 #[tokio::test]
@@ -59,7 +59,7 @@ async fn a_draft_that_is_published_is_there_after_a_restart_and_any_other_is_not
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].file, &found[0].chunks[..]), (file, &[true, true][..]));
     assert_eq!(files.read(whole(file, 0, 1024)).await.as_deref(), Some(&a[..]));
-    assert_eq!(files.read(whole(file, 1, 8)).await, None, "a piece outside of its part");
+    assert_eq!(files.read(whole(file, 1, 8)).await, None, "a block outside of its chunk");
     let drafts = fs::read_dir(data.path().join(DIRECTORY).join(DRAFTS)).expect("is there");
     assert_eq!(drafts.count(), 0);
 }
@@ -75,9 +75,9 @@ async fn the_cache_gives_the_file_away_that_was_used_longest_ago() {
         let manifest = manifest(name, &[&chunks[0], &chunks[1]]);
         let file = manifest.id();
         ids.push(file);
-        files.store(file, Part::Manifest, manifest.encode());
-        for (chunk, bytes) in (0u32..).zip(chunks) {
-            files.store(file, Part::Chunk(chunk), Bytes::copy_from_slice(&bytes));
+        files.store(file, Chunk::Manifest, manifest.encode());
+        for (number, bytes) in (0u32..).zip(chunks) {
+            files.store(file, Chunk::Data(number), Bytes::copy_from_slice(&bytes));
         }
         for _ in 0..3 {
             assert!(kept(&mut inbox).await);
@@ -97,8 +97,8 @@ async fn a_chunk_that_the_disk_changed_is_not_given_to_anybody() {
     let manifest = manifest("a", &[&bytes]);
     let file = manifest.id();
     let (files, _, mut inbox) = open(data.path(), LIMITS);
-    files.store(file, Part::Manifest, manifest.encode());
-    files.store(file, Part::Chunk(0), Bytes::copy_from_slice(&bytes));
+    files.store(file, Chunk::Manifest, manifest.encode());
+    files.store(file, Chunk::Data(0), Bytes::copy_from_slice(&bytes));
     assert!(kept(&mut inbox).await && kept(&mut inbox).await);
     drop(files);
     let path = data.path().join(DIRECTORY).join(CACHE).join(file.to_string()).join("0");
@@ -107,7 +107,7 @@ async fn a_chunk_that_the_disk_changed_is_not_given_to_anybody() {
     assert_eq!(found[0].chunks, [true], "nobody reads 2 GiB at the start");
     assert_eq!(files.read(whole(file, 0, 100)).await, None);
     let gone = inbox.recv().await;
-    assert!(matches!(gone, Some(FileEvent::Gone { part: Some(Part::Chunk(0)), .. })), "{gone:?}");
+    assert!(matches!(gone, Some(FileEvent::Gone { chunk: Some(Chunk::Data(0)), .. })), "{gone:?}");
     assert!(!path.exists());
 }
 
@@ -117,7 +117,7 @@ async fn a_disk_that_is_too_full_takes_nothing() {
     let (files, _, mut inbox) = open(data.path(), FileLimits { reserve: u64::MAX, ..LIMITS });
     assert!(matches!(files.begin(1).await, Err(FileError::Full)));
     let manifest = manifest("a", &[b"a"]);
-    files.store(manifest.id(), Part::Manifest, manifest.encode());
+    files.store(manifest.id(), Chunk::Manifest, manifest.encode());
     assert!(!kept(&mut inbox).await);
 }
 
@@ -159,7 +159,7 @@ async fn a_file_that_is_not_announced_leaves_nothing_and_is_told_to_be_gone() {
     drop(given);
     done(&files).await;
     assert_eq!((lying(data.path()), files.read(whole(file, 0, 3)).await), (0, None));
-    assert!(matches!(inbox.recv().await, Some(FileEvent::Gone { part: None, .. })));
+    assert!(matches!(inbox.recv().await, Some(FileEvent::Gone { chunk: None, .. })));
     // Whoever goes away while the disk works is the same.
     let draft = files.begin(3).await.expect("there is room");
     draft.append(0, Bytes::from_static(b"abc")).await.expect("is written");
