@@ -32,6 +32,7 @@ const AGAIN: Duration = Duration::from_secs(3);
 const WORKING_EVERY: Duration = Duration::from_secs(1);
 /// Everybody is asked who has a file this often.
 const SEEK_EVERY: Duration = Duration::from_secs(5);
+
 /// A chunk that is wanted.
 #[derive(Debug)]
 pub(super) struct Pull {
