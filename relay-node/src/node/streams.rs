@@ -1,6 +1,6 @@
 //! Streams at this relay and the sessions that feed or take them: what offers, patches and goodbyes of sessions come
-//! to, who publishes a stream here, who listens, and what the mesh is asked to bring for it. What is known of each
-//! session is in `sessions/`.
+//! to, who publishes a stream here and who may take its name over, who listens, and what the mesh is asked to bring for
+//! it. What is known of each session is in `sessions/`.
 
 use std::{
     collections::BTreeSet,

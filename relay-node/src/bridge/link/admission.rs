@@ -1,6 +1,6 @@
-//! The festival's part in a link: the hello shows this relay's token and what the organizer
-//! signed for all, the neighbor's are judged before the link is up and for as long as it is, and what is newer goes on
-//! to all neighbors. The judgement itself is `festival`'s.
+//! The festival's part in a link: the hello shows this relay's token and what the organizer signed for all, the
+//! neighbor's are judged before the link is up and for as long as it is, and what is newer goes on to all neighbors.
+//! The same watch warns of the own token's end. The judgement itself is `festival`'s.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
