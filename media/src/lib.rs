@@ -9,6 +9,7 @@
 //! | `drop_reason` | why it went no further |
 //! | `stats` | what is counted |
 //! | [`rtp`] | its header, its seal, its canonical form; RTCP about it |
+//! | [`allocation`] | which layer of a picture a rate is spent on |
 //! | [`sdp`] | what was agreed about it in offer and answer |
 //! | [`transport`] | ICE, DTLS and data channels of the peer that it comes from or goes to |
 //! | `track` | the ring that it waits in, and who listens |
@@ -18,8 +19,9 @@
 //!
 //! A folder imports from those to its left; those in one position do not know each other.
 //!
-//! order: drop_reason | stats | rtp | sdp transport | track | ingest egress | worker | lib
+//! order: drop_reason | stats allocation | rtp | sdp transport | track | ingest egress | worker | lib
 
+pub mod allocation;
 mod drop_reason;
 mod egress;
 mod ingest;
