@@ -6,13 +6,14 @@
 //!
 //! Each file imports only from files to its left (`script/imports` holds it):
 //!
-//! order: clock error histogram picture stamp | endpoint participant reception source | chat sound video whip | publish whep | listen | load | lib main
+//! order: clock error histogram keyframe_request picture stamp | endpoint participant reception source | chat sound video whip | publish whep | listen | load | lib main
 
 pub mod chat;
 pub mod clock;
 pub mod endpoint;
 pub mod error;
 pub mod histogram;
+mod keyframe_request;
 pub mod listen;
 pub mod load;
 pub mod participant;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rtc::ice::mdns::MulticastDnsMode;
+use rtc::interceptor::Slot;
 use rtc::peer_connection::configuration::media_engine::{
     MIME_TYPE_AV1, MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_RTX, MIME_TYPE_VP8, MIME_TYPE_VP9,
 };
@@ -22,6 +23,7 @@ use webrtc::peer_connection::{
 use webrtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit, RtpSender};
 
 use crate::error::Error;
+use crate::keyframe_request::{self, KeyframeRequests};
 
 /// The Opus payload type of our offers.
 const OPUS: u8 = 111;
@@ -57,7 +59,9 @@ impl Participant {
     /// [`Error::Webrtc`] when no socket can be bound.
     pub async fn new(relay: SocketAddr) -> Result<Self, Error> {
         let mut media = media_engine()?;
-        let interceptors = register_default_interceptors(Registry::new(), &mut media)?;
+        let interceptors =
+            Registry::new().with(Slot::from(keyframe_request::PLACE), KeyframeRequests::default());
+        let interceptors = register_default_interceptors(interceptors, &mut media)?;
         let settings = SettingEngineBuilder::new()
             .with_include_loopback_candidate(true)
             .with_multicast_dns_mode(MulticastDnsMode::Disabled)

@@ -10,8 +10,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_OPUS, MIME_TYPE_VP8};
-use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
-use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp::{self, header::Header};
 use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
@@ -23,6 +21,7 @@ use webrtc::media_stream::track_local::{TrackLocal, TrackLocalEvent};
 
 use crate::endpoint::{Endpoint, Session};
 use crate::error::{Error, innermost};
+use crate::keyframe_request::asks_for_keyframe;
 use crate::participant::{Participant, State};
 use crate::picture::{FRAME_TICKS, Pictures};
 
@@ -183,10 +182,7 @@ impl Camera {
         let listening = tokio::spawn(async move {
             while let Some(event) = local.poll().await {
                 let TrackLocalEvent::OnRtcpPacket(packets) = event else { continue };
-                if packets.iter().any(|packet| {
-                    let packet = packet.as_any();
-                    packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>()
-                }) {
+                if asks_for_keyframe(&packets) {
                     asked.store(true, Relaxed);
                 }
             }

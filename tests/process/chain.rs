@@ -147,3 +147,20 @@ async fn a_star_serves_every_arm() {
         listener.report().await.unwrap().heard(880).unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_latecomer_two_hops_away_makes_the_publisher_send_a_keyframe() {
+    let festival = Festival::chain(3).await.unwrap();
+    let [a, _, c] = &festival.relays[..] else { unreachable!("three were asked for") };
+    let _publisher = Publisher::picture(a, "main-stage").unwrap();
+    festival.lists("main-stage").await.unwrap();
+    let answers = || async {
+        let publisher = a.api().stream("main-stage").await?.and_then(|stream| stream.publisher);
+        let answers = publisher.and_then(|publisher| publisher.answers_keyframe_requests);
+        Ok(answers.filter(|answers| *answers))
+    };
+    // Nobody has listened at C: there is no picture to begin with, and the next one by itself is up to 10 s away.
+    let listener = Listener::start(c, "main-stage", 3).unwrap();
+    until("a keyframe came that was asked for", SOON, answers).await.unwrap();
+    listener.report().await.unwrap().heard(440).unwrap();
+}

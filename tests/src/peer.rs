@@ -20,8 +20,17 @@ pub struct Publisher {
 impl Publisher {
     /// A tone of that many hertz, until stopped.
     pub fn tone(relay: &Relay, stream: &str, hertz: u32) -> Result<Publisher> {
+        Publisher::start(relay, stream, &["--tone", &hertz.to_string()])
+    }
+
+    /// A tone and a picture that shows nothing, with a keyframe each 10 s and whenever one is asked for.
+    pub fn picture(relay: &Relay, stream: &str) -> Result<Publisher> {
+        Publisher::start(relay, stream, &["--tone", "440", "--video"])
+    }
+
+    fn start(relay: &Relay, stream: &str, what: &[&str]) -> Result<Publisher> {
         let url = relay.api().url(&format!("/whip/{stream}"));
-        let arguments = ["publish", &url, "--tone", &hertz.to_string()];
+        let arguments = [&["publish", &url], what].concat();
         let name = format!("publisher of {stream} at {}", relay.zone());
         Ok(Publisher { child: Child::start(&name, &program("signaling-client")?, arguments, &[])? })
     }
