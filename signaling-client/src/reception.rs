@@ -18,8 +18,11 @@ pub const MOST_GAPS: usize = 1000;
 const MOST_SILENCES: usize = 50_000;
 /// RFC 3550 appendix A.1: a jump forward beyond this is a new beginning, not a loss.
 const MAX_DROPOUT: i64 = 3000;
-/// And so is a jump back beyond this.
+/// And so is a jump back beyond this, for sound.
 const MAX_MISORDER: i64 = 100;
+/// For a picture: what was lost of a keyframe, or of what a latecomer gets at once, is repaired when thousands of packets
+/// have passed it.
+const MAX_REPAIR: i64 = MAX_DROPOUT;
 /// Sequence numbers whose arrival is remembered, to tell a repeat from a late packet.
 const REMEMBERED: usize = 4096;
 /// Timestamps remembered for the same end.
@@ -159,7 +162,8 @@ impl Reception {
         let (run, sequence) = match self.run.take() {
             Some(run) if run.ssrc == header.ssrc => {
                 let ahead = i64::from(number.wrapping_sub(run.highest as u16) as i16);
-                if (-MAX_MISORDER..=MAX_DROPOUT).contains(&ahead) {
+                let behind = if self.one_per_timestamp { MAX_MISORDER } else { MAX_REPAIR };
+                if (-behind..=MAX_DROPOUT).contains(&ahead) {
                     let sequence = run.highest + ahead;
                     (self.run.insert(run), sequence)
                 } else {
@@ -311,6 +315,17 @@ mod tests {
             reception.handle_packet(&Header { timestamp: 3000, ..header(number) }, start);
         }
         assert_eq!((reception.packets(), reception.duplicates()), (3, 0));
+    }
+
+    #[test]
+    fn what_is_repaired_late_and_often_is_counted_once() {
+        let start = clock::now();
+        let mut reception = Reception::video();
+        let burst = (1000..1180).chain(1295..1400);
+        for number in burst.chain((1180..1290).cycle().take(1000)).chain(1400..1500) {
+            reception.handle_packet(&header(number), start);
+        }
+        assert_eq!((reception.packets(), reception.lost(), reception.duplicates()), (495, 5, 890));
     }
 
     #[test]
