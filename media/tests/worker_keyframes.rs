@@ -147,6 +147,25 @@ fn a_long_picture_comes_to_a_latecomer_whole_and_then_live() {
 }
 
 #[test]
+fn a_long_picture_comes_to_a_latecomer_in_pieces_that_a_socket_holds() {
+    let mut sim = Sim::new(1, 4);
+    let publisher = sim.publisher(offer!("chromium_publish"), 0);
+    sim.connect();
+    sim.frame(publisher, true, 400, 1100);
+    sim.run(ms(33));
+    let late = sim.listener(offer!("chromium_recvonly"));
+    sim.connect();
+    sim.run(ms(100));
+    let got = sim.peers[late].got_media(Kind::Video);
+    assert_eq!(got.len(), 400);
+    assert!(is_continuous(&sim, late, Kind::Video));
+    // Chromium's socket takes 56 of them while nobody reads.
+    let pieces = got.chunk_by(|one, next| next.at.duration_since(one.at) < ms(4));
+    let lengths: Vec<usize> = pieces.map(<[_]>::len).collect();
+    assert!(lengths.iter().all(|length| *length <= 56), "{lengths:?}");
+}
+
+#[test]
 fn a_picture_with_a_hole_that_is_mended_meanwhile_has_none_for_a_latecomer() {
     let mut sim = Sim::new(1, 5);
     let publisher = sim.publisher(offer!("chromium_publish"), 0);

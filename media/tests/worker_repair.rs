@@ -230,7 +230,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Sound),
         14 => (proptest::bool::weighted(0.3), 1_usize..24, 20_usize..800)
             .prop_map(|(keyframe, packets, size)| Step::Frame { keyframe, packets, size }),
-        // More than one burst for a latecomer.
+        // Many pieces for a latecomer.
         1 => (310_usize..700, 20_usize..60)
             .prop_map(|(packets, size)| Step::Frame { keyframe: true, packets, size }),
         14 => prop_oneof![0_u64..4, 5_u64..60].prop_map(Step::Run),
