@@ -69,8 +69,10 @@ drop_reasons! {
     LinkMalformed = "link_malformed",
     /// A datagram of a link that is too short or makes no sense.
     BridgeMalformed = "bridge_malformed",
-    /// A packet for a track that is not in the table: no longer, or not yet.
+    /// A packet for a track that never was in the table, or not yet.
     BridgeUnknownAlias = "bridge_unknown_alias",
+    /// A packet for a track that is not wanted here any more: the neighbor has not heard of it yet.
+    BridgeTrackLeft = "bridge_track_left",
     /// A datagram of a kind that a later version has.
     BridgeUnknownDatagram = "bridge_unknown_datagram",
     /// A field of a hello that a later version has.

@@ -157,7 +157,10 @@ impl Inbound {
         }
         let table = self.forwarding.load();
         let Some(route) = table.incoming.get(&(self.link.id, header.alias)) else {
-            self.counters.unknown_alias.increment(1);
+            match self.forwarding.has_left(self.link.id, header.alias) {
+                true => self.counters.track_left.increment(1),
+                false => self.counters.unknown_alias.increment(1),
+            }
             return;
         };
         if self.feeds.len() > WINDOWS && !self.feeds.contains_key(&header.alias) {

@@ -18,9 +18,24 @@ const BOUNDS: [usize; LANES] = [64, 128, 512, 256];
 /// it came, the payload. Called from the bridges' thread, so it may neither block nor take long.
 pub type LocalDelivery = Arc<dyn Fn(u32, DatagramHeader, Bytes) + Send + Sync>;
 
-/// The table in force.
+/// Rows that left the table and are remembered.
+const LEFT_MAX: usize = 1024;
+
+/// The table in force, and what left it.
 #[derive(Debug, Default)]
-pub struct Forwarding(ArcSwap<Table>);
+pub struct Forwarding {
+    table: ArcSwap<Table>,
+    left: ArcSwap<Left>,
+}
+
+/// Tracks that neighbors still send for a moment: they have not heard yet that nobody wants them here. An alias does not
+/// come back before 65,535 others, so it is remembered for as long as there is room.
+#[derive(Debug, Clone, Default)]
+struct Left {
+    /// With how many had left before it.
+    rows: HashMap<(LinkId, Alias), u64>,
+    count: u64,
+}
 
 impl Forwarding {
     /// Starts with an empty table.
@@ -30,12 +45,39 @@ impl Forwarding {
 
     /// Puts another table in force; packets on their way finish under the old one.
     pub fn replace(&self, table: Table) {
-        self.0.store(Arc::new(table));
+        let before = self.table.load();
+        let gone: Vec<_> =
+            before.incoming.keys().filter(|row| !table.incoming.contains_key(row)).copied().collect();
+        if !gone.is_empty() {
+            // Before the table: a packet that is not in it any more is found here.
+            let mut left = Left::clone(&self.left.load());
+            left.handle_gone(gone);
+            self.left.store(Arc::new(left));
+        }
+        self.table.store(Arc::new(table));
     }
 
     /// The table in force.
     pub fn load(&self) -> Guard<Arc<Table>> {
-        self.0.load()
+        self.table.load()
+    }
+
+    /// Whether a track was in the table not long ago.
+    pub fn has_left(&self, link: LinkId, alias: Alias) -> bool {
+        self.left.load().rows.contains_key(&(link, alias))
+    }
+}
+
+impl Left {
+    fn handle_gone(&mut self, gone: Vec<(LinkId, Alias)>) {
+        for row in gone {
+            self.rows.insert(row, self.count);
+            self.count += 1;
+        }
+        if self.rows.len() > LEFT_MAX {
+            let oldest = self.count - LEFT_MAX as u64;
+            self.rows.retain(|_, count| *count >= oldest);
+        }
     }
 }
 
@@ -112,5 +154,41 @@ impl Intake {
                 take(packet);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(aliases: impl IntoIterator<Item = u16>) -> Table {
+        let row = |alias| {
+            let route = Route { track: 1, local: None, class: Class::Audio, children: Vec::new() };
+            ((LinkId(7), Alias(alias)), route)
+        };
+        Table { incoming: aliases.into_iter().map(row).collect(), local: HashMap::new() }
+    }
+
+    #[test]
+    fn a_track_that_left_the_table_is_remembered_and_one_that_never_was_there_is_not() {
+        let forwarding = Forwarding::new();
+        forwarding.replace(table([1, 2]));
+        forwarding.replace(table([2, 3]));
+        let left = |alias| forwarding.has_left(LinkId(7), Alias(alias));
+        assert_eq!([1, 2, 3, 4].map(left), [true, false, false, false]);
+        assert!(!forwarding.has_left(LinkId(8), Alias(1)));
+        forwarding.replace(table([]));
+        assert_eq!([1, 2, 3, 4].map(left), [true, true, true, false]);
+    }
+
+    #[test]
+    fn of_many_that_left_the_newest_are_remembered() {
+        let forwarding = Forwarding::new();
+        for alias in 0..3000 {
+            forwarding.replace(table([alias]));
+        }
+        let left: Vec<u16> =
+            (0..3000).filter(|alias| forwarding.has_left(LinkId(7), Alias(*alias))).collect();
+        assert_eq!(left, (2999 - LEFT_MAX as u16..2999).collect::<Vec<_>>());
     }
 }

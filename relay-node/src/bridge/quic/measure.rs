@@ -16,6 +16,7 @@ const REPORTS: usize = 8;
 pub(crate) struct Counters {
     pub malformed: Counter,
     pub unknown_alias: Counter,
+    pub track_left: Counter,
     pub unknown_kind: Counter,
     pub too_large: Counter,
     pub duplicate: Counter,
@@ -36,6 +37,7 @@ impl Counters {
         Counters {
             malformed: DropReason::BridgeMalformed.counter(),
             unknown_alias: DropReason::BridgeUnknownAlias.counter(),
+            track_left: DropReason::BridgeTrackLeft.counter(),
             unknown_kind: DropReason::BridgeUnknownDatagram.counter(),
             too_large: DropReason::BridgeTooLarge.counter(),
             duplicate: DropReason::BridgeDuplicate.counter(),
