@@ -3,11 +3,15 @@
 //! own way; here it gets one shape. Which packets leave is decided elsewhere.
 
 mod bits;
+pub mod dependency;
+#[cfg(test)]
+mod dependency_tests;
 pub mod h264;
 pub mod numbered;
 pub mod numbers;
 #[cfg(test)]
 mod numbers_tests;
+pub mod structure;
 pub mod vp8;
 pub mod vp9;
 
@@ -91,7 +95,7 @@ impl Description {
 /// What a video payload says of itself. `marker` is that of its RTP header. `None`: it cannot be read. Treat it
 /// as base layer then, to which everything refers. Total on any bytes.
 ///
-/// Here AV1 has one layer.
+/// What AV1 says is in a header extension, see [`dependency::Reader`]; here it has one layer.
 pub fn describe(codec: Codec, payload: &[u8], marker: bool) -> Option<Description> {
     let keyframe = keyframe::starts(codec, payload);
     let said = match codec {
