@@ -7,6 +7,7 @@ pub mod dependency;
 #[cfg(test)]
 mod dependency_tests;
 pub mod h264;
+pub mod layers_allocation;
 pub mod numbered;
 pub mod numbers;
 #[cfg(test)]
