@@ -7,6 +7,7 @@
 //! something is written beside the corpus of its target; keep it there with the fix.
 
 mod bridge;
+mod descriptor;
 mod disk;
 mod http;
 mod mutation;

@@ -27,7 +27,7 @@ use relay_node::{
 };
 use rooms::{Rooms, Source, WallTime, Written};
 
-use crate::{bridge, disk, http, sessions};
+use crate::{bridge, descriptor, disk, http, sessions};
 
 /// A parser, or a core behind one.
 pub struct Target {
@@ -53,6 +53,27 @@ pub fn all() -> Vec<Target> {
             feed: sdp_fragment,
         },
         Target { name: "rtp", longest: 2000, runs: 100_000, samples: packets, feed: rtp },
+        Target {
+            name: "descriptor",
+            longest: 4000,
+            runs: 100_000,
+            samples: descriptor::payloads,
+            feed: descriptor::descriptor,
+        },
+        Target {
+            name: "dependency",
+            longest: 4000,
+            runs: 100_000,
+            samples: descriptor::dependencies,
+            feed: descriptor::dependency,
+        },
+        Target {
+            name: "layers_allocation",
+            longest: 256,
+            runs: 100_000,
+            samples: descriptor::allocations,
+            feed: descriptor::allocation,
+        },
         Target { name: "rtcp", longest: 2000, runs: 100_000, samples: reports, feed: rtcp },
         Target { name: "stun", longest: 2000, runs: 100_000, samples: none, feed: stun },
         Target { name: "datagram", longest: 2000, runs: 100_000, samples: packets, feed: datagram },

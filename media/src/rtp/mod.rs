@@ -1,6 +1,8 @@
-//! Packets: RTP and RTCP as they come from outside, SRTP around them, the canonical form inside, and the few
-//! bits of a payload that a relay has to know. Knows no session, no track and no address.
+//! Packets: RTP and RTCP as they come from outside, SRTP around them, the canonical form inside, the few bits of
+//! a payload that a relay has to know, and what a packet says of its picture. Knows no session, no track and no
+//! address.
 
+pub mod descriptor;
 pub(crate) mod header;
 pub mod keyframe;
 pub mod packet;

@@ -6,6 +6,8 @@
 
 #[path = "../../bridge.rs"]
 mod bridge;
+#[path = "../../descriptor.rs"]
+mod descriptor;
 #[path = "../../disk.rs"]
 mod disk;
 #[path = "../../http.rs"]
