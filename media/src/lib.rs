@@ -19,7 +19,7 @@
 //!
 //! A folder imports from those to its left; those in one position do not know each other.
 //!
-//! order: drop_reason | stats allocation | rtp | sdp transport | track | ingest egress | worker | lib
+//! order: drop_reason | stats | rtp | allocation sdp transport | track | ingest egress | worker | lib
 
 pub mod allocation;
 mod drop_reason;

@@ -7,15 +7,17 @@ pub mod price;
 pub mod spend;
 pub mod steps;
 
+use crate::rtp::descriptor::{SpatialLayer, TemporalLayer};
+
 /// A quality of a picture: an encoding, and how much of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Layer {
     /// Which encoding of the publisher, by rising quality.
     pub encoding: u8,
     /// Of its spatial layers, this one and those below.
-    pub spatial: u8,
+    pub spatial: SpatialLayer,
     /// Of its temporal layers, this one and those below.
-    pub temporal: u8,
+    pub temporal: TemporalLayer,
 }
 
 /// A layer and what it costs with all that it needs below it.

@@ -81,6 +81,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::rtp::descriptor::{SpatialLayer, TemporalLayer};
 
     #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
     fn start() -> Instant {
@@ -143,7 +144,7 @@ mod tests {
     }
 
     fn layer(encoding: u8, temporal: u8) -> Layer {
-        Layer { encoding, spatial: 0, temporal }
+        Layer { encoding, spatial: SpatialLayer(0), temporal: TemporalLayer(temporal) }
     }
 
     #[test]

@@ -51,9 +51,10 @@ mod tests {
 
     use super::*;
     use crate::allocation::{Layer, Rung};
+    use crate::rtp::descriptor::{SpatialLayer, TemporalLayer};
 
     fn rung(encoding: u8, rate: u64) -> Rung {
-        Rung { layer: Layer { encoding, spatial: 0, temporal: 0 }, rate }
+        Rung { layer: Layer { encoding, spatial: SpatialLayer(0), temporal: TemporalLayer(0) }, rate }
     }
 
     fn three() -> [Rung; 3] {
@@ -100,7 +101,7 @@ mod tests {
         let rungs = three();
         let wish = |encoding| Picture {
             rungs: &rungs,
-            wish: Some(Layer { encoding, spatial: 7, temporal: 7 }),
+            wish: Some(Layer { encoding, spatial: SpatialLayer(7), temporal: TemporalLayer(7) }),
             wanted_by: 1,
         };
         assert_eq!(spent(u64::MAX, 0, &[wish(0)]), [1]);

@@ -129,9 +129,10 @@ mod tests {
 
     use super::*;
     use crate::allocation::Rung;
+    use crate::rtp::descriptor::{SpatialLayer, TemporalLayer};
 
     const fn layer(encoding: u8) -> Layer {
-        Layer { encoding, spatial: 0, temporal: 0 }
+        Layer { encoding, spatial: SpatialLayer(0), temporal: TemporalLayer(0) }
     }
 
     fn rungs() -> [Rung; 3] {
