@@ -115,6 +115,25 @@ fn reports_about_nothing_are_counted_and_change_nothing() {
 }
 
 #[test]
+fn the_clock_of_a_receiver_may_wrap() {
+    let start = begin();
+    let mut estimator = Estimator::new(true, start);
+    let tell = |estimator: &mut Estimator, tick: u32, reference: u32| {
+        let now = start + Duration::from_millis(64) * tick;
+        estimator.handle_sent(1200, Purpose::Media, now);
+        let bytes = body(tick as u16, reference & 0xff_ffff, &[Some(100)]);
+        let feedback = Feedback::parse(&bytes).expect("it is well formed");
+        estimator.handle_feedback(&feedback, now + Duration::from_millis(50));
+    };
+    // 0xffffff x 64 ms, then 0
+    (0..40).for_each(|tick| tell(&mut estimator, tick, 0xff_fff0 + tick));
+    assert_eq!((estimator.queue(), estimator.state()), (Duration::ZERO, PathState::Clear));
+    // a wait of 128 ms that the wrap would hide if it were not undone
+    (40..50).for_each(|tick| tell(&mut estimator, tick, 0xff_fff2 + tick));
+    assert_eq!(estimator.queue(), Duration::from_millis(128));
+}
+
+#[test]
 fn a_listener_that_hears_only_costs_little() {
     let start = begin();
     let mut estimator = Estimator::new(false, start);
