@@ -90,6 +90,8 @@ drop_reasons! {
     SrtpReplay = "srtp_replay",
     /// RTCP that does not authenticate, or came before.
     Srtcp = "srtcp",
+    /// Transport-wide feedback that cannot be read, or tells of more packets than there can be.
+    FeedbackMalformed = "feedback_malformed",
     /// In the ring already, a lap too late, or of a source that was replaced.
     Stale = "stale",
     /// The listener does not know the codec that the publisher sends.

@@ -13,15 +13,17 @@
 //! | [`sdp`] | what was agreed about it in offer and answer |
 //! | [`transport`] | ICE, DTLS and data channels of the peer that it comes from or goes to |
 //! | `track` | the ring that it waits in, and who listens |
+//! | [`bandwidth`] | how much of it the path to one listener is thought to carry; not in use yet |
 //! | `ingest` | the way in: which track it is of, and what its publisher is told |
 //! | `egress` | the way out: fan-out, the numbers of each listener, the batch that leaves |
 //! | `worker` | the doors, and the sessions behind them |
 //!
 //! A folder imports from those to its left; those in one position do not know each other.
 //!
-//! order: drop_reason | stats | rtp | allocation sdp transport | track | ingest egress | worker | lib
+//! order: drop_reason | stats | rtp | allocation sdp transport | track | bandwidth | ingest egress | worker | lib
 
 pub mod allocation;
+pub mod bandwidth;
 mod drop_reason;
 mod egress;
 mod ingest;
@@ -34,11 +36,11 @@ mod worker;
 
 pub use drop_reason::DropReason;
 pub use egress::batch::{self, Batch, Run};
-pub use ingest::feedback::Health;
+pub use ingest::{feedback::Health, transport_cc::ArrivalLog};
 pub use rtp::{
     keyframe,
     packet::{self, Packet},
-    rtcp, srtp,
+    rtcp, srtp, transport_cc,
 };
 pub use stats::Stats;
 pub use track::{

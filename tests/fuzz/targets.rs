@@ -75,6 +75,7 @@ pub fn all() -> Vec<Target> {
             feed: descriptor::allocation,
         },
         Target { name: "rtcp", longest: 2000, runs: 100_000, samples: reports, feed: rtcp },
+        Target { name: "transport_cc", longest: 2000, runs: 100_000, samples: feedbacks, feed: transport_cc },
         Target { name: "stun", longest: 2000, runs: 100_000, samples: none, feed: stun },
         Target { name: "datagram", longest: 2000, runs: 100_000, samples: packets, feed: datagram },
         Target {
@@ -229,6 +230,64 @@ fn reports() -> Vec<Vec<u8>> {
 
 fn rtcp(bytes: &[u8]) {
     let _ = media::rtcp::parse(bytes);
+}
+
+/// Bodies of feedback as our own writer makes them: all arrived, holes, late ones, a pause.
+fn feedbacks() -> Vec<Vec<u8>> {
+    let start = tests::now();
+    let tell = |arrives: fn(u16) -> Option<u64>| {
+        let mut log = media::ArrivalLog::new(start);
+        let mut arrivals: Vec<_> = (0..100).filter_map(|number| Some((arrives(number)?, number))).collect();
+        arrivals.sort_unstable();
+        for (at, number) in arrivals {
+            log.handle_arrival(number, start + Duration::from_micros(at));
+        }
+        let mut out = media::rtcp::Compound::default();
+        log.poll_feedback(1, 2, &mut out, start + Duration::from_secs(2));
+        out.bytes()[4..].to_vec()
+    };
+    vec![
+        tell(|number| Some(u64::from(number) * 2500)),
+        tell(|number| (number % 7 > 0).then_some(u64::from(number) * 2500)),
+        tell(|number| Some(u64::from(number ^ 3) * 2500)),
+        tell(|number| Some(u64::from(number) * 1000 + if number < 50 { 0 } else { 700_000 })),
+        tell(|number| (number > 95).then_some(0)),
+    ]
+}
+
+/// Told twice to an estimator that has sent something, a little and much later.
+fn transport_cc(bytes: &[u8]) {
+    let Ok(feedback) = media::transport_cc::Feedback::parse(bytes) else { return };
+    let told = feedback.packets().inspect(|told| assert!(told.number.wrapping_sub(feedback.base) < 4096));
+    let arrived = told.filter(|told| told.arrival.is_some()).count();
+    assert!(arrived <= bytes.len(), "each arrival takes an octet");
+    let start = tests::now();
+    let mut estimator = media::bandwidth::Estimator::new(true, start);
+    estimator.set_wanted(Some(3_000_000));
+    let mut sent = 0;
+    for late in [120, 200, 3000] {
+        for packet in 0..40 {
+            let now = start + Duration::from_millis(late - 100) + Duration::from_micros(2500 * packet);
+            let purpose = match packet {
+                39 => media::bandwidth::Purpose::Repair,
+                _ => media::bandwidth::Purpose::Media,
+            };
+            assert_eq!(estimator.handle_sent(1200, purpose, now), sent);
+            sent += 1;
+        }
+        let now = start + Duration::from_millis(late);
+        if let Some(probe) = estimator.poll_probe(now) {
+            for _ in 0..probe.packets {
+                let purpose = media::bandwidth::Purpose::Probe(probe.number);
+                estimator.handle_sent(probe.octets.div_ceil(probe.packets), purpose, now);
+                sent += 1;
+            }
+        }
+        estimator.handle_feedback(&feedback, now);
+        estimator.handle_timeout(now + Duration::from_millis(50));
+        assert!((50_000..=20_000_000).contains(&estimator.bitrate(now)));
+    }
+    assert!(estimator.memory() <= 24 * 1024);
 }
 
 fn stun(bytes: &[u8]) {

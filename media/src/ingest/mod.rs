@@ -11,7 +11,7 @@ mod reception;
 mod remb;
 mod renumber;
 mod source;
-mod transport_cc;
+pub(crate) mod transport_cc;
 
 use std::{collections::BTreeMap, time::Instant};
 

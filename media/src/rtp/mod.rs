@@ -10,6 +10,7 @@ pub(crate) mod parameter_sets;
 pub mod rtcp;
 pub(crate) mod sequence;
 pub mod srtp;
+pub mod transport_cc;
 
 pub use header::{Extensions, FIXED_LEN, Header, RtpError};
 pub use sequence::{extend, is_newer};

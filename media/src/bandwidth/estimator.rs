@@ -1,0 +1,319 @@
+//! The doors of the estimate for one listener: what was sent, what the listener tells, what may be sent. What is
+//! concluded from it is in `decision`.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    decision::{LEAST, LEAST_BY_QUEUE, MOST, PathState, Spread, Stubborn, UNUSED, UNUSED_ANYWAY},
+    delay_trend::{DelayTrend, EMPTY_US, Queue, Usage},
+    delivery::SendRate,
+    history::{Change, History, MOST_WITH_PICTURE, MOST_WITH_SOUND, Purpose},
+    loss::Loss,
+    probe::{Probe, Prober},
+};
+use crate::rtp::transport_cc::{Feedback, TICK_US, TICKS_PER_REFERENCE};
+
+/// What the path to one listener is thought to carry.
+///
+/// In: [`Estimator::handle_sent`] for every packet, [`Estimator::handle_feedback`], for listeners without such
+/// feedback [`Estimator::handle_reception`] and [`Estimator::handle_remb`]; [`Estimator::set_wanted`] when the
+/// next step changes; [`Estimator::handle_timeout`] when [`Estimator::poll_timeout`] says so. Out:
+/// [`Estimator::bitrate`], [`Estimator::poll_probe`].
+#[derive(Debug)]
+pub struct Estimator {
+    began: Instant,
+    pub(super) history: History,
+    pub(super) trend: DelayTrend,
+    pub(super) queue: Queue,
+    pub(super) loss: Loss,
+    pub(super) prober: Prober,
+    pub(super) sending: SendRate,
+    /// Bits per second.
+    pub(super) estimate: f64,
+    pub(super) state: PathState,
+    /// What arrived when a queue last stood: what the path carried then.
+    pub(super) capacity: Option<f64>,
+    /// When the estimate was last lowered.
+    pub(super) lowered_at: Option<u64>,
+    /// When and from where on it was lowered again and again, without the queue getting shorter.
+    pub(super) stubborn: Option<Stubborn>,
+    /// The queue of others while the path is contested, and since when it is watched.
+    pub(super) contest: (u64, Spread),
+    /// Since when there is no queue.
+    pub(super) empty_since: Option<u64>,
+    /// When about as much as the estimate was last sent, or shown by a probe.
+    pub(super) proven_at: u64,
+    /// From a packet that leaves to the feedback about it, in microseconds.
+    pub(super) response_us: f64,
+    pub(super) heard: Heard,
+    /// The highest number that a feedback told of.
+    pub(super) told: u64,
+}
+
+/// What the listener says, and when it last did.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// Of the receiver's clock, unwrapped: 64 ms.
+    reference: Option<i64>,
+    feedback_at: Option<u64>,
+    pub(super) updated_at: u64,
+    /// The first packet that left after the last feedback.
+    waiting_since: Option<u64>,
+    /// Before it fell silent.
+    before_silence: Option<f64>,
+    remb: Option<(f64, u64)>,
+}
+
+/// Bits per second. Enough for sound and a small picture, and the first probes double it within a second.
+const START: f64 = 300_000.0;
+/// Sending what is left of the estimate empties such a queue in 300 ms.
+const SHORT_QUEUE_US: u64 = 50_000;
+/// While a longer queue stands, as much less is sent as empties it in this time.
+const DRAIN_US: f64 = 1_000_000.0;
+/// But never less than this part.
+const DRAIN_LEAST: f64 = 0.8;
+/// Several intervals of feedback, and what a radio sleeps.
+const SILENCE_US: u64 = 1_000_000;
+/// A probe or a full load shows what the path carries for so long.
+const PROOF_US: u64 = 10_000_000;
+/// Receivers send REMB about every second, and when it falls.
+const REMB_US: u64 = 10_000_000;
+
+impl Estimator {
+    /// The estimate for a listener that gets a picture, or sound only.
+    pub fn new(picture: bool, now: Instant) -> Estimator {
+        Estimator {
+            began: now,
+            history: History::new(if picture { MOST_WITH_PICTURE } else { MOST_WITH_SOUND }),
+            trend: DelayTrend::default(),
+            queue: Queue::default(),
+            loss: Loss::default(),
+            prober: Prober::default(),
+            sending: SendRate::default(),
+            estimate: START,
+            state: PathState::Clear,
+            capacity: None,
+            lowered_at: None,
+            stubborn: None,
+            contest: (0, Spread::default()),
+            empty_since: None,
+            proven_at: 0,
+            response_us: 100_000.0,
+            heard: Heard::default(),
+            told: 0,
+        }
+    }
+
+    /// A packet leaves: the number that it carries.
+    pub fn handle_sent(&mut self, octets: usize, purpose: Purpose, now: Instant) -> u16 {
+        let now = self.since_begin(now);
+        let number = self.history.push(octets, purpose, now);
+        self.sending.handle_sent(octets, now);
+        if let Purpose::Probe(probe) = purpose {
+            self.prober.handle_sent(probe, number, octets);
+        }
+        self.heard.waiting_since.get_or_insert(now);
+        number as u16
+    }
+
+    /// The listener tells what came.
+    pub fn handle_feedback(&mut self, feedback: &Feedback, now: Instant) {
+        let now = self.since_begin(now);
+        let mut newest = None;
+        let reference = self.reference(feedback.reference);
+        for told in feedback.packets() {
+            let ticks = told.arrival.map(|ticks| reference * TICKS_PER_REFERENCE + i64::from(ticks));
+            match self.history.report(told.number, ticks.map(|ticks| ticks as u32)) {
+                Some(Change::Arrived { packet, was_lost }) => {
+                    newest = newest.max(Some(packet.sent));
+                    match packet.purpose() {
+                        // they are smaller than others, so they wait less for themselves
+                        Purpose::Probe(_) => continue,
+                        Purpose::Media if self.is_recent(packet.sent) => self.loss.handle_arrival(was_lost),
+                        Purpose::Media | Purpose::Repair => {}
+                    }
+                    let arrived = ticks.unwrap_or_default().saturating_mul(TICK_US);
+                    self.trend.handle_arrival(packet.sent, arrived - packet.sent as i64);
+                }
+                Some(Change::Lost { packet })
+                    if packet.purpose() == Purpose::Media && self.is_recent(packet.sent) =>
+                {
+                    self.loss.handle_lost();
+                }
+                _ => {}
+            }
+        }
+        let last = feedback.base.wrapping_add(feedback.count - 1);
+        self.told = self.told.max(self.history.extend(last));
+        if let Some(sent) = newest {
+            let response = now.saturating_sub(sent) as f64;
+            self.response_us += (response.min(1e6) - self.response_us) / 8.0;
+        }
+        self.queue = self.trend.queue();
+        self.loss.handle_feedback(now);
+        self.hear(now);
+        self.judge_probe(now);
+        self.update(now);
+    }
+
+    /// A receiver report about media, of a listener without transport-wide feedback: the share that it lost.
+    pub fn handle_reception(&mut self, lost: f64, now: Instant) {
+        let now = self.since_begin(now);
+        if self.heard.feedback_at.is_some() || !lost.is_finite() {
+            return;
+        }
+        let sent = self.sending.rate(now);
+        // the steps of the loss-based controller of GCC, section 6
+        if lost > 0.1 {
+            self.lowered_at = Some(now);
+            self.estimate = (self.estimate.min(sent.max(LEAST)) * (1.0 - 0.5 * lost)).max(LEAST);
+        } else if lost < 0.02 {
+            let supported = sent * UNUSED + UNUSED_ANYWAY;
+            self.estimate = self.estimate.max((self.estimate * 1.08).min(supported)).min(MOST);
+        }
+    }
+
+    /// The receiver's own estimate (REMB), of a listener without transport-wide feedback.
+    pub fn handle_remb(&mut self, bitrate: u64, now: Instant) {
+        let now = self.since_begin(now);
+        if self.heard.feedback_at.is_none() {
+            let told = (bitrate as f64).clamp(LEAST, MOST);
+            self.heard.remb = Some((told, now));
+            if self.lowered_at.is_none_or(|at| now > at + REMB_US) {
+                self.estimate = self.estimate.max(told);
+            }
+        }
+    }
+
+    /// What the next step up would need in all, bits per second, with what the caller wants spare; `None` if
+    /// there is none. Probes go so far.
+    pub fn set_wanted(&mut self, wanted: Option<u64>) {
+        self.prober.set_wanted(wanted);
+    }
+
+    /// The estimate in bits per second: what may be sent now. Less than what the path carries while a queue
+    /// gets shorter.
+    pub fn bitrate(&self, now: Instant) -> u64 {
+        let now = self.since_begin(now);
+        let mut rate = self.estimate;
+        if self.state == PathState::Draining {
+            let long = self.queue.standing_us.saturating_sub(SHORT_QUEUE_US) as f64;
+            let drained = rate * (1.0 - long / DRAIN_US).max(DRAIN_LEAST);
+            rate = drained.max(rate.min(LEAST_BY_QUEUE));
+        }
+        if let Some((remb, at)) = self.heard.remb
+            && now < at + REMB_US
+        {
+            rate = rate.min(remb);
+        }
+        rate.clamp(LEAST, MOST) as u64
+    }
+
+    /// What is thought of the path.
+    pub fn state(&self) -> PathState {
+        self.state
+    }
+
+    /// How long packets wait on the way, at least.
+    pub fn queue(&self) -> Duration {
+        Duration::from_micros(self.queue.standing_us)
+    }
+
+    /// The share of media lost in the last second, if enough was told.
+    pub fn loss(&self) -> Option<f64> {
+        self.loss.share()
+    }
+
+    /// Reports that were about nothing: never sent, too old, told before.
+    pub fn ignored_reports(&self) -> u64 {
+        self.history.ignored()
+    }
+
+    /// Octets that this listener costs.
+    pub fn memory(&self) -> usize {
+        size_of::<Estimator>() + self.history.memory()
+    }
+
+    /// A probe to be sent now, if one is due; to be asked after each feedback. The caller sends it as packets
+    /// with [`Purpose::Probe`].
+    pub fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
+        let now = self.since_begin(now);
+        let clear = self.state == PathState::Clear && self.queue.recent_us < EMPTY_US;
+        let wait = (self.response_us as u64 + 500_000).max(1_000_000);
+        let rested = self.lowered_at.is_none_or(|at| now > at + wait);
+        if self.heard.feedback_at.is_none() || !clear || !rested || self.loss.is_congested(now) {
+            return None;
+        }
+        let wanted = self.prober.wanted()? as f64;
+        if self.is_near() && self.is_filled(now) {
+            // growth tells as much, and leaves a shorter queue
+            return None;
+        }
+        let unproven = now > self.proven_at + PROOF_US && wanted > UNUSED * self.sending.rate(now);
+        self.prober.poll(self.estimate, MOST, unproven, self.trend.jitter_us(), now)
+    }
+
+    /// When [`Estimator::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = [self.silent_at(), self.prober.answer_at()].into_iter().flatten().min();
+        due.map(|at| self.began + Duration::from_micros(at))
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let now = self.since_begin(now);
+        self.prober.handle_timeout(now);
+        if self.silent_at().is_some_and(|at| now >= at) {
+            // Nobody knows what became of what was sent. Half is sent for a second, then half of that: a path
+            // that is full gets empty, and one that is fine goes on with little.
+            self.heard.before_silence.get_or_insert(self.estimate);
+            self.heard.waiting_since = Some(now);
+            self.estimate = (self.estimate / 2.0).max(LEAST);
+            self.state = PathState::Silent;
+            self.prober.handle_congestion(now);
+        }
+    }
+
+    fn silent_at(&self) -> Option<u64> {
+        self.heard.feedback_at?;
+        self.heard.waiting_since.map(|since| since + SILENCE_US)
+    }
+
+    fn hear(&mut self, now: u64) {
+        self.heard.feedback_at = Some(now);
+        self.heard.waiting_since = None;
+        self.heard.remb = None;
+        match self.queue.standing_us < EMPTY_US {
+            true => _ = self.empty_since.get_or_insert(now),
+            false => self.empty_since = None,
+        }
+        let before = self.heard.before_silence.take();
+        if self.state == PathState::Silent {
+            self.state = PathState::Clear;
+            if let Some(before) = before.filter(|_| self.queue.usage() == Usage::Normal) {
+                // what was sent meanwhile has come, and nothing queues: it was the feedback that got lost
+                let lost = self.loss.share().unwrap_or_default();
+                self.estimate = self.estimate.max(before * (1.0 - lost));
+            }
+        }
+    }
+
+    /// What left before the estimate was lowered says nothing of the estimate.
+    fn is_recent(&self, sent: u64) -> bool {
+        self.lowered_at.is_none_or(|at| sent > at)
+    }
+
+    fn reference(&mut self, wrapped: u32) -> i64 {
+        let reference = match self.heard.reference {
+            None => i64::from(wrapped),
+            // the difference, in 24 bits with a sign
+            Some(before) => before + i64::from((wrapped.wrapping_sub(before as u32) << 8) as i32 >> 8),
+        };
+        self.heard.reference = Some(reference);
+        reference
+    }
+
+    fn since_begin(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.began).as_micros() as u64
+    }
+}

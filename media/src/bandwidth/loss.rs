@@ -1,0 +1,180 @@
+//! What share of the media of the last second was lost, and whether that is congestion. A radio loses some
+//! whatever is sent; a wire that is too narrow loses what is too much.
+
+/// Losses of one listener. Repairs and probes are left out: they say nothing of what is lost at the usual rate.
+#[derive(Debug)]
+pub struct Loss {
+    bins: [Bin; BINS],
+    began: u64,
+    above_since: Option<u64>,
+    /// The share lost in each of the last seconds, newest first.
+    seconds: [f32; SECONDS],
+    second_began: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Bin {
+    told: u16,
+    lost: u16,
+}
+
+const BIN_US: u64 = 100_000;
+const BINS: usize = 10;
+const SECONDS: usize = 6;
+/// Fewer packets say too little: one of ten is 10 %.
+const LEAST_TOLD: u32 = 20;
+/// Radios lose up to 5 % without anybody sending too much, and repairs cover that.
+const CONGESTED: f64 = 0.10;
+/// Above the loss that was there in all but one of the last six seconds: that is what the path loses anyway.
+const ABOVE_USUAL: f64 = 0.08;
+/// Nobody hears or sees much behind more than this, whatever is the cause.
+const ALWAYS: f64 = 0.35;
+/// A burst is over by then.
+const HELD_US: u64 = 1_000_000;
+
+impl Default for Loss {
+    fn default() -> Self {
+        Loss {
+            bins: [Bin::default(); BINS],
+            began: 0,
+            above_since: None,
+            seconds: [0.0; SECONDS],
+            second_began: 0,
+        }
+    }
+}
+
+impl Loss {
+    /// A packet is told to be lost, for now.
+    pub fn handle_lost(&mut self) {
+        let bin = &mut self.bins[0];
+        (bin.told, bin.lost) = (bin.told.saturating_add(1), bin.lost.saturating_add(1));
+    }
+
+    /// A packet arrived; `was_lost` if it was told to be lost before.
+    pub fn handle_arrival(&mut self, was_lost: bool) {
+        if was_lost {
+            if let Some(bin) = self.bins.iter_mut().find(|bin| bin.lost > 0) {
+                bin.lost -= 1;
+            }
+        } else {
+            self.bins[0].told = self.bins[0].told.saturating_add(1);
+        }
+    }
+
+    /// All packets of a feedback have been told.
+    pub fn handle_feedback(&mut self, now: u64) {
+        let share = self.share();
+        match share {
+            Some(share) if share > self.threshold() => {
+                self.above_since.get_or_insert(now);
+            }
+            _ => self.above_since = None,
+        }
+        if now.saturating_sub(self.second_began) >= 1_000_000 {
+            self.second_began = now;
+            if let Some(share) = share {
+                self.seconds.rotate_right(1);
+                self.seconds[0] = share as f32;
+            }
+        }
+        let bins = now.saturating_sub(self.began) / BIN_US;
+        if bins > 0 {
+            self.bins.rotate_right((bins as usize).min(BINS) % BINS);
+            self.bins[..(bins as usize).min(BINS)].fill(Bin::default());
+            self.began += bins * BIN_US;
+        }
+    }
+
+    /// The share lost in the last second, if enough was told.
+    pub fn share(&self) -> Option<f64> {
+        let (told, lost) = self.bins.iter().fold((0_u32, 0_u32), |(told, lost), bin| {
+            (told + u32::from(bin.told), lost + u32::from(bin.lost))
+        });
+        (told >= LEAST_TOLD).then(|| f64::from(lost) / f64::from(told))
+    }
+
+    /// Lost in the last second.
+    pub fn lost(&self) -> u32 {
+        self.bins.iter().map(|bin| u32::from(bin.lost)).sum()
+    }
+
+    /// True if so much is lost for so long that less has to be sent.
+    pub fn is_congested(&self, now: u64) -> bool {
+        self.above_since.is_some_and(|since| now.saturating_sub(since) >= HELD_US)
+    }
+
+    /// Less is sent from now on: what was lost before says nothing of that.
+    pub fn handle_decrease(&mut self) {
+        self.bins = [Bin::default(); BINS];
+        self.above_since = None;
+    }
+
+    /// The share that was lost in all but one of the last six seconds, at least: what the path loses anyway.
+    /// That one may be chance.
+    pub fn usual(&self) -> f64 {
+        let (mut least, mut second) = (f32::MAX, f32::MAX);
+        for share in self.seconds {
+            (least, second) = (least.min(share), second.min(share.max(least)));
+        }
+        f64::from(second).min(ALWAYS)
+    }
+
+    fn threshold(&self) -> f64 {
+        (self.usual() + ABOVE_USUAL).clamp(CONGESTED, ALWAYS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many seconds of ten feedbacks of ten packets each, of which every `one_in`th is lost.
+    fn tell(loss: &mut Loss, from: u64, seconds: u64, one_in: u64) {
+        for feedback in from * 10..(from + seconds) * 10 {
+            for packet in 0..10 {
+                match (feedback * 10 + packet) % one_in {
+                    0 => loss.handle_lost(),
+                    _ => loss.handle_arrival(false),
+                }
+            }
+            loss.handle_feedback(feedback * 100_000);
+        }
+    }
+
+    #[test]
+    fn five_percent_is_no_congestion_and_twenty_are_once_they_last() {
+        let mut loss = Loss::default();
+        tell(&mut loss, 0, 5, 20);
+        assert!(!loss.is_congested(5_000_000));
+        assert!((0.04..0.06).contains(&loss.share().expect("enough is told")));
+        tell(&mut loss, 5, 1, 5);
+        assert!(!loss.is_congested(6_000_000), "not held yet");
+        tell(&mut loss, 6, 2, 5);
+        assert!(loss.is_congested(8_000_000));
+    }
+
+    #[test]
+    fn what_is_lost_anyway_is_no_congestion_but_too_much_always_is() {
+        let mut loss = Loss::default();
+        tell(&mut loss, 0, 12, 7);
+        assert!(!loss.is_congested(12_000_000), "{:?}", loss.share());
+        tell(&mut loss, 12, 12, 2);
+        assert!(loss.is_congested(24_000_000), "{:?}", loss.share());
+    }
+
+    #[test]
+    fn a_packet_that_comes_after_all_was_not_lost() {
+        let mut loss = Loss::default();
+        tell(&mut loss, 0, 1, 2);
+        (0..50).for_each(|_| loss.handle_arrival(true));
+        assert_eq!((loss.share(), loss.lost()), (Some(0.0), 0));
+    }
+
+    #[test]
+    fn few_packets_say_nothing() {
+        let mut loss = Loss::default();
+        (0..19).for_each(|_| loss.handle_lost());
+        assert_eq!(loss.share(), None);
+    }
+}
