@@ -2,8 +2,8 @@
 //! packet what the payload does not: its layer, which frames it refers to, for which receivers it is. One
 //! [`Reader`] for each source, because descriptors name templates of a [`Structure`] that came before.
 //!
-//! It may come with any codec. Browsers that send it say no more in the payload of VP8 than where a picture
-//! begins, and H264 has temporal layers by it alone.
+//! It may come with any codec. Browsers that send it leave numbers and layers out of the payload of VP8, and
+//! H264 has temporal layers by it alone.
 //!
 //! Of a descriptor that is forwarded only the frame number has to be written anew ([`Dependency::numbered`]). All
 //! else names frames by how far back they are, so frames that are withheld need no other descriptor.
