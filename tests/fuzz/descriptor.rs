@@ -1,7 +1,5 @@
 //! What packets say of themselves: payloads of each video codec, and the header extensions that say more.
 
-use std::collections::BTreeSet;
-
 use media::rtp::descriptor::{
     SpatialLayer, dependency, describe,
     layers_allocation::LayersAllocation,
@@ -83,10 +81,8 @@ pub fn descriptor(bytes: &[u8]) {
             );
             assert!(again.numbered.tl0.is_none_or(|tl0| tl0.value == given.tl0));
             assert!(again.numbered.key_index.is_none_or(|index| index.value == given.key_index));
-            let places: BTreeSet<usize> = said.numbered.places().collect();
-            for (at, (old, new)) in payload.iter().zip(&written).enumerate() {
-                assert!(old == new || places.contains(&at));
-            }
+            said.numbered.places().for_each(|at| written[at] = payload[at]);
+            assert_eq!(written, payload, "nothing else changes");
         }
     }
 }
@@ -94,10 +90,8 @@ pub fn descriptor(bytes: &[u8]) {
 /// Descriptors one behind the other, each behind an octet and its length.
 pub fn dependencies() -> Vec<Vec<u8>> {
     // A structure of two frame rates with sizes, then frames of it: of the base, between, and one that differs.
-    let rates = [
-        0xbc, 0x00, 0x0a, 0x87, 0x80, 0x8f, 0xd5, 0x08, 0x8b, 0x08, 0xa0, 0x10, 0xe0, 0x13, 0xf8, 0x0b, 0x38,
-    ];
-    let own = [0xfd, 0x00, 0x0c, 0x7b, 0xa9, 0x7f, 0xff, 0xff, 0x1d, 0xc0];
+    let rates = [0xbc, 0x00, 0x0a, 0x87, 0x81, 0x1e, 0xa8, 0x51, 0x41, 0x01, 0x0c, 0x09, 0xfc, 0x05, 0x9c];
+    let own = [0xfd, 0x00, 0x0c, 0x7b, 0xa9, 0x5f, 0xff, 0xff, 0x9d, 0xc0];
     let said: [&[u8]; 4] = [&rates, &[0xfe, 0x00, 0x0b], &[0xfd, 0x00, 0x0c], &own];
     vec![said.iter().flat_map(|value| piece(0, value)).collect()]
 }

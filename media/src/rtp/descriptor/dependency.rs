@@ -1,6 +1,9 @@
-//! AV1's dependency descriptor (AV1 RTP payload specification, appendix A), a header extension that says of a
+//! The dependency descriptor (AV1 RTP payload specification, appendix A), a header extension that says of a
 //! packet what the payload does not: its layer, which frames it refers to, for which receivers it is. One
 //! [`Reader`] for each source, because descriptors name templates of a [`Structure`] that came before.
+//!
+//! It may come with any codec. Browsers that send it leave numbers and layers out of the payload of VP8, and
+//! H264 has temporal layers by it alone.
 //!
 //! Of a descriptor that is forwarded only the frame number has to be written anew ([`Dependency::numbered`]). All
 //! else names frames by how far back they are, so frames that are withheld need no other descriptor.
@@ -63,6 +66,12 @@ struct Known {
     since: u16,
     /// So for the newest frame that said which targets are active.
     active_since: u16,
+    /// The newest frame, and whether its layer may be entered with it.
+    newest: u16,
+    entered: bool,
+    /// The decode targets to which a frame below said *switch*, for as long as no frame of their highest
+    /// temporal layer came after it.
+    granted: u32,
 }
 
 /// What is in octets 4 and after.
@@ -105,7 +114,7 @@ impl Reader {
         let said = |target: usize| frame.indications.of(target);
         let all = 0..structure.targets().len();
         let above = |target: &usize| structure.targets()[*target].spatial > frame.spatial;
-        let dependency = Dependency {
+        let mut dependency = Dependency {
             frame_begins,
             frame_ends,
             frame_number,
@@ -126,6 +135,7 @@ impl Reader {
             chains: frame.chains,
         };
         self.keep(brought, extended.active.then_some(active), template, frame_number);
+        dependency.switch_up |= self.of_mut(template).is_some_and(|known| known.note(&dependency));
         Some(dependency)
     }
 
@@ -140,17 +150,27 @@ impl Reader {
         all.find(|known| known.structure.template(template).is_some())
     }
 
+    fn of_mut(&mut self, template: u8) -> Option<&mut Known> {
+        let mut all = [&mut self.current, &mut self.former].into_iter().flatten();
+        all.find(|known| known.structure.template(template).is_some())
+    }
+
     fn keep(&mut self, brought: Option<Structure>, active: Option<u32>, template: u8, frame: u16) {
         if let Some(structure) = brought {
             if self.current.as_ref().is_none_or(|current| !is_late(frame, current.since)) {
-                let active = active.unwrap_or(all_active(&structure));
-                let known = Known { structure, active, since: frame, active_since: frame };
-                self.former = self.current.replace(known);
+                self.former = self.current.replace(Known {
+                    active: active.unwrap_or(all_active(&structure)),
+                    structure,
+                    since: frame,
+                    active_since: frame,
+                    newest: frame.wrapping_sub(1),
+                    entered: false,
+                    granted: 0,
+                });
             }
             return;
         }
-        let mut all = [&mut self.current, &mut self.former].into_iter().flatten();
-        let Some(known) = all.find(|known| known.structure.template(template).is_some()) else { return };
+        let Some(known) = self.of_mut(template) else { return };
         if let Some(active) = active.filter(|_| !is_late(frame, known.active_since)) {
             (known.active, known.active_since) = (active, frame);
         }
@@ -160,6 +180,32 @@ impl Reader {
                 *since = frame.wrapping_sub(LONG_AGO);
             }
         }
+    }
+}
+
+impl Known {
+    /// Whether who has the temporal layer below may get that of a frame from it on, because a frame before said
+    /// so. Most senders say *switch* with frames of the base alone, and of the others that they are discardable.
+    fn note(&mut self, frame: &Dependency) -> bool {
+        let ahead = frame.frame_number.wrapping_sub(self.newest) as i16;
+        if ahead <= 0 {
+            // A packet more of the newest frame, or a late one.
+            return ahead == 0 && self.entered;
+        }
+        (self.newest, self.entered) = (frame.frame_number, false);
+        for (at, target) in self.structure.targets().iter().enumerate() {
+            let bit = 1 << at;
+            if (target.spatial, target.temporal) == (frame.spatial, frame.temporal) {
+                self.entered = self.granted & bit != 0;
+            }
+            match frame.indications.of(at) {
+                Indication::Switch if frame.temporal < target.temporal => self.granted |= bit,
+                Indication::NotPresent => {}
+                _ if frame.temporal == target.temporal => self.granted &= !bit,
+                _ => {}
+            }
+        }
+        self.entered
     }
 }
 

@@ -71,7 +71,7 @@ fn a_keyframe_brings_the_structure_that_later_frames_name() {
     let of = |target| between.indications.of(target);
     assert_eq!((of(0), of(1)), (Indication::NotPresent, Indication::Discardable));
     let said = between.describe(true);
-    assert!(said.discardable && said.picture_begins && said.picture_ends && !said.switch_up);
+    assert!(said.discardable && said.picture_begins && said.picture_ends && said.switch_up);
     let base = read(&mut reader, 0b11, RATES[1], 12).expect("valid");
     assert_eq!(&base.references[..], [2]);
     assert!(!base.describe(true).discardable && base.describe(true).switch_up);
@@ -81,6 +81,25 @@ fn a_keyframe_brings_the_structure_that_later_frames_name() {
         [(0, Some(0)), (1, Some(0))]
     );
     assert_eq!(read(&mut reader, 0b11, 63, 13), None, "no such template");
+}
+
+#[test]
+fn a_layer_is_entered_where_a_frame_of_the_base_said_so() {
+    let mut reader = Reader::default();
+    let mut up = |template: usize, frame| {
+        let said = read(&mut reader, 0b11, RATES[template], frame);
+        said.is_some_and(|said| said.describe(true).switch_up)
+    };
+    assert!(!up(2, 9), "nothing came yet");
+    reader.read(&rates(0b11, 10)).expect("valid");
+    let mut up = |template: usize, frame| {
+        let said = read(&mut reader, 0b11, RATES[template], frame).expect("valid");
+        said.describe(true).switch_up
+    };
+    assert!(up(2, 11) && up(2, 11), "in all its packets");
+    assert!(!up(2, 12), "it may refer to the one before");
+    assert!(up(1, 13) && up(2, 14));
+    assert!(!up(2, 12), "late");
 }
 
 #[test]

@@ -96,7 +96,8 @@ impl Description {
 /// What a video payload says of itself. `marker` is that of its RTP header. `None`: it cannot be read. Treat it
 /// as base layer then, to which everything refers. Total on any bytes.
 ///
-/// What AV1 says is in a header extension, see [`dependency::Reader`]; here it has one layer.
+/// What AV1 says is in a header extension, see [`dependency::Reader`]; here it has one layer. If that extension
+/// comes with another codec it is the one to believe: it says all that the payload says, and often more.
 pub fn describe(codec: Codec, payload: &[u8], marker: bool) -> Option<Description> {
     let keyframe = keyframe::starts(codec, payload);
     let said = match codec {
