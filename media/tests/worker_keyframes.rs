@@ -159,10 +159,10 @@ fn a_long_picture_comes_to_a_latecomer_in_pieces_that_a_socket_holds() {
     let got = sim.peers[late].got_media(Kind::Video);
     assert_eq!(got.len(), 400);
     assert!(is_continuous(&sim, late, Kind::Video));
-    // Chromium's socket takes 56 of them while nobody reads.
+    // A socket of 208 KiB takes 92 of them while nobody reads.
     let pieces = got.chunk_by(|one, next| next.at.duration_since(one.at) < ms(4));
     let lengths: Vec<usize> = pieces.map(<[_]>::len).collect();
-    assert!(lengths.iter().all(|length| *length <= 56), "{lengths:?}");
+    assert!(lengths.iter().all(|length| *length <= 64), "{lengths:?}");
 }
 
 #[test]
