@@ -7,7 +7,7 @@
 //! | folder | what a packet meets there |
 //! |---|---|
 //! | `drop_reason` | why it went no further |
-//! | `stats` | what is counted |
+//! | `stats`, `bins` | what is counted; what happened lately |
 //! | [`rtp`] | its header, its seal, its canonical form; RTCP about it |
 //! | [`allocation`] | which layer of a picture a rate is spent on |
 //! | [`sdp`] | what was agreed about it in offer and answer |
@@ -20,10 +20,11 @@
 //!
 //! A folder imports from those to its left; those in one position do not know each other.
 //!
-//! order: drop_reason | stats | rtp | allocation sdp transport | track | bandwidth | ingest egress | worker | lib
+//! order: drop_reason | stats bins | rtp | allocation sdp transport | track | bandwidth | ingest egress | worker | lib
 
 pub mod allocation;
 pub mod bandwidth;
+mod bins;
 mod drop_reason;
 mod egress;
 mod ingest;

@@ -1,13 +1,15 @@
 //! What layers cost: the rate of each as it flows, and the ladder of them that allocation climbs.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{Layer, Rung};
+use crate::bins::Bins;
 
-/// A tenth of the second that is looked at.
-const BUCKET: Duration = Duration::from_millis(100);
-const BUCKETS: usize = 10;
-/// A bucket counts at most so many times the middle one. Three pictures a bucket are alike within a factor of two; a
+/// A tenth of a second.
+const BIN_US: u64 = 100_000;
+/// One is being filled, the others are looked at.
+const BINS: usize = 10;
+/// A bin counts at most so many times the middle one. Three pictures a bin are alike within a factor of two; a
 /// keyframe is ten times a picture, and would make every listener step down for it, and up again.
 const SPIKE: u64 = 2;
 
@@ -15,50 +17,41 @@ const SPIKE: u64 = 2;
 #[derive(Debug, Clone)]
 pub struct Rate {
     began: Instant,
-    /// The bucket that is filled now, counted from the beginning.
-    at: u64,
-    octets: [u32; BUCKETS],
+    octets: Bins<u32, BINS, BIN_US>,
 }
 
 impl Rate {
     /// Nothing has come yet.
     pub fn new(now: Instant) -> Rate {
-        Rate { began: now, at: 0, octets: [0; BUCKETS] }
+        Rate { began: now, octets: Bins::default() }
     }
 
     /// A packet of so many octets came.
     pub fn handle_packet(&mut self, octets: usize, now: Instant) {
         self.advance(now);
-        let bucket = &mut self.octets[(self.at % BUCKETS as u64) as usize];
-        *bucket = bucket.saturating_add(u32::try_from(octets).unwrap_or(u32::MAX));
+        let newest = self.octets.newest();
+        *newest = newest.saturating_add(u32::try_from(octets).unwrap_or(u32::MAX));
     }
 
     /// Bits per second; 0 if nothing came in the last second.
     pub fn bits_per_second(&mut self, now: Instant) -> u64 {
         self.advance(now);
-        // The bucket that is filled now says nothing yet, but in the first tenth of a second there is no other.
-        let whole = self.at.min(BUCKETS as u64 - 1);
-        if whole == 0 {
-            return 0;
-        }
-        let mut seen: Vec<u64> = (1..=whole)
-            .map(|back| u64::from(self.octets[((self.at - back) % BUCKETS as u64) as usize]))
-            .collect();
+        // The bin that is filled now says nothing yet, but in the first tenth of a second there is no other.
+        let whole = (self.octets.began() / BIN_US).min(BINS as u64 - 1);
+        let mut seen = *self.octets.all();
+        let seen = &mut seen[1..=whole as usize];
         seen.sort_unstable();
         // Of those with something in them: a screen that is shown five times a second leaves every other one empty.
         let first = seen.partition_point(|octets| *octets == 0);
-        let Some(middle) = seen.get(first + (seen.len() - first) / 2).copied() else { return 0 };
-        let octets: u64 = seen.iter().map(|octets| (*octets).min(SPIKE * middle)).sum();
-        octets * 8 * 1000 / (whole * BUCKET.as_millis() as u64)
+        let Some(middle) = seen.get(first + (seen.len() - first) / 2).copied().map(u64::from) else {
+            return 0;
+        };
+        let octets: u64 = seen.iter().map(|octets| u64::from(*octets).min(SPIKE * middle)).sum();
+        octets * 8_000_000 / (whole * BIN_US)
     }
 
     fn advance(&mut self, now: Instant) {
-        let at = (now.saturating_duration_since(self.began).as_millis() / BUCKET.as_millis()) as u64;
-        let passed = at.saturating_sub(self.at).min(BUCKETS as u64);
-        for next in 1..=passed {
-            self.octets[((at - passed + next) % BUCKETS as u64) as usize] = 0;
-        }
-        self.at = self.at.max(at);
+        self.octets.advance(now.saturating_duration_since(self.began).as_micros() as u64);
     }
 }
 
@@ -78,6 +71,8 @@ pub fn ladder(layers: impl IntoIterator<Item = (Layer, u64)>) -> Vec<Rung> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -4,7 +4,7 @@ use super::{
     history::{History, SentPacket, State},
     line::Line,
 };
-use crate::rtp::transport_cc::TICK_US;
+use crate::{bins::Bins, rtp::transport_cc::TICK_US};
 
 /// A stretch of packets, as it left and as it arrived.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -97,39 +97,27 @@ fn since(later: u32, earlier: u32) -> i64 {
 
 /// What leaves, over the last second.
 #[derive(Debug, Default)]
-pub struct SendRate {
-    bins: [u32; BINS],
-    began: u64,
-}
+pub struct SendRate(Bins<u32, BINS, BIN_US>);
 
-const BIN_US: u64 = 125_000;
 /// One is being filled, the others are the last second.
 const BINS: usize = 9;
+const BIN_US: u64 = 125_000;
 
 impl SendRate {
     /// A packet leaves.
     pub fn handle_sent(&mut self, octets: usize, now: u64) {
-        self.turn(now);
-        self.bins[0] = self.bins[0].saturating_add(octets as u32);
+        self.0.advance(now);
+        let newest = self.0.newest();
+        *newest = newest.saturating_add(octets as u32);
     }
 
     /// Bits per second.
     pub fn rate(&mut self, now: u64) -> f64 {
-        self.turn(now);
-        let octets: u64 = self.bins[1..].iter().map(|octets| u64::from(*octets)).sum();
+        self.0.advance(now);
+        let octets: u64 = self.0.all()[1..].iter().map(|octets| u64::from(*octets)).sum();
         // the first second is not over yet
-        let since = (self.began.clamp(BIN_US, 1_000_000)) as f64;
+        let since = self.0.began().clamp(BIN_US, 1_000_000) as f64;
         octets as f64 * 8e6 / since
-    }
-
-    fn turn(&mut self, now: u64) {
-        let bins = now.saturating_sub(self.began) / BIN_US;
-        if bins > 0 {
-            let count = (bins as usize).min(BINS);
-            self.bins.rotate_right(count % BINS);
-            self.bins[..count].fill(0);
-            self.began += bins * BIN_US;
-        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! What share of the media of the last second was lost, and whether that is congestion. A radio loses some
 //! whatever is sent; a wire that is too narrow loses what is too much.
 
+use crate::bins::Bins;
+
 /// Losses of one listener. Repairs and probes are left out: they say nothing of what is lost at the usual rate.
 #[derive(Debug)]
 pub struct Loss {
-    bins: [Bin; BINS],
-    began: u64,
+    /// The last second.
+    bins: Bins<Bin, 10, 100_000>,
     above_since: Option<u64>,
     /// The share lost in each of the last seconds, newest first.
     seconds: [f32; SECONDS],
@@ -18,8 +20,6 @@ struct Bin {
     lost: u16,
 }
 
-const BIN_US: u64 = 100_000;
-const BINS: usize = 10;
 const SECONDS: usize = 6;
 /// Fewer packets say too little: one of ten is 10 %.
 const LEAST_TOLD: u32 = 20;
@@ -34,31 +34,26 @@ const HELD_US: u64 = 1_000_000;
 
 impl Default for Loss {
     fn default() -> Self {
-        Loss {
-            bins: [Bin::default(); BINS],
-            began: 0,
-            above_since: None,
-            seconds: [0.0; SECONDS],
-            second_began: 0,
-        }
+        Loss { bins: Bins::default(), above_since: None, seconds: [0.0; SECONDS], second_began: 0 }
     }
 }
 
 impl Loss {
     /// A packet is told to be lost, for now.
     pub fn handle_lost(&mut self) {
-        let bin = &mut self.bins[0];
+        let bin = self.bins.newest();
         (bin.told, bin.lost) = (bin.told.saturating_add(1), bin.lost.saturating_add(1));
     }
 
     /// A packet arrived; `was_lost` if it was told to be lost before.
     pub fn handle_arrival(&mut self, was_lost: bool) {
         if was_lost {
-            if let Some(bin) = self.bins.iter_mut().find(|bin| bin.lost > 0) {
+            if let Some(bin) = self.bins.all_mut().iter_mut().find(|bin| bin.lost > 0) {
                 bin.lost -= 1;
             }
         } else {
-            self.bins[0].told = self.bins[0].told.saturating_add(1);
+            let bin = self.bins.newest();
+            bin.told = bin.told.saturating_add(1);
         }
     }
 
@@ -78,17 +73,12 @@ impl Loss {
                 self.seconds[0] = share as f32;
             }
         }
-        let bins = now.saturating_sub(self.began) / BIN_US;
-        if bins > 0 {
-            self.bins.rotate_right((bins as usize).min(BINS) % BINS);
-            self.bins[..(bins as usize).min(BINS)].fill(Bin::default());
-            self.began += bins * BIN_US;
-        }
+        self.bins.advance(now);
     }
 
     /// The share lost in the last second, if enough was told.
     pub fn share(&self) -> Option<f64> {
-        let (told, lost) = self.bins.iter().fold((0_u32, 0_u32), |(told, lost), bin| {
+        let (told, lost) = self.bins.all().iter().fold((0_u32, 0_u32), |(told, lost), bin| {
             (told + u32::from(bin.told), lost + u32::from(bin.lost))
         });
         (told >= LEAST_TOLD).then(|| f64::from(lost) / f64::from(told))
@@ -96,7 +86,7 @@ impl Loss {
 
     /// Lost in the last second.
     pub fn lost(&self) -> u32 {
-        self.bins.iter().map(|bin| u32::from(bin.lost)).sum()
+        self.bins.all().iter().map(|bin| u32::from(bin.lost)).sum()
     }
 
     /// True if so much is lost for so long that less has to be sent.
@@ -106,7 +96,7 @@ impl Loss {
 
     /// Less is sent from now on: what was lost before says nothing of that.
     pub fn handle_decrease(&mut self) {
-        self.bins = [Bin::default(); BINS];
+        self.bins.clear();
         self.above_since = None;
     }
 
