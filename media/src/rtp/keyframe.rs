@@ -2,6 +2,8 @@
 
 use protocol::Codec;
 
+use super::nal::{FU_A, IDR, SPS, STAP_A};
+
 /// True if `payload` is the first packet of a keyframe. Total on any bytes.
 pub fn starts(codec: Codec, payload: &[u8]) -> bool {
     match codec {
@@ -53,10 +55,6 @@ fn vp9(payload: &[u8]) -> Option<bool> {
 
 /// RFC 6184: an SPS or the start of an IDR slice, alone, in a STAP-A or in an FU-A.
 fn h264(payload: &[u8]) -> Option<bool> {
-    const IDR: u8 = 5;
-    const SPS: u8 = 7;
-    const STAP_A: u8 = 24;
-    const FU_A: u8 = 28;
     match payload.first()? & 0x1f {
         IDR | SPS => Some(true),
         STAP_A => {

@@ -5,6 +5,7 @@
 pub mod descriptor;
 pub(crate) mod header;
 pub mod keyframe;
+mod nal;
 pub mod packet;
 pub(crate) mod parameter_sets;
 pub mod rtcp;

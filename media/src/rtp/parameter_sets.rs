@@ -4,6 +4,8 @@
 
 use bytes::Bytes;
 
+use super::nal::{self, FU_A, IDR, PPS, SPS, STAP_A};
+
 /// The parameter sets of one track.
 #[derive(Debug, Default)]
 pub struct ParameterSets {
@@ -21,12 +23,6 @@ struct Set {
     unit: Bytes,
 }
 
-// Types of units: ITU-T H.264 table 7-1; those that pack others: RFC 6184 section 5.2.
-const IDR: u8 = 5;
-const SPS: u8 = 7;
-const PPS: u8 = 8;
-const STAP_A: u8 = 24;
-const FU_A: u8 = 28;
 /// Encoders have one of each, some have one per layer.
 const SETS_MAX: usize = 16;
 /// They leave in one packet.
@@ -52,12 +48,8 @@ impl ParameterSets {
         match head & 0x1f {
             STAP_A => {
                 let mut lacks = None;
-                let mut rest = &payload[1..];
-                while let [high, low, more @ ..] = rest {
-                    let len = usize::from(u16::from_be_bytes([*high, *low]));
-                    let Some((unit, behind)) = more.split_at_checked(len) else { break };
+                for unit in nal::aggregated(&payload[1..]).map_while(|unit| unit) {
                     lacks = lacks.or(self.handle_unit(unit, timestamp));
-                    rest = behind;
                 }
                 lacks
             }

@@ -2,18 +2,7 @@
 //! slice, and, of its size, in an SPS (ITU-T H.264 section 7.3.2.1.1). It knows no layers.
 
 use super::{Description, Resolution, bits::Bits};
-
-// Types of units: ITU-T H.264 table 7-1; those that pack others: RFC 6184 section 5.2.
-const SLICE: u8 = 1;
-const PARTITION_A: u8 = 2;
-const IDR: u8 = 5;
-const SEI: u8 = 6;
-const SPS: u8 = 7;
-const DELIMITER: u8 = 9;
-const PREFIX: u8 = 14;
-const RESERVED: u8 = 18;
-const STAP_A: u8 = 24;
-const FU_A: u8 = 28;
+use crate::rtp::nal::{self, DELIMITER, FU_A, IDR, PARTITION_A, PREFIX, RESERVED, SEI, SLICE, SPS, STAP_A};
 
 /// What the units of a payload say together.
 #[derive(Debug, Default)]
@@ -31,7 +20,7 @@ pub(super) fn describe(payload: &[u8]) -> Option<Description> {
     let (&head, rest) = payload.split_first()?;
     let mut units = Units::default();
     match head & 0x1f {
-        STAP_A => read_all(rest, |unit| units.add(unit))?,
+        STAP_A => nal::aggregated(rest).try_for_each(|unit| units.add(unit?))?,
         FU_A => {
             let (&fragment, slice) = rest.split_first()?;
             // The header that the unit had, for as far as it is told.
@@ -48,16 +37,6 @@ pub(super) fn describe(payload: &[u8]) -> Option<Description> {
         resolution: units.resolution,
         ..Description::default()
     })
-}
-
-/// RFC 6184 section 5.7.1: units behind their lengths.
-fn read_all<'a>(mut rest: &'a [u8], mut add: impl FnMut(&'a [u8]) -> Option<()>) -> Option<()> {
-    while let [high, low, behind @ ..] = rest {
-        let (unit, behind) = behind.split_at_checked(usize::from(u16::from_be_bytes([*high, *low])))?;
-        add(unit)?;
-        rest = behind;
-    }
-    rest.is_empty().then_some(())
 }
 
 impl Units {
