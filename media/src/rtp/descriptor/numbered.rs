@@ -13,6 +13,23 @@ pub struct PictureId {
     pub at: u8,
 }
 
+impl PictureId {
+    /// The one that stands there in VP8 and VP9: the first bit says whether it has 15 bits, or 7.
+    pub(super) fn read(packet: &[u8], at: usize) -> Option<PictureId> {
+        let first = *packet.get(at)?;
+        let (value, bits) = match first & 0x80 {
+            0 => (u16::from(first), 7),
+            _ => (u16::from_be_bytes([first & 0x7f, *packet.get(at + 1)?]), 15),
+        };
+        Some(PictureId { value, bits, at: at as u8 })
+    }
+
+    /// Octets that it takes.
+    pub(super) fn len(self) -> usize {
+        if self.bits == 7 { 1 } else { 2 }
+    }
+}
+
 /// A number in one octet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Index {
@@ -47,10 +64,9 @@ pub struct Given {
 impl Numbered {
     /// All octets that [`Numbered::write`] changes.
     pub fn places(&self) -> impl Iterator<Item = usize> {
-        let id = self.picture_id.map(|id| usize::from(id.at));
-        let second = self.picture_id.filter(|id| id.bits > 7).map(|id| usize::from(id.at) + 1);
-        let indexes = [self.tl0, self.key_index].map(|index| index.map(|index| usize::from(index.at)));
-        [id, second].into_iter().chain(indexes).flatten()
+        let id = self.picture_id.into_iter().flat_map(|id| (usize::from(id.at)..).take(id.len()));
+        let indexes = [self.tl0, self.key_index].into_iter().flatten();
+        id.chain(indexes.map(|index| usize::from(index.at)))
     }
 
     /// Writes what is given over what stood in the packet that this was read from. Nothing else changes, and

@@ -34,7 +34,6 @@ const HAS_PICTURE_ID: u8 = 0x80;
 const HAS_TL0: u8 = 0x40;
 const HAS_TEMPORAL: u8 = 0x20;
 const HAS_KEY_INDEX: u8 = 0x10;
-const LONG: u8 = 0x80;
 const LAYER_SYNC: u8 = 0x20;
 const KEY_INDEX: u8 = 0x1f;
 
@@ -59,7 +58,9 @@ impl Descriptor {
 
     fn read_extensions(&mut self, extensions: u8, payload: &[u8]) -> Option<()> {
         if extensions & HAS_PICTURE_ID != 0 {
-            self.numbered.picture_id = Some(self.picture_id(payload)?);
+            let id = PictureId::read(payload, self.len)?;
+            self.len += id.len();
+            self.numbered.picture_id = Some(id);
         }
         if extensions & HAS_TL0 != 0 {
             let (at, value) = self.octet(payload)?;
@@ -77,16 +78,6 @@ impl Descriptor {
             }
         }
         Some(())
-    }
-
-    fn picture_id(&mut self, payload: &[u8]) -> Option<PictureId> {
-        let (at, first) = self.octet(payload)?;
-        if first & LONG == 0 {
-            return Some(PictureId { value: u16::from(first), bits: 7, at });
-        }
-        let (_, second) = self.octet(payload)?;
-        let value = u16::from(first & !LONG) << 8 | u16::from(second);
-        Some(PictureId { value, bits: 15, at })
     }
 
     /// The next octet, and where it stands.

@@ -3,7 +3,6 @@
 
 use super::{
     Description, Resolution, SpatialLayer, TemporalLayer,
-    bits::Bits,
     numbered::{Index, Numbered, PictureId},
 };
 
@@ -89,7 +88,9 @@ impl Descriptor {
             return None;
         }
         if has(HAS_PICTURE_ID) {
-            descriptor.numbered.picture_id = Some(picture_id(&mut rest)?);
+            let id = PictureId::read(payload, 1)?;
+            rest = rest.get(id.len()..)?;
+            descriptor.numbered.picture_id = Some(id);
         }
         if has(HAS_LAYERS) {
             descriptor.layers = Some(layers(&mut rest)?);
@@ -140,16 +141,6 @@ fn octet(rest: &mut &[u8]) -> Option<u8> {
     Some(*first)
 }
 
-/// M says that it has 15 bits. It stands behind the first octet.
-fn picture_id(rest: &mut &[u8]) -> Option<PictureId> {
-    let first = octet(rest)?;
-    if first & 0x80 == 0 {
-        return Some(PictureId { value: u16::from(first), bits: 7, at: 1 });
-    }
-    let value = u16::from_be_bytes([first & 0x7f, octet(rest)?]);
-    Some(PictureId { value, bits: 15, at: 1 })
-}
-
 fn layers(rest: &mut &[u8]) -> Option<Layers> {
     let octet = octet(rest)?;
     Some(Layers {
@@ -183,11 +174,8 @@ fn structure(rest: &mut &[u8]) -> Option<Structure> {
     let mut structure = Structure { spatial_layers: (head >> 5) + 1, ..Structure::default() };
     if has_resolutions {
         for resolution in structure.resolutions.iter_mut().take(usize::from(structure.spatial_layers)) {
-            let (sizes, behind) = rest.split_first_chunk::<4>()?;
-            let mut bits = Bits::new(sizes);
-            let (width, height) = (bits.number(16)? as u16, bits.number(16)? as u16);
-            *resolution = Some(Resolution { width, height });
-            *rest = behind;
+            let mut size = || Some(u16::from_be_bytes([octet(rest)?, octet(rest)?]));
+            *resolution = Some(Resolution { width: size()?, height: size()? });
         }
     }
     if has_group {
