@@ -6,7 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::rtp::{self, rtcp::Compound};
+use crate::rtp::{
+    self,
+    rtcp::Compound,
+    transport_cc::{TICK_US, TICKS_PER_REFERENCE},
+};
 
 /// Arrival times of the last half second, and from where on the next feedback tells them.
 #[derive(Debug)]
@@ -29,9 +33,8 @@ const MAX_UNTOLD: usize = 200;
 const MAX_SPAN: u64 = 2000;
 /// A packet that comes later than this after its neighbors is told of no more.
 const MEMORY: Duration = Duration::from_millis(500);
-// Units: section 3.1 of the draft.
-const REFERENCE_UNIT: Duration = Duration::from_millis(64);
-const DELTA_UNIT_US: i64 = 250;
+/// The unit of the reference time, in microseconds.
+const REFERENCE_US: i64 = TICK_US * TICKS_PER_REFERENCE;
 
 impl ArrivalLog {
     /// An empty log.
@@ -110,17 +113,17 @@ enum Symbol {
 
 fn write(base: u64, arrivals: &[(u64, Instant)], started: Instant, feedback: u8, out: &mut Vec<u8>) {
     let Some((_, first_at)) = arrivals.first() else { return };
-    let reference = first_at.duration_since(started).as_millis() / REFERENCE_UNIT.as_millis();
-    let mut before_us = (reference * REFERENCE_UNIT.as_millis() * 1000) as i64;
+    let since_us = |at: &Instant| at.duration_since(started).as_micros() as i64;
+    let reference = since_us(first_at) / REFERENCE_US;
+    let mut before_us = reference * REFERENCE_US;
     let mut symbols = Vec::new();
     let mut deltas = Vec::new();
     let mut number = base;
     for (arrived, at) in arrivals {
         symbols.resize(symbols.len() + (arrived - number) as usize, Symbol::Lost);
         number = arrived + 1;
-        let us = at.duration_since(started).as_micros() as i64;
-        let ticks = ((us - before_us) / DELTA_UNIT_US).clamp(i16::MIN.into(), i16::MAX.into());
-        before_us += ticks * DELTA_UNIT_US;
+        let ticks = ((since_us(at) - before_us) / TICK_US).clamp(i16::MIN.into(), i16::MAX.into());
+        before_us += ticks * TICK_US;
         match u8::try_from(ticks) {
             Ok(ticks) => {
                 symbols.push(Symbol::Small);
