@@ -7,10 +7,9 @@ use super::Picture;
 /// Sound is not asked: it goes, and what it takes is gone. The base of every picture comes before the second rung of any,
 /// those that more people want first. A base that does not fit leaves room for a cheaper one behind it. Then each step
 /// goes to the picture that has the fewest steps for those who want it; one that does not fit ends at what it has.
-pub fn spend(budget: u64, sound: u64, pictures: &[Picture<'_>], out: &mut Vec<usize>) {
-    out.clear();
-    out.resize(pictures.len(), 0);
-    let Some(mut left) = budget.checked_sub(sound) else { return };
+pub fn spend(budget: u64, sound: u64, pictures: &[Picture<'_>]) -> Vec<usize> {
+    let mut out = vec![0; pictures.len()];
+    let Some(mut left) = budget.checked_sub(sound) else { return out };
     let mut order: Vec<usize> = (0..pictures.len()).collect();
     // Stable: of two that are wanted alike the first goes first, always.
     order.sort_by_key(|at| std::cmp::Reverse(pictures[*at].wanted_by));
@@ -23,7 +22,7 @@ pub fn spend(budget: u64, sound: u64, pictures: &[Picture<'_>], out: &mut Vec<us
         }
     }
     let mut ended: Vec<bool> = out.iter().map(|rungs| *rungs == 0).collect();
-    while let Some(at) = next(pictures, out, &ended, &order) {
+    while let Some(at) = next(pictures, &out, &ended, &order) {
         let allowed = pictures[at].allowed();
         match allowed.get(out[at]).map(|next| next.rate.saturating_sub(allowed[out[at] - 1].rate)) {
             Some(more) if more <= left => {
@@ -33,6 +32,7 @@ pub fn spend(budget: u64, sound: u64, pictures: &[Picture<'_>], out: &mut Vec<us
             _ => ended[at] = true,
         }
     }
+    out
 }
 
 /// The picture that the next step goes to: the one with the fewest steps for each who wants it.
@@ -65,17 +65,11 @@ mod tests {
         Picture { rungs, wish: None, wanted_by }
     }
 
-    fn spent(budget: u64, sound: u64, pictures: &[Picture<'_>]) -> Vec<usize> {
-        let mut out = Vec::new();
-        spend(budget, sound, pictures, &mut out);
-        out
-    }
-
     #[test]
     fn a_picture_is_the_best_that_fits_behind_the_sound() {
         let rungs = three();
         let one = [picture(&rungs, 1)];
-        let of = |budget| spent(budget, 96_000, &one)[0];
+        let of = |budget| spend(budget, 96_000, &one)[0];
         assert_eq!([0, 96_000, 215_999, 216_000, 695_999, 696_000, 2_096_000].map(of), [0, 0, 0, 1, 1, 2, 3]);
     }
 
@@ -83,17 +77,17 @@ mod tests {
     fn the_base_of_each_comes_before_the_second_rung_of_any() {
         let rungs = three();
         let all = [picture(&rungs, 1), picture(&rungs, 50), picture(&rungs, 3)];
-        assert_eq!(spent(120_000, 0, &all), [0, 1, 0]);
-        assert_eq!(spent(359_999, 0, &all), [0, 1, 1], "who is wanted least goes without");
-        assert_eq!(spent(360_000 + 480_000, 0, &all), [1, 2, 1]);
-        assert_eq!(spent(360_000 + 480_000 + 1_400_000, 0, &all), [1, 3, 1]);
-        assert_eq!(spent(360_000 + 3 * 480_000, 0, &all), [2, 2, 2], "the top of the first is too dear");
+        assert_eq!(spend(120_000, 0, &all), [0, 1, 0]);
+        assert_eq!(spend(359_999, 0, &all), [0, 1, 1], "who is wanted least goes without");
+        assert_eq!(spend(360_000 + 480_000, 0, &all), [1, 2, 1]);
+        assert_eq!(spend(360_000 + 480_000 + 1_400_000, 0, &all), [1, 3, 1]);
+        assert_eq!(spend(360_000 + 3 * 480_000, 0, &all), [2, 2, 2], "the top of the first is too dear");
     }
 
     #[test]
     fn a_base_that_does_not_fit_leaves_room_for_a_cheaper_one() {
         let (dear, cheap) = ([rung(0, 500_000)], [rung(0, 100_000), rung(1, 200_000)]);
-        assert_eq!(spent(200_000, 0, &[picture(&dear, 9), picture(&cheap, 1)]), [0, 2]);
+        assert_eq!(spend(200_000, 0, &[picture(&dear, 9), picture(&cheap, 1)]), [0, 2]);
     }
 
     #[test]
@@ -104,12 +98,12 @@ mod tests {
             wish: Some(Layer { encoding, spatial: SpatialLayer(7), temporal: TemporalLayer(7) }),
             wanted_by: 1,
         };
-        assert_eq!(spent(u64::MAX, 0, &[wish(0)]), [1]);
-        assert_eq!(spent(u64::MAX, 0, &[wish(1)]), [2]);
-        assert_eq!(spent(u64::MAX, 0, &[wish(9)]), [3]);
+        assert_eq!(spend(u64::MAX, 0, &[wish(0)]), [1]);
+        assert_eq!(spend(u64::MAX, 0, &[wish(1)]), [2]);
+        assert_eq!(spend(u64::MAX, 0, &[wish(9)]), [3]);
         let only_high = [rung(2, 1)];
         let low = Picture { rungs: &only_high, ..wish(0) };
-        assert_eq!(spent(10, 0, &[low, picture(&[], 4)]), [1, 0]);
+        assert_eq!(spend(10, 0, &[low, picture(&[], 4)]), [1, 0]);
     }
 
     fn any_picture() -> impl Strategy<Value = (Vec<Rung>, u32)> {
@@ -133,7 +127,7 @@ mod tests {
         ) {
             let pictures: Vec<Picture<'_>> =
                 pictures.iter().map(|(rungs, wanted)| picture(rungs, *wanted)).collect();
-            let out = spent(budget, sound, &pictures);
+            let out = spend(budget, sound, &pictures);
             let rate = |at: usize| out[at].checked_sub(1).map_or(0, |top| pictures[at].rungs[top].rate);
             let all: u64 = (0..pictures.len()).map(rate).sum();
             if out.iter().any(|rungs| *rungs > 0) {
