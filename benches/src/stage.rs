@@ -9,7 +9,7 @@ use std::{
 
 use bytes::BytesMut;
 use media::{
-    Batch, Claim, Command, Event, Flow, Packet, SessionPlan, TrackId, TrackPair, Worker,
+    Batch, Claim, Command, Event, Flow, Packet, SessionPlan, StreamTracks, Worker,
     packet::Canonical,
     sdp::{EgressPolicy, Local, Offer, answer_egress},
     transport::{Credentials, DtlsRole, Fingerprint, Identity, TransportConfig},
@@ -23,7 +23,7 @@ use relay_node::{
 use crate::{credentials, measure::thread_cpu_ns};
 
 /// The tracks of the one stream.
-pub const TRACKS: TrackPair = TrackPair { audio: TrackId(1), video: TrackId(2) };
+pub const TRACKS: StreamTracks = StreamTracks::from_first(1);
 
 /// A media worker with its socket.
 pub struct Stage {

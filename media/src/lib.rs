@@ -46,7 +46,7 @@ pub use rtp::{
 pub use stats::Stats;
 pub use track::{
     epoch::{Epochs, HeldEpoch},
-    id::{TrackId, TrackPair},
+    id::{MAX_ENCODINGS, StreamTrack, StreamTracks, TrackId},
 };
 pub use worker::{
     Claim, Holdings, Worker,

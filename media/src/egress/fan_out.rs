@@ -387,9 +387,9 @@ impl<S: EgressTable> Fill<'_, S> {
 fn start(ring: &Ring, numbers: &[u64], kind: Kind) -> Option<usize> {
     match kind {
         Kind::Audio => Some(0),
-        Kind::Video => {
-            numbers.iter().position(|number| ring.get(*number).is_some_and(|(packet, _)| packet.keyframe))
-        }
+        Kind::Video => numbers
+            .iter()
+            .position(|number| ring.get(*number).is_some_and(|(packet, _)| packet.description.keyframe)),
     }
 }
 

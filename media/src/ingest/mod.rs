@@ -40,7 +40,7 @@ use crate::{
     sdp::{IngestPlan, IngestTrack},
     track::{
         epoch::{Epochs, HeldEpoch},
-        id::TrackId,
+        id::{StreamTrack, TrackId},
     },
     transport::CloseReason,
 };
@@ -241,7 +241,7 @@ impl Ingest {
         } else {
             match track.sources.handle_packet(header.ssrc, header.sequence, payload_len, now) {
                 Turn::Current if track.epoch.is_some() => {}
-                Turn::Current => track.epoch = Some(self.epochs.take(track.plan.kind)),
+                Turn::Current => track.epoch = Some(self.epochs.take(StreamTrack::of(track.plan.kind))),
                 Turn::Aside => return Err(Received::Aside(DropReason::RtpOtherSource)),
                 Turn::Anew => track.start_anew(&self.epochs),
             }
@@ -263,7 +263,7 @@ impl Ingest {
         };
         buffer[2..4].copy_from_slice(&canonical.sequence.to_be_bytes());
         let packet = Packet::from_parts(canonical, buffer, epoch, now);
-        if packet.keyframe {
+        if packet.description.keyframe {
             track.keyframe.handle_keyframe(now);
             self.health.answers_keyframe_requests = track.keyframe.answers();
         }
@@ -329,7 +329,8 @@ impl Track {
     /// Another SSRC: its numbers and times have nothing to do with those before. A session whose stream
     /// another one publishes by now keeps its epoch, and its packets are stale.
     fn start_anew(&mut self, epochs: &Epochs) {
-        self.epoch = self.epoch.map(|held| epochs.advance(self.plan.kind, held).unwrap_or(held));
+        self.epoch =
+            self.epoch.map(|held| epochs.advance(StreamTrack::of(self.plan.kind), held).unwrap_or(held));
         self.missing = Missing::default();
         self.renumber = Renumber::default();
         self.sets.start_anew();

@@ -8,8 +8,8 @@ use std::time::Instant;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use protocol::{Codec, Kind, mesh::extension};
 
+use super::descriptor::{Description, describe};
 use super::header::{FIXED_LEN, Header};
-use super::keyframe;
 
 /// A media packet in canonical form. Cloning it copies no payload.
 #[derive(Debug, Clone)]
@@ -30,8 +30,8 @@ pub struct Packet {
     pub audio_level: Option<u8>,
     /// 3GPP TS 26.114.
     pub orientation: Option<u8>,
-    /// A picture can start with this packet.
-    pub keyframe: bool,
+    /// What its payload says of itself. Of what cannot be read, and of sound, nothing: it is base layer then.
+    pub description: Description,
     /// 0 to 15: changes when numbers and timestamps start anew.
     pub epoch: u8,
     /// When it came to this relay.
@@ -127,7 +127,7 @@ impl Packet {
             }
         }
         Some(Packet {
-            keyframe: keyframe::starts(codec, &bytes[header.header_len..]),
+            description: describe(codec, &bytes[header.header_len..], header.marker).unwrap_or_default(),
             header_len: header.header_len as u16,
             sequence: header.sequence,
             timestamp: header.timestamp,
@@ -145,7 +145,8 @@ impl Packet {
     pub fn from_parts(canonical: Canonical, buffer: BytesMut, epoch: u8, now: Instant) -> Packet {
         let header_len = canonical.header_len();
         Packet {
-            keyframe: keyframe::starts(canonical.codec, &buffer[header_len..]),
+            description: describe(canonical.codec, &buffer[header_len..], canonical.marker)
+                .unwrap_or_default(),
             header_len: header_len as u16,
             sequence: canonical.sequence,
             timestamp: canonical.timestamp,

@@ -6,12 +6,12 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use protocol::Kind;
+use super::id::{StreamTrack, StreamTracks};
 
-/// The epochs of a stream's two tracks, counted by all who publish it at this relay: whoever starts a track
+/// The epochs of a stream's tracks, counted by all who publish it at this relay: whoever starts a track
 /// anew takes the next one, so that it is newer than all before, however many there were.
 #[derive(Debug, Clone)]
-pub struct Epochs(Arc<[AtomicU32; 2]>);
+pub struct Epochs(Arc<[AtomicU32; StreamTracks::COUNT as usize]>);
 
 /// An epoch that a session has taken, and how many were taken before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,18 +20,18 @@ pub struct HeldEpoch(u32);
 impl Epochs {
     /// The first epoch will be the one after `before`.
     pub fn new(before: u8) -> Epochs {
-        Epochs(Arc::new([before, before].map(|before| AtomicU32::new(before.into()))))
+        Epochs(Arc::new(std::array::from_fn(|_| AtomicU32::new(before.into()))))
     }
 
-    /// A session begins to send: the next epoch of this kind of track is its own.
-    pub fn take(&self, kind: Kind) -> HeldEpoch {
-        HeldEpoch(self.0[kind as usize].fetch_add(1, Ordering::AcqRel).wrapping_add(1))
+    /// A session begins to send: the next epoch of this track is its own.
+    pub fn take(&self, track: StreamTrack) -> HeldEpoch {
+        HeldEpoch(self.0[track.place()].fetch_add(1, Ordering::AcqRel).wrapping_add(1))
     }
 
     /// A session that holds an epoch starts anew; `None` if another session has taken the track since.
-    pub fn advance(&self, kind: Kind, held: HeldEpoch) -> Option<HeldEpoch> {
+    pub fn advance(&self, track: StreamTrack, held: HeldEpoch) -> Option<HeldEpoch> {
         let next = held.0.wrapping_add(1);
-        self.0[kind as usize]
+        self.0[track.place()]
             .compare_exchange(held.0, next, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
             .then_some(HeldEpoch(next))

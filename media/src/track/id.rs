@@ -7,21 +7,75 @@ use protocol::Kind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrackId(pub u32);
 
-/// The two tracks a stream can have.
+/// As many encodings of a picture are taken from a publisher at most.
+pub const MAX_ENCODINGS: usize = 4;
+
+/// The tracks of a stream: its sound, and its picture as a whole or in several encodings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TrackPair {
+pub struct StreamTracks {
     /// Its sound.
     pub audio: TrackId,
-    /// Its picture.
+    /// Its picture, where the publisher sends one encoding of it. Where it sends several, one of them, for neighbors
+    /// that know of no encodings; nobody here gets it then.
     pub video: TrackId,
+    /// Each encoding of its picture, where the publisher sends several.
+    pub encodings: [TrackId; MAX_ENCODINGS],
 }
 
-impl TrackPair {
-    /// The one of this kind.
-    pub fn of(self, kind: Kind) -> TrackId {
+/// Which of a stream's tracks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamTrack {
+    /// [`StreamTracks::audio`].
+    Audio,
+    /// [`StreamTracks::video`].
+    Video,
+    /// One of [`StreamTracks::encodings`].
+    Encoding(u8),
+}
+
+impl StreamTracks {
+    /// As many numbers the tracks of a stream take.
+    pub const COUNT: u32 = 2 + MAX_ENCODINGS as u32;
+
+    /// Those with the numbers from `first` on.
+    pub const fn from_first(first: u32) -> StreamTracks {
+        const fn id(first: u32, at: u32) -> TrackId {
+            TrackId(first.wrapping_add(at))
+        }
+        let encodings = [id(first, 2), id(first, 3), id(first, 4), id(first, 5)];
+        StreamTracks { audio: id(first, 0), video: id(first, 1), encodings }
+    }
+
+    /// The one that a stream without encodings has of this kind.
+    pub fn of(&self, kind: Kind) -> TrackId {
         match kind {
             Kind::Audio => self.audio,
             Kind::Video => self.video,
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = (Kind, TrackId)> + use<> {
+        let pictures = std::iter::once(self.video).chain(self.encodings).map(|id| (Kind::Video, id));
+        std::iter::once((Kind::Audio, self.audio)).chain(pictures)
+    }
+}
+
+impl StreamTrack {
+    /// The whole track of a kind.
+    pub fn of(kind: Kind) -> StreamTrack {
+        match kind {
+            Kind::Audio => StreamTrack::Audio,
+            Kind::Video => StreamTrack::Video,
+        }
+    }
+
+    /// Its place among the tracks of a stream, below [`StreamTracks::COUNT`].
+    pub(super) fn place(self) -> usize {
+        match self {
+            StreamTrack::Audio => 0,
+            StreamTrack::Video => 1,
+            StreamTrack::Encoding(encoding) => 2 + usize::from(encoding).min(MAX_ENCODINGS - 1),
         }
     }
 }

@@ -104,7 +104,7 @@ impl Track {
         if anew || self.stale >= MAX_STALE {
             self.start_anew(packet.epoch);
         }
-        let (kind, marker, keyframe) = (packet.kind(), packet.marker, packet.keyframe);
+        let (kind, marker, keyframe) = (packet.kind(), packet.marker, packet.description.keyframe);
         let number = match self.ring.push(packet) {
             Ok(number) => number,
             // A repeat says nothing of where the numbers are.

@@ -82,7 +82,7 @@ impl Ring {
         {
             return Err(Refused::Late);
         }
-        if packet.keyframe {
+        if packet.description.keyframe {
             self.note_keyframe(number, &packet);
         }
         if let Some(keyframe) = self.keyframe.as_mut().filter(|keyframe| number >= keyframe.number) {
@@ -207,7 +207,7 @@ mod tests {
     use protocol::Codec;
 
     use super::*;
-    use crate::rtp::packet::Canonical;
+    use crate::rtp::{descriptor::Description, packet::Canonical};
 
     fn packet(sequence: u16, keyframe: bool) -> Packet {
         let canonical = Canonical {
@@ -318,7 +318,8 @@ mod tests {
         first.bytes = vec![0; 1400].into();
         let most = PICTURE_OCTETS / 1400;
         for sequence in 0..=most as u16 {
-            let packet = Packet { sequence, keyframe: sequence == 0, ..first.clone() };
+            let description = Description { keyframe: sequence == 0, ..Description::default() };
+            let packet = Packet { sequence, description, ..first.clone() };
             assert_eq!(ring.whole_picture(first.received), (sequence > 0).then_some(FIRST), "{sequence}");
             ring.push(packet).expect("new");
         }

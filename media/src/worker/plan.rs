@@ -12,7 +12,7 @@ use crate::{
     sdp::{EgressPlan, IngestPlan},
     track::{
         epoch::Epochs,
-        id::{TrackId, TrackPair},
+        id::{StreamTracks, TrackId},
     },
     transport::{CloseReason, Credentials, TransportConfig},
 };
@@ -38,8 +38,8 @@ pub enum Flow {
     Ingest {
         /// As answered.
         plan: IngestPlan,
-        /// The tracks it feeds: audio, video.
-        tracks: TrackPair,
+        /// The tracks it feeds.
+        tracks: StreamTracks,
         /// Where each new start of a track gets its epoch.
         epochs: Epochs,
     },
@@ -47,8 +47,8 @@ pub enum Flow {
     Egress {
         /// As answered.
         plan: EgressPlan,
-        /// The tracks it takes: audio, video.
-        tracks: TrackPair,
+        /// The tracks it takes.
+        tracks: StreamTracks,
         /// The CNAME that the answer announced.
         cname: String,
     },

@@ -8,7 +8,7 @@ use super::plan::{Flow, SessionPlan};
 use super::*;
 use crate::{
     sdp::{EgressPlan, Setup},
-    track::id::TrackPair,
+    track::id::StreamTracks,
     transport::{Credentials, DtlsRole, Identity, TransportConfig},
 };
 
@@ -36,7 +36,7 @@ fn a_defect_that_a_peer_meets_ends_its_session_and_no_other() {
                     unserved: Vec::new(),
                     data_channel: false,
                 },
-                tracks: TrackPair { audio: TrackId(0), video: TrackId(1) },
+                tracks: StreamTracks::from_first(0),
                 cname: "relay".into(),
             },
             claim: Claim::default(),

@@ -21,8 +21,8 @@ use media::rtcp::{self, Report};
 use media::sdp::{EgressPolicy, IngestPolicy, Local, Offer, Setup, answer_egress, answer_ingest};
 use media::transport::{CloseReason, Credentials, DtlsRole, Identity, Kind, TransportConfig, classify};
 use media::{
-    Batch, Claim, Command, DropReason, Epochs, Event, Flow, Health, Relayed, SessionPlan, TrackId, TrackPair,
-    Worker,
+    Batch, Claim, Command, DropReason, Epochs, Event, Flow, Health, Relayed, SessionPlan, StreamTracks,
+    TrackId, Worker,
 };
 use protocol::{Codec, SessionId};
 
@@ -37,7 +37,7 @@ macro_rules! offer {
     };
 }
 
-pub const TRACKS: TrackPair = TrackPair { audio: TrackId(0), video: TrackId(1) };
+pub const TRACKS: StreamTracks = StreamTracks::from_first(0);
 pub const SECOND: Duration = Duration::from_secs(1);
 
 pub const fn ms(ms: u64) -> Duration {

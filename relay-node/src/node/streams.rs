@@ -9,13 +9,13 @@ use std::{
 };
 
 use media::{
-    Command, Epochs, Event, Health, TrackId, TrackPair,
+    Command, Epochs, Event, Health, StreamTracks, TrackId,
     sdp::{Fragment, Offer},
     transport::{CloseReason, Credentials},
 };
 use mesh_routing::StreamView;
 use protocol::{
-    Codec, Kind, SessionId, StreamName, TrackDescription, ZoneName, api,
+    Codec, SessionId, StreamName, TrackDescription, ZoneName, api,
     mesh::{StreamAdvertisement, TrackKey},
 };
 
@@ -27,7 +27,7 @@ use crate::places::shares::Holder;
 
 /// A stream that is or was published or wanted here.
 pub(super) struct Stream {
-    pub(super) tracks: TrackPair,
+    pub(super) tracks: StreamTracks,
     /// The session of its publisher at this relay.
     pub(super) publisher: Option<SessionId>,
     /// What is wrong with it, and whose it is.
@@ -336,10 +336,9 @@ impl Node {
         let by_track = &mut self.by_track;
         let epochs = Epochs::new(self.epoch_seed);
         self.streams.entry(name.clone()).or_insert_with(|| {
-            let tracks = TrackPair { audio: TrackId(*next_track), video: TrackId(*next_track + 1) };
-            *next_track = next_track.wrapping_add(2);
-            by_track.insert(tracks.audio, (name.clone(), Kind::Audio));
-            by_track.insert(tracks.video, (name.clone(), Kind::Video));
+            let tracks = StreamTracks::from_first(*next_track);
+            *next_track = next_track.wrapping_add(StreamTracks::COUNT);
+            by_track.extend(tracks.all().map(|(kind, track)| (track, (name.clone(), kind))));
             Stream {
                 tracks,
                 publisher: None,
@@ -420,7 +419,7 @@ impl Node {
         self.streams.retain(|name, known| {
             let used = known.published.is_some() || self.sessions.serves(name);
             if !used {
-                for track in [known.tracks.audio, known.tracks.video] {
+                for (_, track) in known.tracks.all() {
                     self.by_track.remove(&track);
                     self.effects.push_back(Effect::Workers(Command::Forget { track }));
                 }

@@ -19,7 +19,7 @@ use std::{
 };
 
 use media::{
-    Claim, Command, Epochs, Flow, SessionPlan, TrackPair,
+    Claim, Command, Epochs, Flow, SessionPlan, StreamTracks,
     sdp::{
         EgressPlan, EgressPolicy, Fragment, IngestPlan, IngestPolicy, Local, Offer, SdpError, Setup,
         answer_egress, answer_ingest, msid_token,
@@ -138,7 +138,7 @@ impl Sessions {
         fresh: Fresh,
         stream: StreamName,
         answered: Answered<IngestPlan>,
-        (tracks, epochs): (TrackPair, Epochs),
+        (tracks, epochs): (StreamTracks, Epochs),
         now: Instant,
     ) -> (Opened, SessionPlan) {
         let Answered { answer, plan, transport } = answered;
@@ -157,7 +157,7 @@ impl Sessions {
         fresh: Fresh,
         stream: StreamName,
         answered: Answered<EgressPlan>,
-        tracks: TrackPair,
+        tracks: StreamTracks,
         now: Instant,
     ) -> (Opened, SessionPlan) {
         let Answered { answer, plan, transport } = answered;
