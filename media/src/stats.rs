@@ -32,6 +32,12 @@ pub struct Stats {
     pub keyframe_requests: [u64; 2],
     /// Dropped, by reason.
     pub drops: BTreeMap<DropReason, u64>,
+    /// Bursts that tried the path of a listener.
+    pub probes: u64,
+    /// Pictures of listeners that got another encoding: a better one, a worse one.
+    pub switches: [u64; 2],
+    /// Pictures of listeners that stopped, so that the sound goes on.
+    pub pauses: u64,
     /// Connected publishers.
     pub publishers: u64,
     /// Connected listeners.

@@ -116,6 +116,12 @@ impl Estimator {
         number as u16
     }
 
+    /// A packet leaves for a listener that does not tell what came.
+    pub fn handle_untold(&mut self, octets: usize, now: Instant) {
+        let now = self.since_begin(now);
+        self.sending.handle_sent(octets, now);
+    }
+
     /// The listener tells what came.
     pub fn handle_feedback(&mut self, feedback: &Feedback, now: Instant) {
         let now = self.since_begin(now);
@@ -207,6 +213,11 @@ impl Estimator {
             rate = rate.min(remb);
         }
         rate.clamp(LEAST, MOST) as u64
+    }
+
+    /// Whether the path has shown its limit: a queue, losses, silence. Before that the estimate is a guess.
+    pub fn is_limited(&self) -> bool {
+        self.lowered_at.is_some() || self.state == PathState::Silent || self.heard.remb.is_some()
     }
 
     /// What is thought of the path.

@@ -10,17 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::Kind;
+use protocol::{Kind, mesh::SenderClock};
 
 use super::{
-    Egress, MAX_SEALED_LEN, Sent,
+    Egress, MAX_SEALED_LEN, Role, Sent, Way,
     batch::{Batch, MAX_RUNS},
 };
 use crate::{
+    bandwidth::{Estimator, Probe},
     drop_reason::DropReason,
     rtp::srtp::Sealer,
     stats::{Stats, Traffic},
-    track::{Listener, Tracks, id::TrackId, ring::Ring},
+    track::{Listener, Track, Tracks, id::TrackId, ring::Ring},
 };
 
 /// What waits to be sent to listeners.
@@ -32,8 +33,8 @@ pub(crate) struct FanOut {
     jobs: VecDeque<Job>,
     /// Emptied lists of numbers, to be filled again: a flush allocates nothing.
     spare: Vec<Vec<u64>>,
-    /// Sessions of listeners that got their first packet of a source.
-    started: VecDeque<usize>,
+    /// Listeners that got their first packet of a source, and the source before it.
+    started: VecDeque<Started>,
     /// Tracks with a listener that waits for a keyframe.
     wanted: VecDeque<TrackId>,
 }
@@ -54,6 +55,27 @@ pub(crate) struct Sending<'a> {
     pub(crate) sealer: &'a Sealer,
     /// Where its session's media goes.
     pub(crate) to: SocketAddr,
+    /// What its path is thought to carry, where that is judged.
+    pub(crate) path: Option<&'a mut Estimator>,
+}
+
+impl<'a> Sending<'a> {
+    fn way<'b>(self, batch: &'b mut Batch, now: Instant) -> (&'b mut Egress, Way<'b>)
+    where
+        'a: 'b,
+    {
+        let Sending { egress, sealer, to, path } = self;
+        (egress, Way { sealer, to, path, batch, now })
+    }
+}
+
+/// A listener has begun with a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Started {
+    /// Which.
+    pub(crate) listener: Listener,
+    /// What it was taken from before, if that is not over.
+    pub(crate) before: Option<TrackId>,
 }
 
 /// Work that fills batches; carried out in order.
@@ -65,6 +87,8 @@ enum Job {
     CatchUp { listener: Listener, track: TrackId, next: u64, end: u64 },
     /// Packets that one listener missed.
     Repair { listener: Listener, sequences: Vec<u16>, done: usize },
+    /// A burst that tries the path of one listener.
+    Probe { listener: Listener, probe: Probe, packets: usize, octets: usize },
 }
 
 impl Job {
@@ -72,7 +96,7 @@ impl Job {
     fn is_of(&self, id: TrackId) -> bool {
         match self {
             Job::FanOut { track, .. } | Job::CatchUp { track, .. } => *track == id,
-            Job::Repair { .. } => false,
+            Job::Repair { .. } | Job::Probe { .. } => false,
         }
     }
 
@@ -80,7 +104,9 @@ impl Job {
     fn is_for(&self, session: usize) -> bool {
         match self {
             Job::FanOut { .. } => false,
-            Job::CatchUp { listener, .. } | Job::Repair { listener, .. } => listener.session == session,
+            Job::CatchUp { listener, .. } | Job::Repair { listener, .. } | Job::Probe { listener, .. } => {
+                listener.session == session
+            }
         }
     }
 }
@@ -132,6 +158,11 @@ impl FanOut {
         self.jobs.push_back(Job::Repair { listener, sequences, done: 0 });
     }
 
+    /// The path of a listener is to be tried.
+    pub(crate) fn handle_probe(&mut self, listener: Listener, probe: Probe) {
+        self.jobs.push_back(Job::Probe { listener, probe, packets: 0, octets: 0 });
+    }
+
     /// When [`FanOut::flush_due`] or [`FanOut::catch_up_due`] has something to do.
     pub(crate) fn poll_timeout(&self, tracks: &Tracks) -> Option<Instant> {
         let flush = self.unflushed.iter().filter_map(|track| tracks.get(track)?.flush_at()).min();
@@ -139,8 +170,8 @@ impl FanOut {
         [flush, catch_up].into_iter().flatten().min()
     }
 
-    /// The next session whose listener got its first packet of a source: it wants to be woken for its report.
-    pub(crate) fn poll_started(&mut self) -> Option<usize> {
+    /// The next listener that got its first packet of a source: its session wants to be woken for its report.
+    pub(crate) fn poll_started(&mut self) -> Option<Started> {
         self.started.pop_front()
     }
 
@@ -212,9 +243,10 @@ impl FanOut {
         let Some(start) = track.ring().whole_picture(now) else { return false };
         let Some((packet, _)) = track.ring().get(start) else { return false };
         let Some(Sending { egress, .. }) = sessions.sending(listener) else { return false };
-        egress.start(start, packet, now);
+        let clocks = clocks(tracks, egress.source(), id);
+        egress.start((id, start), packet, clocks, now);
         egress.report_soon(now);
-        egress.catch_up(u64::MAX);
+        egress.catch_up(id, u64::MAX);
         let mut catch_up = CatchUp { listener, track: id, next: start, at: now, waited: 0 };
         if self.advance_catch_up(&mut catch_up, tracks, sessions, now) {
             self.catch_ups.push(catch_up);
@@ -264,7 +296,9 @@ impl FanOut {
         (catch_up.next..end).for_each(|number| ring.fix_padding(number, 0));
         let Some(Sending { egress, .. }) = sessions.sending(catch_up.listener) else { return false };
         let is_done = end == highest + 1;
-        egress.catch_up(if is_done { end } else { u64::MAX });
+        if !egress.catch_up(catch_up.track, if is_done { end } else { u64::MAX }) {
+            return false;
+        }
         catch_up.waited = if end == catch_up.next { catch_up.waited + 1 } else { 0 };
         if end > catch_up.next {
             let CatchUp { listener, track, next, .. } = *catch_up;
@@ -282,7 +316,7 @@ struct Fill<'a, S> {
     tracks: &'a Tracks,
     sessions: &'a mut S,
     stats: &'a mut Stats,
-    started: &'a mut VecDeque<usize>,
+    started: &'a mut VecDeque<Started>,
     wanted: &'a mut VecDeque<TrackId>,
     now: Instant,
 }
@@ -293,15 +327,16 @@ impl<S: EgressTable> Fill<'_, S> {
         let Fill { batch, tracks, sessions, stats, now, .. } = self;
         match job {
             Job::FanOut { track, numbers, done } => self.send_to_all(*track, numbers, done),
-            Job::CatchUp { listener, track, next, end } => {
-                let Some(track) = tracks.get(track) else { return true };
-                let Some(Sending { egress, sealer, to }) = sessions.sending(*listener) else { return true };
+            Job::CatchUp { listener, track: id, next, end } => {
+                let Some(ring) = tracks.get(id).map(Track::ring) else { return true };
+                let Some(sending) = sessions.sending(*listener) else { return true };
+                let (egress, mut way) = sending.way(batch, *now);
                 while next < end {
-                    if !batch.has_room(1, MAX_SEALED_LEN) {
+                    if !way.batch.has_room(1, MAX_SEALED_LEN) {
                         return false;
                     }
-                    if let Some((packet, padding)) = track.ring().get(*next) {
-                        let sent = egress.send(*next, packet, padding, sealer, to, batch);
+                    if let Some((packet, padding)) = ring.get(*next) {
+                        let sent = egress.send((*id, *next), packet, padding, &mut way);
                         count(stats, sent, Kind::Video);
                     }
                     *next += 1;
@@ -309,23 +344,45 @@ impl<S: EgressTable> Fill<'_, S> {
                 true
             }
             Job::Repair { listener, sequences, done } => {
-                let Some(Sending { egress, sealer, to }) = sessions.sending(*listener) else { return true };
-                let Some(track) = tracks.get(&egress.track()) else { return true };
+                let Some(sending) = sessions.sending(*listener) else { return true };
+                let (egress, mut way) = sending.way(batch, *now);
                 while let Some(sequence) = sequences.get(*done) {
-                    if !batch.has_room(1, MAX_SEALED_LEN) {
+                    if !way.batch.has_room(1, MAX_SEALED_LEN) {
                         return false;
                     }
-                    let sent = egress.repair(*sequence, track.ring(), sealer, to, batch, *now);
+                    let missed = egress.missed(*sequence);
+                    let there = missed.and_then(|missed| Some((missed, tracks.get(&missed.track)?.ring())));
+                    let sent =
+                        there.map_or(Sent::NotThere, |(missed, ring)| egress.repair(missed, ring, &mut way));
                     count(stats, sent, egress.kind());
                     stats.repairs += u64::from(matches!(sent, Sent::Octets(_)));
                     *done += 1;
                 }
                 true
             }
+            Job::Probe { listener, probe, packets, octets } => {
+                let Some(sending) = sessions.sending(*listener) else { return true };
+                let (egress, mut way) = sending.way(batch, *now);
+                while *packets < probe.packets || *octets < probe.octets {
+                    if !way.batch.has_room(1, MAX_SEALED_LEN) {
+                        return false;
+                    }
+                    let back = *packets as u64;
+                    let ring =
+                        egress.missed_at(back).and_then(|missed| tracks.get(&missed.track)).map(Track::ring);
+                    let Sent::Octets(sent) = egress.probe(back, probe.number, ring, &mut way) else {
+                        return true;
+                    };
+                    *packets += 1;
+                    *octets += sent;
+                }
+                stats.probes += 1;
+                true
+            }
         }
     }
 
-    /// New packets of a track to its listeners, from the one with number `done` on.
+    /// New packets of a track to its listeners, from the place `done` on.
     fn send_to_all(&mut self, id: TrackId, numbers: &[u64], done: &mut usize) -> bool {
         let Fill { batch, tracks, sessions, stats, now, .. } = self;
         let Some(track) = tracks.get(&id) else { return true };
@@ -338,38 +395,45 @@ impl<S: EgressTable> Fill<'_, S> {
         let mut traffic = Traffic::default();
         let mut done_all = true;
         let mut waiting = false;
-        for listener in &track.listeners()[*done..] {
+        for place in track.places().get(*done..).unwrap_or_default() {
             if !batch.has_room(numbers.len().min(MAX_RUNS), MAX_SEALED_LEN) {
                 done_all = false;
                 break;
             }
             *done += 1;
-            let Some(Sending { egress, sealer, to }) = sessions.sending(*listener) else { continue };
+            let Some(listener) = *place else { continue };
+            let Some(sending) = sessions.sending(listener) else { continue };
+            let (egress, mut way) = sending.way(batch, *now);
             let mut from = 0;
-            if !egress.is_live() {
-                match start(ring, numbers, kind) {
-                    Some(index) => from = index,
-                    None => {
-                        waiting = true;
-                        continue;
+            match egress.role(id) {
+                Role::Source => {}
+                Role::None => continue,
+                Role::NextSource => {
+                    match start(ring, numbers, kind) {
+                        Some(index) => from = index,
+                        None => {
+                            waiting = true;
+                            continue;
+                        }
                     }
+                    let Some((packet, _)) = ring.get(numbers[from]) else { continue };
+                    let before = egress.source();
+                    egress.start((id, numbers[from]), packet, clocks(tracks, before, id), *now);
+                    egress.report_soon(*now);
+                    self.started.push_back(Started { listener, before });
                 }
-                let Some((packet, _)) = ring.get(numbers[from]) else { continue };
-                egress.start(numbers[from], packet, *now);
-                egress.report_soon(*now);
-                self.started.push_back(listener.session);
             }
             for number in &numbers[from..] {
                 let Some((packet, padding)) = ring.get(*number).filter(|_| egress.wants(*number)) else {
                     continue;
                 };
-                match egress.send(*number, packet, padding, sealer, to, batch) {
+                match egress.send((id, *number), packet, padding, &mut way) {
                     Sent::Octets(octets) => {
                         traffic.packets += 1;
                         traffic.octets += octets as u64;
                     }
                     Sent::Codec => stats.drop(DropReason::CodecNotNegotiated),
-                    Sent::NotThere | Sent::Budget => {}
+                    Sent::Withheld | Sent::NotThere | Sent::Budget => {}
                 }
             }
         }
@@ -381,6 +445,11 @@ impl<S: EgressTable> Fill<'_, S> {
         }
         done_all
     }
+}
+
+/// What the publishers' clocks say of the source before and of the next one.
+fn clocks(tracks: &Tracks, before: Option<TrackId>, next: TrackId) -> [Option<SenderClock>; 2] {
+    [before, Some(next)].map(|id| Some(tracks.get(&id?)?.clock()?.0))
 }
 
 /// Where a listener can start: sound anywhere, a picture with a keyframe.
@@ -418,6 +487,7 @@ fn count(stats: &mut Stats, sent: Sent, kind: Kind) {
             traffic.octets += octets as u64;
         }
         Sent::Codec => stats.drop(DropReason::CodecNotNegotiated),
+        Sent::Withheld => {}
         Sent::NotThere => stats.drop(DropReason::RepairNotThere),
         Sent::Budget => stats.drop(DropReason::RepairBudget),
     }

@@ -1,10 +1,14 @@
 //! The sending side of one track to one listener: its numbers, its payload types, its repairs.
 //!
-//! Takes packets out of a track's ring and writes them, sealed, into a batch. Numbers and timestamps go
-//! on without a break when the source of the track starts anew, so a listener never notices.
+//! Takes packets out of a ring and writes them, sealed, into a batch. Numbers and timestamps go on without a break
+//! when the source starts anew, when another encoding takes its place, and where a layer is withheld, so a listener
+//! never notices. Which source and which layers is decided elsewhere.
 
 pub mod batch;
 pub(crate) mod fan_out;
+mod repair_budget;
+mod run;
+mod seal;
 
 use std::{
     net::SocketAddr,
@@ -14,11 +18,20 @@ use std::{
 use protocol::{Codec, Kind, mesh::SenderClock};
 
 use batch::Batch;
+use repair_budget::RepairBudget;
+use run::{Place, Run};
+use seal::{Body, Elements, Header, seal};
 
 use crate::{
+    bandwidth::{Estimator, Purpose},
     rtp::{
         self,
-        packet::{EXTENSION_LEN, Packet, write_extension},
+        descriptor::{
+            Description, TemporalLayer,
+            numbered::Given,
+            numbers::{Gaps, Numbers},
+        },
+        packet::Packet,
         rtcp::Compound,
         srtp::Sealer,
     },
@@ -29,16 +42,26 @@ use crate::{
 /// One track to one listener.
 #[derive(Debug)]
 pub struct Egress {
-    track: TrackId,
     kind: Kind,
     ssrc: u32,
     rtx_ssrc: u32,
     payload_types: [Option<PayloadTypes>; Codec::ALL.len()],
     audio_level: u8,
     orientation: u8,
-    rewrite: Option<Rewrite>,
-    /// Numbers below have been sent while catching up.
-    live_from: u64,
+    transport_cc: u8,
+    /// What it is taken from now, as long as that has not started anew.
+    source: Option<TrackId>,
+    /// What it will be taken from, from the next keyframe on.
+    next_source: Option<TrackId>,
+    run: Option<Run>,
+    /// For repairs of what was sent before the run.
+    before: Option<Box<Run>>,
+    runs: u64,
+    layers: Layers,
+    /// There once the numbers of pictures are not those of the publisher any more.
+    numbers: Option<Box<(Gaps, Numbers)>>,
+    /// The transport-wide numbers of the newest packets, where one that is repaired goes under the same number.
+    kept: Box<[u16]>,
     /// The packet index the listener expects next (RFC 3711 section 3.3.1).
     next: u64,
     last: Option<LastSent>,
@@ -55,17 +78,6 @@ struct PayloadTypes {
     rtx: Option<u8>,
 }
 
-/// How the numbers of the ring become the listener's, since the source last started anew.
-#[derive(Debug, Clone, Copy)]
-struct Rewrite {
-    /// The first number of the ring that the listener gets.
-    first: u64,
-    /// Its index at the listener.
-    index: u64,
-    /// Added to timestamps.
-    timestamp: u32,
-}
-
 #[derive(Debug, Clone, Copy)]
 struct LastSent {
     index: u64,
@@ -73,17 +85,67 @@ struct LastSent {
     at: Instant,
 }
 
+/// How much of an encoding is sent.
+#[derive(Debug, Clone, Copy)]
+struct Layers {
+    /// What is wanted: this temporal layer and those below.
+    most: TemporalLayer,
+    /// What is sent. It follows where pictures begin; up only where a decoder can.
+    sent: TemporalLayer,
+}
+
+/// All temporal layers there may be.
+pub const ALL_LAYERS: TemporalLayer = TemporalLayer(u8::MAX);
+
 /// What a listener gets of the packets it was offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
     /// It is in the batch: this many octets.
     Octets(usize),
+    /// It is of a layer that the listener does not get.
+    Withheld,
     /// The listener did not negotiate the codec.
     Codec,
-    /// From before the listener joined, or no longer in the ring.
+    /// From before the listener joined, of another source, or no longer in the ring.
     NotThere,
     /// The listener has asked for more repairs than a listener may.
     Budget,
+}
+
+/// What a track is to a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It gets this.
+    Source,
+    /// It waits for a place to begin with it.
+    NextSource,
+    /// It does not want it any more.
+    None,
+}
+
+/// Where a packet leaves to.
+#[derive(Debug)]
+pub struct Way<'a> {
+    /// The key of the session.
+    pub sealer: &'a Sealer,
+    /// Where its media goes.
+    pub to: SocketAddr,
+    /// What its path is thought to carry, of a session for which that is judged.
+    pub path: Option<&'a mut Estimator>,
+    /// What leaves next.
+    pub batch: &'a mut Batch,
+    /// When.
+    pub now: Instant,
+}
+
+/// What a listener asked for again: where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missed {
+    /// In the ring of this track.
+    pub track: TrackId,
+    /// Its number there.
+    pub number: u64,
+    index: u64,
 }
 
 /// A receiver takes the first packet's rollover counter to be 0, so the first index is far from the wrap.
@@ -92,8 +154,21 @@ const FIRST_INDEX: u64 = 1000;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// By then the first packets have left: a report before them would say nothing.
 const FIRST_REPORT: Duration = Duration::from_millis(20);
+/// The clocks of two encodings say what their timestamps have in common. If that is further from when they came, the
+/// clocks are wrong.
+const CLOCKS_APART: f64 = 0.5;
+/// A packet of nothing but padding says how long that is.
+const BLANK: u8 = 1;
+/// Header, extensions and tag of a packet, about.
+const OVERHEAD: usize = 36;
+/// Units of NTP's clock in a second.
+const NTP_SECOND: f64 = 4_294_967_296.0;
+/// Padding that probes: as much as an octet can say.
+const PROBE_PADDING: u8 = 255;
+/// As many packets can be asked for again: 5 s of sound, a second of a large picture.
+const KEPT: [usize; 2] = [256, 1024];
 /// The largest packet with our header, padding and tag, and the number of the original in a retransmission.
-pub const MAX_SEALED_LEN: usize = rtp::packet::MAX_LEN + EXTENSION_LEN + 2 + 64 + 16;
+pub const MAX_SEALED_LEN: usize = rtp::packet::MAX_LEN + seal::MAX_EXTENSION_LEN + 2 + 64 + 16;
 
 impl Egress {
     /// The sending side as negotiated; `track` names what is sent.
@@ -105,16 +180,25 @@ impl Egress {
         }
         // an id above 14 needs two-byte elements: such a listener goes without
         let one_byte = |id: Option<u8>| id.filter(|id| *id <= 14).unwrap_or_default();
+        let transport_cc = one_byte(plan.extensions.transport_cc);
+        let without_rtx = payload_types.iter().flatten().any(|types| types.rtx.is_none());
+        let kept = if transport_cc > 0 && without_rtx { KEPT[plan.kind as usize] } else { 0 };
         Egress {
-            track,
             kind: plan.kind,
             ssrc: plan.ssrc,
             rtx_ssrc: plan.rtx_ssrc,
             payload_types,
             audio_level: one_byte(plan.extensions.audio_level),
             orientation: one_byte(plan.extensions.video_orientation),
-            rewrite: None,
-            live_from: 0,
+            transport_cc,
+            source: None,
+            next_source: Some(track),
+            run: None,
+            before: None,
+            runs: 0,
+            layers: Layers { most: ALL_LAYERS, sent: ALL_LAYERS },
+            numbers: None,
+            kept: vec![0; kept].into(),
             next: FIRST_INDEX,
             last: None,
             rtx_index: FIRST_INDEX,
@@ -125,9 +209,30 @@ impl Egress {
         }
     }
 
-    /// What it sends.
-    pub fn track(&self) -> TrackId {
-        self.track
+    /// What it is taken from, and what it waits for.
+    pub fn sources(&self) -> impl Iterator<Item = TrackId> + use<> {
+        self.source.into_iter().chain(self.next_source)
+    }
+
+    /// What it waits for, else what it is taken from.
+    pub fn wanted(&self) -> Option<TrackId> {
+        self.next_source.or(self.source)
+    }
+
+    /// What it is taken from.
+    pub fn source(&self) -> Option<TrackId> {
+        self.source
+    }
+
+    /// What this track is to the listener.
+    pub fn role(&self, track: TrackId) -> Role {
+        if self.source == Some(track) {
+            Role::Source
+        } else if self.next_source == Some(track) {
+            Role::NextSource
+        } else {
+            Role::None
+        }
     }
 
     /// Our SSRC at the listener.
@@ -140,57 +245,126 @@ impl Egress {
         self.kind
     }
 
-    /// True once the listener gets packets of the current source.
-    pub fn is_live(&self) -> bool {
-        self.rewrite.is_some()
+    /// From the next keyframe of this track on it is the source. Until then the present one goes on.
+    pub fn turn_to(&mut self, track: TrackId) {
+        self.next_source = Some(track).filter(|track| self.source != Some(*track));
     }
 
-    /// From the packet with this number on the listener gets everything. Sound starts anywhere, a
-    /// picture only with a keyframe: the caller sees to that.
-    pub fn start(&mut self, number: u64, packet: &Packet, now: Instant) {
-        let timestamp = match self.last {
-            None => 0,
-            Some(last) => {
-                let ticks = now.duration_since(last.at).as_secs_f64() * f64::from(packet.codec.clock_rate());
-                // at least one frame further, or a receiver would take it for the same frame
-                let ticks = (ticks as u32).max(packet.codec.clock_rate() / 100);
-                last.timestamp.wrapping_add(ticks).wrapping_sub(packet.timestamp)
+    /// Of what is taken from now on no more than this temporal layer and those below.
+    pub fn set_layers(&mut self, most: TemporalLayer) {
+        self.layers.most = most;
+    }
+
+    /// Nothing is sent until the next source begins, if one is waited for.
+    pub fn pause(&mut self) {
+        self.source = None;
+        self.end_run();
+    }
+
+    /// Nothing is sent, and nothing waited for.
+    pub fn stop(&mut self) {
+        self.next_source = None;
+        self.pause();
+    }
+
+    /// A source starts anew: its next packet has to come through [`Egress::start`].
+    pub fn handle_anew(&mut self, track: TrackId) {
+        if self.source == Some(track) {
+            self.next_source.get_or_insert(track);
+            self.pause();
+        }
+    }
+
+    /// From the packet with this number on the listener gets everything of the track. Sound starts anywhere, a
+    /// picture only with a keyframe: the caller sees to that. `clocks` are the publisher's: of the source before and
+    /// of this one.
+    pub fn start(
+        &mut self,
+        (track, number): (TrackId, u64),
+        packet: &Packet,
+        clocks: [Option<SenderClock>; 2],
+        now: Instant,
+    ) {
+        let timestamp = self.first_timestamp(packet, clocks, now);
+        self.end_run();
+        self.runs += 1;
+        let run = Run::new(track, self.runs, (number, self.next), timestamp.wrapping_sub(packet.timestamp));
+        self.run = Some(run);
+        (self.source, self.next_source) = (Some(track), None);
+        self.layers.sent = self.layers.most;
+        if let Some(numbers) = &mut self.numbers {
+            numbers.1.switch(self.runs);
+            let kept = gaps_of(packet.codec) == Some(numbers.0);
+            if let Some(run) = self.run.as_mut().filter(|_| kept) {
+                run.numbered_from = Some(self.next);
+            } else {
+                self.numbers = None;
             }
-        };
-        self.rewrite = Some(Rewrite { first: number, index: self.next, timestamp });
+        }
     }
 
-    /// Everything below `number` is sent by the caller as one burst and must not be sent again.
-    pub fn catch_up(&mut self, number: u64) {
-        self.live_from = number;
+    /// Everything of the track below `number` is sent by the caller as one burst and must not be sent again. False if
+    /// it is not the source any more.
+    pub fn catch_up(&mut self, track: TrackId, number: u64) -> bool {
+        let Some(run) = self.run.as_mut().filter(|run| run.track == track) else { return false };
+        run.live_from = number;
+        true
     }
 
     /// False for what a burst has brought already.
     pub fn wants(&self, number: u64) -> bool {
-        number >= self.live_from
+        self.run.as_ref().is_some_and(|run| number >= run.live_from)
     }
 
-    /// The source starts anew: the next packet has to come through [`Egress::start`].
-    pub fn stop(&mut self) {
-        self.rewrite = None;
-        self.live_from = 0;
+    /// From now on the numbers of pictures are the listener's own, so that pictures can be left out of them and
+    /// encodings change.
+    pub fn number_pictures(&mut self, codec: Codec) {
+        if let (None, Some(gaps), Some(run)) = (&self.numbers, gaps_of(codec), &mut self.run) {
+            let mut numbers = Numbers::new(gaps);
+            numbers.switch(run.name);
+            self.numbers = Some(Box::new((gaps, numbers)));
+            run.numbered_from = Some(self.next);
+        }
     }
 
     /// Seals the packet with this number for the listener.
     pub fn send(
         &mut self,
-        number: u64,
+        (track, number): (TrackId, u64),
         packet: &Packet,
         padding: u8,
-        sealer: &Sealer,
-        to: SocketAddr,
-        batch: &mut Batch,
+        way: &mut Way<'_>,
     ) -> Sent {
-        let Some((index, timestamp)) = self.rewritten(number, packet) else { return Sent::NotThere };
+        let said = &packet.description;
+        if said.temporal > TemporalLayer(0) && self.numbers.is_none() {
+            self.number_pictures(packet.codec);
+        }
+        let within = self.layers.pass(said);
+        let Some(run) = self.run.as_mut().filter(|run| run.track == track) else { return Sent::NotThere };
+        let mut blank = false;
+        if !within {
+            if let Some(numbers) = &mut self.numbers {
+                numbers.1.withhold(run.name, said);
+            }
+            if run.withhold(number) {
+                return Sent::Withheld;
+            }
+            blank = true;
+        }
+        let Place::At(index) = run.place(number) else { return Sent::NotThere };
         let Some(types) = self.payload_types[packet.codec as usize] else { return Sent::Codec };
-        let header =
-            EgressHeader { payload_type: types.media, ssrc: self.ssrc, index, timestamp, original: None };
-        let len = self.seal(&header, packet, padding, sealer, to, batch);
+        let mut given = None;
+        if !blank && let Some(numbers) = &mut self.numbers {
+            given = numbers.1.forward(run.name, said);
+            blank = given.is_none();
+        }
+        if blank {
+            run.blank(number);
+        }
+        run.sent(number);
+        let timestamp = packet.timestamp.wrapping_add(run.timestamp);
+        let place = Placed { index, timestamp, payload_type: types.media, blank, given };
+        let len = self.seal(place, false, packet, padding, way);
         if index >= self.next {
             self.next = index + 1;
             self.last = Some(LastSent { index, timestamp, at: packet.received });
@@ -200,51 +374,92 @@ impl Egress {
         Sent::Octets(len)
     }
 
-    /// Answers a NACK for one sequence number: as a retransmission (RFC 4588) where negotiated, else by
-    /// the same ciphertext once more.
-    pub fn repair(
-        &mut self,
-        sequence: u16,
-        ring: &Ring,
-        sealer: &Sealer,
-        to: SocketAddr,
-        batch: &mut Batch,
-        now: Instant,
-    ) -> Sent {
-        let (Some(rewrite), Some(last)) = (self.rewrite, self.last) else { return Sent::NotThere };
-        let index = rtp::extend(last.index, sequence);
+    /// Where the packet is that the listener got, or should have got, under this sequence number.
+    pub fn missed(&self, sequence: u16) -> Option<Missed> {
+        let index = rtp::extend(self.last?.index, sequence);
         // What was not sent may still get its number from the next source.
         if index >= self.next {
-            return Sent::NotThere;
+            return None;
         }
-        let Some(number) = index.checked_sub(rewrite.index).map(|step| rewrite.first + step) else {
-            return Sent::NotThere;
-        };
+        let run = self.run_of(index)?;
+        Some(Missed { track: run.track, number: run.number(index)?, index })
+    }
+
+    /// Where the packet is that was sent so many before the newest.
+    pub fn missed_at(&self, back: u64) -> Option<Missed> {
+        let index = self.next.checked_sub(1 + back)?;
+        let run = self.run_of(index)?;
+        Some(Missed { track: run.track, number: run.number(index)?, index })
+    }
+
+    /// Answers a NACK for one packet: as a retransmission (RFC 4588) where negotiated, else by the same ciphertext
+    /// once more.
+    pub fn repair(&mut self, missed: Missed, ring: &Ring, way: &mut Way<'_>) -> Sent {
+        let Missed { number, index, .. } = missed;
         let Some((packet, padding)) = ring.get_sent(number) else { return Sent::NotThere };
         let Some(types) = self.payload_types[packet.codec as usize] else { return Sent::Codec };
-        if !self.repairs.take(now) {
+        let Some(run) = self.run_of(index) else { return Sent::NotThere };
+        let (name, offset, blank) = (run.name, run.timestamp, run.is_blank(number));
+        let numbered = run.numbered_from.is_some_and(|from| index >= from) && !blank;
+        let mut given = None;
+        if numbered && let Some(numbers) = &mut self.numbers {
+            given = numbers.1.forward(name, &packet.description);
+            if given.is_none() {
+                return Sent::NotThere;
+            }
+        }
+        if !self.repairs.take(way.now) {
             return Sent::Budget;
         }
-        let timestamp = packet.timestamp.wrapping_add(rewrite.timestamp);
-        let header = match types.rtx {
+        let timestamp = packet.timestamp.wrapping_add(offset);
+        let len = match types.rtx {
             Some(payload_type) => {
-                let rtx = self.rtx_index;
-                self.rtx_index += 1;
-                EgressHeader {
-                    payload_type,
-                    ssrc: self.rtx_ssrc,
-                    index: rtx,
-                    timestamp,
-                    original: Some(sequence),
-                }
+                let place = Placed { index, timestamp, payload_type, blank, given };
+                self.seal_again(place, packet, Purpose::Repair, way)
             }
             None => {
-                EgressHeader { payload_type: types.media, ssrc: self.ssrc, index, timestamp, original: None }
+                let place = Placed { index, timestamp, payload_type: types.media, blank, given };
+                self.seal(place, true, packet, padding, way)
             }
         };
-        // a retransmission needs no padding but where that is all there is
-        let padding = if header.original.is_some() && !packet.payload().is_empty() { 0 } else { padding };
-        Sent::Octets(self.seal(&header, packet, padding, sealer, to, batch))
+        Sent::Octets(len)
+    }
+
+    /// Sends something that tries the path: one of the newest packets once more, else padding, as a retransmission.
+    /// Nothing if the listener has none.
+    pub fn probe(&mut self, back: u64, probe: u8, ring: Option<&Ring>, way: &mut Way<'_>) -> Sent {
+        let Some(payload_type) = self.payload_types.iter().flatten().find_map(|types| types.rtx) else {
+            return Sent::NotThere;
+        };
+        let purpose = Purpose::Probe(probe);
+        let there = self
+            .missed_at(back)
+            .zip(ring)
+            .and_then(|(missed, ring)| Some((missed, ring.get_sent(missed.number)?.0)));
+        if let Some((Missed { number, index, .. }, packet)) = there
+            && let Some(PayloadTypes { rtx: Some(payload_type), .. }) =
+                self.payload_types[packet.codec as usize]
+            && let Some(run) = self.run_of(index)
+            && !run.is_blank(number)
+        {
+            let (name, timestamp) = (run.name, packet.timestamp.wrapping_add(run.timestamp));
+            let numbered = run.numbered_from.is_some_and(|from| index >= from);
+            let given = match &mut self.numbers {
+                Some(numbers) if numbered => numbers.1.forward(name, &packet.description),
+                _ => None,
+            };
+            if given.is_some() || !numbered {
+                let place = Placed { index, timestamp, payload_type, blank: false, given };
+                return Sent::Octets(self.seal_again(place, packet, purpose, way));
+            }
+        }
+        let Some(LastSent { timestamp, .. }) = self.last else { return Sent::NotThere };
+        let body = Body { payload: &[], numbers: None, padding: PROBE_PADDING };
+        let elements = self.elements(None, self.transport_number(&body, purpose, way));
+        let (ssrc, index) = (self.rtx_ssrc, self.rtx_index);
+        self.rtx_index += 1;
+        let header = Header { payload_type, marker: false, ssrc, index, timestamp, original: None, elements };
+        Sent::Octets(seal(&header, &body, way.sealer, way.to, way.batch))
     }
 
     /// When a sender report is due.
@@ -261,18 +476,18 @@ impl Egress {
         if self.packets == 0 {
             return; // whoever cannot take the codec gets nothing, and no report of it
         }
-        let (Some((clock, at)), Some(rewrite)) = (clock, self.rewrite) else { return };
+        let (Some((clock, at)), Some(run)) = (clock, &self.run) else { return };
         let codec_clock = match self.kind {
             Kind::Audio => Codec::Opus.clock_rate(),
             Kind::Video => Codec::Vp8.clock_rate(),
         };
         let elapsed = now.saturating_duration_since(at).as_secs_f64();
         let clock = SenderClock {
-            ntp: clock.ntp.wrapping_add((elapsed * 4_294_967_296.0) as u64),
+            ntp: clock.ntp.wrapping_add((elapsed * NTP_SECOND) as u64),
             rtp: clock
                 .rtp
                 .wrapping_add((elapsed * f64::from(codec_clock)) as i64 as u32)
-                .wrapping_add(rewrite.timestamp),
+                .wrapping_add(run.timestamp),
         };
         out.sender_report(self.ssrc, clock, self.packets, self.octets);
     }
@@ -282,82 +497,158 @@ impl Egress {
         self.report_at.get_or_insert(now + FIRST_REPORT);
     }
 
-    fn rewritten(&self, number: u64, packet: &Packet) -> Option<(u64, u32)> {
-        let rewrite = self.rewrite?;
-        let step = number.checked_sub(rewrite.first)?;
-        Some((rewrite.index + step, packet.timestamp.wrapping_add(rewrite.timestamp)))
+    /// The timestamp with which a source begins.
+    fn first_timestamp(&self, packet: &Packet, clocks: [Option<SenderClock>; 2], now: Instant) -> u32 {
+        let Some(last) = self.last else { return packet.timestamp };
+        let rate = f64::from(packet.codec.clock_rate());
+        let elapsed = (now.saturating_duration_since(last.at).as_secs_f64() * rate) as u32;
+        let mut timestamp = last.timestamp.wrapping_add(elapsed);
+        if let ([Some(before), Some(after)], Some(run)) = (clocks, &self.run) {
+            // the time at which the packet was taken, in the units of the source before
+            let since = f64::from(packet.timestamp.wrapping_sub(after.rtp) as i32) / rate;
+            let apart = after.ntp.wrapping_sub(before.ntp) as i64 as f64 / NTP_SECOND + since;
+            let then = before.rtp.wrapping_add((apart * rate) as i64 as u32).wrapping_add(run.timestamp);
+            if f64::from(then.wrapping_sub(timestamp) as i32).abs() <= CLOCKS_APART * rate {
+                timestamp = then;
+            }
+        }
+        // at least one frame further, or a receiver would take it for the same frame
+        let least = packet.codec.clock_rate() / 100;
+        match (timestamp.wrapping_sub(last.timestamp) as i32) < least as i32 {
+            true => last.timestamp.wrapping_add(least),
+            false => timestamp,
+        }
     }
 
-    fn seal(
-        &self,
-        header: &EgressHeader,
-        packet: &Packet,
-        padding: u8,
-        sealer: &Sealer,
-        to: SocketAddr,
-        batch: &mut Batch,
-    ) -> usize {
-        let elements = [
-            (self.audio_level, packet.audio_level.filter(|_| self.audio_level > 0)),
-            (self.orientation, packet.orientation.filter(|_| self.orientation > 0)),
-        ];
-        let extended = elements.iter().any(|(_, value)| value.is_some());
-        let header_len = rtp::FIXED_LEN + if extended { EXTENSION_LEN } else { 0 };
-        let payload = packet.payload();
-        let original = header.original.map(u16::to_be_bytes);
-        let original = original.as_ref().map_or(&[][..], |octets| octets);
-        let plain_len = header_len + original.len() + payload.len() + usize::from(padding);
-        let sealed_len = plain_len + sealer.profile().rtp_overhead();
-        batch.push(to, sealed_len, |out| {
-            out[0] = 0x80 | u8::from(padding > 0) << 5 | u8::from(extended) << 4;
-            out[1] = u8::from(packet.marker) << 7 | header.payload_type;
-            out[2..4].copy_from_slice(&(header.index as u16).to_be_bytes());
-            out[4..8].copy_from_slice(&header.timestamp.to_be_bytes());
-            out[8..12].copy_from_slice(&header.ssrc.to_be_bytes());
-            if extended {
-                write_extension(&mut &mut out[rtp::FIXED_LEN..header_len], elements);
-            }
-            let body = &mut out[header_len..plain_len];
-            let (first, rest) = body.split_at_mut(original.len());
-            first.copy_from_slice(original);
-            let (copy, pad) = rest.split_at_mut(payload.len());
-            copy.copy_from_slice(payload);
-            if let Some((count, zeros)) = pad.split_last_mut() {
-                zeros.fill(0);
-                *count = padding;
-            }
-            sealer.seal_rtp(out, header_len, plain_len, header.ssrc, header.index);
-        });
-        sealed_len
+    fn end_run(&mut self) {
+        if let Some(run) = self.run.take() {
+            self.before = Some(Box::new(run));
+        }
+    }
+
+    /// The run in which something was sent under this index.
+    fn run_of(&self, index: u64) -> Option<&Run> {
+        let runs = [self.run.as_ref(), self.before.as_deref()];
+        runs.into_iter().flatten().find(|run| run.begins_at() <= index)
+    }
+
+    /// Seals a packet under its own number; `again` if it was sent under it before: then these are the same octets.
+    fn seal(&mut self, place: Placed, again: bool, packet: &Packet, padding: u8, way: &mut Way<'_>) -> usize {
+        let body = place.body(packet, padding);
+        let kept = (place.index as usize).checked_rem(self.kept.len());
+        let number = match kept.filter(|_| again) {
+            Some(kept) => self.kept.get(kept).copied(),
+            None => self.transport_number(&body, Purpose::Media, way),
+        };
+        if let (Some(kept), Some(number)) = (kept, number) {
+            self.kept[kept] = number;
+        }
+        let elements = self.elements(Some(packet), number);
+        let header = place.header(self.ssrc, place.index, packet, None, elements);
+        seal(&header, &body, way.sealer, way.to, way.batch)
+    }
+
+    /// Seals a packet once more, as a retransmission.
+    fn seal_again(&mut self, place: Placed, packet: &Packet, purpose: Purpose, way: &mut Way<'_>) -> usize {
+        // it needs no padding but where that is all there is
+        let body = place.body(packet, u8::from(packet.payload().is_empty()));
+        let number = self.transport_number(&body, purpose, way);
+        let elements = self.elements(Some(packet), number);
+        let index = self.rtx_index;
+        self.rtx_index += 1;
+        let header = place.header(self.rtx_ssrc, index, packet, Some(place.index as u16), elements);
+        seal(&header, &body, way.sealer, way.to, way.batch)
+    }
+
+    /// The transport-wide number of a packet, where the listener tells what came.
+    fn transport_number(&self, body: &Body<'_>, purpose: Purpose, way: &mut Way<'_>) -> Option<u16> {
+        let path = way.path.as_deref_mut()?;
+        let octets = body.payload.len() + usize::from(body.padding) + OVERHEAD;
+        if self.transport_cc > 0 {
+            return Some(path.handle_sent(octets, purpose, way.now));
+        }
+        path.handle_untold(octets, way.now);
+        None
+    }
+
+    fn elements(&self, packet: Option<&Packet>, number: Option<u16>) -> Elements {
+        let mut elements = Elements::default();
+        if let Some(level) = packet.and_then(|packet| packet.audio_level) {
+            elements.push(self.audio_level, &[level]);
+        }
+        if let Some(turn) = packet.and_then(|packet| packet.orientation) {
+            elements.push(self.orientation, &[turn]);
+        }
+        if let Some(number) = number {
+            elements.push(self.transport_cc, &number.to_be_bytes());
+        }
+        elements
     }
 }
 
-#[derive(Debug)]
-struct EgressHeader {
-    payload_type: u8,
-    ssrc: u32,
+/// A packet at its place among those that the listener gets.
+#[derive(Debug, Clone, Copy)]
+struct Placed {
     index: u64,
     timestamp: u32,
-    /// The original sequence number, in a retransmission.
-    original: Option<u16>,
+    payload_type: u8,
+    /// Padding goes in its place.
+    blank: bool,
+    given: Option<Given>,
 }
 
-/// A listener may have this many packets repaired per second; one that asks for everything again would
-/// only make its own link worse.
-#[derive(Debug, Default)]
-struct RepairBudget {
-    since: Option<Instant>,
-    used: u32,
-}
-
-const REPAIRS_PER_SECOND: u32 = 500;
-
-impl RepairBudget {
-    fn take(&mut self, now: Instant) -> bool {
-        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= Duration::from_secs(1)) {
-            (self.since, self.used) = (Some(now), 0);
+impl Placed {
+    fn body<'a>(&self, packet: &'a Packet, padding: u8) -> Body<'a> {
+        if self.blank {
+            return Body { payload: &[], numbers: None, padding: BLANK };
         }
-        self.used += 1;
-        self.used <= REPAIRS_PER_SECOND
+        let numbers = self.given.map(|given| (&packet.description.numbered, given));
+        Body { payload: packet.payload(), numbers, padding }
+    }
+
+    fn header(
+        &self,
+        ssrc: u32,
+        index: u64,
+        packet: &Packet,
+        original: Option<u16>,
+        elements: Elements,
+    ) -> Header {
+        Header {
+            payload_type: self.payload_type,
+            marker: packet.marker && !self.blank,
+            ssrc,
+            index,
+            timestamp: self.timestamp,
+            original,
+            elements,
+        }
+    }
+}
+
+impl Layers {
+    /// Whether a packet of what is taken from now is of a layer that is sent.
+    fn pass(&mut self, said: &Description) -> bool {
+        if self.sent == ALL_LAYERS && self.most == ALL_LAYERS {
+            return true;
+        }
+        if said.picture_begins {
+            let step = said.switch_up && said.temporal.0 == self.sent.0.saturating_add(1);
+            if self.most < self.sent || said.keyframe {
+                self.sent = self.most;
+            } else if step && said.temporal <= self.most {
+                self.sent = said.temporal;
+            }
+        }
+        said.temporal <= self.sent
+    }
+}
+
+/// What becomes of the numbers of pictures that are withheld; `None` of a codec that has none.
+fn gaps_of(codec: Codec) -> Option<Gaps> {
+    match codec {
+        Codec::Vp8 => Some(Gaps::Close),
+        Codec::Vp9 | Codec::Av1 => Some(Gaps::Keep),
+        Codec::H264 | Codec::Opus => None,
     }
 }

@@ -4,6 +4,7 @@
 
 pub(crate) mod epoch;
 pub(crate) mod id;
+pub(crate) mod meter;
 pub(crate) mod ring;
 
 use std::{
@@ -14,6 +15,7 @@ use std::{
 use protocol::{Kind, mesh::SenderClock};
 
 use id::TrackId;
+use meter::Meter;
 use ring::{Refused, Ring};
 
 use crate::rtp::packet::Packet;
@@ -34,7 +36,9 @@ pub struct Track {
     epoch: Option<u8>,
     last_at: Option<Instant>,
     clock: Option<(SenderClock, Instant)>,
-    listeners: Vec<Listener>,
+    /// Each keeps its place as long as it listens: a flush that is half done goes on where it was.
+    listeners: Vec<Option<Listener>>,
+    meter: Meter,
     pending: Vec<u64>,
     flush_at: Option<Instant>,
     stale: u32,
@@ -86,6 +90,7 @@ impl Track {
             last_at: None,
             clock: None,
             listeners: Vec::new(),
+            meter: Meter::default(),
             pending: Vec::new(),
             flush_at: None,
             stale: 0,
@@ -116,6 +121,9 @@ impl Track {
         };
         let jumped = std::mem::take(&mut self.stale) >= MAX_STALE;
         self.last_at = Some(now);
+        if let Some((packet, _)) = self.ring.get(number) {
+            self.meter.handle_packet(packet, now);
+        }
         if keyframe {
             self.keyframe_due = None;
         }
@@ -177,9 +185,19 @@ impl Track {
         &mut self.ring
     }
 
-    /// Who listens at this worker.
-    pub fn listeners(&self) -> &[Listener] {
+    /// Who listens at this worker, by place; some places are free.
+    pub fn places(&self) -> &[Option<Listener>] {
         &self.listeners
+    }
+
+    /// Who listens at this worker.
+    pub fn listeners(&self) -> impl Iterator<Item = Listener> {
+        self.listeners.iter().copied().flatten()
+    }
+
+    /// What flows of it.
+    pub fn meter(&mut self) -> &mut Meter {
+        &mut self.meter
     }
 
     /// The publisher's clock and when it was heard.
@@ -189,16 +207,28 @@ impl Track {
 
     /// Somebody listens from now on.
     pub fn subscribe(&mut self, listener: Listener) {
-        self.listeners.push(listener);
+        if self.listeners.contains(&Some(listener)) {
+            return;
+        }
+        match self.listeners.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(listener),
+            None => self.listeners.push(Some(listener)),
+        }
     }
 
-    /// A session listens no more.
-    pub fn unsubscribe(&mut self, session: usize) {
-        self.listeners.retain(|listener| listener.session != session);
+    /// Somebody listens no more.
+    pub fn unsubscribe(&mut self, listener: Listener) {
+        if let Some(place) = self.listeners.iter_mut().find(|place| **place == Some(listener)) {
+            *place = None;
+        }
+        while self.listeners.last().is_some_and(Option::is_none) {
+            self.listeners.pop();
+        }
     }
 
     fn start_anew(&mut self, epoch: u8) {
         self.ring.clear();
+        self.meter = Meter::default();
         self.pending.clear();
         self.clock = None;
         self.epoch = Some(epoch);

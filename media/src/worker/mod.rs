@@ -23,7 +23,10 @@ use sessions::{Media, Owner, Session, Sessions, Ufrag, Wake};
 
 use crate::{
     drop_reason::DropReason,
-    egress::{batch::Batch, fan_out::FanOut},
+    egress::{
+        batch::Batch,
+        fan_out::{FanOut, Started},
+    },
     ingest::Received,
     rtp::{packet::Packet, rtcp},
     stats::Stats,
@@ -99,7 +102,7 @@ impl Worker {
                 self.request_keyframe(track, now);
             }
             Command::Forget { track } => {
-                if self.tracks.get(&track).is_some_and(|track| track.listeners().is_empty()) {
+                if self.tracks.get(&track).is_some_and(|track| track.listeners().next().is_none()) {
                     self.tracks.remove(&track);
                 }
             }
@@ -181,8 +184,11 @@ impl Worker {
             self.outbox.pop_front();
         }
         self.fan_out.fill(batch, &self.tracks, &mut self.sessions, &mut self.stats, now);
-        while let Some(session) = self.fan_out.poll_started() {
-            self.sessions.schedule(session);
+        while let Some(Started { listener, before }) = self.fan_out.poll_started() {
+            self.sessions.schedule(listener.session);
+            if let Some(track) = before.and_then(|before| self.tracks.get_mut(&before)) {
+                track.unsubscribe(listener);
+            }
         }
         while let Some(track) = self.fan_out.poll_keyframe() {
             self.want_keyframe(track, now);
@@ -211,7 +217,7 @@ impl Worker {
             sessions: self.sessions.len(),
             ufrags: self.sessions.ufrags(),
             addresses: self.sessions.own_addresses(),
-            places: self.tracks.values().map(|track| track.listeners().len()).sum(),
+            places: self.tracks.values().map(|track| track.listeners().count()).sum(),
         }
     }
 
@@ -349,8 +355,8 @@ impl Worker {
             Taken::Anew => {
                 self.fan_out.handle_anew(id);
                 for listener in track.listeners() {
-                    if let Some(egress) = self.sessions.egress_mut(*listener) {
-                        egress.stop();
+                    if let Some(egress) = self.sessions.egress_mut(listener) {
+                        egress.handle_anew(id);
                     }
                 }
             }
@@ -390,16 +396,17 @@ impl Worker {
     fn connected(&mut self, key: usize, now: Instant) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         self.events.push_back(Event::Connected { session: session.plan.id });
-        let egress: Vec<(TrackId, Kind)> = match &session.media {
+        let egress: Vec<(Option<TrackId>, Kind)> = match &session.media {
             Media::Ingest(_) => {
                 self.stats.publishers += 1;
                 return;
             }
-            Media::Egress(tracks) => tracks.iter().map(|egress| (egress.track(), egress.kind())).collect(),
+            Media::Egress(tracks) => tracks.iter().map(|egress| (egress.wanted(), egress.kind())).collect(),
         };
         self.stats.listeners += 1;
         for (index, (id, kind)) in egress.into_iter().enumerate() {
             let listener = Listener { session: key, egress: index };
+            let Some(id) = id else { continue };
             self.tracks.entry(id).or_insert_with(|| Track::new(kind)).subscribe(listener);
             if kind == Kind::Video
                 && !self.fan_out.catch_up(listener, id, &mut self.tracks, &mut self.sessions, now)
@@ -425,9 +432,11 @@ impl Worker {
             Media::Ingest(_) => self.stats.publishers -= u64::from(connected),
             Media::Egress(tracks) => {
                 self.stats.listeners -= u64::from(connected);
-                for egress in tracks {
-                    if let Some(track) = self.tracks.get_mut(&egress.track()) {
-                        track.unsubscribe(key);
+                for (index, egress) in tracks.iter().enumerate() {
+                    for source in egress.sources() {
+                        if let Some(track) = self.tracks.get_mut(&source) {
+                            track.unsubscribe(Listener { session: key, egress: index });
+                        }
                     }
                 }
             }

@@ -38,7 +38,8 @@ impl Worker {
                         self.fan_out.handle_nack(Listener { session: key, egress }, sequences);
                     }
                     Report::Keyframe { ssrc } => {
-                        let wanted = tracks.iter().find(|track| track.ssrc() == *ssrc).map(Egress::track);
+                        let wanted =
+                            tracks.iter().find(|track| track.ssrc() == *ssrc).and_then(Egress::wanted);
                         self.stats.keyframe_requests[1] += 1;
                         if let Some(track) = wanted {
                             self.want_keyframe(track, now);
@@ -74,7 +75,8 @@ impl Worker {
             Media::Egress(tracks) => {
                 let mut compound = Compound::default();
                 for egress in &mut *tracks {
-                    let clock = self.tracks.get(&egress.track()).and_then(Track::clock);
+                    let source = egress.source().and_then(|source| self.tracks.get(&source));
+                    let clock = source.and_then(Track::clock);
                     egress.poll_report(clock, &mut compound, now);
                 }
                 let Flow::Egress { cname, .. } = &session.plan.flow else { return };

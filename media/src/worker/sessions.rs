@@ -253,7 +253,7 @@ impl EgressTable for Sessions {
         let session = self.get_mut(listener.session)?;
         let Media::Egress(tracks) = &mut session.media else { return None };
         let Keys { sealer, .. } = session.keys.as_ref()?;
-        Some(Sending { egress: tracks.get_mut(listener.egress)?, sealer, to: session.remote? })
+        Some(Sending { egress: tracks.get_mut(listener.egress)?, sealer, to: session.remote?, path: None })
     }
 }
 

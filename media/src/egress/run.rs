@@ -1,0 +1,227 @@
+//! How the numbers of a ring become those of a listener, from one source on until the next: without a hole where
+//! packets were withheld, and back again for who asks for a packet once more.
+
+use std::collections::VecDeque;
+
+use crate::track::id::TrackId;
+
+/// Packets of one source, one after the other.
+#[derive(Debug)]
+pub struct Run {
+    /// What it is taken from.
+    pub track: TrackId,
+    /// Names it: no two runs of a listener have the same.
+    pub name: u64,
+    /// Added to timestamps.
+    pub timestamp: u32,
+    /// Numbers below have been sent while catching up.
+    pub live_from: u64,
+    /// From this index on the numbers of pictures are the listener's own.
+    pub numbered_from: Option<u64>,
+    /// The first number of the ring that the listener gets.
+    first: u64,
+    /// Its index at the listener (RFC 3711 section 3.3.1).
+    index: u64,
+    /// Above all numbers that were sent, left out or withheld.
+    next: u64,
+    /// What was withheld, by rising number.
+    skips: VecDeque<Skip>,
+    /// Below, what was withheld is forgotten.
+    known_from: u64,
+    /// Numbers that went as nothing but padding.
+    blanks: VecDeque<u64>,
+}
+
+/// Numbers that were withheld, one after the other.
+#[derive(Debug, Clone, Copy)]
+struct Skip {
+    from: u64,
+    /// The first that was not.
+    to: u64,
+    /// How many before them.
+    before: u64,
+}
+
+impl Skip {
+    fn total(&self) -> u64 {
+        self.before + (self.to - self.from)
+    }
+}
+
+/// What a number of the ring is at the listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It has this index.
+    At(u64),
+    /// It has none: it was withheld.
+    Withheld,
+    /// It is from before the run, or nobody remembers.
+    Unknown,
+}
+
+/// Two seconds of every other picture; who asks for something older gets nothing.
+const SKIPS_MAX: usize = 128;
+/// Late packets of pictures that were withheld: few, a publisher's repairs.
+const BLANKS_MAX: usize = 64;
+
+impl Run {
+    /// A run that begins with the number `first` of the ring; the listener gets it under `index`.
+    pub fn new(track: TrackId, name: u64, (first, index): (u64, u64), timestamp: u32) -> Run {
+        Run {
+            track,
+            name,
+            timestamp,
+            live_from: 0,
+            numbered_from: None,
+            first,
+            index,
+            next: first,
+            skips: VecDeque::new(),
+            known_from: first,
+            blanks: VecDeque::new(),
+        }
+    }
+
+    /// The first index of the run.
+    pub fn begins_at(&self) -> u64 {
+        self.index
+    }
+
+    /// What a number of the ring is at the listener.
+    pub fn place(&self, number: u64) -> Place {
+        if number < self.known_from {
+            return Place::Unknown;
+        }
+        let total = match self.skips.iter().rev().find(|skip| skip.from <= number) {
+            Some(skip) if number < skip.to => return Place::Withheld,
+            Some(skip) => skip.total(),
+            None => self.skips.front().map_or(0, |skip| skip.before),
+        };
+        Place::At(self.index + (number - self.first) - total)
+    }
+
+    /// The number of the ring that the listener has under this index.
+    pub fn number(&self, index: u64) -> Option<u64> {
+        let step = index.checked_sub(self.index)? + self.first;
+        let behind = self.skips.iter().rev().find(|skip| step + skip.total() >= skip.to);
+        let total = behind.map_or_else(|| self.skips.front().map_or(0, |skip| skip.before), Skip::total);
+        Some(step + total).filter(|number| *number >= self.known_from)
+    }
+
+    /// A packet leaves.
+    pub fn sent(&mut self, number: u64) {
+        self.next = self.next.max(number + 1);
+    }
+
+    /// A packet is not to leave. False if it has an index already, because later ones have left: then something has to
+    /// go in its place.
+    pub fn withhold(&mut self, number: u64) -> bool {
+        if number < self.next {
+            return self.place(number) == Place::Withheld;
+        }
+        self.next = number + 1;
+        match self.skips.back_mut().filter(|skip| skip.to == number) {
+            Some(skip) => skip.to += 1,
+            None => {
+                let before = self.skips.back().map_or(0, Skip::total);
+                self.skips.push_back(Skip { from: number, to: number + 1, before });
+            }
+        }
+        if self.skips.len() > SKIPS_MAX
+            && let Some(skip) = self.skips.pop_front()
+        {
+            self.known_from = skip.to;
+        }
+        true
+    }
+
+    /// Padding goes in the place of a packet, and whenever it is asked for again.
+    pub fn blank(&mut self, number: u64) {
+        if !self.is_blank(number) {
+            self.blanks.push_back(number);
+        }
+        if self.blanks.len() > BLANKS_MAX
+            && let Some(oldest) = self.blanks.pop_front()
+        {
+            // What it was then is not known any more.
+            self.known_from = self.known_from.max(oldest + 1);
+        }
+    }
+
+    /// Whether padding went in the place of this packet.
+    pub fn is_blank(&self, number: u64) -> bool {
+        self.blanks.contains(&number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn run() -> Run {
+        Run::new(TrackId(1), 1, (100, 1000), 0)
+    }
+
+    #[test]
+    fn what_is_withheld_leaves_no_hole() {
+        let mut run = run();
+        for number in 100..110 {
+            if number % 3 == 0 { assert!(run.withhold(number)) } else { run.sent(number) }
+        }
+        let places: Vec<Place> = (100..110).map(|number| run.place(number)).collect();
+        let sent = [1000, 1001, 0, 1002, 1003, 0, 1004, 1005, 0, 1006];
+        let expected: Vec<Place> =
+            sent.iter().map(|index| if *index == 0 { Place::Withheld } else { Place::At(*index) }).collect();
+        assert_eq!(places, expected);
+        assert_eq!(
+            (1000..1007).filter_map(|index| run.number(index)).collect::<Vec<_>>(),
+            [100, 101, 103, 104, 106, 107, 109]
+        );
+        assert_eq!((run.place(99), run.number(999)), (Place::Unknown, None));
+    }
+
+    #[test]
+    fn a_packet_that_comes_late_has_its_place_and_is_not_withheld_any_more() {
+        let mut run = run();
+        run.sent(100);
+        run.sent(103);
+        assert!(run.withhold(104));
+        assert!(!run.withhold(101), "103 has left under its number");
+        assert_eq!(
+            [101, 102, 103, 105].map(|number| run.place(number)),
+            [1001, 1002, 1003, 1004].map(Place::At)
+        );
+        run.blank(101);
+        assert!(run.is_blank(101) && !run.is_blank(102));
+    }
+
+    proptest! {
+        #[test]
+        fn indexes_lead_back_to_their_numbers(withheld in proptest::collection::vec(any::<bool>(), 1..600)) {
+            let mut run = run();
+            let mut next = 1000;
+            for (number, withhold) in (100..).zip(&withheld) {
+                if *withhold {
+                    prop_assert!(run.withhold(number));
+                    prop_assert_eq!(run.place(number), Place::Withheld);
+                } else {
+                    run.sent(number);
+                    prop_assert_eq!(run.place(number), Place::At(next));
+                    prop_assert_eq!(run.number(next), Some(number));
+                    next += 1;
+                }
+            }
+            for index in 1000..next {
+                if let Some(number) = run.number(index) {
+                    prop_assert_eq!(run.place(number), Place::At(index));
+                }
+            }
+            let newest = (next - 1000).min(64);
+            for index in next - newest..next {
+                prop_assert!(run.number(index).is_some(), "the newest are known");
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! One packet as a listener gets it: header, extensions, payload, padding, sealed into a batch.
+
+use std::net::SocketAddr;
+
+use super::batch::Batch;
+use crate::rtp::{
+    self,
+    descriptor::numbered::{Given, Numbered},
+    srtp::Sealer,
+};
+
+/// The header of a packet that leaves.
+#[derive(Debug)]
+pub struct Header {
+    /// As the listener knows the codec, or its retransmissions.
+    pub payload_type: u8,
+    /// The last packet of a picture.
+    pub marker: bool,
+    /// Ours, or that of our retransmissions.
+    pub ssrc: u32,
+    /// Its low 16 bits are the sequence number.
+    pub index: u64,
+    /// In units of the codec's clock.
+    pub timestamp: u32,
+    /// The original sequence number, in a retransmission.
+    pub original: Option<u16>,
+    /// Header extensions.
+    pub elements: Elements,
+}
+
+/// What a packet carries beside the header.
+#[derive(Debug)]
+pub struct Body<'a> {
+    /// As it stands in the ring.
+    pub payload: &'a [u8],
+    /// Written over the payload: the numbers of its picture.
+    pub numbers: Option<(&'a Numbered, Given)>,
+    /// Octets of padding.
+    pub padding: u8,
+}
+
+/// A block of one-byte header extensions (RFC 8285 section 4.2); empty if there are none.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Elements {
+    octets: [u8; MAX_ELEMENTS],
+    len: usize,
+}
+
+/// Two elements of one octet and one of two.
+const MAX_ELEMENTS: usize = 8;
+/// The longest block, with its head.
+pub const MAX_EXTENSION_LEN: usize = 4 + MAX_ELEMENTS;
+
+impl Elements {
+    /// Adds an element; an id of 0 is none that was negotiated.
+    pub fn push(&mut self, id: u8, value: &[u8]) {
+        let Some(place) = self.octets.get_mut(self.len..=self.len + value.len()).filter(|_| id > 0) else {
+            return;
+        };
+        let Some((head, rest)) = place.split_first_mut() else { return };
+        *head = id << 4 | (value.len() as u8).wrapping_sub(1) & 0x0f;
+        rest.copy_from_slice(value);
+        self.len += 1 + value.len();
+    }
+
+    /// Octets of the block with its head, in whole words.
+    fn block_len(self) -> usize {
+        if self.len == 0 { 0 } else { 4 + self.len.next_multiple_of(4) }
+    }
+}
+
+/// Seals a packet for the listener at `to`; gives its length.
+pub fn seal(header: &Header, body: &Body<'_>, sealer: &Sealer, to: SocketAddr, batch: &mut Batch) -> usize {
+    let extension = header.elements.block_len();
+    let header_len = rtp::FIXED_LEN + extension;
+    let original = header.original.map(u16::to_be_bytes);
+    let original = original.as_ref().map_or(&[][..], |octets| octets);
+    let plain_len = header_len + original.len() + body.payload.len() + usize::from(body.padding);
+    let sealed_len = plain_len + sealer.profile().rtp_overhead();
+    batch.push(to, sealed_len, |out| {
+        out[0] = 0x80 | u8::from(body.padding > 0) << 5 | u8::from(extension > 0) << 4;
+        out[1] = u8::from(header.marker) << 7 | header.payload_type;
+        out[2..4].copy_from_slice(&(header.index as u16).to_be_bytes());
+        out[4..8].copy_from_slice(&header.timestamp.to_be_bytes());
+        out[8..12].copy_from_slice(&header.ssrc.to_be_bytes());
+        if let Some((head, elements)) = out[rtp::FIXED_LEN..header_len].split_at_mut_checked(4) {
+            head.copy_from_slice(&[0xbe, 0xde, 0, (elements.len() / 4) as u8]);
+            elements.copy_from_slice(&header.elements.octets[..elements.len()]);
+        }
+        let (first, rest) = out[header_len..plain_len].split_at_mut(original.len());
+        first.copy_from_slice(original);
+        let (copy, pad) = rest.split_at_mut(body.payload.len());
+        copy.copy_from_slice(body.payload);
+        if let Some((numbered, given)) = body.numbers {
+            numbered.write(copy, given);
+        }
+        if let Some((count, zeros)) = pad.split_last_mut() {
+            zeros.fill(0);
+            *count = body.padding;
+        }
+        sealer.seal_rtp(out, header_len, plain_len, header.ssrc, header.index);
+    });
+    sealed_len
+}

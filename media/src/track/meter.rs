@@ -1,0 +1,118 @@
+//! What flows of a track: how much of each temporal layer, in what size, and when something last came. What is made
+//! of it is decided by whoever chooses for a listener.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    allocation::price::Rate,
+    rtp::{
+        descriptor::{Resolution, TemporalLayer},
+        packet::Packet,
+    },
+};
+
+/// The rates of one track, by temporal layer.
+#[derive(Debug, Default)]
+pub struct Meter {
+    /// By rising layer; most tracks have one.
+    layers: Vec<(TemporalLayer, Rate)>,
+    resolution: Option<Resolution>,
+    last: Option<Instant>,
+}
+
+/// A track of which nothing came for so long is dormant: its publisher has stopped sending it.
+pub const DORMANT: Duration = Duration::from_secs(1);
+/// What a packet takes at a listener beside what is in its canonical form: extensions, padding, tag.
+const OVERHEAD: usize = 24;
+
+impl Meter {
+    /// A packet came.
+    pub fn handle_packet(&mut self, packet: &Packet, now: Instant) {
+        self.last = Some(now);
+        if packet.description.resolution.is_some() {
+            self.resolution = packet.description.resolution;
+        }
+        let layer = packet.description.temporal;
+        let place = match self.layers.iter().position(|(known, _)| *known >= layer) {
+            Some(place) if self.layers[place].0 == layer => place,
+            place => {
+                let place = place.unwrap_or(self.layers.len());
+                self.layers.insert(place, (layer, Rate::new(now)));
+                place
+            }
+        };
+        self.layers[place].1.handle_packet(packet.bytes.len() + OVERHEAD, now);
+    }
+
+    /// Whether something came lately.
+    pub fn is_alive(&self, now: Instant) -> bool {
+        self.last.is_some_and(|last| now.saturating_duration_since(last) < DORMANT)
+    }
+
+    /// Of its last keyframe that said so.
+    pub fn resolution(&self) -> Option<Resolution> {
+        self.resolution
+    }
+
+    /// Bits per second at a listener of each temporal layer that flows, with all below it; by rising layer.
+    pub fn rates(&mut self, now: Instant) -> impl Iterator<Item = (TemporalLayer, u64)> {
+        let mut sum = 0;
+        let flowing = self.layers.iter_mut().map(move |(layer, rate)| (*layer, rate.bits_per_second(now)));
+        flowing.filter(|(_, rate)| *rate > 0).map(move |(layer, rate)| {
+            sum += rate;
+            (layer, sum)
+        })
+    }
+
+    /// Bits per second at a listener of all of it.
+    pub fn bits_per_second(&mut self, now: Instant) -> u64 {
+        self.rates(now).last().map_or(0, |(_, rate)| rate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use protocol::Codec;
+
+    use super::*;
+    use crate::rtp::packet::Canonical;
+
+    /// A packet of VP8 with a temporal layer: X, T; TID and Y.
+    fn packet(layer: u8, len: usize, now: Instant) -> Packet {
+        let canonical = Canonical {
+            codec: Codec::Vp8,
+            marker: true,
+            sequence: 0,
+            timestamp: 0,
+            audio_level: None,
+            orientation: None,
+        };
+        let mut buffer = BytesMut::new();
+        canonical.write(&mut buffer);
+        buffer.extend_from_slice(&[0x90, 0x20, layer << 6, 0x01]);
+        buffer.resize(len, 0);
+        Packet::from_parts(canonical, buffer, 0, now)
+    }
+
+    #[test]
+    fn each_layer_costs_what_it_is_with_those_below() {
+        #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
+        let mut now = Instant::now();
+        let mut meter = Meter::default();
+        // 50 pictures a second, every other one of layer 1: 25 times 1000 and 25 times 500 octets a second
+        for picture in 0..150_u32 {
+            let (layer, len) = if picture % 2 == 0 { (0, 1000) } else { (1, 500) };
+            meter.handle_packet(&packet(layer, len - OVERHEAD, now), now);
+            now += Duration::from_millis(20);
+        }
+        let rates: Vec<(u8, u64)> = meter.rates(now).map(|(layer, rate)| (layer.0, rate)).collect();
+        let [(0, base), (1, both)] = rates[..] else { panic!("{rates:?}") };
+        assert!((190_000..210_000).contains(&base), "{base}");
+        assert!((285_000..315_000).contains(&both), "{both}");
+        assert!(meter.is_alive(now));
+        now += DORMANT;
+        assert!(!meter.is_alive(now));
+        assert_eq!(meter.bits_per_second(now), 0);
+    }
+}
