@@ -55,6 +55,14 @@ impl Steps {
         self.current
     }
 
+    /// Encodings have changed places: what is sent has this number now. `None`: it has none any more, as far as is
+    /// known.
+    pub fn renumber(&mut self, encoding: Option<u8>) {
+        if let (Some(layer), Some(encoding)) = (&mut self.current, encoding) {
+            layer.encoding = encoding;
+        }
+    }
+
     /// The estimate, the rates or the wish may be others. `fits` is how many rungs of the picture are within the
     /// estimate ([`spend`](super::spend::spend)), `roomy` how many are with [`SPARE`] percent left. Gives what is to be
     /// sent from now on.

@@ -51,8 +51,8 @@ pub struct Egress {
     transport_cc: u8,
     /// What it is taken from now, as long as that has not started anew.
     source: Option<TrackId>,
-    /// What it will be taken from, from the next keyframe on.
-    next_source: Option<TrackId>,
+    /// What it will be taken from, from the next keyframe on, and how much of it.
+    next_source: Option<(TrackId, TemporalLayer)>,
     run: Option<Run>,
     /// For repairs of what was sent before the run.
     before: Option<Box<Run>>,
@@ -192,7 +192,7 @@ impl Egress {
             orientation: one_byte(plan.extensions.video_orientation),
             transport_cc,
             source: None,
-            next_source: Some(track),
+            next_source: Some((track, ALL_LAYERS)),
             run: None,
             before: None,
             runs: 0,
@@ -211,12 +211,12 @@ impl Egress {
 
     /// What it is taken from, and what it waits for.
     pub fn sources(&self) -> impl Iterator<Item = TrackId> + use<> {
-        self.source.into_iter().chain(self.next_source)
+        self.source.into_iter().chain(self.next())
     }
 
     /// What it waits for, else what it is taken from.
     pub fn wanted(&self) -> Option<TrackId> {
-        self.next_source.or(self.source)
+        self.next().or(self.source)
     }
 
     /// What it is taken from.
@@ -228,7 +228,7 @@ impl Egress {
     pub fn role(&self, track: TrackId) -> Role {
         if self.source == Some(track) {
             Role::Source
-        } else if self.next_source == Some(track) {
+        } else if self.next() == Some(track) {
             Role::NextSource
         } else {
             Role::None
@@ -245,9 +245,12 @@ impl Egress {
         self.kind
     }
 
-    /// From the next keyframe of this track on it is the source. Until then the present one goes on.
-    pub fn turn_to(&mut self, track: TrackId) {
-        self.next_source = Some(track).filter(|track| self.source != Some(*track));
+    /// From the next keyframe of this track on it is the source, with these layers. Until then the present one goes on.
+    /// Gives what was waited for and is not any more.
+    pub fn turn_to(&mut self, track: TrackId, most: TemporalLayer) -> Option<TrackId> {
+        let waited = self.next().filter(|waited| *waited != track);
+        self.next_source = Some((track, most)).filter(|_| self.source != Some(track));
+        waited
     }
 
     /// Of what is taken from now on no more than this temporal layer and those below.
@@ -270,7 +273,7 @@ impl Egress {
     /// A source starts anew: its next packet has to come through [`Egress::start`].
     pub fn handle_anew(&mut self, track: TrackId) {
         if self.source == Some(track) {
-            self.next_source.get_or_insert(track);
+            self.next_source.get_or_insert((track, self.layers.most));
             self.pause();
         }
     }
@@ -290,7 +293,10 @@ impl Egress {
         self.runs += 1;
         let run = Run::new(track, self.runs, (number, self.next), timestamp.wrapping_sub(packet.timestamp));
         self.run = Some(run);
-        (self.source, self.next_source) = (Some(track), None);
+        if let Some((_, most)) = self.next_source.take() {
+            self.layers.most = most;
+        }
+        self.source = Some(track);
         self.layers.sent = self.layers.most;
         if let Some(numbers) = &mut self.numbers {
             numbers.1.switch(self.runs);
@@ -518,6 +524,10 @@ impl Egress {
             true => last.timestamp.wrapping_add(least),
             false => timestamp,
         }
+    }
+
+    fn next(&self) -> Option<TrackId> {
+        self.next_source.map(|(track, _)| track)
     }
 
     fn end_run(&mut self) {

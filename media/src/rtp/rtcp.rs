@@ -74,21 +74,45 @@ pub struct Reception {
     pub delay: u32,
 }
 
-/// Reads a compound packet; stops at the first length that does not fit.
+/// Reads a compound packet; stops at the first length that does not fit. Transport-wide feedback is read by
+/// [`transport_feedback`].
 pub fn parse(compound: &[u8]) -> Vec<Report> {
     let mut reports = Vec::new();
-    let mut rest = compound;
-    while let [head, kind, l0, l1, ..] = *rest {
-        let len = 4 * (usize::from(u16::from_be_bytes([l0, l1])) + 1);
-        if head >> 6 != 2 || rest.len() < len || reports.len() > MAX_REPORTS {
+    for Part { count, kind, body } in parts(compound) {
+        if reports.len() > MAX_REPORTS {
             break;
         }
-        let (packet, next) = rest.split_at(len);
         // A packet whose inside does not fit adds nothing; the ones after it still count.
-        let _ = read(head & 0x1f, kind, &packet[4..], &mut reports);
-        rest = next;
+        let _ = read(count, kind, body, &mut reports);
     }
     reports
+}
+
+/// The bodies of the transport-wide feedback in a compound packet, for
+/// [`Feedback::parse`](super::transport_cc::Feedback::parse).
+pub fn transport_feedback(compound: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let is_feedback = |part: &Part<'_>| part.kind == TRANSPORT_FEEDBACK && part.count == TRANSPORT_WIDE;
+    parts(compound).filter(is_feedback).take(MAX_REPORTS).map(|part| part.body)
+}
+
+/// A packet of a compound packet.
+struct Part<'a> {
+    /// Five bits: how many blocks, or which feedback.
+    count: u8,
+    kind: u8,
+    /// Behind the first four octets.
+    body: &'a [u8],
+}
+
+fn parts(compound: &[u8]) -> impl Iterator<Item = Part<'_>> {
+    let mut rest = compound;
+    std::iter::from_fn(move || {
+        let [head, kind, l0, l1, ..] = *rest else { return None };
+        let len = 4 * (usize::from(u16::from_be_bytes([l0, l1])) + 1);
+        let (packet, next) = rest.split_at_checked(len).filter(|_| head >> 6 == 2)?;
+        rest = next;
+        Some(Part { count: head & 0x1f, kind, body: &packet[4..] })
+    })
 }
 
 const MAX_REPORTS: usize = 128;

@@ -4,9 +4,13 @@
 //! gives it what came (`handle_*`), then polls until nothing is left: [`Worker::poll_transmit`],
 //! [`Worker::poll_relayed`], [`Worker::poll_event`], and sleeps until [`Worker::poll_timeout`].
 
+mod listening;
+mod pictures;
 pub mod plan;
 mod reports;
 mod sessions;
+mod viewing;
+mod views;
 
 use std::{
     collections::VecDeque,
@@ -15,22 +19,20 @@ use std::{
     time::Instant,
 };
 
-use protocol::{Kind, mesh::SenderClock};
+use protocol::mesh::SenderClock;
 
-use plan::{Command, Event, Relayed};
+use pictures::Pictures;
+use plan::{Command, Event, Flow, Relayed};
 pub use sessions::Claim;
 use sessions::{Media, Owner, Session, Sessions, Ufrag, Wake};
 
 use crate::{
     drop_reason::DropReason,
-    egress::{
-        batch::Batch,
-        fan_out::{FanOut, Started},
-    },
+    egress::{batch::Batch, fan_out::FanOut},
     ingest::Received,
-    rtp::{packet::Packet, rtcp},
+    rtp::{packet::Packet, rtcp, transport_cc::Feedback},
     stats::Stats,
-    track::{Listener, Taken, Track, Tracks, id::TrackId},
+    track::{Taken, Track, Tracks, id::TrackId},
     transport::{
         CloseReason, DtlsFailure, Kind as DatagramKind, TransportOutput, classify, stun_answered,
         stun_username,
@@ -43,6 +45,7 @@ pub struct Worker {
     index: u8,
     sessions: Sessions,
     tracks: Tracks,
+    pictures: Pictures,
     fan_out: FanOut,
     /// Tracks that a keyframe will be asked for.
     asking: Vec<TrackId>,
@@ -72,6 +75,7 @@ impl Worker {
             index,
             sessions: Sessions::default(),
             tracks: Tracks::new(),
+            pictures: Pictures::default(),
             fan_out: FanOut::default(),
             asking: Vec::new(),
             outbox: VecDeque::new(),
@@ -84,7 +88,11 @@ impl Worker {
     /// What the node wants.
     pub fn handle_command(&mut self, command: Command, now: Instant) {
         match command {
-            Command::Open(plan) => self.sessions.open(plan),
+            Command::Open(plan) => {
+                let (Flow::Ingest { tracks, .. } | Flow::Egress { tracks, .. }) = &plan.flow;
+                self.pictures.handle_stream(*tracks);
+                self.sessions.open(plan);
+            }
             Command::Restart { session, local, remote } => {
                 self.sessions.handle_restart(session, local, remote, now);
             }
@@ -105,6 +113,7 @@ impl Worker {
                 if self.tracks.get(&track).is_some_and(|track| track.listeners().next().is_none()) {
                     self.tracks.remove(&track);
                 }
+                self.pictures.handle_forget(track);
             }
             Command::Reset { track } => {
                 if let Some(track) = self.tracks.get_mut(&track) {
@@ -162,6 +171,7 @@ impl Worker {
                 own.pump(key, now);
             });
         }
+        self.look_due(now);
         self.fan_out.flush_due(&mut self.tracks, &mut self.stats, now);
         self.fan_out.catch_up_due(&mut self.tracks, &mut self.sessions, now);
     }
@@ -171,7 +181,7 @@ impl Worker {
         let fan_out = self.fan_out.poll_timeout(&self.tracks);
         let wake = self.sessions.poll_timeout();
         let ask = self.asking.iter().filter_map(|track| self.tracks.get(track)?.keyframe_due()).min();
-        [fan_out, wake, ask].into_iter().flatten().min()
+        [fan_out, wake, ask, self.pictures.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Fills `batch`: replies and reports, then what fan-out has; false when there was nothing left to send.
@@ -184,11 +194,8 @@ impl Worker {
             self.outbox.pop_front();
         }
         self.fan_out.fill(batch, &self.tracks, &mut self.sessions, &mut self.stats, now);
-        while let Some(Started { listener, before }) = self.fan_out.poll_started() {
-            self.sessions.schedule(listener.session);
-            if let Some(track) = before.and_then(|before| self.tracks.get_mut(&before)) {
-                track.unsubscribe(listener);
-            }
+        while let Some(started) = self.fan_out.poll_started() {
+            self.handle_started(started);
         }
         while let Some(track) = self.fan_out.poll_keyframe() {
             self.want_keyframe(track, now);
@@ -328,6 +335,12 @@ impl Worker {
                             session.transport.handle_heard(from, now);
                         }
                         self.handle_reports(key, &rtcp::parse(&plain), now);
+                        for feedback in rtcp::transport_feedback(&plain) {
+                            match Feedback::parse(feedback) {
+                                Ok(feedback) => self.handle_transport_feedback(key, &feedback, now),
+                                Err(reason) => self.stats.drop(reason),
+                            }
+                        }
                     }
                     Err(_) => self.stats.drop(DropReason::Srtcp),
                 }
@@ -352,14 +365,7 @@ impl Worker {
                 return false;
             }
             Taken::Pending => {}
-            Taken::Anew => {
-                self.fan_out.handle_anew(id);
-                for listener in track.listeners() {
-                    if let Some(egress) = self.sessions.egress_mut(listener) {
-                        egress.handle_anew(id);
-                    }
-                }
-            }
+            Taken::Anew => self.handle_anew(id, now),
         }
         self.fan_out.handle_pending(id);
         self.fan_out.flush_due(&mut self.tracks, &mut self.stats, now);
@@ -396,22 +402,11 @@ impl Worker {
     fn connected(&mut self, key: usize, now: Instant) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         self.events.push_back(Event::Connected { session: session.plan.id });
-        let egress: Vec<(Option<TrackId>, Kind)> = match &session.media {
-            Media::Ingest(_) => {
-                self.stats.publishers += 1;
-                return;
-            }
-            Media::Egress(tracks) => tracks.iter().map(|egress| (egress.wanted(), egress.kind())).collect(),
-        };
-        self.stats.listeners += 1;
-        for (index, (id, kind)) in egress.into_iter().enumerate() {
-            let listener = Listener { session: key, egress: index };
-            let Some(id) = id else { continue };
-            self.tracks.entry(id).or_insert_with(|| Track::new(kind)).subscribe(listener);
-            if kind == Kind::Video
-                && !self.fan_out.catch_up(listener, id, &mut self.tracks, &mut self.sessions, now)
-            {
-                self.want_keyframe(id, now);
+        match session.media {
+            Media::Ingest(_) => self.stats.publishers += 1,
+            Media::Egress(_) => {
+                self.stats.listeners += 1;
+                self.join(key, now);
             }
         }
     }
@@ -430,15 +425,9 @@ impl Worker {
         let connected = session.keys.is_some();
         match session.media {
             Media::Ingest(_) => self.stats.publishers -= u64::from(connected),
-            Media::Egress(tracks) => {
+            Media::Egress(listening) => {
                 self.stats.listeners -= u64::from(connected);
-                for (index, egress) in tracks.iter().enumerate() {
-                    for source in egress.sources() {
-                        if let Some(track) = self.tracks.get_mut(&source) {
-                            track.unsubscribe(Listener { session: key, egress: index });
-                        }
-                    }
-                }
+                self.leave(key, listening.video, &listening.tracks);
             }
         }
     }

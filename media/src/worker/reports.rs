@@ -3,6 +3,8 @@
 
 use std::time::Instant;
 
+use protocol::Kind;
+
 use super::{
     Worker,
     plan::{Event, Flow, Relayed},
@@ -28,9 +30,10 @@ impl Worker {
                         self.relayed.push_back((track, Relayed::Clock { epoch, clock }));
                     }
                 }
-                Media::Egress(tracks) => match report {
+                Media::Egress(listening) => match report {
                     Report::Nack { ssrc, pairs } => {
-                        let Some(egress) = tracks.iter().position(|track| track.ssrc() == *ssrc) else {
+                        let by_ssrc = |track: &Egress| track.ssrc() == *ssrc;
+                        let Some(egress) = listening.tracks.iter().position(by_ssrc) else {
                             continue;
                         };
                         let sequences: Vec<u16> = rtcp_sequences(pairs).take(MAX_NACKED).collect();
@@ -38,14 +41,32 @@ impl Worker {
                         self.fan_out.handle_nack(Listener { session: key, egress }, sequences);
                     }
                     Report::Keyframe { ssrc } => {
-                        let wanted =
-                            tracks.iter().find(|track| track.ssrc() == *ssrc).and_then(Egress::wanted);
+                        let by_ssrc = |track: &&Egress| track.ssrc() == *ssrc;
+                        let wanted = listening.tracks.iter().find(by_ssrc).and_then(Egress::wanted);
                         self.stats.keyframe_requests[1] += 1;
                         if let Some(track) = wanted {
                             self.want_keyframe(track, now);
                         }
                     }
-                    _ => {}
+                    Report::Reception(reception) => {
+                        let sees =
+                            |track: &Egress| track.kind() == Kind::Video && track.ssrc() == reception.ssrc;
+                        if let Some(viewing) = &mut listening.viewing
+                            && listening.tracks.iter().any(sees)
+                        {
+                            viewing
+                                .estimator
+                                .handle_reception(f64::from(reception.fraction_lost) / 256.0, now);
+                            self.see(key, now);
+                        }
+                    }
+                    Report::Estimate { bitrate } => {
+                        if let Some(viewing) = &mut listening.viewing {
+                            viewing.estimator.handle_remb(*bitrate, now);
+                            self.see(key, now);
+                        }
+                    }
+                    Report::Sender { .. } | Report::Bye { .. } => {}
                 },
             }
         }
@@ -72,7 +93,8 @@ impl Worker {
                 }
                 None => return,
             },
-            Media::Egress(tracks) => {
+            Media::Egress(listening) => {
+                let tracks = &mut listening.tracks;
                 let mut compound = Compound::default();
                 for egress in &mut *tracks {
                     let source = egress.source().and_then(|source| self.tracks.get(&source));

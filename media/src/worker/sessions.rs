@@ -15,7 +15,11 @@ use std::{
 
 use protocol::{Codec, SessionId};
 
-use super::plan::{Flow, SessionPlan};
+use super::{
+    listening::Listening,
+    plan::{Flow, SessionPlan},
+    viewing::Viewing,
+};
 use crate::{
     egress::{
         Egress,
@@ -239,21 +243,37 @@ impl Sessions {
         Some(Wake::Session(key))
     }
 
-    /// The sending side of a listener's track.
-    pub(super) fn egress_mut(&mut self, listener: Listener) -> Option<&mut Egress> {
-        match &mut self.get_mut(listener.session)?.media {
-            Media::Egress(tracks) => tracks.get_mut(listener.egress),
+    /// What flows to the listener with this key.
+    pub(super) fn listening_mut(&mut self, key: usize) -> Option<&mut Listening> {
+        match &mut self.get_mut(key)?.media {
+            Media::Egress(listening) => Some(listening),
             Media::Ingest(_) => None,
         }
+    }
+
+    /// The sending side of a listener's track.
+    pub(super) fn egress_mut(&mut self, listener: Listener) -> Option<&mut Egress> {
+        self.listening_mut(listener.session)?.tracks.get_mut(listener.egress)
+    }
+
+    /// How a listener sees the picture.
+    pub(super) fn viewing_mut(&mut self, listener: Listener) -> Option<&mut Viewing> {
+        self.listening_mut(listener.session)?.viewing.as_deref_mut()
     }
 }
 
 impl EgressTable for Sessions {
     fn sending(&mut self, listener: Listener) -> Option<Sending<'_>> {
         let session = self.get_mut(listener.session)?;
-        let Media::Egress(tracks) = &mut session.media else { return None };
+        let Media::Egress(listening) = &mut session.media else { return None };
         let Keys { sealer, .. } = session.keys.as_ref()?;
-        Some(Sending { egress: tracks.get_mut(listener.egress)?, sealer, to: session.remote?, path: None })
+        let path = listening.viewing.as_deref_mut().map(|viewing| &mut viewing.estimator);
+        Some(Sending {
+            egress: listening.tracks.get_mut(listener.egress)?,
+            sealer,
+            to: session.remote?,
+            path,
+        })
     }
 }
 
@@ -304,7 +324,7 @@ pub enum Media {
     /// From a publisher.
     Ingest(Box<Ingest>),
     /// To a listener.
-    Egress(Vec<Egress>),
+    Egress(Listening),
 }
 
 impl Session {
@@ -314,9 +334,7 @@ impl Session {
             Flow::Ingest { plan, tracks, epochs } => {
                 Media::Ingest(Box::new(Ingest::new(plan, |kind| tracks.of(kind), epochs.clone(), now)))
             }
-            Flow::Egress { plan, tracks, .. } => Media::Egress(
-                plan.tracks.iter().map(|track| Egress::new(track, tracks.of(track.kind))).collect(),
-            ),
+            Flow::Egress { plan, tracks, .. } => Media::Egress(Listening::new(plan, tracks, now)),
         };
         Session {
             ufrag: plan.transport.local.ufrag.clone(),
@@ -368,7 +386,7 @@ impl Session {
         let media = match (&self.media, &self.keys) {
             (_, None) => None,
             (Media::Ingest(ingest), _) => ingest.poll_timeout(),
-            (Media::Egress(tracks), _) => tracks.iter().filter_map(Egress::report_at).min(),
+            (Media::Egress(listening), _) => listening.tracks.iter().filter_map(Egress::report_at).min(),
         };
         [media, self.transport.poll_timeout()].into_iter().flatten().min()
     }

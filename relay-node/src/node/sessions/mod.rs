@@ -110,11 +110,7 @@ impl Sessions {
         offer: &Offer,
         fresh: &Fresh,
     ) -> Result<Answered<EgressPlan>, SessionError> {
-        // Without transport-cc a browser estimates by itself and tells us (REMB).
-        let policy = EgressPolicy {
-            transport_cc: false,
-            ..EgressPolicy::new(stream.as_str(), codecs, fresh.first_ssrc)
-        };
+        let policy = EgressPolicy::new(stream.as_str(), codecs, fresh.first_ssrc);
         let fingerprint = self.identity.fingerprint().to_string();
         let (answer, plan) = answer_egress(offer, &self.local(fresh, &fingerprint), &policy)?;
         let transport = self.transport(offer, fresh, plan.setup, plan.data_channel)?;

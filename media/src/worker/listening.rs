@@ -1,0 +1,36 @@
+//! What flows to one listener: its tracks, and how it sees the picture.
+
+use std::time::Instant;
+
+use protocol::Kind;
+
+use super::viewing::Viewing;
+use crate::{
+    egress::Egress,
+    sdp::EgressPlan,
+    track::id::{StreamTracks, TrackId},
+};
+
+/// What flows to one listener.
+#[derive(Debug)]
+pub struct Listening {
+    /// As negotiated: at most one of each kind.
+    pub tracks: Vec<Egress>,
+    /// Names the picture, in whatever encodings it comes.
+    pub video: TrackId,
+    /// Of who gets a picture.
+    pub viewing: Option<Box<Viewing>>,
+}
+
+impl Listening {
+    /// As negotiated.
+    pub fn new(plan: &EgressPlan, tracks: &StreamTracks, now: Instant) -> Listening {
+        let egress = |track| Egress::new(track, tracks.of(track.kind));
+        let sees = plan.tracks.iter().any(|track| track.kind == Kind::Video);
+        Listening {
+            tracks: plan.tracks.iter().map(egress).collect(),
+            video: tracks.video,
+            viewing: sees.then(|| Box::new(Viewing::new(now))),
+        }
+    }
+}

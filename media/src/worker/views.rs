@@ -1,0 +1,193 @@
+//! Carries out what is chosen for listeners: which tracks they are at, which keyframes are asked for, which probes
+//! leave.
+
+use std::time::Instant;
+
+use super::{
+    Worker,
+    sessions::Media,
+    viewing::{Choice, Turn},
+};
+use crate::{
+    egress::{ALL_LAYERS, Egress, Role, fan_out::Started},
+    rtp::{descriptor::TemporalLayer, transport_cc::Feedback},
+    track::{Listener, Track, id::TrackId},
+};
+
+impl Worker {
+    /// A listener's session is connected: it gets what there is.
+    pub(super) fn join(&mut self, key: usize, now: Instant) {
+        let Some(listening) = self.sessions.listening_mut(key) else { return };
+        let video = listening.video;
+        let egress: Vec<_> = listening.tracks.iter().map(|egress| (egress.wanted(), egress.kind())).collect();
+        for (index, (wanted, kind)) in egress.into_iter().enumerate() {
+            let listener = Listener { session: key, egress: index };
+            let Some(wanted) = wanted else { continue };
+            if kind == protocol::Kind::Audio {
+                self.subscribe(listener, wanted);
+                continue;
+            }
+            self.pictures.join(video, listener, &mut self.tracks, now);
+            if self.pictures.get(video).is_some_and(|picture| picture.has_encodings()) {
+                if let Some(egress) = self.sessions.egress_mut(listener) {
+                    egress.stop();
+                }
+            } else {
+                self.subscribe(listener, wanted);
+                self.begin(listener, wanted, now);
+            }
+            self.choose(listener, now);
+        }
+    }
+
+    /// A session is gone, which had these tracks.
+    pub(super) fn leave(&mut self, key: usize, video: TrackId, tracks: &[Egress]) {
+        for (index, egress) in tracks.iter().enumerate() {
+            let listener = Listener { session: key, egress: index };
+            self.pictures.leave(video, listener);
+            for source in egress.sources() {
+                self.unsubscribe(listener, source);
+            }
+        }
+    }
+
+    /// A track starts anew, or for the first time.
+    pub(super) fn handle_anew(&mut self, id: TrackId, now: Instant) {
+        self.fan_out.handle_anew(id);
+        let Some(track) = self.tracks.get(&id) else { return };
+        for listener in track.listeners() {
+            if let Some(egress) = self.sessions.egress_mut(listener) {
+                egress.handle_anew(id);
+            }
+        }
+        for listener in self.pictures.handle_anew(id, now) {
+            self.turn_to(listener, id, ALL_LAYERS);
+        }
+    }
+
+    /// A listener has begun with a source.
+    pub(super) fn handle_started(&mut self, started: Started) {
+        let Started { listener, before } = started;
+        if let Some(before) = before {
+            self.unsubscribe(listener, before);
+        }
+        if let Some(viewing) = self.sessions.viewing_mut(listener) {
+            viewing.handle_started();
+        }
+        self.sessions.schedule(listener.session);
+    }
+
+    /// A listener tells what came.
+    pub(super) fn handle_transport_feedback(&mut self, key: usize, feedback: &Feedback<'_>, now: Instant) {
+        let Some(listening) = self.sessions.listening_mut(key) else { return };
+        let Some(viewing) = &mut listening.viewing else { return };
+        viewing.estimator.handle_feedback(feedback, now);
+        self.see(key, now);
+    }
+
+    /// What is known of a listener's path is another.
+    pub(super) fn see(&mut self, key: usize, now: Instant) {
+        let Some(listening) = self.sessions.listening_mut(key) else { return };
+        let Some(egress) = listening.tracks.iter().position(|track| track.kind() == protocol::Kind::Video)
+        else {
+            return;
+        };
+        let listener = Listener { session: key, egress };
+        self.choose(listener, now);
+        let Some(viewing) = self.sessions.viewing_mut(listener) else { return };
+        if let Some(probe) = viewing.estimator.poll_probe(now) {
+            self.fan_out.handle_probe(listener, probe);
+        }
+    }
+
+    /// Rates are looked at again, and what follows for each listener.
+    pub(super) fn look_due(&mut self, now: Instant) {
+        // Each is looked at once: its time has moved on.
+        while let Some(listeners) = self.pictures.poll_look(&mut self.tracks, now) {
+            for listener in listeners {
+                if let Some(viewing) = self.sessions.viewing_mut(listener)
+                    && viewing.estimator.poll_timeout().is_some_and(|at| at <= now)
+                {
+                    viewing.estimator.handle_timeout(now);
+                }
+                self.choose(listener, now);
+            }
+        }
+    }
+
+    fn choose(&mut self, listener: Listener, now: Instant) {
+        let Some(Media::Egress(listening)) =
+            self.sessions.get_mut(listener.session).map(|session| &mut session.media)
+        else {
+            return;
+        };
+        let (Some(viewing), Some(picture)) = (&mut listening.viewing, self.pictures.get(listening.video))
+        else {
+            return;
+        };
+        let choice = viewing.choose(picture, now);
+        let too_much = viewing.is_too_much(now);
+        let Some(egress) = listening.tracks.get_mut(listener.egress) else { return };
+        match choice {
+            Choice::AsBefore => {}
+            Choice::Nothing => {
+                let sources: Vec<TrackId> = egress.sources().collect();
+                egress.stop();
+                self.stats.pauses += u64::from(!sources.is_empty());
+                sources.into_iter().for_each(|source| self.unsubscribe(listener, source));
+            }
+            Choice::Layer { track, temporal, turn } => match egress.role(track) {
+                Role::Source => {
+                    egress.set_layers(temporal);
+                    let waited = egress.turn_to(track, temporal);
+                    waited.into_iter().for_each(|other| self.unsubscribe(listener, other));
+                }
+                Role::NextSource => {
+                    if too_much && let Some(source) = egress.source() {
+                        egress.pause();
+                        self.unsubscribe(listener, source);
+                    }
+                }
+                Role::None => {
+                    let worse = turn == Some(Turn::Down);
+                    if worse {
+                        egress.set_layers(TemporalLayer(0));
+                    }
+                    if egress.source().is_some() {
+                        self.stats.switches[usize::from(worse)] += 1;
+                    }
+                    self.turn_to(listener, track, temporal);
+                    self.begin(listener, track, now);
+                }
+            },
+        }
+    }
+
+    /// From its next keyframe on a listener gets this track.
+    fn turn_to(&mut self, listener: Listener, track: TrackId, temporal: TemporalLayer) {
+        let Some(egress) = self.sessions.egress_mut(listener) else { return };
+        let waited = egress.turn_to(track, temporal);
+        waited.into_iter().for_each(|other| self.unsubscribe(listener, other));
+        self.subscribe(listener, track);
+    }
+
+    /// Who sees nothing begins with the picture that is there, if it is whole. All others wait for a keyframe.
+    fn begin(&mut self, listener: Listener, track: TrackId, now: Instant) {
+        let blank = self.sessions.egress_mut(listener).is_some_and(|egress| egress.source().is_none());
+        if !blank || !self.fan_out.catch_up(listener, track, &mut self.tracks, &mut self.sessions, now) {
+            self.want_keyframe(track, now);
+        }
+    }
+
+    fn subscribe(&mut self, listener: Listener, id: TrackId) {
+        let kind = self.sessions.egress_mut(listener).map(|egress| egress.kind());
+        let Some(kind) = kind else { return };
+        self.tracks.entry(id).or_insert_with(|| Track::new(kind)).subscribe(listener);
+    }
+
+    fn unsubscribe(&mut self, listener: Listener, id: TrackId) {
+        if let Some(track) = self.tracks.get_mut(&id) {
+            track.unsubscribe(listener);
+        }
+    }
+}
