@@ -319,7 +319,8 @@ impl Estimator {
     /// Not a queue, but a way that has become longer: a queue goes up and down, or it is full and something is
     /// lost.
     fn is_longer(&self, spread: Spread) -> bool {
-        spread.is_constant() && self.loss.share().is_none_or(|share| share < RADIO_LOSS)
+        let lossless = self.loss.share().map_or(self.loss.lost() == 0, |share| share < RADIO_LOSS);
+        spread.is_constant() && lossless
     }
 }
 

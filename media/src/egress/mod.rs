@@ -9,6 +9,8 @@ pub(crate) mod fan_out;
 mod repair_budget;
 mod run;
 mod seal;
+#[cfg(test)]
+mod tests;
 
 use std::{
     net::SocketAddr,

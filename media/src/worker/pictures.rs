@@ -193,8 +193,8 @@ impl Picture {
         let mut layers = Vec::new();
         for (encoding, ranked) in self.ranked.iter().enumerate() {
             let layer = |temporal| Layer { encoding: encoding as u8, spatial: SpatialLayer(0), temporal };
-            // Of better ones less would be a better picture that stutters: the one below is better than that.
-            if encoding == 0
+            // Where there are others, less of one would be a picture that stutters: the one below is better than that.
+            if self.ranked.len() == 1
                 && let Some(track) = tracks.get_mut(&ranked.track)
             {
                 layers.extend(track.meter().rates(now).map(|(temporal, rate)| (layer(temporal), rate)));

@@ -55,9 +55,11 @@ pub enum Turn {
     Down,
 }
 
-/// A path that has shown its limit may be a little too narrow for the base for so long, before the picture goes: an
-/// estimate that was lowered by chance is back by then.
-const BASE_HOLD: Duration = Duration::from_millis(1500);
+/// A path that has shown its limit may be too narrow for the base for so long, before the picture goes: what was there
+/// of a better one is through by then.
+const BASE_HOLD: Duration = Duration::from_millis(500);
+/// And where that is all there is: an estimate that was lowered by chance is back by then.
+const LONE_HOLD: Duration = Duration::from_millis(1500);
 /// Where the next worse encoding does not begin within this time, the picture stops until it does.
 const TURN_MAX: Duration = Duration::from_secs(1);
 /// A queue this long and the sound is in danger: the picture stops at once.
@@ -95,7 +97,8 @@ impl Viewing {
             self.short_since = None;
         } else {
             let since = *self.short_since.get_or_insert(now);
-            fits += usize::from(now.saturating_duration_since(since) < BASE_HOLD);
+            let hold = if picture.has_encodings() { BASE_HOLD } else { LONE_HOLD };
+            fits += usize::from(now.saturating_duration_since(since) < hold);
         }
         self.steps.renumber(self.track.and_then(|track| picture.encoding(track)));
         let before = self.steps.current();

@@ -7,7 +7,9 @@
 
 #![allow(dead_code, reason = "shared by several tests, none of which needs all")]
 
+pub mod encodings;
 pub mod feed;
+pub mod narrow;
 pub mod peer;
 #[path = "../transport_sim/mod.rs"]
 pub mod transport_sim;
@@ -26,6 +28,7 @@ use media::{
 };
 use protocol::{Codec, SessionId};
 
+use narrow::Narrow;
 pub use peer::{Media, Peer};
 use transport_sim::{Checker, Ledger, Rng, addr, origin};
 
@@ -79,6 +82,10 @@ pub struct Sim {
     pub codecs: Vec<(SessionId, Codec)>,
     pub foreign: usize,
     pub keyframes_wanted: usize,
+    /// The tracks that keyframes were wanted of.
+    pub wanted: Vec<TrackId>,
+    /// Narrow wires, by peer.
+    pub narrow: HashMap<usize, Narrow>,
     /// By peer, SSRC and sequence number.
     pub sealed: HashMap<(usize, u32, u64), Sealed>,
     highest: HashMap<(usize, u32), u64>,
@@ -112,6 +119,8 @@ impl Sim {
             codecs: Vec::new(),
             foreign: 0,
             keyframes_wanted: 0,
+            wanted: Vec::new(),
+            narrow: HashMap::new(),
             sealed: HashMap::new(),
             highest: HashMap::new(),
             lost_up: 0,
@@ -149,10 +158,7 @@ impl Sim {
         change: impl FnOnce(&mut media::sdp::EgressPlan),
     ) -> usize {
         self.open(offer, |offer, local, number| {
-            let policy = EgressPolicy {
-                transport_cc: false,
-                ..EgressPolicy::new("main-stage", preferred, 10_000 + 100 * number as u32)
-            };
+            let policy = EgressPolicy::new("main-stage", preferred, 10_000 + 100 * number as u32);
             let (_, mut plan) = answer_egress(offer, local, &policy).unwrap();
             change(&mut plan);
             let setup = (plan.setup, plan.data_channel);
@@ -325,6 +331,7 @@ impl Sim {
                 }
                 Event::KeyframeWanted { track } => {
                     self.keyframes_wanted += 1;
+                    self.wanted.push(track);
                     self.tell(&Command::RequestKeyframe { track });
                 }
                 Event::Closed { session, reason, .. } => {
@@ -364,7 +371,13 @@ impl Sim {
             Some(at) => at,
             None => return,
         };
-        self.fly(at, Item::Down { peer, data });
+        let at = match self.narrow.get_mut(&peer) {
+            Some(narrow) => narrow.pass(data.len(), self.now).map(|through| through + (at - self.now)),
+            None => Some(at),
+        };
+        if let Some(at) = at {
+            self.fly(at, Item::Down { peer, data });
+        }
     }
 
     fn poll_peers(&mut self) {

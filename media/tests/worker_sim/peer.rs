@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use media::ArrivalLog;
 use media::rtcp::{self, Compound, Report};
 use media::rtp::Header;
 use media::sdp::{EgressPlan, EgressTrack, IngestPlan, IngestTrack};
@@ -62,6 +63,8 @@ pub struct Peer {
     pub feeds: [Option<Feed>; 2],
     /// The next transport-wide sequence number.
     pub transport_sequence: u16,
+    /// What a listener tells of what came, where that was agreed on.
+    pub arrivals: Option<ArrivalLog>,
     outgoing: VecDeque<Vec<u8>>,
 }
 
@@ -91,6 +94,9 @@ impl Peer {
                 .map(|kind| plan.tracks.iter().find(|track| track.kind == kind).map(Feed::new)),
             Media::Egress(_) => [None, None],
         };
+        let told = |track: &EgressTrack| track.feedback.transport_cc;
+        let tells = matches!(&media, Media::Egress(plan) if plan.tracks.iter().any(told));
+        let arrivals = tells.then(|| ArrivalLog::new(now));
         Peer {
             session,
             browser,
@@ -102,6 +108,7 @@ impl Peer {
             repairs: false,
             feeds,
             transport_sequence: 65_500,
+            arrivals,
             outgoing: VecDeque::new(),
         }
     }
@@ -221,6 +228,12 @@ impl Peer {
         let header = Header::parse(plain).unwrap();
         let padded = &plain[header.header_len..];
         let len = header.payload_len(padded).unwrap();
+        if let (Some(log), Media::Egress(plan)) = (&mut self.arrivals, &self.media) {
+            let id = plan.tracks.iter().find_map(|track| track.extensions.transport_cc);
+            for (_, value) in header.extensions(plain).filter(|(found, _)| Some(*found) == id) {
+                log.handle_arrival(u16::from_be_bytes([value[0], value[1]]), now);
+            }
+        }
         self.got.push(Got {
             at: now,
             ssrc: header.ssrc,
@@ -260,10 +273,21 @@ impl Peer {
         if !self.gone && self.browser.next().is_some_and(|at| at <= now) {
             self.browser.timeout(now);
         }
+        let mut compound = Compound::default();
+        if let Some(log) = self.arrivals.as_mut().filter(|_| !self.gone && self.keys.is_some()) {
+            log.poll_feedback(7, 1, &mut compound, now);
+        }
+        if !compound.is_empty() {
+            self.send_rtcp(compound.bytes());
+        }
     }
 
     pub fn next(&self) -> Option<Instant> {
-        if self.gone { None } else { self.browser.next() }
+        if self.gone {
+            return None;
+        }
+        let feedback = self.arrivals.as_ref().and_then(ArrivalLog::poll_timeout);
+        [self.browser.next(), feedback.filter(|_| self.keys.is_some())].into_iter().flatten().min()
     }
 
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Vec<u8>> {

@@ -1,0 +1,194 @@
+//! A picture in several encodings and the sound with it, as another worker hands them over: VP8 with two temporal
+//! layers, 30 pictures a second. The publisher answers keyframe requests.
+
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, BytesMut};
+use media::{Packet, packet::Canonical};
+use protocol::{Codec, mesh::SenderClock};
+
+use super::{Sim, TRACKS, ms};
+
+/// What is sent of each encoding.
+pub struct Encoding {
+    /// Bits per second.
+    pub rate: u64,
+    pub width: u16,
+    pub height: u16,
+    /// Whether it is sent.
+    pub lives: bool,
+    pub epoch: u8,
+    sequence: u16,
+    /// Of its RTP clock, when the stage began.
+    timestamp: u32,
+    picture: u16,
+    tl0: u8,
+    key_index: u8,
+    keyframe_at: Option<Instant>,
+}
+
+/// What publishes.
+pub struct Stage {
+    pub encodings: Vec<Encoding>,
+    /// The wait for a keyframe.
+    pub answers_in: Duration,
+    began: Instant,
+    pictures: u64,
+    sounds: u64,
+    sound_sequence: u16,
+    seen: usize,
+}
+
+/// Bits per second of the encodings that tests have.
+pub const RATES: [u64; 3] = [120_000, 600_000, 2_000_000];
+const SOUND: usize = 96_000 / 8 / 50;
+const LARGEST: usize = 1100;
+/// Where the number of the encoding stands in a payload, behind the descriptor and the keyframe's head.
+pub const MARK: usize = 16;
+
+impl Stage {
+    pub fn new(rates: &[u64], now: Instant) -> Stage {
+        let encoding = |(at, rate): (usize, &u64)| Encoding {
+            rate: *rate,
+            width: 320 << at,
+            height: 180 << at,
+            lives: true,
+            epoch: 3,
+            sequence: 65_000_u16.wrapping_add(1000 * at as u16),
+            timestamp: 1_000_000 * at as u32,
+            picture: 0x7ff0_u16.wrapping_add(100 * at as u16),
+            tl0: 250_u8.wrapping_add(3 * at as u8),
+            key_index: 7 * at as u8,
+            keyframe_at: Some(now),
+        };
+        Stage {
+            encodings: rates.iter().enumerate().map(encoding).collect(),
+            answers_in: ms(100),
+            began: now,
+            pictures: 0,
+            sounds: 0,
+            sound_sequence: 60_000,
+            seen: 0,
+        }
+    }
+
+    /// Publishes for a time.
+    pub fn run(&mut self, sim: &mut Sim, time: Duration) {
+        let end = sim.now + time;
+        loop {
+            let picture_at = self.began + Duration::from_micros(33_333) * self.pictures as u32;
+            let sound_at = self.began + ms(20) * self.sounds as u32;
+            let at = picture_at.min(sound_at);
+            if at >= end {
+                sim.run(end.saturating_duration_since(sim.now));
+                return;
+            }
+            sim.run(at.saturating_duration_since(sim.now));
+            self.heed(sim);
+            if picture_at <= sound_at {
+                self.picture(sim);
+            } else {
+                self.sound(sim);
+            }
+        }
+    }
+
+    fn heed(&mut self, sim: &Sim) {
+        for track in &sim.wanted[self.seen..] {
+            let asked = TRACKS.encodings.iter().position(|encoding| encoding == track);
+            if let Some(encoding) = asked.and_then(|at| self.encodings.get_mut(at)) {
+                encoding.keyframe_at.get_or_insert(sim.now + self.answers_in);
+            }
+        }
+        self.seen = sim.wanted.len();
+    }
+
+    fn picture(&mut self, sim: &mut Sim) {
+        let number = self.pictures;
+        self.pictures += 1;
+        let ticks = (sim.now.duration_since(self.began).as_secs_f64() * 90_000.0) as u32;
+        for (at, encoding) in self.encodings.iter_mut().enumerate() {
+            if !encoding.lives {
+                continue;
+            }
+            let keyframe = encoding.keyframe_at.is_some_and(|at| at <= sim.now);
+            let layer = if keyframe { 0 } else { (number % 2) as u8 };
+            if keyframe {
+                encoding.keyframe_at = None;
+                encoding.key_index = encoding.key_index.wrapping_add(1) & 0x1f;
+            }
+            encoding.picture = encoding.picture.wrapping_add(1) & 0x7fff;
+            encoding.tl0 = encoding.tl0.wrapping_add(u8::from(layer == 0));
+            let mean = encoding.rate as f64 / 8.0 / 30.0;
+            // the upper layer takes two fifths
+            let size = mean
+                * if keyframe {
+                    5.0
+                } else if layer == 0 {
+                    1.2
+                } else {
+                    0.8
+                };
+            let mut left = (size as usize).max(MARK + 1);
+            let mut first = true;
+            while left > 0 {
+                let len = left.min(LARGEST).max(MARK + 1);
+                left = left.saturating_sub(LARGEST);
+                let canonical = Canonical {
+                    codec: Codec::Vp8,
+                    marker: left == 0,
+                    sequence: encoding.sequence,
+                    timestamp: encoding.timestamp.wrapping_add(ticks),
+                    audio_level: None,
+                    orientation: None,
+                };
+                encoding.sequence = encoding.sequence.wrapping_add(1);
+                let mut buffer = BytesMut::new();
+                canonical.write(&mut buffer);
+                // RFC 7741 section 4.2: X, S; I, L, T, K; the picture id; TL0PICIDX; TID, Y, KEYIDX
+                buffer.put_slice(&[0x80 | u8::from(first) << 4, 0xf0]);
+                buffer.put_u16(0x8000 | encoding.picture);
+                buffer.put_slice(&[encoding.tl0, layer << 6 | 0x20 | encoding.key_index]);
+                buffer.put_slice(&[u8::from(!keyframe), 0, 0, 0x9d, 0x01, 0x2a]);
+                buffer.put_u16_le(encoding.width);
+                buffer.put_u16_le(encoding.height);
+                buffer.put_u8(at as u8);
+                buffer.resize(canonical.header_len() + len, 0xab);
+                let packet = Packet::from_parts(canonical, buffer, encoding.epoch, sim.now);
+                for worker in &mut sim.workers {
+                    worker.handle_packet(TRACKS.encodings[at], packet.clone(), sim.now);
+                }
+                first = false;
+            }
+            if number.is_multiple_of(30) {
+                let ntp = (0xe000_0000_u64 << 32) + (f64::from(ticks) / 90_000.0 * 4_294_967_296.0) as u64;
+                let clock = SenderClock { ntp, rtp: encoding.timestamp.wrapping_add(ticks) };
+                for worker in &mut sim.workers {
+                    worker.handle_clock(TRACKS.encodings[at], encoding.epoch, clock, sim.now);
+                }
+            }
+        }
+        sim.run(Duration::ZERO);
+    }
+
+    fn sound(&mut self, sim: &mut Sim) {
+        let canonical = Canonical {
+            codec: Codec::Opus,
+            marker: false,
+            sequence: self.sound_sequence,
+            timestamp: (self.sounds * 960) as u32,
+            audio_level: None,
+            orientation: None,
+        };
+        self.sounds += 1;
+        self.sound_sequence = self.sound_sequence.wrapping_add(1);
+        let mut buffer = BytesMut::new();
+        canonical.write(&mut buffer);
+        buffer.resize(canonical.header_len() + SOUND, 0xcd);
+        let packet = Packet::from_parts(canonical, buffer, 3, sim.now);
+        for worker in &mut sim.workers {
+            worker.handle_packet(TRACKS.audio, packet.clone(), sim.now);
+        }
+        sim.run(Duration::ZERO);
+    }
+}

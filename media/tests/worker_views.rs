@@ -1,0 +1,223 @@
+//! Which encoding of a picture a listener gets, over wires of all widths, in virtual time: the worker, a listener that
+//! tells what came, and a wire with a queue of 200 ms. Everything is decided by what the wire did.
+
+#[macro_use]
+mod worker_sim;
+
+use std::time::Duration;
+
+use protocol::Kind;
+use worker_sim::{
+    Impairment, SECOND, Sim,
+    encodings::{MARK, RATES, Stage},
+    ms,
+    narrow::Narrow,
+    peer::Got,
+};
+
+const TOP: usize = 2;
+const MIDDLE: usize = 1;
+const BASE: usize = 0;
+
+/// What a listener got of a picture in some time.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Each change of encoding, since the beginning of the time.
+    changes: Vec<(Duration, usize)>,
+    /// When the last packet came.
+    last: Duration,
+    /// The longest time without a packet, between two that came.
+    freeze: Duration,
+    /// Packets of sound.
+    sound: usize,
+}
+
+impl Seen {
+    /// What is seen at the end.
+    fn encoding(&self) -> Option<usize> {
+        self.changes.last().map(|(_, encoding)| *encoding)
+    }
+
+    /// Since when.
+    fn since(&self) -> Duration {
+        self.changes.last().map_or(Duration::ZERO, |(since, _)| *since)
+    }
+}
+
+struct View {
+    sim: Sim,
+    stage: Stage,
+    listener: usize,
+}
+
+impl View {
+    /// A listener on a wire, with a stage that publishes these encodings.
+    fn new(rates: &[u64], wire: u64) -> View {
+        let mut sim = Sim::new(1, 1);
+        let listener = sim.listener(offer!("chromium_recvonly"));
+        let address = sim.now;
+        sim.narrow.insert(listener, Narrow::new(wire, ms(200), address));
+        sim.connect();
+        let stage = Stage::new(rates, sim.now);
+        View { sim, stage, listener }
+    }
+
+    fn wire(&mut self, rate: u64) {
+        self.sim.narrow.get_mut(&self.listener).expect("a wire").rate = rate;
+    }
+
+    fn run(&mut self, time: Duration) -> Seen {
+        let from = self.sim.now;
+        self.stage.run(&mut self.sim, time);
+        let peer = &self.sim.peers[self.listener];
+        let within = |got: &&&Got| got.at >= from;
+        let mut seen =
+            Seen { sound: peer.got_media(Kind::Audio).iter().filter(within).count(), ..Seen::default() };
+        let pictures = peer.got_media(Kind::Video);
+        for got in pictures.iter().filter(within).filter(|got| !got.payload.is_empty()) {
+            let (at, encoding) = (got.at - from, usize::from(got.payload[MARK]));
+            if seen.encoding() != Some(encoding) {
+                seen.changes.push((at, encoding));
+            } else if seen.last > Duration::ZERO {
+                seen.freeze = seen.freeze.max(at - seen.last);
+            }
+            seen.last = at;
+        }
+        seen
+    }
+
+    fn queue(&self, time: Duration) -> Duration {
+        self.sim.narrow[&self.listener].p95(self.sim.now - time, self.sim.now)
+    }
+}
+
+#[test]
+fn a_listener_follows_its_wire_down_and_up_again() {
+    let mut view = View::new(&RATES, 3_000_000);
+    let first = view.run(SECOND * 20);
+    assert!(first.changes[0].0 < SECOND && first.changes[0].1 == BASE, "{first:?}");
+    assert!(first.encoding() == Some(TOP) && first.since() < SECOND * 6, "{first:?}");
+    for (wire, expected, within) in [
+        (1_000_000, Some(MIDDLE), SECOND * 10),
+        (400_000, Some(BASE), SECOND * 2),
+        (200_000, None, SECOND * 2),
+        (400_000, Some(BASE), SECOND * 10),
+        (1_000_000, Some(MIDDLE), SECOND * 10),
+        (3_000_000, Some(TOP), SECOND * 10),
+    ] {
+        view.wire(wire);
+        let seen = view.run(SECOND * 20);
+        match expected {
+            Some(_) => {
+                assert_eq!(seen.encoding(), expected, "{wire}: {seen:?}");
+                assert!(seen.since() <= within, "{wire}: {seen:?}");
+            }
+            None => assert!(seen.last <= within, "{wire}: {seen:?}"),
+        }
+        assert!(seen.changes.len() <= 4 && seen.freeze < ms(800), "{wire}: {seen:?}");
+        assert!(seen.sound >= 970, "{wire}: {seen:?}");
+        let queue = view.queue(SECOND * 10);
+        assert!(queue < ms(80), "{wire}: {queue:?}");
+    }
+}
+
+#[test]
+fn who_joins_on_a_wire_for_sound_alone_soon_hears_only_that() {
+    let mut view = View::new(&RATES, 200_000);
+    let seen = view.run(SECOND * 10);
+    assert!(seen.last < SECOND * 4, "{seen:?}");
+    let seen = view.run(SECOND * 20);
+    assert!(seen.changes.is_empty() && seen.sound >= 995, "{seen:?}");
+    assert!(view.queue(SECOND * 10) < ms(60));
+}
+
+#[test]
+fn what_a_radio_loses_costs_no_picture() {
+    for percent in [2, 5] {
+        let mut view = View::new(&RATES, 3_000_000);
+        view.run(SECOND * 10);
+        view.sim.down = Impairment { loss_percent: percent, jitter: ms(4) };
+        let seen = view.run(SECOND * 40);
+        let top: Duration = time_of(&seen, TOP, SECOND * 40);
+        assert!(top > SECOND * 36, "{percent} %: {top:?} {seen:?}");
+    }
+}
+
+fn time_of(seen: &Seen, encoding: usize, end: Duration) -> Duration {
+    let ends = seen.changes.iter().skip(1).map(|(at, _)| *at).chain([end]);
+    let times = seen.changes.iter().zip(ends).filter(|((_, of), _)| *of == encoding);
+    times.map(|((from, _), to)| to - *from).sum()
+}
+
+#[test]
+fn an_encoding_that_dies_is_left_and_taken_again() {
+    let mut view = View::new(&RATES, 10_000_000);
+    assert_eq!(view.run(SECOND * 10).encoding(), Some(TOP));
+    view.stage.encodings[TOP].lives = false;
+    let seen = view.run(SECOND * 5);
+    assert!(seen.encoding() == Some(MIDDLE) && seen.since() < SECOND * 2, "{seen:?}");
+    view.stage.encodings[BASE].lives = false;
+    view.run(SECOND * 5);
+    view.stage.encodings[MIDDLE].lives = false;
+    view.run(SECOND * 3);
+    view.stage.encodings[BASE].lives = true;
+    let seen = view.run(SECOND * 5);
+    assert!(seen.encoding() == Some(BASE) && seen.changes[0].0 < SECOND * 2, "{seen:?}");
+    view.stage.encodings[MIDDLE].lives = true;
+    view.stage.encodings[TOP].lives = true;
+    let seen = view.run(SECOND * 10);
+    assert_eq!(seen.encoding(), Some(TOP), "{seen:?}");
+    assert!(seen.freeze < ms(500), "{seen:?}");
+}
+
+#[test]
+fn a_picture_that_is_all_there_is_goes_on_through_a_hiccup_and_stops_where_it_does_not_fit() {
+    let mut view = View::new(&[2_000_000], 3_000_000);
+    let seen = view.run(SECOND * 10);
+    assert!(seen.changes[0].0 < ms(500), "nobody waits for an estimate: {seen:?}");
+    view.wire(1_800_000);
+    view.run(ms(400));
+    view.wire(3_000_000);
+    let seen = view.run(SECOND * 20);
+    assert!(seen.freeze < ms(300), "{seen:?}");
+    view.wire(1_000_000);
+    let seen = view.run(SECOND * 20);
+    assert!(seen.last < SECOND * 4, "{seen:?}");
+    assert!(view.queue(SECOND * 10) < ms(60));
+    view.wire(3_000_000);
+    let seen = view.run(SECOND * 20);
+    assert!(seen.changes.first().is_some_and(|(at, _)| *at < SECOND * 10), "{seen:?}");
+}
+
+#[test]
+fn who_tells_nothing_sees_the_base_and_a_picture_that_is_all_there_is() {
+    for (rates, expected) in [(&RATES[..], BASE), (&RATES[2..], BASE)] {
+        let mut view = View::new(rates, 10_000_000);
+        view.sim.peers[view.listener].arrivals = None;
+        let seen = view.run(SECOND * 10);
+        assert!(seen.changes[0].0 < SECOND && seen.encoding() == Some(expected), "{seen:?}");
+        assert_eq!(seen.changes.len(), 1);
+    }
+}
+
+#[test]
+fn numbers_and_times_go_on_through_all_changes() {
+    let mut view = View::new(&RATES, 3_000_000);
+    for wire in [3_000_000, 700_000, 3_000_000, 350_000, 3_000_000] {
+        view.wire(wire);
+        view.run(SECOND * 12);
+    }
+    assert!(view.sim.workers[0].stats().switches.iter().sum::<u64>() >= 6);
+    let mut got = view.sim.peers[view.listener].got_media(Kind::Video);
+    got.sort_by_key(|got| got.timestamp);
+    let highest = got.iter().map(|got| got.sequence).max().expect("some");
+    let (first, last) = (got[0].sequence, got[got.len() - 1].sequence);
+    assert!(first < last && last == highest, "numbers rise with time");
+    let span = f64::from(got[got.len() - 1].timestamp.wrapping_sub(got[0].timestamp)) / 90_000.0;
+    let took = (got[got.len() - 1].at - got[0].at).as_secs_f64();
+    assert!((span - took).abs() < 0.25, "{span} s of timestamps in {took} s");
+    for pair in got.windows(2) {
+        let step = pair[1].timestamp.wrapping_sub(pair[0].timestamp);
+        assert!(step == 0 || step >= 900, "a picture is a frame behind another: {step}");
+    }
+}
