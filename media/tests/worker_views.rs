@@ -1,6 +1,8 @@
 //! Which encoding of a picture a listener gets, over wires of all widths, in virtual time: the worker, a listener that
 //! tells what came, and a wire with a queue of 200 ms. Everything is decided by what the wire did.
 
+#![expect(clippy::unwrap_used, reason = "clippy knows test functions, but not what they call")]
+
 #[macro_use]
 mod worker_sim;
 

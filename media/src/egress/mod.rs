@@ -62,8 +62,9 @@ pub struct Egress {
     layers: Layers,
     /// There once the numbers of pictures are not those of the publisher any more.
     numbers: Option<Box<(Gaps, Numbers)>>,
-    /// The transport-wide numbers of the newest packets, where one that is repaired goes under the same number.
-    kept: Box<[u16]>,
+    /// The transport-wide numbers of the newest packets, where one that is repaired goes under the same number: the lap
+    /// of its index, and the number.
+    kept: Box<[(u16, u16)]>,
     /// The packet index the listener expects next (RFC 3711 section 3.3.1).
     next: u64,
     last: Option<LastSent>,
@@ -200,7 +201,7 @@ impl Egress {
             runs: 0,
             layers: Layers { most: ALL_LAYERS, sent: ALL_LAYERS },
             numbers: None,
-            kept: vec![0; kept].into(),
+            kept: vec![(u16::MAX, 0); kept].into(),
             next: FIRST_INDEX,
             last: None,
             rtx_index: FIRST_INDEX,
@@ -372,7 +373,7 @@ impl Egress {
         run.sent(number);
         let timestamp = packet.timestamp.wrapping_add(run.timestamp);
         let place = Placed { index, timestamp, payload_type: types.media, blank, given };
-        let len = self.seal(place, false, packet, padding, way);
+        let len = self.seal(place, packet, padding, way);
         if index >= self.next {
             self.next = index + 1;
             self.last = Some(LastSent { index, timestamp, at: packet.received });
@@ -427,7 +428,7 @@ impl Egress {
             }
             None => {
                 let place = Placed { index, timestamp, payload_type: types.media, blank, given };
-                self.seal(place, true, packet, padding, way)
+                self.seal(place, packet, padding, way)
             }
         };
         Sent::Octets(len)
@@ -544,20 +545,30 @@ impl Egress {
         runs.into_iter().flatten().find(|run| run.begins_at() <= index)
     }
 
-    /// Seals a packet under its own number; `again` if it was sent under it before: then these are the same octets.
-    fn seal(&mut self, place: Placed, again: bool, packet: &Packet, padding: u8, way: &mut Way<'_>) -> usize {
+    /// Seals a packet under its own number. Where it was sent under it before these are the same octets.
+    fn seal(&mut self, place: Placed, packet: &Packet, padding: u8, way: &mut Way<'_>) -> usize {
         let body = place.body(packet, padding);
-        let kept = (place.index as usize).checked_rem(self.kept.len());
-        let number = match kept.filter(|_| again) {
-            Some(kept) => self.kept.get(kept).copied(),
-            None => self.transport_number(&body, Purpose::Media, way),
-        };
-        if let (Some(kept), Some(number)) = (kept, number) {
-            self.kept[kept] = number;
-        }
+        let number = self.number_once(place.index, &body, way);
         let elements = self.elements(Some(packet), number);
         let header = place.header(self.ssrc, place.index, packet, None, elements);
         seal(&header, &body, way.sealer, way.to, way.batch)
+    }
+
+    /// The transport-wide number of a packet that may go under its own number more than once.
+    fn number_once(&mut self, index: u64, body: &Body<'_>, way: &mut Way<'_>) -> Option<u16> {
+        let len = self.kept.len() as u64;
+        let Some(place) = index.checked_rem(len) else {
+            return self.transport_number(body, Purpose::Media, way);
+        };
+        let lap = (index / len) as u16;
+        if let Some((known, number)) = self.kept.get(place as usize)
+            && *known == lap
+        {
+            return Some(*number);
+        }
+        let number = self.transport_number(body, Purpose::Media, way)?;
+        self.kept[place as usize] = (lap, number);
+        Some(number)
     }
 
     /// Seals a packet once more, as a retransmission.

@@ -132,7 +132,7 @@ impl Stage {
             let mut left = (size as usize).max(MARK + 1);
             let mut first = true;
             while left > 0 {
-                let len = left.min(LARGEST).max(MARK + 1);
+                let len = left.clamp(MARK + 1, LARGEST);
                 left = left.saturating_sub(LARGEST);
                 let canonical = Canonical {
                     codec: Codec::Vp8,
