@@ -13,7 +13,7 @@
 //! | [`sdp`] | what was agreed about it in offer and answer |
 //! | [`transport`] | ICE, DTLS and data channels of the peer that it comes from or goes to |
 //! | `track` | the ring that it waits in, and who listens |
-//! | [`bandwidth`] | how much of it the path to one listener is thought to carry; not in use yet |
+//! | [`bandwidth`] | how much of it the path to one listener is thought to carry |
 //! | `ingest` | the way in: which track it is of, and what its publisher is told |
 //! | `egress` | the way out: fan-out, the numbers of each listener, the batch that leaves |
 //! | `worker` | the doors, and the sessions behind them |

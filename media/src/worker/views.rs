@@ -105,12 +105,14 @@ impl Worker {
         // Each is looked at once: its time has moved on.
         while let Some(listeners) = self.pictures.poll_look(&mut self.tracks, now) {
             for listener in listeners {
-                if let Some(viewing) = self.sessions.viewing_mut(listener)
-                    && viewing.estimator.poll_timeout().is_some_and(|at| at <= now)
-                {
-                    viewing.estimator.handle_timeout(now);
-                }
-                self.choose(listener, now);
+                self.guarded(listener.session, |own| {
+                    if let Some(viewing) = own.sessions.viewing_mut(listener)
+                        && viewing.estimator.poll_timeout().is_some_and(|at| at <= now)
+                    {
+                        viewing.estimator.handle_timeout(now);
+                    }
+                    own.choose(listener, now);
+                });
             }
         }
     }

@@ -32,6 +32,12 @@ impl WorkerMetrics {
             counter!("relay_pli_total", "direction" => name).increment(requests);
         }
         counter!("relay_repair_total").increment(stats.repairs - last.repairs);
+        counter!("relay_probe_total").increment(stats.probes - last.probes);
+        for (direction, name) in ["up", "down"].into_iter().enumerate() {
+            let switches = stats.switches[direction] - last.switches[direction];
+            counter!("relay_video_switch_total", "direction" => name).increment(switches);
+        }
+        counter!("relay_video_pause_total").increment(stats.pauses - last.pauses);
         for (reason, count) in &stats.drops {
             let before = last.drops.get(reason).copied().unwrap_or_default();
             counter!("relay_drop_total", "reason" => reason.label()).increment(count - before);
