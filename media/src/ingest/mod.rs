@@ -7,13 +7,14 @@ mod behind;
 pub(crate) mod feedback;
 mod keyframe_request;
 mod nack;
+mod place;
 mod reception;
 mod remb;
 mod renumber;
 mod source;
 pub(crate) mod transport_cc;
 
-use std::{collections::BTreeMap, time::Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use protocol::{Codec, Kind, mesh::SenderClock};
@@ -22,6 +23,7 @@ use behind::Behind;
 use feedback::{Health, REPORT_INTERVAL};
 use keyframe_request::KeyframeRequest;
 use nack::Missing;
+use place::{Places, codec_of};
 use reception::ReceptionState;
 use remb::LossEstimate;
 use renumber::Renumber;
@@ -49,8 +51,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Ingest {
     tracks: Vec<Track>,
-    /// The SSRCs that are announced or were heard.
-    places: BTreeMap<u32, Place>,
+    places: Places,
     epochs: Epochs,
     arrivals: Option<ArrivalLog>,
     estimate: Option<LossEstimate>,
@@ -75,15 +76,6 @@ struct Track {
     keyframe: KeyframeRequest,
     /// Numbers the full intra requests (RFC 5104 section 4.3.1.1).
     intra_requests: u8,
-}
-
-/// What an SSRC is for.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    track: usize,
-    /// Of which SSRC, where that is known, if it repeats.
-    repeats: Option<Option<u32>>,
-    announced: bool,
 }
 
 /// What came of a packet.
@@ -134,16 +126,7 @@ impl Ingest {
                 intra_requests: 0,
             })
             .collect();
-        let mut places = BTreeMap::new();
-        for (index, track) in tracks.iter().enumerate() {
-            for (ssrc, retransmission) in &track.plan.ssrcs {
-                places.insert(*ssrc, Place { track: index, repeats: None, announced: true });
-                if let Some(repeats) = retransmission {
-                    let place = Place { track: index, repeats: Some(Some(*ssrc)), announced: true };
-                    places.insert(*repeats, place);
-                }
-            }
-        }
+        let places = Places::new(&tracks);
         let transport_cc = plan.tracks.iter().any(|track| track.feedback.transport_cc);
         let remb = plan.tracks.iter().any(|track| track.feedback.remb);
         Ingest {
@@ -169,7 +152,8 @@ impl Ingest {
     fn receive(&mut self, sealed: &[u8], opener: &mut Opener, now: Instant) -> Result<Received, Received> {
         let dropped = Received::Dropped;
         let header = rtp::Header::parse(sealed).map_err(|_| dropped(DropReason::RtpMalformed))?;
-        let place = self.place(&header, sealed).ok_or(dropped(DropReason::RtpUnknownSource))?;
+        let place =
+            self.places.find(&self.tracks, &header, sealed).ok_or(dropped(DropReason::RtpUnknownSource))?;
         let track = &mut self.tracks[place.track];
         let (codec, _) =
             codec_of(&track.plan, header.payload_type).ok_or(dropped(DropReason::RtpUnknownPayloadType))?;
@@ -215,7 +199,7 @@ impl Ingest {
             });
         }
         // From here on the packet is the publisher's own.
-        self.learn(&header, place);
+        self.places.learn(&self.tracks, header.ssrc, place);
         let track = &mut self.tracks[place.track];
         track.behind.handle_new();
         if let (Some(log), Some(sequence)) = (&mut self.arrivals, transport_sequence) {
@@ -268,40 +252,6 @@ impl Ingest {
             self.health.answers_keyframe_requests = track.keyframe.answers();
         }
         Ok(Received::Packet { track: track.id, packet, lost, before })
-    }
-
-    /// What a packet's SSRC is for: known by SSRC, else by mid, else by payload type.
-    fn place(&self, header: &rtp::Header, sealed: &[u8]) -> Option<Place> {
-        if let Some(place) = self.places.get(&header.ssrc) {
-            return Some(*place);
-        }
-        let by_mid = self.tracks.iter().position(|track| {
-            let mid = track.plan.extensions.mid;
-            header
-                .extensions(sealed)
-                .any(|(id, value)| Some(id) == mid && value == track.plan.mid.as_bytes() && !value.is_empty())
-        });
-        let track = by_mid.or_else(|| {
-            self.tracks.iter().position(|track| codec_of(&track.plan, header.payload_type).is_some())
-        })?;
-        let (_, retransmission) = codec_of(&self.tracks[track].plan, header.payload_type)?;
-        let repeats = retransmission.then(|| self.tracks[track].sources.current());
-        Some(Place { track, repeats, announced: false })
-    }
-
-    /// Remembers what the SSRC of an authentic packet is for. Those that a track was taken from lately stay
-    /// known; the others are found by mid or payload type again, should they come back.
-    fn learn(&mut self, header: &rtp::Header, place: Place) {
-        if self.places.contains_key(&header.ssrc) {
-            return;
-        }
-        if self.places.len() >= MAX_PLACES {
-            let tracks = &self.tracks;
-            self.places.retain(|ssrc, place| {
-                place.announced || tracks.iter().any(|track| track.sources.current() == Some(*ssrc))
-            });
-        }
-        self.places.insert(header.ssrc, place);
     }
 
     /// Takes a report of the publisher; a sender clock is for the listeners.
@@ -364,20 +314,4 @@ impl Track {
             of.is_none_or(|of| !self.sources.has_heard(of) || self.sources.current() == Some(of));
         self.missing.misses(sequence) || (is_of_the_source && self.missing.is_recent(sequence))
     }
-}
-
-/// SSRCs whose track is remembered.
-const MAX_PLACES: usize = 64;
-
-/// The codec of a payload type, and whether it is its retransmission.
-fn codec_of(plan: &IngestTrack, payload_type: u8) -> Option<(Codec, bool)> {
-    plan.codecs.iter().find_map(|codec| {
-        if codec.payload_type == payload_type {
-            Some((codec.codec, false))
-        } else if codec.rtx == Some(payload_type) {
-            Some((codec.codec, true))
-        } else {
-            None
-        }
-    })
 }
