@@ -31,7 +31,8 @@ impl Places {
     /// Those that are announced.
     pub(super) fn new(tracks: &[Track]) -> Places {
         let mut known = BTreeMap::new();
-        for (index, track) in tracks.iter().enumerate() {
+        // Of which encoding an announced SSRC is, the offer does not say.
+        for (index, track) in tracks.iter().enumerate().filter(|(_, track)| track.rid.is_none()) {
             for (ssrc, retransmission) in &track.plan.ssrcs {
                 known.insert(*ssrc, Place { track: index, repeats: None, announced: true });
                 if let Some(repeats) = retransmission {
@@ -43,27 +44,34 @@ impl Places {
         Places { known }
     }
 
-    /// What a packet's SSRC is for: known by SSRC, else by mid, else by payload type.
+    /// What a packet's SSRC is for: known by SSRC, else by mid, else by payload type. Where a picture comes in several
+    /// encodings, the rid says of which it is (RFC 8852), and nothing else does.
     pub(super) fn find(&self, tracks: &[Track], header: &rtp::Header, sealed: &[u8]) -> Option<Place> {
         if let Some(place) = self.known.get(&header.ssrc) {
             return Some(*place);
         }
-        let by_mid = tracks.iter().position(|track| {
-            let mid = track.plan.extensions.mid;
-            header
-                .extensions(sealed)
-                .any(|(id, value)| Some(id) == mid && value == track.plan.mid.as_bytes() && !value.is_empty())
-        });
-        let track = by_mid.or_else(|| {
-            tracks.iter().position(|track| codec_of(&track.plan, header.payload_type).is_some())
-        })?;
-        let (_, retransmission) = codec_of(&tracks[track].plan, header.payload_type)?;
+        let says = |id: Option<u8>, name: &str| {
+            let is_it = |(known, value): (u8, &[u8])| Some(known) == id && value == name.as_bytes();
+            !name.is_empty() && header.extensions(sealed).any(is_it)
+        };
+        let by_mid = tracks.iter().position(|track| says(track.plan.extensions.mid, &track.plan.mid));
+        let has_it = |track: &Track| codec_of(&track.plan, header.payload_type).is_some();
+        let line = by_mid.or_else(|| tracks.iter().position(has_it))?;
+        let (_, retransmission) = codec_of(&tracks[line].plan, header.payload_type)?;
+        let is_named = |track: &Track| {
+            let (ids, rid) = (&track.plan.extensions, track.rid.as_deref().unwrap_or_default());
+            says(ids.rid, rid) || (retransmission && says(ids.repaired_rid, rid))
+        };
+        let track = match tracks[line].rid {
+            Some(_) => tracks.iter().position(is_named)?,
+            None => line,
+        };
         let repeats = retransmission.then(|| tracks[track].sources.current());
         Some(Place { track, repeats, announced: false })
     }
 
     /// Remembers what the SSRC of an authentic packet is for. Those that a track was taken from lately stay
-    /// known; the others are found by mid or payload type again, should they come back.
+    /// known; the others are found by mid, rid or payload type again, should they come back.
     pub(super) fn learn(&mut self, tracks: &[Track], ssrc: u32, place: Place) {
         if self.known.contains_key(&ssrc) {
             return;

@@ -17,14 +17,14 @@ use std::{
 
 use protocol::{Kind, mesh::SenderClock};
 
-use plan::{Command, Event, Relayed};
+use plan::{Audience, Command, Event, Relayed};
 pub use sessions::Claim;
 use sessions::{Media, Owner, Session, Sessions, Ufrag, Wake};
 
 use crate::{
     drop_reason::DropReason,
     egress::{batch::Batch, fan_out::FanOut},
-    ingest::Received,
+    ingest::{Part, Received},
     rtp::{packet::Packet, rtcp},
     stats::Stats,
     track::{Listener, Taken, Track, Tracks, id::TrackId},
@@ -44,10 +44,14 @@ pub struct Worker {
     /// Tracks that a keyframe will be asked for.
     asking: Vec<TrackId>,
     outbox: VecDeque<(SocketAddr, Vec<u8>)>,
-    relayed: VecDeque<(TrackId, Relayed)>,
+    relayed: VecDeque<(TrackId, Relayed, Audience)>,
     events: VecDeque<Event>,
     stats: Stats,
 }
+
+/// Who gets a picture that comes in several encodings as a whole. As long as listeners do not choose among the encodings
+/// it is everybody, and they get the best one. [`Audience::Links`] is right as soon as they do.
+const WHOLE_AUDIENCE: Audience = Audience::Everybody;
 
 /// What a worker keeps for its sessions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -195,8 +199,8 @@ impl Worker {
         self.events.pop_front()
     }
 
-    /// What the other workers and the links should have.
-    pub fn poll_relayed(&mut self) -> Option<(TrackId, Relayed)> {
+    /// What the other workers and the links should have, or the links alone.
+    pub fn poll_relayed(&mut self) -> Option<(TrackId, Relayed, Audience)> {
         self.relayed.pop_front()
     }
 
@@ -284,7 +288,7 @@ impl Worker {
                     session.transport.handle_heard(from, now);
                 }
                 match received {
-                    Received::Packet { track, packet, lost, before } => {
+                    Received::Packet { track, packet, lost, before, whole } => {
                         let traffic = Stats::traffic(&mut self.stats.received, packet.kind());
                         traffic.packets += 1;
                         traffic.octets += data.len() as u64;
@@ -293,14 +297,10 @@ impl Worker {
                             let (session, codec) = (session.plan.id, packet.codec);
                             self.events.push_back(Event::Codec { session, codec });
                         }
-                        if let Some(before) = before
-                            && self.take(track, (*before).clone(), now)
-                        {
-                            self.relayed.push_back((track, Relayed::Packet(*before)));
+                        if let Some(before) = before {
+                            self.bring(track, *before, whole, now);
                         }
-                        if self.take(track, packet.clone(), now) {
-                            self.relayed.push_back((track, Relayed::Packet(packet)));
-                        }
+                        self.bring(track, packet, whole, now);
                     }
                     Received::Nothing => {}
                     Received::Aside(reason) | Received::Dropped(reason) => self.stats.drop(reason),
@@ -334,6 +334,21 @@ impl Worker {
             }
             DatagramKind::Other => self.stats.drop(DropReason::UnknownDatagram),
         }
+    }
+
+    /// Takes what a publisher brought into its track. If it was news it is for the others too, and for the links also
+    /// as a part of the whole picture.
+    fn bring(&mut self, track: TrackId, packet: Packet, whole: Option<Part>, now: Instant) {
+        if !self.take(track, packet.clone(), now) {
+            return;
+        }
+        if let Some(Part { track, epoch }) = whole {
+            let packet = Packet { epoch, ..packet.clone() };
+            if WHOLE_AUDIENCE == Audience::Links || self.take(track, packet.clone(), now) {
+                self.relayed.push_back((track, Relayed::Packet(packet), WHOLE_AUDIENCE));
+            }
+        }
+        self.relayed.push_back((track, Relayed::Packet(packet), Audience::Everybody));
     }
 
     /// Takes a packet into its track; true if it was news.

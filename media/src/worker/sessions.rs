@@ -312,7 +312,7 @@ impl Session {
     pub fn new(plan: Arc<SessionPlan>, now: Instant) -> Session {
         let media = match &plan.flow {
             Flow::Ingest { plan, tracks, epochs } => {
-                Media::Ingest(Box::new(Ingest::new(plan, |kind| tracks.of(kind), epochs.clone(), now)))
+                Media::Ingest(Box::new(Ingest::new(plan, tracks, epochs.clone(), now)))
             }
             Flow::Egress { plan, tracks, .. } => Media::Egress(
                 plan.tracks.iter().map(|track| Egress::new(track, tracks.of(track.kind))).collect(),

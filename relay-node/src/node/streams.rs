@@ -182,6 +182,8 @@ impl Node {
                 self.handle_health(session, &stream, health);
             }
             Event::KeyframeWanted { track } => self.handle_keyframe_wanted(track, now),
+            // Nobody asks for it yet.
+            Event::Encodings { .. } => {}
             // Chat and files over data channels come with the participant's door to the rooms.
             Event::Message { .. } | Event::Foreign { .. } => {}
         }

@@ -20,7 +20,11 @@ fn what_is_wrong_with_a_publisher_is_said_until_another_one_publishes() {
     let identity = crate::bridge::Identity::load_or_create(data.path()).expect("an identity");
     let zone = ZoneName::new("stage").expect("a name");
     let mesh = Mesh::new(MeshConfig::new(identity.keys(), zone.clone(), 1, 1), now);
-    let sessions = Sessions::new(Arc::new(Identity::generate().expect("an identity")), Vec::new(), 256_000);
+    let sessions = Sessions::new(
+        Arc::new(Identity::generate().expect("an identity")),
+        Vec::new(),
+        IngestPolicy::default(),
+    );
     let mut node = Node::new(identity.node_id(), zone, mesh, sessions, 0, now, WallTime(0));
     let stream = StreamName::new("main-stage").expect("a name");
     let offer = Offer::parse(include_str!("../../../../media/tests/offers/obs.sdp")).expect("an offer");
