@@ -76,7 +76,7 @@ drop_reasons! {
     RtpEmptyPayload = "rtp_empty_payload",
     /// Longer than a packet may be.
     RtpTooLarge = "rtp_too_large",
-    /// Of no track of the answer, by SSRC, mid and payload type.
+    /// Of no track of the answer, by SSRC, mid and payload type; or of no encoding, by SSRC and rid.
     RtpUnknownSource = "rtp_unknown_source",
     /// Of a track of the answer, with a payload type that is not.
     RtpUnknownPayloadType = "rtp_unknown_payload_type",

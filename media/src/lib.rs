@@ -37,7 +37,7 @@ mod worker;
 
 pub use drop_reason::DropReason;
 pub use egress::batch::{self, Batch, Run};
-pub use ingest::{feedback::Health, transport_cc::ArrivalLog};
+pub use ingest::{encoding::EncodingView, feedback::Health, transport_cc::ArrivalLog};
 pub use rtp::{
     keyframe,
     packet::{self, Packet},
@@ -50,5 +50,5 @@ pub use track::{
 };
 pub use worker::{
     Claim, Holdings, Worker,
-    plan::{Command, Event, Flow, Relayed, SessionPlan},
+    plan::{Audience, Command, Event, Flow, Relayed, SessionPlan},
 };

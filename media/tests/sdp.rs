@@ -101,8 +101,9 @@ fn check_shape(who: &str, offer: &str, answer: &str) {
         assert_eq!(values(given, "ice-ufrag"), ["relayufrag"], "{who}");
         assert_eq!(values(given, "fingerprint").len(), 1, "{who}");
         assert!(matches!(values(given, "setup")[..], ["active"] | ["passive"]), "{who}");
-        let layers = usize::from(asked.has_attribute("simulcast") && given.has_attribute("recvonly"));
-        assert_eq!((values(given, "rid").len(), values(given, "simulcast").len()), (layers, layers), "{who}");
+        let simulcast = usize::from(asked.has_attribute("simulcast") && given.has_attribute("recvonly"));
+        let rids = values(given, "rid").len();
+        assert_eq!((rids > 0, values(given, "simulcast").len()), (simulcast > 0, simulcast), "{who}");
         if accepted.is_empty() {
             assert_eq!(values(given, "candidate").len(), 2, "{who}");
             assert!(given.has_attribute("end-of-candidates"), "{who}");
@@ -155,31 +156,90 @@ fn setup_is_answered_for_every_role() {
     assert_eq!(ingest(&offer.replace("setup:actpass", "setup:holdconn")).unwrap_err().status(), 422);
 }
 
+/// The simulcast offers of browsers, with other encodings in place of theirs.
+fn simulcast(rids: &str, list: &str) -> Vec<String> {
+    let lines: String = rids.split(' ').map(|rid| format!("a=rid:{rid} send\r\n")).collect();
+    [offer!("chromium_publish_simulcast"), offer!("firefox_publish_simulcast")]
+        .iter()
+        .map(|text| {
+            let others = ["a=rid:m send", "a=rid:l send"];
+            let kept: Vec<&str> = text.lines().filter(|line| !others.contains(line)).collect();
+            let text = kept.join("\r\n") + "\r\n";
+            text.replace("a=rid:h send\r\n", &lines).replace("send h;m;l", &format!("send {list}"))
+        })
+        .collect()
+}
+
 #[test]
-fn of_a_simulcast_offer_the_best_layer_is_taken_wherever_it_stands() {
-    for (who, text) in
-        [("chromium", offer!("chromium_publish_simulcast")), ("firefox", offer!("firefox_publish_simulcast"))]
-    {
-        // as it is, and with the smallest first
-        let turned =
-            text.replace("a=rid:h", "a=rid:x").replace("a=rid:l", "a=rid:h").replace("a=rid:x", "a=rid:l");
-        for offer in [text.to_owned(), turned.replace("send h;m;l", "send l;m;h")] {
+fn all_encodings_of_a_simulcast_offer_are_taken_in_its_order() {
+    for (rids, list, taken) in [
+        ("h m l", "h;m;l", "h m l"),
+        ("l h m", "m;l;h", "m l h"),
+        ("0 1", "1;0", "1 0"),
+        ("a-b c_d 3 x", "x;3;c_d;a-b", "x 3 c_d a-b"),
+        ("a b c", "~a,b;unknown,~c", "a c"),
+        ("a b", "a;b recv z", "a b"),
+        ("one", "one", "one"),
+    ] {
+        for offer in simulcast(rids, list) {
             let (answer, plan) = ingest(&offer).unwrap();
-            check_shape(who, &offer, &answer);
+            check_shape(rids, &offer, &answer);
             let track = &plan.tracks[1];
-            assert_eq!(track.rid.as_deref(), Some("h"), "{who}");
-            assert!(track.extensions.rid.is_some(), "{who}");
+            assert_eq!(track.rids.join(" "), taken, "{list}");
+            assert!(track.extensions.rid.is_some() && track.extensions.repaired_rid.is_some(), "{list}");
+            let list = taken.replace(' ', ";");
+            assert!(answer.contains(&format!("a=simulcast:recv {list}\r\n")), "{answer}");
+            assert_eq!(answer.matches("a=rid:").count(), track.rids.len());
             assert!(
-                answer.contains("a=rid:h recv\r\n") && answer.contains("a=simulcast:recv h\r\n"),
-                "{who}: {answer}"
+                track.rids.iter().all(|rid| answer.contains(&format!("a=rid:{rid} recv\r\n"))),
+                "{answer}"
             );
         }
-        // one that could not name the layer in its packets sends what it likes
-        let (answer, plan) = ingest(&text.replace("sdes:rtp-stream-id", "sdes:other")).unwrap();
-        assert_eq!(plan.tracks[1].rid, None, "{who}");
-        assert!(!answer.contains("simulcast") && !answer.contains("a=rid"), "{who}");
     }
-    assert_eq!(ingest(offer!("chromium_publish")).unwrap().1.tracks[1].rid, None);
+    assert!(ingest(offer!("chromium_publish")).unwrap().1.tracks[1].rids.is_empty());
+}
+
+#[test]
+fn a_simulcast_offer_that_names_no_encoding_in_its_packets_is_one_track() {
+    for offer in simulcast("h m l", "h;m;l") {
+        let offers =
+            [offer.replace("sdes:rtp-stream-id", "sdes:other"), offer.replace("send h;m;l", "send x;y")];
+        for offer in offers.iter().chain(&[offer.replace("a=simulcast", "a=other")]) {
+            let (answer, plan) = ingest(offer).unwrap();
+            assert!(plan.tracks[1].rids.is_empty());
+            assert_eq!((plan.tracks[1].extensions.rid, plan.tracks[1].extensions.repaired_rid), (None, None));
+            assert!(!answer.contains("simulcast") && !answer.contains("a=rid"), "{answer}");
+        }
+    }
+}
+
+#[test]
+fn five_encodings_and_two_of_one_name_are_refused_with_what_to_change() {
+    for (rids, list, says) in [
+        ("a b c d e", "a;b;c;d;e", "at most 4"),
+        ("a b a", "a;b", "a name (rid) of its own"),
+        ("a b", "a;b;a", "a name (rid) of its own"),
+    ] {
+        for offer in simulcast(rids, list) {
+            let error = ingest(&offer).unwrap_err();
+            assert_eq!(error.status(), 422, "{error}");
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
+}
+
+#[test]
+fn without_simulcast_the_best_encoding_is_taken_wherever_it_stands() {
+    let policy = IngestPolicy { simulcast: false, ..IngestPolicy::default() };
+    for (rids, list) in [("h m l", "h;m;l"), ("l m h", "l;m;h"), ("h m l a b c", "a;b;c;h;m;l")] {
+        for offer in simulcast(rids, list) {
+            let (answer, plan) =
+                answer_ingest(&Offer::parse(&offer).unwrap(), &local(&addresses()), &policy).unwrap();
+            check_shape(rids, &offer, &answer);
+            assert_eq!(plan.tracks[1].rids, ["h"], "{list}");
+            assert!(answer.contains("a=rid:h recv\r\n") && answer.contains("a=simulcast:recv h\r\n"));
+        }
+    }
 }
 
 #[test]

@@ -28,6 +28,9 @@ pub struct Stream {
     /// What is known of who publishes it, at the relay where it is published while it is connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publisher: Option<Publisher>,
+    /// The encodings of its picture, at the relay where it is published; empty elsewhere and without a picture.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub encodings: Vec<Encoding>,
     /// Listeners at this relay that get only a part of it; empty while there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cannot_play: Vec<CannotPlay>,
@@ -43,6 +46,26 @@ pub struct Publisher {
     /// viewer waits for its next keyframe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answers_keyframe_requests: Option<bool>,
+}
+
+/// One encoding of the picture of a [`Stream`], as its publisher sends it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Encoding {
+    /// Its name (RFC 8851); absent if the publisher sends only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rid: Option<String>,
+    /// In pixels; absent as long as no keyframe said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<u16>,
+    /// In pixels; absent as long as no keyframe said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u16>,
+    /// In the last second.
+    pub frames_per_second: u32,
+    /// In the last second.
+    pub kbps: u64,
+    /// Nothing has come for a second: the publisher does not send it at the moment.
+    pub dormant: bool,
 }
 
 /// Listeners of a [`Stream`] that asked for a track and cannot play what it is now.

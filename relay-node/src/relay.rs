@@ -170,7 +170,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         id,
         config.zone.clone(),
         Mesh::new(mesh_config, now),
-        Sessions::new(dtls, candidates, config.opus_bitrate),
+        Sessions::new(dtls, candidates, config.ingest_policy()),
         (loaded.boot as u8).wrapping_mul(6),
         now,
         clock::wall(),

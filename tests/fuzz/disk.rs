@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use media::sdp::IngestPolicy;
 use mesh_routing::{LogEntry, LogKey, blob::Manifest, log::PAYLOAD_MAX};
 use protocol::{Hlc, NodeId, RoomName, Topic, WallTime, ZoneName};
 use relay_node::{
@@ -87,7 +88,7 @@ pub fn stores() -> Vec<Vec<u8>> {
 fn start() -> Node {
     let now = tests::now();
     let zone = ZoneName::new("stage").expect("a good name");
-    let sessions = Sessions::new(identity(), Vec::new(), 64_000);
+    let sessions = Sessions::new(identity(), Vec::new(), IngestPolicy::default());
     let mut node = Node::new(OWN, zone, relay(0, 7, now), sessions, 0, now, WALL);
     node.handle_incarnation(INCARNATION);
     node.handle_wall(WALL, now);

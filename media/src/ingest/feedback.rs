@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Ingest, transport_cc::ArrivalLog};
+use super::{Ingest, encoding::EncodingView, transport_cc::ArrivalLog};
 use crate::rtp::rtcp::{Compound, Reception};
 
 /// What [`Ingest::poll_feedback`] asked for, for the counters.
@@ -43,7 +43,8 @@ impl Ingest {
             ]
         });
         let arrivals = self.arrivals.as_ref().and_then(ArrivalLog::poll_timeout);
-        per_track.chain([arrivals, Some(self.report_at)]).flatten().min()
+        let choice = self.picture.as_ref().and_then(|picture| picture.whole.poll_timeout());
+        per_track.chain([arrivals, choice, Some(self.report_at)]).flatten().min()
     }
 
     /// The feedback that is due, as a plain compound packet.
@@ -55,9 +56,18 @@ impl Ingest {
             count.reported = true;
             self.report(&mut out, now);
         }
+        let better = self.picture.as_mut().and_then(|picture| picture.whole.poll_keyframe(now));
+        let mut asked = false;
         for track in &mut self.tracks {
             let Some(ssrc) = track.sources.current() else { continue };
+            if better.is_some() && track.encoding() == better {
+                track.keyframe.request(now);
+            }
             if track.plan.feedback.nack {
+                // OBS answers no NACK on its lower encodings.
+                if track.rid.is_some() && track.missing.poll_unanswered(now) {
+                    track.keyframe.request(now);
+                }
                 let pairs = track.missing.poll_nack(now);
                 if !pairs.is_empty() {
                     count.nacks += pairs.len() as u64;
@@ -68,7 +78,7 @@ impl Ingest {
                 let feedback = track.plan.feedback;
                 count.keyframe_requests += u64::from(feedback.pli || feedback.fir);
                 track.keyframe.asked(feedback.pli || feedback.fir, now);
-                self.health.answers_keyframe_requests = track.keyframe.answers();
+                asked = true;
                 if feedback.pli {
                     out.picture_loss(OWN_SSRC, ssrc);
                 } else if feedback.fir {
@@ -76,6 +86,9 @@ impl Ingest {
                     out.full_intra_request(OWN_SSRC, ssrc, track.intra_requests);
                 }
             }
+        }
+        if asked {
+            self.note_answers();
         }
         if let Some(log) = &mut self.arrivals {
             let ssrc = self.tracks.iter().rev().find_map(|track| track.sources.current()).unwrap_or_default();
@@ -90,6 +103,23 @@ impl Ingest {
         let changed = self.health != self.told;
         self.told = self.health;
         changed.then_some(self.health)
+    }
+
+    /// A publisher listens to keyframe requests if one of its encodings does: a browser need not send all of them.
+    pub(super) fn note_answers(&mut self) {
+        let answers = self.tracks.iter().filter_map(|track| track.keyframe.answers());
+        self.health.answers_keyframe_requests = answers.reduce(|one, other| one || other);
+    }
+
+    /// How the encodings of its picture are, if that is another than was said last. For after
+    /// [`Ingest::poll_feedback`] with a report, so that it is said once a second at most.
+    pub fn poll_encodings(&mut self, now: Instant) -> Option<&[EncodingView]> {
+        let picture = self.picture.as_mut()?;
+        let encodings = self.tracks.iter().filter(|track| track.encoding().is_some());
+        let views = picture.whole.poll_views(encodings.map(|track| track.rid.as_deref()), now);
+        let changed = views != picture.told;
+        picture.told = views;
+        changed.then_some(&picture.told)
     }
 
     fn report(&mut self, out: &mut Compound, now: Instant) {

@@ -1,32 +1,39 @@
 //! The receiving side of a publisher's session: from SRTP to canonical packets. What the publisher is told in
 //! return is put together in `feedback`.
 //!
-//! Owns the tracks of one session; keys belong to the session, listeners to `track`.
+//! Owns the tracks of one session: each encoding of a picture is one, where there are several. Keys belong to the
+//! session, listeners to `track`.
 
 mod behind;
+pub(crate) mod encoding;
 pub(crate) mod feedback;
 mod keyframe_request;
 mod nack;
+mod place;
 mod reception;
 mod remb;
 mod renumber;
 mod source;
 pub(crate) mod transport_cc;
+mod whole;
 
-use std::{collections::BTreeMap, time::Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
-use protocol::{Codec, Kind, mesh::SenderClock};
+use protocol::{Codec, mesh::SenderClock};
 
 use behind::Behind;
+use encoding::EncodingView;
 use feedback::{Health, REPORT_INTERVAL};
 use keyframe_request::KeyframeRequest;
 use nack::Missing;
+use place::{Places, codec_of};
 use reception::ReceptionState;
 use remb::LossEstimate;
 use renumber::Renumber;
 use source::{Sources, Turn};
 use transport_cc::ArrivalLog;
+use whole::Whole;
 
 use crate::{
     drop_reason::DropReason,
@@ -37,10 +44,10 @@ use crate::{
         rtcp::Report,
         srtp::{Opener, SrtpError},
     },
-    sdp::{IngestPlan, IngestTrack},
+    sdp::{IngestPlan, IngestTrack, MAX_ENCODINGS},
     track::{
         epoch::{Epochs, HeldEpoch},
-        id::{StreamTrack, TrackId},
+        id::{StreamTrack, StreamTracks, TrackId},
     },
     transport::CloseReason,
 };
@@ -49,8 +56,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Ingest {
     tracks: Vec<Track>,
-    /// The SSRCs that are announced or were heard.
-    places: BTreeMap<u32, Place>,
+    places: Places,
+    picture: Option<Picture>,
     epochs: Epochs,
     arrivals: Option<ArrivalLog>,
     estimate: Option<LossEstimate>,
@@ -63,7 +70,10 @@ pub struct Ingest {
 #[derive(Debug)]
 struct Track {
     id: TrackId,
+    of: StreamTrack,
     plan: IngestTrack,
+    /// Its name, if it is one of several encodings of a picture.
+    rid: Option<String>,
     /// There from its first packet on.
     epoch: Option<HeldEpoch>,
     sources: Sources,
@@ -77,13 +87,36 @@ struct Track {
     intra_requests: u8,
 }
 
-/// What an SSRC is for.
+/// A picture as a whole: its only encoding, or one of several.
+#[derive(Debug)]
+struct Picture {
+    id: TrackId,
+    whole: Whole,
+    /// Of the whole, where there are several encodings. There once one is chosen.
+    epoch: Option<HeldEpoch>,
+    told: Vec<EncodingView>,
+}
+
+/// What of an encoding is of the whole picture too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// The track of the whole.
+    pub track: TrackId,
+    /// Its epoch there.
+    pub epoch: u8,
+}
+
+/// The clock of a publisher.
 #[derive(Debug, Clone, Copy)]
-struct Place {
-    track: usize,
-    /// Of which SSRC, where that is known, if it repeats.
-    repeats: Option<Option<u32>>,
-    announced: bool,
+pub struct Reported {
+    /// Of this track.
+    pub track: TrackId,
+    /// Of this epoch.
+    pub epoch: u8,
+    /// Of the picture as a whole too.
+    pub whole: Option<Part>,
+    /// Wall clock and RTP clock.
+    pub clock: SenderClock,
 }
 
 /// What came of a packet.
@@ -99,6 +132,8 @@ pub enum Received {
         lost: u32,
         /// A packet of ours that goes before it.
         before: Option<Box<Packet>>,
+        /// Both are of the picture as a whole too.
+        whole: Option<Part>,
     },
     /// Authentic, but nothing to forward (padding).
     Nothing,
@@ -114,41 +149,22 @@ pub enum Received {
 const SLAB: usize = 64 * 1024;
 
 impl Ingest {
-    /// The receiving side for a negotiated plan; `ids` names the track of each kind, `epochs` counts their
-    /// new starts.
-    pub fn new(plan: &IngestPlan, ids: impl Fn(Kind) -> TrackId, epochs: Epochs, now: Instant) -> Ingest {
-        let tracks: Vec<Track> = plan
-            .tracks
-            .iter()
-            .map(|track| Track {
-                id: ids(track.kind),
-                plan: track.clone(),
-                epoch: None,
-                sources: Sources::new(track.ssrcs.iter().map(|(ssrc, _)| *ssrc)),
-                behind: Behind::default(),
-                missing: Missing::default(),
-                renumber: Renumber::default(),
-                sets: ParameterSets::new(&track.parameter_sets),
-                reception: ReceptionState::default(),
-                keyframe: KeyframeRequest::default(),
-                intra_requests: 0,
-            })
-            .collect();
-        let mut places = BTreeMap::new();
-        for (index, track) in tracks.iter().enumerate() {
-            for (ssrc, retransmission) in &track.plan.ssrcs {
-                places.insert(*ssrc, Place { track: index, repeats: None, announced: true });
-                if let Some(repeats) = retransmission {
-                    let place = Place { track: index, repeats: Some(Some(*ssrc)), announced: true };
-                    places.insert(*repeats, place);
-                }
-            }
-        }
+    /// The receiving side for a negotiated plan. It feeds tracks of `ids`; `epochs` counts their new starts.
+    pub fn new(plan: &IngestPlan, ids: &StreamTracks, epochs: Epochs, now: Instant) -> Ingest {
+        let tracks: Vec<Track> = plan.tracks.iter().flat_map(|track| Track::all_of(track, ids)).collect();
+        let places = Places::new(&tracks);
+        let encodings = tracks.iter().filter_map(Track::encoding).count();
         let transport_cc = plan.tracks.iter().any(|track| track.feedback.transport_cc);
         let remb = plan.tracks.iter().any(|track| track.feedback.remb);
         Ingest {
             tracks,
             places,
+            picture: (encodings > 0).then(|| Picture {
+                id: ids.video,
+                whole: Whole::new(encodings, now),
+                epoch: None,
+                told: Vec::new(),
+            }),
             epochs,
             arrivals: transport_cc.then(|| ArrivalLog::new(now)),
             estimate: (remb && !transport_cc).then(LossEstimate::default),
@@ -169,7 +185,8 @@ impl Ingest {
     fn receive(&mut self, sealed: &[u8], opener: &mut Opener, now: Instant) -> Result<Received, Received> {
         let dropped = Received::Dropped;
         let header = rtp::Header::parse(sealed).map_err(|_| dropped(DropReason::RtpMalformed))?;
-        let place = self.place(&header, sealed).ok_or(dropped(DropReason::RtpUnknownSource))?;
+        let place =
+            self.places.find(&self.tracks, &header, sealed).ok_or(dropped(DropReason::RtpUnknownSource))?;
         let track = &mut self.tracks[place.track];
         let (codec, _) =
             codec_of(&track.plan, header.payload_type).ok_or(dropped(DropReason::RtpUnknownPayloadType))?;
@@ -215,7 +232,7 @@ impl Ingest {
             });
         }
         // From here on the packet is the publisher's own.
-        self.learn(&header, place);
+        self.places.learn(&self.tracks, header.ssrc, place);
         let track = &mut self.tracks[place.track];
         track.behind.handle_new();
         if let (Some(log), Some(sequence)) = (&mut self.arrivals, transport_sequence) {
@@ -241,7 +258,7 @@ impl Ingest {
         } else {
             match track.sources.handle_packet(header.ssrc, header.sequence, payload_len, now) {
                 Turn::Current if track.epoch.is_some() => {}
-                Turn::Current => track.epoch = Some(self.epochs.take(StreamTrack::of(track.plan.kind))),
+                Turn::Current => track.epoch = Some(self.epochs.take(track.of)),
                 Turn::Aside => return Err(Received::Aside(DropReason::RtpOtherSource)),
                 Turn::Anew => track.start_anew(&self.epochs),
             }
@@ -263,74 +280,117 @@ impl Ingest {
         };
         buffer[2..4].copy_from_slice(&canonical.sequence.to_be_bytes());
         let packet = Packet::from_parts(canonical, buffer, epoch, now);
+        let id = track.id;
         if packet.description.keyframe {
             track.keyframe.handle_keyframe(now);
-            self.health.answers_keyframe_requests = track.keyframe.answers();
+            self.note_answers();
         }
-        Ok(Received::Packet { track: track.id, packet, lost, before })
+        let whole = self.handle_picture(place.track, before.as_deref(), &packet, now);
+        Ok(Received::Packet { track: id, packet, lost, before, whole })
     }
 
-    /// What a packet's SSRC is for: known by SSRC, else by mid, else by payload type.
-    fn place(&self, header: &rtp::Header, sealed: &[u8]) -> Option<Place> {
-        if let Some(place) = self.places.get(&header.ssrc) {
-            return Some(*place);
+    /// A packet of a picture came: whether it is of the whole, too, where it comes in several encodings.
+    fn handle_picture(
+        &mut self,
+        track: usize,
+        sets: Option<&Packet>,
+        packet: &Packet,
+        now: Instant,
+    ) -> Option<Part> {
+        let (track, picture) = (&self.tracks[track], self.picture.as_mut()?);
+        let turn = picture.whole.handle_packet(track.encoding()?, sets, packet, now);
+        if track.rid.is_none() || turn == Turn::Aside {
+            return None;
         }
-        let by_mid = self.tracks.iter().position(|track| {
-            let mid = track.plan.extensions.mid;
-            header
-                .extensions(sealed)
-                .any(|(id, value)| Some(id) == mid && value == track.plan.mid.as_bytes() && !value.is_empty())
+        picture.epoch = Some(match picture.epoch {
+            None => self.epochs.take(StreamTrack::Video),
+            // As in `Track::start_anew`: who was replaced keeps its epoch.
+            Some(held) if turn == Turn::Anew => self.epochs.advance(StreamTrack::Video, held).unwrap_or(held),
+            Some(held) => held,
         });
-        let track = by_mid.or_else(|| {
-            self.tracks.iter().position(|track| codec_of(&track.plan, header.payload_type).is_some())
-        })?;
-        let (_, retransmission) = codec_of(&self.tracks[track].plan, header.payload_type)?;
-        let repeats = retransmission.then(|| self.tracks[track].sources.current());
-        Some(Place { track, repeats, announced: false })
-    }
-
-    /// Remembers what the SSRC of an authentic packet is for. Those that a track was taken from lately stay
-    /// known; the others are found by mid or payload type again, should they come back.
-    fn learn(&mut self, header: &rtp::Header, place: Place) {
-        if self.places.contains_key(&header.ssrc) {
-            return;
-        }
-        if self.places.len() >= MAX_PLACES {
-            let tracks = &self.tracks;
-            self.places.retain(|ssrc, place| {
-                place.announced || tracks.iter().any(|track| track.sources.current() == Some(*ssrc))
-            });
-        }
-        self.places.insert(header.ssrc, place);
+        picture.part()
     }
 
     /// Takes a report of the publisher; a sender clock is for the listeners.
-    pub fn handle_report(&mut self, report: &Report, now: Instant) -> Option<(TrackId, u8, SenderClock)> {
+    pub fn handle_report(&mut self, report: &Report, now: Instant) -> Option<Reported> {
         let Report::Sender { ssrc, clock } = report else { return None };
         let track = self.tracks.iter_mut().find(|track| track.sources.current() == Some(*ssrc))?;
         track.reception.last_report = Some(((clock.ntp >> 16) as u32, now));
-        Some((track.id, track.epoch?.epoch(), *clock))
+        let picture = self.picture.as_ref().filter(|picture| picture.whole.chosen() == track.encoding());
+        let whole = picture.and_then(Picture::part).filter(|_| track.rid.is_some());
+        Some(Reported { track: track.id, epoch: track.epoch?.epoch(), whole, clock: *clock })
     }
 
-    /// Somebody needs a keyframe of this track. A source that has not begun will begin with one.
+    /// Somebody needs a keyframe of this track; of the whole picture the encoding that stands for it is asked. A
+    /// source that has not begun will begin with one.
     pub fn handle_keyframe_request(&mut self, track: TrackId, now: Instant) {
-        if let Some(track) = self.tracks.iter_mut().find(|known| known.id == track && known.epoch.is_some()) {
+        let picture = self.picture.as_ref().filter(|picture| picture.id == track);
+        let chosen = picture.and_then(|picture| picture.whole.chosen());
+        let is_it = |known: &Track| known.id == track || (chosen.is_some() && known.encoding() == chosen);
+        if let Some(track) = self.tracks.iter_mut().find(|known| is_it(known) && known.epoch.is_some()) {
             track.keyframe.request(now);
         }
     }
 
-    /// The tracks it receives.
+    /// The tracks it feeds: each encoding, and what stands for all of them.
     pub fn tracks(&self) -> impl Iterator<Item = TrackId> {
-        self.tracks.iter().map(|track| track.id)
+        let whole = self.picture.as_ref().map(|picture| picture.id);
+        self.tracks.iter().map(|track| track.id).chain(whole)
+    }
+}
+
+impl Picture {
+    /// What stands for the whole now.
+    fn part(&self) -> Option<Part> {
+        Some(Part { track: self.id, epoch: self.epoch?.epoch() })
     }
 }
 
 impl Track {
+    /// What comes on one m-line: one track, or one for each encoding where there are several.
+    fn all_of(plan: &IngestTrack, ids: &StreamTracks) -> Vec<Track> {
+        let encodings = plan.rids.iter().zip(0..).take(MAX_ENCODINGS);
+        match plan.rids.len() {
+            0 | 1 => vec![Track::new(plan, StreamTrack::of(plan.kind), None, ids)],
+            _ => encodings
+                .map(|(rid, at)| Track::new(plan, StreamTrack::Encoding(at), Some(rid.clone()), ids))
+                .collect(),
+        }
+    }
+
+    fn new(plan: &IngestTrack, of: StreamTrack, rid: Option<String>, ids: &StreamTracks) -> Track {
+        // Of which encoding an announced SSRC is, the offer does not say.
+        let announced = plan.ssrcs.iter().map(|(ssrc, _)| *ssrc).filter(|_| rid.is_none());
+        Track {
+            id: ids.get(of),
+            of,
+            epoch: None,
+            sources: Sources::new(announced),
+            behind: Behind::default(),
+            missing: Missing::default(),
+            renumber: Renumber::default(),
+            sets: ParameterSets::new(&plan.parameter_sets),
+            reception: ReceptionState::default(),
+            keyframe: KeyframeRequest::default(),
+            intra_requests: 0,
+            plan: plan.clone(),
+            rid,
+        }
+    }
+
+    /// Which encoding of the picture it is.
+    fn encoding(&self) -> Option<usize> {
+        match self.of {
+            StreamTrack::Audio => None,
+            StreamTrack::Video => Some(0),
+            StreamTrack::Encoding(encoding) => Some(encoding.into()),
+        }
+    }
+
     /// Another SSRC: its numbers and times have nothing to do with those before. A session whose stream
     /// another one publishes by now keeps its epoch, and its packets are stale.
     fn start_anew(&mut self, epochs: &Epochs) {
-        self.epoch =
-            self.epoch.map(|held| epochs.advance(StreamTrack::of(self.plan.kind), held).unwrap_or(held));
+        self.epoch = self.epoch.map(|held| epochs.advance(self.of, held).unwrap_or(held));
         self.missing = Missing::default();
         self.renumber = Renumber::default();
         self.sets.start_anew();
@@ -364,20 +424,4 @@ impl Track {
             of.is_none_or(|of| !self.sources.has_heard(of) || self.sources.current() == Some(of));
         self.missing.misses(sequence) || (is_of_the_source && self.missing.is_recent(sequence))
     }
-}
-
-/// SSRCs whose track is remembered.
-const MAX_PLACES: usize = 64;
-
-/// The codec of a payload type, and whether it is its retransmission.
-fn codec_of(plan: &IngestTrack, payload_type: u8) -> Option<(Codec, bool)> {
-    plan.codecs.iter().find_map(|codec| {
-        if codec.payload_type == payload_type {
-            Some((codec.codec, false))
-        } else if codec.rtx == Some(payload_type) {
-            Some((codec.codec, true))
-        } else {
-            None
-        }
-    })
 }

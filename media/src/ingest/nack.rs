@@ -12,6 +12,10 @@ use crate::rtp;
 pub struct Missing {
     highest: Option<u64>,
     gaps: BTreeMap<u64, Gap>,
+    /// NACKs since the last number that was asked for came.
+    unanswered: u32,
+    /// Numbers up to this one were given up for a new picture.
+    given_up: u64,
 }
 
 #[derive(Debug)]
@@ -25,6 +29,8 @@ const REORDERING: Duration = Duration::from_millis(5);
 /// The time a repair takes on the links of a festival; asking sooner only doubles the repairs.
 const RETRY: Duration = Duration::from_millis(40);
 const TRIES: u8 = 8;
+/// So many NACKs in vain, and a keyframe is needed.
+const UNANSWERED: u32 = 2;
 /// A gap longer than this is a restart, not a loss.
 const MAX_GAPS: usize = 256;
 /// A retransmission of what is older than this is of no use.
@@ -39,7 +45,9 @@ impl Missing {
         };
         let number = rtp::extend(highest, sequence);
         if number <= highest {
-            self.gaps.remove(&number);
+            if self.gaps.remove(&number).is_some_and(|gap| gap.asked > 0) {
+                self.unanswered = 0;
+            }
             return 0;
         }
         self.highest = Some(number);
@@ -74,7 +82,20 @@ impl Missing {
                 _ => pairs.push((number, 0)),
             }
         }
+        self.unanswered += u32::from(!pairs.is_empty());
         pairs.into_iter().map(|(first, following)| (first as u16, following)).collect()
+    }
+
+    /// True if NACKs are of no use: two of them were not answered, and the answer to the second is overdue. True once
+    /// for what is missing now. For before [`Missing::poll_nack`].
+    pub fn poll_unanswered(&mut self, now: Instant) -> bool {
+        let overdue = |gap: &Gap| gap.ask_at <= now && u32::from(gap.asked) >= UNANSWERED;
+        let given_up = self.unanswered >= UNANSWERED
+            && self.gaps.range(self.given_up + 1..).any(|(_, gap)| overdue(gap));
+        if given_up {
+            (self.unanswered, self.given_up) = (0, self.highest.unwrap_or_default());
+        }
+        given_up
     }
 
     /// True if this number was jumped over and has not come.
@@ -132,6 +153,38 @@ mod tests {
         }
         assert_eq!(asked, usize::from(TRIES));
         assert_eq!(missing.poll_timeout(), None);
+    }
+
+    #[test]
+    fn two_nacks_in_vain_are_told_once_and_one_that_is_answered_is_not() {
+        for answers in [false, true] {
+            let mut now = start();
+            let mut missing = Missing::default();
+            missing.handle_packet(1, now);
+            missing.handle_packet(4, now);
+            let mut told = Vec::new();
+            for ask in 0..10 {
+                now += RETRY;
+                if missing.poll_unanswered(now) {
+                    told.push(ask);
+                }
+                missing.poll_nack(now);
+                if answers && ask == 1 {
+                    missing.handle_packet(2, now);
+                    missing.handle_packet(3, now);
+                }
+            }
+            let expected: &[i32] = if answers { &[] } else { &[2] };
+            assert_eq!(told, expected, "a NACK is answered: {answers}");
+            missing.handle_packet(6, now);
+            let again = (0..4).filter(|_| {
+                now += RETRY;
+                let told = missing.poll_unanswered(now);
+                missing.poll_nack(now);
+                told
+            });
+            assert_eq!(again.count(), 1, "a new gap");
+        }
     }
 
     #[test]

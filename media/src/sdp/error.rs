@@ -76,6 +76,20 @@ pub enum SdpError {
         /// The kind that is there twice.
         kind: Kind,
     },
+    /// WHIP: more encodings than are taken.
+    #[error("a=simulcast has {found} encodings: send at most {most}")]
+    ManyEncodings {
+        /// How many are offered.
+        found: usize,
+        /// How many are allowed.
+        most: usize,
+    },
+    /// WHIP: two encodings that cannot be told apart.
+    #[error("the encoding {rid} is there twice on one m-line: give each a name (rid) of its own")]
+    EncodingTwice {
+        /// The name that both have.
+        rid: String,
+    },
     /// WHIP: the client does not want to send.
     #[error("the {} m-line is {found}: a publisher offers sendonly or sendrecv", kind_word(*.kind))]
     NotSending {
@@ -136,6 +150,8 @@ impl SdpError {
             | SdpError::BothIceLite
             | SdpError::Setup { .. }
             | SdpError::ManyTracks { .. }
+            | SdpError::ManyEncodings { .. }
+            | SdpError::EncodingTwice { .. }
             | SdpError::NotSending { .. }
             | SdpError::NotReceiving { .. }
             | SdpError::NoCodec { .. }

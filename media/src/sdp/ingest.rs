@@ -1,5 +1,5 @@
 //! The answer to a publisher (WHIP, RFC 9725): at most one audio and one video track, every codec we
-//! can forward, music settings for Opus. Of simulcast one layer is accepted, the best.
+//! can forward, music settings for Opus, and of a picture all encodings that are offered (simulcast).
 
 use protocol::Kind;
 
@@ -20,11 +20,13 @@ pub struct IngestPolicy {
     pub opus_max_average_bitrate: u32,
     /// Whether data channels are accepted.
     pub data_channel: bool,
+    /// Whether several encodings of a picture are accepted; else the best of them.
+    pub simulcast: bool,
 }
 
 impl Default for IngestPolicy {
     fn default() -> Self {
-        IngestPolicy { opus_max_average_bitrate: 256_000, data_channel: true }
+        IngestPolicy { opus_max_average_bitrate: 256_000, data_channel: true, simulcast: true }
     }
 }
 
@@ -51,8 +53,9 @@ pub struct IngestTrack {
     /// The SSRCs announced, each with its retransmission SSRC. May be empty: then the track is
     /// known by mid, rid or payload type.
     pub ssrcs: Vec<(u32, Option<u32>)>,
-    /// The layer of simulcast that was accepted, if any was offered.
-    pub rid: Option<String>,
+    /// The encodings that were accepted, by their names, in the order of the answer: at most [`MAX_ENCODINGS`].
+    /// With one of them the track is whole, as it is without any.
+    pub rids: Vec<String>,
     /// The header extensions in use.
     pub extensions: ExtensionIds,
     /// The feedback we may send.
@@ -110,14 +113,15 @@ fn accept(
         return Err(SdpError::NoCodec { kind });
     }
     let extensions = line.extensions(Direction::SendOnly);
-    // A browser that is answered without simulcast sends the first of its layers, which may be the smallest.
-    // Without the rid extension that is what it would take this answer for.
-    let rid = Rid::best(&line.rids).filter(|_| line.simulcast && extensions.rid.is_some());
-    // without a layer there is nothing for a rid to name; what changes how a picture is shown would have to reach every listener, and Firefox offers none of it: a
-    // browser that is not given video-orientation turns the picture before it encodes it
+    // Without the extension no packet says of which encoding it is.
+    let encodings = if extensions.rid.is_some() { encodings(line, kind, policy)? } else { Vec::new() };
+    let named = !encodings.is_empty();
+    // Without encodings there is nothing for a rid to name. What changes how a picture is shown would have to reach
+    // every listener, and Firefox offers none of it: a browser that is not given video-orientation turns the picture
+    // before it encodes it.
     let mut extensions = ExtensionIds {
-        rid: extensions.rid.filter(|_| rid.is_some()),
-        repaired_rid: extensions.repaired_rid.filter(|_| rid.is_some()),
+        rid: extensions.rid.filter(|_| named),
+        repaired_rid: extensions.repaired_rid.filter(|_| named),
         video_orientation: None,
         playout_delay: None,
         ..extensions
@@ -135,9 +139,12 @@ fn accept(
         feedback,
         opus_fmtp: &opus_fmtp,
     };
-    let layer =
-        rid.map(|rid| [("rid", format!("{} recv", rid.id)), ("simulcast", format!("recv {}", rid.id))]);
-    answer.accept(line, &track, layer.as_ref().map_or(&[], |lines| lines));
+    let rids: Vec<String> = encodings.into_iter().map(|rid| rid.id.clone()).collect();
+    let mut lines: Vec<(&str, String)> = rids.iter().map(|rid| ("rid", format!("{rid} recv"))).collect();
+    if named {
+        lines.push(("simulcast", format!("recv {}", rids.join(";"))));
+    }
+    answer.accept(line, &track, &lines);
     let parameter_sets = codecs.iter().filter_map(|codec| codec.payload.parameter("sprop-parameter-sets"));
     let parameter_sets = parameter_sets.flat_map(|sets| sets.split(',')).take(PARAMETER_SETS_MAX);
     let parameter_sets = parameter_sets.filter_map(base64).collect();
@@ -146,13 +153,34 @@ fn accept(
         mid: line.mid.clone(),
         codecs: codecs.into_iter().map(|codec| codec.negotiated).collect(),
         ssrcs: line.sources.media(),
-        rid: rid.map(|rid| rid.id.clone()),
+        rids,
         extensions,
         feedback,
         parameter_sets,
     })
 }
 
+/// The encodings that are taken of those that are offered. A browser that is answered without simulcast sends the
+/// first of them, which may be the smallest; so where one is taken it is named.
+fn encodings<'o>(line: &'o MediaLine, kind: Kind, policy: &IngestPolicy) -> Result<Vec<&'o Rid>, SdpError> {
+    let offered = &line.encodings;
+    if kind == Kind::Audio || !policy.simulcast {
+        return Ok(Rid::best(offered.iter()).into_iter().collect());
+    }
+    if offered.len() > MAX_ENCODINGS {
+        return Err(SdpError::ManyEncodings { found: offered.len(), most: MAX_ENCODINGS });
+    }
+    let again =
+        |(at, rid): (usize, &'o Rid)| offered[..at].iter().any(|known| known.id == rid.id).then_some(rid);
+    let twice = offered.iter().enumerate().find_map(again).map(|rid| &rid.id);
+    match twice.or(line.sources.twice.as_ref().filter(|_| !offered.is_empty())) {
+        Some(rid) => Err(SdpError::EncodingTwice { rid: rid.clone() }),
+        None => Ok(offered.iter().collect()),
+    }
+}
+
+/// As many encodings of a picture are taken from a publisher at most.
+pub const MAX_ENCODINGS: usize = 4;
 /// More than any encoder has.
 const PARAMETER_SETS_MAX: usize = 16;
 

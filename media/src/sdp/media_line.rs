@@ -60,10 +60,8 @@ pub struct MediaLine {
     pub direction: Direction,
     /// The payload types in the order of preference.
     pub payloads: Vec<Payload>,
-    /// The RIDs that the offerer would send (simulcast), in the order of the offer.
-    pub rids: Vec<Rid>,
-    /// Whether the line offers to send simulcast.
-    pub simulcast: bool,
+    /// The encodings that the offerer would send (simulcast), in the order of `a=simulcast`.
+    pub encodings: Vec<Rid>,
     /// The first words of the line, to be repeated in a rejection.
     pub(super) media: String,
     pub(super) protocol: Vec<String>,
@@ -73,6 +71,7 @@ pub struct MediaLine {
     pub(super) extmap_allow_mixed: bool,
     pub(super) sources: Sources,
     pub(super) candidates: Vec<Candidate>,
+    simulcast: String,
     extmaps: Vec<String>,
 }
 
@@ -94,8 +93,7 @@ impl MediaLine {
             live: name.port.value != 0 || line.has_attribute("bundle-only"),
             direction: Direction::SendRecv,
             payloads: payloads(name.formats.iter().map(String::as_str), medium),
-            rids: Vec::new(),
-            simulcast: false,
+            encodings: Vec::new(),
             media: name.media.clone(),
             protocol: name.protos.clone(),
             formats: name.formats.clone(),
@@ -104,6 +102,7 @@ impl MediaLine {
             extmap_allow_mixed: false,
             sources: Sources::default(),
             candidates: Vec::new(),
+            simulcast: String::new(),
             extmaps: Vec::new(),
         };
         let shared = |attribute: &&Attribute| {
@@ -116,7 +115,8 @@ impl MediaLine {
         for attribute in attributes.chain(session.iter().filter(extensions)) {
             parsed.attribute(&attribute.key, attribute.value.as_deref().unwrap_or_default())?;
         }
-        parsed.rids = std::mem::take(&mut parsed.sources.rids);
+        // Its RIDs may stand behind it.
+        parsed.encodings = parsed.sources.simulcast(&parsed.simulcast).into_iter().cloned().collect();
         // a format without a:rtpmap is a static payload type (RFC 3551): none of ours
         parsed.payloads.retain(|payload| !payload.name.is_empty());
         Ok(parsed)
@@ -153,7 +153,7 @@ impl MediaLine {
             "ssrc" => self.sources.ssrc(value)?,
             "ssrc-group" => self.sources.group(value)?,
             "rid" => self.sources.rid(value)?,
-            "simulcast" => self.simulcast |= value.split_ascii_whitespace().any(|word| word == "send"),
+            "simulcast" => value.clone_into(&mut self.simulcast),
             "candidate" => {
                 bounded(self.candidates.len(), MOST_CANDIDATES, "candidates on one m-line")?;
                 self.candidates.extend(Candidate::parse(value));

@@ -30,7 +30,7 @@ pub use error::SdpError;
 pub use extension::ExtensionIds;
 pub use fingerprint::Fingerprint;
 pub use fragment::Fragment;
-pub use ingest::{IngestPlan, IngestPolicy, IngestTrack, answer_ingest};
+pub use ingest::{IngestPlan, IngestPolicy, IngestTrack, MAX_ENCODINGS, answer_ingest};
 pub use media_line::{MediaLine, Medium, Payload};
 pub use offer::Offer;
 pub use setup::Setup;

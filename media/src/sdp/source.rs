@@ -13,9 +13,11 @@ pub(super) struct Sources {
     /// Second members of FEC groups: never media.
     fec: Vec<u32>,
     pub(super) rids: Vec<Rid>,
+    /// A RID that stands there twice.
+    pub(super) twice: Option<String>,
 }
 
-/// A layer of simulcast that the offerer sends (RFC 8851).
+/// An encoding of simulcast that the offerer sends (RFC 8851).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rid {
     /// Its name.
@@ -25,14 +27,14 @@ pub struct Rid {
 }
 
 impl Rid {
-    /// The best layer: the one that is bounded least, else the one that its name calls best, else the first.
+    /// The best encoding: the one that is bounded least, else the one that its name calls best, else the first.
     /// Browsers put the first one anywhere, the smallest included.
-    pub(super) fn best(rids: &[Rid]) -> Option<&Rid> {
+    pub(super) fn best<'r>(rids: impl DoubleEndedIterator<Item = &'r Rid>) -> Option<&'r Rid> {
         // of equals the last is the greatest, and the first is wanted
-        rids.iter().rev().max_by_key(|rid| (rid.most, rid.rank()))
+        rids.rev().max_by_key(|rid| (rid.most, rid.rank()))
     }
 
-    /// As people call their layers.
+    /// As people call their encodings.
     fn rank(&self) -> u8 {
         match self.id.to_ascii_lowercase().as_str() {
             "f" | "full" | "fhd" | "hi" | "high" | "orig" | "original" | "source" | "top" => 3,
@@ -83,8 +85,11 @@ impl Sources {
         if let (Some(rid), Some("send")) = (words.next(), words.next())
             && rid.len() <= 32
             && rid.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-            && !self.rids.iter().any(|known| known.id == rid)
         {
+            if self.rids.iter().any(|known| known.id == rid) {
+                self.twice.get_or_insert_with(|| rid.to_owned());
+                return Ok(());
+            }
             bounded(self.rids.len(), "RIDs on one m-line")?;
             let restrictions: String = words.collect();
             let most = ["max-width", "max-height", "max-br"].map(|name| {
@@ -94,6 +99,19 @@ impl Sources {
             self.rids.push(Rid { id: rid.to_owned(), most });
         }
         Ok(())
+    }
+
+    /// The encodings that a value of `a=simulcast` says will be sent (RFC 8853 section 5.1), in its order. Of
+    /// alternatives the first that is known counts, and a paused one counts too.
+    pub(super) fn simulcast(&self, value: &str) -> Vec<&Rid> {
+        let mut words = value.split_ascii_whitespace();
+        let list = words.by_ref().find(|word| *word == "send").and_then(|_| words.next());
+        let known = |name: &str| {
+            let name = name.strip_prefix('~').unwrap_or(name);
+            self.rids.iter().find(|rid| rid.id == name)
+        };
+        let streams = list.into_iter().flat_map(|list| list.split(';'));
+        streams.filter_map(|alternatives| alternatives.split(',').find_map(known)).collect()
     }
 
     /// The media SSRCs in the order announced, each with its retransmission SSRC.
@@ -115,7 +133,7 @@ impl Sources {
     }
 }
 
-/// Three simulcast layers with RTX and FEC are 9 SSRCs.
+/// Four encodings with RTX and FEC are 12 SSRCs.
 const MOST: usize = 32;
 
 fn bounded(have: usize, what: &'static str) -> Result<(), SdpError> {
@@ -153,10 +171,33 @@ mod tests {
         }
         let ids: Vec<_> = sources.rids.iter().map(|rid| rid.id.as_str()).collect();
         assert_eq!(ids, ["h", "l"]);
+        assert_eq!(sources.twice.as_deref(), Some("h"));
     }
 
     #[test]
-    fn the_best_layer_is_found_wherever_it_stands() {
+    fn encodings_come_in_the_order_of_the_offer_and_of_alternatives_the_first_that_is_known() {
+        let mut sources = Sources::default();
+        for line in ["a send", "b send", "c send", "d recv"] {
+            sources.rid(line).unwrap();
+        }
+        for (value, expected) in [
+            ("send c;a;b", "cab"),
+            ("recv d send a;~b", "ab"),
+            ("send x,b;~c,a recv d", "bc"),
+            ("send a;x;d;b", "ab"),
+            ("send a;b;a", "aba"),
+            ("send", ""),
+            ("recv a;b", ""),
+            ("send ;,;~", ""),
+            ("", ""),
+        ] {
+            let ids: String = sources.simulcast(value).iter().map(|rid| rid.id.as_str()).collect();
+            assert_eq!(ids, expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_best_encoding_is_found_wherever_it_stands() {
         for (lines, best) in [
             (&["l send", "m send", "h send"] as &[&str], "h"),
             (&["h send", "m send", "l send"], "h"),
@@ -172,8 +213,8 @@ mod tests {
             for line in lines {
                 sources.rid(line).unwrap();
             }
-            assert_eq!(Rid::best(&sources.rids).map(|rid| rid.id.as_str()), Some(best), "{lines:?}");
+            assert_eq!(Rid::best(sources.rids.iter()).map(|rid| rid.id.as_str()), Some(best), "{lines:?}");
         }
-        assert_eq!(Rid::best(&[]), None);
+        assert_eq!(Rid::best([].iter()), None);
     }
 }

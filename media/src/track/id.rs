@@ -3,12 +3,11 @@
 
 use protocol::Kind;
 
+pub use crate::sdp::MAX_ENCODINGS;
+
 /// A track as the workers of one relay know it; where it comes from is not their business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrackId(pub u32);
-
-/// As many encodings of a picture are taken from a publisher at most.
-pub const MAX_ENCODINGS: usize = 4;
 
 /// The tracks of a stream: its sound, and its picture as a whole or in several encodings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +50,15 @@ impl StreamTracks {
         match kind {
             Kind::Audio => self.audio,
             Kind::Video => self.video,
+        }
+    }
+
+    /// This one.
+    pub fn get(&self, track: StreamTrack) -> TrackId {
+        match track {
+            StreamTrack::Audio => self.audio,
+            StreamTrack::Video => self.video,
+            StreamTrack::Encoding(encoding) => self.encodings[usize::from(encoding).min(MAX_ENCODINGS - 1)],
         }
     }
 

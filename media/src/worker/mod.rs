@@ -22,14 +22,14 @@ use std::{
 use protocol::mesh::SenderClock;
 
 use pictures::Pictures;
-use plan::{Command, Event, Flow, Relayed};
+use plan::{Audience, Command, Event, Flow, Relayed};
 pub use sessions::Claim;
 use sessions::{Media, Owner, Session, Sessions, Ufrag, Wake};
 
 use crate::{
     drop_reason::DropReason,
     egress::{batch::Batch, fan_out::FanOut},
-    ingest::Received,
+    ingest::{Part, Received},
     rtp::{packet::Packet, rtcp, transport_cc::Feedback},
     stats::Stats,
     track::{Taken, Track, Tracks, id::TrackId},
@@ -50,7 +50,7 @@ pub struct Worker {
     /// Tracks that a keyframe will be asked for.
     asking: Vec<TrackId>,
     outbox: VecDeque<(SocketAddr, Vec<u8>)>,
-    relayed: VecDeque<(TrackId, Relayed)>,
+    relayed: VecDeque<(TrackId, Relayed, Audience)>,
     events: VecDeque<Event>,
     stats: Stats,
 }
@@ -208,8 +208,8 @@ impl Worker {
         self.events.pop_front()
     }
 
-    /// What the other workers and the links should have.
-    pub fn poll_relayed(&mut self) -> Option<(TrackId, Relayed)> {
+    /// What the other workers and the links should have, or the links alone.
+    pub fn poll_relayed(&mut self) -> Option<(TrackId, Relayed, Audience)> {
         self.relayed.pop_front()
     }
 
@@ -297,7 +297,7 @@ impl Worker {
                     session.transport.handle_heard(from, now);
                 }
                 match received {
-                    Received::Packet { track, packet, lost, before } => {
+                    Received::Packet { track, packet, lost, before, whole } => {
                         let traffic = Stats::traffic(&mut self.stats.received, packet.kind());
                         traffic.packets += 1;
                         traffic.octets += data.len() as u64;
@@ -306,14 +306,10 @@ impl Worker {
                             let (session, codec) = (session.plan.id, packet.codec);
                             self.events.push_back(Event::Codec { session, codec });
                         }
-                        if let Some(before) = before
-                            && self.take(track, (*before).clone(), now)
-                        {
-                            self.relayed.push_back((track, Relayed::Packet(*before)));
+                        if let Some(before) = before {
+                            self.bring(track, *before, whole, now);
                         }
-                        if self.take(track, packet.clone(), now) {
-                            self.relayed.push_back((track, Relayed::Packet(packet)));
-                        }
+                        self.bring(track, packet, whole, now);
                     }
                     Received::Nothing => {}
                     Received::Aside(reason) | Received::Dropped(reason) => self.stats.drop(reason),
@@ -353,6 +349,19 @@ impl Worker {
             }
             DatagramKind::Other => self.stats.drop(DropReason::UnknownDatagram),
         }
+    }
+
+    /// Takes what a publisher brought into its track. If it was news it is for the others too, and for the links also
+    /// as a part of the whole picture.
+    fn bring(&mut self, track: TrackId, packet: Packet, whole: Option<Part>, now: Instant) {
+        if !self.take(track, packet.clone(), now) {
+            return;
+        }
+        if let Some(Part { track, epoch }) = whole {
+            let packet = Packet { epoch, ..packet.clone() };
+            self.relayed.push_back((track, Relayed::Packet(packet), Audience::Links));
+        }
+        self.relayed.push_back((track, Relayed::Packet(packet), Audience::Everybody));
     }
 
     /// Takes a packet into its track; true if it was news.

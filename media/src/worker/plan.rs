@@ -7,7 +7,7 @@ use protocol::{Codec, SessionId, mesh::SenderClock};
 
 use super::sessions::Claim;
 use crate::{
-    ingest::feedback::Health,
+    ingest::{encoding::EncodingView, feedback::Health},
     rtp::packet::Packet,
     sdp::{EgressPlan, IngestPlan},
     track::{
@@ -121,6 +121,13 @@ pub enum Event {
         /// How it is now.
         health: Health,
     },
+    /// How the encodings of a publisher's picture are, when that is another: at most once a second.
+    Encodings {
+        /// Its session.
+        session: SessionId,
+        /// In the order of the answer; one without a name if there is only one.
+        encodings: Vec<EncodingView>,
+    },
     /// A listener needs a keyframe of a track that does not come in at this worker.
     KeyframeWanted {
         /// Of this track.
@@ -146,6 +153,15 @@ pub enum Event {
         /// Text otherwise.
         binary: bool,
     },
+}
+
+/// Whom something is for that a publisher brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// The other workers, and the links that want the track.
+    Everybody,
+    /// Only the links: listeners of this relay choose among the encodings.
+    Links,
 }
 
 /// What a publisher brought: for the other workers and for the links.

@@ -3,15 +3,16 @@
 
 use std::time::Instant;
 
-use protocol::Kind;
+use protocol::{Kind, mesh::SenderClock};
 
 use super::{
     Worker,
-    plan::{Event, Flow, Relayed},
+    plan::{Audience, Event, Flow, Relayed},
     sessions::Media,
 };
 use crate::{
     egress::Egress,
+    ingest::{Part, Reported},
     rtp::rtcp::{Compound, Report},
     track::{Listener, Track, id::TrackId},
 };
@@ -25,9 +26,11 @@ impl Worker {
             let Some(session) = self.sessions.get_mut(key) else { return };
             match &mut session.media {
                 Media::Ingest(ingest) => {
-                    if let Some((track, epoch, clock)) = ingest.handle_report(report, now) {
-                        self.handle_clock(track, epoch, clock, now);
-                        self.relayed.push_back((track, Relayed::Clock { epoch, clock }));
+                    if let Some(Reported { track, epoch, whole, clock }) = ingest.handle_report(report, now) {
+                        self.bring_clock(Part { track, epoch }, clock, Audience::Everybody, now);
+                        if let Some(whole) = whole {
+                            self.bring_clock(whole, clock, Audience::Links, now);
+                        }
                     }
                 }
                 Media::Egress(listening) => match report {
@@ -73,6 +76,15 @@ impl Worker {
         self.sessions.schedule(key);
     }
 
+    /// The clock of a publisher, for a track that it feeds.
+    fn bring_clock(&mut self, part: Part, clock: SenderClock, audience: Audience, now: Instant) {
+        let Part { track, epoch } = part;
+        if audience == Audience::Everybody {
+            self.handle_clock(track, epoch, clock, now);
+        }
+        self.relayed.push_back((track, Relayed::Clock { epoch, clock }, audience));
+    }
+
     /// Reports and requests that a session owes its peer.
     pub(super) fn feed_back(&mut self, key: usize, now: Instant) {
         let Some(session) = self.sessions.get_mut(key) else { return };
@@ -84,10 +96,13 @@ impl Worker {
                 Some((compound, count)) => {
                     self.stats.nacks[0] += count.nacks;
                     self.stats.keyframe_requests[0] += count.keyframe_requests;
-                    if count.reported
-                        && let Some(health) = ingest.poll_health()
-                    {
-                        self.events.push_back(Event::Health { session: session.plan.id, health });
+                    if count.reported {
+                        let id = session.plan.id;
+                        let health = ingest.poll_health();
+                        self.events.extend(health.map(|health| Event::Health { session: id, health }));
+                        let encodings = ingest.poll_encodings(now).map(<[_]>::to_vec);
+                        let event = |encodings| Event::Encodings { session: id, encodings };
+                        self.events.extend(encodings.map(event));
                     }
                     compound
                 }

@@ -332,7 +332,7 @@ impl Session {
     pub fn new(plan: Arc<SessionPlan>, now: Instant) -> Session {
         let media = match &plan.flow {
             Flow::Ingest { plan, tracks, epochs } => {
-                Media::Ingest(Box::new(Ingest::new(plan, |kind| tracks.of(kind), epochs.clone(), now)))
+                Media::Ingest(Box::new(Ingest::new(plan, tracks, epochs.clone(), now)))
             }
             Flow::Egress { plan, tracks, .. } => Media::Egress(Listening::new(plan, tracks, now)),
         };

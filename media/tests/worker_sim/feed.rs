@@ -16,6 +16,12 @@ pub struct Feed {
     pub sequence: u16,
     pub timestamp: u32,
     pub audio_level: Option<u8>,
+    /// Of several encodings of a picture: its name.
+    pub rid: Option<String>,
+    /// Whether packets say of which m-line and which encoding they are.
+    pub names_itself: bool,
+    /// Whether header extensions have two-byte headers.
+    pub two_byte: bool,
     extensions: ExtensionIds,
     mid: String,
     rtx_sequence: u16,
@@ -34,11 +40,22 @@ impl Feed {
             sequence: 100,
             timestamp: 1_000_000,
             audio_level: None,
+            rid: None,
+            names_itself: true,
+            two_byte: false,
             extensions: track.extensions.clone(),
             mid: track.mid.clone(),
             rtx_sequence: 500,
             sent: BTreeMap::new(),
         }
+    }
+
+    /// One of several encodings, with SSRCs that the offer says nothing of.
+    pub fn encoding(track: &IngestTrack, at: usize) -> Feed {
+        let ssrc = 5000 + 10 * at as u32;
+        let rtx = track.codecs[0].rtx.map(|payload_type| (ssrc + 1, payload_type));
+        let sequence = 65_000 + 200 * at as u16;
+        Feed { ssrc, rtx, sequence, rid: Some(track.rids[at].clone()), ..Feed::new(track) }
     }
 
     /// From now on in this codec.
@@ -86,14 +103,25 @@ impl Feed {
         payload: &[u8],
     ) -> Vec<u8> {
         let mut elements = Vec::new();
-        let mut element = |id: Option<u8>, value: &[u8]| {
-            if let Some(id) = id {
+        let two_byte = self.two_byte;
+        let mut element = |id: Option<u8>, value: &[u8]| match id {
+            Some(id) if two_byte => {
+                elements.extend([id, value.len() as u8]);
+                elements.extend_from_slice(value);
+            }
+            Some(id) => {
                 elements.push(id << 4 | (value.len() - 1) as u8);
                 elements.extend_from_slice(value);
             }
+            None => {}
         };
-        if !self.mid.is_empty() {
+        if !self.mid.is_empty() && self.names_itself {
             element(self.extensions.mid, self.mid.as_bytes());
+        }
+        if let Some(rid) = self.rid.as_ref().filter(|_| self.names_itself) {
+            let repeats = self.rtx.is_some_and(|(rtx, _)| rtx == ssrc);
+            let id = if repeats { self.extensions.repaired_rid } else { self.extensions.rid };
+            element(id, rid.as_bytes());
         }
         element(self.extensions.transport_cc, &transport.to_be_bytes());
         if let Some(level) = self.audio_level {
@@ -105,7 +133,9 @@ impl Feed {
         out.extend(timestamp.to_be_bytes());
         out.extend(ssrc.to_be_bytes());
         if !elements.is_empty() {
-            out.extend([0xbe, 0xde, 0, (elements.len() / 4) as u8]);
+            let profile = if self.two_byte { [0x10, 0x00] } else { [0xbe, 0xde] };
+            out.extend(profile);
+            out.extend([0, (elements.len() / 4) as u8]);
             out.extend(&elements);
         }
         out.extend(payload);

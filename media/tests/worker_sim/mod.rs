@@ -23,8 +23,8 @@ use media::rtcp::{self, Report};
 use media::sdp::{EgressPolicy, IngestPolicy, Local, Offer, Setup, answer_egress, answer_ingest};
 use media::transport::{CloseReason, Credentials, DtlsRole, Identity, Kind, TransportConfig, classify};
 use media::{
-    Batch, Claim, Command, DropReason, Epochs, Event, Flow, Health, Relayed, SessionPlan, StreamTracks,
-    TrackId, Worker,
+    Audience, Batch, Claim, Command, DropReason, EncodingView, Epochs, Event, Flow, Health, Packet, Relayed,
+    SessionPlan, StreamTracks, TrackId, Worker,
 };
 use protocol::{Codec, SessionId};
 
@@ -80,12 +80,15 @@ pub struct Sim {
     pub closed: Vec<(SessionId, CloseReason)>,
     pub health: HashMap<SessionId, Health>,
     pub codecs: Vec<(SessionId, Codec)>,
+    pub encodings: HashMap<SessionId, Vec<EncodingView>>,
     pub foreign: usize,
     pub keyframes_wanted: usize,
     /// The tracks that keyframes were wanted of.
     pub wanted: Vec<TrackId>,
     /// Narrow wires, by peer.
     pub narrow: HashMap<usize, Narrow>,
+    /// What links could take.
+    pub links: Vec<(Instant, TrackId, Relayed)>,
     /// By peer, SSRC and sequence number.
     pub sealed: HashMap<(usize, u32, u64), Sealed>,
     highest: HashMap<(usize, u32), u64>,
@@ -117,10 +120,12 @@ impl Sim {
             closed: Vec::new(),
             health: HashMap::new(),
             codecs: Vec::new(),
+            encodings: HashMap::new(),
             foreign: 0,
             keyframes_wanted: 0,
             wanted: Vec::new(),
             narrow: HashMap::new(),
+            links: Vec::new(),
             sealed: HashMap::new(),
             highest: HashMap::new(),
             lost_up: 0,
@@ -317,8 +322,10 @@ impl Sim {
     }
 
     fn pass_on(&mut self, worker: usize) {
-        while let Some((track, relayed)) = self.workers[worker].poll_relayed() {
-            for other in (0..self.workers.len()).filter(|other| *other != worker) {
+        while let Some((track, relayed, audience)) = self.workers[worker].poll_relayed() {
+            self.links.push((self.now, track, relayed.clone()));
+            let everybody = audience == Audience::Everybody;
+            for other in (0..self.workers.len()).filter(|other| *other != worker && everybody) {
                 let at = self.now + self.random(self.handover);
                 self.fly(at, Item::Relayed(other, track, relayed.clone()));
             }
@@ -344,6 +351,7 @@ impl Sim {
                     self.ledger.proven(peer.browser.address);
                 }
                 Event::Message { .. } => {}
+                Event::Encodings { session, encodings } => drop(self.encodings.insert(session, encodings)),
                 Event::Codec { session, codec } => self.codecs.push((session, codec)),
             }
         }
@@ -438,11 +446,63 @@ impl Sim {
         peer.feed(protocol::Kind::Video).timestamp += 3000;
     }
 
+    /// One frame of VP8 in each of these encodings, in packets of about 200 octets times the place of the encoding; no
+    /// time passes. The encoding at place n is 160 pixels wide, doubled n times.
+    pub fn pictures(&mut self, publisher: usize, encodings: &[usize], keyframe: bool) {
+        for &encoding in encodings {
+            let peer = &mut self.peers[publisher];
+            let timestamp = peer.encodings[encoding].timestamp;
+            for packet in 0..2_u8 {
+                let mut payload = vec![if packet == 0 { 0x10 } else { 0 }, u8::from(!keyframe), 0, 0];
+                let [low, high] = (160_u16 << encoding).to_le_bytes();
+                payload.extend([0x9d, 0x01, 0x2a, low, high, low, high]);
+                payload.extend([encoding as u8, packet]);
+                payload.extend(timestamp.to_be_bytes());
+                payload.resize(200 * (encoding + 1), 0xab);
+                peer.publish_encoding(encoding, &payload, packet == 1);
+            }
+            peer.encodings[encoding].timestamp = timestamp.wrapping_add(3600);
+        }
+    }
+
+    /// So many frames of 40 ms as in `pictures`, with keyframes when they are asked for.
+    pub fn show(&mut self, publisher: usize, encodings: &[usize], frames: usize) {
+        for _ in 0..frames {
+            let (since, peer) = (self.now - ms(40), &self.peers[publisher]);
+            let lately = peer.reports.iter().rev().take_while(|(at, _)| *at > since);
+            let wanted: Vec<u32> = lately.flat_map(|(_, compound)| media_of_losses(compound)).collect();
+            for &encoding in encodings {
+                let ssrc = self.peers[publisher].encodings[encoding].ssrc;
+                self.pictures(publisher, &[encoding], wanted.contains(&ssrc));
+            }
+            self.run(ms(40));
+        }
+    }
+
+    /// What links could take of a track.
+    pub fn to_links(&self, track: TrackId) -> Vec<(Instant, Packet)> {
+        let of_it = self.links.iter().filter(|(_, of, _)| *of == track);
+        let packet = |(at, _, relayed): &'_ (Instant, TrackId, Relayed)| match relayed {
+            Relayed::Packet(packet) => Some((*at, packet.clone())),
+            Relayed::Clock { .. } => None,
+        };
+        of_it.filter_map(packet).collect()
+    }
+
     /// Dropped for this reason by all workers.
     pub fn drops(&self, reason: &str) -> u64 {
         let reason = DropReason::ALL.iter().find(|known| known.label() == reason).expect("a reason there is");
         self.workers.iter().filter_map(|worker| worker.stats().drops.get(reason)).sum()
     }
+}
+
+/// The SSRCs that a compound packet asks a keyframe of.
+pub fn media_of_losses(compound: &[u8]) -> Vec<u32> {
+    let asked = |report| match report {
+        Report::Keyframe { ssrc } => Some(ssrc),
+        _ => None,
+    };
+    rtcp::parse(compound).into_iter().filter_map(asked).collect()
 }
 
 /// When the publisher was asked for keyframes.

@@ -61,6 +61,8 @@ pub struct Peer {
     pub repairs: bool,
     /// What a publisher sends: audio, video.
     pub feeds: [Option<Feed>; 2],
+    /// What a publisher sends in place of one picture: its encodings, in the order of the answer.
+    pub encodings: Vec<Feed>,
     /// The next transport-wide sequence number.
     pub transport_sequence: u16,
     /// What a listener tells of what came, where that was agreed on.
@@ -97,7 +99,17 @@ impl Peer {
         let told = |track: &EgressTrack| track.feedback.transport_cc;
         let tells = matches!(&media, Media::Egress(plan) if plan.tracks.iter().any(told));
         let arrivals = tells.then(|| ArrivalLog::new(now));
+        let several = |track: &&IngestTrack| track.rids.len() > 1;
+        let encodings = match &media {
+            Media::Ingest(plan) => plan
+                .tracks
+                .iter()
+                .find(several)
+                .map(|track| (0..track.rids.len()).map(|at| Feed::encoding(track, at)).collect()),
+            Media::Egress(_) => None,
+        };
         Peer {
+            encodings: encodings.unwrap_or_default(),
             session,
             browser,
             media,
@@ -144,6 +156,20 @@ impl Peer {
         self.transport_sequence = transport_sequence.wrapping_add(1);
         self.send_rtp(&plain);
         sequence
+    }
+
+    /// Publishes a packet that follows the last one of this encoding.
+    pub fn publish_encoding(&mut self, encoding: usize, payload: &[u8], marker: bool) -> u16 {
+        let plain = self.hold_encoding(encoding, payload, marker);
+        self.send_rtp(&plain);
+        self.encodings[encoding].sequence.wrapping_sub(1)
+    }
+
+    /// As `publish_encoding`, but gives the plain packet instead of sending it.
+    pub fn hold_encoding(&mut self, encoding: usize, payload: &[u8], marker: bool) -> Vec<u8> {
+        let transport_sequence = self.transport_sequence;
+        self.transport_sequence = transport_sequence.wrapping_add(1);
+        self.encodings[encoding].packet(payload, marker, transport_sequence)
     }
 
     /// As `publish`, but gives the plain packet instead of sending it.
@@ -259,7 +285,8 @@ impl Peer {
                 .collect();
             for sequence in sequences {
                 let transport_sequence = self.transport_sequence;
-                let feed = self.feeds.iter_mut().flatten().find(|feed| feed.ssrc == *ssrc);
+                let feeds = self.feeds.iter_mut().flatten().chain(&mut self.encodings);
+                let feed = feeds.into_iter().find(|feed| feed.ssrc == *ssrc);
                 let Some(plain) = feed.and_then(|feed| feed.again(sequence, transport_sequence)) else {
                     continue;
                 };

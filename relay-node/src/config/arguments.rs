@@ -143,6 +143,10 @@ pub(super) struct Flags {
     /// Bits per second of Opus asked of publishers [default: 256000]
     #[arg(long, value_name = "BITS", global = true)]
     pub(super) opus_bitrate: Option<String>,
+    /// Whether a publisher may send several encodings of its picture; with `false` it is asked for the best one
+    /// [default: true]
+    #[arg(long, value_name = "true|false", global = true)]
+    pub(super) simulcast: Option<String>,
     /// MiB of one file that is given to a room [default: 256]
     #[arg(long, value_name = "MIB", global = true)]
     pub(super) file_size: Option<String>,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::Path};
 use super::{arguments::Flags, error::ConfigError};
 
 /// Key and whether it is a list. The order is that of the documentation.
-pub(super) const KEYS: [(&str, bool); 30] = [
+pub(super) const KEYS: [(&str, bool); 31] = [
     ("zone", false),
     ("area", false),
     ("http", false),
@@ -32,6 +32,7 @@ pub(super) const KEYS: [(&str, bool); 30] = [
     ("allow-host", true),
     ("allow-origin", true),
     ("opus-bitrate", false),
+    ("simulcast", false),
     ("file-size", false),
     ("file-cache", false),
     ("file-reserve", false),
@@ -82,6 +83,7 @@ pub(super) fn flag_layer(flags: Flags) -> Layer {
         ("allow-host", flags.allow_host),
         ("allow-origin", flags.allow_origin),
         ("opus-bitrate", one(flags.opus_bitrate)),
+        ("simulcast", one(flags.simulcast)),
         ("file-size", one(flags.file_size)),
         ("file-cache", one(flags.file_cache)),
         ("file-reserve", one(flags.file_reserve)),

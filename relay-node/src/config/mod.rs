@@ -16,6 +16,7 @@ use std::{
 };
 
 use clap::Parser;
+use media::sdp::IngestPolicy;
 use mesh_routing::{AreaId, Underlay};
 use protocol::{NodeId, ZoneName};
 
@@ -101,6 +102,8 @@ pub struct Config {
     pub allow_origins: Vec<String>,
     /// Bits per second asked of publishers of music.
     pub opus_bitrate: u32,
+    /// Whether a publisher may send several encodings of its picture.
+    pub simulcast: bool,
     /// What files may take.
     pub files: FileLimits,
     /// What is logged, as `tracing` filter directives.
@@ -206,6 +209,15 @@ impl Config {
         Auth::new(self.dev, self.publish_token.as_ref().map(Token::secret), self.streams.clone())
     }
 
+    /// What publishers are asked for.
+    pub fn ingest_policy(&self) -> IngestPolicy {
+        IngestPolicy {
+            opus_max_average_bitrate: self.opus_bitrate,
+            data_channel: true,
+            simulcast: self.simulcast,
+        }
+    }
+
     /// The relays this one was paired with are trusted like those named with `--trust`.
     ///
     /// # Errors
@@ -270,6 +282,7 @@ impl Config {
             opus_bitrate: one(values, "opus-bitrate", "256000", |text| {
                 number(text, 6_000, 510_000, "bits per second")
             })?,
+            simulcast: one(values, "simulcast", "true", truth)?,
             files: FileLimits {
                 size: mebibytes(values, "file-size", "256", 1, FILE_MIB_MAX)?,
                 cache: mebibytes(values, "file-cache", "2048", 0, DISK_MIB_MAX)?,

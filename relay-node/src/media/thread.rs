@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use media::{Batch, Command, Event, Packet, Relayed, TrackId, Worker};
+use media::{Audience, Batch, Command, Event, Packet, Relayed, TrackId, Worker};
 use mio::{Events, Interest, Poll, Token, Waker, unix::SourceFd};
 use protocol::mesh::{Class, DatagramHeader, DatagramKind, SenderClock};
 use tokio::sync::mpsc;
@@ -280,9 +280,9 @@ impl MediaThread {
     /// What the worker has for the others: packets first, they are in a hurry.
     fn pass_on(&mut self) {
         let mut table = None;
-        while let Some((track, relayed)) = self.worker.poll_relayed() {
+        while let Some((track, relayed, audience)) = self.worker.poll_relayed() {
             for (index, door) in self.workers.0.iter().enumerate() {
-                if index != self.index {
+                if index != self.index && audience == Audience::Everybody {
                     door.offer(Input::Relayed(track, relayed.clone()));
                 }
             }

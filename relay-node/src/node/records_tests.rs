@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use media::transport::Identity as DtlsIdentity;
+use media::{sdp::IngestPolicy, transport::Identity as DtlsIdentity};
 use mesh_routing::{Config, Keys, Mesh};
 use protocol::api::NewMessage;
 use rooms::{Source, WallTime};
@@ -32,7 +32,7 @@ fn node(now: Instant) -> Node {
     let zone = ZoneName::new("stage").expect("a name");
     let mesh = Mesh::new(Config::new(Arc::new(NoKeys), zone.clone(), 1, 5), now);
     let identity = Arc::new(DtlsIdentity::generate().expect("is made"));
-    let sessions = Sessions::new(identity, Vec::new(), 64_000);
+    let sessions = Sessions::new(identity, Vec::new(), IngestPolicy::default());
     let mut node = Node::new(NodeId([7; 32]), zone, mesh, sessions, 0, now, WALL);
     node.mesh.handle_incarnation(300);
     node.mesh.handle_wall(WALL, now);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use media::{
-    Command, Epochs, Event, Health, StreamTracks, TrackId,
+    Command, EncodingView, Epochs, Event, Health, StreamTracks, TrackId,
     sdp::{Fragment, Offer},
     transport::{CloseReason, Credentials},
 };
@@ -32,6 +32,8 @@ pub(super) struct Stream {
     pub(super) publisher: Option<SessionId>,
     /// What is wrong with it, and whose it is.
     health: Option<(SessionId, Health)>,
+    /// How the encodings of its picture are, and whose they are.
+    encodings: Option<(SessionId, Vec<EncodingView>)>,
     /// What is advertised, until the publisher is gone for good.
     pub(super) published: Option<Vec<TrackDescription>>,
     /// The publisher dropped: until then it may come back.
@@ -181,6 +183,12 @@ impl Node {
                 let stream = stream.clone();
                 self.handle_health(session, &stream, health);
             }
+            Event::Encodings { session, encodings } => {
+                let Some((stream, _)) = self.sessions.stream_of(session) else { return };
+                if let Some(known) = self.streams.get_mut(stream) {
+                    known.encodings = Some((session, encodings));
+                }
+            }
             Event::KeyframeWanted { track } => self.handle_keyframe_wanted(track, now),
             // Chat and files over data channels come with the participant's door to the rooms.
             Event::Message { .. } | Event::Foreign { .. } => {}
@@ -264,6 +272,15 @@ impl Node {
         known.health.filter(|(session, _)| known.publisher == Some(*session)).map(|(_, health)| health)
     }
 
+    /// The encodings of the picture of a stream here, as far as its publisher's session has told.
+    pub(super) fn encodings(&self, stream: &StreamName) -> &[EncodingView] {
+        let known = self.streams.get(stream);
+        let told = known.and_then(|known| {
+            known.encodings.as_ref().filter(|(session, _)| known.publisher == Some(*session))
+        });
+        told.map_or(&[], |(_, encodings)| encodings)
+    }
+
     /// What the publisher of a stream sends is another codec than was thought.
     fn handle_codecs(
         &mut self,
@@ -343,6 +360,7 @@ impl Node {
                 tracks,
                 publisher: None,
                 health: None,
+                encodings: None,
                 published: None,
                 until: None,
                 epochs,

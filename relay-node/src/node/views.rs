@@ -5,6 +5,7 @@ use std::{
     time::Instant,
 };
 
+use media::EncodingView;
 use mesh_routing::{AreaView, Topology};
 use protocol::{BridgeVersions, NodeId, api};
 use rooms::WallTime;
@@ -32,6 +33,7 @@ impl Node {
                 }
             });
             api::Stream {
+                encodings: self.encodings(&stream.name).iter().map(encoding).collect(),
                 cannot_play: self.sessions.cannot_play(&stream.name, &tracks),
                 name: stream.name.to_string(),
                 tracks,
@@ -98,6 +100,17 @@ impl Node {
             misfits: misfits.collect(),
             areas: areas(self.mesh.areas()),
         }
+    }
+}
+
+fn encoding(view: &EncodingView) -> api::Encoding {
+    api::Encoding {
+        rid: view.rid.clone(),
+        width: view.resolution.map(|size| size.width),
+        height: view.resolution.map(|size| size.height),
+        frames_per_second: view.frames_per_second,
+        kbps: view.kilobits_per_second,
+        dormant: view.dormant,
     }
 }
 

@@ -38,7 +38,8 @@ use unreached::Unreached;
 pub struct Sessions {
     identity: Arc<Identity>,
     candidates: Vec<SocketAddr>,
-    opus_bitrate: u32,
+    /// What publishers are asked for.
+    policy: IngestPolicy,
     sessions: BTreeMap<SessionId, Session>,
     places: SessionPlaces,
     /// Ended by a goodbye on DTLS: the DELETE that comes behind it is answered as if it were the first.
@@ -75,12 +76,12 @@ const ENDED_MAX: usize = 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Sessions {
-    /// No sessions yet. `candidates` are offered to browsers, the best first.
-    pub fn new(identity: Arc<Identity>, candidates: Vec<SocketAddr>, opus_bitrate: u32) -> Sessions {
+    /// No sessions yet. `candidates` are offered to browsers, the best first; `policy` is for publishers.
+    pub fn new(identity: Arc<Identity>, candidates: Vec<SocketAddr>, policy: IngestPolicy) -> Sessions {
         Sessions {
             identity,
             candidates,
-            opus_bitrate,
+            policy,
             sessions: BTreeMap::new(),
             places: SessionPlaces::default(),
             ended: VecDeque::new(),
@@ -95,9 +96,8 @@ impl Sessions {
         offer: &Offer,
         fresh: &Fresh,
     ) -> Result<Answered<IngestPlan>, SessionError> {
-        let policy = IngestPolicy { opus_max_average_bitrate: self.opus_bitrate, data_channel: true };
         let fingerprint = self.identity.fingerprint().to_string();
-        let (answer, plan) = answer_ingest(offer, &self.local(fresh, &fingerprint), &policy)?;
+        let (answer, plan) = answer_ingest(offer, &self.local(fresh, &fingerprint), &self.policy)?;
         let transport = self.transport(offer, fresh, plan.setup, plan.data_channel)?;
         Ok(Answered { answer, plan, transport })
     }

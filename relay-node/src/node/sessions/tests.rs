@@ -55,7 +55,7 @@ impl Relay {
         let mesh = Mesh::new(Config::new(identity.keys(), zone.clone(), 1, 1), now);
         let dtls = Arc::new(Identity::generate().expect("a certificate"));
         let ports = vec!["192.0.2.1:8080".parse().expect("an address")];
-        let sessions = Sessions::new(dtls, ports, 128_000);
+        let sessions = Sessions::new(dtls, ports, IngestPolicy::default());
         let id: NodeId = identity.node_id();
         Relay { node: Node::new(id, zone, mesh, sessions, 0, now, WallTime(0)), now, told: 0 }
     }
