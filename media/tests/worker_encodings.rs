@@ -202,6 +202,33 @@ fn the_whole_picture_is_the_best_encoding_that_lives() {
 }
 
 #[test]
+fn repeats_with_which_a_browser_probes_its_path_move_nothing() {
+    let (mut sim, publisher, listener) = playing(1);
+    let first = sim.peers[publisher].encodings[2].sequence;
+    sim.pictures(publisher, &ALL, true);
+    for _ in 0..50 {
+        // The keyframe of the best encoding among what came since, again and again.
+        for sequence in first..first + 40 {
+            let again = sim.peers[publisher].encodings[2].again(sequence, 9);
+            again.into_iter().for_each(|again| sim.peers[publisher].send_rtp(&again));
+        }
+        sim.show(publisher, &ALL, 1);
+    }
+    let views = &sim.encodings[&sim.peers[publisher].session];
+    assert!(views.iter().all(|view| view.frames_per_second <= 26), "{views:?}");
+    assert!(views[2].kilobits_per_second < 280, "{views:?}");
+    // While the chosen one is silent a repeated keyframe is none.
+    sim.show(publisher, &[1], 35);
+    for sequence in first..first + 2 {
+        let again = sim.peers[publisher].encodings[2].again(sequence, 9).unwrap();
+        sim.peers[publisher].send_rtp(&again);
+    }
+    sim.show(publisher, &[1], 25);
+    assert_eq!(runs(&sim).iter().map(|run| run.0).collect::<Vec<_>>(), [0, 1]);
+    assert!(is_continuous(&sim, listener, Kind::Video));
+}
+
+#[test]
 fn a_keyframe_request_goes_to_the_encoding_that_it_is_for() {
     let (mut sim, publisher, _) = playing(1);
     sim.pictures(publisher, &ALL, true);

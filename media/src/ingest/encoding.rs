@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     allocation::price::Rate,
-    rtp::{descriptor::Resolution, packet::Packet},
+    rtp::{descriptor::Resolution, packet::Packet, sequence::is_newer},
 };
 
 /// What came of one encoding lately.
@@ -14,8 +14,7 @@ pub(super) struct Encoding {
     rate: Rate,
     life: Option<Life>,
     resolution: Option<Resolution>,
-    /// Of its last packet.
-    timestamp: Option<u32>,
+    newest: Option<Newest>,
     /// That ended since they were counted last.
     pictures: u32,
     counted_at: Instant,
@@ -26,6 +25,14 @@ pub(super) struct Encoding {
 struct Life {
     since: Instant,
     heard: Instant,
+}
+
+/// The packet that is ahead of all others.
+#[derive(Debug, Clone, Copy)]
+struct Newest {
+    epoch: u8,
+    sequence: u16,
+    timestamp: u32,
 }
 
 /// What whoever runs a publisher sees of one encoding of its picture.
@@ -53,14 +60,15 @@ impl Encoding {
             rate: Rate::new(now),
             life: None,
             resolution: None,
-            timestamp: None,
+            newest: None,
             pictures: 0,
             counted_at: now,
         }
     }
 
-    /// A packet came, behind one of our own with parameter sets where it lacked them. True if a picture that can be
-    /// decoded by itself begins with it, and nothing of that picture was before.
+    /// A packet came that was not here before, behind one of our own with parameter sets where it lacked them. True if
+    /// a picture that can be decoded by itself begins with it, and nothing of that picture or of what follows was
+    /// before.
     pub(super) fn handle_packet(&mut self, sets: Option<&Packet>, packet: &Packet, now: Instant) -> bool {
         let since = if self.is_alive(now) { self.life.map(|life| life.since) } else { None };
         self.life = Some(Life { since: since.unwrap_or(now), heard: now });
@@ -68,8 +76,13 @@ impl Encoding {
         self.pictures += u32::from(packet.description.picture_ends);
         let resolution = sets.and_then(|sets| sets.description.resolution);
         self.resolution = packet.description.resolution.or(resolution).or(self.resolution);
-        let before = self.timestamp.replace(packet.timestamp);
-        packet.description.keyframe && before != Some(packet.timestamp)
+        let Packet { epoch, sequence, timestamp, .. } = *packet;
+        let before = self.newest.filter(|newest| newest.epoch == epoch);
+        let is_ahead = before.is_none_or(|newest| is_newer(sequence, newest.sequence));
+        if is_ahead {
+            self.newest = Some(Newest { epoch, sequence, timestamp });
+        }
+        packet.description.keyframe && is_ahead && before.is_none_or(|newest| newest.timestamp != timestamp)
     }
 
     /// Whether something came in the last second.

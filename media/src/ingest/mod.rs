@@ -265,6 +265,8 @@ impl Ingest {
             track.reception.handle_packet(&header, codec, now);
         }
         let Some(epoch) = track.epoch.map(HeldEpoch::epoch) else { return Ok(Received::Nothing) };
+        // A browser that probes its path repeats what came long ago.
+        let is_news = place.repeats.is_none() || track.missing.misses(canonical.sequence);
         let lost = track.missing.handle_packet(canonical.sequence, now);
         if let Some(estimate) = &mut self.estimate {
             estimate.handle_packet(sealed.len(), lost);
@@ -281,26 +283,24 @@ impl Ingest {
         buffer[2..4].copy_from_slice(&canonical.sequence.to_be_bytes());
         let packet = Packet::from_parts(canonical, buffer, epoch, now);
         let id = track.id;
-        if packet.description.keyframe {
+        if is_news && packet.description.keyframe {
             track.keyframe.handle_keyframe(now);
             self.note_answers();
         }
-        let whole = self.handle_picture(place.track, before.as_deref(), &packet, now);
+        if is_news {
+            self.handle_picture(place.track, before.as_deref(), &packet, now);
+        }
+        let whole = self.part(place.track);
         Ok(Received::Packet { track: id, packet, lost, before, whole })
     }
 
-    /// A packet of a picture came: whether it is of the whole, too, where it comes in several encodings.
-    fn handle_picture(
-        &mut self,
-        track: usize,
-        sets: Option<&Packet>,
-        packet: &Packet,
-        now: Instant,
-    ) -> Option<Part> {
-        let (track, picture) = (&self.tracks[track], self.picture.as_mut()?);
-        let turn = picture.whole.handle_packet(track.encoding()?, sets, packet, now);
+    /// A packet of a picture came that was not here before: from now on another encoding may stand for the whole.
+    fn handle_picture(&mut self, track: usize, sets: Option<&Packet>, packet: &Packet, now: Instant) {
+        let track = &self.tracks[track];
+        let Some((picture, encoding)) = self.picture.as_mut().zip(track.encoding()) else { return };
+        let turn = picture.whole.handle_packet(encoding, sets, packet, now);
         if track.rid.is_none() || turn == Turn::Aside {
-            return None;
+            return;
         }
         picture.epoch = Some(match picture.epoch {
             None => self.epochs.take(StreamTrack::Video),
@@ -308,17 +308,24 @@ impl Ingest {
             Some(held) if turn == Turn::Anew => self.epochs.advance(StreamTrack::Video, held).unwrap_or(held),
             Some(held) => held,
         });
-        picture.part()
+    }
+
+    /// What of a track is of the whole picture too, where that comes in several encodings.
+    fn part(&self, track: usize) -> Option<Part> {
+        let (track, picture) = (&self.tracks[track], self.picture.as_ref()?);
+        let is_chosen = track.rid.is_some() && picture.whole.chosen() == track.encoding();
+        Some(Part { track: picture.id, epoch: picture.epoch.filter(|_| is_chosen)?.epoch() })
     }
 
     /// Takes a report of the publisher; a sender clock is for the listeners.
     pub fn handle_report(&mut self, report: &Report, now: Instant) -> Option<Reported> {
         let Report::Sender { ssrc, clock } = report else { return None };
-        let track = self.tracks.iter_mut().find(|track| track.sources.current() == Some(*ssrc))?;
+        let is_it = |track: &Track| track.sources.current() == Some(*ssrc);
+        let place = self.tracks.iter().position(is_it)?;
+        let track = &mut self.tracks[place];
         track.reception.last_report = Some(((clock.ntp >> 16) as u32, now));
-        let picture = self.picture.as_ref().filter(|picture| picture.whole.chosen() == track.encoding());
-        let whole = picture.and_then(Picture::part).filter(|_| track.rid.is_some());
-        Some(Reported { track: track.id, epoch: track.epoch?.epoch(), whole, clock: *clock })
+        let (track, epoch) = (track.id, track.epoch?.epoch());
+        Some(Reported { track, epoch, whole: self.part(place), clock: *clock })
     }
 
     /// Somebody needs a keyframe of this track; of the whole picture the encoding that stands for it is asked. A
@@ -336,13 +343,6 @@ impl Ingest {
     pub fn tracks(&self) -> impl Iterator<Item = TrackId> {
         let whole = self.picture.as_ref().map(|picture| picture.id);
         self.tracks.iter().map(|track| track.id).chain(whole)
-    }
-}
-
-impl Picture {
-    /// What stands for the whole now.
-    fn part(&self) -> Option<Part> {
-        Some(Part { track: self.id, epoch: self.epoch?.epoch() })
     }
 }
 

@@ -185,7 +185,7 @@ mod tests {
             let canonical = Canonical {
                 codec,
                 marker: true,
-                sequence: 0,
+                sequence: (self.timestamp / 3600) as u16,
                 timestamp: self.timestamp,
                 audio_level: None,
                 orientation: None,
@@ -304,7 +304,13 @@ mod tests {
         let mut encoding = Encoding::new(stage.now);
         let packet = stage.packet(0, true);
         assert!(encoding.handle_packet(None, &packet, stage.now));
-        assert!(!encoding.handle_packet(None, &packet, stage.now), "another packet of the same picture");
+        let behind = |sequence: u16, timestamp| Packet { sequence, timestamp, ..packet.clone() };
+        let more = behind(packet.sequence + 1, packet.timestamp);
+        assert!(!encoding.handle_packet(None, &more, stage.now), "another packet of the same picture");
+        let next = behind(packet.sequence + 4, packet.timestamp + 9000);
+        assert!(encoding.handle_packet(None, &next, stage.now));
+        let late = behind(packet.sequence + 3, packet.timestamp + 6000);
+        assert!(!encoding.handle_packet(None, &late, stage.now), "what follows was before");
     }
 
     #[test]
@@ -324,7 +330,7 @@ mod tests {
             let mut stage = Stage::new(true);
             for (encoding, keyframe, pause, epoch) in packets {
                 stage.now += Duration::from_millis(pause);
-                stage.timestamp += 1;
+                stage.timestamp += 3600;
                 let packet = Packet { epoch: epoch as u8, ..stage.packet(encoding, keyframe) };
                 let before = stage.whole.chosen();
                 let turn = stage.whole.handle_packet(encoding, None, &packet, stage.now);
