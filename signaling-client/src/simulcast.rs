@@ -1,0 +1,503 @@
+//! `publish --encodings`: pictures from files, each an encoding of one track (RFC 8853), and sound beside them if it is
+//! wanted. The publication of [`crate::whip`] cannot be used for it: the library sends repairs without mid and
+//! repaired-rtp-stream-id, so that nobody knows what they repair, and does not say which encodings an answer takes.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rtc::rtcp::Packet as RtcpPacket;
+use rtc::rtcp::packet as rtcp_packet;
+use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtcp::sender_report::SenderReport;
+use rtc::rtcp::source_description::{
+    SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem,
+};
+use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
+
+use crate::clock::{self, Pace};
+use crate::encoding::{Agreed, Encoding, EncodingSent, Pause, Rid};
+use crate::endpoint::{Endpoint, Session};
+use crate::error::Error;
+use crate::ivf::Film;
+use crate::payload::TemporalPattern;
+use crate::peer::connection::{Connection, Door};
+use crate::peer::description::{self, Answer, Section};
+use crate::peer::rtp::RtpHeader;
+use crate::peer::{Came, Identity};
+use crate::publish::{Encoder, FRAME_TIME, SLACK};
+use crate::source::{CHANNELS, FRAME_SAMPLES, SAMPLE_RATE, Source};
+use crate::video::VideoCodec;
+use crate::whip::{CONNECTION_TIMEOUT, resolve};
+
+/// How often reports are sent.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Seconds from 1900 to 1970, between the epochs of NTP and Unix.
+const NTP_TO_UNIX: u64 = 2_208_988_800;
+/// The name of the participant in all its reports.
+const CNAME: &str = "stage";
+const MID: (u8, &str) = (4, "urn:ietf:params:rtp-hdrext:sdes:mid");
+const RID: (u8, &str) = (10, "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id");
+const REPAIRED_RID: (u8, &str) = (11, "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id");
+const OPUS: u8 = 111;
+
+/// What to publish.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The encodings, in the order of the offer, each with its name; all of one codec.
+    pub films: Vec<(Rid, Film)>,
+    /// When which is not sent.
+    pub pauses: Vec<Pause>,
+    /// The temporal layers of the files.
+    pub pattern: Option<TemporalPattern>,
+    /// Bits per second of the sound.
+    pub bitrate: u32,
+    /// Stop after this time.
+    pub length: Option<Duration>,
+}
+
+/// What was sent of each encoding that was accepted, in the order of the offer.
+pub type Sent = Vec<(Rid, EncodingSent)>;
+
+/// Publishes until the length is over, `stop` is ready or the connection is lost. The session at the relay is ended.
+///
+/// # Errors
+/// [`Error::Usage`] for films that do not go together; otherwise whatever ended it before its time.
+pub async fn publish(
+    endpoint: &Endpoint,
+    sound: Option<&mut dyn Source>,
+    options: &Options,
+    stop: impl Future<Output = ()>,
+) -> Result<Sent, Error> {
+    let mut stop = pin!(stop);
+    let opened = tokio::select! {
+        opened = Simulcast::open(endpoint, sound.is_some(), options) => opened?,
+        () = &mut stop => return Ok(Sent::new()),
+    };
+    let mut simulcast = opened;
+    let outcome = tokio::select! {
+        outcome = simulcast.run(sound, options) => outcome,
+        () = &mut stop => Ok(()),
+    };
+    let sent = simulcast.sent();
+    simulcast.session.delete().await;
+    simulcast.connection.close().await;
+    outcome.map(|()| sent)
+}
+
+/// A publication.
+struct Simulcast {
+    connection: Connection,
+    session: Session,
+    /// Those that the answer takes.
+    encodings: Vec<Encoding>,
+    /// The header of the next packet of sound.
+    sound: Option<RtpHeader>,
+    sound_sent: (u32, u32),
+    sound_origin: u32,
+    begun: Instant,
+}
+
+impl Simulcast {
+    async fn open(endpoint: &Endpoint, sound: bool, options: &Options) -> Result<Self, Error> {
+        let codec = one_codec(&options.films)?;
+        let encoding = |(rid, film): &(Rid, Film)| {
+            Encoding::new(rid.clone(), film.clone(), options.pattern.clone(), &options.pauses)
+        };
+        let encodings: Vec<Encoding> = options.films.iter().map(encoding).collect();
+        let sound = sound.then(|| RtpHeader {
+            payload_type: OPUS,
+            marker: true,
+            number: rand::random(),
+            timestamp: rand::random(),
+            ssrc: rand::random(),
+        });
+        let door = Door::open(resolve(endpoint).await?, Arc::new(Identity::generate()?))?;
+        let mut sections: Vec<Section> = sound.iter().map(|header| sound_section(header.ssrc)).collect();
+        sections.push(picture_section(codec, &encodings));
+        let (text, session) = endpoint.offer(door.offer(&sections)).await?;
+        let answer = Answer::read(&text);
+        let ready = async {
+            let url = endpoint.url().to_string();
+            let encodings = accepted(encodings, &answer, sections.len() - 1, codec)
+                .map_err(|reason| Error::Protocol { url: url.clone(), reason })?;
+            let sound = match sound {
+                Some(header) => {
+                    let reason = "the answer takes no sound".to_owned();
+                    let (payload_type, _) = answer.codec(0, "opus").ok_or(Error::Protocol { url, reason })?;
+                    Some(RtpHeader { payload_type, ..header })
+                }
+                None => None,
+            };
+            Ok((encodings, sound, door.connect(&answer, CONNECTION_TIMEOUT).await?))
+        };
+        match ready.await {
+            Ok((encodings, sound, connection)) => Ok(Simulcast {
+                connection,
+                session,
+                encodings,
+                sound_origin: sound.map_or(0, |header| header.timestamp),
+                sound,
+                sound_sent: (0, 0),
+                begun: clock::now(),
+            }),
+            Err(error) => {
+                session.delete().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn sent(&self) -> Sent {
+        self.encodings.iter().map(|encoding| (encoding.rid().clone(), encoding.sent())).collect()
+    }
+
+    /// Sends what is due and takes in what comes.
+    async fn run(&mut self, mut sound: Option<&mut dyn Source>, options: &Options) -> Result<(), Error> {
+        tracing::info!("publishing at {}", self.session.url());
+        let mut encoder = Encoder::new(options.bitrate)?;
+        let mut frame = [0.0; FRAME_SAMPLES * CHANNELS];
+        self.begun = clock::now();
+        let mut sound_pace = Pace::new(FRAME_TIME, self.begun);
+        let mut report_pace = Pace::new(REPORT_INTERVAL, self.begun + REPORT_INTERVAL);
+        loop {
+            let elapsed = clock::now().saturating_duration_since(self.begun);
+            if options.length.is_some_and(|length| elapsed >= length) {
+                return Ok(());
+            }
+            let picture_due = self.encodings.iter().map(Encoding::due).min().unwrap_or(Duration::MAX);
+            let mut due = report_pace.due();
+            due = self.begun.checked_add(picture_due).map_or(due, |picture| picture.min(due));
+            if sound.is_some() {
+                due = due.min(sound_pace.due());
+            }
+            due = options.length.map_or(due, |length| due.min(self.begun + length));
+            tokio::select! {
+                // What is due goes first: a relay that talks all the time does not make the picture late.
+                biased;
+                () = clock::sleep_until(due) => {}
+                came = self.connection.next() => {
+                    if came? == Came::Reports {
+                        self.handle_reports().await?;
+                    }
+                    continue;
+                }
+            }
+            let now = clock::now();
+            if let Some(sound) = sound.as_deref_mut()
+                && sound_pace.due() <= now
+            {
+                let missed = sound_pace.skip_missed(SLACK, now);
+                self.skip_sound(missed.wrapping_mul(FRAME_SAMPLES as u32));
+                sound_pace.advance();
+                sound.fill(&mut frame)?;
+                self.send_sound(&encoder.encode(&frame)?).await?;
+            }
+            self.send_pictures(now).await?;
+            if report_pace.due() <= now {
+                report_pace.skip_missed(REPORT_INTERVAL, now);
+                report_pace.advance();
+                self.send_reports(now).await?;
+            }
+        }
+    }
+
+    async fn send_sound(&mut self, payload: &Bytes) -> Result<(), Error> {
+        let Some(header) = &mut self.sound else { return Ok(()) };
+        let packet = header.write(&[], payload);
+        header.marker = false;
+        header.number = header.number.wrapping_add(1);
+        self.sound_sent.0 = self.sound_sent.0.wrapping_add(1);
+        self.sound_sent.1 = self.sound_sent.1.wrapping_add(payload.len() as u32);
+        self.skip_sound(FRAME_SAMPLES as u32);
+        self.connection.send_rtp(&packet).await
+    }
+
+    fn skip_sound(&mut self, samples: u32) {
+        if let Some(header) = &mut self.sound {
+            header.timestamp = header.timestamp.wrapping_add(samples);
+        }
+    }
+
+    async fn send_pictures(&mut self, now: Instant) -> Result<(), Error> {
+        let elapsed = now.saturating_duration_since(self.begun);
+        for encoding in &mut self.encodings {
+            while encoding.due() <= elapsed {
+                for packet in encoding.poll(elapsed, SLACK) {
+                    self.connection.send_rtp(&packet).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A report of each, all of one moment: who compares them knows which pictures belong together.
+    async fn send_reports(&mut self, now: Instant) -> Result<(), Error> {
+        let ntp_time = ntp(clock::unix_micros());
+        let elapsed = now.saturating_duration_since(self.begun);
+        let mut reports: Vec<SenderReport> =
+            self.encodings.iter().filter_map(|encoding| encoding.report(elapsed, ntp_time)).collect();
+        if let Some(header) = self.sound {
+            let ticks = (elapsed.as_nanos() * u128::from(SAMPLE_RATE) / 1_000_000_000) as u32;
+            reports.push(SenderReport {
+                ssrc: header.ssrc,
+                ntp_time,
+                rtp_time: self.sound_origin.wrapping_add(ticks),
+                packet_count: self.sound_sent.0,
+                octet_count: self.sound_sent.1,
+                ..SenderReport::default()
+            });
+        }
+        for report in reports {
+            let item = SourceDescriptionItem {
+                sdes_type: SdesType::SdesCname,
+                text: Bytes::from_static(CNAME.as_bytes()),
+            };
+            let chunk = SourceDescriptionChunk { source: report.ssrc, items: vec![item] };
+            let description = SourceDescription { chunks: vec![chunk] };
+            let compound: [Box<dyn RtcpPacket>; 2] = [Box::new(report), Box::new(description)];
+            let mut packet = Vec::new();
+            for part in &compound {
+                packet.extend_from_slice(&part.marshal()?);
+            }
+            self.connection.send_rtcp(&packet).await?;
+        }
+        Ok(())
+    }
+
+    async fn handle_reports(&mut self) -> Result<(), Error> {
+        let Some(opened) = self.connection.reports() else { return Ok(()) };
+        // What cannot be read asks for nothing.
+        let packets = rtcp_packet::unmarshal(&mut &opened[..]).unwrap_or_default();
+        for packet in packets {
+            let packet = packet.as_any();
+            if let Some(loss) = packet.downcast_ref::<PictureLossIndication>() {
+                self.handle_keyframe_request(loss.media_ssrc);
+            } else if let Some(request) = packet.downcast_ref::<FullIntraRequest>() {
+                request.fir.iter().for_each(|entry| self.handle_keyframe_request(entry.ssrc));
+            } else if let Some(nack) = packet.downcast_ref::<TransportLayerNack>() {
+                self.handle_nack(nack).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_keyframe_request(&mut self, ssrc: u32) {
+        if let Some(encoding) = self.encodings.iter_mut().find(|encoding| encoding.ssrcs().0 == ssrc) {
+            tracing::debug!("a keyframe of {} is asked for", encoding.rid().as_str());
+            encoding.handle_keyframe_request();
+        }
+    }
+
+    async fn handle_nack(&mut self, nack: &TransportLayerNack) -> Result<(), Error> {
+        let Some(encoding) = self.encodings.iter_mut().find(|known| known.ssrcs().0 == nack.media_ssrc)
+        else {
+            return Ok(());
+        };
+        for number in nack.nacks.iter().flat_map(|pair| pair.packet_list()) {
+            if let Some(repair) = encoding.repair(number) {
+                self.connection.send_rtp(&repair).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The codec of all films.
+fn one_codec(films: &[(Rid, Film)]) -> Result<VideoCodec, Error> {
+    let usage = |reason: &str| Err(Error::Usage(format!("--encodings: {reason}")));
+    let Some((_, first)) = films.first() else { return usage("no file") };
+    if films.iter().any(|(_, film)| film.codec != first.codec) {
+        return usage("all files have to be of one codec");
+    }
+    let twice = |(n, (rid, _)): (usize, &(Rid, Film))| films[..n].iter().any(|(other, _)| other == rid);
+    if films.iter().enumerate().any(twice) {
+        return usage("each needs a RID of its own");
+    }
+    Ok(first.codec)
+}
+
+fn sound_section(ssrc: u32) -> Section {
+    let lines = [
+        format!("rtpmap:{OPUS} opus/48000/2"),
+        format!("fmtp:{OPUS} minptime=10;stereo=1;sprop-stereo=1;useinbandfec=0"),
+        "sendonly".to_owned(),
+        "msid:stage stage-audio".to_owned(),
+        format!("ssrc:{ssrc} cname:{CNAME}"),
+    ];
+    Section { kind: "audio", payload_types: vec![OPUS], attributes: lines.to_vec() }
+}
+
+/// How a codec is called, and under which numbers it is offered.
+fn offered(codec: VideoCodec) -> (&'static str, u8, u8) {
+    match codec {
+        VideoCodec::Vp8 => ("VP8", 96, 97),
+        VideoCodec::Vp9 => ("VP9", 98, 99),
+        VideoCodec::Av1 => ("AV1", 45, 46),
+        VideoCodec::H264 => ("H264", 102, 103),
+    }
+}
+
+/// As browsers offer it: RIDs and no SSRCs. One encoding alone is no simulcast.
+fn picture_section(codec: VideoCodec, encodings: &[Encoding]) -> Section {
+    let (name, media, repair) = offered(codec);
+    let mut lines = vec![
+        format!("rtpmap:{media} {name}/90000"),
+        format!("rtcp-fb:{media} ccm fir"),
+        format!("rtcp-fb:{media} nack"),
+        format!("rtcp-fb:{media} nack pli"),
+        format!("rtpmap:{repair} rtx/90000"),
+        format!("fmtp:{repair} apt={media}"),
+        format!("extmap:{} {}", MID.0, MID.1),
+        "sendonly".to_owned(),
+        "msid:stage stage-video".to_owned(),
+    ];
+    if codec != VideoCodec::Vp8 {
+        let parameters = if codec == VideoCodec::Vp9 { "profile-id=0" } else { "profile=0" };
+        lines.push(format!("fmtp:{media} {parameters}"));
+    }
+    match encodings {
+        [only] => {
+            let (ssrc, repairs) = only.ssrcs();
+            lines.push(format!("ssrc-group:FID {ssrc} {repairs}"));
+            lines.push(format!("ssrc:{ssrc} cname:{CNAME}"));
+            lines.push(format!("ssrc:{repairs} cname:{CNAME}"));
+        }
+        several => {
+            lines.push(format!("extmap:{} {}", RID.0, RID.1));
+            lines.push(format!("extmap:{} {}", REPAIRED_RID.0, REPAIRED_RID.1));
+            let rids: Vec<&str> = several.iter().map(|encoding| encoding.rid().as_str()).collect();
+            lines.extend(rids.iter().map(|rid| format!("rid:{rid} send")));
+            lines.push(format!("simulcast:send {}", rids.join(";")));
+        }
+    }
+    Section { kind: "video", payload_types: vec![media, repair], attributes: lines }
+}
+
+/// The encodings that an answer takes, told what it says; and says which it does not take.
+fn accepted(
+    encodings: Vec<Encoding>,
+    answer: &Answer,
+    section: usize,
+    codec: VideoCodec,
+) -> Result<Vec<Encoding>, String> {
+    let name = offered(codec).0;
+    let (payload_type, repair_payload_type) =
+        answer.codec(section, name).ok_or_else(|| format!("the answer takes no {name}"))?;
+    let says = answer.sections.get(section).ok_or("the answer has too few sections")?;
+    let agreed = Agreed {
+        payload_type,
+        repair_payload_type,
+        mid: description::mid(section),
+        mid_extension: says.extension(MID.1),
+        rid_extension: says.extension(RID.1),
+        repaired_rid_extension: says.extension(REPAIRED_RID.1),
+    };
+    let simulcast = encodings.len() > 1;
+    // An answer without simulcast gets one encoding, the first (RFC 8853 section 5.3.3).
+    let takes = |n: usize, rid: &Rid| match says.receives.iter().find(|(wanted, _)| wanted == rid.as_str()) {
+        Some((_, paused)) => !paused,
+        None => says.receives.is_empty() && n == 0,
+    };
+    let mut taken = Vec::new();
+    for (n, mut encoding) in encodings.into_iter().enumerate() {
+        if takes(n, encoding.rid()) {
+            encoding.agree(agreed.clone());
+            taken.push(encoding);
+        } else {
+            tracing::warn!("the relay does not take {}: it is not sent", encoding.rid().as_str());
+        }
+    }
+    if simulcast {
+        let rids: Vec<&str> = taken.iter().map(|encoding| encoding.rid().as_str()).collect();
+        tracing::info!("the relay takes {}", rids.join(", "));
+    }
+    if taken.is_empty() { Err("the answer takes none of the encodings".to_owned()) } else { Ok(taken) }
+}
+
+/// NTP time (RFC 3550 section 4) of microseconds since 1970.
+fn ntp(unix_micros: u64) -> u64 {
+    let (seconds, micros) = (unix_micros / 1_000_000, unix_micros % 1_000_000);
+    ((seconds + NTP_TO_UNIX) << 32) | ((micros << 32) / 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ivf::tests::vp8_file;
+
+    fn encodings(rids: &[&str]) -> Vec<Encoding> {
+        let film = Film::read(vp8_file(&[(true, 9)])).unwrap();
+        rids.iter().map(|rid| Encoding::new(rid.parse().unwrap(), film.clone(), None, &[])).collect()
+    }
+
+    fn answer(lines: &str) -> Answer {
+        let text = format!(
+            "m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n{lines}"
+        );
+        Answer::read(&text)
+    }
+
+    fn taken(rids: &[&str], lines: &str) -> Vec<String> {
+        let taken = accepted(encodings(rids), &answer(lines), 0, VideoCodec::Vp8).unwrap();
+        taken.iter().map(|encoding| encoding.rid().as_str().to_owned()).collect()
+    }
+
+    #[test]
+    fn the_offer_names_the_encodings_in_the_order_given() {
+        let section = picture_section(VideoCodec::Vp8, &encodings(&["h", "l", "m"]));
+        let rids: Vec<&String> = section.attributes.iter().filter(|line| line.starts_with("rid:")).collect();
+        assert_eq!(rids, ["rid:h send", "rid:l send", "rid:m send"]);
+        for line in [
+            "simulcast:send h;l;m",
+            "extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid",
+            "extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+            "extmap:11 urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+        ] {
+            assert!(section.attributes.iter().any(|known| known == line), "{line}");
+        }
+        assert!(!section.attributes.iter().any(|line| line.starts_with("ssrc")));
+    }
+
+    #[test]
+    fn one_encoding_is_no_simulcast() {
+        let section = picture_section(VideoCodec::Vp9, &encodings(&["0"]));
+        assert!(
+            !section.attributes.iter().any(|line| line.starts_with("rid") || line.starts_with("simulcast"))
+        );
+        assert!(section.attributes.iter().any(|line| line.starts_with("ssrc-group:FID")));
+    }
+
+    #[test]
+    fn only_what_the_answer_takes_is_sent() {
+        assert_eq!(taken(&["l", "m", "h"], "a=rid:h recv\r\na=simulcast:recv h\r\n"), ["h"]);
+        assert_eq!(taken(&["l", "m", "h"], "a=simulcast:recv h;l,m;~x\r\n"), ["l", "h"]);
+        assert_eq!(taken(&["l", "m", "h"], "a=simulcast:recv ~h;m;l\r\n"), ["l", "m"]);
+        assert_eq!(taken(&["l", "m", "h"], ""), ["l"]);
+        assert_eq!(taken(&["0"], ""), ["0"]);
+        let none = accepted(encodings(&["l", "m"]), &answer("a=simulcast:recv x\r\n"), 0, VideoCodec::Vp8);
+        assert!(none.is_err());
+        let other = accepted(encodings(&["l"]), &answer(""), 0, VideoCodec::Vp9);
+        assert_eq!(other.unwrap_err(), "the answer takes no VP9");
+    }
+
+    #[test]
+    fn films_of_two_codecs_and_a_name_twice_are_refused() {
+        let film = Film::read(vp8_file(&[(true, 9)])).unwrap();
+        let named = |rid: &str, film: &Film| (rid.parse::<Rid>().unwrap(), film.clone());
+        let mut vp9 = film.clone();
+        vp9.codec = VideoCodec::Vp9;
+        assert!(one_codec(&[named("a", &film), named("b", &vp9)]).is_err());
+        assert!(one_codec(&[named("a", &film), named("a", &film)]).is_err());
+        assert!(one_codec(&[]).is_err());
+        assert_eq!(one_codec(&[named("a", &film), named("b", &film)]).unwrap(), VideoCodec::Vp8);
+    }
+
+    #[test]
+    fn ntp_counts_from_1900() {
+        assert_eq!(ntp(500_000), (NTP_TO_UNIX << 32) | (1 << 31));
+    }
+}
