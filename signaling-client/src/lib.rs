@@ -7,17 +7,22 @@
 //!
 //! Each file imports only from files to its left (`script/imports` holds it):
 //!
-//! order: clock error histogram keyframe_request picture stamp | endpoint participant peer reception source | chat sound video whip | ivf publish whep | listen payload | encoding load | simulcast | lib main
+//! order: clock downlink error feedback histogram keyframe_request picture stamp | endpoint participant peer reception source | chat sound video whip | ivf publish whep | hearing listen payload | encoding listener | audience simulcast | load | lib main
 
+mod audience;
 pub mod chat;
 pub mod clock;
+pub mod downlink;
 pub mod encoding;
 pub mod endpoint;
 pub mod error;
+mod feedback;
+pub mod hearing;
 pub mod histogram;
 pub mod ivf;
 mod keyframe_request;
 pub mod listen;
+mod listener;
 pub mod load;
 pub mod participant;
 pub mod payload;

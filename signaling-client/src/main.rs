@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use protocol::signaling::FromRelay;
 use signaling_client::chat::{self, Chat};
+use signaling_client::downlink::BitRate;
 use signaling_client::encoding::{Pause, Rid};
 use signaling_client::endpoint::Endpoint;
 use signaling_client::ivf::Film;
@@ -149,6 +150,12 @@ enum LoadRole {
         /// Ask for video too
         #[arg(long)]
         video: bool,
+        /// Put each listener behind a wire of so many bits a second, with a queue of 200 ms: 800kbit, 1.5mbit
+        #[arg(long, value_name = "RATE")]
+        downlink: Option<BitRate>,
+        /// Offer transport-wide feedback, as listeners behind a wire do anyway
+        #[arg(long)]
+        transport_cc: bool,
     },
     /// Many streams, each with one publisher
     Publish {
@@ -329,9 +336,11 @@ async fn run_chat(args: ChatArgs) -> Result<(), Error> {
 }
 
 async fn run_load(role: LoadRole) -> Result<(), Error> {
-    let (role, url, much, video) = match role {
-        LoadRole::Listen { url, much, video } => (load::Role::Listen, url, much, video),
-        LoadRole::Publish { url, much } => (load::Role::Publish, url, much, false),
+    let (role, url, much, video, downlink, transport_cc) = match role {
+        LoadRole::Listen { url, much, video, downlink, transport_cc } => {
+            (load::Role::Listen, url, much, video, downlink, transport_cc)
+        }
+        LoadRole::Publish { url, much } => (load::Role::Publish, url, much, false, None, false),
     };
     let endpoint = Endpoint::new(&url, much.token)?;
     let options = load::Options {
@@ -339,6 +348,8 @@ async fn run_load(role: LoadRole) -> Result<(), Error> {
         rate: much.rate,
         hold: much.seconds,
         wanted: Wanted { audio: true, video },
+        downlink,
+        transport_cc,
     };
     let report = load::load(role, &endpoint, &options, stopped()).await?;
     if much.json {

@@ -321,6 +321,8 @@ async fn load_counts_every_listener() {
         rate: 5.0,
         hold: Duration::from_secs(3),
         wanted: Wanted { audio: true, video: false },
+        downlink: None,
+        transport_cc: false,
     };
     let report = load::load(load::Role::Listen, &endpoint, &options, std::future::pending()).await.unwrap();
     over.send(()).unwrap();
