@@ -7,11 +7,13 @@
 //!
 //! Each file imports only from files to its left (`script/imports` holds it):
 //!
-//! order: clock downlink error feedback histogram keyframe_request picture stamp | endpoint participant peer reception source | chat sound video whip | ivf publish whep | hearing listen payload | encoding listener | audience simulcast | load | lib main
+//! order: bits clock downlink error feedback histogram keyframe_request picture stamp | endpoint participant peer reception source | chat sound video whip | descriptor ivf publish whep | hearing payload view | encoding listen listener | audience simulcast | load | lib main
 
 mod audience;
+mod bits;
 pub mod chat;
 pub mod clock;
+pub mod descriptor;
 pub mod downlink;
 pub mod encoding;
 pub mod endpoint;
@@ -35,6 +37,7 @@ pub mod sound;
 pub mod source;
 pub mod stamp;
 pub mod video;
+pub mod view;
 pub mod whep;
 pub mod whip;
 

@@ -15,6 +15,7 @@ use signaling_client::endpoint::Endpoint;
 use signaling_client::ivf::Film;
 use signaling_client::payload::TemporalPattern;
 use signaling_client::source::{Demo, Source, Tone};
+use signaling_client::view::Second;
 use signaling_client::whep::Wanted;
 use signaling_client::{Error, listen, load, publish, simulcast};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -113,6 +114,12 @@ struct Listen {
     /// Ask for no video
     #[arg(long)]
     audio_only: bool,
+    /// Print a line about each second, before the object at the end
+    #[arg(long)]
+    watch: bool,
+    /// With --watch: each line is a JSON object
+    #[arg(long, requires = "watch")]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -292,6 +299,11 @@ async fn run_listen(args: Listen) -> Result<(), Error> {
         wait: args.wait,
         wanted: Wanted { audio: true, video: !args.audio_only },
         silences_above: args.silences_above.map(Duration::from_millis),
+        watch: args.watch.then_some(if args.json {
+            |second: &Second| println!("{}", json(second))
+        } else {
+            |second: &Second| println!("{second}")
+        }),
     };
     let report = listen::listen(&endpoint, &options, stopped()).await?;
     println!("{}", json(&report));

@@ -175,6 +175,7 @@ fn options(seconds: u64) -> listen::Options {
         wait: true,
         wanted: Wanted { audio: true, video: true },
         silences_above: None,
+        watch: None,
     }
 }
 
