@@ -30,7 +30,7 @@ use crate::stamp;
 use crate::whep::Wanted;
 use crate::whip::Publication;
 
-const SOUND_BEAT: Duration = Duration::from_millis(50);
+const SOUND_BEAT: Duration = Duration::from_millis(100);
 const PICTURE_BEAT: Duration = Duration::from_millis(5);
 /// Listeners that wait for their seat.
 const NEWCOMERS: usize = 16;
