@@ -101,6 +101,10 @@ struct Simulcast {
 impl Simulcast {
     async fn open(endpoint: &Endpoint, sound: bool, options: &Options) -> Result<Self, Error> {
         let codec = one_codec(&options.films)?;
+        let is_known = |pause: &&Pause| options.films.iter().any(|(rid, _)| *rid == pause.rid);
+        if let Some(pause) = options.pauses.iter().find(|pause| !is_known(pause)) {
+            return Err(Error::Usage(format!("--pause: no encoding is called {}", pause.rid.as_str())));
+        }
         let encoding = |(rid, film): &(Rid, Film)| {
             Encoding::new(rid.clone(), film.clone(), options.pattern.clone(), &options.pauses)
         };
