@@ -3,17 +3,18 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
+use rtc::shared::marshal::MarshalSize as _;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 
-use crate::clock;
+use crate::clock::{self, Pace};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::histogram::{Histogram, Percentiles, round};
@@ -21,11 +22,13 @@ use crate::participant::gone;
 use crate::reception::{Arrival, Reception, Silence};
 use crate::sound::Sound;
 use crate::stamp;
-use crate::video::{Picture, VideoCodec, VideoReport};
+use crate::video::{Picture, VideoCodec};
+use crate::view::{Second, View};
 use crate::whep::{Playback, Wanted};
 
 /// How often a picture that has not begun is asked for.
 const PICTURE_REQUEST_INTERVAL: Duration = Duration::from_secs(1);
+const SECOND: Duration = Duration::from_secs(1);
 /// What is waited when the relay says that nobody publishes, but not how long.
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 
@@ -40,6 +43,8 @@ pub struct Options {
     pub wanted: Wanted,
     /// Keep a timeline of the times longer than this without a packet.
     pub silences_above: Option<Duration>,
+    /// Is told of each second when it is over.
+    pub watch: Option<fn(&Second)>,
 }
 
 /// Why listening ended.
@@ -91,6 +96,26 @@ pub struct Report {
     pub ended: Ended,
 }
 
+/// Counters of one video track.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct VideoReport {
+    /// Distinct packets.
+    pub packets: u64,
+    /// Frames that began and ended, by the marker.
+    pub frames: u64,
+    /// Frames that a latecomer can begin with.
+    pub keyframes: u64,
+    /// Packets lost.
+    pub lost: u64,
+    /// The codec, as in SDP.
+    pub codec: String,
+    /// All seconds together, see [`Second`].
+    pub seen: Option<Second>,
+    /// Times without a packet, where a timeline was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silences: Option<Vec<Silence>>,
+}
+
 /// Listens until the length is over, `stop` is ready or the connection breaks.
 ///
 /// # Errors
@@ -106,9 +131,11 @@ pub async fn listen(
         () = &mut stop => None,
     };
     let Some(mut playback) = opened else {
-        return Ok(Heard::default().report(clock::now(), Ended::Stopped));
+        return Ok(Heard::default().report(clock::now(), Ended::Stopped, None));
     };
     let asked_at = playback.asked_at();
+    let view = Arc::new(Mutex::new(View::new(clock::now())));
+    let mut seconds = Pace::new(SECOND, clock::now() + SECOND);
     let (done, over) = watch::channel(false);
     let mut tracks = JoinSet::new();
     let mut lost = pin!(gone(playback.state()));
@@ -116,7 +143,12 @@ pub async fn listen(
     let ended = loop {
         tokio::select! {
             Some(track) = playback.next_track() => {
-                tracks.spawn(follow(track, options.silences_above, over.clone()));
+                tracks.spawn(follow(track, options.silences_above, Arc::clone(&view), over.clone()));
+            }
+            () = clock::sleep_until(seconds.due()) => {
+                seconds.advance();
+                let second = seen(&view).second(clock::now());
+                options.watch.iter().for_each(|watch| watch(&second));
             }
             () = &mut end => break Ended::Complete,
             () = &mut stop => break Ended::Stopped,
@@ -132,7 +164,8 @@ pub async fn listen(
         }
     }
     playback.close().await;
-    Ok(heard.report(asked_at, ended))
+    let seen = seen(&view).total(clock::now());
+    Ok(heard.report(asked_at, ended, Some(seen)))
 }
 
 async fn open(endpoint: &Endpoint, options: &Options) -> Result<Playback, Error> {
@@ -145,6 +178,11 @@ async fn open(endpoint: &Endpoint, options: &Options) -> Result<Playback, Error>
             outcome => return outcome,
         }
     }
+}
+
+/// What is seen; a task that panicked with it in its hands has left it as it was.
+fn seen(view: &Mutex<View>) -> MutexGuard<'_, View> {
+    view.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn wait(length: Option<Duration>) {
@@ -164,6 +202,7 @@ enum Track {
 async fn follow(
     track: Arc<dyn TrackRemote>,
     silences_above: Option<Duration>,
+    view: Arc<Mutex<View>>,
     mut over: watch::Receiver<bool>,
 ) -> Result<Track, Error> {
     let mut taken = match track.kind().await {
@@ -194,13 +233,15 @@ async fn follow(
                 {
                     *codec = track.codec(packet.header.ssrc).await.unwrap_or_default().mime_type;
                     *picture = Picture::new(VideoCodec::of_mime(codec));
+                    seen(&view).set_codec(VideoCodec::of_mime(codec));
                 }
-                taken.handle_packet(&packet, now);
+                taken.handle_packet(&packet, &view, now);
                 if taken.wants_keyframe() && asked_at.is_none_or(|at| now - at > PICTURE_REQUEST_INTERVAL) {
                     asked_at = Some(now);
                     let request = PictureLossIndication { sender_ssrc: 0, media_ssrc: packet.header.ssrc };
                     // A connection that is gone shows in its state.
                     let _ = track.write_rtcp(vec![Box::new(request)]).await;
+                    seen(&view).handle_keyframe_request();
                 }
             }
             Some(_) => {}
@@ -210,11 +251,13 @@ async fn follow(
 }
 
 impl Track {
-    fn handle_packet(&mut self, packet: &rtc::rtp::Packet, now: Instant) {
+    fn handle_packet(&mut self, packet: &rtc::rtp::Packet, view: &Mutex<View>, now: Instant) {
+        let octets = packet.header.marshal_size() + packet.payload.len();
         match self {
             Track::Audio { reception, sound, delays, first } => {
                 first.get_or_insert(now);
                 if reception.handle_packet(&packet.header, now) == Arrival::New {
+                    seen(view).handle_sound(octets);
                     sound.handle_packet(&packet.payload);
                     if let Some(delay) = delay(&packet.payload) {
                         delays.add(delay);
@@ -225,6 +268,7 @@ impl Track {
                 first.get_or_insert(now);
                 if reception.handle_packet(&packet.header, now) == Arrival::New {
                     picture.handle_packet(packet);
+                    seen(view).handle_picture(packet, octets, now);
                 }
             }
         }
@@ -252,7 +296,7 @@ struct Heard {
 }
 
 impl Heard {
-    fn report(mut self, asked_at: Instant, ended: Ended) -> Report {
+    fn report(mut self, asked_at: Instant, ended: Ended, seen: Option<Second>) -> Report {
         let first = self.tracks.iter().filter_map(Track::first).min();
         let mut report = Report {
             packets: 0,
@@ -296,6 +340,7 @@ impl Heard {
                         lost: reception.lost(),
                         silences: reception.silences(),
                         codec: codec.trim_start_matches("video/").to_owned(),
+                        seen: seen.clone(),
                     });
                 }
                 Track::Video { .. } => {}

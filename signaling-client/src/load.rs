@@ -10,24 +10,30 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 
+use crate::audience::{LISTENERS, Phase, Seat, audience, over};
 use crate::clock::{self, Pace};
+use crate::downlink::{BitRate, Downlink};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
+use crate::hearing::Hearing;
 use crate::histogram::{Histogram, Percentiles, round};
-use crate::listen::delay;
+use crate::listener::{Asked, Counted, Listener};
 use crate::participant::gone;
+use crate::peer::Identity;
 use crate::publish::{DEFAULT_BITRATE, Encoder, FRAME_TIME};
-use crate::reception::{Arrival, Reception};
 use crate::source::{FRAME_SAMPLES, Source, Tone};
 use crate::stamp;
-use crate::whep::{Playback, Wanted};
+use crate::whep::Wanted;
 use crate::whip::Publication;
+
+const SOUND_BEAT: Duration = Duration::from_millis(100);
+const PICTURE_BEAT: Duration = Duration::from_millis(5);
+/// Listeners that wait for their seat.
+const NEWCOMERS: usize = 16;
 
 /// Who makes the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -50,6 +56,10 @@ pub struct Options {
     pub hold: Duration,
     /// What listeners ask for.
     pub wanted: Wanted,
+    /// The narrow wire of each listener; it gives transport-wide feedback if the relay takes that.
+    pub downlink: Option<BitRate>,
+    /// Whether listeners without one offer that feedback too.
+    pub transport_cc: bool,
 }
 
 /// What came of it.
@@ -73,6 +83,8 @@ pub struct Report {
     pub packets: u64,
     /// Packets per second while all were there.
     pub packets_per_second: f64,
+    /// Of RTP, of one participant on average, while all were there.
+    pub kbit_per_second: f64,
     /// Packets that never came.
     pub lost: u64,
     /// Their share of those sent: 0 to 1.
@@ -81,6 +93,10 @@ pub struct Report {
     pub duplicates: u64,
     /// Gaps over 60 ms.
     pub gaps: u64,
+    /// Packets that the narrow wires of the listeners did not let through; they are among the lost.
+    pub narrowed: u64,
+    /// Messages of transport-wide feedback that were sent.
+    pub feedbacks: u64,
     /// Publisher to listener, where the publisher stamps its packets and shares our clock.
     pub delay_ms: Option<Percentiles>,
 }
@@ -103,6 +119,8 @@ pub async fn load(
     let (phase_tx, phase) = watch::channel(Phase::Ramp);
     let sound = Arc::new(one_second()?);
     let joined = Arc::new(AtomicU32::new(0));
+    let identity = Arc::new(Identity::generate()?);
+    let (mut audiences, mut doors) = (JoinSet::new(), mpsc::channel(NEWCOMERS).0);
     let mut participants = JoinSet::new();
     let begun = clock::now();
     let mut pace = Pace::new(interval, begun);
@@ -114,11 +132,20 @@ pub async fn load(
         }
         pace.advance();
         started += 1;
-        let (phase, joined, wanted) = (phase.clone(), Arc::clone(&joined), options.wanted);
+        let (phase, joined) = (phase.clone(), Arc::clone(&joined));
         match role {
             Role::Listen => {
-                let endpoint = endpoint.clone();
-                participants.spawn(async move { listener(&endpoint, wanted, phase, &joined).await });
+                let (endpoint, options, identity) =
+                    (endpoint.clone(), options.clone(), Arc::clone(&identity));
+                if started % LISTENERS == 1 {
+                    let (newcomers, coming) = mpsc::channel(NEWCOMERS);
+                    audiences.spawn(audience(coming, phase.clone(), options.beat()));
+                    doors = newcomers;
+                }
+                let door = doors.clone();
+                participants.spawn(async move {
+                    listener(&endpoint, &identity, &options, &door, phase, &joined).await
+                });
             }
             Role::Publish => {
                 let endpoint = endpoint.at(&format!("{}-{started}", endpoint.url()))?;
@@ -146,111 +173,52 @@ pub async fn load(
     Ok(sum.report(role, started, begun, held))
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Ramp,
-    Hold,
-    Over,
-}
-
 /// What became of one participant that joined.
 struct Taken {
     joined_at: Instant,
     join: Duration,
-    packets: u64,
-    held_packets: u64,
-    lost: u64,
-    duplicates: u64,
-    gaps: u64,
-    delays: Histogram,
+    counted: Counted,
     broken: bool,
 }
 
-async fn over(mut phase: watch::Receiver<Phase>) {
-    // The sender outlives all participants.
-    let _ = phase.wait_for(|phase| *phase == Phase::Over).await;
+impl Options {
+    /// How often sockets are read. A burst of a picture must fit into the socket meanwhile.
+    fn beat(&self) -> Duration {
+        if self.wanted.video || self.downlink.is_some() { PICTURE_BEAT } else { SOUND_BEAT }
+    }
 }
 
+/// Joins, and leaves the counting to the audience.
 async fn listener(
     endpoint: &Endpoint,
-    wanted: Wanted,
+    identity: &Arc<Identity>,
+    options: &Options,
+    audience: &mpsc::Sender<Seat>,
     phase: watch::Receiver<Phase>,
     joined: &AtomicU32,
 ) -> Result<Taken, Error> {
-    let mut playback = tokio::select! {
-        playback = Playback::open(endpoint, wanted) => playback?,
-        () = over(phase.clone()) => return Err(Error::NoConnection(Duration::ZERO)),
+    let transport_cc = options.transport_cc || options.downlink.is_some();
+    let hearing = tokio::select! {
+        hearing = Hearing::join(endpoint, identity, options.wanted, transport_cc) => hearing?,
+        () = over(phase) => return Err(Error::NoConnection(Duration::ZERO)),
     };
-    let asked_at = playback.asked_at();
-    let mut tracks = JoinSet::new();
-    let mut lost = pin!(gone(playback.state()));
-    let mut end = pin!(over(phase.clone()));
-    let broken = loop {
-        tokio::select! {
-            Some(track) = playback.next_track() => {
-                tracks.spawn(follow(track, phase.clone()));
-            }
-            () = &mut end => break false,
-            () = &mut lost => break true,
-        }
-    };
-    let mut taken: Option<Taken> = None;
-    while let Some(track) = tracks.join_next().await {
-        let Ok(Some((first, mut track))) = track else { continue };
-        track.broken = broken;
-        track.join = first.saturating_duration_since(asked_at);
-        taken = Some(match taken {
-            Some(other) => other.with(track),
-            None => track,
-        });
-    }
-    playback.close().await;
-    let taken = taken.ok_or(if broken { Error::Lost } else { Error::SourceEnded("no packet".to_owned()) })?;
+    let Hearing { connection, session, tracks, transport_cc, asked_at } = hearing;
     joined.fetch_add(1, Ordering::Relaxed);
-    Ok(taken)
-}
-
-/// Takes in one track until the load is over or the track ends; gives when its first packet came.
-async fn follow(track: Arc<dyn TrackRemote>, phase: watch::Receiver<Phase>) -> Option<(Instant, Taken)> {
-    let mut reception = match track.kind().await {
-        RtpCodecKind::Video => Reception::video(),
-        _ => Reception::audio(),
+    let heard = async {
+        let (socket, peer) = connection.into_parts()?;
+        let asked = Asked { downlink: options.downlink.map(Downlink::new), transport_cc };
+        let listener = Listener::new(peer, tracks, asked, clock::now());
+        let (done, counted) = oneshot::channel();
+        let seat = Seat::new(socket, listener, done)?;
+        audience.send(seat).await.map_err(|_| Error::Lost)?;
+        counted.await.map_err(|_| Error::Lost)
     };
-    let (mut first, mut delays, mut held_packets) = (None, Histogram::default(), 0);
-    let mut end = pin!(over(phase.clone()));
-    loop {
-        let event = tokio::select! {
-            event = track.poll() => event,
-            () = &mut end => break,
-        };
-        match event {
-            Some(TrackRemoteEvent::OnRtpPacket(packet)) => {
-                let now = clock::now();
-                first.get_or_insert(now);
-                if reception.handle_packet(&packet.header, now) == Arrival::New {
-                    held_packets += u64::from(*phase.borrow() == Phase::Hold);
-                    if let Some(delay) = delay(&packet.payload) {
-                        delays.add(delay);
-                    }
-                }
-            }
-            Some(_) => {}
-            None => break,
-        }
-    }
-    let first = first?;
-    let taken = Taken {
-        joined_at: first,
-        join: Duration::ZERO,
-        packets: reception.packets(),
-        held_packets,
-        lost: reception.lost(),
-        duplicates: reception.duplicates(),
-        gaps: reception.gaps_ms().count() as u64 + reception.more_gaps(),
-        delays,
-        broken: false,
-    };
-    Some((first, taken))
+    let heard = heard.await;
+    session.delete().await;
+    let (counted, broken) = heard?;
+    let nothing = || if broken { Error::Lost } else { Error::SourceEnded("no packet".to_owned()) };
+    let joined_at = counted.first.ok_or_else(nothing)?;
+    Ok(Taken { joined_at, join: joined_at.saturating_duration_since(asked_at), counted, broken })
 }
 
 async fn publisher(
@@ -269,7 +237,7 @@ async fn publisher(
     let mut lost = pin!(gone(publication.state()));
     let mut end = pin!(over(phase.clone()));
     let mut pace = Pace::new(FRAME_TIME, joined_at);
-    let (mut packets, mut held_packets) = (0, 0);
+    let (mut packets, mut held_packets, mut held_octets) = (0, 0, 0);
     let mut frames = sound.iter().cycle();
     let broken = loop {
         tokio::select! {
@@ -282,24 +250,18 @@ async fn publisher(
         pace.advance();
         let Some(frame) = frames.next() else { break false };
         let packet = stamp::write(frame.clone(), clock::unix_micros());
+        let octets = packet.len() as u64;
         if publication.send(packet, FRAME_SAMPLES as u32).await.is_err() {
             break true;
         }
         packets += 1;
-        held_packets += u64::from(*phase.borrow() == Phase::Hold);
+        let held = *phase.borrow() == Phase::Hold;
+        held_packets += u64::from(held);
+        held_octets += if held { octets } else { 0 };
     };
     publication.close().await;
-    Ok(Taken {
-        joined_at,
-        join: joined_at.saturating_duration_since(asked_at),
-        packets,
-        held_packets,
-        lost: 0,
-        duplicates: 0,
-        gaps: 0,
-        delays: Histogram::default(),
-        broken,
-    })
+    let counted = Counted { packets, held_packets, held_octets, ..Counted::default() };
+    Ok(Taken { joined_at, join: joined_at.saturating_duration_since(asked_at), counted, broken })
 }
 
 /// A second of a tone, encoded once and sent by every publisher.
@@ -314,21 +276,6 @@ fn one_second() -> Result<Vec<Bytes>, Error> {
         .collect()
 }
 
-impl Taken {
-    /// Another track of the same participant.
-    fn with(mut self, other: Taken) -> Taken {
-        self.joined_at = self.joined_at.min(other.joined_at);
-        self.join = self.join.min(other.join);
-        self.packets += other.packets;
-        self.held_packets += other.held_packets;
-        self.lost += other.lost;
-        self.duplicates += other.duplicates;
-        self.gaps += other.gaps;
-        self.delays.merge(&other.delays);
-        self
-    }
-}
-
 #[derive(Default)]
 struct Sum {
     joined: u32,
@@ -336,12 +283,7 @@ struct Sum {
     failures: BTreeMap<String, u32>,
     last_join: Option<Instant>,
     joins: Histogram,
-    packets: u64,
-    held_packets: u64,
-    lost: u64,
-    duplicates: u64,
-    gaps: u64,
-    delays: Histogram,
+    counted: Counted,
 }
 
 impl Sum {
@@ -352,12 +294,7 @@ impl Sum {
                 self.broken += u32::from(taken.broken);
                 self.last_join = self.last_join.max(Some(taken.joined_at));
                 self.joins.add(taken.join);
-                self.packets += taken.packets;
-                self.held_packets += taken.held_packets;
-                self.lost += taken.lost;
-                self.duplicates += taken.duplicates;
-                self.gaps += taken.gaps;
-                self.delays.merge(&taken.delays);
+                self.counted.add(&taken.counted);
             }
             Err(error) => {
                 tracing::debug!("a participant failed: {error}");
@@ -372,7 +309,8 @@ impl Sum {
 
     fn report(self, role: Role, started: u32, begun: Instant, held: Duration) -> Report {
         let ramp = self.last_join.map(|last| last.saturating_duration_since(begun)).unwrap_or_default();
-        let sent = (self.packets + self.lost).max(1);
+        let counted = self.counted;
+        let sent = (counted.packets + counted.lost).max(1);
         Report {
             role,
             started,
@@ -381,13 +319,18 @@ impl Sum {
             failures: self.failures,
             joins_per_second: rate(u64::from(self.joined), ramp),
             join_ms: self.joins.percentiles(),
-            packets: self.packets,
-            packets_per_second: rate(self.held_packets, held),
-            lost: self.lost,
-            loss: self.lost as f64 / sent as f64,
-            duplicates: self.duplicates,
-            gaps: self.gaps,
-            delay_ms: self.delays.percentiles(),
+            packets: counted.packets,
+            packets_per_second: rate(counted.held_packets, held),
+            kbit_per_second: round(
+                rate(counted.held_octets, held) * 8.0 / 1e3 / f64::from(self.joined.max(1)),
+            ),
+            lost: counted.lost,
+            loss: counted.lost as f64 / sent as f64,
+            duplicates: counted.duplicates,
+            gaps: counted.gaps,
+            narrowed: counted.narrowed,
+            feedbacks: counted.feedbacks,
+            delay_ms: counted.delays.percentiles(),
         }
     }
 }
@@ -422,8 +365,12 @@ impl fmt::Display for Report {
         writeln!(f, "{:<16}{:.1} per second", "joins", self.joins_per_second)?;
         line(f, "join time", self.join_ms)?;
         writeln!(f, "{:<16}{} in all, {:.0} per second", "packets", self.packets, self.packets_per_second)?;
+        writeln!(f, "{:<16}{:.0} kbit/s each", "rate", self.kbit_per_second)?;
         if self.role == Role::Listen {
             writeln!(f, "{:<16}{} ({:.3} %)", "lost", self.lost, self.loss * 100.0)?;
+            if self.narrowed > 0 {
+                writeln!(f, "{:<16}{} by the narrow wires", "", self.narrowed)?;
+            }
             writeln!(f, "{:<16}{}", "duplicates", self.duplicates)?;
             writeln!(f, "{:<16}{} over 60 ms", "gaps", self.gaps)?;
             line(f, "delay", self.delay_ms)?;

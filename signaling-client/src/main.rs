@@ -1,6 +1,7 @@
 //! The command line of the headless participant: what is typed, and what is printed. The work is done
 //! in the library.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,10 +9,15 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use protocol::signaling::FromRelay;
 use signaling_client::chat::{self, Chat};
+use signaling_client::downlink::BitRate;
+use signaling_client::encoding::{Pause, Rid};
 use signaling_client::endpoint::Endpoint;
+use signaling_client::ivf::Film;
+use signaling_client::payload::TemporalPattern;
 use signaling_client::source::{Demo, Source, Tone};
+use signaling_client::view::Second;
 use signaling_client::whep::Wanted;
-use signaling_client::{Error, listen, load, publish};
+use signaling_client::{Error, listen, load, publish, simulcast};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -29,7 +35,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Publish a stream: sound made in code, stereo Opus in frames of 20 ms
+    /// Publish a stream: sound made in code, stereo Opus in frames of 20 ms, and pictures from files
     Publish(Publish),
     /// Play a stream and print what arrived as one JSON object
     Listen(Listen),
@@ -44,7 +50,16 @@ struct Publish {
     /// WHIP endpoint, such as http://127.0.0.1:8080/whip/main-stage
     url: String,
     #[command(flatten)]
-    sound: Sound,
+    what: What,
+    /// Names of the encodings, in the order of the files [default: 0,1,2,…]
+    #[arg(long, value_name = "R,R,…", value_delimiter = ',', requires = "encodings")]
+    rids: Vec<Rid>,
+    /// Leave an encoding out from one second to another, or for ever (RID@5-); repeatable
+    #[arg(long, value_name = "RID@S-S", requires = "encodings")]
+    pause: Vec<Pause>,
+    /// The temporal layer of each frame of the files, repeated; y where one can go up: 0,2y,1y,2
+    #[arg(long, value_name = "L,L,…", requires = "encodings")]
+    temporal: Option<TemporalPattern>,
     /// Stop after so many seconds; without it, on Ctrl-C
     #[arg(long, value_name = "N", value_parser = seconds)]
     seconds: Option<Duration>,
@@ -52,13 +67,13 @@ struct Publish {
     #[arg(long, value_name = "T", env = "RELAY_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// Publish again, for ever, whenever the relay or the way to it fails
-    #[arg(long)]
+    #[arg(long, conflicts_with = "encodings")]
     reconnect: bool,
     /// Put the time of sending into each packet, so that a listener on this machine measures the delay
-    #[arg(long)]
+    #[arg(long, conflicts_with = "encodings")]
     stamp: bool,
     /// Publish a picture too: 25 frames a second that show nothing, in the shape of VP8, 1 Mbit/s
-    #[arg(long)]
+    #[arg(long, conflicts_with = "encodings")]
     video: bool,
     /// Bits per second of the sound
     #[arg(long, value_name = "BPS", default_value_t = publish::DEFAULT_BITRATE,
@@ -67,14 +82,17 @@ struct Publish {
 }
 
 #[derive(Args)]
-#[group(required = true, multiple = false)]
-struct Sound {
+#[group(required = true, multiple = true)]
+struct What {
     /// A sine of so many hertz at half of full scale
-    #[arg(long, value_name = "HZ")]
+    #[arg(long, value_name = "HZ", conflicts_with = "demo")]
     tone: Option<f64>,
     /// Music
     #[arg(long)]
     demo: bool,
+    /// A picture from IVF files of VP8, VP9 or AV1, each an encoding of a simulcast, over and over
+    #[arg(long, value_name = "FILE,FILE,…", value_delimiter = ',')]
+    encodings: Vec<PathBuf>,
 }
 
 #[derive(Args)]
@@ -96,6 +114,12 @@ struct Listen {
     /// Ask for no video
     #[arg(long)]
     audio_only: bool,
+    /// Print a line about each second, before the object at the end
+    #[arg(long)]
+    watch: bool,
+    /// With --watch: each line is a JSON object
+    #[arg(long, requires = "watch")]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -133,6 +157,12 @@ enum LoadRole {
         /// Ask for video too
         #[arg(long)]
         video: bool,
+        /// Put each listener behind a wire of so many bits a second, with a queue of 200 ms: 800kbit, 1.5mbit
+        #[arg(long, value_name = "RATE")]
+        downlink: Option<BitRate>,
+        /// Offer transport-wide feedback, as listeners behind a wire do anyway
+        #[arg(long)]
+        transport_cc: bool,
     },
     /// Many streams, each with one publisher
     Publish {
@@ -211,10 +241,34 @@ async fn run(command: Command) -> Result<(), Error> {
 
 async fn run_publish(args: Publish) -> Result<(), Error> {
     let endpoint = Endpoint::new(&args.url, args.token)?;
-    let mut source: Box<dyn Source> = match args.sound.tone {
+    let mut source: Box<dyn Source> = match args.what.tone {
         Some(frequency) => Box::new(Tone::new(frequency)?),
         None => Box::new(Demo::new(1)),
     };
+    if !args.what.encodings.is_empty() {
+        let sounds = args.what.tone.is_some() || args.what.demo;
+        let options = simulcast::Options {
+            films: films(&args.what.encodings, args.rids)?,
+            pauses: args.pause,
+            pattern: args.temporal,
+            bitrate: args.bitrate,
+            length: args.seconds,
+        };
+        let sound: Option<&mut dyn Source> = if sounds { Some(source.as_mut()) } else { None };
+        let sent = simulcast::publish(&endpoint, sound, &options, stopped()).await?;
+        for (rid, sent) in sent {
+            tracing::info!(
+                "{}: sent {} frames, {} keyframes ({} asked for), {} packets, {} repairs",
+                rid.as_str(),
+                sent.frames,
+                sent.keyframes,
+                sent.asked,
+                sent.packets,
+                sent.repairs
+            );
+        }
+        return Ok(());
+    }
     let options = publish::Options {
         length: args.seconds,
         reconnect: args.reconnect,
@@ -227,6 +281,17 @@ async fn run_publish(args: Publish) -> Result<(), Error> {
     Ok(())
 }
 
+/// The files with their names.
+fn films(files: &[PathBuf], rids: Vec<Rid>) -> Result<Vec<(Rid, Film)>, Error> {
+    let count = files.len();
+    let rids =
+        if rids.is_empty() { (0..count).filter_map(|n| n.to_string().parse().ok()).collect() } else { rids };
+    if rids.len() != count {
+        return Err(Error::Usage(format!("--rids: {} names for {count} files", rids.len())));
+    }
+    rids.into_iter().zip(files).map(|(rid, file)| Ok((rid, Film::open(file)?))).collect()
+}
+
 async fn run_listen(args: Listen) -> Result<(), Error> {
     let endpoint = Endpoint::new(&args.url, args.token)?;
     let options = listen::Options {
@@ -234,6 +299,11 @@ async fn run_listen(args: Listen) -> Result<(), Error> {
         wait: args.wait,
         wanted: Wanted { audio: true, video: !args.audio_only },
         silences_above: args.silences_above.map(Duration::from_millis),
+        watch: args.watch.then_some(if args.json {
+            |second: &Second| println!("{}", json(second))
+        } else {
+            |second: &Second| println!("{second}")
+        }),
     };
     let report = listen::listen(&endpoint, &options, stopped()).await?;
     println!("{}", json(&report));
@@ -278,9 +348,11 @@ async fn run_chat(args: ChatArgs) -> Result<(), Error> {
 }
 
 async fn run_load(role: LoadRole) -> Result<(), Error> {
-    let (role, url, much, video) = match role {
-        LoadRole::Listen { url, much, video } => (load::Role::Listen, url, much, video),
-        LoadRole::Publish { url, much } => (load::Role::Publish, url, much, false),
+    let (role, url, much, video, downlink, transport_cc) = match role {
+        LoadRole::Listen { url, much, video, downlink, transport_cc } => {
+            (load::Role::Listen, url, much, video, downlink, transport_cc)
+        }
+        LoadRole::Publish { url, much } => (load::Role::Publish, url, much, false, None, false),
     };
     let endpoint = Endpoint::new(&url, much.token)?;
     let options = load::Options {
@@ -288,6 +360,8 @@ async fn run_load(role: LoadRole) -> Result<(), Error> {
         rate: much.rate,
         hold: much.seconds,
         wanted: Wanted { audio: true, video },
+        downlink,
+        transport_cc,
     };
     let report = load::load(role, &endpoint, &options, stopped()).await?;
     if much.json {

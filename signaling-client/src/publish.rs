@@ -23,7 +23,7 @@ pub const DEFAULT_BITRATE: u32 = 128_000;
 /// The longest Opus packet of 20 ms.
 const LONGEST_PACKET: usize = 1275;
 /// A sender later than this leaves frames out instead of sending a burst.
-const SLACK: Duration = Duration::from_millis(200);
+pub(crate) const SLACK: Duration = Duration::from_millis(200);
 const FIRST_BACK_OFF: Duration = Duration::from_millis(250);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
 /// A publication that lasted this long was a good one: the next failure backs off from the start.

@@ -147,6 +147,16 @@ impl Reception {
         round(self.jitter * 1e3 / f64::from(self.clock_rate))
     }
 
+    /// The same in ticks of the media clock, as receiver reports have it.
+    pub fn jitter_ticks(&self) -> u32 {
+        self.jitter as u32
+    }
+
+    /// The SSRC that is heard, and the highest number of it with the laps above 16 bits; `None` before a packet came.
+    pub fn highest(&self) -> Option<(u32, u32)> {
+        self.run.as_ref().map(|run| (run.ssrc, run.highest as u32))
+    }
+
     /// The gaps, in milliseconds, in order; at most [`MOST_GAPS`].
     pub fn gaps_ms(&self) -> impl Iterator<Item = f64> {
         self.gaps.iter().map(|gap| round(gap.as_secs_f64() * 1e3))

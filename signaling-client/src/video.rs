@@ -2,9 +2,6 @@
 //! payload headers of each codec. Total on any bytes.
 
 use rtc::rtp::Packet;
-use serde::Serialize;
-
-use crate::reception::Silence;
 
 /// How a codec marks its keyframes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,24 +14,6 @@ pub enum VideoCodec {
     H264,
     /// The AV1 RTP specification.
     Av1,
-}
-
-/// Counters of one video track.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct VideoReport {
-    /// Distinct packets.
-    pub packets: u64,
-    /// Frames that began and ended, by the marker.
-    pub frames: u64,
-    /// Frames that a latecomer can begin with.
-    pub keyframes: u64,
-    /// Packets lost.
-    pub lost: u64,
-    /// The codec, as in SDP.
-    pub codec: String,
-    /// Times without a packet, where a timeline was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub silences: Option<Vec<Silence>>,
 }
 
 /// Counts frames.

@@ -17,10 +17,11 @@ use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
 };
 use signaling_client::endpoint::Endpoint;
+use signaling_client::ivf::Film;
 use signaling_client::participant::{Participant, gone};
 use signaling_client::source::{Demo, Tone};
 use signaling_client::whep::Wanted;
-use signaling_client::{Error, listen, load, publish};
+use signaling_client::{Error, listen, load, publish, simulcast};
 use tokio::sync::{Notify, broadcast};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
@@ -174,6 +175,7 @@ fn options(seconds: u64) -> listen::Options {
         wait: true,
         wanted: Wanted { audio: true, video: true },
         silences_above: None,
+        watch: None,
     }
 }
 
@@ -204,6 +206,53 @@ async fn a_published_tone_is_heard_at_its_frequency() {
     assert!(report.delay_ms.is_some());
     assert_eq!(report.ended, listen::Ended::Complete);
     assert_eq!(forwarder.deleted.load(Ordering::SeqCst), 2, "both sessions are ended at the endpoint");
+}
+
+/// VP8 in 25 frames a second, a keyframe and nine others.
+fn film() -> Film {
+    let header = [&b"DKIF\0\0\x20\0VP80"[..], &[64, 1, 180, 0, 25, 0, 0, 0, 1, 0, 0, 0], &[0; 8]].concat();
+    let frame = |n: u8| {
+        let data = [0x10 | u8::from(n > 0), 0, 0, 0x9d, 0x01, 0x2a, 64, 1, 180, 0];
+        [&[data.len() as u8, 0, 0, 0, n][..], &[0; 7], &data].concat()
+    };
+    Film::read([header, (0..10).flat_map(frame).collect()].concat().into()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_picture_from_a_file_and_sound_beside_it_reach_another_library() {
+    let (forwarder, address) = Forwarder::start().await;
+    let mut packets = forwarder.stream.subscribe();
+    let (over, stop) = tokio::sync::oneshot::channel::<()>();
+    let publishing = tokio::spawn(async move {
+        let endpoint = Endpoint::new(&format!("http://{address}/whip/main-stage"), None).unwrap();
+        let options = simulcast::Options {
+            films: vec![("0".parse().unwrap(), film())],
+            pauses: Vec::new(),
+            pattern: None,
+            bitrate: publish::DEFAULT_BITRATE,
+            length: None,
+        };
+        let mut tone = Tone::new(440.0).unwrap();
+        let stop = async move {
+            let _ = stop.await;
+        };
+        simulcast::publish(&endpoint, Some(&mut tone), &options, stop).await.unwrap()
+    });
+    // The endpoint passes on the track that comes first, which either may be.
+    let mut numbers = Vec::new();
+    while numbers.len() < 20 {
+        let packet = tokio::time::timeout(Duration::from_secs(20), packets.recv()).await.unwrap().unwrap();
+        numbers.push(packet.header.sequence_number);
+    }
+    let first = numbers[0];
+    let in_order: Vec<u16> = (0..20).map(|n: u16| first.wrapping_add(n)).collect();
+    assert_eq!(numbers, in_order);
+    over.send(()).unwrap();
+    let sent = publishing.await.unwrap();
+    let (rid, encoding) = &sent[0];
+    assert_eq!((sent.len(), rid.as_str()), (1, "0"));
+    assert!(encoding.keyframes > 0 && encoding.frames == encoding.packets, "{encoding:?}");
+    assert_eq!(forwarder.deleted.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -273,6 +322,8 @@ async fn load_counts_every_listener() {
         rate: 5.0,
         hold: Duration::from_secs(3),
         wanted: Wanted { audio: true, video: false },
+        downlink: None,
+        transport_cc: false,
     };
     let report = load::load(load::Role::Listen, &endpoint, &options, std::future::pending()).await.unwrap();
     over.send(()).unwrap();
