@@ -361,6 +361,9 @@ impl Egress {
             blank = true;
         }
         let Place::At(index) = run.place(number) else { return Sent::NotThere };
+        if is_forgotten(&self.kept, index, self.next) {
+            return Sent::NotThere;
+        }
         let Some(types) = self.payload_types[packet.codec as usize] else { return Sent::Codec };
         let mut given = None;
         if !blank && let Some(numbers) = &mut self.numbers {
@@ -408,6 +411,9 @@ impl Egress {
         let Some((packet, padding)) = ring.get_sent(number) else { return Sent::NotThere };
         let Some(types) = self.payload_types[packet.codec as usize] else { return Sent::Codec };
         let Some(run) = self.run_of(index) else { return Sent::NotThere };
+        if types.rtx.is_none() && is_forgotten(&self.kept, index, self.next) {
+            return Sent::NotThere;
+        }
         let (name, offset, blank) = (run.name, run.timestamp, run.is_blank(number));
         let numbered = run.numbered_from.is_some_and(|from| index >= from) && !blank;
         let mut given = None;
@@ -665,6 +671,12 @@ impl Layers {
         }
         said.temporal <= self.sent
     }
+}
+
+/// Whether nobody knows any more under which transport-wide number a packet with this index went: then it may not go
+/// again.
+fn is_forgotten(kept: &[(u16, u16)], index: u64, next: u64) -> bool {
+    !kept.is_empty() && index + kept.len() as u64 <= next
 }
 
 /// What becomes of the numbers of pictures that are withheld; `None` of a codec that has none.

@@ -87,25 +87,22 @@ impl Pictures {
         }
     }
 
-    /// A track starts anew. Gives the listeners that have to turn to it, because the picture comes as a whole from now
-    /// on; what comes in encodings is looked at first.
-    pub fn handle_anew(&mut self, track: TrackId, now: Instant) -> Vec<Listener> {
+    /// A track starts anew. Gives the listeners if the picture does not come as it did, and whether it comes as a whole
+    /// from now on. What they got before is over then. What comes in encodings is looked at before anybody gets it.
+    pub fn handle_anew(&mut self, track: TrackId, now: Instant) -> Option<(Vec<Listener>, bool)> {
         let of = |picture: &&mut Picture| {
             picture.tracks.video == track || picture.tracks.encodings.contains(&track)
         };
-        let Some(picture) = self.0.values_mut().find(of) else { return Vec::new() };
+        let picture = self.0.values_mut().find(of)?;
         let before = picture.comes;
         picture.comes = if picture.tracks.video == track { Comes::Whole } else { Comes::Encodings };
         if picture.comes == before {
-            return Vec::new();
+            return None;
         }
         picture.ranked.clear();
         picture.rungs.clear();
         picture.look_soon(now);
-        match picture.comes {
-            Comes::Whole => picture.listeners.clone(),
-            Comes::Encodings | Comes::Unknown => Vec::new(),
-        }
+        Some((picture.listeners.clone(), picture.comes == Comes::Whole))
     }
 
     /// Somebody listens from now on.

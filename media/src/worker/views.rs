@@ -60,8 +60,12 @@ impl Worker {
                 egress.handle_anew(id);
             }
         }
-        for listener in self.pictures.handle_anew(id, now) {
-            self.turn_to(listener, id, ALL_LAYERS);
+        let Some((listeners, whole)) = self.pictures.handle_anew(id, now) else { return };
+        for listener in listeners {
+            self.stop(listener);
+            if whole {
+                self.turn_to(listener, id, ALL_LAYERS);
+            }
         }
     }
 
@@ -132,12 +136,7 @@ impl Worker {
         let Some(egress) = listening.tracks.get_mut(listener.egress) else { return };
         match choice {
             Choice::AsBefore => {}
-            Choice::Nothing => {
-                let sources: Vec<TrackId> = egress.sources().collect();
-                egress.stop();
-                self.stats.pauses += u64::from(!sources.is_empty());
-                sources.into_iter().for_each(|source| self.unsubscribe(listener, source));
-            }
+            Choice::Nothing => self.stats.pauses += u64::from(self.stop(listener)),
             Choice::Layer { track, temporal, turn } => match egress.role(track) {
                 Role::Source => {
                     egress.set_layers(temporal);
@@ -163,6 +162,15 @@ impl Worker {
                 }
             },
         }
+    }
+
+    /// A listener gets nothing, and waits for nothing. False if that was so before.
+    fn stop(&mut self, listener: Listener) -> bool {
+        let Some(egress) = self.sessions.egress_mut(listener) else { return false };
+        let sources: Vec<TrackId> = egress.sources().collect();
+        egress.stop();
+        sources.iter().for_each(|source| self.unsubscribe(listener, *source));
+        !sources.is_empty()
     }
 
     /// From its next keyframe on a listener gets this track.
