@@ -189,6 +189,16 @@ pub fn conversations() -> Vec<Vec<u8>> {
         0x90, 96, 0, 9, 0, 0, 0, 2, 0, 0, 0, 2, 0xbe, 0xde, 0, 1, 0x10, 0x30, 0, 0, 0x10, 0x10, 2, 0, 0x9d,
         1, 0x2a,
     ];
+    // A keyframe of the encoding m, and the same as a retransmission.
+    let names = [0xbe, 0xde, 0, 1, 0x40, b'1', 0xa0, b'm'];
+    let named = [
+        &[0x90, 96, 0, 9, 0, 0, 0, 2, 0, 0, 0, 77],
+        &names[..],
+        &[0x10, 0, 0, 0, 0x9d, 1, 0x2a, 64, 1, 180, 0],
+    ];
+    let named = named.concat();
+    let again =
+        [&[0x90, 97, 0, 9, 0, 0, 0, 2, 0, 0, 0, 78], &names[..6], &[0xb0, b'm', 0, 9, 0x10, 0]].concat();
     let report = [0x80, 200, 0, 6, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 5];
     let nack = [0x81, 205, 0, 3, 0, 0, 0, 1, 0, 0, 0, 7, 0, 1, 0xff, 0xff];
     let loss = [0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 7];
@@ -199,18 +209,29 @@ pub fn conversations() -> Vec<Vec<u8>> {
     vec![
         [one(0, &rtp), one(0, &picture), one(1, &report), one(3, &[]), one(2, &nack)].concat(),
         [one(0, &picture), one(2, &loss), one(2, &remb), one(2, &receiver), one(3, &[])].concat(),
+        [one(SEVERAL, &named), one(0, &named), one(0, &again), one(1, &report), one(2, &loss), one(3, &[])]
+            .concat(),
     ]
 }
 
+/// Of the first piece of a session: the publisher sends several encodings.
+const SEVERAL: u8 = 8;
+
 /// A publisher and a listener, connected, and what they send before it is sealed: 0 RTP of the publisher, 1 its
-/// RTCP, 2 RTCP of the listener, 3 time; with 4 added, the numbers of what really flows stand in it.
+/// RTCP, 2 RTCP of the listener, 3 time; with 4 added, the numbers of what really flows stand in it. With
+/// [`SEVERAL`] added to the first, the publisher sends its picture in several encodings.
 pub fn session(bytes: &[u8]) {
     let mut sim = Sim::new(1, 7);
-    let publisher = sim.publisher(&offer("chromium_publish"), 0);
+    let several = bytes.first().is_some_and(|what| what & SEVERAL != 0);
+    let publish = if several { "chromium_publish_simulcast" } else { "chromium_publish" };
+    let publisher = sim.publisher(&offer(publish), 0);
     let listener = sim.listener(&offer("chromium_recvonly"));
     sim.connect();
     sim.sound(publisher, 2);
-    sim.frame(publisher, true, 2, 100);
+    match several {
+        true => sim.pictures(publisher, &[0, 1, 2], true),
+        false => sim.frame(publisher, true, 2, 100),
+    }
     let mut sealers = [publisher, listener].map(|peer| sim.peers[peer].sealer());
     for sealer in &mut sealers {
         // The peer has counted too: no index is used twice.

@@ -59,7 +59,7 @@ const shown = (one) => `${one.rid} ${one.width}x${one.height} ${one.frames_per_s
 /** Three encodings from a page reach the relay, and the next relay's listener sees a picture that moves. */
 async function seen(t, publisher, name, encodings, codec) {
   await simulcast(publisher, name, encodings, codec);
-  const all = await until("three encodings are there", 30_000, async () => {
+  const all = await until("three encodings are there", 60_000, async () => {
     const listed = (await relays[0].stream(name))?.encodings ?? [];
     return listed.length === 3 && listed.every((one) => one.width && !one.dormant && one.kbps > 0) && listed;
   });
