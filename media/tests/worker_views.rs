@@ -8,6 +8,7 @@ mod worker_sim;
 
 use std::time::Duration;
 
+use media::rtcp;
 use protocol::Kind;
 use worker_sim::{
     Impairment, SECOND, Sim,
@@ -119,6 +120,7 @@ fn a_listener_follows_its_wire_down_and_up_again() {
         assert!(seen.changes.len() <= 4 && seen.freeze < ms(800), "{wire}: {seen:?}");
         assert!(seen.sound >= 970, "{wire}: {seen:?}");
         let queue = view.queue(SECOND * 10);
+
         assert!(queue < ms(80), "{wire}: {queue:?}");
     }
 }
@@ -200,6 +202,24 @@ fn who_tells_nothing_sees_the_base_and_a_picture_that_is_all_there_is() {
         assert!(seen.changes[0].0 < SECOND && seen.encoding() == Some(expected), "{seen:?}");
         assert_eq!(seen.changes.len(), 1);
     }
+}
+
+#[test]
+fn who_reports_once_a_second_gets_the_best_after_a_while_and_always_the_base() {
+    let mut view = View::new(&RATES, 10_000_000);
+    view.sim.peers[view.listener].arrivals = None;
+    let ssrc = view.sim.peers[view.listener].egress(Kind::Video).ssrc;
+    let mut report = |view: &mut View, fraction_lost| {
+        let mut compound = rtcp::Compound::default();
+        compound.receiver_report(7, &[rtcp::Reception { ssrc, fraction_lost, ..rtcp::Reception::default() }]);
+        view.sim.peers[view.listener].send_rtcp(compound.bytes());
+        view.run(SECOND)
+    };
+    let top = (0..60).find(|_| report(&mut view, 0).encoding() == Some(TOP));
+    assert!(top.is_some_and(|second| second < 45), "{top:?}");
+    // a quarter is lost, whatever is sent
+    let last = (0..30).map(|_| report(&mut view, 64)).last().expect("some");
+    assert_eq!(last.encoding(), Some(BASE));
 }
 
 #[test]

@@ -8,7 +8,9 @@
 mod api;
 mod child;
 mod clock;
+mod crowd;
 mod festival;
+pub mod film;
 mod metrics;
 pub mod netlab;
 mod page;
@@ -20,6 +22,7 @@ mod wire;
 pub use api::{Answer, Api};
 pub use child::{Child, program};
 pub use clock::{now, pause, until};
+pub use crowd::{Counted, Crowd};
 pub use festival::Festival;
 pub use metrics::Metrics;
 pub use page::Page;

@@ -1,7 +1,7 @@
 //! A publisher and a listener that are not browsers: the signaling-client, as processes.
 //! What they send and measure is theirs; this starts them and reads their report.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -26,6 +26,12 @@ impl Publisher {
     /// A tone and a picture that shows nothing, with a keyframe each 10 s and whenever one is asked for.
     pub fn picture(relay: &Relay, stream: &str) -> Result<Publisher> {
         Publisher::start(relay, stream, &["--tone", "440", "--video"])
+    }
+
+    /// A tone and a picture in encodings, each from a file.
+    pub fn encodings(relay: &Relay, stream: &str, files: &[PathBuf]) -> Result<Publisher> {
+        let files: Vec<_> = files.iter().map(|file| file.to_string_lossy()).collect();
+        Publisher::start(relay, stream, &["--tone", "440", "--encodings", &files.join(",")])
     }
 
     fn start(relay: &Relay, stream: &str, what: &[&str]) -> Result<Publisher> {

@@ -174,7 +174,9 @@ impl Estimator {
             self.lowered_at = Some(now);
             self.estimate = (self.estimate.min(sent.max(LEAST)) * (1.0 - 0.5 * lost)).max(LEAST);
         } else if lost < 0.02 {
-            let supported = sent * UNUSED + UNUSED_ANYWAY;
+            // nobody probes here: the next step is tried itself
+            let wanted = self.prober.wanted().unwrap_or_default() as f64;
+            let supported = (sent * UNUSED + UNUSED_ANYWAY).max(wanted);
             self.estimate = self.estimate.max((self.estimate * 1.08).min(supported)).min(MOST);
         }
     }
@@ -215,9 +217,11 @@ impl Estimator {
         rate.clamp(LEAST, MOST) as u64
     }
 
-    /// Whether the path has shown its limit: a queue, losses, silence. Before that the estimate is a guess.
+    /// Whether transport-wide feedback has shown the limit of the path: a queue, losses, silence. Before that the
+    /// estimate is a guess, and without such feedback it stays one: nothing would tell when there is room again.
     pub fn is_limited(&self) -> bool {
-        self.lowered_at.is_some() || self.state == PathState::Silent || self.heard.remb.is_some()
+        let lowered = self.lowered_at.is_some() || self.state == PathState::Silent;
+        self.heard.feedback_at.is_some() && lowered
     }
 
     /// What is thought of the path.

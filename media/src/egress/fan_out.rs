@@ -30,6 +30,7 @@ pub(crate) struct FanOut {
     /// Tracks with packets that wait for the rest of their frame.
     unflushed: Vec<TrackId>,
     catch_ups: Vec<CatchUp>,
+    probings: Vec<Probing>,
     jobs: VecDeque<Job>,
     /// Emptied lists of numbers, to be filled again: a flush allocates nothing.
     spare: Vec<Vec<u64>>,
@@ -87,8 +88,8 @@ enum Job {
     CatchUp { listener: Listener, track: TrackId, next: u64, end: u64 },
     /// Packets that one listener missed.
     Repair { listener: Listener, sequences: Vec<u16>, done: usize },
-    /// A burst that tries the path of one listener.
-    Probe { listener: Listener, probe: Probe, packets: usize, octets: usize },
+    /// A part of a burst that tries the path of one listener: so many packets and octets are still to go.
+    Probe { listener: Listener, number: u8, packets: usize, octets: usize, sent: u64 },
 }
 
 impl Job {
@@ -122,6 +123,18 @@ struct CatchUp {
     waited: u8,
 }
 
+/// A probe that leaves part by part, at its rate.
+#[derive(Debug)]
+struct Probing {
+    listener: Listener,
+    probe: Probe,
+    /// Parts that have left, and all of them.
+    parts: (usize, usize),
+    at: Instant,
+}
+
+/// Between two parts of a probe: at once it would leave a queue as long as itself.
+const PART_INTERVAL: Duration = Duration::from_millis(5);
 /// A picture leaves so many packets at a time. The kernel gives a socket 208 KiB unless its owner asks for more (Chromium
 /// asks for 1 MiB), and counts 2.25 KiB for each packet of a picture: what comes beyond 92 before they are read is lost,
 /// and repaired a round trip later.
@@ -151,6 +164,7 @@ impl FanOut {
     pub(crate) fn handle_gone(&mut self, session: usize) {
         self.jobs.retain(|job| !job.is_for(session));
         self.catch_ups.retain(|catch_up| catch_up.listener.session != session);
+        self.probings.retain(|probing| probing.listener.session != session);
     }
 
     /// A listener misses these packets.
@@ -159,15 +173,39 @@ impl FanOut {
     }
 
     /// The path of a listener is to be tried.
-    pub(crate) fn handle_probe(&mut self, listener: Listener, probe: Probe) {
-        self.jobs.push_back(Job::Probe { listener, probe, packets: 0, octets: 0 });
+    pub(crate) fn handle_probe(&mut self, listener: Listener, probe: Probe, now: Instant) {
+        let takes = Duration::from_secs_f64(probe.octets as f64 * 8.0 / probe.rate.max(1) as f64);
+        let parts = (takes.as_micros() / PART_INTERVAL.as_micros()).max(1) as usize;
+        self.probings.push(Probing { listener, probe, parts: (0, parts), at: now });
+        self.probe_due(now);
     }
 
-    /// When [`FanOut::flush_due`] or [`FanOut::catch_up_due`] has something to do.
+    /// The next parts of probes that are due.
+    pub(crate) fn probe_due(&mut self, now: Instant) {
+        for Probing { listener, probe, parts: (left, all), at } in &mut self.probings {
+            if *at <= now {
+                let (packets, octets) = (probe.packets.div_ceil(*all), probe.octets.div_ceil(*all));
+                let sent = (*left * packets) as u64;
+                self.jobs.push_back(Job::Probe {
+                    listener: *listener,
+                    number: probe.number,
+                    packets,
+                    octets,
+                    sent,
+                });
+                *left += 1;
+                *at = now + PART_INTERVAL;
+            }
+        }
+        self.probings.retain(|probing| probing.parts.0 < probing.parts.1);
+    }
+
+    /// When [`FanOut::flush_due`], [`FanOut::catch_up_due`] or [`FanOut::probe_due`] has something to do.
     pub(crate) fn poll_timeout(&self, tracks: &Tracks) -> Option<Instant> {
         let flush = self.unflushed.iter().filter_map(|track| tracks.get(track)?.flush_at()).min();
         let catch_up = self.catch_ups.iter().map(|catch_up| catch_up.at).min();
-        [flush, catch_up].into_iter().flatten().min()
+        let probe = self.probings.iter().map(|probing| probing.at).min();
+        [flush, catch_up, probe].into_iter().flatten().min()
     }
 
     /// The next listener that got its first packet of a source: its session wants to be woken for its report.
@@ -360,23 +398,20 @@ impl<S: EgressTable> Fill<'_, S> {
                 }
                 true
             }
-            Job::Probe { listener, probe, packets, octets } => {
+            Job::Probe { listener, number, packets, octets, sent } => {
                 let Some(sending) = sessions.sending(*listener) else { return true };
                 let (egress, mut way) = sending.way(batch, *now);
-                while *packets < probe.packets || *octets < probe.octets {
+                while *packets > 0 || *octets > 0 {
                     if !way.batch.has_room(1, MAX_SEALED_LEN) {
                         return false;
                     }
-                    let back = *packets as u64;
-                    let ring =
-                        egress.missed_at(back).and_then(|missed| tracks.get(&missed.track)).map(Track::ring);
-                    let Sent::Octets(sent) = egress.probe(back, probe.number, ring, &mut way) else {
-                        return true;
-                    };
-                    *packets += 1;
-                    *octets += sent;
+                    let missed = egress.missed_at(*sent);
+                    let ring = missed.and_then(|missed| tracks.get(&missed.track)).map(Track::ring);
+                    let Sent::Octets(len) = egress.probe(*sent, *number, ring, &mut way) else { return true };
+                    *packets = packets.saturating_sub(1);
+                    *octets = octets.saturating_sub(len);
+                    *sent += 1;
                 }
-                stats.probes += 1;
                 true
             }
         }

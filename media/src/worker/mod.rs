@@ -174,6 +174,7 @@ impl Worker {
         self.look_due(now);
         self.fan_out.flush_due(&mut self.tracks, &mut self.stats, now);
         self.fan_out.catch_up_due(&mut self.tracks, &mut self.sessions, now);
+        self.fan_out.probe_due(now);
     }
 
     /// When [`Worker::handle_timeout`] wants to be called.

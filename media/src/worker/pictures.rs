@@ -18,7 +18,11 @@ use crate::{
 
 /// The pictures of all streams that this worker has heard of, by the number of the whole track.
 #[derive(Debug, Default)]
-pub struct Pictures(BTreeMap<TrackId, Picture>);
+pub struct Pictures {
+    known: BTreeMap<TrackId, Picture>,
+    /// Those that somebody sees: many may be known.
+    seen: Vec<TrackId>,
+}
 
 /// The picture of one stream.
 #[derive(Debug)]
@@ -69,7 +73,7 @@ const LOOK: Duration = Duration::from_millis(100);
 impl Pictures {
     /// A stream with these tracks may come or be listened to.
     pub fn handle_stream(&mut self, tracks: StreamTracks) {
-        self.0.entry(tracks.video).or_insert_with(|| Picture {
+        self.known.entry(tracks.video).or_insert_with(|| Picture {
             tracks,
             comes: Comes::Unknown,
             listeners: Vec::new(),
@@ -82,8 +86,8 @@ impl Pictures {
 
     /// Nobody here publishes, wants or hears this track any more.
     pub fn handle_forget(&mut self, track: TrackId) {
-        if self.0.get(&track).is_some_and(|picture| picture.listeners.is_empty()) {
-            self.0.remove(&track);
+        if self.known.get(&track).is_some_and(|picture| picture.listeners.is_empty()) {
+            self.known.remove(&track);
         }
     }
 
@@ -93,7 +97,7 @@ impl Pictures {
         let of = |picture: &&mut Picture| {
             picture.tracks.video == track || picture.tracks.encodings.contains(&track)
         };
-        let picture = self.0.values_mut().find(of)?;
+        let picture = self.known.values_mut().find(of)?;
         let before = picture.comes;
         picture.comes = if picture.tracks.video == track { Comes::Whole } else { Comes::Encodings };
         if picture.comes == before {
@@ -107,35 +111,41 @@ impl Pictures {
 
     /// Somebody listens from now on.
     pub fn join(&mut self, video: TrackId, listener: Listener, tracks: &mut Tracks, now: Instant) {
-        if let Some(picture) = self.0.get_mut(&video) {
-            picture.listeners.push(listener);
-            picture.look(tracks, now);
+        let Some(picture) = self.known.get_mut(&video) else { return };
+        if picture.listeners.is_empty() {
+            self.seen.push(video);
         }
+        picture.listeners.push(listener);
+        picture.look(tracks, now);
     }
 
     /// Somebody listens no more.
     pub fn leave(&mut self, video: TrackId, listener: Listener) {
-        if let Some(picture) = self.0.get_mut(&video) {
-            picture.listeners.retain(|known| *known != listener);
-            if picture.listeners.is_empty() {
-                picture.look_at = None;
-            }
+        let Some(picture) = self.known.get_mut(&video) else { return };
+        picture.listeners.retain(|known| *known != listener);
+        if picture.listeners.is_empty() {
+            picture.look_at = None;
+            self.seen.retain(|seen| *seen != video);
         }
     }
 
     /// The picture of a stream.
     pub fn get(&self, video: TrackId) -> Option<&Picture> {
-        self.0.get(&video)
+        self.known.get(&video)
     }
 
     /// When [`Pictures::poll_look`] has something.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.0.values().filter_map(|picture| picture.look_at).min()
+        self.seen.iter().filter_map(|video| self.known.get(video)?.look_at).min()
     }
 
     /// Looks at the next picture for which it is time; gives who listens.
     pub fn poll_look(&mut self, tracks: &mut Tracks, now: Instant) -> Option<Vec<Listener>> {
-        let picture = self.0.values_mut().find(|picture| picture.look_at.is_some_and(|at| at <= now))?;
+        let is_due = |video: &&TrackId| {
+            self.known.get(*video).and_then(|picture| picture.look_at).is_some_and(|at| at <= now)
+        };
+        let video = *self.seen.iter().find(is_due)?;
+        let picture = self.known.get_mut(&video)?;
         picture.look(tracks, now);
         Some(picture.listeners.clone())
     }
@@ -234,7 +244,7 @@ mod tests {
     fn picture() -> Picture {
         let mut pictures = Pictures::default();
         pictures.handle_stream(StreamTracks::from_first(0));
-        pictures.0.remove(&TrackId(1)).expect("there")
+        pictures.known.remove(&TrackId(1)).expect("there")
     }
 
     fn ranked(track: u32, pixels: u32, rate: u64) -> Ranked {

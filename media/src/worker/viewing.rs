@@ -64,8 +64,9 @@ const LONE_HOLD: Duration = Duration::from_millis(1500);
 const TURN_MAX: Duration = Duration::from_secs(1);
 /// A queue this long and the sound is in danger: the picture stops at once.
 const LONG_QUEUE: Duration = Duration::from_millis(100);
-/// What is tried in probes above what a step needs, in percent: they measure a little less than there is.
-const PROBED: u64 = 3;
+/// What is tried above what a step needs, in percent: probes measure a little less than there is, and what a step needs
+/// goes up and down with the scene.
+const PROBED: u64 = 10;
 
 impl Viewing {
     /// Nothing is known of the path.

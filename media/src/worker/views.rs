@@ -100,7 +100,8 @@ impl Worker {
         self.choose(listener, now);
         let Some(viewing) = self.sessions.viewing_mut(listener) else { return };
         if let Some(probe) = viewing.estimator.poll_probe(now) {
-            self.fan_out.handle_probe(listener, probe);
+            self.stats.probes += 1;
+            self.fan_out.handle_probe(listener, probe, now);
         }
     }
 

@@ -1,0 +1,59 @@
+//! Listeners on wires of some width: `signaling-client load`, as a process.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::{
+    child::{Child, program},
+    relay::Relay,
+};
+
+/// Listeners of a stream, each behind a wire of its own.
+#[derive(Debug)]
+pub struct Crowd {
+    child: Child,
+    seconds: u64,
+}
+
+/// What they counted.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Counted {
+    /// Those that got media.
+    pub joined: u32,
+    /// Of each, sound and picture.
+    pub kbit_per_second: f64,
+    /// Media packets of all.
+    pub packets: u64,
+    /// Packets that their wires did not let through.
+    pub narrowed: u64,
+    /// Messages of transport-wide feedback.
+    pub feedbacks: u64,
+}
+
+impl Crowd {
+    /// So many listeners of sound and picture, each behind a wire of `downlink` (`800kbit`), for some seconds.
+    pub fn behind(relay: &Relay, stream: &str, count: u32, downlink: &str, seconds: u64) -> Result<Crowd> {
+        let url = relay.api().url(&format!("/whep/{stream}"));
+        let (count, length) = (count.to_string(), seconds.to_string());
+        let arguments = [
+            &["load", "listen", &url, "--video", "--json", "--count", &count][..],
+            &["--seconds", &length, "--downlink", downlink],
+        ]
+        .concat();
+        let name = format!("listeners of {stream} behind {downlink} at {}", relay.zone());
+        Ok(Crowd { child: Child::start(&name, &program("signaling-client")?, arguments, &[])?, seconds })
+    }
+
+    /// Waits for the end and reads what they counted.
+    pub async fn counted(mut self) -> Result<Counted> {
+        let status = self.child.wait(Duration::from_secs(self.seconds + 60)).await?;
+        let output = self.child.output();
+        if !status.success() {
+            bail!("the listeners ended with {status}: {output} {}", self.child.log());
+        }
+        let start = output.find('{').with_context(|| format!("no report in {output:?}"))?;
+        serde_json::from_str(output[start..].trim()).with_context(|| format!("reading {output}"))
+    }
+}
