@@ -4,6 +4,7 @@ import { duration } from "../device/time";
 import { useOnAir } from "../hooks/on-air";
 import type { Publication } from "../hooks/publication";
 import { hints } from "../mesh/health";
+import type { Outgoing } from "../webrtc/encodings";
 import type { State } from "../webrtc/session";
 import type { Publisher, Uplink } from "../webrtc/whip";
 
@@ -92,7 +93,7 @@ function OnAir({ publisher, state, onStop }: { publisher: Publisher; state: Stat
 }
 
 function Figures({ uplink, listeners }: { uplink: Uplink | undefined; listeners: number }) {
-  const { kbps, roundTripMs, loss } = uplink ?? {};
+  const { kbps, roundTripMs, loss, encodings = [] } = uplink ?? {};
   return (
     <dl>
       <div>
@@ -111,7 +112,22 @@ function Figures({ uplink, listeners }: { uplink: Uplink | undefined; listeners:
         <dt>Listeners in this zone</dt>
         <dd>{listeners}</dd>
       </div>
+      {encodings.length > 0 && <Encodings encodings={encodings} />}
     </dl>
+  );
+}
+
+function Encodings({ encodings }: { encodings: readonly Outgoing[] }) {
+  return (
+    <div class="encodings">
+      <dt>{encodings.length === 1 ? "Picture" : `Picture in ${encodings.length} encodings`}</dt>
+      {encodings.map(({ rid, width, height, kbps, paused }) => (
+        <dd key={rid}>
+          <span>{width && height ? `${width} × ${height}` : "–"}</span>
+          {paused ? <span class="quiet">not sent now</span> : <span>{kbps} kbit/s</span>}
+        </dd>
+      ))}
+    </div>
   );
 }
 

@@ -64,6 +64,9 @@ export function sentCodecs(answer: string): string[] {
   return codecs;
 }
 
+/** Whether it offers, or accepts, encodings of a picture by their rids (RFC 8853). */
+export const hasSimulcast = (sdp: string) => /^a=simulcast:(send|recv) /m.test(sdp);
+
 /** Where an answer says that the relay takes media. */
 export interface Port {
   address: string;

@@ -9,7 +9,7 @@ const CONNECTED: State = { phase: "connected", problem: undefined };
 
 describe("on air", () => {
   const check = vi.fn();
-  const uplink = { kbps: 256, roundTripMs: 4, loss: 0 };
+  const uplink = { kbps: 256, roundTripMs: 4, loss: 0, encodings: [] };
   let listed: string[];
   let air: Staged<State, OnAir>;
   const pass = (ms: number) => air.act(() => vi.advanceTimersByTimeAsync(ms));
