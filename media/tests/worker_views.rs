@@ -209,7 +209,7 @@ fn who_reports_once_a_second_gets_the_best_after_a_while_and_always_the_base() {
     let mut view = View::new(&RATES, 10_000_000);
     view.sim.peers[view.listener].arrivals = None;
     let ssrc = view.sim.peers[view.listener].egress(Kind::Video).ssrc;
-    let mut report = |view: &mut View, fraction_lost| {
+    let report = |view: &mut View, fraction_lost| {
         let mut compound = rtcp::Compound::default();
         compound.receiver_report(7, &[rtcp::Reception { ssrc, fraction_lost, ..rtcp::Reception::default() }]);
         view.sim.peers[view.listener].send_rtcp(compound.bytes());

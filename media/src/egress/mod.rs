@@ -5,40 +5,41 @@
 //! never notices. Which source and which layers is decided elsewhere.
 
 pub mod batch;
+mod clock;
 pub(crate) mod fan_out;
+mod layers;
+mod placed;
+mod repair;
 mod repair_budget;
 mod run;
 mod seal;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Instant};
 
 use protocol::{Codec, Kind, mesh::SenderClock};
 
 use batch::Batch;
+pub use layers::ALL_LAYERS;
+use layers::Layers;
+use placed::{KEPT, Placed, is_forgotten};
 use repair_budget::RepairBudget;
 use run::{Place, Run};
-use seal::{Body, Elements, Header, seal};
 
 use crate::{
-    bandwidth::{Estimator, Purpose},
+    bandwidth::Estimator,
     rtp::{
         self,
         descriptor::{
-            Description, TemporalLayer,
-            numbered::Given,
+            TemporalLayer,
             numbers::{Gaps, Numbers},
         },
         packet::Packet,
-        rtcp::Compound,
         srtp::Sealer,
     },
     sdp::EgressTrack,
-    track::{id::TrackId, ring::Ring},
+    track::id::TrackId,
 };
 
 /// One track to one listener.
@@ -88,18 +89,6 @@ struct LastSent {
     at: Instant,
 }
 
-/// How much of an encoding is sent.
-#[derive(Debug, Clone, Copy)]
-struct Layers {
-    /// What is wanted: this temporal layer and those below.
-    most: TemporalLayer,
-    /// What is sent. It follows where pictures begin; up only where a decoder can.
-    sent: TemporalLayer,
-}
-
-/// All temporal layers there may be.
-pub const ALL_LAYERS: TemporalLayer = TemporalLayer(u8::MAX);
-
 /// What a listener gets of the packets it was offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
@@ -141,35 +130,8 @@ pub struct Way<'a> {
     pub now: Instant,
 }
 
-/// What a listener asked for again: where it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Missed {
-    /// In the ring of this track.
-    pub track: TrackId,
-    /// Its number there.
-    pub number: u64,
-    index: u64,
-}
-
 /// A receiver takes the first packet's rollover counter to be 0, so the first index is far from the wrap.
 const FIRST_INDEX: u64 = 1000;
-/// Of sender reports, once packets flow.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// By then the first packets have left: a report before them would say nothing.
-const FIRST_REPORT: Duration = Duration::from_millis(20);
-/// The clocks of two encodings say what their timestamps have in common. If that is further from when they came, the
-/// clocks are wrong.
-const CLOCKS_APART: f64 = 0.5;
-/// A packet of nothing but padding says how long that is.
-const BLANK: u8 = 1;
-/// Header, extensions and tag of a packet, about.
-const OVERHEAD: usize = 36;
-/// Units of NTP's clock in a second.
-const NTP_SECOND: f64 = 4_294_967_296.0;
-/// Padding that probes: as much as an octet can say.
-const PROBE_PADDING: u8 = 255;
-/// As many packets can be asked for again: 5 s of sound, a second of a large picture.
-const KEPT: [usize; 2] = [256, 1024];
 /// The largest packet with our header, padding and tag, and the number of the original in a retransmission.
 pub const MAX_SEALED_LEN: usize = rtp::packet::MAX_LEN + seal::MAX_EXTENSION_LEN + 2 + 64 + 16;
 
@@ -386,155 +348,6 @@ impl Egress {
         Sent::Octets(len)
     }
 
-    /// Where the packet is that the listener got, or should have got, under this sequence number.
-    pub fn missed(&self, sequence: u16) -> Option<Missed> {
-        let index = rtp::extend(self.last?.index, sequence);
-        // What was not sent may still get its number from the next source.
-        if index >= self.next {
-            return None;
-        }
-        let run = self.run_of(index)?;
-        Some(Missed { track: run.track, number: run.number(index)?, index })
-    }
-
-    /// Where the packet is that was sent so many before the newest.
-    pub fn missed_at(&self, back: u64) -> Option<Missed> {
-        let index = self.next.checked_sub(1 + back)?;
-        let run = self.run_of(index)?;
-        Some(Missed { track: run.track, number: run.number(index)?, index })
-    }
-
-    /// Answers a NACK for one packet: as a retransmission (RFC 4588) where negotiated, else by the same ciphertext
-    /// once more.
-    pub fn repair(&mut self, missed: Missed, ring: &Ring, way: &mut Way<'_>) -> Sent {
-        let Missed { number, index, .. } = missed;
-        let Some((packet, padding)) = ring.get_sent(number) else { return Sent::NotThere };
-        let Some(types) = self.payload_types[packet.codec as usize] else { return Sent::Codec };
-        let Some(run) = self.run_of(index) else { return Sent::NotThere };
-        if types.rtx.is_none() && is_forgotten(&self.kept, index, self.next) {
-            return Sent::NotThere;
-        }
-        let (name, offset, blank) = (run.name, run.timestamp, run.is_blank(number));
-        let numbered = run.numbered_from.is_some_and(|from| index >= from) && !blank;
-        let mut given = None;
-        if numbered && let Some(numbers) = &mut self.numbers {
-            given = numbers.1.forward(name, &packet.description);
-            if given.is_none() {
-                return Sent::NotThere;
-            }
-        }
-        if !self.repairs.take(way.now) {
-            return Sent::Budget;
-        }
-        let timestamp = packet.timestamp.wrapping_add(offset);
-        let len = match types.rtx {
-            Some(payload_type) => {
-                let place = Placed { index, timestamp, payload_type, blank, given };
-                self.seal_again(place, packet, Purpose::Repair, way)
-            }
-            None => {
-                let place = Placed { index, timestamp, payload_type: types.media, blank, given };
-                self.seal(place, packet, padding, way)
-            }
-        };
-        Sent::Octets(len)
-    }
-
-    /// Sends something that tries the path: one of the newest packets once more, else padding, as a retransmission.
-    /// Nothing if the listener has none.
-    pub fn probe(&mut self, back: u64, probe: u8, ring: Option<&Ring>, way: &mut Way<'_>) -> Sent {
-        let Some(payload_type) = self.payload_types.iter().flatten().find_map(|types| types.rtx) else {
-            return Sent::NotThere;
-        };
-        let purpose = Purpose::Probe(probe);
-        let there = self
-            .missed_at(back)
-            .zip(ring)
-            .and_then(|(missed, ring)| Some((missed, ring.get_sent(missed.number)?.0)));
-        if let Some((Missed { number, index, .. }, packet)) = there
-            && let Some(PayloadTypes { rtx: Some(payload_type), .. }) =
-                self.payload_types[packet.codec as usize]
-            && let Some(run) = self.run_of(index)
-            && !run.is_blank(number)
-        {
-            let (name, timestamp) = (run.name, packet.timestamp.wrapping_add(run.timestamp));
-            let numbered = run.numbered_from.is_some_and(|from| index >= from);
-            let given = match &mut self.numbers {
-                Some(numbers) if numbered => numbers.1.forward(name, &packet.description),
-                _ => None,
-            };
-            if given.is_some() || !numbered {
-                let place = Placed { index, timestamp, payload_type, blank: false, given };
-                return Sent::Octets(self.seal_again(place, packet, purpose, way));
-            }
-        }
-        let Some(LastSent { timestamp, .. }) = self.last else { return Sent::NotThere };
-        let body = Body { payload: &[], numbers: None, padding: PROBE_PADDING };
-        let elements = self.elements(None, self.transport_number(&body, purpose, way));
-        let (ssrc, index) = (self.rtx_ssrc, self.rtx_index);
-        self.rtx_index += 1;
-        let header = Header { payload_type, marker: false, ssrc, index, timestamp, original: None, elements };
-        Sent::Octets(seal(&header, &body, way.sealer, way.to, way.batch))
-    }
-
-    /// When a sender report is due.
-    pub fn report_at(&self) -> Option<Instant> {
-        self.report_at
-    }
-
-    /// Appends a sender report to `out` if one is due: `clock` was true at `at`.
-    pub fn poll_report(&mut self, clock: Option<(SenderClock, Instant)>, out: &mut Compound, now: Instant) {
-        if self.report_at.is_none_or(|at| at > now) {
-            return;
-        }
-        self.report_at = Some(now + REPORT_INTERVAL);
-        if self.packets == 0 {
-            return; // whoever cannot take the codec gets nothing, and no report of it
-        }
-        let (Some((clock, at)), Some(run)) = (clock, &self.run) else { return };
-        let codec_clock = match self.kind {
-            Kind::Audio => Codec::Opus.clock_rate(),
-            Kind::Video => Codec::Vp8.clock_rate(),
-        };
-        let elapsed = now.saturating_duration_since(at).as_secs_f64();
-        let clock = SenderClock {
-            ntp: clock.ntp.wrapping_add((elapsed * NTP_SECOND) as u64),
-            rtp: clock
-                .rtp
-                .wrapping_add((elapsed * f64::from(codec_clock)) as i64 as u32)
-                .wrapping_add(run.timestamp),
-        };
-        out.sender_report(self.ssrc, clock, self.packets, self.octets);
-    }
-
-    /// The first report goes out right after the first packets.
-    pub fn report_soon(&mut self, now: Instant) {
-        self.report_at.get_or_insert(now + FIRST_REPORT);
-    }
-
-    /// The timestamp with which a source begins.
-    fn first_timestamp(&self, packet: &Packet, clocks: [Option<SenderClock>; 2], now: Instant) -> u32 {
-        let Some(last) = self.last else { return packet.timestamp };
-        let rate = f64::from(packet.codec.clock_rate());
-        let elapsed = (now.saturating_duration_since(last.at).as_secs_f64() * rate) as u32;
-        let mut timestamp = last.timestamp.wrapping_add(elapsed);
-        if let ([Some(before), Some(after)], Some(run)) = (clocks, &self.run) {
-            // the time at which the packet was taken, in the units of the source before
-            let since = f64::from(packet.timestamp.wrapping_sub(after.rtp) as i32) / rate;
-            let apart = after.ntp.wrapping_sub(before.ntp) as i64 as f64 / NTP_SECOND + since;
-            let then = before.rtp.wrapping_add((apart * rate) as i64 as u32).wrapping_add(run.timestamp);
-            if f64::from(then.wrapping_sub(timestamp) as i32).abs() <= CLOCKS_APART * rate {
-                timestamp = then;
-            }
-        }
-        // at least one frame further, or a receiver would take it for the same frame
-        let least = packet.codec.clock_rate() / 100;
-        match (timestamp.wrapping_sub(last.timestamp) as i32) < least as i32 {
-            true => last.timestamp.wrapping_add(least),
-            false => timestamp,
-        }
-    }
-
     fn next(&self) -> Option<TrackId> {
         self.next_source.map(|(track, _)| track)
     }
@@ -550,133 +363,6 @@ impl Egress {
         let runs = [self.run.as_ref(), self.before.as_deref()];
         runs.into_iter().flatten().find(|run| run.begins_at() <= index)
     }
-
-    /// Seals a packet under its own number. Where it was sent under it before these are the same octets.
-    fn seal(&mut self, place: Placed, packet: &Packet, padding: u8, way: &mut Way<'_>) -> usize {
-        let body = place.body(packet, padding);
-        let number = self.number_once(place.index, &body, way);
-        let elements = self.elements(Some(packet), number);
-        let header = place.header(self.ssrc, place.index, packet, None, elements);
-        seal(&header, &body, way.sealer, way.to, way.batch)
-    }
-
-    /// The transport-wide number of a packet that may go under its own number more than once.
-    fn number_once(&mut self, index: u64, body: &Body<'_>, way: &mut Way<'_>) -> Option<u16> {
-        let len = self.kept.len() as u64;
-        let Some(place) = index.checked_rem(len) else {
-            return self.transport_number(body, Purpose::Media, way);
-        };
-        let lap = (index / len) as u16;
-        if let Some((known, number)) = self.kept.get(place as usize)
-            && *known == lap
-        {
-            return Some(*number);
-        }
-        let number = self.transport_number(body, Purpose::Media, way)?;
-        self.kept[place as usize] = (lap, number);
-        Some(number)
-    }
-
-    /// Seals a packet once more, as a retransmission.
-    fn seal_again(&mut self, place: Placed, packet: &Packet, purpose: Purpose, way: &mut Way<'_>) -> usize {
-        // it needs no padding but where that is all there is
-        let body = place.body(packet, u8::from(packet.payload().is_empty()));
-        let number = self.transport_number(&body, purpose, way);
-        let elements = self.elements(Some(packet), number);
-        let index = self.rtx_index;
-        self.rtx_index += 1;
-        let header = place.header(self.rtx_ssrc, index, packet, Some(place.index as u16), elements);
-        seal(&header, &body, way.sealer, way.to, way.batch)
-    }
-
-    /// The transport-wide number of a packet, where the listener tells what came.
-    fn transport_number(&self, body: &Body<'_>, purpose: Purpose, way: &mut Way<'_>) -> Option<u16> {
-        let path = way.path.as_deref_mut()?;
-        let octets = body.payload.len() + usize::from(body.padding) + OVERHEAD;
-        if self.transport_cc > 0 {
-            return Some(path.handle_sent(octets, purpose, way.now));
-        }
-        path.handle_untold(octets, way.now);
-        None
-    }
-
-    fn elements(&self, packet: Option<&Packet>, number: Option<u16>) -> Elements {
-        let mut elements = Elements::default();
-        if let Some(level) = packet.and_then(|packet| packet.audio_level) {
-            elements.push(self.audio_level, &[level]);
-        }
-        if let Some(turn) = packet.and_then(|packet| packet.orientation) {
-            elements.push(self.orientation, &[turn]);
-        }
-        if let Some(number) = number {
-            elements.push(self.transport_cc, &number.to_be_bytes());
-        }
-        elements
-    }
-}
-
-/// A packet at its place among those that the listener gets.
-#[derive(Debug, Clone, Copy)]
-struct Placed {
-    index: u64,
-    timestamp: u32,
-    payload_type: u8,
-    /// Padding goes in its place.
-    blank: bool,
-    given: Option<Given>,
-}
-
-impl Placed {
-    fn body<'a>(&self, packet: &'a Packet, padding: u8) -> Body<'a> {
-        if self.blank {
-            return Body { payload: &[], numbers: None, padding: BLANK };
-        }
-        let numbers = self.given.map(|given| (&packet.description.numbered, given));
-        Body { payload: packet.payload(), numbers, padding }
-    }
-
-    fn header(
-        &self,
-        ssrc: u32,
-        index: u64,
-        packet: &Packet,
-        original: Option<u16>,
-        elements: Elements,
-    ) -> Header {
-        Header {
-            payload_type: self.payload_type,
-            marker: packet.marker && !self.blank,
-            ssrc,
-            index,
-            timestamp: self.timestamp,
-            original,
-            elements,
-        }
-    }
-}
-
-impl Layers {
-    /// Whether a packet of what is taken from now is of a layer that is sent.
-    fn pass(&mut self, said: &Description) -> bool {
-        if self.sent == ALL_LAYERS && self.most == ALL_LAYERS {
-            return true;
-        }
-        if said.picture_begins {
-            let step = said.switch_up && said.temporal.0 == self.sent.0.saturating_add(1);
-            if self.most < self.sent || said.keyframe {
-                self.sent = self.most;
-            } else if step && said.temporal <= self.most {
-                self.sent = said.temporal;
-            }
-        }
-        said.temporal <= self.sent
-    }
-}
-
-/// Whether nobody knows any more under which transport-wide number a packet with this index went: then it may not go
-/// again.
-fn is_forgotten(kept: &[(u16, u16)], index: u64, next: u64) -> bool {
-    !kept.is_empty() && index + kept.len() as u64 <= next
 }
 
 /// What becomes of the numbers of pictures that are withheld; `None` of a codec that has none.

@@ -1,7 +1,7 @@
 //! A listener that is turned from encoding to encoding and from layer to layer at random, in all codecs: what it
 //! gets has to look as if one source had sent it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::{BufMut, BytesMut};
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     rtp::{
         Header as RtpHeader,
-        descriptor::describe,
+        descriptor::{Description, describe},
         packet::Canonical,
         srtp::{Opener, SrtpProfile},
     },
