@@ -7,6 +7,7 @@
 pub mod batch;
 mod clock;
 pub(crate) mod fan_out;
+mod fill;
 mod layers;
 mod placed;
 mod repair;
