@@ -3,11 +3,11 @@
 
 use super::{
     Egress, Way,
-    seal::{Body, Elements, Header, seal},
+    seal::{Body, Header, seal},
 };
 use crate::{
     bandwidth::Purpose,
-    rtp::{descriptor::numbered::Given, packet::Packet},
+    rtp::{descriptor::numbered::Given, elements::Elements, packet::Packet},
 };
 
 /// A packet of nothing but padding says how long that is.

@@ -6,6 +6,7 @@ use super::batch::Batch;
 use crate::rtp::{
     self,
     descriptor::numbered::{Given, Numbered},
+    elements::Elements,
     srtp::Sealer,
 };
 
@@ -39,36 +40,6 @@ pub struct Body<'a> {
     pub padding: u8,
 }
 
-/// A block of one-byte header extensions (RFC 8285 section 4.2); empty if there are none.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Elements {
-    octets: [u8; MAX_ELEMENTS],
-    len: usize,
-}
-
-/// Two elements of one octet and one of two.
-const MAX_ELEMENTS: usize = 8;
-/// The longest block, with its head.
-pub const MAX_EXTENSION_LEN: usize = 4 + MAX_ELEMENTS;
-
-impl Elements {
-    /// Adds an element; an id of 0 is none that was negotiated.
-    pub fn push(&mut self, id: u8, value: &[u8]) {
-        let Some(place) = self.octets.get_mut(self.len..=self.len + value.len()).filter(|_| id > 0) else {
-            return;
-        };
-        let Some((head, rest)) = place.split_first_mut() else { return };
-        *head = id << 4 | (value.len() as u8).wrapping_sub(1) & 0x0f;
-        rest.copy_from_slice(value);
-        self.len += 1 + value.len();
-    }
-
-    /// Octets of the block with its head, in whole words.
-    fn block_len(self) -> usize {
-        if self.len == 0 { 0 } else { 4 + self.len.next_multiple_of(4) }
-    }
-}
-
 /// Seals a packet for the listener at `to`; gives its length.
 pub fn seal(header: &Header, body: &Body<'_>, sealer: &Sealer, to: SocketAddr, batch: &mut Batch) -> usize {
     let extension = header.elements.block_len();
@@ -83,10 +54,7 @@ pub fn seal(header: &Header, body: &Body<'_>, sealer: &Sealer, to: SocketAddr, b
         out[2..4].copy_from_slice(&(header.index as u16).to_be_bytes());
         out[4..8].copy_from_slice(&header.timestamp.to_be_bytes());
         out[8..12].copy_from_slice(&header.ssrc.to_be_bytes());
-        if let Some((head, elements)) = out[rtp::FIXED_LEN..header_len].split_at_mut_checked(4) {
-            head.copy_from_slice(&[0xbe, 0xde, 0, (elements.len() / 4) as u8]);
-            elements.copy_from_slice(&header.elements.octets[..elements.len()]);
-        }
+        header.elements.write(&mut &mut out[rtp::FIXED_LEN..header_len]);
         let (first, rest) = out[header_len..plain_len].split_at_mut(original.len());
         first.copy_from_slice(original);
         let (copy, pad) = rest.split_at_mut(body.payload.len());

@@ -3,6 +3,7 @@
 //! address.
 
 pub mod descriptor;
+pub(crate) mod elements;
 pub(crate) mod header;
 pub mod keyframe;
 mod nal;

@@ -9,6 +9,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use protocol::{Codec, Kind, mesh::extension};
 
 use super::descriptor::{Description, describe};
+use super::elements::Elements;
 use super::header::{FIXED_LEN, Header};
 
 /// A media packet in canonical form. Cloning it copies no payload.
@@ -65,45 +66,31 @@ pub const MAX_HEADER_LEN: usize = FIXED_LEN + 4 + 4;
 impl Canonical {
     /// Appends the canonical header to `out`.
     pub fn write(&self, out: &mut impl BufMut) {
-        let elements =
-            [(extension::AUDIO_LEVEL, self.audio_level), (extension::VIDEO_ORIENTATION, self.orientation)];
-        let extended = self.has_extension();
-        out.put_u8(0x80 | u8::from(extended) << 4);
+        let elements = self.elements();
+        out.put_u8(0x80 | u8::from(elements.block_len() > 0) << 4);
         out.put_u8(u8::from(self.marker) << 7 | self.codec.canonical_payload_type());
         out.put_u16(self.sequence);
         out.put_u32(self.timestamp);
         out.put_u32(0);
-        if extended {
-            write_extension(out, elements);
-        }
+        elements.write(out);
     }
 
     /// The octets [`Canonical::write`] appends.
     pub fn header_len(&self) -> usize {
-        FIXED_LEN + if self.has_extension() { EXTENSION_LEN } else { 0 }
+        FIXED_LEN + self.elements().block_len()
     }
 
-    fn has_extension(&self) -> bool {
-        self.audio_level.is_some() || self.orientation.is_some()
-    }
-}
-
-/// The octets [`write_extension`] appends: the head and two elements of one octet each, or padding.
-pub const EXTENSION_LEN: usize = 8;
-
-/// Appends a one-byte header extension block of 8 octets with up to two one-octet elements (RFC 8285).
-pub fn write_extension(out: &mut impl BufMut, elements: [(u8, Option<u8>); 2]) {
-    out.put_u32(0xbede_0001);
-    let mut octets = [0; 4];
-    let mut used = 0;
-    for (id, value) in elements {
-        if let Some(value) = value {
-            octets[used] = id << 4;
-            octets[used + 1] = value;
-            used += 2;
+    fn elements(&self) -> Elements {
+        let mut elements = Elements::default();
+        let hints =
+            [(extension::AUDIO_LEVEL, self.audio_level), (extension::VIDEO_ORIENTATION, self.orientation)];
+        for (id, hint) in hints {
+            if let Some(hint) = hint {
+                elements.push(id, &[hint]);
+            }
         }
+        elements
     }
-    out.put_slice(&octets);
 }
 
 impl Packet {
