@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     bandwidth::Purpose,
-    rtp,
+    rtp::{self, packet::Packet},
     track::{id::TrackId, ring::Ring},
 };
 
@@ -29,16 +29,15 @@ impl Egress {
     pub fn missed(&self, sequence: u16) -> Option<Missed> {
         let index = rtp::extend(self.last?.index, sequence);
         // What was not sent may still get its number from the next source.
-        if index >= self.next {
-            return None;
-        }
-        let run = self.run_of(index)?;
-        Some(Missed { track: run.track, number: run.number(index)?, index })
+        self.missed_under(Some(index).filter(|index| *index < self.next)?)
     }
 
     /// Where the packet is that was sent so many before the newest.
     pub fn missed_at(&self, back: u64) -> Option<Missed> {
-        let index = self.next.checked_sub(1 + back)?;
+        self.missed_under(self.next.checked_sub(1 + back)?)
+    }
+
+    fn missed_under(&self, index: u64) -> Option<Missed> {
         let run = self.run_of(index)?;
         Some(Missed { track: run.track, number: run.number(index)?, index })
     }
@@ -46,73 +45,56 @@ impl Egress {
     /// Answers a NACK for one packet: as a retransmission (RFC 4588) where negotiated, else by the same ciphertext
     /// once more.
     pub fn repair(&mut self, missed: Missed, ring: &Ring, way: &mut Way<'_>) -> Sent {
-        let Missed { number, index, .. } = missed;
-        let Some((packet, padding)) = ring.get_sent(number) else { return Sent::NotThere };
+        let Some((packet, padding)) = ring.get_sent(missed.number) else { return Sent::NotThere };
         let Some(types) = self.payload_types[packet.codec as usize] else { return Sent::Codec };
-        let Some(run) = self.run_of(index) else { return Sent::NotThere };
-        if types.rtx.is_none() && is_forgotten(&self.kept, index, self.next) {
+        if types.rtx.is_none() && is_forgotten(&self.kept, missed.index, self.next) {
             return Sent::NotThere;
         }
-        let (name, offset, blank) = (run.name, run.timestamp, run.is_blank(number));
-        let numbered = run.numbered_from.is_some_and(|from| index >= from) && !blank;
-        let mut given = None;
-        if numbered && let Some(numbers) = &mut self.numbers {
-            given = numbers.1.forward(name, &packet.description);
-            if given.is_none() {
-                return Sent::NotThere;
-            }
-        }
+        let Some(place) = self.placed_again(missed, packet, types) else { return Sent::NotThere };
         if !self.repairs.take(way.now) {
             return Sent::Budget;
         }
-        let timestamp = packet.timestamp.wrapping_add(offset);
-        let len = match types.rtx {
-            Some(payload_type) => {
-                let place = Placed { index, timestamp, payload_type, blank, given };
-                self.seal_again(place, packet, Purpose::Repair, way)
-            }
-            None => {
-                let place = Placed { index, timestamp, payload_type: types.media, blank, given };
-                self.seal(place, packet, padding, way)
-            }
-        };
-        Sent::Octets(len)
+        Sent::Octets(match types.rtx {
+            Some(_) => self.seal_again(place, packet, Purpose::Repair, way),
+            None => self.seal(place, packet, padding, way),
+        })
     }
 
     /// Sends something that tries the path: one of the newest packets once more, else padding, as a retransmission.
     /// Nothing if the listener has none.
     pub fn probe(&mut self, back: u64, probe: u8, ring: Option<&Ring>, way: &mut Way<'_>) -> Sent {
-        let Some(payload_type) = self.payload_types.iter().flatten().find_map(|types| types.rtx) else {
+        let purpose = Purpose::Probe(probe);
+        if let (Some(missed), Some(ring)) = (self.missed_at(back), ring)
+            && let Some((packet, _)) = ring.get_sent(missed.number)
+            && let Some(types) = self.payload_types[packet.codec as usize].filter(|types| types.rtx.is_some())
+            && let Some(place) = self.placed_again(missed, packet, types).filter(|place| !place.blank)
+        {
+            return Sent::Octets(self.seal_again(place, packet, purpose, way));
+        }
+        let rtx = self.payload_types.iter().flatten().find_map(|types| types.rtx);
+        let (Some(payload_type), Some(LastSent { timestamp, .. })) = (rtx, self.last) else {
             return Sent::NotThere;
         };
-        let purpose = Purpose::Probe(probe);
-        let there = self
-            .missed_at(back)
-            .zip(ring)
-            .and_then(|(missed, ring)| Some((missed, ring.get_sent(missed.number)?.0)));
-        if let Some((Missed { number, index, .. }, packet)) = there
-            && let Some(PayloadTypes { rtx: Some(payload_type), .. }) =
-                self.payload_types[packet.codec as usize]
-            && let Some(run) = self.run_of(index)
-            && !run.is_blank(number)
-        {
-            let (name, timestamp) = (run.name, packet.timestamp.wrapping_add(run.timestamp));
-            let numbered = run.numbered_from.is_some_and(|from| index >= from);
-            let given = match &mut self.numbers {
-                Some(numbers) if numbered => numbers.1.forward(name, &packet.description),
-                _ => None,
-            };
-            if given.is_some() || !numbered {
-                let place = Placed { index, timestamp, payload_type, blank: false, given };
-                return Sent::Octets(self.seal_again(place, packet, purpose, way));
-            }
-        }
-        let Some(LastSent { timestamp, .. }) = self.last else { return Sent::NotThere };
         let body = Body { payload: &[], numbers: None, padding: PROBE_PADDING };
         let elements = self.elements(None, self.transport_number(&body, purpose, way));
         let (ssrc, index) = (self.rtx_ssrc, self.rtx_index);
         self.rtx_index += 1;
         let header = Header { payload_type, marker: false, ssrc, index, timestamp, original: None, elements };
         Sent::Octets(seal(&header, &body, way.sealer, way.to, way.batch))
+    }
+
+    /// A packet as it was sent before; `None` if nobody remembers the numbers that its picture was given.
+    fn placed_again(&mut self, missed: Missed, packet: &Packet, types: PayloadTypes) -> Option<Placed> {
+        let Missed { number, index, .. } = missed;
+        let run = self.run_of(index)?;
+        let (name, blank) = (run.name, run.is_blank(number));
+        let timestamp = packet.timestamp.wrapping_add(run.timestamp);
+        let numbered = run.numbered_from.is_some_and(|from| index >= from);
+        let given = match numbered && !blank {
+            true => Some(self.numbers.as_mut()?.1.forward(name, &packet.description)?),
+            false => None,
+        };
+        let payload_type = types.rtx.unwrap_or(types.media);
+        Some(Placed { index, timestamp, payload_type, blank, given })
     }
 }
