@@ -53,6 +53,8 @@ pub struct Egress {
     audio_level: u8,
     orientation: u8,
     transport_cc: u8,
+    /// The track as a whole: any other source is an encoding of it.
+    whole: TrackId,
     /// What it is taken from now, as long as that has not started anew.
     source: Option<TrackId>,
     /// What it will be taken from, from the next keyframe on, and how much of it.
@@ -137,7 +139,7 @@ const FIRST_INDEX: u64 = 1000;
 pub const MAX_SEALED_LEN: usize = rtp::packet::MAX_LEN + rtp::elements::MAX_EXTENSION_LEN + 2 + 64 + 16;
 
 impl Egress {
-    /// The sending side as negotiated; `track` names what is sent.
+    /// The sending side as negotiated; `track` names what is sent, as a whole.
     pub fn new(plan: &EgressTrack, track: TrackId) -> Egress {
         let mut payload_types = [None; Codec::ALL.len()];
         for negotiated in &plan.codecs {
@@ -157,6 +159,7 @@ impl Egress {
             audio_level: one_byte(plan.extensions.audio_level),
             orientation: one_byte(plan.extensions.video_orientation),
             transport_cc,
+            whole: track,
             source: None,
             next_source: Some((track, ALL_LAYERS)),
             run: None,
@@ -273,6 +276,9 @@ impl Egress {
                 self.numbers = None;
             }
         }
+        if track != self.whole {
+            self.number_pictures(packet.codec);
+        }
     }
 
     /// Everything of the track below `number` is sent by the caller as one burst and must not be sent again. False if
@@ -290,7 +296,7 @@ impl Egress {
 
     /// From now on the numbers of pictures are the listener's own, so that pictures can be left out of them and
     /// encodings change.
-    pub fn number_pictures(&mut self, codec: Codec) {
+    fn number_pictures(&mut self, codec: Codec) {
         if let (None, Some(gaps), Some(run)) = (&self.numbers, gaps_of(codec), &mut self.run) {
             let mut numbers = Numbers::new(gaps);
             numbers.switch(run.name);
@@ -308,7 +314,7 @@ impl Egress {
         way: &mut Way<'_>,
     ) -> Sent {
         let said = &packet.description;
-        if said.temporal > TemporalLayer(0) && self.numbers.is_none() {
+        if said.temporal > TemporalLayer(0) {
             self.number_pictures(packet.codec);
         }
         let within = self.layers.pass(said);

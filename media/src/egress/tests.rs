@@ -22,7 +22,7 @@ const MEDIA: u8 = 96;
 const RTX: u8 = 97;
 const TRANSPORT_CC: u8 = 3;
 
-/// One encoding of a publisher, with two temporal layers where the codec has them.
+/// One encoding of a publisher, with or without two temporal layers.
 struct Source {
     codec: Codec,
     track: TrackId,
@@ -32,13 +32,15 @@ struct Source {
     tl0: u8,
     key: bool,
     upper: bool,
+    /// Every other picture may be left out.
+    layered: bool,
 }
 
 impl Source {
     /// The packets of the next picture.
     fn picture(&mut self, packets: usize, now: Instant) -> Vec<Packet> {
         let key = std::mem::take(&mut self.key);
-        self.upper = !key && !self.upper && self.codec != Codec::H264;
+        self.upper = self.layered && !key && !self.upper && self.codec != Codec::H264;
         self.picture = self.picture.wrapping_add(1) & 0x7fff;
         self.tl0 = self.tl0.wrapping_add(u8::from(!self.upper));
         self.timestamp = self.timestamp.wrapping_add(3000);
@@ -103,6 +105,11 @@ impl Receiver {
         let (key, salt) = ([7; 16], [9; 12]);
         let sealer = Sealer::new(SrtpProfile::AeadAes128Gcm, &key, &salt).expect("keys");
         Receiver { sealer, key, salt, sealed: BTreeMap::new() }
+    }
+
+    fn way<'a>(&'a self, path: &'a mut Estimator, batch: &'a mut Batch, now: Instant) -> Way<'a> {
+        let to = SocketAddr::from(([127, 0, 0, 1], 9));
+        Way { sealer: &self.sealer, to, path: Some(path), batch, now }
     }
 
     /// Opens what is in the batch.
@@ -170,9 +177,9 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// Plays a run. Of the publisher's packets those that `late` says come behind the next picture. Gives what the listener
-/// got under the media's own SSRC, in the order of sending, and how often it changed sources.
-fn play(codec: Codec, rtx: bool, acts: &[Act], late: &[bool]) -> (Vec<Got>, usize) {
+/// Plays a run. Of the publisher's packets those that `late` says come behind the rest of their picture. Gives what the
+/// listener got under the media's own SSRC, in the order of sending, and how often it changed sources.
+fn play(codec: Codec, layered: bool, rtx: bool, acts: &[Act], late: &[bool]) -> (Vec<Got>, usize) {
     #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
     let mut now = Instant::now();
     let mut estimator = Estimator::new(true, now);
@@ -182,6 +189,7 @@ fn play(codec: Codec, rtx: bool, acts: &[Act], late: &[bool]) -> (Vec<Got>, usiz
     let mut sources: Vec<Source> = (0..3)
         .map(|at: u16| Source {
             codec,
+            layered,
             track: TrackId(u32::from(at)),
             sequence: 65_500_u16.wrapping_add(7 * at),
             timestamp: u32::MAX - 30_000 * u32::from(at),
@@ -191,9 +199,10 @@ fn play(codec: Codec, rtx: bool, acts: &[Act], late: &[bool]) -> (Vec<Got>, usiz
             upper: false,
         })
         .collect();
-    let mut egress = Egress::new(&plan(codec, rtx), TrackId(0));
+    // None of the encodings is the track as a whole.
+    let mut egress = Egress::new(&plan(codec, rtx), TrackId(9));
     egress.turn_to(TrackId(0), ALL_LAYERS);
-    let (mut out, mut turns, mut delayed) = (Vec::new(), 0, Vec::new());
+    let (mut out, mut turns) = (Vec::new(), 0);
     for (at, act) in acts.iter().enumerate() {
         match act {
             Act::Turn(to) => drop(egress.turn_to(TrackId((*to).into()), ALL_LAYERS)),
@@ -203,65 +212,34 @@ fn play(codec: Codec, rtx: bool, acts: &[Act], late: &[bool]) -> (Vec<Got>, usiz
             Act::Nack(_) | Act::Probe | Act::Nothing => {}
         }
         for source in &mut sources {
-            let packets = source.picture(1 + at % 3, now);
-            let is_late = late.get(at).is_some_and(|late| *late) && !packets[0].description.keyframe;
-            let mut come: Vec<Packet> = std::mem::take(&mut delayed);
-            for packet in packets {
-                if is_late && packet.sequence % 2 == 0 { delayed.push(packet) } else { come.push(packet) }
+            let (id, mut packets) = (source.track, source.picture(1 + at % 3, now));
+            if late.get(at).is_some_and(|late| *late) && !packets[0].description.keyframe {
+                packets.sort_by_key(|packet| packet.sequence.is_multiple_of(2));
             }
-            for packet in come {
-                let id = source.track;
+            for packet in packets {
                 let begins = packet.description.keyframe;
                 let track = tracks.entry(id).or_insert_with(|| Track::new(Kind::Video));
-                track.handle_packet(packet.clone(), now);
-                let mut numbers = Vec::new();
-                track.take_pending(&mut numbers, now + Duration::from_millis(2));
-                for number in numbers {
-                    track.ring_mut().fix_padding(number, 0);
-                    if egress.role(id) == Role::NextSource && begins {
-                        egress.start((id, number), &packet, [None, None], now);
-                        egress.number_pictures(codec);
-                        turns += 1;
-                    }
-                    let Receiver { sealer, .. } = &receiver;
-                    let to = SocketAddr::from(([127, 0, 0, 1], 9));
-                    let mut way = Way { sealer, to, path: Some(&mut estimator), batch: &mut batch, now };
-                    if let Some((packet, padding)) = track.ring().get(number)
-                        && egress.role(id) == Role::Source
-                    {
-                        egress.send((id, number), packet, padding, &mut way);
-                    }
-                }
-            }
-            // what is late of one source is not of another
-            let mine = std::mem::take(&mut delayed);
-            delayed = Vec::new();
-            for packet in mine {
-                let track = tracks.entry(source.track).or_insert_with(|| Track::new(Kind::Video));
-                let id = source.track;
                 track.handle_packet(packet, now);
                 let mut numbers = Vec::new();
                 track.take_pending(&mut numbers, now + Duration::from_millis(2));
                 for number in numbers {
                     track.ring_mut().fix_padding(number, 0);
-                    let Receiver { sealer, .. } = &receiver;
-                    let to = SocketAddr::from(([127, 0, 0, 1], 9));
-                    let mut way = Way { sealer, to, path: Some(&mut estimator), batch: &mut batch, now };
-                    if let Some((packet, padding)) = track.ring().get(number) {
-                        egress.send((id, number), packet, padding, &mut way);
+                    let Some((packet, padding)) = track.ring().get(number) else { continue };
+                    if egress.role(id) == Role::NextSource && begins {
+                        egress.start((id, number), packet, [None, None], now);
+                        turns += 1;
                     }
+                    let mut way = receiver.way(&mut estimator, &mut batch, now);
+                    egress.send((id, number), packet, padding, &mut way);
                 }
             }
         }
-        let got = receiver.open(&mut batch);
-        let to = SocketAddr::from(([127, 0, 0, 1], 9));
+        out.extend(receiver.open(&mut batch).into_iter().filter(|got| got.ssrc == 1));
         if let Act::Nack(back) = act
             && let Some(missed) = egress.missed_at((*back).into())
             && let Some(track) = tracks.get(&missed.track)
         {
-            let Receiver { sealer, .. } = &receiver;
-            let mut way = Way { sealer, to, path: Some(&mut estimator), batch: &mut batch, now };
-            egress.repair(missed, track.ring(), &mut way);
+            egress.repair(missed, track.ring(), &mut receiver.way(&mut estimator, &mut batch, now));
             for again in receiver.open(&mut batch) {
                 let (sequence, payload) = match again.ssrc {
                     2 => (u16::from_be_bytes([again.payload[0], again.payload[1]]), &again.payload[2..]),
@@ -273,12 +251,10 @@ fn play(codec: Codec, rtx: bool, acts: &[Act], late: &[bool]) -> (Vec<Got>, usiz
             }
         }
         if matches!(act, Act::Probe) {
-            let Receiver { sealer, .. } = &receiver;
-            let mut way = Way { sealer, to, path: Some(&mut estimator), batch: &mut batch, now };
-            egress.probe(0, 1, tracks.get(&TrackId(0)).map(Track::ring), &mut way);
+            let ring = tracks.get(&TrackId(0)).map(Track::ring);
+            egress.probe(0, 1, ring, &mut receiver.way(&mut estimator, &mut batch, now));
             assert!(receiver.open(&mut batch).iter().all(|got| got.ssrc == 2));
         }
-        out.extend(got.into_iter().filter(|got| got.ssrc == 1));
         now += Duration::from_millis(33);
     }
     (out, turns)
@@ -335,10 +311,10 @@ proptest! {
     #[test]
     fn what_comes_of_changes_looks_like_one_source(
         acts in proptest::collection::vec(act(), 1..200),
-        rtx in any::<bool>(),
+        (layered, rtx) in any::<(bool, bool)>(),
     ) {
         for codec in [Codec::Vp8, Codec::Vp9, Codec::H264] {
-            let (got, _) = play(codec, rtx, &acts, &[]);
+            let (got, _) = play(codec, layered, rtx, &acts, &[]);
             check(codec, &got);
         }
     }
@@ -349,7 +325,7 @@ proptest! {
         late in proptest::collection::vec(any::<bool>(), 100),
     ) {
         for codec in [Codec::Vp8, Codec::Vp9, Codec::H264] {
-            let (got, _) = play(codec, true, &acts, &late);
+            let (got, _) = play(codec, true, true, &acts, &late);
             let mut sequences: Vec<u16> = got.iter().map(|got| got.sequence).collect();
             sequences.sort_unstable();
             sequences.dedup();
@@ -368,8 +344,10 @@ fn a_thousand_changes_of_encoding() {
         })
         .collect();
     for codec in [Codec::Vp8, Codec::Vp9, Codec::H264] {
-        let (got, turns) = play(codec, true, &acts, &[]);
-        check(codec, &got);
-        assert!(turns >= 1000, "{turns}");
+        for layered in [true, false] {
+            let (got, turns) = play(codec, layered, true, &acts, &[]);
+            check(codec, &got);
+            assert!(turns >= 1000, "{turns}");
+        }
     }
 }
