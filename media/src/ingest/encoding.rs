@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::{
     allocation::price::Rate,
     rtp::{descriptor::Resolution, packet::Packet, sequence::is_newer},
+    track::meter::DORMANT,
 };
 
 /// What came of one encoding lately.
@@ -49,9 +50,6 @@ pub struct EncodingView {
     /// Nothing came for a second.
     pub dormant: bool,
 }
-
-/// An encoding of which nothing came for so long is dormant.
-pub(super) const DORMANT: Duration = Duration::from_secs(1);
 
 impl Encoding {
     /// Nothing has come yet.
