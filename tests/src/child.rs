@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
 use crate::clock::until;
@@ -82,6 +83,18 @@ impl Child {
         })
         .await?;
         status.context("until() returned, so the status is there")
+    }
+
+    /// Waits for its end and reads the JSON that it has printed, on one line or several; anything before the brace is
+    /// chatter.
+    pub async fn report<T: DeserializeOwned>(mut self, limit: Duration) -> Result<T> {
+        let status = self.wait(limit).await?;
+        let output = self.output();
+        if !status.success() {
+            bail!("{} ended with {status}: {output} {}", self.name, self.log());
+        }
+        let start = output.find('{').with_context(|| format!("no report in {output:?}"))?;
+        serde_json::from_str(output[start..].trim()).with_context(|| format!("reading {output}"))
     }
 
     /// kill -9: no farewell.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde::Deserialize;
 
 use crate::{
@@ -47,13 +47,7 @@ impl Crowd {
     }
 
     /// Waits for the end and reads what they counted.
-    pub async fn counted(mut self) -> Result<Counted> {
-        let status = self.child.wait(Duration::from_secs(self.seconds + 60)).await?;
-        let output = self.child.output();
-        if !status.success() {
-            bail!("the listeners ended with {status}: {output} {}", self.child.log());
-        }
-        let start = output.find('{').with_context(|| format!("no report in {output:?}"))?;
-        serde_json::from_str(output[start..].trim()).with_context(|| format!("reading {output}"))
+    pub async fn counted(self) -> Result<Counted> {
+        self.child.report(Duration::from_secs(self.seconds + 60)).await
     }
 }

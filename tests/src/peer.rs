@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde::Deserialize;
 
 use crate::{
@@ -92,15 +92,8 @@ impl Listener {
     }
 
     /// Waits for its end and reads its report.
-    pub async fn report(mut self) -> Result<Report> {
-        let status = self.child.wait(Duration::from_secs(self.seconds + 30)).await?;
-        let output = self.child.output();
-        if !status.success() {
-            bail!("the listener ended with {status}: {output} {}", self.child.log());
-        }
-        // One JSON object, on one line or several; anything before its brace is chatter.
-        let start = output.find('{').with_context(|| format!("no report in {output:?}"))?;
-        serde_json::from_str(output[start..].trim()).with_context(|| format!("reading {output}"))
+    pub async fn report(self) -> Result<Report> {
+        self.child.report(Duration::from_secs(self.seconds + 30)).await
     }
 }
 
