@@ -8,10 +8,10 @@ mod worker_sim;
 
 use std::time::Duration;
 
-use media::rtcp;
+use media::{Command, rtcp};
 use protocol::Kind;
 use worker_sim::{
-    Impairment, SECOND, Sim,
+    Impairment, SECOND, Sim, TRACKS,
     encodings::{MARK, RATES, Stage},
     ms,
     narrow::Narrow,
@@ -151,6 +151,86 @@ fn time_of(seen: &Seen, encoding: usize, end: Duration) -> Duration {
     let ends = seen.changes.iter().skip(1).map(|(at, _)| *at).chain([end]);
     let times = seen.changes.iter().zip(ends).filter(|((_, of), _)| *of == encoding);
     times.map(|((from, _), to)| to - *from).sum()
+}
+
+/// A picture from elsewhere, of which nothing comes that nobody wants.
+impl View {
+    fn elsewhere(wire: u64) -> View {
+        let mut view = View::new(&RATES, wire);
+        let encodings = (0..).zip(RATES).collect();
+        view.sim.tell(&Command::Advertised { tracks: TRACKS, encodings });
+        view.stage.encodings.iter_mut().for_each(|encoding| encoding.lives = false);
+        view
+    }
+
+    /// Runs for some seconds, in which the mesh brings the base, and what is wanted of `can`.
+    fn fetch(&mut self, seconds: u32, can: &[usize]) -> Seen {
+        let mut seen = Seen::default();
+        for tenth in 0..10 * seconds {
+            let wanted = self.sim.demands.get(&0).copied().unwrap_or_default();
+            for (at, encoding) in self.stage.encodings.iter_mut().enumerate() {
+                // Who wants a better one gets this one if that cannot be had.
+                let of_use = wanted[at..].iter().any(|count| *count > 0);
+                encoding.lives = can.contains(&at) && (at == BASE || of_use);
+            }
+            let now = self.run(ms(100));
+            let changes = now.changes.into_iter().map(|(since, to)| (since + ms(100) * tenth, to));
+            for change in changes {
+                if seen.encoding() != Some(change.1) {
+                    seen.changes.push(change);
+                }
+            }
+        }
+        seen
+    }
+}
+
+#[test]
+fn what_is_wanted_of_a_picture_from_elsewhere_is_asked_for() {
+    let mut view = View::elsewhere(3_000_000);
+    let seen = view.fetch(15, &[BASE, MIDDLE, TOP]);
+    assert!(seen.changes[0].1 == BASE && seen.changes[0].0 < SECOND, "{seen:?}");
+    assert_eq!((seen.encoding(), view.sim.demands[&0]), (Some(TOP), [0, 0, 1, 0]), "{seen:?}");
+    view.wire(1_000_000);
+    let seen = view.fetch(15, &[BASE, MIDDLE, TOP]);
+    assert_eq!((seen.encoding(), view.sim.demands[&0]), (Some(MIDDLE), [0, 1, 0, 0]), "{seen:?}");
+    view.sim.close(view.listener);
+    view.run(SECOND);
+    assert_eq!(view.sim.demands[&0], [0; 4], "nobody is left");
+}
+
+#[test]
+fn who_wants_what_does_not_come_sees_the_next_lower() {
+    let mut view = View::elsewhere(5_000_000);
+    let seen = view.fetch(15, &[BASE, MIDDLE]);
+    assert_eq!((seen.encoding(), view.sim.demands[&0]), (Some(MIDDLE), [0, 0, 1, 0]), "{seen:?}");
+    // Two at once: the mesh brings only one above the base.
+    view.stage.encodings[MIDDLE].lives = false;
+    let seen = view.fetch(5, &[BASE]);
+    assert_eq!(seen.encoding(), Some(BASE), "{seen:?}");
+    let seen = view.fetch(5, &[BASE, TOP]);
+    assert!(seen.encoding() == Some(TOP) && seen.since() < SECOND * 2, "{seen:?}");
+    assert_eq!(view.sim.demands[&0], [0, 0, 1, 0], "it was wanted all the time");
+}
+
+#[test]
+fn past_relays_that_know_of_no_encodings_a_picture_from_elsewhere_comes_as_a_whole() {
+    let mut view = View::elsewhere(5_000_000);
+    view.stage.encodings[TOP].whole = true;
+    view.stage.encodings[TOP].lives = true;
+    let seen = view.run(SECOND * 5);
+    assert!(seen.encoding() == Some(TOP) && seen.changes[0].0 < SECOND, "{seen:?}");
+    // They are updated. The whole goes on until an encoding has begun.
+    view.stage.encodings[BASE].lives = true;
+    let seen = view.run(SECOND * 3);
+    assert!(seen.encoding() == Some(BASE) && seen.freeze < ms(300), "{seen:?}");
+    view.stage.encodings[TOP].lives = false;
+    assert_eq!(view.run(SECOND * 3).encoding(), Some(BASE));
+    // And one of them goes back to what it was.
+    view.stage.encodings[BASE].lives = false;
+    view.stage.encodings[TOP].lives = true;
+    let seen = view.run(SECOND * 5);
+    assert!(seen.encoding() == Some(TOP) && seen.changes[0].0 < SECOND * 2, "{seen:?}");
 }
 
 #[test]

@@ -45,7 +45,7 @@ struct Heard {
 impl Interest {
     /// A track is wanted here, or not any more.
     pub fn handle_interest(&mut self, key: &TrackKey, wanted: bool, now: Instant) {
-        let track = (key.origin, key.kind);
+        let track = (key.origin, key.track.kind());
         self.change(&key.stream, wanted, now, |heard| {
             if wanted {
                 heard.tracks.insert(track);
@@ -172,6 +172,8 @@ impl HeardBy {
 
 #[cfg(test)]
 mod tests {
+    use protocol::mesh::StreamTrack;
+
     use super::*;
     use crate::sim::{epoch, node};
 
@@ -180,7 +182,7 @@ mod tests {
     }
 
     fn key(index: usize, kind: Kind) -> TrackKey {
-        TrackKey { origin: node(1), stream: name(index), kind }
+        TrackKey { origin: node(1), stream: name(index), track: StreamTrack::of(kind) }
     }
 
     #[test]

@@ -56,11 +56,12 @@ pub use mesh::{
     output::Output,
     views::{LinkView, NodeView, StreamView, Topology},
 };
-pub use tree::{forward::ForwardEntry, view::Refusals};
+pub use tree::{forward::ForwardEntry, picture::PictureDemand, view::Refusals};
 pub use wire::{
     area::{AreaId, Fragment},
     log_entry::{Entry, LogEntry, LogKey},
     message,
     metric::{Capacity, LinkId, Underlay, UnderlayKind},
+    rates::{AdvertisedEncoding, NominalRate, StreamRates},
     signature::{self, Keys, Signature},
 };

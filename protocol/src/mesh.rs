@@ -12,15 +12,84 @@ use serde::{Deserialize, Serialize};
 
 use crate::{codec::Kind, codec::TrackDescription, id::NodeId, id::StreamName};
 
-/// One track in the whole mesh: the relay it enters at, the stream's name, audio or video.
+/// One track in the whole mesh: the relay it enters at, the stream's name, which of its tracks.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TrackKey {
     /// The relay the publisher is connected to.
     pub origin: NodeId,
     /// The stream.
     pub stream: StreamName,
-    /// A stream has at most one track of each kind.
-    pub kind: Kind,
+    /// Which of its tracks.
+    pub track: StreamTrack,
+}
+
+/// Encodings of one picture.
+pub const MAX_ENCODINGS: usize = 4;
+
+/// Which of a stream's tracks.
+///
+/// On the wire it is one octet: 0 the sound, 1 the picture, from 2 on its encodings. Until bridge version 4 there are the
+/// first two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub enum StreamTrack {
+    /// Its sound.
+    Audio,
+    /// Its picture, where the publisher sends one encoding of it. Where it sends several, the best of them: for
+    /// neighbors that know of no encodings.
+    Video,
+    /// One encoding of its picture, where the publisher sends several: below [`MAX_ENCODINGS`], by its place in the
+    /// publisher's answer. The place says nothing of the quality.
+    Encoding(u8),
+}
+
+impl StreamTrack {
+    /// The whole track of a kind.
+    pub fn of(kind: Kind) -> StreamTrack {
+        match kind {
+            Kind::Audio => StreamTrack::Audio,
+            Kind::Video => StreamTrack::Video,
+        }
+    }
+
+    /// Sound or picture.
+    pub fn kind(self) -> Kind {
+        match self {
+            StreamTrack::Audio => Kind::Audio,
+            StreamTrack::Video | StreamTrack::Encoding(_) => Kind::Video,
+        }
+    }
+
+    /// Which encoding, if it is one of several.
+    pub fn encoding(self) -> Option<u8> {
+        match self {
+            StreamTrack::Encoding(encoding) => Some(encoding),
+            StreamTrack::Audio | StreamTrack::Video => None,
+        }
+    }
+}
+
+impl From<StreamTrack> for u8 {
+    fn from(track: StreamTrack) -> u8 {
+        match track {
+            StreamTrack::Audio => 0,
+            StreamTrack::Video => 1,
+            StreamTrack::Encoding(encoding) => 2 + encoding,
+        }
+    }
+}
+
+impl TryFrom<u8> for StreamTrack {
+    type Error = &'static str;
+
+    fn try_from(octet: u8) -> Result<StreamTrack, &'static str> {
+        match octet {
+            0 => Ok(StreamTrack::Audio),
+            1 => Ok(StreamTrack::Video),
+            _ if usize::from(octet - 2) < MAX_ENCODINGS => Ok(StreamTrack::Encoding(octet - 2)),
+            _ => Err("no track of a stream"),
+        }
+    }
 }
 
 /// A stream as its origin advertises it.
@@ -252,6 +321,21 @@ mod tests {
             assert_eq!((read, &rest[..]), (header, &b"rest"[..]));
         }
         assert_eq!(DatagramHeader::read(&[0; 4]), None);
+    }
+
+    #[test]
+    fn a_track_of_a_stream_is_one_octet_and_sound_and_picture_are_what_they_were() {
+        for octet in 0..=u8::MAX {
+            match postcard::from_bytes::<StreamTrack>(&[octet]) {
+                Ok(track) => assert_eq!(postcard::to_stdvec(&track).unwrap(), [octet]),
+                Err(_) => assert!(usize::from(octet) >= 2 + MAX_ENCODINGS, "{octet}"),
+            }
+        }
+        for kind in [Kind::Audio, Kind::Video] {
+            assert_eq!(StreamTrack::of(kind).kind(), kind);
+            let octets = postcard::to_stdvec(&kind).unwrap();
+            assert_eq!(postcard::to_stdvec(&StreamTrack::of(kind)).unwrap(), octets);
+        }
     }
 
     #[test]

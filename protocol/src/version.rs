@@ -10,6 +10,8 @@ pub struct BridgeVersion(pub u16);
 impl BridgeVersion {
     /// The first one that is negotiated. Versions before it were refused unless they were equal.
     pub const FIRST: BridgeVersion = BridgeVersion(4);
+    /// With it a picture may cross in encodings.
+    pub const ENCODINGS: BridgeVersion = BridgeVersion(5);
 }
 
 impl fmt::Display for BridgeVersion {
@@ -28,7 +30,7 @@ pub struct BridgeVersions {
 impl BridgeVersions {
     /// What a relay of this release speaks.
     pub const SPOKEN: BridgeVersions =
-        BridgeVersions { lowest: BridgeVersion::FIRST, highest: BridgeVersion::FIRST };
+        BridgeVersions { lowest: BridgeVersion::FIRST, highest: BridgeVersion::ENCODINGS };
 
     /// All versions from one to another; `None` if there are none between, or the lowest is 0, which is no version.
     pub const fn new(lowest: BridgeVersion, highest: BridgeVersion) -> Option<BridgeVersions> {

@@ -17,7 +17,7 @@ use mesh_routing::{
 use protocol::{
     BridgeVersion, BridgeVersions, Carriage, Codec, Hlc, Kind, NodeId, StreamName, Topic, TrackDescription,
     UnknownTopic, ZoneName, fields,
-    mesh::{DatagramHeader, SenderClock, StreamAdvertisement, TrackKey},
+    mesh::{DatagramHeader, SenderClock, StreamAdvertisement, StreamTrack, TrackKey},
     signaling::FromParticipant,
     token::{FestivalId, Membership, Revocations, Revoked, Role, Rotation, Signed, ZoneToken},
 };
@@ -413,7 +413,7 @@ impl Keys for Believer {
 /// A picture of the main stage.
 fn track(origin: u8) -> TrackKey {
     let stream = StreamName::new("main-stage").expect("a good name");
-    TrackKey { origin: NodeId([origin; 32]), stream, kind: Kind::Video }
+    TrackKey { origin: NodeId([origin; 32]), stream, track: StreamTrack::Video }
 }
 
 /// Something of everything that a relay says.

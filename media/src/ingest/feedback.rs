@@ -122,6 +122,17 @@ impl Ingest {
         changed.then_some(&picture.told)
     }
 
+    /// What its sound takes, in kbit/s, if that is another by more than a quarter than was said last. For after
+    /// [`Ingest::poll_feedback`] with a report.
+    pub fn poll_sound(&mut self, bits_per_second: u64) -> Option<u64> {
+        let (now, told) = (bits_per_second / 1000, self.told_sound);
+        let differs = now.abs_diff(told) * 4 > told;
+        if differs {
+            self.told_sound = now;
+        }
+        differs.then_some(now)
+    }
+
     fn report(&mut self, out: &mut Compound, now: Instant) {
         let blocks: Vec<Reception> = self
             .tracks

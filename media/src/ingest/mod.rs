@@ -64,6 +64,8 @@ pub struct Ingest {
     report_at: Instant,
     health: Health,
     told: Health,
+    /// What its sound was last said to take, in kbit/s.
+    told_sound: u64,
     slab: BytesMut,
 }
 
@@ -171,6 +173,7 @@ impl Ingest {
             report_at: now + REPORT_INTERVAL,
             health: Health::default(),
             told: Health::default(),
+            told_sound: 0,
             slab: BytesMut::new(),
         }
     }

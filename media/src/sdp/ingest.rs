@@ -2,6 +2,7 @@
 //! can forward, music settings for Opus, and of a picture all encodings that are offered (simulcast).
 
 use protocol::Kind;
+pub use protocol::mesh::MAX_ENCODINGS;
 
 use super::answer::{Answer, Local, Track};
 use super::codec_choice::{Feedback, NegotiatedCodec, choose};
@@ -179,8 +180,6 @@ fn encodings<'o>(line: &'o MediaLine, kind: Kind, policy: &IngestPolicy) -> Resu
     }
 }
 
-/// As many encodings of a picture are taken from a publisher at most.
-pub const MAX_ENCODINGS: usize = 4;
 /// More than any encoder has.
 const PARAMETER_SETS_MAX: usize = 16;
 

@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use super::id::{StreamTrack, StreamTracks};
+use super::id::{StreamTrack, StreamTracks, place};
 
 /// The epochs of a stream's tracks, counted by all who publish it at this relay: whoever starts a track
 /// anew takes the next one, so that it is newer than all before, however many there were.
@@ -25,13 +25,13 @@ impl Epochs {
 
     /// A session begins to send: the next epoch of this track is its own.
     pub fn take(&self, track: StreamTrack) -> HeldEpoch {
-        HeldEpoch(self.0[track.place()].fetch_add(1, Ordering::AcqRel).wrapping_add(1))
+        HeldEpoch(self.0[place(track)].fetch_add(1, Ordering::AcqRel).wrapping_add(1))
     }
 
     /// A session that holds an epoch starts anew; `None` if another session has taken the track since.
     pub fn advance(&self, track: StreamTrack, held: HeldEpoch) -> Option<HeldEpoch> {
         let next = held.0.wrapping_add(1);
-        self.0[track.place()]
+        self.0[place(track)]
             .compare_exchange(held.0, next, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
             .then_some(HeldEpoch(next))

@@ -2,8 +2,7 @@
 //! mesh is the node's business.
 
 use protocol::Kind;
-
-pub use crate::sdp::MAX_ENCODINGS;
+pub use protocol::mesh::{MAX_ENCODINGS, StreamTrack};
 
 /// A track as the workers of one relay know it; where it comes from is not their business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,17 +18,6 @@ pub struct StreamTracks {
     pub video: TrackId,
     /// Each encoding of its picture, where the publisher sends several.
     pub encodings: [TrackId; MAX_ENCODINGS],
-}
-
-/// Which of a stream's tracks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StreamTrack {
-    /// [`StreamTracks::audio`].
-    Audio,
-    /// [`StreamTracks::video`].
-    Video,
-    /// One of [`StreamTracks::encodings`].
-    Encoding(u8),
 }
 
 impl StreamTracks {
@@ -63,27 +51,17 @@ impl StreamTracks {
     }
 
     /// All of them.
-    pub fn all(&self) -> impl Iterator<Item = (Kind, TrackId)> + use<> {
-        let pictures = std::iter::once(self.video).chain(self.encodings).map(|id| (Kind::Video, id));
-        std::iter::once((Kind::Audio, self.audio)).chain(pictures)
+    pub fn all(&self) -> impl Iterator<Item = (StreamTrack, TrackId)> + use<> {
+        let encodings = (0..).map(StreamTrack::Encoding).zip(self.encodings);
+        [(StreamTrack::Audio, self.audio), (StreamTrack::Video, self.video)].into_iter().chain(encodings)
     }
 }
 
-impl StreamTrack {
-    /// The whole track of a kind.
-    pub fn of(kind: Kind) -> StreamTrack {
-        match kind {
-            Kind::Audio => StreamTrack::Audio,
-            Kind::Video => StreamTrack::Video,
-        }
-    }
-
-    /// Its place among the tracks of a stream, below [`StreamTracks::COUNT`].
-    pub(super) fn place(self) -> usize {
-        match self {
-            StreamTrack::Audio => 0,
-            StreamTrack::Video => 1,
-            StreamTrack::Encoding(encoding) => 2 + usize::from(encoding).min(MAX_ENCODINGS - 1),
-        }
+/// The place of a track among those of a stream, below [`StreamTracks::COUNT`].
+pub(super) fn place(track: StreamTrack) -> usize {
+    match track {
+        StreamTrack::Audio => 0,
+        StreamTrack::Video => 1,
+        StreamTrack::Encoding(encoding) => 2 + usize::from(encoding).min(MAX_ENCODINGS - 1),
     }
 }

@@ -18,16 +18,23 @@ pub struct Meter {
     layers: Vec<(TemporalLayer, Rate)>,
     resolution: Option<Resolution>,
     last: Option<Instant>,
+    /// Since when it comes without a pause.
+    since: Option<Instant>,
 }
 
 /// A track of which nothing came for so long is dormant: its publisher has stopped sending it.
 pub const DORMANT: Duration = Duration::from_secs(1);
+/// After this a rate says what flows, and hardly what it began with.
+const SETTLED: Duration = Duration::from_millis(1500);
 /// What a packet takes at a listener beside what is in its canonical form: extensions, padding, tag.
 const OVERHEAD: usize = 24;
 
 impl Meter {
     /// A packet came.
     pub fn handle_packet(&mut self, packet: &Packet, now: Instant) {
+        if !self.is_alive(now) {
+            self.since = Some(now);
+        }
         self.last = Some(now);
         if packet.description.resolution.is_some() {
             self.resolution = packet.description.resolution;
@@ -47,6 +54,11 @@ impl Meter {
     /// Whether something came lately.
     pub fn is_alive(&self, now: Instant) -> bool {
         self.last.is_some_and(|last| now.saturating_duration_since(last) < DORMANT)
+    }
+
+    /// Whether it has come for long enough to know what it takes: what begins does so with a keyframe.
+    pub fn is_settled(&self, now: Instant) -> bool {
+        self.is_alive(now) && self.since.is_some_and(|since| now.saturating_duration_since(since) >= SETTLED)
     }
 
     /// Of its last keyframe that said so.
@@ -110,9 +122,12 @@ mod tests {
         let [(0, base), (1, both)] = rates[..] else { panic!("{rates:?}") };
         assert!((190_000..210_000).contains(&base), "{base}");
         assert!((285_000..315_000).contains(&both), "{both}");
-        assert!(meter.is_alive(now));
+        assert!(meter.is_alive(now) && meter.is_settled(now));
         now += DORMANT;
         assert!(!meter.is_alive(now));
+        meter.handle_packet(&packet(0, 1000, now), now);
+        assert!(meter.is_alive(now) && !meter.is_settled(now));
+        now += DORMANT;
         assert_eq!(meter.bits_per_second(now), 0);
     }
 }

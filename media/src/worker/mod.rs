@@ -115,6 +115,7 @@ impl Worker {
                 }
                 self.pictures.handle_forget(track);
             }
+            Command::Advertised { tracks, encodings } => self.handle_advertised(tracks, &encodings, now),
             Command::Reset { track } => {
                 if let Some(track) = self.tracks.get_mut(&track) {
                     track.handle_reset();

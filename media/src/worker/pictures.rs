@@ -12,7 +12,7 @@ use crate::{
     rtp::descriptor::SpatialLayer,
     track::{
         Listener, Tracks,
-        id::{StreamTracks, TrackId},
+        id::{MAX_ENCODINGS, StreamTrack, StreamTracks, TrackId},
     },
 };
 
@@ -29,13 +29,30 @@ pub struct Pictures {
 pub struct Picture {
     tracks: StreamTracks,
     comes: Comes,
+    /// The encodings that it can be had in from elsewhere, by rising quality: their tracks, and what they take.
+    advertised: Vec<(TrackId, u64)>,
     listeners: Vec<Listener>,
-    /// Encodings that live, by rising quality.
+    /// Encodings by rising quality: those that live, or all that can be had.
     ranked: Vec<Ranked>,
     rungs: Vec<Rung>,
     /// Bits per second of the sound that goes with it.
     sound: u64,
     look_at: Option<Instant>,
+    /// The whole has been alive without any encoding since then.
+    only_whole_since: Option<Instant>,
+    /// What the node was told that listeners here want.
+    told: [u32; MAX_ENCODINGS],
+}
+
+/// What a look at a picture found.
+#[derive(Debug)]
+pub struct Look {
+    /// The picture.
+    pub video: TrackId,
+    /// Who sees it.
+    pub listeners: Vec<Listener>,
+    /// It comes as a whole from now on, and not in encodings any more.
+    pub whole: bool,
 }
 
 /// How the publisher sends a picture.
@@ -55,6 +72,8 @@ struct Ranked {
     /// 0 if it is not known.
     pixels: u32,
     rate: u64,
+    /// It comes. What can be had comes only if somebody wants it.
+    alive: bool,
 }
 
 impl Ranked {
@@ -69,6 +88,8 @@ impl Ranked {
 
 /// How often rates are looked at while somebody listens.
 const LOOK: Duration = Duration::from_millis(100);
+/// The whole comes for so long without any encoding, before it is what there is: it comes for a while beside them.
+const WHOLE_AFTER: Duration = Duration::from_millis(300);
 
 impl Pictures {
     /// A stream with these tracks may come or be listened to.
@@ -76,12 +97,36 @@ impl Pictures {
         self.known.entry(tracks.video).or_insert_with(|| Picture {
             tracks,
             comes: Comes::Unknown,
+            advertised: Vec::new(),
             listeners: Vec::new(),
             ranked: Vec::new(),
             rungs: Vec::new(),
             sound: 0,
             look_at: None,
+            only_whole_since: None,
+            told: [0; MAX_ENCODINGS],
         });
+    }
+
+    /// What a picture can be had in from elsewhere, by the places of encodings. Gives who is to be told that it comes in
+    /// encodings from now on.
+    pub fn handle_advertised(
+        &mut self,
+        tracks: StreamTracks,
+        encodings: &[(u8, u64)],
+        now: Instant,
+    ) -> Vec<Listener> {
+        self.handle_stream(tracks);
+        let Some(picture) = self.known.get_mut(&tracks.video) else { return Vec::new() };
+        let track = |place: u8| tracks.get(StreamTrack::Encoding(place));
+        picture.advertised = encodings.iter().map(|(place, rate)| (track(*place), *rate)).collect();
+        picture.look_soon(now);
+        // A whole that comes already goes on until they come.
+        if picture.comes != Comes::Unknown || picture.advertised.is_empty() {
+            return Vec::new();
+        }
+        picture.comes = Comes::Encodings;
+        picture.listeners.clone()
     }
 
     /// Nobody here publishes, wants or hears this track any more.
@@ -93,12 +138,18 @@ impl Pictures {
 
     /// A track starts anew. Gives the listeners if the picture does not come as it did, and whether it comes as a whole
     /// from now on. What they got before is over then. What comes in encodings is looked at before anybody gets it.
+    ///
+    /// What comes from elsewhere in encodings takes the place of the whole with a keyframe: then nothing is over.
     pub fn handle_anew(&mut self, track: TrackId, now: Instant) -> Option<(Vec<Listener>, bool)> {
         let of = |picture: &&mut Picture| {
             picture.tracks.video == track || picture.tracks.encodings.contains(&track)
         };
         let picture = self.known.values_mut().find(of)?;
         let before = picture.comes;
+        let elsewhere = !picture.advertised.is_empty();
+        if elsewhere && before == Comes::Encodings {
+            return None;
+        }
         picture.comes = if picture.tracks.video == track { Comes::Whole } else { Comes::Encodings };
         if picture.comes == before {
             return None;
@@ -106,6 +157,9 @@ impl Pictures {
         picture.ranked.clear();
         picture.rungs.clear();
         picture.look_soon(now);
+        if elsewhere && picture.comes == Comes::Encodings {
+            return None;
+        }
         Some((picture.listeners.clone(), picture.comes == Comes::Whole))
     }
 
@@ -119,14 +173,17 @@ impl Pictures {
         picture.look(tracks, now);
     }
 
-    /// Somebody listens no more.
-    pub fn leave(&mut self, video: TrackId, listener: Listener) {
-        let Some(picture) = self.known.get_mut(&video) else { return };
+    /// Somebody listens no more. Says whether it was the last one.
+    pub fn leave(&mut self, video: TrackId, listener: Listener) -> bool {
+        let Some(picture) = self.known.get_mut(&video) else { return false };
+        let before = picture.listeners.len();
         picture.listeners.retain(|known| *known != listener);
-        if picture.listeners.is_empty() {
+        let last = before > 0 && picture.listeners.is_empty();
+        if last {
             picture.look_at = None;
             self.seen.retain(|seen| *seen != video);
         }
+        last
     }
 
     /// The picture of a stream.
@@ -139,15 +196,35 @@ impl Pictures {
         self.seen.iter().filter_map(|video| self.known.get(video)?.look_at).min()
     }
 
-    /// Looks at the next picture for which it is time; gives who listens.
-    pub fn poll_look(&mut self, tracks: &mut Tracks, now: Instant) -> Option<Vec<Listener>> {
+    /// Looks at the next picture for which it is time.
+    pub fn poll_look(&mut self, tracks: &mut Tracks, now: Instant) -> Option<Look> {
         let is_due = |video: &&TrackId| {
             self.known.get(*video).and_then(|picture| picture.look_at).is_some_and(|at| at <= now)
         };
         let video = *self.seen.iter().find(is_due)?;
         let picture = self.known.get_mut(&video)?;
+        let whole = picture.turn(tracks, now);
         picture.look(tracks, now);
-        Some(picture.listeners.clone())
+        Some(Look { video, listeners: picture.listeners.clone(), whole })
+    }
+
+    /// What listeners here want of a picture now. Gives it if the node has to be told.
+    pub fn handle_wanted(
+        &mut self,
+        video: TrackId,
+        wanted: impl Iterator<Item = TrackId>,
+    ) -> Option<[u32; MAX_ENCODINGS]> {
+        let picture = self.known.get_mut(&video)?;
+        let mut counts = [0; MAX_ENCODINGS];
+        // What is published here needs no asking.
+        if !picture.advertised.is_empty() {
+            for track in wanted {
+                if let Some(place) = picture.tracks.encodings.iter().position(|known| *known == track) {
+                    counts[place] += 1;
+                }
+            }
+        }
+        (std::mem::replace(&mut picture.told, counts) != counts).then_some(counts)
     }
 }
 
@@ -167,14 +244,44 @@ impl Picture {
         self.sound
     }
 
-    /// The track that a layer is taken from.
+    /// The track that a layer is of.
     pub fn track(&self, layer: Layer) -> Option<TrackId> {
         self.ranked.get(usize::from(layer.encoding)).map(|ranked| ranked.track)
     }
 
-    /// Which encoding a track is now, if it lives.
+    /// The track that a layer is taken from: as long as its own does not come, the best that does and is worse.
+    pub fn taken_from(&self, layer: Layer) -> Option<TrackId> {
+        let up_to = self.ranked.iter().take(usize::from(layer.encoding) + 1);
+        up_to.rev().find(|ranked| ranked.alive).map(|ranked| ranked.track)
+    }
+
+    /// Which encoding a track is now, if it lives or can be had.
     pub fn encoding(&self, track: TrackId) -> Option<u8> {
         self.ranked.iter().position(|ranked| ranked.track == track).map(|at| at as u8)
+    }
+
+    /// Notices that it comes as a whole instead of in encodings, or the other way round, because relays on its way know
+    /// of no encodings, or do by now. True if what listeners got is over, and they get the whole.
+    fn turn(&mut self, tracks: &mut Tracks, now: Instant) -> bool {
+        if self.advertised.is_empty() {
+            return false;
+        }
+        let mut lives =
+            |track: &TrackId| tracks.get_mut(track).is_some_and(|track| track.meter().is_alive(now));
+        let any = self.advertised.iter().any(|(track, _)| lives(track));
+        let only_whole = !any && lives(&self.tracks.video);
+        self.only_whole_since = if only_whole { self.only_whole_since.or(Some(now)) } else { None };
+        let since = self.only_whole_since;
+        let comes = match self.comes {
+            Comes::Encodings if since.is_some_and(|since| now >= since + WHOLE_AFTER) => Comes::Whole,
+            Comes::Whole if any => Comes::Encodings,
+            _ => return false,
+        };
+        self.comes = comes;
+        self.ranked.clear();
+        self.rungs.clear();
+        // Encodings take the place of the whole with a keyframe.
+        comes == Comes::Whole
     }
 
     fn look_soon(&mut self, now: Instant) {
@@ -187,6 +294,9 @@ impl Picture {
     fn look(&mut self, tracks: &mut Tracks, now: Instant) {
         self.look_at = Some(now + LOOK);
         self.sound = tracks.get_mut(&self.tracks.audio).map_or(0, |sound| sound.meter().bits_per_second(now));
+        if self.comes == Comes::Encodings && !self.advertised.is_empty() {
+            return self.look_elsewhere(tracks, now);
+        }
         let whole = [self.tracks.video];
         let members = match self.comes {
             Comes::Encodings => &self.tracks.encodings[..],
@@ -212,6 +322,27 @@ impl Picture {
         self.rungs = ladder(layers);
     }
 
+    /// As [`Picture::look`], of what can be had from elsewhere: its origin has ranked it. What does not come, or has just begun to,
+    /// takes what its origin says.
+    fn look_elsewhere(&mut self, tracks: &mut Tracks, now: Instant) {
+        let of = |(track, nominal): &(TrackId, u64)| {
+            let comes = ranked(*track, tracks, now);
+            let mut found =
+                comes.unwrap_or(Ranked { track: *track, pixels: 0, rate: *nominal, alive: false });
+            if !tracks.get_mut(track).is_some_and(|track| track.meter().is_settled(now)) {
+                found.rate = *nominal;
+            }
+            found
+        };
+        self.ranked = self.advertised.iter().map(of).collect();
+        let layer = |encoding: usize| Layer {
+            encoding: encoding as u8,
+            spatial: SpatialLayer(0),
+            temporal: ALL_LAYERS,
+        };
+        self.rungs = ladder(self.ranked.iter().enumerate().map(|(at, ranked)| (layer(at), ranked.rate)));
+    }
+
     /// Keeps the order as it is, but where one is clearly better than the next.
     fn rank(&mut self, alive: Vec<Ranked>) {
         let before = std::mem::take(&mut self.ranked);
@@ -234,7 +365,7 @@ fn ranked(track: TrackId, tracks: &mut Tracks, now: Instant) -> Option<Ranked> {
     let meter = tracks.get_mut(&track)?.meter();
     let rate = meter.bits_per_second(now);
     let pixels = meter.resolution().map_or(0, |resolution| resolution.pixels());
-    (meter.is_alive(now) && rate > 0).then_some(Ranked { track, pixels, rate })
+    (meter.is_alive(now) && rate > 0).then_some(Ranked { track, pixels, rate, alive: true })
 }
 
 #[cfg(test)]
@@ -248,7 +379,7 @@ mod tests {
     }
 
     fn ranked(track: u32, pixels: u32, rate: u64) -> Ranked {
-        Ranked { track: TrackId(track), pixels, rate }
+        Ranked { track: TrackId(track), pixels, rate, alive: true }
     }
 
     fn order(picture: &Picture) -> Vec<u32> {

@@ -12,7 +12,7 @@ use crate::{
     sdp::{EgressPlan, IngestPlan},
     track::{
         epoch::Epochs,
-        id::{StreamTracks, TrackId},
+        id::{MAX_ENCODINGS, StreamTracks, TrackId},
     },
     transport::{CloseReason, Credentials, TransportConfig},
 };
@@ -78,6 +78,14 @@ pub enum Command {
         /// Of this track.
         track: TrackId,
     },
+    /// The encodings that a picture from elsewhere can be had in, by rising quality; none if it comes as a whole, or is
+    /// published here. Which of them come is another matter.
+    Advertised {
+        /// The stream's.
+        tracks: StreamTracks,
+        /// The place of each, and what it takes, in bits per second.
+        encodings: Vec<(u8, u64)>,
+    },
     /// Nobody here publishes, wants or hears the track any more.
     Forget {
         /// This one.
@@ -127,6 +135,22 @@ pub enum Event {
         session: SessionId,
         /// In the order of the answer; one without a name if there is only one.
         encodings: Vec<EncodingView>,
+    },
+    /// What the sound of a publisher takes, when that is another by a quarter: at most once a second.
+    Sound {
+        /// Its session.
+        session: SessionId,
+        /// As listeners get it.
+        kilobits_per_second: u64,
+    },
+    /// What listeners at a worker want of a picture that can be had in encodings from elsewhere.
+    Demand {
+        /// The worker.
+        worker: u8,
+        /// The picture as a whole.
+        track: TrackId,
+        /// How many want each encoding, by its place, and none above it.
+        wanted: [u32; MAX_ENCODINGS],
     },
     /// A listener needs a keyframe of a track that does not come in at this worker.
     KeyframeWanted {

@@ -103,6 +103,11 @@ impl Worker {
                         let encodings = ingest.poll_encodings(now).map(<[_]>::to_vec);
                         let event = |encodings| Event::Encodings { session: id, encodings };
                         self.events.extend(encodings.map(event));
+                        let Flow::Ingest { tracks, .. } = &session.plan.flow else { return };
+                        let sound = self.tracks.get_mut(&tracks.audio);
+                        let rate = sound.map_or(0, |sound| sound.meter().bits_per_second(now));
+                        let event = |kilobits_per_second| Event::Sound { session: id, kilobits_per_second };
+                        self.events.extend(ingest.poll_sound(rate).map(event));
                     }
                     compound
                 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::pictures::Picture;
 use crate::{
     allocation::{
-        self, Layer, Rung,
+        self, Rung,
         steps::{SPARE, Steps},
     },
     bandwidth::{Estimator, PathState},
@@ -22,6 +22,8 @@ pub struct Viewing {
     steps: Steps,
     /// What is sent or waited for.
     track: Option<TrackId>,
+    /// What should be: it may be another encoding, which does not come yet.
+    wanted: Option<TrackId>,
     /// Since when not even the base fits.
     short_since: Option<Instant>,
     /// Since when a worse encoding is waited for.
@@ -75,6 +77,7 @@ impl Viewing {
             estimator: Estimator::new(true, now),
             steps: Steps::default(),
             track: None,
+            wanted: None,
             short_since: None,
             waiting_since: None,
         }
@@ -101,18 +104,20 @@ impl Viewing {
             let hold = if picture.has_encodings() { BASE_HOLD } else { LONE_HOLD };
             fits += usize::from(now.saturating_duration_since(since) < hold);
         }
-        self.steps.renumber(self.track.and_then(|track| picture.encoding(track)));
-        let before = self.steps.current();
+        self.steps.renumber(self.wanted.and_then(|track| picture.encoding(track)));
+        let before = self.track.and_then(|track| picture.encoding(track));
         let seen = allocation::Picture { rungs, wish: None, wanted_by: 1 };
         let layer = self.steps.handle(&seen, fits, roomy, now);
         let at = layer.and_then(|layer| rungs.iter().position(|rung| rung.layer == layer));
         let next = rungs.get(at.map_or(0, |at| at + 1));
         self.estimator.set_wanted(next.map(|rung| need(rung) * (100 + SPARE + PROBED) / 100));
-        let Some((layer, track)) = layer.and_then(|layer| Some((layer, picture.track(layer)?))) else {
+        self.wanted = layer.and_then(|layer| picture.track(layer));
+        let Some(layer) = layer else {
             self.track = None;
             return Choice::Nothing;
         };
-        let turn = (self.track != Some(track)).then(|| turn(before, layer));
+        let Some(track) = picture.taken_from(layer) else { return Choice::AsBefore };
+        let turn = (self.track != Some(track)).then(|| turn(before, picture.encoding(track)));
         self.track = Some(track);
         match turn {
             Some(Turn::Down) => self.waiting_since = Some(now),
@@ -120,6 +125,11 @@ impl Viewing {
             None => {}
         }
         Choice::Layer { track, temporal: layer.temporal, turn }
+    }
+
+    /// The encoding that it is to get, whether it comes or not.
+    pub fn wanted(&self) -> Option<TrackId> {
+        self.wanted
     }
 
     /// What is waited for has begun.
@@ -136,6 +146,6 @@ impl Viewing {
     }
 }
 
-fn turn(before: Option<Layer>, after: Layer) -> Turn {
-    if before.is_some_and(|before| before.encoding > after.encoding) { Turn::Down } else { Turn::Up }
+fn turn(before: Option<u8>, after: Option<u8>) -> Turn {
+    if before > after { Turn::Down } else { Turn::Up }
 }

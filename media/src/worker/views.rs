@@ -5,13 +5,18 @@ use std::time::Instant;
 
 use super::{
     Worker,
+    pictures::Look,
+    plan::Event,
     sessions::Media,
     viewing::{Choice, Turn},
 };
 use crate::{
     egress::{ALL_LAYERS, Egress, Role, fan_out::Started},
     rtp::{descriptor::TemporalLayer, transport_cc::Feedback},
-    track::{Listener, Track, id::TrackId},
+    track::{
+        Listener, Track,
+        id::{StreamTracks, TrackId},
+    },
 };
 
 impl Worker {
@@ -44,7 +49,9 @@ impl Worker {
     pub(super) fn leave(&mut self, key: usize, video: TrackId, tracks: &[Egress]) {
         for (index, egress) in tracks.iter().enumerate() {
             let listener = Listener { session: key, egress: index };
-            self.pictures.leave(video, listener);
+            if self.pictures.leave(video, listener) {
+                self.tell_wanted(video, &[]);
+            }
             for source in egress.sources() {
                 self.unsubscribe(listener, source);
             }
@@ -60,12 +67,33 @@ impl Worker {
                 egress.handle_anew(id);
             }
         }
-        let Some((listeners, whole)) = self.pictures.handle_anew(id, now) else { return };
+        if let Some((listeners, whole)) = self.pictures.handle_anew(id, now) {
+            self.start_over(&listeners, whole.then_some(id));
+        }
+    }
+
+    /// A picture comes in another way than before, as this whole or in encodings. What listeners got is over.
+    fn start_over(&mut self, listeners: &[Listener], whole: Option<TrackId>) {
         for listener in listeners {
-            self.stop(listener);
-            if whole {
-                self.turn_to(listener, id, ALL_LAYERS);
+            self.stop(*listener);
+            if let Some(whole) = whole {
+                self.turn_to(*listener, whole, ALL_LAYERS);
             }
+        }
+    }
+
+    /// What a picture can be had in from elsewhere is another.
+    pub(super) fn handle_advertised(&mut self, tracks: StreamTracks, encodings: &[(u8, u64)], now: Instant) {
+        let listeners = self.pictures.handle_advertised(tracks, encodings, now);
+        self.start_over(&listeners, None);
+    }
+
+    /// The node has to know which encodings of a picture are wanted here, where they come from elsewhere.
+    fn tell_wanted(&mut self, video: TrackId, listeners: &[Listener]) {
+        let sessions = &mut self.sessions;
+        let wanted = listeners.iter().filter_map(|listener| sessions.viewing_mut(*listener)?.wanted());
+        if let Some(wanted) = self.pictures.handle_wanted(video, wanted) {
+            self.events.push_back(Event::Demand { worker: self.index, track: video, wanted });
         }
     }
 
@@ -108,8 +136,11 @@ impl Worker {
     /// Rates are looked at again, and what follows for each listener.
     pub(super) fn look_due(&mut self, now: Instant) {
         // Each is looked at once: its time has moved on.
-        while let Some(listeners) = self.pictures.poll_look(&mut self.tracks, now) {
-            for listener in listeners {
+        while let Some(Look { video, listeners, whole }) = self.pictures.poll_look(&mut self.tracks, now) {
+            if whole {
+                self.start_over(&listeners, Some(video));
+            }
+            for listener in listeners.iter().copied() {
                 self.guarded(listener.session, |own| {
                     if let Some(viewing) = own.sessions.viewing_mut(listener)
                         && viewing.estimator.poll_timeout().is_some_and(|at| at <= now)
@@ -119,6 +150,7 @@ impl Worker {
                     own.choose(listener, now);
                 });
             }
+            self.tell_wanted(video, &listeners);
         }
     }
 

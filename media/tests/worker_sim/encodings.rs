@@ -17,6 +17,8 @@ pub struct Encoding {
     pub height: u16,
     /// Whether it is sent.
     pub lives: bool,
+    /// It is sent as the whole picture.
+    pub whole: bool,
     pub epoch: u8,
     sequence: u16,
     /// Of its RTP clock, when the stage began.
@@ -53,6 +55,7 @@ impl Stage {
             width: 320 << at,
             height: 180 << at,
             lives: true,
+            whole: false,
             epoch: 3,
             sequence: 65_000_u16.wrapping_add(1000 * at as u16),
             timestamp: 1_000_000 * at as u32,
@@ -95,7 +98,9 @@ impl Stage {
 
     fn heed(&mut self, sim: &Sim) {
         for track in &sim.wanted[self.seen..] {
-            let asked = TRACKS.encodings.iter().position(|encoding| encoding == track);
+            let whole = self.encodings.iter().position(|encoding| encoding.whole);
+            let of = TRACKS.encodings.iter().position(|encoding| encoding == track);
+            let asked = if *track == TRACKS.video { whole } else { of };
             if let Some(encoding) = asked.and_then(|at| self.encodings.get_mut(at)) {
                 encoding.keyframe_at.get_or_insert(sim.now + self.answers_in);
             }
@@ -155,8 +160,9 @@ impl Stage {
                 buffer.put_u8(at as u8);
                 buffer.resize(canonical.header_len() + len, 0xab);
                 let packet = Packet::from_parts(canonical, buffer, encoding.epoch, sim.now);
+                let track = if encoding.whole { TRACKS.video } else { TRACKS.encodings[at] };
                 for worker in &mut sim.workers {
-                    worker.handle_packet(TRACKS.encodings[at], packet.clone(), sim.now);
+                    worker.handle_packet(track, packet.clone(), sim.now);
                 }
                 first = false;
             }

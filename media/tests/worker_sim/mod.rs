@@ -81,6 +81,8 @@ pub struct Sim {
     pub health: HashMap<SessionId, Health>,
     pub codecs: Vec<(SessionId, Codec)>,
     pub encodings: HashMap<SessionId, Vec<EncodingView>>,
+    /// What listeners want of a picture from elsewhere, by worker.
+    pub demands: BTreeMap<u8, [u32; 4]>,
     pub foreign: usize,
     pub keyframes_wanted: usize,
     /// The tracks that keyframes were wanted of.
@@ -121,6 +123,7 @@ impl Sim {
             health: HashMap::new(),
             codecs: Vec::new(),
             encodings: HashMap::new(),
+            demands: BTreeMap::new(),
             foreign: 0,
             keyframes_wanted: 0,
             wanted: Vec::new(),
@@ -344,6 +347,10 @@ impl Sim {
                 Event::Closed { session, reason, .. } => {
                     self.closed.push((session, reason));
                     self.tell(&Command::Close { session });
+                }
+                Event::Sound { .. } => {}
+                Event::Demand { worker, wanted, .. } => {
+                    self.demands.insert(worker, wanted);
                 }
                 Event::Health { session, health } => drop(self.health.insert(session, health)),
                 Event::Connected { session } => {

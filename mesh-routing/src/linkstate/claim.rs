@@ -132,7 +132,7 @@ mod tests {
                 let track = TrackDescription { kind: Kind::Audio, codec: Codec::Opus, layers: 1 };
                 let stream = StreamName::new("main-stage").unwrap();
                 let stream = StreamAdvertisement { name: stream, tracks: vec![track] };
-                let streams = vec![Advertised { stream, since: *since }];
+                let streams = vec![Advertised { stream, since: *since, rates: Default::default() }];
                 let (origin, zone) = (node(*origin), zone(name));
                 let said = Publication { origin, zone, sequence: 1, streams };
                 let signed = SignedLsa::new(Lsa::Streams(said), &SimulatedKeys(origin));

@@ -6,13 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::{Kind, NodeId, StreamName};
+use protocol::{NodeId, StreamName};
 
 use crate::{
     error::MeshError,
     wire::{
         area::{AreaId, Fragment, InterAreaLsa, NodePrefix},
-        lsa::{EXPIRY, LinkState, NODES_MAX, Publication},
+        lsa::{Advertised, EXPIRY, LinkState, NODES_MAX, Publication},
         message::BUCKETS,
         signed_lsa::{Key, Lsa, SignedLsa},
     },
@@ -226,9 +226,9 @@ impl Lsdb {
         }
     }
 
-    /// Whether a track is published at a relay.
-    pub fn publishes(&self, origin: &NodeId, stream: &StreamName, kind: Kind) -> bool {
-        self.publication(origin).is_some_and(|said| said.publishes(stream, kind))
+    /// What a relay says of a stream that is published there.
+    pub fn advertised(&self, origin: &NodeId, stream: &StreamName) -> Option<&Advertised> {
+        self.publication(origin)?.stream(stream)
     }
 
     /// How many relays say who their neighbors are.

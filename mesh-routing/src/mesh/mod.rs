@@ -24,8 +24,8 @@ use std::{
 };
 
 use protocol::{
-    BridgeVersion, NodeId, StreamName,
-    mesh::{StreamAdvertisement, TrackKey},
+    BridgeVersion, Kind, NodeId, StreamName,
+    mesh::{StreamAdvertisement, StreamTrack, TrackKey},
 };
 
 #[cfg(test)]
@@ -48,11 +48,12 @@ use crate::{
     mesh::{config::Config, counters::Counters, output::Output, peers::Choosing, views::StreamView},
     opaque::Opaques,
     route::{Routes, graph::Pair, rpf::ReversePaths},
-    tree::{Trees, forward::ForwardEntry},
+    tree::{Trees, forward::ForwardEntry, picture::PictureDemand},
     wire::{
         lsa::{Advertised, SINCE_MAX, STREAMS_MAX, check_stream},
         message::{Encoded, Message},
         metric::{LinkId, Underlay},
+        rates::StreamRates,
     },
 };
 
@@ -237,9 +238,23 @@ impl Mesh {
             return;
         }
         let since = known.unwrap_or_else(|| (self.newest(&stream.name) + 1).min(SINCE_MAX));
-        self.published.insert(stream.name.clone(), Advertised { stream, since });
+        let rates = self.published.get(&stream.name).map(|advertised| advertised.rates.clone());
+        let rates = rates.unwrap_or_default();
+        self.published.insert(stream.name.clone(), Advertised { stream, since, rates });
         self.flooding.handle_publication();
         self.trees.handle_change(false);
+    }
+
+    /// What the tracks of a stream that is published here take, and which encodings its picture can be had in. To be
+    /// said when it is another step for good, not with each moment: it goes through the whole mesh.
+    pub fn handle_rates(&mut self, stream: &StreamName, rates: StreamRates, now: Instant) {
+        self.touch(now);
+        let Some(advertised) = self.published.get_mut(stream) else { return };
+        if advertised.rates != rates && rates.is_sane() {
+            advertised.rates = rates;
+            self.flooding.handle_publication();
+            self.trees.handle_change(false);
+        }
     }
 
     /// A stream is not published here any more.
@@ -251,12 +266,30 @@ impl Mesh {
         }
     }
 
-    /// Somebody here wants a track, wherever it is published, or nobody does any more.
+    /// Somebody here wants the sound or the picture of a stream, wherever it is published, or nobody does any more. Of
+    /// a picture in encodings it is the base, until [`Mesh::handle_demand`] says more.
     pub fn handle_interest(&mut self, track: TrackKey, wanted: bool, now: Instant) {
+        match track.track.kind() {
+            Kind::Audio => {
+                self.touch(now);
+                self.interest.handle_interest(&track, wanted, now);
+                self.heard_by.handle_change();
+                self.trees.handle_sound(track, wanted);
+            }
+            Kind::Video => {
+                let demand = PictureDemand { listeners: wanted.into(), ..PictureDemand::default() };
+                self.handle_demand(track.origin, track.stream, demand, now);
+            }
+        }
+    }
+
+    /// What is wanted here of the picture of a stream that is published elsewhere.
+    pub fn handle_demand(&mut self, origin: NodeId, stream: StreamName, demand: PictureDemand, now: Instant) {
         self.touch(now);
-        self.interest.handle_interest(&track, wanted, now);
+        let whole = TrackKey { origin, stream, track: StreamTrack::Video };
+        self.interest.handle_interest(&whole, demand.listeners > 0, now);
         self.heard_by.handle_change();
-        self.trees.handle_interest(track, wanted);
+        self.trees.handle_picture((whole.origin, whole.stream), demand);
     }
 
     /// Somebody here listens to a stream that is published here, or nobody does any more. It flows without
@@ -337,6 +370,12 @@ impl Mesh {
     /// What is known of a link of this relay.
     pub fn figures(&self, link: LinkId) -> Option<LinkFigures> {
         self.links.get(&link).map(|link| link.view(self.now))
+    }
+
+    /// The links of which it is known what they carry, and that.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn capacities(&self) -> impl Iterator<Item = (LinkId, u64)> + '_ {
+        self.trees.capacities()
     }
 
     fn touch(&mut self, now: Instant) {

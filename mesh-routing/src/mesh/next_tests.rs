@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use protocol::{
     BridgeVersions, Codec, Kind, NodeId, StreamName, Topic, TrackDescription, UnknownTopic, ZoneName,
-    mesh::{StreamAdvertisement, TrackKey},
+    mesh::{StreamAdvertisement, StreamTrack, TrackKey},
 };
 
 use super::{NEXT, VERSIONS, Way};
@@ -92,7 +92,7 @@ impl Chain {
     fn carries(&mut self, from: usize, to: usize) {
         let (now, name) = (self.now, StreamName::new(format!("stage-{from}")).unwrap());
         let tracks = vec![TrackDescription { kind: Kind::Audio, codec: Codec::Opus, layers: 1 }];
-        let track = TrackKey { origin: node(from), stream: name.clone(), kind: Kind::Audio };
+        let track = TrackKey { origin: node(from), stream: name.clone(), track: StreamTrack::Audio };
         self.meshes[from].handle_publish(StreamAdvertisement { name: name.clone(), tracks }, now);
         let text = Bytes::from(format!("from {from}"));
         self.meshes[from].handle_append(Topic::Announcements, text.clone(), now).unwrap();

@@ -209,7 +209,7 @@ impl Mesh {
     /// An LSA that was not here says more than is known here.
     pub(super) fn take_fields(&mut self, key: &Key) {
         let Some(held) = self.flooding.lsdb().held(key) else { return };
-        let fields = held.signed.fields().besides(&[]);
+        let fields = held.signed.unknown_fields();
         let unknown = fields - usize::from(self.note_field(key));
         self.counters.unknown.lsa_fields += unknown as u64;
     }

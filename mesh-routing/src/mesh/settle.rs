@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use protocol::{NodeId, mesh::TrackKey};
+use protocol::NodeId;
 
 use crate::{
     area::border::{self, Border},
@@ -158,11 +158,8 @@ impl Mesh {
         for (id, link) in &mut self.links {
             link.detector.handle_busy(busy.contains(id), now);
         }
-        let published = |key: &TrackKey| {
-            let advertised = self.published.get(&key.stream);
-            advertised.is_some_and(|ad| ad.stream.tracks.iter().any(|track| track.kind == key.kind))
-        };
-        let forwarding = self.trees.forwarding(&self.config.id, published);
+        let (trees, around) = self.trees();
+        let forwarding = trees.forwarding(&around);
         if forwarding == self.forwarding {
             return false;
         }

@@ -18,6 +18,7 @@ use crate::{
     wire::{
         lsa::{Advertised, LinkState, Publication},
         metric::Capacity,
+        rates::StreamRates,
     },
 };
 
@@ -28,6 +29,8 @@ pub struct StreamView {
     pub name: StreamName,
     /// Its tracks.
     pub tracks: Vec<TrackDescription>,
+    /// What they take, and which encodings its picture can be had in.
+    pub rates: StreamRates,
     /// Where it is published.
     pub origin: NodeId,
     /// The zone of that relay.
@@ -162,7 +165,7 @@ impl Mesh {
 
     fn stream(&self, advertised: &Advertised, said: &Publication, held: &Held) -> Option<StreamView> {
         let (name, origin, tracks) = (&advertised.stream.name, said.origin, &advertised.stream.tracks);
-        let joined = self.trees.path(tracks.iter().map(|track| track.kind), (&origin, name), self.config.id);
+        let joined = self.trees.path((&origin, name), self.config.id);
         let (hops, path) = match joined {
             Some(path) => (None, path),
             None if origin == self.config.id => (None, vec![origin]),
@@ -172,6 +175,7 @@ impl Mesh {
         Some(StreamView {
             name: name.clone(),
             tracks: tracks.clone(),
+            rates: advertised.rates.clone(),
             origin,
             origin_zone: self.zone_of(&origin).unwrap_or(&said.zone).clone(),
             hops: hops.unwrap_or(links),

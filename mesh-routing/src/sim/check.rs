@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Sim, node};
+use protocol::mesh::{StreamTrack, TrackKey};
+
+use super::{ENCODINGS, Relay, Sim, node};
+use crate::NominalRate;
 
 /// Between two looks at a mesh that settles.
 const STEP: Duration = Duration::from_millis(500);
@@ -84,10 +87,17 @@ fn nothing_else_flows(sim: &Sim, before: &Crossed, most: u64) -> Result<(), Stri
 /// The first thing that is not, with the relays it concerns.
 pub fn agree(sim: &Sim) -> Result<(), String> {
     tables_have_reasons(sim)?;
+    links_have_room(sim)?;
     let groups = sim.components();
     for (relay, key) in sim.wanted() {
         let Some(origin) = sim.published(key) else { continue };
         let together = groups.iter().any(|group| group.contains(&relay) && group.contains(&origin));
+        // What is all there is of a picture may not fit, and of one in encodings all can have the base.
+        if key.track == StreamTrack::Video && sim.relays.iter().any(Relay::is_narrow) {
+            continue;
+        }
+        let base = TrackKey { track: StreamTrack::Encoding(ENCODINGS.len() as u8 - 1), ..key.clone() };
+        let key = if key.track.encoding().is_some() { &base } else { key };
         let last = sim.relays[relay].heard.get(key).and_then(|heard| heard.last);
         let hears = last.is_some_and(|last| sim.now - last < Duration::from_millis(200));
         if sim.relays[relay].mesh.is_some() && hears != together {
@@ -98,6 +108,35 @@ pub fn agree(sim: &Sim) -> Result<(), String> {
         }
     }
     groups.iter().try_for_each(|group| same_everywhere(sim, group))
+}
+
+/// A link that is known to be narrow is planned with most of what it carries at most.
+fn links_have_room(sim: &Sim) -> Result<(), String> {
+    for (index, relay) in sim.relays.iter().enumerate() {
+        for (link, capacity) in relay.mesh.iter().flat_map(|mesh| mesh.capacities()) {
+            let sent = relay.table.iter().filter(|entry| entry.children.iter().any(|(to, _)| *to == link));
+            let planned: u64 = sent.clone().map(|entry| planned(&entry.track)).sum();
+            if planned > capacity * 85 / 100
+                && sent.clone().any(|entry| entry.track.track != StreamTrack::Audio)
+            {
+                return Err(format!(
+                    "relay {index} sends {planned} over {link:?} of {capacity}: {:?}",
+                    relay.table
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn planned(track: &TrackKey) -> u64 {
+    match track.track {
+        StreamTrack::Audio => 160_000,
+        StreamTrack::Video => 2_500_000,
+        StreamTrack::Encoding(place) => {
+            NominalRate::of(ENCODINGS[usize::from(place)]).bits_per_second().unwrap_or_default()
+        }
+    }
 }
 
 fn tables_have_reasons(sim: &Sim) -> Result<(), String> {

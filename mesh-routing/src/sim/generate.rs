@@ -14,8 +14,10 @@ const AREAS_IN: u64 = 3;
 /// Of so many threes of schedules one has disks that take their time, refuse and forget: a third of all, a third of
 /// which is of several areas.
 const DISKS_IN: u64 = 3;
+/// Of so many schedules one has wires that relays know to be narrow.
+const NARROW_IN: u64 = 4;
 /// Streams of a relay that publishes.
-const STREAMS: u64 = 2;
+const STREAMS: u64 = 3;
 
 /// The schedule of a seed.
 pub fn schedule(seed: u64) -> Schedule {
@@ -54,6 +56,15 @@ pub fn schedule(seed: u64) -> Schedule {
         let random = &mut Random::new(seed ^ 0xd15c);
         disks = (0..relays).map(|_| disk(random)).collect();
         happen_to_disks(&mut actions, relays, random);
+    }
+    if seed % NARROW_IN == 1 {
+        let random = &mut Random::new(seed ^ 0x0a44);
+        for _ in 0..4 + random.below(12) {
+            let (wire, end) = (random.below(wires.len() as u64) as usize, random.below(2) as usize);
+            let rate = random.pick(&[0, 3_000_000, 3_000_000, 5_000_000, 8_000_000, 20_000_000]);
+            let at = random.below(actions.len() as u64 + 1) as usize;
+            actions.insert(at, (random.below(500), Action::Narrow { wire, end, rate }));
+        }
     }
     let mut at_ms = 0;
     let steps = actions.into_iter().map(|(wait, action)| {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use protocol::{
     Codec, Hlc, Kind, NodeId, RoomName, StreamName, Topic, TrackDescription, ZoneName,
-    mesh::{Alias, StreamAdvertisement, TrackKey},
+    mesh::{Alias, StreamAdvertisement, StreamTrack, TrackKey},
 };
 
 use super::{Sim, check, config, epoch, node, random::Random};
@@ -64,8 +64,9 @@ impl Liar {
     }
 
     fn track(&mut self) -> TrackKey {
-        let kind = self.one(&[Kind::Audio, Kind::Video]);
-        TrackKey { origin: self.any(), stream: self.stream(), kind }
+        let track = self.one(&[0, 1, 2, 3]);
+        let track = StreamTrack::try_from(track).unwrap();
+        TrackKey { origin: self.any(), stream: self.stream(), track }
     }
 
     /// Of relays that do not exist the liar has the keys; those of others it can only forge, or repeat.
@@ -97,7 +98,11 @@ impl Liar {
         let streams = names.into_iter().map(|name| {
             let codec = Codec::Opus;
             let tracks = vec![TrackDescription { kind: Kind::Audio, codec, layers: 1 }];
-            Advertised { stream: StreamAdvertisement { name, tracks }, since: self.number() >> 20 }
+            Advertised {
+                stream: StreamAdvertisement { name, tracks },
+                since: self.number() >> 20,
+                rates: Default::default(),
+            }
         });
         let streams = streams.collect();
         let zone = ZoneName::new("nowhere").unwrap();
@@ -292,7 +297,10 @@ fn streams(number: usize) -> Vec<Advertised> {
     names.sort();
     let tracks = vec![TrackDescription { kind: Kind::Audio, codec: Codec::Opus, layers: 1 }];
     let stream = |name| StreamAdvertisement { name: StreamName::new(name).unwrap(), tracks: tracks.clone() };
-    names.into_iter().map(|name| Advertised { stream: stream(name), since: 1 }).collect()
+    names
+        .into_iter()
+        .map(|name| Advertised { stream: stream(name), since: 1, rates: Default::default() })
+        .collect()
 }
 
 fn say(mesh: &mut Mesh, link: LinkId, message: &Message) -> bool {
@@ -363,7 +371,7 @@ fn one_link_cannot_take_all_the_tracks() {
         say(&mut mesh, honest, &published_by(node(FAKE + origin), streams(256)));
         for advertised in streams(256) {
             let (origin, stream) = (node(FAKE + origin), advertised.stream.name);
-            let track = TrackKey { origin, stream, kind: Kind::Audio };
+            let track = TrackKey { origin, stream, track: StreamTrack::Audio };
             say(&mut mesh, LINK, &Message::Join { track, alias: Alias(7), ask: JoinParams::default() });
         }
     }

@@ -7,16 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::{
-    Kind,
-    mesh::{Alias, Class, TrackKey},
-};
+use protocol::mesh::{Alias, Class, StreamTrack, TrackKey};
 
 use super::{Sim, event::Event};
 use crate::LinkId;
 
 /// Between packets of a track.
 pub const PACKET_EVERY: Duration = Duration::from_millis(20);
+/// What the encodings of a picture take, by place, in bits per second: the best comes first, as from Firefox.
+pub const ENCODINGS: [u64; 3] = [2_000_000, 600_000, 120_000];
 /// Packets of a track a relay remembers having forwarded.
 const REMEMBERED: usize = 128;
 
@@ -38,16 +37,20 @@ pub(super) struct Packet {
 }
 
 impl Packet {
-    /// On the wire: 64 kbit/s of sound, 480 kbit/s of picture.
+    /// On the wire: 64 kbit/s of sound, 480 kbit/s of a picture that comes in one encoding.
     pub fn bytes(&self) -> usize {
-        match self.track.kind {
-            Kind::Audio => 180,
-            Kind::Video => 1200,
+        match self.track.track {
+            StreamTrack::Audio => 180,
+            StreamTrack::Video => 1200,
+            StreamTrack::Encoding(place) => {
+                let rate = ENCODINGS.get(usize::from(place)).copied().unwrap_or_default();
+                (rate / 8 * PACKET_EVERY.as_millis() as u64 / 1000) as usize
+            }
         }
     }
 
     pub fn class(&self) -> Class {
-        Class::of(self.track.kind)
+        Class::of(self.track.track.kind())
     }
 
     fn visited(&self, relay: usize, boot: u64) -> bool {

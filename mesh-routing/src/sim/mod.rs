@@ -9,6 +9,8 @@ pub mod check;
 pub mod disk;
 #[cfg(test)]
 mod disk_tests;
+#[cfg(test)]
+mod encodings_tests;
 mod event;
 #[cfg(test)]
 mod feeds_tests;
@@ -50,15 +52,18 @@ use std::{
 use bytes::Bytes;
 use protocol::{
     Codec, Kind, NodeId, RoomName, StreamName, Topic, TrackDescription, WallTime, ZoneName,
-    mesh::{StreamAdvertisement, TrackKey},
+    mesh::{StreamAdvertisement, StreamTrack, TrackKey},
 };
 
-use crate::{Config, LinkId, Mesh, Output, wire::signature::SimulatedKeys};
+use crate::{
+    AdvertisedEncoding, Config, LinkId, Mesh, NominalRate, Output, PictureDemand, StreamRates,
+    wire::signature::SimulatedKeys,
+};
 pub use disk::DiskQuality;
 use disk::Job;
 use event::{Event, Events};
 use ledger::Ledger;
-pub use media::{Heard, PACKET_EVERY};
+pub use media::{ENCODINGS, Heard, PACKET_EVERY};
 use random::Random;
 pub use relay::Relay;
 pub use wire::{Carried, Condition, Quality, Wire};
@@ -190,7 +195,8 @@ impl Sim {
     pub fn publish_kind(&mut self, relay: usize, name: &str, kind: Kind) -> TrackKey {
         let codec = if kind == Kind::Audio { Codec::Opus } else { Codec::Vp8 };
         let stream = StreamName::new(name).expect("names in tests are good");
-        let key = TrackKey { origin: self.relays[relay].id, stream: stream.clone(), kind };
+        let key =
+            TrackKey { origin: self.relays[relay].id, stream: stream.clone(), track: StreamTrack::of(kind) };
         self.relays[relay].published.insert(key.clone());
         self.publishers.insert(relay);
         let tracks = vec![TrackDescription { kind, codec, layers: 1 }];
@@ -199,10 +205,25 @@ impl Sim {
         key
     }
 
+    /// Publishes a stream with a picture in encodings, and gives those by rising quality.
+    pub fn publish_encodings(&mut self, relay: usize, name: &str) -> Vec<TrackKey> {
+        let whole = self.publish_kind(relay, name, Kind::Video);
+        let encoding = |(place, rate): (u8, u64)| AdvertisedEncoding { place, rate: NominalRate::of(rate) };
+        let encodings: Vec<_> = (0..ENCODINGS.len() as u8).zip(ENCODINGS).rev().map(encoding).collect();
+        let keys: Vec<_> = encodings
+            .iter()
+            .map(|encoding| TrackKey { track: StreamTrack::Encoding(encoding.place), ..whole.clone() })
+            .collect();
+        self.relays[relay].published.extend(keys.iter().cloned());
+        let (now, rates) = (self.now, StreamRates { encodings, ..StreamRates::default() });
+        self.with(relay, |mesh| mesh.handle_rates(&whole.stream, rates, now));
+        keys
+    }
+
     /// Ends a stream.
     pub fn unpublish(&mut self, relay: usize, key: &TrackKey) {
         let now = self.now;
-        self.relays[relay].published.remove(key);
+        self.relays[relay].published.retain(|published| published.stream != key.stream);
         if self.relays[relay].published.is_empty() {
             self.publishers.remove(&relay);
         }
@@ -218,7 +239,27 @@ impl Sim {
             self.relays[relay].wanted.remove(key);
             self.relays[relay].heard.remove(key);
         }
-        self.with(relay, |mesh| mesh.handle_interest(key.clone(), wanted, now));
+        if key.track.encoding().is_none() {
+            return self.with(relay, |mesh| mesh.handle_interest(key.clone(), wanted, now));
+        }
+        let mut demand = PictureDemand::default();
+        for wanted in &self.relays[relay].wanted {
+            if (&wanted.origin, &wanted.stream) == (&key.origin, &key.stream)
+                && let Some(place) = wanted.track.encoding()
+            {
+                demand.listeners += 1;
+                demand.wanted[usize::from(place)] += 1;
+            }
+        }
+        self.with(relay, |mesh| mesh.handle_demand(key.origin, key.stream.clone(), demand, now));
+    }
+
+    /// What a relay is told that the link on its end of a wire carries, in bits per second; 0 if that is not known.
+    pub fn set_capacity(&mut self, (wire, end): (usize, usize), rate: u64) {
+        let now = self.now;
+        let Some(link) = self.wires[wire].links[end] else { return };
+        let relay = self.wires[wire].ends[end];
+        self.with(relay, |mesh| mesh.handle_capacity(link, (rate > 0).then_some(rate), now));
     }
 
     /// Appends to the log of a relay that is alive, about the lobby.

@@ -7,7 +7,7 @@ use protocol::{Kind, StreamName, ZoneName};
 use serde::{Deserialize, Serialize};
 
 use super::{Condition, Quality, Sim, node, random::Random};
-use protocol::mesh::TrackKey;
+use protocol::mesh::{StreamTrack, TrackKey};
 
 /// A festival.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -218,7 +218,10 @@ impl Festival {
             let name = StreamName::new(stream.name.clone());
             let name = name.map_err(|error| format!("streams[{index}].name: {error}"))?;
             let kind = if stream.video { Kind::Video } else { Kind::Audio };
-            if tracks.insert(stream.name.as_str(), TrackKey { origin, stream: name, kind }).is_some() {
+            if tracks
+                .insert(stream.name.as_str(), TrackKey { origin, stream: name, track: StreamTrack::of(kind) })
+                .is_some()
+            {
                 return Err(format!("streams[{index}].name: {:?} is there twice", stream.name));
             }
         }

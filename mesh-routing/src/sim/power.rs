@@ -9,7 +9,7 @@ use super::{
     event::Event,
     wire::{Condition, Quality},
 };
-use crate::{Config, LinkId, Mesh};
+use crate::{Config, LinkId, Mesh, Underlay};
 
 /// After so long without a sign of life a driver gives a link up by itself.
 const DRIVER_IDLE: Duration = Duration::from_secs(10);
@@ -69,8 +69,9 @@ impl Sim {
         let wall = WALL.0 + self.elapsed().as_millis() as u64;
         let started = &mut self.relays[relay];
         let (boot, incarnation) = started.load(seed);
-        let area = started.area;
-        let mut mesh = Mesh::new(Config { area, ..config(started.id, zone, boot, seed) }, now);
+        let (area, versions) = (started.area, started.versions);
+        let config = Config { area, versions, ..config(started.id, zone, boot, seed) };
+        let mut mesh = Mesh::new(config, now);
         mesh.handle_incarnation(incarnation);
         if started.disk.quality.room > 0 {
             mesh.handle_disk_room(started.disk.quality.room);
@@ -83,7 +84,10 @@ impl Sim {
         started.mesh = Some(Box::new(mesh));
         let published: Vec<_> = started.published.iter().cloned().collect();
         for key in published {
-            self.publish_kind(relay, key.stream.as_str(), key.kind);
+            match key.track.encoding() {
+                None => drop(self.publish_kind(relay, key.stream.as_str(), key.track.kind())),
+                Some(_) => drop(self.publish_encodings(relay, key.stream.as_str())),
+            }
         }
         for key in self.relays[relay].wanted.clone() {
             self.want(relay, &key, true);
@@ -171,11 +175,13 @@ impl Sim {
             self.wires[wire].links[end] = Some(LinkId(self.by_link.len() as u32 - 1));
         }
         let (now, rtt) = (self.now, self.wires[wire].quality.rtt());
+        let Some(version) = self.relays[a].versions.common(self.relays[b].versions) else { return };
+        let over = (Underlay::default(), version);
         for (end, relay, neighbor) in [(0, a, b), (1, b, a)] {
             let (link, neighbor) = (self.wires[wire].links[end], self.relays[neighbor].id);
             if let Some(link) = link {
                 self.with(relay, |mesh| {
-                    mesh.handle_link_up(link, neighbor, now);
+                    mesh.handle_link_up_over(link, neighbor, over, now);
                     mesh.handle_measurement(link, rtt, 0.0, now);
                 });
             }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use protocol::{NodeId, mesh::TrackKey};
+use protocol::{BridgeVersions, NodeId, mesh::TrackKey};
 
 use super::{
     disk::{Acknowledged, Disk, Job},
@@ -40,6 +40,8 @@ pub struct Relay {
     pub skew: i64,
     /// The area it is in when it starts.
     pub area: AreaId,
+    /// The bridge versions it speaks from its next start on.
+    pub versions: BridgeVersions,
     pub(super) disk: Disk,
     pub(super) acknowledged: Acknowledged,
     pub(super) published: BTreeSet<TrackKey>,
@@ -70,6 +72,7 @@ impl Relay {
             saved: BTreeMap::new(),
             skew: 0,
             area: AreaId::default(),
+            versions: BridgeVersions::SPOKEN,
             disk: Disk::new(random),
             acknowledged: Acknowledged::default(),
             published: BTreeSet::new(),
@@ -82,6 +85,11 @@ impl Relay {
             passed: BTreeMap::new(),
             last: BTreeMap::new(),
         }
+    }
+
+    /// Whether it knows of a link what that carries.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.mesh.as_ref().is_some_and(|mesh| mesh.capacities().next().is_some())
     }
 
     pub(super) fn sleeps(&self, now: Instant) -> bool {

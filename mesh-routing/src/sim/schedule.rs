@@ -9,10 +9,13 @@ use std::{
     time::Duration,
 };
 
-use protocol::{Kind, StreamName, mesh::TrackKey};
+use protocol::{
+    Kind, StreamName,
+    mesh::{StreamTrack, TrackKey},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, DiskQuality, Quality, Sim, check, node, random::Random};
+use super::{Condition, DiskQuality, ENCODINGS, Quality, Sim, check, node, random::Random};
 use crate::AreaId;
 
 /// A mesh has to be right so long after the last thing happened.
@@ -50,6 +53,15 @@ pub enum Action {
         wire: usize,
         /// What it does from now on.
         quality: Quality,
+    },
+    /// The relay at one end of a wire learns what it carries.
+    Narrow {
+        /// Which.
+        wire: usize,
+        /// 0 or 1.
+        end: usize,
+        /// In bits per second; 0 if it does not know any more.
+        rate: u64,
     },
     /// Every wire between these relays and the others falls silent.
     Part {
@@ -111,14 +123,14 @@ pub enum Action {
     Publish {
         /// Where.
         relay: usize,
-        /// Which: sound if even, picture if odd.
+        /// Which: of three the first is sound, the second a picture, the third a picture in encodings.
         stream: usize,
     },
     /// A stream ends.
     Unpublish {
         /// Where.
         relay: usize,
-        /// Which: sound if even, picture if odd.
+        /// Which: of three the first is sound, the second a picture, the third a picture in encodings.
         stream: usize,
     },
     /// Somebody listens.
@@ -127,7 +139,7 @@ pub enum Action {
         relay: usize,
         /// To what: published there.
         origin: usize,
-        /// Which: sound if even, picture if odd.
+        /// Which: of three the first is sound, the second a picture, the third a picture in encodings.
         stream: usize,
     },
     /// Nobody listens any more.
@@ -136,7 +148,7 @@ pub enum Action {
         relay: usize,
         /// To what: published there.
         origin: usize,
-        /// Which: sound if even, picture if odd.
+        /// Which: of three the first is sound, the second a picture, the third a picture in encodings.
         stream: usize,
     },
     /// Somebody writes something.
@@ -153,6 +165,7 @@ impl Action {
             Action::Cut { wire }
             | Action::Silence { wire }
             | Action::Deafen { wire, .. }
+            | Action::Narrow { wire, .. }
             | Action::Heal { wire }
             | Action::Change { wire, .. } => (Vec::new(), vec![*wire]),
             Action::Part { .. } | Action::Merge => (Vec::new(), Vec::new()),
@@ -292,11 +305,24 @@ impl Schedule {
 
 /// The key of a numbered stream.
 pub fn track(origin: usize, stream: usize) -> TrackKey {
-    TrackKey { origin: node(origin), stream: name(origin, stream), kind: kind(stream) }
+    TrackKey { origin: node(origin), stream: name(origin, stream), track: whole(stream) }
 }
 
-fn kind(stream: usize) -> Kind {
-    if stream.is_multiple_of(2) { Kind::Audio } else { Kind::Video }
+/// What somebody at a relay listens to: of a picture in encodings another one at each.
+fn wanted(relay: usize, origin: usize, stream: usize) -> TrackKey {
+    let track = match in_encodings(stream) {
+        true => StreamTrack::Encoding((relay % ENCODINGS.len()) as u8),
+        false => whole(stream),
+    };
+    TrackKey { track, ..self::track(origin, stream) }
+}
+
+fn whole(stream: usize) -> StreamTrack {
+    StreamTrack::of(if stream.is_multiple_of(3) { Kind::Audio } else { Kind::Video })
+}
+
+fn in_encodings(stream: usize) -> bool {
+    stream % 3 == 2
 }
 
 fn name(origin: usize, stream: usize) -> StreamName {
@@ -312,6 +338,7 @@ impl Sim {
             Action::Deafen { wire, end } => self.set_wire(wire, Condition::Deaf(end)),
             Action::Heal { wire } => self.set_wire(wire, Condition::Good),
             Action::Change { wire, quality } => self.set_quality(wire, quality),
+            Action::Narrow { wire, end, rate } => self.set_capacity((wire, end), rate),
             Action::Part { ref side } => {
                 for wire in 0..self.wires.len() {
                     let [a, b] = self.wires[wire].ends.map(|end| side.contains(&end));
@@ -349,14 +376,18 @@ impl Sim {
             Action::Move { relay, area } => self.relays[relay].area = AreaId(area),
             Action::Stall { relay, ms } => self.stall(relay, Duration::from_millis(ms)),
             Action::Publish { relay, stream } => {
-                self.publish_kind(relay, name(relay, stream).as_str(), kind(stream));
+                let name = name(relay, stream);
+                match in_encodings(stream) {
+                    true => drop(self.publish_encodings(relay, name.as_str())),
+                    false => drop(self.publish_kind(relay, name.as_str(), whole(stream).kind())),
+                }
             }
             Action::Unpublish { relay, stream } => self.unpublish(relay, &track(relay, stream)),
             Action::Want { relay, origin, stream } => {
-                self.want(relay, &track(origin, stream), true);
+                self.want(relay, &wanted(relay, origin, stream), true);
             }
             Action::Unwant { relay, origin, stream } => {
-                self.want(relay, &track(origin, stream), false);
+                self.want(relay, &wanted(relay, origin, stream), false);
             }
             Action::Append { relay } => {
                 if self.relays[relay].mesh.is_some() {

@@ -202,7 +202,7 @@ fn inner(path: &[NodeId]) -> &[NodeId] {
 
 #[cfg(test)]
 mod tests {
-    use protocol::{Kind, StreamName};
+    use protocol::{StreamName, mesh::StreamTrack};
 
     use super::*;
     use crate::sim::{epoch, node};
@@ -210,7 +210,7 @@ mod tests {
     const LINK: LinkId = LinkId(1);
 
     fn key() -> TrackKey {
-        TrackKey { origin: node(0), stream: StreamName::new("stage").unwrap(), kind: Kind::Audio }
+        TrackKey { origin: node(0), stream: StreamName::new("stage").unwrap(), track: StreamTrack::Audio }
     }
 
     fn joined(children: &mut Children, neighbor: usize, now: Instant) {

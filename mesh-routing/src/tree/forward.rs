@@ -20,4 +20,7 @@ pub struct ForwardEntry {
     pub children: Vec<(LinkId, Alias)>,
     /// Somebody here listens.
     pub local: bool,
+    /// Which goes first where a link is too narrow: the highest. 0 is sound, the base of a picture, and a picture that
+    /// comes in one encoding; each better encoding is one more.
+    pub rank: u8,
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use protocol::{
-    Kind, NodeId,
+    NodeId,
     mesh::{Alias, TrackKey},
 };
 
@@ -34,11 +34,6 @@ const GAIN: u32 = 20;
 /// Better on paper, but refused: left alone for this time and [`super::feeds::GAIN_HELD`], a minute together. What was
 /// refused once is mostly refused again, and nothing is urgent while the primary works.
 const GAIN_REFUSED: Duration = Duration::from_secs(50);
-
-/// Whether both feeds of such a track carry packets, so that a cut is not heard at all.
-fn hot(kind: Kind) -> bool {
-    kind == Kind::Audio
-}
 
 impl Feeds {
     pub(super) fn look_for_primary(&mut self, demand: Demand<'_>, step: &mut Step<'_, '_>) {
@@ -164,7 +159,8 @@ impl Feeds {
         let fit = |c: &Candidate| {
             let neighbor = step.around.neighbors.get(&c.neighbor).filter(|n| n.state == State::Up)?;
             let free = !used.contains(&c.neighbor) && !self.slots[place].backs_off(&c.neighbor, step.now);
-            free.then(|| (neighbor.pick(hash(step.key), load), *c))
+            let link = free.then(|| neighbor.pick(hash(step.key), load))?;
+            step.understood(link).then_some((link, *c))
         };
         candidates.iter().find_map(fit).or_else(|| self.weak(place, step))
     }
@@ -179,6 +175,9 @@ impl Feeds {
             return None;
         }
         let link = step.around.neighbors.get(&primary.neighbor)?.other(primary.link)?;
+        if !step.understood(link) {
+            return None;
+        }
         let depth = primary.path().len() as u32;
         Some((link, Candidate { neighbor: primary.neighbor, cost: u32::MAX, depth }))
     }
@@ -226,7 +225,7 @@ impl Feeds {
         let first = self.slots[PRIMARY].feed.as_ref();
         let first_good = first.is_some_and(|feed| feed.good(step.around));
         let led_through = |path: &[NodeId], child: &Child| path.contains(&child.neighbor);
-        let active = hot(step.key.kind) || place == PRIMARY || !first_good;
+        let active = step.around.hot(step.key) || place == PRIMARY || !first_good;
         let below = demand.children.iter().any(|child| {
             child.ask.active
                 && !led_through(feed.path(), child)
@@ -397,7 +396,7 @@ impl Feeds {
 /// Spreads tracks over parallel links, the same way after every start.
 fn hash(key: &TrackKey) -> u64 {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&key.origin.0).update(key.stream.as_str().as_bytes()).update(&[key.kind as u8]);
+    hasher.update(&key.origin.0).update(key.stream.as_str().as_bytes()).update(&[key.track.into()]);
     u64::from_le_bytes(
         hasher.finalize().as_bytes()[..8].try_into().expect("a hash is longer than eight octets"),
     )

@@ -10,6 +10,8 @@ mod feeds;
 pub mod forward;
 mod joins;
 mod keyframe_requests;
+pub(crate) mod picture;
+mod room;
 mod track;
 pub(crate) mod view;
 
@@ -20,7 +22,7 @@ use std::{
 
 use protocol::{
     Kind, NodeId, StreamName,
-    mesh::{Alias, TrackKey},
+    mesh::{Alias, MAX_ENCODINGS, StreamTrack, TrackKey},
 };
 
 use crate::{
@@ -29,6 +31,7 @@ use crate::{
     tree::{
         children::Child,
         forward::ForwardEntry,
+        picture::{Picture, PictureDemand, Seen},
         track::Track,
         view::{Event, Loads, Refusals, Step, TreeView},
     },
@@ -44,43 +47,55 @@ const TRACKS_MAX: usize = 4096;
 const TRACKS_OF_LINK_MAX: usize = 1024;
 /// Joins of one link that wait for a feed: each makes this relay ask others.
 const WAITING_OF_LINK_MAX: usize = 256;
-/// What is planned for a track, in bits per second: Opus for music with its overhead, and what the browser client
-/// publishes at most. A description has no rate, and a measured one would make the answer depend on the moment.
-const AUDIO_RATE: u64 = 160_000;
-const VIDEO_RATE: u64 = 2_500_000;
-/// Share of a link's capacity for media, in per cent. The rest is for control, for repairs, and for being wrong about the
-/// capacity and the rates.
-const FILL: u64 = 85;
-
 /// The trees of all tracks.
 #[derive(Debug)]
 pub(crate) struct Trees {
     tracks: BTreeMap<TrackKey, Track>,
+    /// What is taken of pictures that are published elsewhere.
+    pictures: BTreeMap<PictureKey, Picture>,
     dirty: BTreeSet<TrackKey>,
+    dirty_pictures: BTreeSet<PictureKey>,
     next_alias: u16,
     events: Vec<Event>,
     /// Of links where it is known, in bits per second.
     capacities: BTreeMap<LinkId, u64>,
+    /// Links of which the capacity is another.
+    tight: BTreeSet<LinkId>,
     refusals: Refusals,
 }
+
+/// The relay that a picture is published at, and its stream.
+type PictureKey = (NodeId, StreamName);
 
 impl Trees {
     pub fn new(seed: u64) -> Trees {
         let next_alias = seed as u16;
         Trees {
             tracks: BTreeMap::new(),
+            pictures: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            dirty_pictures: BTreeSet::new(),
             next_alias,
             events: Vec::new(),
             capacities: BTreeMap::new(),
+            tight: BTreeSet::new(),
             refusals: Refusals::default(),
         }
     }
 
-    pub fn handle_interest(&mut self, key: TrackKey, wanted: bool) {
+    /// Somebody here wants the sound of a stream, or nobody does any more.
+    pub fn handle_sound(&mut self, key: TrackKey, wanted: bool) {
         if wanted || self.tracks.contains_key(&key) {
             self.tracks.entry(key.clone()).or_default().local = wanted;
             self.dirty.insert(key);
+        }
+    }
+
+    /// What is wanted here of the picture of a stream.
+    pub fn handle_picture(&mut self, key: PictureKey, demand: PictureDemand) {
+        if demand.listeners > 0 || self.pictures.contains_key(&key) {
+            self.pictures.entry(key.clone()).or_default().handle_demand(demand);
+            self.dirty_pictures.insert(key);
         }
     }
 
@@ -102,9 +117,15 @@ impl Trees {
             }
             self.dirty.insert(key.clone());
         }
+        self.dirty_pictures.extend(self.pictures.keys().cloned());
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
+        for (key, picture) in &self.pictures {
+            if picture.deadline().is_some_and(|at| at <= now) {
+                self.dirty_pictures.insert(key.clone());
+            }
+        }
         for (key, track) in &self.tracks {
             if track.deadline().is_some_and(|at| at <= now) {
                 self.dirty.insert(key.clone());
@@ -113,16 +134,8 @@ impl Trees {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.tracks.values().filter_map(Track::deadline).min()
-    }
-
-    /// What a link carries, in bits per second; `None` if that is not known.
-    pub fn handle_capacity(&mut self, link: LinkId, capacity: Option<u64>) {
-        match capacity {
-            Some(capacity) => drop(self.capacities.insert(link, capacity)),
-            None => drop(self.capacities.remove(&link)),
-        }
-        self.make_room(link, 0);
+        let pictures = self.pictures.values().filter_map(Picture::deadline);
+        self.tracks.values().filter_map(Track::deadline).chain(pictures).min()
     }
 
     pub fn handle_join(
@@ -140,7 +153,7 @@ impl Trees {
             Some(Refusal::LinkDown)
         } else if !around.available(&key) {
             Some(Refusal::Unknown)
-        } else if known.is_none() && self.full(&key, link) || starts && !self.fits(&key, link) {
+        } else if known.is_none() && self.full(&key, link) || starts && !self.fits(&key, link, around) {
             Some(Refusal::Full)
         } else {
             None
@@ -211,11 +224,14 @@ impl Trees {
 
     /// Whether there is nothing to settle.
     pub fn rest(&self) -> bool {
-        self.dirty.is_empty() && self.events.is_empty()
+        let tracks = self.dirty.is_empty() && self.events.is_empty();
+        tracks && self.dirty_pictures.is_empty() && self.tight.is_empty()
     }
 
     /// Brings every track that changed to rest, and hands over what has to be done for that.
     pub fn settle(&mut self, around: &mut TreeView<'_>, now: Instant) -> Vec<Event> {
+        self.settle_capacities(around);
+        self.settle_pictures(around, now);
         let mut loads = self.loads(around);
         while let Some(key) = self.dirty.pop_first() {
             let Some(mut track) = self.tracks.remove(&key) else { continue };
@@ -244,8 +260,59 @@ impl Trees {
             };
             *counter += 1;
         }
-        self.capacities.retain(|link, _| around.links.contains_key(link));
         std::mem::take(&mut self.events)
+    }
+
+    /// Decides what is taken of each picture that changed, before its tracks come to rest.
+    fn settle_pictures(&mut self, around: &TreeView<'_>, now: Instant) {
+        let elsewhere = |key: &&TrackKey| key.track.kind() == Kind::Video && key.origin != around.own;
+        let changed = self.dirty.iter().filter(elsewhere).map(|key| (key.origin, key.stream.clone()));
+        self.dirty_pictures.extend(changed);
+        while let Some(picture) = self.dirty_pictures.pop_first() {
+            self.settle_picture(picture, around, now);
+        }
+    }
+
+    fn settle_picture(&mut self, of: PictureKey, around: &TreeView<'_>, now: Instant) {
+        let (origin, stream) = &of;
+        let key = |track| TrackKey { origin: *origin, stream: stream.clone(), track };
+        let rates = around.advertised(origin, stream).map(|advertised| advertised.rates.clone());
+        let rates = rates.unwrap_or_default();
+        let mut below: BTreeMap<LinkId, u8> = BTreeMap::new();
+        let mut joined = [false; MAX_ENCODINGS];
+        let encodings = key(StreamTrack::Encoding(0))..=key(StreamTrack::Encoding(MAX_ENCODINGS as u8 - 1));
+        for (key, track) in self.tracks.range(encodings.clone()) {
+            let Some(place) = key.track.encoding() else { continue };
+            if let Some(joined) = joined.get_mut(usize::from(place)) {
+                *joined = track.feeds().joined().next().is_some();
+            }
+            let rank = rates.rank(place).unwrap_or_default();
+            for link in track.children.links() {
+                below.entry(link).and_modify(|best| *best = rank.max(*best)).or_insert(rank);
+            }
+        }
+        let below: Vec<u8> = below.into_values().collect();
+        let picture = self.pictures.entry(of.clone()).or_default();
+        let taken = picture.settle(&Seen { rates: &rates, below: &below, joined }, now);
+        let seen = picture.is_seen();
+        let places =
+            (0..MAX_ENCODINGS as u8).map(|place| (StreamTrack::Encoding(place), taken.contains(place)));
+        for (track, takes) in places.chain([(StreamTrack::Video, taken.whole)]) {
+            let (key, local) = (key(track), seen && takes);
+            // The whole is sent to whoever asks for it.
+            let left_out = !takes && track != StreamTrack::Video;
+            if !local && !self.tracks.contains_key(&key) {
+                continue;
+            }
+            let track = self.tracks.entry(key.clone()).or_default();
+            if (track.local, track.left_out) != (local, left_out) {
+                (track.local, track.left_out) = (local, left_out);
+                self.dirty.insert(key);
+            }
+        }
+        if !seen && self.tracks.range(encodings).next().is_none() {
+            self.pictures.remove(&of);
+        }
     }
 
     /// Tracks by link, of the links to neighbors that have several.
@@ -266,33 +333,38 @@ impl Trees {
     }
 
     /// The table for the packet path.
-    pub fn forwarding(&self, own: &NodeId, published: impl Fn(&TrackKey) -> bool) -> Vec<ForwardEntry> {
+    pub fn forwarding(&self, around: &TreeView<'_>) -> Vec<ForwardEntry> {
         let entry = |(key, track): (&TrackKey, &Track)| {
-            let published = key.origin == *own && published(key);
-            let sources = if key.origin == *own { Vec::new() } else { track.feeds().sources() };
+            let own = key.origin == around.own;
+            let published = own && around.available(key);
+            let sources = if own { Vec::new() } else { track.feeds().sources() };
             let children = track.children.fed();
-            let entry = ForwardEntry { track: key.clone(), published, sources, children, local: track.local };
+            // What still comes of a picture is of use until what is to take its place has come.
+            let seen = || key.track.kind() == Kind::Video && self.is_seen(key) && !sources.is_empty();
+            let local = track.local || !own && seen();
+            let rank = around.rank(key);
+            let entry = ForwardEntry { track: key.clone(), published, sources, children, local, rank };
             (entry.local || !entry.children.is_empty()).then_some(entry)
         };
         self.tracks.iter().filter_map(entry).collect()
     }
 
-    /// The relays that the packets of a stream come through, this one included: those of the first of these
-    /// tracks that comes.
-    pub fn path(
-        &self,
-        mut kinds: impl Iterator<Item = Kind>,
-        (origin, stream): (&NodeId, &StreamName),
-        own: NodeId,
-    ) -> Option<Vec<NodeId>> {
+    /// Whether somebody here sees the picture that a track is of.
+    fn is_seen(&self, key: &TrackKey) -> bool {
+        !self.pictures.is_empty()
+            && self.pictures.get(&(key.origin, key.stream.clone())).is_some_and(Picture::is_seen)
+    }
+
+    /// The relays that the packets of a stream come through, this one included: those of the first of its tracks that
+    /// comes.
+    pub fn path(&self, (origin, stream): (&NodeId, &StreamName), own: NodeId) -> Option<Vec<NodeId>> {
         if self.tracks.is_empty() {
             return None;
         }
-        let mut key = TrackKey { origin: *origin, stream: stream.clone(), kind: Kind::Audio };
-        let path = kinds.find_map(|kind| {
-            key.kind = kind;
-            self.tracks.get(&key)?.feeds().path()
-        })?;
+        let first = TrackKey { origin: *origin, stream: stream.clone(), track: StreamTrack::Audio };
+        let of_stream = |key: &&TrackKey| (&key.origin, &key.stream) == (origin, stream);
+        let tracks = self.tracks.range(first..).take_while(|(key, _)| of_stream(key));
+        let path = tracks.filter_map(|(_, track)| track.feeds().path()).next()?;
         Some(path.iter().copied().chain([own]).collect())
     }
 
@@ -312,45 +384,6 @@ impl Trees {
         new && self.tracks.len() >= TRACKS_MAX
             || new && self.tracks.len() >= TRACKS_OF_LINK_MAX && of_link().count() >= TRACKS_OF_LINK_MAX
             || of_link().filter(|child| child.told.is_none()).count() >= WAITING_OF_LINK_MAX
-    }
-
-    /// What is planned for the children of a link that packets are sent to.
-    fn planned(&self, link: LinkId) -> u64 {
-        let fed = |(key, track): (&TrackKey, &Track)| {
-            track.children.get(link).filter(|child| child.ask.active).map(|_| rate(key.kind))
-        };
-        self.tracks.iter().filter_map(fed).sum()
-    }
-
-    /// Whether a link has room for a track; for audio it is made.
-    fn fits(&mut self, key: &TrackKey, link: LinkId) -> bool {
-        let Some(capacity) = self.capacities.get(&link) else { return true };
-        if key.kind == Kind::Audio {
-            self.make_room(link, rate(key.kind));
-            return true;
-        }
-        self.planned(link) + rate(key.kind) <= capacity.saturating_mul(FILL) / 100
-    }
-
-    /// Lets video children of a link go, the newest first, until there is room for `more`.
-    fn make_room(&mut self, link: LinkId, more: u64) {
-        let Some(&capacity) = self.capacities.get(&link) else { return };
-        while self.planned(link) + more > capacity.saturating_mul(FILL) / 100 {
-            let video = self.tracks.iter_mut().filter(|(key, _)| key.kind == Kind::Video);
-            let fed = video.filter_map(|(key, track)| {
-                let child = track.children.get(link).filter(|child| child.ask.active)?;
-                Some((child.since, key, track))
-            });
-            let Some((_, key, track)) = fed.max_by_key(|(since, key, _)| (*since, (*key).clone())) else {
-                break;
-            };
-            if let Some(child) = track.children.remove(link) {
-                let message = Message::Lost { track: key.clone(), alias: child.alias, broken: None };
-                self.events.push(Event::Send(link, message));
-                self.refusals.made_room += 1;
-                self.dirty.insert(key.clone());
-            }
-        }
     }
 
     #[cfg(test)]
@@ -374,12 +407,5 @@ impl Trees {
 fn count(loads: &mut Loads, link: LinkId, more: isize) {
     if let Some(load) = loads.get_mut(&link) {
         *load = load.saturating_add_signed(more);
-    }
-}
-
-fn rate(kind: Kind) -> u64 {
-    match kind {
-        Kind::Audio => AUDIO_RATE,
-        Kind::Video => VIDEO_RATE,
     }
 }

@@ -46,6 +46,8 @@ pub(crate) const LINGER: Duration = Duration::from_secs(2);
 pub(crate) struct Track {
     /// Somebody here listens.
     pub local: bool,
+    /// An encoding that is not taken from elsewhere, whoever wants it: others of its picture are.
+    pub left_out: bool,
     pub children: Children,
     feeds: Feeds,
     keyframes: KeyframeRequests,
@@ -121,14 +123,17 @@ impl Track {
 
     fn settle_relay(&mut self, step: &mut Step<'_, '_>) {
         let now = step.now;
-        if self.local || !self.children.is_empty() {
+        let wanted = !self.left_out && (self.local || !self.children.is_empty());
+        if wanted {
             self.linger = None;
         } else if self.linger.is_none() && !self.feeds.is_empty() {
             self.linger = Some(now + LINGER);
         }
-        let demand = self.local || !self.children.is_empty() || self.linger.is_some_and(|until| until > now);
-        if !demand || !step.around.available(step.key) {
-            return self.release(step);
+        if !step.around.available(step.key) {
+            return self.release(Refusal::Unknown, step);
+        }
+        if !wanted && self.linger.is_none_or(|until| until <= now) {
+            return self.release(Refusal::Full, step);
         }
         let demand = Demand { local: self.local, children: &self.children };
         self.feeds.settle(demand, step);
@@ -141,12 +146,13 @@ impl Track {
     }
 
     /// Leaves all parents and lets all children go.
-    fn release(&mut self, step: &mut Step<'_, '_>) {
+    fn release(&mut self, reason: Refusal, step: &mut Step<'_, '_>) {
         for feed in self.feeds.iter() {
             step.events.push(feed.leave(step.key));
         }
-        self.children.release(step.key, Refusal::Unknown, (self.feeds.broken(), step.events));
-        *self = Track { local: self.local, looked: self.looked, ..Track::default() };
+        self.children.release(step.key, reason, (self.feeds.broken(), step.events));
+        let Track { local, left_out, looked, .. } = *self;
+        *self = Track { local, left_out, looked, ..Track::default() };
     }
 
     /// Tells the children which of the ways that are here they are served by.
@@ -178,7 +184,7 @@ impl Track {
 
     /// Packets that come another way begin with what nobody can decode: a picture needs a keyframe.
     fn follow(&mut self, key: &TrackKey) {
-        if self.feeds.take_moved() && key.kind == Kind::Video {
+        if self.feeds.take_moved() && key.track.kind() == Kind::Video {
             self.keyframes.handle_need(None);
         }
     }

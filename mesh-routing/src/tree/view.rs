@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use protocol::{
-    NodeId,
-    mesh::{Alias, TrackKey},
+    Kind, NodeId, StreamName,
+    mesh::{Alias, StreamTrack, TrackKey},
 };
 
 use crate::{
@@ -15,8 +15,18 @@ use crate::{
         Routes,
         graph::{Avoid, Candidate},
     },
-    wire::{lsa::Advertised, message::Message, metric::LinkId},
+    wire::{
+        lsa::Advertised,
+        message::{Message, since},
+        metric::LinkId,
+    },
 };
+
+/// What is planned for a track of which no rate is said, in bits per second: Opus for music with its overhead, and what
+/// the browser client publishes at most. What is said is a step and not what flows: the answer may not depend on the
+/// moment.
+const AUDIO_RATE: u64 = 160_000;
+const VIDEO_RATE: u64 = 2_500_000;
 
 /// What trees may look at.
 pub(crate) struct TreeView<'a> {
@@ -25,7 +35,7 @@ pub(crate) struct TreeView<'a> {
     pub neighbors: &'a BTreeMap<NodeId, Neighbor>,
     pub costs: &'a BTreeMap<NodeId, u32>,
     pub database: &'a Lsdb,
-    pub published: &'a BTreeMap<protocol::StreamName, Advertised>,
+    pub published: &'a BTreeMap<StreamName, Advertised>,
     pub routes: &'a mut Routes,
 }
 
@@ -34,12 +44,43 @@ impl TreeView<'_> {
         self.links.get(&link).map_or(State::Down, Link::state)
     }
 
-    pub fn available(&self, key: &TrackKey) -> bool {
-        if key.origin == self.own {
-            let advertised = self.published.get(&key.stream);
-            return advertised.is_some_and(|ad| ad.stream.tracks.iter().any(|track| track.kind == key.kind));
+    /// What is said of a stream by the relay that it is published at.
+    pub fn advertised(&self, origin: &NodeId, stream: &StreamName) -> Option<&Advertised> {
+        if *origin == self.own {
+            return self.published.get(stream);
         }
-        self.database.publishes(&key.origin, &key.stream, key.kind)
+        self.database.advertised(origin, stream)
+    }
+
+    pub fn available(&self, key: &TrackKey) -> bool {
+        self.advertised(&key.origin, &key.stream).is_some_and(|advertised| advertised.has(key.track))
+    }
+
+    /// What is planned for a track, in bits per second.
+    pub fn rate(&self, key: &TrackKey) -> u64 {
+        let advertised = self.advertised(&key.origin, &key.stream);
+        let said = advertised.and_then(|advertised| advertised.rates.rate(key.track).bits_per_second());
+        said.unwrap_or(match key.track.kind() {
+            Kind::Audio => AUDIO_RATE,
+            Kind::Video => VIDEO_RATE,
+        })
+    }
+
+    /// How many worse encodings of its picture there are: 0 for what is all there is of its kind.
+    pub fn rank(&self, key: &TrackKey) -> u8 {
+        let Some(place) = key.track.encoding() else { return 0 };
+        let advertised = self.advertised(&key.origin, &key.stream);
+        advertised.and_then(|advertised| advertised.rates.rank(place)).unwrap_or(0)
+    }
+
+    /// Whether both feeds of a track carry packets: of sound, so that a cut is not heard at all, and of the base of a
+    /// picture, so that a cut only softens it.
+    pub fn hot(&self, key: &TrackKey) -> bool {
+        match key.track {
+            StreamTrack::Audio => true,
+            StreamTrack::Video => false,
+            StreamTrack::Encoding(_) => self.rank(key) == 0,
+        }
     }
 }
 
@@ -66,6 +107,11 @@ pub(crate) struct Step<'a, 'b> {
 }
 
 impl Step<'_, '_> {
+    /// Whether the neighbor at the other end of a link knows of such tracks.
+    pub fn understood(&self, link: LinkId) -> bool {
+        self.around.links.get(&link).is_some_and(|link| link.version >= since(self.key.track))
+    }
+
     pub fn candidates(&mut self, way: &Avoid) -> Vec<Candidate> {
         self.around.routes.detours(&self.around.own, &self.key.origin, way, self.around.costs)
     }

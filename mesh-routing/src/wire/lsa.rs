@@ -3,10 +3,16 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use protocol::{Kind, NodeId, StreamName, ZoneName, mesh::StreamAdvertisement};
+use protocol::{
+    NodeId, StreamName, ZoneName,
+    mesh::{StreamAdvertisement, StreamTrack},
+};
 use serde::{Deserialize, Serialize};
 
-use crate::{error::MeshError, wire::metric::Capacity};
+use crate::{
+    error::MeshError,
+    wire::{metric::Capacity, rates::StreamRates},
+};
 
 /// Relays in one mesh.
 pub const NODES_MAX: usize = 8192;
@@ -80,6 +86,9 @@ pub struct Advertised {
     /// One more than any `since` of this name the origin knew when it was published: of two origins of one
     /// name the later publication has the higher one, without a clock.
     pub since: u64,
+    /// What its tracks take: stands in a [field](crate::wire::rates) behind the LSA.
+    #[serde(skip)]
+    pub rates: StreamRates,
 }
 
 impl LinkState {
@@ -158,11 +167,17 @@ impl Publication {
         let at = self.streams.binary_search_by(|advertised| advertised.stream.name.cmp(name)).ok()?;
         self.streams.get(at)
     }
+}
 
-    /// Whether a track is published there.
-    pub fn publishes(&self, stream: &StreamName, kind: Kind) -> bool {
-        self.stream(stream)
-            .is_some_and(|advertised| advertised.stream.tracks.iter().any(|track| track.kind == kind))
+impl Advertised {
+    /// Whether it has this track.
+    pub fn has(&self, track: StreamTrack) -> bool {
+        match track {
+            StreamTrack::Encoding(place) => self.rates.rank(place).is_some(),
+            StreamTrack::Audio | StreamTrack::Video => {
+                self.stream.tracks.iter().any(|described| described.kind == track.kind())
+            }
+        }
     }
 }
 

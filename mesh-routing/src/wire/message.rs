@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use protocol::{
     BridgeVersion, NodeId, Topic,
-    mesh::{Alias, Class, TrackKey},
+    mesh::{Alias, Class, StreamTrack, TrackKey},
 };
 use serde::{Deserialize, Serialize};
 
@@ -269,7 +269,15 @@ impl Message {
 
     /// The bridge version it came with: it is sent only where that one or a later one is spoken.
     pub fn since(&self) -> BridgeVersion {
-        BridgeVersion::FIRST
+        match self {
+            Message::Join { track, .. }
+            | Message::Joined { track, .. }
+            | Message::Refused { track, .. }
+            | Message::Leave { track, .. }
+            | Message::Lost { track, .. }
+            | Message::Keyframe { track } => since(track.track),
+            _ => BridgeVersion::FIRST,
+        }
     }
 
     /// The class its bytes travel in.
@@ -355,6 +363,14 @@ impl Message {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// The bridge version that such a track came with.
+pub(crate) fn since(track: StreamTrack) -> BridgeVersion {
+    match track {
+        StreamTrack::Audio | StreamTrack::Video => BridgeVersion::FIRST,
+        StreamTrack::Encoding(_) => BridgeVersion::ENCODINGS,
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use protocol::{FileId, Hlc, Kind, RoomName, StreamName, ZoneName};
+use protocol::{FileId, Hlc, RoomName, StreamName, ZoneName, mesh::StreamTrack};
 
 use super::*;
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
 };
 
 fn track() -> TrackKey {
-    TrackKey { origin: node(2), stream: StreamName::new("main-stage").unwrap(), kind: Kind::Audio }
+    TrackKey { origin: node(2), stream: StreamName::new("main-stage").unwrap(), track: StreamTrack::Audio }
 }
 
 /// One of each.

@@ -9,5 +9,6 @@ pub mod lsa;
 pub mod manifest;
 pub mod message;
 pub mod metric;
+pub mod rates;
 pub mod signature;
 pub mod signed_lsa;

@@ -10,6 +10,7 @@ use crate::{
     wire::{
         area::{Fragment, InterAreaLsa},
         lsa::{LinkState, Publication},
+        rates::{self, StreamRates},
         signature::{Keys, LINK_STATE, Signature},
     },
 };
@@ -109,12 +110,16 @@ impl SignedLsa {
         SignedLsa::with_fields(lsa, &[], keys)
     }
 
-    /// Says it with these fields, as [`protocol::fields::write`] writes them.
+    /// Says it with these fields behind its own, as [`protocol::fields::write`] writes them.
     pub fn with_fields(lsa: Lsa, fields: &[u8], keys: &dyn Keys) -> SignedLsa {
         let mut body = postcard::to_stdvec(&lsa).expect("an LSA has no part that cannot be serialized");
+        let behind = body.len();
+        if let Lsa::Streams(said) = &lsa {
+            rates::write(&mut body, said.streams.iter().map(|advertised| &advertised.rates));
+        }
         body.extend_from_slice(fields);
         let signature = Signature::sign(keys, LINK_STATE, &body);
-        SignedLsa { lsa, fields: body.len() - fields.len(), body: body.into(), signature }
+        SignedLsa { lsa, fields: behind, body: body.into(), signature }
     }
 
     /// With any signature.
@@ -132,6 +137,12 @@ impl SignedLsa {
     /// What stands behind it.
     pub fn fields(&self) -> Fields<'_> {
         self.body.get(self.fields..).and_then(Fields::read).unwrap_or_default()
+    }
+
+    /// Fields that are not known here.
+    pub fn unknown_fields(&self) -> usize {
+        let known: &[u32] = if matches!(self.lsa, Lsa::Streams(_)) { &[rates::FIELD] } else { &[] };
+        self.fields().besides(known)
     }
 
     /// Whether its origin said so.
@@ -166,10 +177,22 @@ impl<'de> Deserialize<'de> for SignedLsa {
             return Err(de::Error::custom("an LSA this long"));
         }
         let not_one = || de::Error::custom("not an LSA");
-        let (lsa, behind) = postcard::take_from_bytes(&body).map_err(|_| not_one())?;
-        Fields::read(behind).ok_or_else(not_one)?;
+        let (mut lsa, behind) = postcard::take_from_bytes(&body).map_err(|_| not_one())?;
+        let said = Fields::read(behind).ok_or_else(not_one)?;
+        if let Lsa::Streams(publication) = &mut lsa {
+            take_rates(publication, said);
+        }
         let fields = body.len() - behind.len();
         Ok(SignedLsa { lsa, fields, body, signature })
+    }
+}
+
+/// A field that makes no sense says nothing: relays that know of none pass it on, and are not to blame for it.
+fn take_rates(publication: &mut Publication, said: Fields<'_>) {
+    let read = said.get(rates::FIELD).and_then(|value| rates::read(value, publication.streams.len()));
+    let known = read.unwrap_or_default().into_iter().chain(std::iter::repeat(StreamRates::default()));
+    for (advertised, rates) in publication.streams.iter_mut().zip(known) {
+        advertised.rates = rates;
     }
 }
 

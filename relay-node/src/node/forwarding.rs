@@ -40,12 +40,12 @@ impl Node {
         let entries = self.mesh.forwarding();
         self.track_numbers.retain(&entries.iter().map(|entry| &entry.track).collect());
         let mut table = Table::default();
-        for ForwardEntry { track, published, sources, children, local } in entries {
-            let here = self.streams.get(&track.stream).map(|known| known.tracks.of(track.kind).0);
+        for ForwardEntry { track, published, sources, children, local, .. } in entries {
+            let here = self.streams.get(&track.stream).map(|known| known.tracks.get(track.track).0);
             let child = |(link, alias)| Some(Child { link: links.get(&link)?.clone(), alias });
             let children = children.into_iter().filter_map(child).collect();
             if !published {
-                let (track, class) = (self.track_numbers.of(&track), Class::of(track.kind));
+                let (track, class) = (self.track_numbers.of(&track), Class::of(track.track.kind()));
                 let route = Route { track, local: here.filter(|_| local), class, children };
                 table.incoming.extend(sources.into_iter().map(|source| (source, route.clone())));
             } else if let Some(here) = here {
@@ -58,17 +58,17 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use protocol::{Kind, NodeId, StreamName};
+    use protocol::{NodeId, StreamName, mesh::StreamTrack};
 
     use super::*;
 
     #[test]
     fn a_number_of_a_track_is_never_given_twice() {
-        let track = |kind| {
+        let track = |track| {
             let stream = StreamName::new("main-stage").expect("a name");
-            TrackKey { origin: NodeId([1; 32]), stream, kind }
+            TrackKey { origin: NodeId([1; 32]), stream, track }
         };
-        let (sound, picture) = (track(Kind::Audio), track(Kind::Video));
+        let (sound, picture) = (track(StreamTrack::Audio), track(StreamTrack::Video));
         let mut numbers = TrackNumbers::default();
         let first = [&sound, &picture, &sound].map(|track| numbers.of(track));
         assert_eq!(first, [0, 1, 0]);

@@ -10,6 +10,7 @@ pub mod complaints;
 pub mod files;
 mod forwarding;
 mod misfits;
+mod picture;
 pub mod posts;
 mod records;
 pub mod sessions;
@@ -30,7 +31,10 @@ use mesh_routing::{
     blob::{Block, Chunk},
     peer_selection::Choice,
 };
-use protocol::{BridgeVersion, FileId, Kind, NodeId, StreamName, ZoneName, mesh::Class};
+use protocol::{
+    BridgeVersion, FileId, NodeId, StreamName, ZoneName,
+    mesh::{Class, StreamTrack},
+};
 use rooms::{Rooms, WallTime};
 
 use crate::{bridge::Misfit, membership::festival::Festival};
@@ -52,7 +56,7 @@ pub struct Node {
     rooms: Rooms,
     sessions: Sessions,
     streams: BTreeMap<StreamName, Stream>,
-    by_track: BTreeMap<TrackId, (StreamName, Kind)>,
+    by_track: BTreeMap<TrackId, (StreamName, StreamTrack)>,
     next_track: u32,
     track_numbers: TrackNumbers,
     epoch_seed: u8,
@@ -182,6 +186,7 @@ impl Node {
         for stream in over {
             self.unpublish(&stream, now);
         }
+        self.look_at_rates(now);
         self.look_at_sessions(now);
     }
 
@@ -261,7 +266,8 @@ impl Node {
     /// When [`Node::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let grace = self.streams.values().filter_map(|known| known.until).min();
-        [self.mesh.poll_timeout(), grace, self.sessions.poll_timeout()].into_iter().flatten().min()
+        let rates = self.streams.values().filter_map(|known| known.rates.poll_timeout()).min();
+        [self.mesh.poll_timeout(), grace, rates, self.sessions.poll_timeout()].into_iter().flatten().min()
     }
 
     /// The next thing to do; call it until there is none.
@@ -288,7 +294,7 @@ impl Node {
             }
             Output::KeyframeWanted { track } => match self.streams.get(&track.stream) {
                 Some(known) => {
-                    Effect::Workers(Command::RequestKeyframe { track: known.tracks.of(track.kind) })
+                    Effect::Workers(Command::RequestKeyframe { track: known.tracks.get(track.track) })
                 }
                 None => return,
             },

@@ -13,14 +13,15 @@ use media::{
     sdp::{Fragment, Offer},
     transport::{CloseReason, Credentials},
 };
-use mesh_routing::StreamView;
+use mesh_routing::{PictureDemand, StreamView};
 use protocol::{
     Codec, SessionId, StreamName, TrackDescription, ZoneName, api,
-    mesh::{StreamAdvertisement, TrackKey},
+    mesh::{StreamAdvertisement, StreamTrack, TrackKey},
 };
 
 use super::{
     Effect, Node,
+    picture::{Published, Wanted},
     sessions::{Direction, Fresh, IfMatch, Opened, Patched, SessionError},
 };
 use crate::places::shares::Holder;
@@ -40,8 +41,15 @@ pub(super) struct Stream {
     pub(super) until: Option<Instant>,
     pub(super) epochs: Epochs,
     pub(super) listeners: BTreeSet<SessionId>,
-    /// What the mesh was asked for.
+    /// What the mesh was asked for: the sound, and the picture in whatever encodings.
     interests: BTreeSet<TrackKey>,
+    /// What is said of it if it is published here.
+    pub(super) rates: Published,
+    /// Which encodings listeners here want of a picture from elsewhere, and what of it the mesh was told.
+    pub(super) wanted: Wanted,
+    demand: PictureDemand,
+    /// What the workers were told that the picture can be had in.
+    pub(super) advertised: Vec<(u8, u64)>,
 }
 
 /// A publisher that drops may come back under its name for so long without its listeners doing anything.
@@ -185,10 +193,22 @@ impl Node {
             }
             Event::Encodings { session, encodings } => {
                 let Some((stream, _)) = self.sessions.stream_of(session) else { return };
-                if let Some(known) = self.streams.get_mut(stream) {
-                    known.encodings = Some((session, encodings));
+                let stream = stream.clone();
+                let Some(known) = self.streams.get_mut(&stream) else { return };
+                let publishes = known.publisher == Some(session);
+                known.encodings = Some((session, encodings.clone()));
+                if publishes {
+                    self.handle_encodings(&stream, &encodings, now);
                 }
             }
+            Event::Sound { session, kilobits_per_second } => {
+                let Some((stream, _)) = self.sessions.stream_of(session) else { return };
+                let stream = stream.clone();
+                if self.streams.get(&stream).is_some_and(|known| known.publisher == Some(session)) {
+                    self.handle_sound(&stream, kilobits_per_second, now);
+                }
+            }
+            Event::Demand { worker, track, wanted } => self.handle_demand(worker, track, wanted, now),
             Event::KeyframeWanted { track } => self.handle_keyframe_wanted(track, now),
             // Chat and files over data channels come with the participant's door to the rooms.
             Event::Message { .. } | Event::Foreign { .. } => {}
@@ -332,13 +352,14 @@ impl Node {
 
     /// A listener at this relay needs a keyframe.
     pub fn handle_keyframe_wanted(&mut self, track: TrackId, now: Instant) {
-        let Some((stream, kind)) = self.by_track.get(&track) else { return };
+        let Some((stream, of)) = self.by_track.get(&track) else { return };
         let Some(known) = self.streams.get(stream) else { return };
         if known.publisher.is_some() {
             self.effects.push_back(Effect::Workers(Command::RequestKeyframe { track }));
             return;
         }
-        let wanted = known.interests.iter().find(|key| key.kind == *kind).cloned();
+        let wanted = known.interests.iter().find(|key| key.track.kind() == of.kind());
+        let wanted = wanted.map(|key| TrackKey { track: *of, ..key.clone() });
         if let Some(key) = wanted {
             self.mesh.handle_keyframe_request(&key, now);
         }
@@ -355,7 +376,7 @@ impl Node {
         self.streams.entry(name.clone()).or_insert_with(|| {
             let tracks = StreamTracks::from_first(*next_track);
             *next_track = next_track.wrapping_add(StreamTracks::COUNT);
-            by_track.extend(tracks.all().map(|(kind, track)| (track, (name.clone(), kind))));
+            by_track.extend(tracks.all().map(|(of, track)| (track, (name.clone(), of))));
             Stream {
                 tracks,
                 publisher: None,
@@ -366,6 +387,10 @@ impl Node {
                 epochs,
                 listeners: BTreeSet::new(),
                 interests: BTreeSet::new(),
+                rates: Published::default(),
+                wanted: Wanted::default(),
+                demand: PictureDemand::default(),
+                advertised: Vec::new(),
             }
         })
     }
@@ -384,6 +409,7 @@ impl Node {
     pub(super) fn unpublish(&mut self, stream: &StreamName, now: Instant) {
         if let Some(known) = self.streams.get_mut(stream) {
             (known.until, known.published) = (None, None);
+            known.rates = Published::default();
             self.mesh.handle_unpublish(stream, now);
         }
     }
@@ -401,8 +427,9 @@ impl Node {
     }
 
     /// Asks the mesh for the tracks of a stream that somebody here listens to, and for nothing else.
-    fn settle(&mut self, name: &StreamName, now: Instant) {
+    pub(super) fn settle(&mut self, name: &StreamName, now: Instant) {
         let live = self.live(name);
+        self.tell_advertised(name, live.as_ref());
         let Some(known) = self.streams.get_mut(name) else { return };
         let heard_here = known.published.is_some() && !known.listeners.is_empty();
         self.mesh.handle_listeners(name, heard_here, now);
@@ -413,19 +440,34 @@ impl Node {
                 stream
                     .tracks
                     .iter()
-                    .map(|track| TrackKey { origin: stream.origin, stream: name.clone(), kind: track.kind })
+                    .map(|track| TrackKey {
+                        origin: stream.origin,
+                        stream: name.clone(),
+                        track: StreamTrack::of(track.kind),
+                    })
                     .collect()
             }
             _ => BTreeSet::new(),
         };
         for key in wanted.difference(&known.interests) {
             // From another origin numbers start anew.
-            let track = known.tracks.of(key.kind);
-            self.effects.push_back(Effect::Workers(Command::Reset { track }));
+            for (_, track) in known.tracks.all().filter(|(of, _)| of.kind() == key.track.kind()) {
+                self.effects.push_back(Effect::Workers(Command::Reset { track }));
+            }
             self.mesh.handle_interest(key.clone(), true, now);
+            if key.track == StreamTrack::Video {
+                known.demand = PictureDemand { listeners: 1, ..PictureDemand::default() };
+            }
         }
         for key in known.interests.difference(&wanted) {
             self.mesh.handle_interest(key.clone(), false, now);
+        }
+        let demand = known.wanted.demand(known.listeners.len());
+        if let Some(key) = wanted.iter().find(|key| key.track == StreamTrack::Video)
+            && known.demand != demand
+        {
+            known.demand = demand;
+            self.mesh.handle_demand(key.origin, name.clone(), demand, now);
         }
         if known.interests != wanted {
             known.interests = wanted;
