@@ -54,7 +54,7 @@ pub use mesh::{
     config::Config,
     counters::{Counters, UnknownCounters},
     output::Output,
-    views::{LinkView, NodeView, StreamView, Topology},
+    views::{AsWhole, LinkView, NodeView, StreamView, Topology},
 };
 pub use tree::{forward::ForwardEntry, picture::PictureDemand, view::Refusals};
 pub use wire::{

@@ -145,6 +145,20 @@ pub struct Mesh {
     /// Relays that tried to bridge to this one, or this one to them, lately, and speak none of its bridge versions.
     #[serde(default)]
     pub misfits: Vec<MeshMisfit>,
+    /// Pictures that come to this relay in one encoding, though they are published in several.
+    #[serde(default)]
+    pub held_up: Vec<MeshHeldUp>,
+}
+
+/// A picture that comes in one encoding because a relay on its way knows of no others, in [`Mesh`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MeshHeldUp {
+    /// The stream.
+    pub stream: String,
+    /// The relay that holds it up; `null` if it is further away than the next one.
+    pub node: Option<String>,
+    /// The same as a sentence, which names the relay that has to be updated, or where to ask for it.
+    pub warning: String,
 }
 
 /// The bridge versions of a relay: all from the lowest to the highest.

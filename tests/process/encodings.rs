@@ -1,11 +1,11 @@
-//! A picture in three encodings through real relays: each listener gets what its wire carries, and what is behind a
-//! link gets one of them.
+//! A picture in three encodings through real relays: each listener gets what its wire carries, and each link carries what
+//! is wanted behind it.
 
 #![allow(clippy::unwrap_used, reason = "a step of a test that fails says where by panicking")]
 
 use std::{path::PathBuf, time::Duration};
 
-use tests::{Crowd, Festival, Publisher, film, until};
+use tests::{Crowd, Festival, Publisher, film, pause, until};
 
 const SOON: Duration = Duration::from_secs(20);
 const SIZES: [((u16, u16), u32); 3] =
@@ -54,8 +54,81 @@ async fn each_listener_gets_the_encoding_that_its_wire_carries() {
     let metrics = near.api().metrics().await.unwrap();
     assert!(metrics.sum("relay_video_switch_total", &[("direction", "up")]) >= 4.0);
     assert_eq!(metrics.sum("relay_video_pause_total", &[]), 0.0);
-    // A link carries one of them as the whole picture.
+    // A link carries what is wanted behind it.
     let counted = beyond.counted().await.unwrap();
     println!("behind a link: {counted:?}");
     assert!(counted.kbit_per_second > 1000.0, "{counted:?}");
+}
+
+/// Bits per second that cross from one relay of a chain to the next one.
+async fn crossing(festival: &Festival, from: usize) -> f64 {
+    let pair = (from, from + 1);
+    let before = festival.crossed();
+    pause(Duration::from_secs(3)).await;
+    let after = festival.crossed();
+    // The higher end dialed, so what goes to it goes back along the wire.
+    (after[&pair].1.bytes - before[&pair].1.bytes) as f64 * 8.0 / 3.0
+}
+
+#[tokio::test]
+async fn each_link_carries_what_is_wanted_behind_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let festival = Festival::chain(3).await.unwrap();
+    let [a, b, c] = &festival.relays[..] else { unreachable!("three were asked for") };
+    let _publisher = Publisher::encodings(a, "main-stage", &films(&directory)).unwrap();
+    festival.lists("main-stage").await.unwrap();
+    let thin = Crowd::behind(c, "main-stage", 2, "400kbit", 45).unwrap();
+    // Sound of 128 kbit/s and the base, with what QUIC adds to them.
+    until("the far link carries the base alone", SOON, || async {
+        let rate = crossing(&festival, 1).await;
+        println!("to c, for the base: {rate:.0} bit/s");
+        Ok((rate > 200_000.0 && rate < 450_000.0).then_some(()))
+    })
+    .await
+    .unwrap();
+    let wide = Crowd::behind(b, "main-stage", 1, "6mbit", 20).unwrap();
+    until("the near link carries the top", SOON, || async {
+        let rate = crossing(&festival, 0).await;
+        println!("to b, with the top: {rate:.0} bit/s");
+        Ok((rate > 1_800_000.0).then_some(()))
+    })
+    .await
+    .unwrap();
+    let rate = crossing(&festival, 1).await;
+    assert!(rate < 450_000.0, "nobody behind the far link wants more than the base: {rate:.0} bit/s");
+    let counted = wide.counted().await.unwrap();
+    assert!(counted.kbit_per_second > 900.0, "{counted:?}");
+    until("the near link carries the top no more", SOON, || async {
+        Ok((crossing(&festival, 0).await < 450_000.0).then_some(()))
+    })
+    .await
+    .unwrap();
+    let counted = thin.counted().await.unwrap();
+    println!("behind the far link: {counted:?}");
+    assert!(counted.kbit_per_second > 180.0, "{counted:?}");
+}
+
+#[tokio::test]
+async fn past_a_relay_of_an_earlier_version_a_picture_comes_in_one_encoding_and_it_is_said_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let festival = Festival::chain_with(4, 1, 4).await.unwrap();
+    let [a, b, c, d] = &festival.relays[..] else { unreachable!("four were asked for") };
+    let _publisher = Publisher::encodings(a, "main-stage", &films(&directory)).unwrap();
+    festival.lists("main-stage").await.unwrap();
+    let crowd = Crowd::behind(d, "main-stage", 1, "6mbit", 20).unwrap();
+    let near = Crowd::behind(c, "main-stage", 1, "6mbit", 20).unwrap();
+    for (relay, node, words) in [
+        (c, Some(b.node()), "speaks bridge version 4, update it"),
+        (d, None, "a relay on its way speaks an older bridge version"),
+    ] {
+        let api = relay.api();
+        let shown = until("it is said", SOON, || async { Ok(api.mesh().await?.held_up.pop()) });
+        let shown = shown.await.unwrap();
+        assert_eq!((shown.stream.as_str(), shown.node.as_deref()), ("main-stage", node), "{shown:?}");
+        assert!(shown.warning.contains(words), "{shown:?}");
+    }
+    for crowd in [crowd, near] {
+        let counted = crowd.counted().await.unwrap();
+        assert!(counted.kbit_per_second > 1000.0, "{counted:?}");
+    }
 }

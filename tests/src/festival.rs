@@ -35,6 +35,14 @@ impl Festival {
         Festival::with(next.len(), wires, |at, setup| if next[at] { setup.next() } else { setup }).await
     }
 
+    /// A chain in which one relay speaks a bridge version alone.
+    pub async fn chain_with(length: usize, place: usize, version: u16) -> Result<Festival> {
+        let version = version.to_string();
+        let old = |setup: Setup| setup.next().variable("PEDDLENET_NEXT_ALONE", &version);
+        let wires = (1..length).map(|at| (at - 1, at));
+        Festival::with(length, wires, |at, setup| if at == place { old(setup) } else { setup }).await
+    }
+
     /// `a – b – c – … – a`
     pub async fn ring(length: usize) -> Result<Festival> {
         Festival::of(length, (1..length).map(|at| (at - 1, at)).chain([(0, length - 1)])).await

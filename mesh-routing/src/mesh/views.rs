@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::{BridgeVersions, NodeId, StreamName, TrackDescription, ZoneName};
+use protocol::{
+    BridgeVersion, BridgeVersions, NodeId, StreamName, TrackDescription, ZoneName, mesh::TrackKey,
+};
 
 use crate::{
     area::border::AreaView,
@@ -17,7 +19,7 @@ use crate::{
     },
     wire::{
         lsa::{Advertised, LinkState, Publication},
-        metric::Capacity,
+        metric::{Capacity, LinkId},
         rates::StreamRates,
     },
 };
@@ -84,7 +86,28 @@ pub struct LinkView {
     pub up: bool,
 }
 
+/// A picture that comes here as a whole, though it can be had in encodings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AsWhole {
+    /// Its stream.
+    pub stream: StreamName,
+    /// The neighbor that it comes from.
+    pub neighbor: NodeId,
+    /// The bridge version of the link to it: if encodings can cross that, a relay behind it holds them up.
+    pub version: BridgeVersion,
+}
+
 impl Mesh {
+    /// Pictures that come here as a whole, though they can be had in encodings.
+    pub fn as_whole(&mut self) -> Vec<AsWhole> {
+        let (trees, around) = self.trees();
+        let of = |(key, link): (&TrackKey, LinkId)| {
+            let link = around.links.get(&link)?;
+            Some(AsWhole { stream: key.stream.clone(), neighbor: link.neighbor, version: link.version })
+        };
+        trees.as_whole(&around).filter_map(of).collect()
+    }
+
     /// What is said by the relays that can be reached, this one included, by id.
     pub(crate) fn reached(&self) -> impl Iterator<Item = (&LinkState, &Held)> {
         let own = self.config.id;

@@ -368,6 +368,16 @@ impl Trees {
         Some(path.iter().copied().chain([own]).collect())
     }
 
+    /// Pictures that are taken as a whole though they can be had in encodings: by which link.
+    pub fn as_whole<'a>(&'a self, around: &'a TreeView<'_>) -> impl Iterator<Item = (&'a TrackKey, LinkId)> {
+        self.tracks.iter().filter_map(|(key, track)| {
+            let advertised = around.advertised(&key.origin, &key.stream)?;
+            let whole = key.track == StreamTrack::Video && track.local && key.origin != around.own;
+            let link = track.feeds().joined().next()?.link;
+            (whole && !advertised.rates.encodings.is_empty()).then_some((key, link))
+        })
+    }
+
     /// The links that carry packets, or soon will.
     pub fn busy(&self) -> BTreeSet<LinkId> {
         let of = |track: &Track| {

@@ -83,11 +83,11 @@ pub const SPOKEN: BridgeVersions = BridgeVersions::SPOKEN;
 #[cfg(feature = "next")]
 pub const SPOKEN: BridgeVersions = mesh_routing::next::VERSIONS;
 
-/// What this relay speaks: a relay of the tests can be told to speak the next version alone.
+/// What this relay speaks: a relay of the tests can be told to speak one version alone.
 pub fn spoken() -> BridgeVersions {
     #[cfg(feature = "next")]
-    if let (Some(_), next) = (std::env::var_os("PEDDLENET_NEXT_ALONE"), SPOKEN.highest())
-        && let Some(alone) = BridgeVersions::new(next, next)
+    if let Some(alone) = std::env::var("PEDDLENET_NEXT_ALONE").ok().and_then(|version| version.parse().ok())
+        && let Some(alone) = BridgeVersions::new(BridgeVersion(alone), BridgeVersion(alone))
     {
         return alone;
     }

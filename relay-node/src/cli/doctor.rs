@@ -174,7 +174,7 @@ fn misfits(relay: &Addresses) -> Vec<Finding> {
     let Ok(text) = get(relay.http, "/api/v1/mesh") else { return Vec::new() };
     let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     match serde_json::from_str::<api::Mesh>(body) {
-        Ok(mesh) => misfits_in(&mesh),
+        Ok(mesh) => misfits_in(&mesh).into_iter().chain(held_up_in(&mesh)).collect(),
         Err(_) => Vec::new(),
     }
 }
@@ -184,6 +184,11 @@ fn misfits_in(mesh: &api::Mesh) -> Vec<Finding> {
         return vec![Good(format!("every relay that was met speaks one of the bridge versions {SPOKEN}"))];
     }
     mesh.misfits.iter().map(|misfit| Bad(misfit.warning.clone())).collect()
+}
+
+/// Pictures that come worse than they could, because of relays that are not updated.
+fn held_up_in(mesh: &api::Mesh) -> impl Iterator<Item = Finding> {
+    mesh.held_up.iter().map(|held_up| Warning(held_up.warning.clone()))
 }
 
 /// `GET /metrics` of a relay on this machine.
@@ -359,6 +364,7 @@ mod tests {
             areas: vec![],
             versions: range(4),
             misfits: vec![],
+            held_up: vec![],
         };
         assert!(matches!(&misfits_in(&mesh)[..], [Good(_)]));
         let warning =
@@ -366,6 +372,11 @@ mod tests {
         let (node, zone) = ("07".repeat(32), "gate".to_owned());
         mesh.misfits.push(api::MeshMisfit { node, zone, versions: range(5), warning: warning.to_owned() });
         assert_eq!(misfits_in(&mesh), [Bad(warning.to_owned())]);
+        let warning = "the picture of main comes in one encoding: relay 07070707 of gate speaks bridge version 4, \
+                       update it";
+        let held_up = api::MeshHeldUp { stream: "main".to_owned(), node: None, warning: warning.to_owned() };
+        mesh.held_up.push(held_up);
+        assert!(held_up_in(&mesh).eq([Warning(warning.to_owned())]));
     }
 
     #[test]

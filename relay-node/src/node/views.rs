@@ -6,8 +6,8 @@ use std::{
 };
 
 use media::EncodingView;
-use mesh_routing::{AreaView, Topology};
-use protocol::{BridgeVersions, NodeId, api};
+use mesh_routing::{AreaView, AsWhole, Topology};
+use protocol::{BridgeVersion, BridgeVersions, NodeId, api};
 use rooms::WallTime;
 
 use super::Node;
@@ -50,8 +50,10 @@ impl Node {
     }
 
     /// `GET /api/v1/mesh`.
-    pub fn topology(&self, now: Instant) -> api::Mesh {
+    pub fn topology(&mut self, now: Instant) -> api::Mesh {
         let topology = self.mesh.topology();
+        let as_whole = self.mesh.as_whole();
+        let held_up = as_whole.into_iter().map(|whole| held_up(&whole, &topology)).collect();
         let since = |at: Instant| {
             let ms = at.saturating_duration_since(self.started).as_millis() as u64;
             WallTime(self.started_wall.0 + ms).to_string()
@@ -98,6 +100,7 @@ impl Node {
             cut_links,
             versions: range(spoken),
             misfits: misfits.collect(),
+            held_up,
             areas: areas(self.mesh.areas()),
         }
     }
@@ -112,6 +115,24 @@ fn encoding(view: &EncodingView) -> api::Encoding {
         kbps: view.kilobits_per_second,
         dormant: view.dormant,
     }
+}
+
+fn held_up(whole: &AsWhole, topology: &Topology) -> api::MeshHeldUp {
+    let (stream, id) = (&whole.stream, whole.neighbor);
+    let zone = topology.nodes.iter().find(|node| node.id == id).map(|node| format!(" of {}", node.zone));
+    let relay = format!("relay {}{}", id.short(), zone.unwrap_or_default());
+    let old = whole.version < BridgeVersion::ENCODINGS;
+    let warning = match old {
+        true => format!(
+            "the picture of {stream} comes in one encoding: {relay} speaks bridge version {}, update it",
+            whole.version
+        ),
+        false => format!(
+            "the picture of {stream} comes in one encoding: a relay on its way speaks an older bridge version, ask \
+             {relay} which one"
+        ),
+    };
+    api::MeshHeldUp { stream: stream.to_string(), node: old.then(|| id.to_string()), warning }
 }
 
 fn range(versions: BridgeVersions) -> api::VersionRange {

@@ -55,6 +55,7 @@ async fn node_loop(mut requests: request::RequestQueue) {
                     areas: Vec::new(),
                     versions: api::VersionRange { lowest: 4, highest: 4 },
                     misfits: Vec::new(),
+                    held_up: Vec::new(),
                 }));
             }
             NodeRequest::Post { topic, new, speaker, reply } => {
