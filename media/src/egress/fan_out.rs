@@ -42,6 +42,8 @@ pub(crate) struct FanOut {
 struct CatchUp {
     listener: Listener,
     track: TrackId,
+    /// Which of the listener's starts it is.
+    start: u64,
     next: u64,
     at: Instant,
     /// How often a gap was waited for.
@@ -209,8 +211,9 @@ impl FanOut {
         let clocks = clocks(tracks, egress.source(), id);
         egress.start((id, start), packet, clocks, now);
         egress.report_soon(now);
-        egress.catch_up(id, u64::MAX);
-        let mut catch_up = CatchUp { listener, track: id, next: start, at: now, waited: 0 };
+        let (next, start) = (start, egress.starts());
+        egress.catch_up(start, u64::MAX);
+        let mut catch_up = CatchUp { listener, track: id, start, next, at: now, waited: 0 };
         if self.advance_catch_up(&mut catch_up, tracks, sessions, now) {
             self.catch_ups.push(catch_up);
         }
@@ -259,13 +262,13 @@ impl FanOut {
         (catch_up.next..end).for_each(|number| ring.fix_padding(number, 0));
         let Some(Sending { egress, .. }) = sessions.sending(catch_up.listener) else { return false };
         let is_done = end == highest + 1;
-        if !egress.catch_up(catch_up.track, if is_done { end } else { u64::MAX }) {
+        if !egress.catch_up(catch_up.start, if is_done { end } else { u64::MAX }) {
             return false;
         }
         catch_up.waited = if end == catch_up.next { catch_up.waited + 1 } else { 0 };
         if end > catch_up.next {
-            let CatchUp { listener, track, next, .. } = *catch_up;
-            self.jobs.push_back(Job::CatchUp { listener, track, next, end });
+            let CatchUp { listener, track, start, next, .. } = *catch_up;
+            self.jobs.push_back(Job::CatchUp { listener, track, start, next, end });
         }
         catch_up.next = end;
         catch_up.at = now + PIECE_INTERVAL;

@@ -64,8 +64,8 @@ pub(crate) struct Started {
 pub(super) enum Job {
     /// New packets to everybody.
     FanOut { track: TrackId, numbers: Vec<u64>, done: usize },
-    /// A picture from its keyframe on, to one latecomer: up to, not including, `end`.
-    CatchUp { listener: Listener, track: TrackId, next: u64, end: u64 },
+    /// A picture from its keyframe on, to one latecomer, as long as it is in that start: up to, not including, `end`.
+    CatchUp { listener: Listener, track: TrackId, start: u64, next: u64, end: u64 },
     /// Packets that one listener missed.
     Repair { listener: Listener, sequences: Vec<u16>, done: usize },
     /// A part of a burst that tries the path of one listener: so many packets and octets are still to go.
@@ -109,10 +109,13 @@ impl<S: EgressTable> Fill<'_, S> {
         let Fill { batch, tracks, sessions, stats, now, .. } = self;
         match job {
             Job::FanOut { track, numbers, done } => self.send_to_all(*track, numbers, done),
-            Job::CatchUp { listener, track: id, next, end } => {
+            Job::CatchUp { listener, track: id, start, next, end } => {
                 let Some(ring) = tracks.get(id).map(Track::ring) else { return true };
                 let Some(sending) = sessions.sending(*listener) else { return true };
                 let (egress, mut way) = sending.way(batch, *now);
+                if egress.source() != Some(*id) || egress.starts() != *start {
+                    return true;
+                }
                 while next < end {
                     if !way.batch.has_room(1, MAX_SEALED_LEN) {
                         return false;

@@ -281,10 +281,16 @@ impl Egress {
         }
     }
 
-    /// Everything of the track below `number` is sent by the caller as one burst and must not be sent again. False if
-    /// it is not the source any more.
-    pub fn catch_up(&mut self, track: TrackId, number: u64) -> bool {
-        let Some(run) = self.run.as_mut().filter(|run| run.track == track) else { return false };
+    /// How often it has started with a source.
+    pub fn starts(&self) -> u64 {
+        self.runs
+    }
+
+    /// Everything of the source below `number` is sent by the caller as one burst and must not be sent again. False if
+    /// that start is over, see [`Egress::starts`]: even of the same track, a burst that goes on would send twice what
+    /// the next one brings.
+    pub fn catch_up(&mut self, start: u64, number: u64) -> bool {
+        let Some(run) = self.run.as_mut().filter(|run| run.name == start) else { return false };
         run.live_from = number;
         true
     }
