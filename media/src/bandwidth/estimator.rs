@@ -233,6 +233,13 @@ impl Estimator {
         self.heard.feedback_at = Some(now);
     }
 
+    /// When the packet with this transport-wide number left, since the estimate began.
+    #[cfg(test)]
+    pub(crate) fn left_at(&self, number: u16) -> Option<Duration> {
+        let packet = self.history.get(self.history.extend(number))?;
+        Some(Duration::from_micros(packet.sent))
+    }
+
     /// What is thought of the path.
     pub fn state(&self) -> PathState {
         self.state

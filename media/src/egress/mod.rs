@@ -9,6 +9,7 @@ mod clock;
 pub(crate) mod fan_out;
 mod fill;
 mod layers;
+mod pacer;
 mod placed;
 mod repair;
 mod repair_budget;
@@ -24,6 +25,7 @@ use protocol::{Codec, Kind, mesh::SenderClock};
 use batch::Batch;
 pub use layers::ALL_LAYERS;
 use layers::Layers;
+use pacer::Pacer;
 use placed::{KEPT, Placed, is_forgotten};
 use repair_budget::RepairBudget;
 use run::{Place, Run};
@@ -77,6 +79,8 @@ pub struct Egress {
     octets: u32,
     report_at: Option<Instant>,
     repairs: RepairBudget,
+    /// There once its path has shown a limit.
+    pacer: Option<Box<Pacer>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -175,6 +179,7 @@ impl Egress {
             octets: 0,
             report_at: None,
             repairs: RepairBudget::default(),
+            pacer: None,
         }
     }
 
@@ -369,6 +374,7 @@ impl Egress {
         if let Some(run) = self.run.take() {
             self.before = Some(Box::new(run));
         }
+        self.drop_backlog();
     }
 
     /// The run in which something was sent under this index.

@@ -168,6 +168,11 @@ impl Stage {
         begins
     }
 
+    /// A listener misses what it should have got under these numbers.
+    pub fn nack(&mut self, session: usize, sequences: Vec<u16>) {
+        self.fan_out.handle_nack(Listener { session, egress: VIDEO_EGRESS }, sequences);
+    }
+
     /// Packets of so many octets of a picture that its publisher sends now, and their numbers.
     pub fn picture(&mut self, id: TrackId, lens: &[usize], key: bool) -> Vec<Packet> {
         self.timestamp = self.timestamp.wrapping_add(3000);
@@ -218,6 +223,29 @@ impl Stage {
         self.pump();
     }
 
+    /// A packet of sound comes; the publisher's number.
+    pub fn bring_sound(&mut self) -> u16 {
+        let sequence = self.sequences.entry(SOUND).or_default();
+        let number = *sequence;
+        *sequence += 1;
+        let canonical = Canonical {
+            codec: Codec::Opus,
+            marker: false,
+            sequence: number,
+            timestamp: u32::from(number) * 960,
+            audio_level: None,
+            orientation: None,
+        };
+        let mut buffer = BytesMut::new();
+        canonical.write(&mut buffer);
+        buffer.put_slice(&[0, SOUND.0 as u8]);
+        buffer.put_u16(number);
+        buffer.resize(buffer.len() + 236, 0x33);
+        self.bring(SOUND, Packet::from_parts(canonical, buffer, 0, self.now));
+        self.pump();
+        number
+    }
+
     /// Time passes.
     pub fn run(&mut self, time: Duration) {
         let end = self.now + time;
@@ -226,6 +254,7 @@ impl Stage {
             self.fan_out.flush_due(&mut self.tracks, &mut self.stats, self.now);
             self.fan_out.catch_up_due(&mut self.tracks, &mut self.viewers, self.now);
             self.fan_out.probe_due(self.now);
+            self.fan_out.pace_due(self.now);
             self.pump();
         }
         self.now = end;
