@@ -34,6 +34,9 @@ pub struct Stats {
     pub drops: BTreeMap<DropReason, u64>,
     /// Bursts that tried the path of a listener.
     pub probes: u64,
+    /// Packets of pictures that waited for their run: at the pace that the estimate gives, and faster, so that they do
+    /// not wait too long.
+    pub paced: [u64; 2],
     /// Pictures of listeners that got another encoding: a better one, a worse one.
     pub switches: [u64; 2],
     /// Pictures of listeners that stopped, so that the sound goes on.

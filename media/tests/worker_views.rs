@@ -101,11 +101,11 @@ fn a_listener_follows_its_wire_down_and_up_again() {
     assert!(first.changes[0].0 < SECOND && first.changes[0].1 == BASE, "{first:?}");
     assert!(first.encoding() == Some(TOP) && first.since() < SECOND * 6, "{first:?}");
     for (wire, expected, within) in [
-        (1_000_000, Some(MIDDLE), SECOND * 10),
+        (1_100_000, Some(MIDDLE), SECOND * 10),
         (400_000, Some(BASE), SECOND * 2),
         (200_000, None, SECOND * 2),
         (400_000, Some(BASE), SECOND * 10),
-        (1_000_000, Some(MIDDLE), SECOND * 10),
+        (1_100_000, Some(MIDDLE), SECOND * 10),
         (3_000_000, Some(TOP), SECOND * 10),
     ] {
         view.wire(wire);
@@ -123,6 +123,11 @@ fn a_listener_follows_its_wire_down_and_up_again() {
 
         assert!(queue < ms(80), "{wire}: {queue:?}");
     }
+    let paced = view.sim.workers[0].stats().paced;
+    assert!(
+        paced[0] > 1000 && paced[1] == 0,
+        "frames wait once the limit is known, and not too long: {paced:?}"
+    );
 }
 
 #[test]

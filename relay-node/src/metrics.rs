@@ -66,7 +66,7 @@ fn describe() {
     describe_gauge!("process_start_time_seconds", Unit::Seconds, "start of the process since 1970");
 }
 
-const COUNTERS: [(&str, Unit, &str); 14] = [
+const COUNTERS: [(&str, Unit, &str); 15] = [
     ("relay_rtp_packets_total", Unit::Count, "RTP packets, by kind and direction"),
     ("relay_rtp_bytes_total", Unit::Bytes, "bytes of RTP packets, by kind and direction"),
     (
@@ -78,6 +78,7 @@ const COUNTERS: [(&str, Unit, &str); 14] = [
     ("relay_repair_total", Unit::Count, "packets sent to listeners once more because they asked"),
     ("relay_pli_total", Unit::Count, "keyframes asked for, by direction"),
     ("relay_probe_total", Unit::Count, "bursts that tried whether the path to a listener carries more"),
+    ("relay_paced_packets_total", Unit::Count, "packets of pictures that waited for their run, by speed"),
     ("relay_video_switch_total", Unit::Count, "listeners that got another encoding of a picture: up, down"),
     ("relay_video_pause_total", Unit::Count, "pictures that stopped so that the sound goes on"),
     ("relay_drop_total", Unit::Count, "what was dropped, by reason"),

@@ -224,6 +224,22 @@ impl Estimator {
         self.heard.feedback_at.is_some() && lowered
     }
 
+    /// As if feedback had shown that the path carries this and no more.
+    #[cfg(test)]
+    pub(crate) fn limit_to(&mut self, bitrate: u64, now: Instant) {
+        let now = self.since_begin(now);
+        self.estimate = bitrate as f64;
+        self.lowered_at = Some(now);
+        self.heard.feedback_at = Some(now);
+    }
+
+    /// When the packet with this transport-wide number left, since the estimate began.
+    #[cfg(test)]
+    pub(crate) fn left_at(&self, number: u16) -> Option<Duration> {
+        let packet = self.history.get(self.history.extend(number))?;
+        Some(Duration::from_micros(packet.sent))
+    }
+
     /// What is thought of the path.
     pub fn state(&self) -> PathState {
         self.state

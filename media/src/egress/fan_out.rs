@@ -14,6 +14,7 @@ pub(crate) use super::fill::{EgressTable, Sending, Started};
 use super::{
     batch::Batch,
     fill::{Fill, Job, clocks},
+    pacer::{Backlogs, PACE_INTERVAL},
 };
 use crate::{
     bandwidth::Probe,
@@ -28,6 +29,7 @@ pub(crate) struct FanOut {
     unflushed: Vec<TrackId>,
     catch_ups: Vec<CatchUp>,
     probings: Vec<Probing>,
+    backlogs: Backlogs,
     jobs: VecDeque<Job>,
     /// Emptied lists of numbers, to be filled again: a flush allocates nothing.
     spare: Vec<Vec<u64>>,
@@ -42,6 +44,8 @@ pub(crate) struct FanOut {
 struct CatchUp {
     listener: Listener,
     track: TrackId,
+    /// Which of the listener's starts it is.
+    start: u64,
     next: u64,
     at: Instant,
     /// How often a gap was waited for.
@@ -90,6 +94,7 @@ impl FanOut {
         self.jobs.retain(|job| !job.is_for(session));
         self.catch_ups.retain(|catch_up| catch_up.listener.session != session);
         self.probings.retain(|probing| probing.listener.session != session);
+        self.backlogs.handle_gone(session);
     }
 
     /// A listener misses these packets.
@@ -125,12 +130,19 @@ impl FanOut {
         self.probings.retain(|probing| probing.parts.0 < probing.parts.1);
     }
 
-    /// When [`FanOut::flush_due`], [`FanOut::catch_up_due`] or [`FanOut::probe_due`] has something to do.
+    /// The next runs of what waits. To be called after all else that is due: sound and repairs go first.
+    pub(crate) fn pace_due(&mut self, now: Instant) {
+        let run = |listener| Job::Paced { listener, begun: false };
+        self.jobs.extend(self.backlogs.poll_due(now).map(run));
+    }
+
+    /// When [`FanOut::flush_due`], [`FanOut::catch_up_due`], [`FanOut::probe_due`] or [`FanOut::pace_due`] has something
+    /// to do.
     pub(crate) fn poll_timeout(&self, tracks: &Tracks) -> Option<Instant> {
         let flush = self.unflushed.iter().filter_map(|track| tracks.get(track)?.flush_at()).min();
         let catch_up = self.catch_ups.iter().map(|catch_up| catch_up.at).min();
         let probe = self.probings.iter().map(|probing| probing.at).min();
-        [flush, catch_up, probe].into_iter().flatten().min()
+        [flush, catch_up, probe, self.backlogs.poll_timeout()].into_iter().flatten().min()
     }
 
     /// The next listener that got its first packet of a source: its session wants to be woken for its report.
@@ -153,8 +165,8 @@ impl FanOut {
         stats: &mut Stats,
         now: Instant,
     ) {
-        let FanOut { jobs, spare, started, wanted, .. } = self;
-        let mut fill = Fill { batch, tracks, sessions, stats, started, wanted, now };
+        let FanOut { jobs, spare, started, wanted, backlogs, .. } = self;
+        let mut fill = Fill { batch, tracks, sessions, stats, started, wanted, backlogs, now };
         while let Some(mut job) = jobs.pop_front() {
             if !fill.advance(&mut job) {
                 jobs.push_front(job);
@@ -209,8 +221,9 @@ impl FanOut {
         let clocks = clocks(tracks, egress.source(), id);
         egress.start((id, start), packet, clocks, now);
         egress.report_soon(now);
-        egress.catch_up(id, u64::MAX);
-        let mut catch_up = CatchUp { listener, track: id, next: start, at: now, waited: 0 };
+        let (next, start) = (start, egress.starts());
+        egress.catch_up(start, u64::MAX);
+        let mut catch_up = CatchUp { listener, track: id, start, next, at: now, waited: 0 };
         if self.advance_catch_up(&mut catch_up, tracks, sessions, now) {
             self.catch_ups.push(catch_up);
         }
@@ -251,24 +264,34 @@ impl FanOut {
         let Some(highest) = ring.highest() else { return false };
         let most = (catch_up.next + PIECE).min(highest + 1);
         let gap = (catch_up.next..most).find(|number| ring.get(*number).is_none());
-        let end = match gap {
+        let there = match gap {
             Some(gap) if catch_up.waited < GAP_WAITS => gap,
             _ => most,
         };
-        // Of those that wait for their frame, too.
-        (catch_up.next..end).for_each(|number| ring.fix_padding(number, 0));
-        let Some(Sending { egress, .. }) = sessions.sending(catch_up.listener) else { return false };
-        let is_done = end == highest + 1;
-        if !egress.catch_up(catch_up.track, if is_done { end } else { u64::MAX }) {
+        let Some(Sending { egress, path, .. }) = sessions.sending(catch_up.listener) else { return false };
+        if !egress.catch_up(catch_up.start, u64::MAX) {
             return false;
         }
-        catch_up.waited = if end == catch_up.next { catch_up.waited + 1 } else { 0 };
+        let path = path.as_deref();
+        let (mut end, mut interval) = (there, PIECE_INTERVAL);
+        if egress.is_paced(path, now) {
+            // However long it takes: what is more than the path carries would not be there sooner.
+            egress.fill_budget(path, now);
+            (end, interval) = (egress.spend_on_picture(catch_up.next..there, ring), PACE_INTERVAL);
+        }
+        // Of those that wait for their frame, too.
+        (catch_up.next..end).for_each(|number| ring.fix_padding(number, 0));
+        let is_done = end == highest + 1;
+        if is_done {
+            egress.catch_up(catch_up.start, end);
+        }
+        catch_up.waited = if there == catch_up.next { catch_up.waited + 1 } else { 0 };
         if end > catch_up.next {
-            let CatchUp { listener, track, next, .. } = *catch_up;
-            self.jobs.push_back(Job::CatchUp { listener, track, next, end });
+            let CatchUp { listener, track, start, next, .. } = *catch_up;
+            self.jobs.push_back(Job::CatchUp { listener, track, start, next, end });
         }
         catch_up.next = end;
-        catch_up.at = now + PIECE_INTERVAL;
+        catch_up.at = now + interval;
         !is_done
     }
 }

@@ -1,5 +1,5 @@
-//! What fills a batch: new packets of a track to everybody, what one listener missed, a picture for a latecomer, a probe.
-//! What waits to be sent, and until when, is in `fan_out`.
+//! What fills a batch: new packets of a track to everybody, what waited for one listener, what it missed, a picture for a
+//! latecomer, a probe. What waits to be sent, and until when, is in `fan_out` and `pacer`.
 //!
 //! Listeners are the outer loop and packets the inner one, so that packets to one listener lie one behind the other and
 //! leave as one segmented send.
@@ -11,6 +11,7 @@ use protocol::{Kind, mesh::SenderClock};
 use super::{
     Egress, MAX_SEALED_LEN, Role, Sent, Way,
     batch::{Batch, MAX_RUNS},
+    pacer::Backlogs,
 };
 use crate::{
     bandwidth::Estimator,
@@ -64,8 +65,10 @@ pub(crate) struct Started {
 pub(super) enum Job {
     /// New packets to everybody.
     FanOut { track: TrackId, numbers: Vec<u64>, done: usize },
-    /// A picture from its keyframe on, to one latecomer: up to, not including, `end`.
-    CatchUp { listener: Listener, track: TrackId, next: u64, end: u64 },
+    /// A picture from its keyframe on, to one latecomer, as long as it is in that start: up to, not including, `end`.
+    CatchUp { listener: Listener, track: TrackId, start: u64, next: u64, end: u64 },
+    /// The next run of what waits for one listener.
+    Paced { listener: Listener, begun: bool },
     /// Packets that one listener missed.
     Repair { listener: Listener, sequences: Vec<u16>, done: usize },
     /// A part of a burst that tries the path of one listener: so many packets and octets are still to go.
@@ -77,7 +80,7 @@ impl Job {
     pub(super) fn is_of(&self, id: TrackId) -> bool {
         match self {
             Job::FanOut { track, .. } | Job::CatchUp { track, .. } => *track == id,
-            Job::Repair { .. } | Job::Probe { .. } => false,
+            Job::Paced { .. } | Job::Repair { .. } | Job::Probe { .. } => false,
         }
     }
 
@@ -85,9 +88,10 @@ impl Job {
     pub(super) fn is_for(&self, session: usize) -> bool {
         match self {
             Job::FanOut { .. } => false,
-            Job::CatchUp { listener, .. } | Job::Repair { listener, .. } | Job::Probe { listener, .. } => {
-                listener.session == session
-            }
+            Job::CatchUp { listener, .. }
+            | Job::Paced { listener, .. }
+            | Job::Repair { listener, .. }
+            | Job::Probe { listener, .. } => listener.session == session,
         }
     }
 }
@@ -100,6 +104,7 @@ pub(super) struct Fill<'a, S> {
     pub(super) stats: &'a mut Stats,
     pub(super) started: &'a mut VecDeque<Started>,
     pub(super) wanted: &'a mut VecDeque<TrackId>,
+    pub(super) backlogs: &'a mut Backlogs,
     pub(super) now: Instant,
 }
 
@@ -109,10 +114,13 @@ impl<S: EgressTable> Fill<'_, S> {
         let Fill { batch, tracks, sessions, stats, now, .. } = self;
         match job {
             Job::FanOut { track, numbers, done } => self.send_to_all(*track, numbers, done),
-            Job::CatchUp { listener, track: id, next, end } => {
+            Job::CatchUp { listener, track: id, start, next, end } => {
                 let Some(ring) = tracks.get(id).map(Track::ring) else { return true };
                 let Some(sending) = sessions.sending(*listener) else { return true };
                 let (egress, mut way) = sending.way(batch, *now);
+                if egress.source() != Some(*id) || egress.starts() != *start {
+                    return true;
+                }
                 while next < end {
                     if !way.batch.has_room(1, MAX_SEALED_LEN) {
                         return false;
@@ -124,6 +132,21 @@ impl<S: EgressTable> Fill<'_, S> {
                     *next += 1;
                 }
                 true
+            }
+            Job::Paced { listener, begun } => {
+                let Some(sending) = sessions.sending(*listener) else {
+                    self.backlogs.push(*listener, *now);
+                    return true;
+                };
+                let (egress, mut way) = sending.way(batch, *now);
+                if !std::mem::replace(begun, true) {
+                    egress.fill_budget(way.path.as_deref(), *now);
+                }
+                let done = send_waiting(tracks, egress, &mut way, stats, true);
+                if done {
+                    self.backlogs.handle_served(*listener, egress, *now);
+                }
+                done
             }
             Job::Repair { listener, sequences, done } => {
                 let Some(sending) = sessions.sending(*listener) else { return true };
@@ -137,7 +160,10 @@ impl<S: EgressTable> Fill<'_, S> {
                     let sent =
                         there.map_or(Sent::NotThere, |(missed, ring)| egress.repair(missed, ring, &mut way));
                     count(stats, sent, egress.kind());
-                    stats.repairs += u64::from(matches!(sent, Sent::Octets(_)));
+                    if let Sent::Octets(octets) = sent {
+                        stats.repairs += 1;
+                        egress.spend(octets as f64);
+                    }
                     *done += 1;
                 }
                 true
@@ -152,6 +178,8 @@ impl<S: EgressTable> Fill<'_, S> {
                     let missed = egress.missed_at(*sent);
                     let ring = missed.and_then(|missed| tracks.get(&missed.track)).map(Track::ring);
                     let Sent::Octets(len) = egress.probe(*sent, *number, ring, &mut way) else { return true };
+                    // What waits gets what the probe leaves of the budget: together they are no faster.
+                    egress.spend(len as f64);
                     *packets = packets.saturating_sub(1);
                     *octets = octets.saturating_sub(len);
                     *sent += 1;
@@ -202,6 +230,18 @@ impl<S: EgressTable> Fill<'_, S> {
                     self.started.push_back(Started { listener, before });
                 }
             }
+            if kind == Kind::Video && egress.is_paced(way.path.as_deref(), *now) {
+                let waited = egress.has_backlog();
+                if !waited {
+                    egress.fill_budget(way.path.as_deref(), *now);
+                }
+                egress.defer(&numbers[from..], ring, *now);
+                if !waited {
+                    send_waiting(tracks, egress, &mut way, stats, false);
+                }
+                self.backlogs.handle_backlog(listener, egress, *now);
+                continue;
+            }
             for number in &numbers[from..] {
                 let Some((packet, padding)) = ring.get(*number).filter(|_| egress.wants(*number)) else {
                     continue;
@@ -224,6 +264,38 @@ impl<S: EgressTable> Fill<'_, S> {
         }
         done_all
     }
+}
+
+/// Sends of what waits for a listener as much as may leave in this run. False if the batch is full before that.
+fn send_waiting(
+    tracks: &Tracks,
+    egress: &mut Egress,
+    way: &mut Way<'_>,
+    stats: &mut Stats,
+    waited: bool,
+) -> bool {
+    let source = egress.source();
+    let Some((id, ring)) = source.and_then(|id| Some((id, tracks.get(&id)?.ring()))) else {
+        egress.drop_backlog();
+        return true;
+    };
+    while way.batch.has_room(1, MAX_SEALED_LEN) {
+        let Some((number, octets, speed)) = egress.poll_waiting(ring) else { return true };
+        let Some((packet, padding)) = ring.get(number) else {
+            stats.drop(DropReason::Stale);
+            continue;
+        };
+        match egress.send((id, number), packet, padding, way) {
+            sent @ Sent::Octets(_) => {
+                egress.spend(octets);
+                count(stats, sent, Kind::Video);
+                stats.paced[speed as usize] += u64::from(waited);
+            }
+            Sent::Codec => stats.drop(DropReason::CodecNotNegotiated),
+            Sent::Withheld | Sent::NotThere | Sent::Budget => {}
+        }
+    }
+    false
 }
 
 /// What the publishers' clocks say of the source before and of the next one.

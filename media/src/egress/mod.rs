@@ -9,6 +9,7 @@ mod clock;
 pub(crate) mod fan_out;
 mod fill;
 mod layers;
+mod pacer;
 mod placed;
 mod repair;
 mod repair_budget;
@@ -24,6 +25,7 @@ use protocol::{Codec, Kind, mesh::SenderClock};
 use batch::Batch;
 pub use layers::ALL_LAYERS;
 use layers::Layers;
+use pacer::Pacer;
 use placed::{KEPT, Placed, is_forgotten};
 use repair_budget::RepairBudget;
 use run::{Place, Run};
@@ -77,6 +79,8 @@ pub struct Egress {
     octets: u32,
     report_at: Option<Instant>,
     repairs: RepairBudget,
+    /// There once its path has shown a limit.
+    pacer: Option<Box<Pacer>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -175,6 +179,7 @@ impl Egress {
             octets: 0,
             report_at: None,
             repairs: RepairBudget::default(),
+            pacer: None,
         }
     }
 
@@ -281,10 +286,16 @@ impl Egress {
         }
     }
 
-    /// Everything of the track below `number` is sent by the caller as one burst and must not be sent again. False if
-    /// it is not the source any more.
-    pub fn catch_up(&mut self, track: TrackId, number: u64) -> bool {
-        let Some(run) = self.run.as_mut().filter(|run| run.track == track) else { return false };
+    /// How often it has started with a source.
+    pub fn starts(&self) -> u64 {
+        self.runs
+    }
+
+    /// Everything of the source below `number` is sent by the caller as one burst and must not be sent again. False if
+    /// that start is over, see [`Egress::starts`]: even of the same track, a burst that goes on would send twice what
+    /// the next one brings.
+    pub fn catch_up(&mut self, start: u64, number: u64) -> bool {
+        let Some(run) = self.run.as_mut().filter(|run| run.name == start) else { return false };
         run.live_from = number;
         true
     }
@@ -363,6 +374,7 @@ impl Egress {
         if let Some(run) = self.run.take() {
             self.before = Some(Box::new(run));
         }
+        self.drop_backlog();
     }
 
     /// The run in which something was sent under this index.

@@ -39,7 +39,10 @@ impl Egress {
 
     fn missed_under(&self, index: u64) -> Option<Missed> {
         let run = self.run_of(index)?;
-        Some(Missed { track: run.track, number: run.number(index)?, index })
+        let missed = Missed { track: run.track, number: run.number(index)?, index };
+        // What came late may wait for its first time, under an index below the newest.
+        let waits = Some(run.track) == self.source && self.waits(missed.number);
+        Some(missed).filter(|_| !waits)
     }
 
     /// Answers a NACK for one packet: as a retransmission (RFC 4588) where negotiated, else by the same ciphertext

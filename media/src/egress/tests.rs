@@ -1,6 +1,10 @@
 //! A listener that is turned from encoding to encoding and from layer to layer at random, in all codecs: what it
 //! gets has to look as if one source had sent it.
 
+mod latecomers;
+mod pacing;
+mod stage;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::{BufMut, BytesMut};

@@ -176,6 +176,7 @@ impl Worker {
         self.fan_out.flush_due(&mut self.tracks, &mut self.stats, now);
         self.fan_out.catch_up_due(&mut self.tracks, &mut self.sessions, now);
         self.fan_out.probe_due(now);
+        self.fan_out.pace_due(now);
     }
 
     /// When [`Worker::handle_timeout`] wants to be called.

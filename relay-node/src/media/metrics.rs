@@ -33,6 +33,10 @@ impl WorkerMetrics {
         }
         counter!("relay_repair_total").increment(stats.repairs - last.repairs);
         counter!("relay_probe_total").increment(stats.probes - last.probes);
+        for (speed, name) in ["pace", "haste"].into_iter().enumerate() {
+            let paced = stats.paced[speed] - last.paced[speed];
+            counter!("relay_paced_packets_total", "speed" => name).increment(paced);
+        }
         for (direction, name) in ["up", "down"].into_iter().enumerate() {
             let switches = stats.switches[direction] - last.switches[direction];
             counter!("relay_video_switch_total", "direction" => name).increment(switches);
