@@ -80,7 +80,7 @@ fn table(links: &[LinkSender; 2]) -> Table {
     // Numbers of tracks are used once: nothing is known of them from the input before.
     static TRACKS: AtomicU64 = AtomicU64::new(0);
     let first = TRACKS.fetch_add(2, Ordering::Relaxed);
-    let to = |link: usize, alias| Child { link: links[link].clone(), alias: Alias(alias) };
+    let to = |link: usize, alias| Child { link: links[link].clone(), alias: Alias(alias), precedence: 0 };
     let sound =
         Route { track: first, local: Some(1), class: Class::Audio, children: vec![to(0, 11), to(1, 12)] };
     let picture = Route { track: first + 1, local: Some(2), class: Class::Video, children: vec![to(1, 13)] };

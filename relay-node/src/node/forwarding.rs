@@ -42,7 +42,7 @@ impl Node {
         let mut table = Table::default();
         for ForwardEntry { track, published, sources, children, local } in entries {
             let here = self.streams.get(&track.stream).map(|known| known.tracks.of(track.kind).0);
-            let child = |(link, alias)| Some(Child { link: links.get(&link)?.clone(), alias });
+            let child = |(link, alias)| Some(Child { link: links.get(&link)?.clone(), alias, precedence: 0 });
             let children = children.into_iter().filter_map(child).collect();
             if !published {
                 let (track, class) = (self.track_numbers.of(&track), Class::of(track.kind));

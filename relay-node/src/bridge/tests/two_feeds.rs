@@ -67,8 +67,11 @@ impl Relay {
     }
 
     pub fn takes(&self, feeds: &[(LinkId, u16)], children: &[(&LinkSender, u16)]) {
-        let child =
-            |(link, alias): &(&LinkSender, u16)| Child { link: (*link).clone(), alias: Alias(*alias) };
+        let child = |(link, alias): &(&LinkSender, u16)| Child {
+            link: (*link).clone(),
+            alias: Alias(*alias),
+            precedence: 0,
+        };
         let route = Route {
             track: 7,
             local: Some(1),
