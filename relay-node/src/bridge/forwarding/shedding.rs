@@ -27,6 +27,8 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// Of a track that is silent for so many ticks nothing is waited for.
 const QUIET: u8 = 2;
+/// And after so many it is forgotten: most have ended. If one goes on all the same, its listeners see a gap.
+const FORGOTTEN: u8 = 60;
 
 /// The tracks of a link that give way.
 #[derive(Debug, Default)]
@@ -179,7 +181,10 @@ impl Shedding {
 
     /// A track of which nothing comes any more keeps no other from coming back: call it every few seconds.
     pub fn handle_tick(&mut self) {
-        self.tracks.values_mut().for_each(|track| track.quiet = track.quiet.saturating_add(1));
+        self.tracks.retain(|_, track| {
+            track.quiet += 1;
+            track.quiet < FORGOTTEN
+        });
     }
 
     /// Whether a track of less precedence has no picture: then none of more gets one.

@@ -279,6 +279,8 @@ fn what_was_withheld_has_its_place_in_the_sequence_and_is_repaired() {
 #[derive(Debug, Clone)]
 enum Act {
     Push(usize, Picture),
+    /// So many packets were withheld on the way here.
+    Withheld(usize, u16),
     Pass(u8, u8),
     Tick,
 }
@@ -292,6 +294,7 @@ fn act() -> impl Strategy<Value = Act> {
         });
     prop_oneof![
         12 => (0..4_usize, picture).prop_map(|(source, picture)| Act::Push(source, picture)),
+        1 => (0..4_usize, 1..9_u16).prop_map(|(source, count)| Act::Withheld(source, count)),
         8 => (0..60_u8, 0..12_u8).prop_map(|(time, packets)| Act::Pass(time, packets)),
         1 => Just(Act::Tick),
     ]
@@ -323,7 +326,7 @@ proptest! {
     /// Whatever comes and whenever it leaves: every packet leaves, waits or is told to be withheld, and never two of
     /// these; a track gives way only when none of higher precedence waits any more; and what leaves can be decoded.
     #[test]
-    fn nothing_is_lost_without_a_word(acts in prop::collection::vec(act(), 1..300)) {
+    fn nothing_is_lost_without_a_word(acts in prop::collection::vec(act(), 1..300), most in 1..12_u8) {
         let mut link = Link::new();
         let mut sources = [(1, 0), (2, 2), (3, 0), (4, 1)].map(|(alias, precedence)| Source::new(alias, precedence));
         let precedence = |alias: u16| [0, 2, 0, 1][usize::from(alias) - 1];
@@ -346,12 +349,21 @@ proptest! {
                     for (alias, numbers) in before {
                         prop_assert!(after.get(&alias).is_some_and(|after| numbers.is_subset(after)));
                     }
-                    // And if it was shed at once, nothing of a lower precedence is let in before it.
+                }
+                Act::Withheld(source, count) => {
+                    let source = &mut sources[source];
+                    let mut payload = Vec::new();
+                    Withheld { first: source.number, count }.write(&mut payload);
+                    source.number = source.number.wrapping_add(count);
+                    let (alias, precedence) = (Alias(source.alias), source.precedence);
+                    let (kind, class) = (DatagramKind::Withheld, Class::Video);
+                    let packet = Packet { kind, class, epoch: 3, alias, precedence, payload: payload.into() };
+                    link.scheduler.push(packet, link.now);
                 }
                 Act::Pass(time, packets) => {
                     let [before, _] = waiting(&link.scheduler);
                     let known = link.left.len();
-                    link.pass(MS * u32::from(time), u64::from(packets) * LENGTH);
+                    link.pass(MS * u32::from(time), u64::from(packets % most) * LENGTH);
                     let [after, _] = waiting(&link.scheduler);
                     for (alias, numbers) in &before {
                         let left: BTreeSet<u16> = link.left[known..].iter().filter_map(|left| match left {
