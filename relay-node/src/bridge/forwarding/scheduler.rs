@@ -161,8 +161,8 @@ impl Scheduler {
             };
             return Next::Datagram(self.slabs.put(header, nack.len(), |out| nack.write(out)));
         }
-        for lane in 0..LANES {
-            if self.lanes[lane].is_late(WAITS[lane], now) {
+        for (lane, wait) in WAITS.into_iter().enumerate() {
+            if self.lanes[lane].is_late(wait, now) {
                 self.handle_late(lane, now);
             }
             let room = if lane == 0 { urgent } else { room };
