@@ -31,16 +31,19 @@ pub(crate) struct Queued {
 
 impl Queue {
     /// Packets that wait.
+    #[inline]
     pub fn len(&self) -> usize {
         self.packets.len()
     }
 
     /// The packet that leaves next.
+    #[inline]
     pub fn front(&self) -> Option<&Queued> {
         self.packets.front()
     }
 
     /// The packet that leaves next, for what was shed before it.
+    #[inline]
     pub fn front_mut(&mut self) -> Option<&mut Queued> {
         self.packets.front_mut()
     }
@@ -57,19 +60,23 @@ impl Queue {
     }
 
     /// Another packet, and what of its track was shed before it.
+    #[inline]
     pub fn push(&mut self, packet: Packet, withheld: Option<Box<Numbers>>, now: Instant) {
         self.octets += packet.payload.len() as u64;
         self.packets.push_back(Queued { packet, since: now, left: self.left, withheld });
     }
 
     /// Takes the packet that leaves.
+    #[inline]
     pub fn pop(&mut self) -> Option<Packet> {
-        let packet = self.drop_oldest()?;
+        let Queued { packet, .. } = self.packets.pop_front()?;
+        self.octets -= packet.payload.len() as u64;
         self.left += packet.payload.len() as u64;
         Some(packet)
     }
 
     /// Takes the packet that would leave next and does not.
+    #[inline]
     pub fn drop_oldest(&mut self) -> Option<Packet> {
         let Queued { packet, .. } = self.packets.pop_front()?;
         self.octets -= packet.payload.len() as u64;
@@ -88,6 +95,7 @@ impl Queue {
     }
 
     /// Whether the packet that leaves next has waited longer than this.
+    #[inline]
     pub fn is_late(&self, most: Duration, now: Instant) -> bool {
         self.front().is_some_and(|front| now.saturating_duration_since(front.since) > most)
     }

@@ -84,6 +84,11 @@ pub(crate) struct Dropped {
 }
 
 impl Scheduler {
+    /// Whether something did not leave: [`Scheduler::take_dropped`] says what, [`Scheduler::poll_keyframe`] what follows.
+    pub fn has_news(&self) -> bool {
+        self.dropped != Dropped::default() || self.shedding.has_shed()
+    }
+
     /// Queues a packet. In a lane that is full something else goes for it.
     pub fn push(&mut self, packet: Packet, now: Instant) {
         let lane = lane(packet.class);
@@ -161,8 +166,8 @@ impl Scheduler {
             };
             return Next::Datagram(self.slabs.put(header, nack.len(), |out| nack.write(out)));
         }
-        for (lane, wait) in WAITS.into_iter().enumerate() {
-            if self.lanes[lane].is_late(wait, now) {
+        for lane in 0..LANES {
+            if self.is_late(lane, now) {
                 self.handle_late(lane, now);
             }
             let room = if lane == 0 { urgent } else { room };
@@ -214,7 +219,12 @@ impl Scheduler {
         Next::Nothing
     }
 
+    fn is_late(&self, lane: usize, now: Instant) -> bool {
+        self.lanes[lane].is_late(WAITS[lane], now)
+    }
+
     /// A lane holds as many packets as it may.
+    #[cold]
     fn handle_full(&mut self, lane: usize, now: Instant) {
         let Scheduler { lanes, shedding, .. } = self;
         if lane == VIDEO {
@@ -229,6 +239,7 @@ impl Scheduler {
 
     /// The next packet of a lane has waited too long. Of video nothing goes as long as what waits would leave soon: a
     /// picture is worth more than a few milliseconds.
+    #[cold]
     fn handle_late(&mut self, lane: usize, now: Instant) {
         let Scheduler { lanes, shedding, outgoing, .. } = self;
         let queue = &mut lanes[lane];

@@ -80,11 +80,13 @@ struct Load {
 
 impl Shedding {
     /// Whether some track gives way: then packets go through [`Shedding::push`].
+    #[inline]
     pub fn is_active(&self) -> bool {
         !self.tracks.is_empty()
     }
 
     /// Queues a packet, unless its track gives it up. `is_low`: the lane has drained.
+    #[cold]
     pub fn push(&mut self, packet: Packet, lane: &mut Queue, is_low: bool, now: Instant) {
         let is_held_back = self.is_held_back(packet.precedence);
         if is_held_back {
@@ -172,6 +174,12 @@ impl Shedding {
             track.withheld.iter().map(move |(_, run)| (alias, run)).collect::<Vec<_>>()
         };
         self.tracks.iter().flat_map(of)
+    }
+
+    /// Whether something was shed since the last [`Shedding::take_shed`].
+    #[inline]
+    pub fn has_shed(&self) -> bool {
+        self.shed != Shed::default()
     }
 
     /// What was shed since the last call.

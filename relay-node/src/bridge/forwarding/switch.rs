@@ -374,7 +374,7 @@ impl Switch {
         let Ok(place) = self.place(link) else { return Next::Nothing };
         let port = &mut self.ports[place].1;
         let next = port.scheduler.pop(urgent, room, longest, now);
-        if !matches!(next, Next::Datagram(_)) {
+        if !matches!(next, Next::Datagram(_)) && port.scheduler.has_news() {
             port.settle();
         }
         next
