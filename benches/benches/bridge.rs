@@ -203,7 +203,12 @@ async fn main() {
         let ((_, b_to_c), (from_b, _)) = (up(&mut b).await, up(&mut c).await);
         let mut a = start("a", vec![b.address.to_string()], epoch).await;
         let ((_, a_to_b), (from_a, _)) = (up(&mut a).await, up(&mut b).await);
-        b.forwarding.replace(route(from_a, 1, Class::Video, vec![Child { link: b_to_c, alias: Alias(2) }]));
+        b.forwarding.replace(route(
+            from_a,
+            1,
+            Class::Video,
+            vec![Child { link: b_to_c, alias: Alias(2), precedence: 0 }],
+        ));
         c.forwarding.replace(route(from_b, 2, Class::Video, vec![]));
 
         let mut figures: [Vec<[f64; 3]>; 4] = Default::default();

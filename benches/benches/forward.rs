@@ -161,8 +161,11 @@ async fn main() {
     for length in [160, 1200] {
         for children in [1, 2, 4, 8] {
             let to: Vec<LinkSender> = links[..children].to_vec();
-            let child =
-                |(i, link): (usize, &LinkSender)| Child { link: link.clone(), alias: Alias(i as u16) };
+            let child = |(i, link): (usize, &LinkSender)| Child {
+                link: link.clone(),
+                alias: Alias(i as u16),
+                precedence: 0,
+            };
             let route = Route {
                 // Another track each time: its numbers begin anew.
                 track: (length * 10 + children) as u64,

@@ -264,7 +264,7 @@ fn each_encoding_has_its_clock_and_its_block_of_the_report() {
         .iter()
         .filter_map(|(_, track, relayed)| match relayed {
             Relayed::Clock { clock, .. } => Some((*track, clock.rtp)),
-            Relayed::Packet(_) => None,
+            Relayed::Packet(_) | Relayed::Withheld { .. } => None,
         })
         .collect();
     let [first, second, third, _] = TRACKS.encodings;

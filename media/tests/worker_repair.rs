@@ -6,9 +6,9 @@
 #[macro_use]
 mod worker_sim;
 
-use media::Command;
+use media::{Command, Packet};
 use proptest::prelude::*;
-use protocol::{Codec, Kind};
+use protocol::{Codec, Kind, mesh::Withheld};
 use worker_sim::*;
 
 fn listener(sim: &mut Sim, rtx: bool) -> usize {
@@ -51,6 +51,35 @@ fn a_nack_is_answered_by_a_retransmission_where_that_was_agreed() {
     }
     assert_eq!(again[1].sequence, again[0].sequence + 1);
     assert_eq!(sim.workers[0].stats().repairs, 2);
+}
+
+/// At a relay further on, to which a link brings the packets.
+#[test]
+fn what_a_link_withheld_is_no_gap_for_who_listens() {
+    let (mut above, publisher, _) = playing(true);
+    for _ in 10..20 {
+        above.frame(publisher, false, 8, 600);
+        above.run(ms(33));
+    }
+    let packets = above.to_links(TRACKS.video);
+    let mut sim = Sim::new(1, 2);
+    let listener = listener(&mut sim, true);
+    sim.connect();
+    for (at, picture) in packets.chunks(8).enumerate() {
+        let (_, first) = &picture[0];
+        if at % 5 == 3 {
+            let withheld = Withheld { first: first.sequence, count: 8 };
+            sim.workers[0].handle_withheld(TRACKS.video, first.epoch, withheld);
+        } else {
+            for (_, packet) in picture {
+                let packet = Packet { received: sim.now, ..packet.clone() };
+                sim.workers[0].handle_packet(TRACKS.video, packet, sim.now);
+            }
+        }
+        sim.run(ms(33));
+    }
+    assert_eq!((packets.len(), sim.peers[listener].got_media(Kind::Video).len()), (160, 128));
+    assert!(is_continuous(&sim, listener, Kind::Video));
 }
 
 #[test]

@@ -158,7 +158,9 @@ pub enum DatagramKind {
     /// A fragment of a canonical RTP packet that is longer than a datagram of this link may be: three octets that say
     /// which, see [`Fragment`], then its part of the packet. Each fragment has a link sequence of its own.
     Fragment,
-    /// Something that this relay does not know, by its number: 4 to 15. It is passed over.
+    /// In place of packets that the parent did not send, see [`Withheld`]: 4 bytes.
+    Withheld,
+    /// Something that this relay does not know, by its number: 4 to 7 and 9 to 15. It is passed over.
     Unknown(u8),
 }
 
@@ -167,7 +169,10 @@ impl DatagramKind {
     /// nobody asks for it again. Kinds from 8 on are; those below are not, and say in their place what they like.
     pub fn in_sequence(self) -> bool {
         match self {
-            DatagramKind::Rtp | DatagramKind::SenderClock | DatagramKind::Fragment => true,
+            DatagramKind::Rtp
+            | DatagramKind::SenderClock
+            | DatagramKind::Fragment
+            | DatagramKind::Withheld => true,
             DatagramKind::Nack => false,
             DatagramKind::Unknown(number) => number >= 8,
         }
@@ -207,6 +212,42 @@ impl Fragment {
     }
 }
 
+/// Packets that a relay left out on purpose, because a link is too thin: so many RTP sequence numbers, one after the
+/// other, in the epoch of the datagram header. Nobody asks for them, and listeners' numbers close over them. On the wire:
+/// the first number, then how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Withheld {
+    /// The first RTP sequence number.
+    pub first: u16,
+    /// 1 to 4096.
+    pub count: u16,
+}
+
+impl Withheld {
+    /// The most packets that one of them names.
+    pub const MAX: u16 = 4096;
+    /// Its length on the wire.
+    pub const LEN: usize = 4;
+
+    /// Appends it to `out`.
+    pub fn write(&self, out: &mut impl BufMut) {
+        out.put_u16(self.first);
+        out.put_u16(self.count);
+    }
+
+    /// Reads it; `None` if the length is not 4, or the count is none that there is.
+    pub fn read(bytes: &[u8]) -> Option<Withheld> {
+        let [a, b, c, d] = *bytes else { return None };
+        let withheld = Withheld { first: u16::from_be_bytes([a, b]), count: u16::from_be_bytes([c, d]) };
+        (1..=Withheld::MAX).contains(&withheld.count).then_some(withheld)
+    }
+
+    /// The last number.
+    pub fn last(&self) -> u16 {
+        self.first.wrapping_add(self.count).wrapping_sub(1)
+    }
+}
+
 /// The five bytes before the payload of a media datagram: flags, alias, link sequence; big-endian.
 ///
 /// ```text
@@ -217,8 +258,8 @@ impl Fragment {
 /// +-------+-------+-------------------------------+-------------------------------+
 /// ```
 ///
-/// Kinds are 0 a packet, 1 a clock, 2 a nack, 3 a fragment of a packet. Those from 4 on are of later versions: see
-/// [`DatagramKind::in_sequence`].
+/// Kinds are 0 a packet, 1 a clock, 2 a nack, 3 a fragment of a packet, 8 what was withheld. The others are of later
+/// versions: see [`DatagramKind::in_sequence`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DatagramHeader {
     /// What follows.
@@ -242,6 +283,7 @@ impl DatagramHeader {
             DatagramKind::SenderClock => 1,
             DatagramKind::Nack => 2,
             DatagramKind::Fragment => 3,
+            DatagramKind::Withheld => 8,
             DatagramKind::Unknown(number) => number & 0x0f,
         };
         out.put_u8(self.epoch << 4 | kind);
@@ -258,6 +300,7 @@ impl DatagramHeader {
                 1 => DatagramKind::SenderClock,
                 2 => DatagramKind::Nack,
                 3 => DatagramKind::Fragment,
+                8 => DatagramKind::Withheld,
                 number => DatagramKind::Unknown(number),
             },
             epoch: flags >> 4,
@@ -306,13 +349,21 @@ impl SenderClock {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn a_datagram_header_reads_back_as_written() {
-        let known =
-            [DatagramKind::Rtp, DatagramKind::SenderClock, DatagramKind::Nack, DatagramKind::Fragment];
-        for kind in known.into_iter().chain((4..16).map(DatagramKind::Unknown)) {
+        let known = [
+            DatagramKind::Rtp,
+            DatagramKind::SenderClock,
+            DatagramKind::Nack,
+            DatagramKind::Fragment,
+            DatagramKind::Withheld,
+        ];
+        let unknown = (4..8).chain(9..16).map(DatagramKind::Unknown);
+        for kind in known.into_iter().chain(unknown) {
             let header = DatagramHeader { kind, epoch: 13, alias: Alias(0x0102), sequence: 0xfffe };
             let mut bytes = Vec::new();
             header.write(&mut bytes);
@@ -361,5 +412,25 @@ mod tests {
         clock.write(&mut bytes);
         assert_eq!(SenderClock::read(&bytes), Some(clock));
         assert_eq!(SenderClock::read(&bytes[1..]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_withheld_reads_back_as_written(first: u16, count in 1..=Withheld::MAX) {
+            let withheld = Withheld { first, count };
+            let mut bytes = Vec::new();
+            withheld.write(&mut bytes);
+            prop_assert_eq!(bytes.len(), Withheld::LEN);
+            prop_assert_eq!(Withheld::read(&bytes), Some(withheld));
+            prop_assert_eq!(withheld.last().wrapping_sub(first), count - 1);
+        }
+
+        #[test]
+        fn no_bytes_say_that_nothing_was_withheld_or_too_much(bytes in prop::collection::vec(any::<u8>(), 0..8)) {
+            match Withheld::read(&bytes) {
+                Some(withheld) => prop_assert!((1..=Withheld::MAX).contains(&withheld.count)),
+                None => prop_assert!(bytes.len() != 4 || bytes[2..] == [0, 0] || bytes[2] >= 0x10),
+            }
+        }
     }
 }

@@ -99,6 +99,12 @@ drop_reasons! {
     BridgeHandshakeRefused = "bridge_handshake_refused",
     /// The link is too thin.
     BridgeQueueFull = "bridge_queue_full",
+    /// The link is too thin: sound that had waited too long.
+    BridgeTooLate = "bridge_too_late",
+    /// The link is too thin: higher temporal layers of a picture.
+    BridgeShedLayers = "bridge_shed_layers",
+    /// The link is too thin: a picture up to its next keyframe.
+    BridgeShedPictures = "bridge_shed_pictures",
     /// Longer than the path takes.
     BridgeTooLarge = "bridge_too_large",
     /// The link just went down.

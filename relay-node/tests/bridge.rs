@@ -209,7 +209,7 @@ async fn chain() -> (Relay, Relay, Relay, LinkSender) {
     b.forwarding.replace(Table {
         incoming: HashMap::from([(
             (b_to_a.link, Alias(5)),
-            route(Some(1), vec![Child { link: b_to_c.sender, alias: Alias(9) }]),
+            route(Some(1), vec![Child { link: b_to_c.sender, alias: Alias(9), precedence: 0 }]),
         )]),
         local: HashMap::new(),
     });

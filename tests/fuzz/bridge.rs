@@ -14,7 +14,7 @@ use bytes::Bytes;
 use mesh_routing::message::Message;
 use protocol::{
     ZoneName,
-    mesh::{Alias, Class, DatagramHeader, DatagramKind, Fragment, SenderClock},
+    mesh::{Alias, Class, DatagramHeader, DatagramKind, Fragment, SenderClock, Withheld},
 };
 use relay_node::{
     bridge::{
@@ -80,7 +80,7 @@ fn table(links: &[LinkSender; 2]) -> Table {
     // Numbers of tracks are used once: nothing is known of them from the input before.
     static TRACKS: AtomicU64 = AtomicU64::new(0);
     let first = TRACKS.fetch_add(2, Ordering::Relaxed);
-    let to = |link: usize, alias| Child { link: links[link].clone(), alias: Alias(alias) };
+    let to = |link: usize, alias| Child { link: links[link].clone(), alias: Alias(alias), precedence: 0 };
     let sound =
         Route { track: first, local: Some(1), class: Class::Audio, children: vec![to(0, 11), to(1, 12)] };
     let picture = Route { track: first + 1, local: Some(2), class: Class::Video, children: vec![to(1, 13)] };
@@ -130,6 +130,11 @@ pub fn datagrams() -> Vec<Vec<u8>> {
         .collect();
     // Kinds of a later version, in the sequence of the sound and not.
     let later = |kind, sequence| written(DatagramKind::Unknown(kind), 1, sequence, b"a note");
+    let withheld = |sequence, first, count| {
+        let mut run = Vec::new();
+        Withheld { first, count }.write(&mut run);
+        piece(0, &written(DatagramKind::Withheld, 2, sequence, &run))
+    };
     let tick = piece(0, &written(DatagramKind::SenderClock, 1, 6, &clock));
     let picture: Vec<u8> = (0..4).flat_map(|n| piece(0, &one(2, n, &rtp(n, 1100)))).collect();
     vec![
@@ -138,6 +143,8 @@ pub fn datagrams() -> Vec<Vec<u8>> {
         [&[20], &parts[2][..], &piece(2, &one(2, 39, &rtp(699, 60))), &parts[0], &parts[1]].concat(),
         [&[1], &picture[..], &piece(4, &[]), &ask(13, 65_535)].concat(),
         [&[150], &piece(0, &later(4, 0))[..], &sound, &piece(0, &later(9, 3)), &tick].concat(),
+        [&[150], &picture[..], &withheld(4, 4, 9), &piece(0, &one(2, 5, &rtp(13, 900))), &withheld(6, 20, 0)]
+            .concat(),
     ]
 }
 
@@ -177,6 +184,7 @@ pub fn datagram(bytes: &[u8]) {
             match header.kind {
                 DatagramKind::Rtp => assert!(payload.len() >= 12, "no packet"),
                 DatagramKind::SenderClock => assert!(SenderClock::read(&payload).is_some(), "no clock"),
+                DatagramKind::Withheld => assert!(Withheld::read(&payload).is_some(), "nothing was withheld"),
                 DatagramKind::Nack | DatagramKind::Fragment | DatagramKind::Unknown(_) => {
                     panic!("{header:?} is for nobody here")
                 }
@@ -212,6 +220,10 @@ impl Passed {
                     return;
                 }
                 parts.values().flatten().copied().collect()
+            }
+            // Of this relay itself too, and not as it came: what follows each other is told at once.
+            DatagramKind::Withheld => {
+                return assert!(Withheld::read(&payload).is_some(), "it was written here");
             }
             DatagramKind::Rtp | DatagramKind::SenderClock => payload,
             DatagramKind::Unknown(_) => panic!("{header:?} was passed on"),

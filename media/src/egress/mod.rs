@@ -18,7 +18,7 @@ mod seal;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, time::Instant};
+use std::{net::SocketAddr, ops::Range, time::Instant};
 
 use protocol::{Codec, Kind, mesh::SenderClock};
 
@@ -303,6 +303,13 @@ impl Egress {
     /// False for what a burst has brought already.
     pub fn wants(&self, number: u64) -> bool {
         self.run.as_ref().is_some_and(|run| number >= run.live_from)
+    }
+
+    /// Packets of the track do not come: the numbers that the listener gets close over them.
+    pub fn handle_withheld(&mut self, track: TrackId, numbers: Range<u64>) {
+        if let Some(run) = self.run.as_mut().filter(|run| run.track == track) {
+            run.skip(numbers);
+        }
     }
 
     /// From now on the numbers of pictures are the listener's own, so that pictures can be left out of them and

@@ -1,7 +1,7 @@
 //! How the numbers of a ring become those of a listener, from one source on until the next: without a hole where
 //! packets were withheld, and back again for who asks for a packet once more.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
 use crate::track::id::TrackId;
 
@@ -119,12 +119,23 @@ impl Run {
         if number < self.next {
             return self.place(number) == Place::Withheld;
         }
-        self.next = number + 1;
-        match self.skips.back_mut().filter(|skip| skip.to == number) {
-            Some(skip) => skip.to += 1,
+        self.skip(number..number + 1);
+        true
+    }
+
+    /// Packets are not to come. Those that have an index already, because later ones have left, leave a hole: it cannot
+    /// be told from a loss any more.
+    pub fn skip(&mut self, numbers: Range<u64>) {
+        let (from, to) = (numbers.start.max(self.next), numbers.end);
+        if from >= to {
+            return;
+        }
+        self.next = to;
+        match self.skips.back_mut().filter(|skip| skip.to == from) {
+            Some(skip) => skip.to = to,
             None => {
                 let before = self.skips.back().map_or(0, Skip::total);
-                self.skips.push_back(Skip { from: number, to: number + 1, before });
+                self.skips.push_back(Skip { from, to, before });
             }
         }
         if self.skips.len() > SKIPS_MAX
@@ -132,7 +143,6 @@ impl Run {
         {
             self.known_from = skip.to;
         }
-        true
     }
 
     /// Padding goes in the place of a packet, and whenever it is asked for again.
@@ -195,6 +205,24 @@ mod tests {
         );
         run.blank(101);
         assert!(run.is_blank(101) && !run.is_blank(102));
+    }
+
+    #[test]
+    fn what_does_not_come_leaves_no_hole_and_what_comes_all_the_same_has_no_place() {
+        let mut run = run();
+        run.sent(100);
+        run.skip(101..105);
+        run.skip(103..107);
+        // It waited for the rest of its picture when it was known that what follows does not come.
+        run.sent(107);
+        run.skip(105..109);
+        run.sent(109);
+        let places = [101, 106, 107, 108, 109].map(|number| run.place(number));
+        let (at, withheld) = (Place::At, Place::Withheld);
+        assert_eq!(places, [withheld, withheld, at(1001), withheld, at(1002)]);
+        assert_eq!([1001, 1002].map(|index| run.number(index)), [Some(107), Some(109)]);
+        run.skip(50..109);
+        assert_eq!(run.place(109), Place::At(1002), "nothing of what has left is another now");
     }
 
     proptest! {

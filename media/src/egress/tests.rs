@@ -355,3 +355,52 @@ fn a_thousand_changes_of_encoding() {
         }
     }
 }
+
+#[test]
+fn pictures_that_a_link_withheld_leave_no_gap_and_what_comes_all_the_same_is_late() {
+    #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
+    let now = Instant::now();
+    let (mut estimator, mut receiver) = (Estimator::new(true, now), Receiver::new());
+    let (mut batch, mut track, id) = (Batch::default(), Track::new(Kind::Video), TrackId(0));
+    let mut source = Source {
+        codec: Codec::H264,
+        layered: false,
+        track: id,
+        sequence: 65_530,
+        timestamp: 0,
+        picture: 0,
+        tl0: 0,
+        key: true,
+        upper: false,
+    };
+    let mut egress = Egress::new(&plan(Codec::H264, true), id);
+    let mut late = Vec::new();
+    for at in 0..12 {
+        let packets = source.picture(3, now);
+        if at % 4 == 2 {
+            let withheld = protocol::mesh::Withheld { first: packets[0].sequence, count: 3 };
+            assert_eq!(track.handle_withheld(1, withheld), None, "of another epoch");
+            let numbers = track.handle_withheld(0, withheld).expect("it has begun");
+            egress.handle_withheld(TrackId(7), numbers.clone());
+            egress.handle_withheld(id, numbers);
+            late = packets;
+            continue;
+        }
+        for packet in packets.into_iter().chain(late.drain(..).take(1)) {
+            assert_ne!(track.handle_packet(packet, now), crate::track::Taken::Stale);
+        }
+        let mut numbers = Vec::new();
+        track.take_pending(&mut numbers, now);
+        numbers.sort_unstable();
+        for number in numbers {
+            let (packet, padding) = track.ring().get(number).expect("it has come");
+            if at == 0 && packet.description.keyframe {
+                egress.start((id, number), packet, [None, None], now);
+            }
+            egress.send((id, number), packet, padding, &mut receiver.way(&mut estimator, &mut batch, now));
+        }
+    }
+    let sequences: Vec<u16> = receiver.open(&mut batch).iter().map(|got| got.sequence).collect();
+    assert_eq!(sequences.len(), 27);
+    assert!(sequences.windows(2).all(|pair| pair[1] == pair[0] + 1), "{sequences:?}");
+}

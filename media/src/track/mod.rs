@@ -9,10 +9,14 @@ pub(crate) mod ring;
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     time::{Duration, Instant},
 };
 
-use protocol::{Kind, mesh::SenderClock};
+use protocol::{
+    Kind,
+    mesh::{SenderClock, Withheld},
+};
 
 use id::TrackId;
 use meter::Meter;
@@ -139,6 +143,12 @@ impl Track {
         if self.epoch == Some(epoch) {
             self.clock = Some((clock, now));
         }
+    }
+
+    /// Packets of this epoch do not come: their numbers in the ring.
+    pub fn handle_withheld(&mut self, epoch: u8, withheld: Withheld) -> Option<Range<u64>> {
+        let is_of_now = self.epoch == Some(epoch);
+        if is_of_now { self.ring.skip(withheld.first, withheld.count) } else { None }
     }
 
     /// The track comes from elsewhere from now on.

@@ -1,7 +1,7 @@
 //! The newest packets of a track, by extended sequence number: what NACKs and latecomers are served from.
 
 use std::{
-    ops::RangeInclusive,
+    ops::{Range, RangeInclusive},
     time::{Duration, Instant},
 };
 
@@ -95,6 +95,16 @@ impl Ring {
         self.highest = Some(self.highest.map_or(number, |highest| highest.max(number)));
         self.slots[slot] = Some(Slot { number, padding: None, packet });
         Ok(number)
+    }
+
+    /// So many numbers from this one on do not come; gives them as extended ones. The ring goes on behind them, however
+    /// many they are. Nothing before the first packet.
+    pub fn skip(&mut self, first: u16, count: u16) -> Option<Range<u64>> {
+        let highest = self.highest?;
+        let first = rtp::extend(highest, first);
+        let end = first + u64::from(count);
+        self.highest = Some(highest.max(end.saturating_sub(1)));
+        Some(first..end)
     }
 
     /// Forgets everything: the next packet starts anew, above all numbers that were ever given, so that
@@ -244,6 +254,22 @@ mod tests {
         assert_eq!(ring.push(packet(100, false)), Err(Refused::Late));
         assert!(ring.push(packet(101, false)).is_ok(), "late, but within the lap");
         assert!(ring.get(FIRST + 100).is_none());
+    }
+
+    #[test]
+    fn a_ring_goes_on_behind_what_was_withheld_however_many() {
+        let mut ring = Ring::new(8..=8);
+        assert_eq!(ring.skip(1, 1), None, "nothing is known of its numbers");
+        ring.push(packet(65_000, false)).expect("new");
+        let mut next = FIRST + 65_001;
+        for _ in 0..20 {
+            assert_eq!(ring.skip(next as u16, 4096), Some(next..next + 4096));
+            next += 4096;
+        }
+        assert_eq!(ring.push(packet(next as u16, true)), Ok(next));
+        assert_eq!(ring.whole_picture(packet(0, false).received), Some(next));
+        assert_eq!(ring.skip(next as u16 - 3, 2), Some(next - 3..next - 1), "late news");
+        assert_eq!(ring.highest(), Some(next));
     }
 
     #[test]

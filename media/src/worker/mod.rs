@@ -19,7 +19,7 @@ use std::{
     time::Instant,
 };
 
-use protocol::mesh::SenderClock;
+use protocol::mesh::{SenderClock, Withheld};
 
 use pictures::Pictures;
 use plan::{Audience, Command, Event, Flow, Relayed};
@@ -28,7 +28,10 @@ use sessions::{Media, Owner, Session, Sessions, Ufrag, Wake};
 
 use crate::{
     drop_reason::DropReason,
-    egress::{batch::Batch, fan_out::FanOut},
+    egress::{
+        batch::Batch,
+        fan_out::{EgressTable, FanOut, Sending},
+    },
     ingest::{Part, Received},
     rtp::{packet::Packet, rtcp, transport_cc::Feedback},
     stats::Stats,
@@ -150,6 +153,18 @@ impl Worker {
     pub fn handle_clock(&mut self, track: TrackId, epoch: u8, clock: SenderClock, now: Instant) {
         if let Some(track) = self.tracks.get_mut(&track) {
             track.handle_clock(epoch, clock, now);
+        }
+    }
+
+    /// Packets of a track do not come: a link on the way is too thin. Who listens at this worker gets numbers without a
+    /// hole.
+    pub fn handle_withheld(&mut self, id: TrackId, epoch: u8, withheld: Withheld) {
+        let Some(track) = self.tracks.get_mut(&id) else { return };
+        let Some(numbers) = track.handle_withheld(epoch, withheld) else { return };
+        for listener in track.listeners() {
+            if let Some(Sending { egress, .. }) = self.sessions.sending(listener) {
+                egress.handle_withheld(id, numbers.clone());
+            }
         }
     }
 

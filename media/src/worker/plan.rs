@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use protocol::{Codec, SessionId, mesh::SenderClock};
+use protocol::{
+    Codec, SessionId,
+    mesh::{SenderClock, Withheld},
+};
 
 use super::sessions::Claim;
 use crate::{
@@ -188,7 +191,7 @@ pub enum Audience {
     Links,
 }
 
-/// What a publisher brought: for the other workers and for the links.
+/// What a publisher brought, or what is known of it: for the other workers and for the links.
 #[derive(Debug, Clone)]
 pub enum Relayed {
     /// A media packet.
@@ -199,5 +202,12 @@ pub enum Relayed {
         epoch: u8,
         /// Wall clock and RTP clock.
         clock: SenderClock,
+    },
+    /// Packets that do not come, because a link on the way is too thin.
+    Withheld {
+        /// Of this epoch.
+        epoch: u8,
+        /// Their numbers.
+        withheld: Withheld,
     },
 }

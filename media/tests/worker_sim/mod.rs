@@ -297,6 +297,9 @@ impl Sim {
                 Item::Relayed(worker, track, Relayed::Clock { epoch, clock }) => {
                     self.workers[worker].handle_clock(track, epoch, clock, self.now);
                 }
+                Item::Relayed(worker, track, Relayed::Withheld { epoch, withheld }) => {
+                    self.workers[worker].handle_withheld(track, epoch, withheld);
+                }
                 Item::Datagram { worker, from, data } => {
                     self.workers[worker].handle_datagram(from, &data, self.now);
                 }
@@ -491,7 +494,7 @@ impl Sim {
         let of_it = self.links.iter().filter(|(_, of, _)| *of == track);
         let packet = |(at, _, relayed): &'_ (Instant, TrackId, Relayed)| match relayed {
             Relayed::Packet(packet) => Some((*at, packet.clone())),
-            Relayed::Clock { .. } => None,
+            Relayed::Clock { .. } | Relayed::Withheld { .. } => None,
         };
         of_it.filter_map(packet).collect()
     }

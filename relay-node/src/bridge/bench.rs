@@ -12,6 +12,7 @@ use super::{
         switch::{self, Inbound, Open},
     },
 };
+use crate::clock;
 
 /// Datagrams come in from one link and leave on others.
 pub struct PacketPath {
@@ -39,12 +40,12 @@ impl PacketPath {
 
     /// What the sending task of each child does then, but for quinn; how many datagrams left.
     pub fn pop_all(&mut self, mut sent: impl FnMut(Bytes)) -> usize {
-        let mut count = 0;
+        let (mut count, now) = (0, clock::now());
         for child in &self.children {
             let link = child.link();
-            switch::with(|switch| switch.take_in(link));
+            switch::with(|switch| switch.take_in(link, now));
             while let Next::Datagram(datagram) =
-                switch::with(|switch| switch.pop(link, u64::MAX, u64::MAX, usize::MAX))
+                switch::with(|switch| switch.pop(link, u64::MAX, u64::MAX, usize::MAX, now))
             {
                 sent(datagram);
                 count += 1;

@@ -17,6 +17,7 @@ use super::{
         stream::{Frames, Group},
     },
 };
+use crate::clock;
 
 /// The frame of a hello; whether it is one. What is read is written as it was.
 pub fn hello(frame: &[u8]) -> bool {
@@ -85,6 +86,7 @@ pub struct Crossing {
     inbound: [Inbound; 2],
     links: [LinkSender; 2],
     _ports: [Open; 2],
+    now: Instant,
 }
 
 impl Crossing {
@@ -92,16 +94,18 @@ impl Crossing {
     pub fn new(links: [LinkSender; 2], forwarding: &Arc<Forwarding>, local: &LocalDelivery) -> Crossing {
         let inbound = |link: &LinkSender| Inbound::new(&link.0, forwarding.clone(), local.clone());
         let ports = links.each_ref().map(|link| switch::open(&link.0));
-        Crossing { inbound: links.each_ref().map(inbound), links, _ports: ports }
+        Crossing { inbound: links.each_ref().map(inbound), links, _ports: ports, now: clock::now() }
     }
 
     /// A datagram came over one of the links.
     pub fn handle(&mut self, link: usize, datagram: Bytes, now: Instant) {
+        self.now = now;
         switch::with(|switch| self.inbound[link].handle(switch, datagram, now));
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
         for inbound in &mut self.inbound {
             switch::with(|switch| inbound.handle_timeout(switch, now));
         }
@@ -110,7 +114,7 @@ impl Crossing {
     /// The next datagram that leaves over one of the links, on a path that takes none longer than `longest`.
     pub fn pop(&mut self, link: usize, longest: usize) -> Option<Bytes> {
         let link = self.links[link].link();
-        match switch::with(|switch| switch.pop(link, u64::MAX, u64::MAX, longest)) {
+        match switch::with(|switch| switch.pop(link, u64::MAX, u64::MAX, longest, self.now)) {
             Next::Datagram(datagram) => Some(datagram),
             Next::Wait | Next::Nothing => None,
         }

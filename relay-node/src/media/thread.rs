@@ -19,7 +19,7 @@ use std::{
 use bytes::BytesMut;
 use media::{Audience, Batch, Command, Event, Packet, Relayed, TrackId, Worker};
 use mio::{Events, Interest, Poll, Token, Waker, unix::SourceFd};
-use protocol::mesh::{Class, DatagramHeader, DatagramKind, SenderClock};
+use protocol::mesh::{Class, DatagramHeader, DatagramKind, SenderClock, Withheld};
 use tokio::sync::mpsc;
 
 use super::{
@@ -251,6 +251,9 @@ impl MediaThread {
             Input::Relayed(track, Relayed::Clock { epoch, clock }) => {
                 self.worker.handle_clock(track, epoch, clock, now);
             }
+            Input::Relayed(track, Relayed::Withheld { epoch, withheld }) => {
+                self.worker.handle_withheld(track, epoch, withheld);
+            }
             Input::Datagram(from, data) => self.worker.handle_datagram(from, &data, now),
             Input::Stop => self.stopping = true,
         }
@@ -352,19 +355,15 @@ fn send_to_child(child: &Child, relayed: &Relayed) {
     match relayed {
         Relayed::Packet(packet) => {
             let class = Class::of(packet.kind());
-            child.link.send_media(class, DatagramKind::Rtp, packet.epoch, child.alias, &packet.bytes);
+            child.send_media(class, DatagramKind::Rtp, packet.epoch, &packet.bytes);
         }
         Relayed::Clock { epoch, clock } => {
             let mut payload = BytesMut::with_capacity(SenderClock::LEN);
             clock.write(&mut payload);
-            child.link.send_media(
-                Class::Audio,
-                DatagramKind::SenderClock,
-                *epoch,
-                child.alias,
-                &payload.freeze(),
-            );
+            child.send_media(Class::Audio, DatagramKind::SenderClock, *epoch, &payload.freeze());
         }
+        // Only a link withholds, and what came over one does not come from here.
+        Relayed::Withheld { .. } => {}
     }
 }
 
@@ -374,6 +373,9 @@ pub fn deliver(workers: &Workers, track: u32, header: DatagramHeader, payload: b
         DatagramKind::Rtp => Packet::from_canonical(payload, header.epoch, clock::now()).map(Relayed::Packet),
         DatagramKind::SenderClock => {
             SenderClock::read(&payload).map(|clock| Relayed::Clock { epoch: header.epoch, clock })
+        }
+        DatagramKind::Withheld => {
+            Withheld::read(&payload).map(|withheld| Relayed::Withheld { epoch: header.epoch, withheld })
         }
         // Ends at the bridges.
         DatagramKind::Nack | DatagramKind::Fragment | DatagramKind::Unknown(_) => None,

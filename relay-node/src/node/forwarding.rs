@@ -1,10 +1,13 @@
 //! The forwarding table: what the mesh says of each track, and who listens to it here, in the numbers of this relay and
 //! with the ends of its links. The driver hands it to the packet path.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use mesh_routing::{ForwardEntry, LinkId};
-use protocol::mesh::{Class, TrackKey};
+use protocol::mesh::{Alias, Class, TrackKey};
 
 use super::Node;
 use crate::bridge::{Child, LinkSender, Route, Table};
@@ -40,9 +43,10 @@ impl Node {
         let entries = self.mesh.forwarding();
         self.track_numbers.retain(&entries.iter().map(|entry| &entry.track).collect());
         let mut table = Table::default();
-        for ForwardEntry { track, published, sources, children, local, .. } in entries {
+        for ForwardEntry { track, published, sources, children, local, rank } in entries {
             let here = self.streams.get(&track.stream).map(|known| known.tracks.get(track.track).0);
-            let child = |(link, alias)| Some(Child { link: links.get(&link)?.clone(), alias });
+            let child =
+                |(link, alias)| Some(Child { link: links.get(&link)?.clone(), alias, precedence: rank });
             let children = children.into_iter().filter_map(child).collect();
             if !published {
                 let (track, class) = (self.track_numbers.of(&track), Class::of(track.track.kind()));
@@ -53,6 +57,19 @@ impl Node {
             }
         }
         table
+    }
+
+    /// The neighbor on a link needs keyframes of these tracks that it gets from here: what was before them has been shed,
+    /// because the link is too thin.
+    pub fn handle_shed(&mut self, link: LinkId, aliases: &[Alias], now: Instant) {
+        if aliases.is_empty() {
+            return;
+        }
+        for ForwardEntry { track, children, .. } in self.mesh.forwarding() {
+            if children.iter().any(|(to, alias)| *to == link && aliases.contains(alias)) {
+                self.mesh.handle_keyframe_request(&track, now);
+            }
+        }
     }
 }
 

@@ -16,6 +16,7 @@ pub mod request;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    iter,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -250,6 +251,10 @@ impl NodeLoop {
             }
             BridgeEvent::Measured { link, rtt, loss, capacity } => {
                 self.node.handle_measured(link, (rtt, loss), capacity, now);
+                let sender = self.links.get(&link);
+                let shed =
+                    sender.into_iter().flat_map(|sender| iter::from_fn(|| sender.poll_keyframe_wanted()));
+                self.node.handle_shed(link, &shed.collect::<Vec<_>>(), now);
             }
         }
     }

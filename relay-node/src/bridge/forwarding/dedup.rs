@@ -114,6 +114,17 @@ impl TrackWindow {
         }
     }
 
+    /// Whether it is to be taken that numbers up to this one do not come. What comes all the same is late, as ever; the
+    /// window moves on, so that however many they are the next packet is known for what it is.
+    pub fn takes_withheld(&mut self, epoch: u8, last: u16) -> bool {
+        let is_of_now = epoch == self.epoch;
+        if is_of_now {
+            self.behind = 0;
+            self.packets.insert(last);
+        }
+        is_of_now
+    }
+
     /// Whether the sender clock is to be taken: it is none of the last few.
     pub fn takes_clock(&mut self, epoch: u8, ntp: u64) -> bool {
         if self.clocks.contains(&(epoch, ntp)) {

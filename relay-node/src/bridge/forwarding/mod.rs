@@ -4,7 +4,10 @@
 pub(crate) mod dedup;
 pub(crate) mod fragments;
 pub(crate) mod packet;
+pub(crate) mod queue;
 pub(crate) mod repair;
 pub(crate) mod scheduler;
+pub(crate) mod shedding;
 pub(crate) mod switch;
 pub(crate) mod table;
+pub(crate) mod withheld;

@@ -6,6 +6,8 @@ use protocol::mesh::{Alias, Class, DatagramKind};
 
 /// Lanes of a link, each for some classes.
 pub(crate) const LANES: usize = 4;
+/// The lane of video.
+pub(crate) const VIDEO: usize = 2;
 
 /// A media packet before it has a link sequence.
 #[derive(Debug)]
@@ -14,6 +16,9 @@ pub(crate) struct Packet {
     pub class: Class,
     pub epoch: u8,
     pub alias: Alias,
+    /// Which of the video goes first where a link is too thin: the highest. 0 is the base of a picture, or all there is
+    /// of it.
+    pub precedence: u8,
     pub payload: Bytes,
 }
 
@@ -22,7 +27,7 @@ pub(crate) fn lane(class: Class) -> usize {
     match class {
         Class::Control | Class::Emergency | Class::Announcement => 0,
         Class::Chat | Class::Audio => 1,
-        Class::File | Class::Video => 2,
+        Class::File | Class::Video => VIDEO,
         Class::Prefetch => 3,
     }
 }
@@ -31,6 +36,12 @@ pub(crate) fn lane(class: Class) -> usize {
 pub(crate) fn sequence(packet: &[u8]) -> Option<u16> {
     let header = packet.first_chunk::<RTP_HEADER>()?;
     Some(u16::from_be_bytes([header[2], header[3]]))
+}
+
+/// The RTP timestamp of a canonical packet.
+pub(crate) fn timestamp(packet: &[u8]) -> Option<u32> {
+    let header = packet.first_chunk::<RTP_HEADER>()?;
+    Some(u32::from_be_bytes([header[4], header[5], header[6], header[7]]))
 }
 
 /// RFC 3550 section 5.1, without CSRCs.

@@ -1,18 +1,29 @@
-//! The queues above quinn: what waits for a link waits here, in class order, and what is too old is dropped here,
-//! oldest first, within its own class. What was sent is kept for a while, and sent again when the neighbor asks.
+//! The queues above quinn: what waits for a link waits here, in class order, and not for long. Of sound that is too old
+//! the oldest goes; what goes of video is in `shedding`. What was sent is kept for a while, and sent again when the
+//! neighbor asks. No clock.
 
-use std::collections::{HashMap, VecDeque};
-
-use bytes::{BufMut, Bytes, BytesMut};
-use protocol::mesh::{Alias, Class, DatagramHeader, DatagramKind, Fragment};
-
-use super::{
-    packet::{LANES, Packet, lane, sequence},
-    repair::Nack,
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
 };
 
-/// Packets each lane holds: about 2.5 s of one audio track, 150 ms of 80 Mbit/s of video.
-pub(crate) const BOUNDS: [usize; LANES] = [256, 256, 1024, 1024];
+use bytes::{BufMut, Bytes, BytesMut};
+use protocol::mesh::{Alias, Class, DatagramHeader, DatagramKind, Fragment, Withheld};
+
+use super::{
+    packet::{LANES, Packet, VIDEO, lane, sequence, timestamp},
+    queue::{Queue, Queued},
+    repair::Nack,
+    shedding::{DRAINED, SOON, Shed, Shedding},
+    withheld::notice,
+};
+
+/// A packet waits so long in its lane at most. What is later is of no use to a listener, and makes all behind it late.
+const WAITS: [Duration; LANES] =
+    [Duration::from_millis(200), Duration::from_millis(200), Duration::from_millis(150), Duration::MAX];
+/// Packets each lane holds, whatever their age, so that memory is bounded: of video what comes within 150 ms at
+/// 250 Mbit/s.
+pub(crate) const BOUNDS: [usize; LANES] = [256, 256, 4096, 1024];
 /// Asks and repairs that wait to be sent.
 const NACKS_MAX: usize = 64;
 const REPAIRS_MAX: usize = 128;
@@ -31,7 +42,9 @@ const SLABS_MAX: usize = 8;
 /// The queues of one link.
 #[derive(Debug, Default)]
 pub(crate) struct Scheduler {
-    lanes: [VecDeque<Packet>; LANES],
+    lanes: [Queue; LANES],
+    shedding: Shedding,
+    dropped: Dropped,
     /// What is left of a packet that is sent in fragments: they leave one behind the other.
     fragments: [VecDeque<(Fragment, Packet)>; LANES],
     nacks: VecDeque<Nack>,
@@ -60,17 +73,35 @@ pub(crate) enum Next {
     Nothing,
 }
 
+/// Packets that did not leave.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    /// Their lane was full.
+    pub full: u64,
+    /// They had waited too long.
+    pub late: u64,
+    pub shed: Shed,
+}
+
 impl Scheduler {
-    /// Queues a packet; `false` if the oldest of its class had to go to make room.
-    pub fn push(&mut self, packet: Packet) -> bool {
+    /// Whether something did not leave: [`Scheduler::take_dropped`] says what, [`Scheduler::poll_keyframe`] what follows.
+    pub fn has_news(&self) -> bool {
+        self.dropped != Dropped::default() || self.shedding.has_shed()
+    }
+
+    /// Queues a packet. In a lane that is full something else goes for it.
+    pub fn push(&mut self, packet: Packet, now: Instant) {
         let lane = lane(packet.class);
-        let queue = &mut self.lanes[lane];
-        let room = queue.len() < BOUNDS[lane];
-        if !room {
-            queue.pop_front();
+        if self.lanes[lane].len() >= BOUNDS[lane] {
+            self.handle_full(lane, now);
         }
-        queue.push_back(packet);
-        room
+        let queue = &mut self.lanes[lane];
+        if lane == VIDEO && self.shedding.is_active() {
+            let is_low = queue.len() <= BOUNDS[VIDEO] / 2 && !queue.is_late(DRAINED, now);
+            self.shedding.push(packet, queue, is_low, now);
+        } else {
+            queue.push(packet, None, now);
+        }
     }
 
     /// Queues an ask for what the neighbor sent and did not arrive.
@@ -102,6 +133,17 @@ impl Scheduler {
                 outgoing.kept.clear();
             }
         }
+        self.shedding.handle_tick();
+    }
+
+    /// The next track of which the neighbor needs a keyframe, because what was before it did not leave.
+    pub fn poll_keyframe(&mut self) -> Option<Alias> {
+        self.shedding.poll_keyframe()
+    }
+
+    /// What did not leave since the last call.
+    pub fn take_dropped(&mut self) -> Dropped {
+        Dropped { shed: self.shedding.take_shed(), ..std::mem::take(&mut self.dropped) }
     }
 
     /// The next datagram to send, if it is no longer than there is `room`: bytes for what goes before
@@ -109,8 +151,8 @@ impl Scheduler {
     /// `longest` leaves in fragments.
     ///
     /// A link sequence is given only now: what was dropped here leaves no gap, so a gap always means a loss on
-    /// the way.
-    pub fn pop(&mut self, urgent: u64, room: u64, longest: usize) -> Next {
+    /// the way. Of pictures that were shed the neighbor is told their numbers, before the next packet of their track.
+    pub fn pop(&mut self, urgent: u64, room: u64, longest: usize, now: Instant) -> Next {
         if let Some(nack) = self.nacks.front() {
             if urgent < (DatagramHeader::LEN + nack.len()) as u64 {
                 return Next::Wait;
@@ -125,6 +167,9 @@ impl Scheduler {
             return Next::Datagram(self.slabs.put(header, nack.len(), |out| nack.write(out)));
         }
         for lane in 0..LANES {
+            if self.is_late(lane, now) {
+                self.handle_late(lane, now);
+            }
             let room = if lane == 0 { urgent } else { room };
             while let Some((alias, sequence)) = self.repairs[lane].front().copied() {
                 let outgoing = self.outgoing.get(&alias);
@@ -139,11 +184,22 @@ impl Scheduler {
                 }
                 self.repairs[lane].pop_front();
             }
-            if let Some(packet) = self.lanes[lane].front()
+            if let Some(Queued { packet, withheld, .. }) = self.lanes[lane].front_mut()
                 && self.fragments[lane].is_empty()
-                && DatagramHeader::LEN + packet.payload.len() > longest
             {
-                self.cut(lane, longest);
+                if let Some(numbers) = withheld {
+                    if room < (DatagramHeader::LEN + Withheld::LEN) as u64 {
+                        return Next::Wait;
+                    }
+                    let run = numbers.pop();
+                    withheld.take_if(|numbers| numbers.is_empty());
+                    if let Some(run) = run {
+                        let told = notice(packet.class, packet.alias, packet.precedence, run);
+                        return Next::Datagram(self.send(told, None, lane));
+                    }
+                } else if DatagramHeader::LEN + packet.payload.len() > longest {
+                    self.cut(lane, longest);
+                }
             }
             if let Some((_, packet)) = self.fragments[lane].front() {
                 if room < (DatagramHeader::LEN + Fragment::LEN + packet.payload.len()) as u64 {
@@ -152,28 +208,64 @@ impl Scheduler {
                 let (fragment, packet) = self.fragments[lane].pop_front().expect("it was there just now");
                 return Next::Datagram(self.send(packet, Some(fragment), lane));
             }
-            if let Some(packet) = self.lanes[lane].front() {
+            if let Some(Queued { packet, .. }) = self.lanes[lane].front() {
                 if room < (DatagramHeader::LEN + packet.payload.len()) as u64 {
                     return Next::Wait;
                 }
-                let packet = self.lanes[lane].pop_front().expect("it was there just now");
+                let packet = self.lanes[lane].pop().expect("it was there just now");
                 return Next::Datagram(self.send(packet, None, lane));
             }
         }
         Next::Nothing
     }
 
+    fn is_late(&self, lane: usize, now: Instant) -> bool {
+        self.lanes[lane].is_late(WAITS[lane], now)
+    }
+
+    /// A lane holds as many packets as it may.
+    #[cold]
+    fn handle_full(&mut self, lane: usize, now: Instant) {
+        let Scheduler { lanes, shedding, .. } = self;
+        if lane == VIDEO {
+            let has_room = |lane: &Queue| lane.len() <= BOUNDS[VIDEO] / 2 && !lane.is_late(WAITS[VIDEO], now);
+            shedding.relieve(&mut lanes[VIDEO], has_room, |_| None, now);
+        }
+        if lanes[lane].len() >= BOUNDS[lane] {
+            lanes[lane].drop_oldest();
+            self.dropped.full += 1;
+        }
+    }
+
+    /// The next packet of a lane has waited too long. Of video nothing goes as long as what waits would leave soon: a
+    /// picture is worth more than a few milliseconds.
+    #[cold]
+    fn handle_late(&mut self, lane: usize, now: Instant) {
+        let Scheduler { lanes, shedding, outgoing, .. } = self;
+        let queue = &mut lanes[lane];
+        if lane == VIDEO {
+            let is_relieved =
+                |lane: &Queue| !lane.is_late(WAITS[VIDEO], now) || lane.leaves_within(SOON, now);
+            let leaving = |alias| outgoing.get(&alias).and_then(|outgoing| outgoing.keyframe(now));
+            return shedding.relieve(queue, is_relieved, leaving, now);
+        }
+        while queue.is_late(WAITS[lane], now) {
+            queue.drop_oldest();
+            self.dropped.late += 1;
+        }
+    }
+
     /// Cuts the next packet of a lane into fragments of about the same length. What that is no help for leaves whole,
     /// and quinn says that it is too long.
     fn cut(&mut self, lane: usize, longest: usize) {
-        let Some(packet) = self.lanes[lane].front() else { return };
+        let Some(Queued { packet, .. }) = self.lanes[lane].front() else { return };
         let most = longest.saturating_sub(DatagramHeader::LEN + Fragment::LEN).max(1);
         let count = packet.payload.len().div_ceil(most);
         let Some(number_of_packet) = sequence(&packet.payload) else { return };
         if packet.kind != DatagramKind::Rtp || count > usize::from(Fragment::MAX) {
             return;
         }
-        let Some(packet) = self.lanes[lane].pop_front() else { return };
+        let Some(packet) = self.lanes[lane].pop() else { return };
         let length = packet.payload.len().div_ceil(count);
         for number in 0..count {
             let end = packet.payload.len().min((number + 1) * length);
@@ -185,7 +277,7 @@ impl Scheduler {
     }
 
     fn send(&mut self, packet: Packet, fragment: Option<Fragment>, lane: usize) -> Bytes {
-        let Packet { kind, class, epoch, alias, payload } = packet;
+        let Packet { kind, class, epoch, alias, payload, .. } = packet;
         let outgoing = self.outgoing.entry(alias).or_insert_with(|| Outgoing {
             sequence: 0,
             lane,
@@ -201,6 +293,29 @@ impl Scheduler {
         let datagram = self.slabs.put(header, sent.len(), |out| sent.write(out));
         outgoing.kept.push(sent);
         datagram
+    }
+}
+
+impl Outgoing {
+    /// The timestamp of the picture that was sent last, if it is a keyframe. What a packet says of itself is read only
+    /// here, where something has to be shed.
+    fn keyframe(&self, now: Instant) -> Option<u32> {
+        let begins = |sent: &&Sent| {
+            matches!(
+                (sent.kind, sent.fragment),
+                (DatagramKind::Rtp, _) | (_, Some(Fragment { number: 0, .. }))
+            )
+        };
+        let newest =
+            (1..=self.kept.most as u16).map_while(|back| self.kept.get(self.sequence.wrapping_sub(back)));
+        let mut newest = newest.filter(begins).peekable();
+        let picture = timestamp(&newest.peek()?.payload)?;
+        let is_of_it = |sent: &&Sent| timestamp(&sent.payload) == Some(picture);
+        newest
+            .take_while(is_of_it)
+            .filter_map(|sent| media::Packet::from_canonical(sent.payload.clone(), sent.epoch, now))
+            .any(|packet| packet.description.keyframe)
+            .then_some(picture)
     }
 }
 
@@ -336,3 +451,7 @@ impl Slabs {
 #[cfg(test)]
 #[path = "scheduler_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "shedding_tests.rs"]
+mod shedding_tests;

@@ -1,20 +1,16 @@
-use protocol::mesh::Class;
-
 use super::*;
 use crate::clock;
 
-fn push(scheduler: &mut Scheduler, class: Class, alias: u16, byte: u8) -> bool {
-    scheduler.push(Packet {
-        kind: DatagramKind::Rtp,
-        class,
-        epoch: 3,
-        alias: Alias(alias),
-        payload: Bytes::from(vec![byte; 8]),
-    })
+fn packet(class: Class, alias: u16, payload: Bytes) -> Packet {
+    Packet { kind: DatagramKind::Rtp, class, epoch: 3, alias: Alias(alias), precedence: 0, payload }
+}
+
+fn push(scheduler: &mut Scheduler, class: Class, alias: u16, byte: u8) {
+    scheduler.push(packet(class, alias, Bytes::from(vec![byte; 8])), clock::now());
 }
 
 fn pop(scheduler: &mut Scheduler) -> Option<Bytes> {
-    match scheduler.pop(u64::MAX, u64::MAX, usize::MAX) {
+    match scheduler.pop(u64::MAX, u64::MAX, usize::MAX, clock::now()) {
         Next::Datagram(datagram) => Some(datagram),
         Next::Nothing => None,
         Next::Wait => panic!("there is room"),
@@ -40,22 +36,48 @@ fn audio_leaves_before_video_and_video_before_prefetch() {
     }
     let order: Vec<u16> = drain(&mut scheduler).into_iter().map(|(alias, ..)| alias).collect();
     assert_eq!(order, [4, 3, 2, 1]);
-    assert_eq!(scheduler.pop(u64::MAX, u64::MAX, usize::MAX), Next::Nothing);
+    assert_eq!(scheduler.pop(u64::MAX, u64::MAX, usize::MAX, clock::now()), Next::Nothing);
 }
 
 #[test]
 fn a_full_class_loses_its_oldest_and_hurts_no_other() {
     let mut scheduler = Scheduler::default();
-    assert!(push(&mut scheduler, Class::Video, 2, 0));
+    push(&mut scheduler, Class::Video, 2, 0);
     for i in 0..=255 {
-        assert!(push(&mut scheduler, Class::Audio, 1, i));
+        push(&mut scheduler, Class::Audio, 1, i);
     }
-    assert!(!push(&mut scheduler, Class::Audio, 1, 99));
+    assert_eq!(scheduler.take_dropped(), Dropped::default());
+    push(&mut scheduler, Class::Audio, 1, 99);
+    assert_eq!(scheduler.take_dropped(), Dropped { full: 1, ..Dropped::default() });
     let left = drain(&mut scheduler);
     assert_eq!(left.len(), 257);
     assert_eq!(left[0], (1, 0, 1), "the oldest went, and its sequence was never given");
     assert_eq!(left[255], (1, 255, 99));
     assert_eq!(left[256], (2, 0, 0));
+}
+
+#[test]
+fn sound_that_is_too_old_goes_oldest_first_and_of_each_lane_by_itself() {
+    let (mut scheduler, begin) = (Scheduler::default(), clock::now());
+    let ms = |ms| begin + Duration::from_millis(ms);
+    for at in 0..10_u8 {
+        let payload = || Bytes::from(vec![at; 8]);
+        scheduler.push(packet(Class::Audio, 1, payload()), ms(20 * u64::from(at)));
+        scheduler.push(packet(Class::Emergency, 2, payload()), ms(20 * u64::from(at)));
+    }
+    assert_eq!(scheduler.pop(0, 0, usize::MAX, ms(200)), Next::Wait);
+    assert_eq!(scheduler.take_dropped(), Dropped::default(), "200 ms are not too old");
+    // Emergency waits for room, and what is behind it goes when its turn comes.
+    assert_eq!(scheduler.pop(0, 0, usize::MAX, ms(250)), Next::Wait);
+    assert_eq!(scheduler.take_dropped(), Dropped { late: 3, ..Dropped::default() });
+    let left: Vec<(u16, u8)> = std::iter::from_fn(|| match scheduler.pop(99, 99, usize::MAX, ms(250)) {
+        Next::Datagram(datagram) => Some((u16::from_be_bytes([datagram[1], datagram[2]]), datagram[5])),
+        _ => None,
+    })
+    .collect();
+    let of = |alias| (3..10).map(move |at| (alias, at));
+    assert_eq!(left, of(2).chain(of(1)).collect::<Vec<_>>());
+    assert_eq!(scheduler.take_dropped(), Dropped { late: 3, ..Dropped::default() });
 }
 
 #[test]
@@ -75,11 +97,11 @@ fn without_room_nothing_passes_what_waits_but_the_most_urgent() {
     let mut scheduler = Scheduler::default();
     push(&mut scheduler, Class::Audio, 1, 0);
     push(&mut scheduler, Class::Video, 2, 0);
-    assert_eq!(scheduler.pop(u64::MAX, 12, usize::MAX), Next::Wait);
+    assert_eq!(scheduler.pop(u64::MAX, 12, usize::MAX, clock::now()), Next::Wait);
     push(&mut scheduler, Class::Emergency, 3, 0);
-    assert!(matches!(scheduler.pop(13, 12, usize::MAX), Next::Datagram(_)));
-    assert_eq!(scheduler.pop(13, 12, usize::MAX), Next::Wait);
-    assert!(matches!(scheduler.pop(13, 13, usize::MAX), Next::Datagram(_)));
+    assert!(matches!(scheduler.pop(13, 12, usize::MAX, clock::now()), Next::Datagram(_)));
+    assert_eq!(scheduler.pop(13, 12, usize::MAX, clock::now()), Next::Wait);
+    assert!(matches!(scheduler.pop(13, 13, usize::MAX, clock::now()), Next::Datagram(_)));
 }
 
 #[test]
@@ -112,20 +134,15 @@ fn a_packet_longer_than_a_datagram_leaves_in_fragments_that_are_repaired_one_by_
         let mut scheduler = Scheduler::default();
         let payload: Bytes = (0..length).map(|n| (n * 7 % 251) as u8).collect();
         for alias in [1, 2] {
-            scheduler.push(Packet {
-                kind: DatagramKind::Rtp,
-                class: Class::Video,
-                epoch: 9,
-                alias: Alias(alias),
-                payload: payload.clone(),
-            });
+            scheduler.push(packet(Class::Video, alias, payload.clone()), clock::now());
         }
         push(&mut scheduler, Class::Audio, 3, 0);
-        let sent: Vec<Bytes> = std::iter::from_fn(|| match scheduler.pop(u64::MAX, u64::MAX, longest) {
-            Next::Datagram(datagram) => Some(datagram),
-            _ => None,
-        })
-        .collect();
+        let sent: Vec<Bytes> =
+            std::iter::from_fn(|| match scheduler.pop(u64::MAX, u64::MAX, longest, clock::now()) {
+                Next::Datagram(datagram) => Some(datagram),
+                _ => None,
+            })
+            .collect();
         assert_eq!(sent.len(), 1 + 2 * count);
         assert!(sent.iter().all(|datagram| datagram.len() <= longest));
         let mut fragments = crate::bridge::forwarding::fragments::Fragments::default();
@@ -144,26 +161,25 @@ fn a_packet_longer_than_a_datagram_leaves_in_fragments_that_are_repaired_one_by_
         assert_eq!(whole, [payload.clone(), payload.clone()]);
         let nack = Nack { alias: Alias(1), first: count as u16 - 1, bits: 1 };
         assert_eq!(scheduler.handle_nack(nack), 1);
-        assert_eq!(scheduler.pop(u64::MAX, u64::MAX, longest), Next::Datagram(sent[count].clone()));
+        assert_eq!(
+            scheduler.pop(u64::MAX, u64::MAX, longest, clock::now()),
+            Next::Datagram(sent[count].clone())
+        );
     }
 }
 
 #[test]
 fn a_new_packet_never_comes_between_the_fragments_of_another() {
     let mut scheduler = Scheduler::default();
-    let long = |alias| Packet {
-        kind: DatagramKind::Rtp,
-        class: Class::Video,
-        epoch: 0,
-        alias: Alias(alias),
-        payload: Bytes::from(vec![1; 1400]),
-    };
-    scheduler.push(long(1));
-    assert!(matches!(scheduler.pop(u64::MAX, u64::MAX, 1000), Next::Datagram(_)));
+    let long = || packet(Class::Video, 1, Bytes::from(vec![1; 1400]));
+    scheduler.push(long(), clock::now());
+    assert!(matches!(scheduler.pop(u64::MAX, u64::MAX, 1000, clock::now()), Next::Datagram(_)));
     for _ in 0..2 * BOUNDS[2] {
-        scheduler.push(long(1));
+        scheduler.push(long(), clock::now());
     }
-    let Next::Datagram(second) = scheduler.pop(u64::MAX, u64::MAX, 1000) else { panic!("the other half") };
+    let Next::Datagram(second) = scheduler.pop(u64::MAX, u64::MAX, 1000, clock::now()) else {
+        panic!("the other half")
+    };
     let (header, rest) = DatagramHeader::split(second).unwrap();
     let (fragment, _) = Fragment::split(rest).unwrap();
     assert_eq!((header.sequence, fragment), (1, Fragment { number: 1, of: 2, packet: 0x0101 }));

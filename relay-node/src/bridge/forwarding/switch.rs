@@ -15,7 +15,7 @@ use bytes::Bytes;
 use metrics::gauge;
 use protocol::{
     ZoneName,
-    mesh::{Alias, DatagramHeader, DatagramKind, SenderClock},
+    mesh::{Alias, DatagramHeader, DatagramKind, SenderClock, Withheld},
 };
 use quinn::{Connection, ConnectionError, SendDatagramError};
 
@@ -24,7 +24,8 @@ use super::{
     fragments::Fragments,
     packet::{Packet, sequence},
     repair::{Gaps, Nack},
-    scheduler::{Next, Scheduler},
+    scheduler::{Dropped, Next, Scheduler},
+    shedding::Shed,
     table::{Forwarding, LocalDelivery, Table},
 };
 #[cfg(feature = "next")]
@@ -36,6 +37,7 @@ use crate::{
         quic::{measure::Counters, transport::DATAGRAM_SEND_BUFFER},
     },
     clock,
+    drop_reason::DropReason,
 };
 
 /// Above this many windows those of aliases that left the table go.
@@ -52,13 +54,14 @@ fn poll_send(connection: &Connection, link: &LinkShared, cx: &mut Context<'_>) -
     let budget = link.budget();
     // Before looking: what comes from now on wakes us.
     budget.waker.register(cx.waker());
-    with(|switch| switch.take_in(link.id));
+    let now = clock::now();
+    with(|switch| switch.take_in(link.id, now));
     let space = connection.datagram_send_buffer_space();
     let mut buffered = DATAGRAM_SEND_BUFFER.saturating_sub(space) as u64;
     loop {
         let queue = budget.buffer().min(DATAGRAM_SEND_BUFFER as u64).saturating_sub(buffered + 2 * QUEUED);
         let (urgent, media) = (budget.for_urgent(buffered).min(queue), budget.for_media(buffered).min(queue));
-        let next = with(|switch| switch.pop(link.id, urgent, media, link.longest()));
+        let next = with(|switch| switch.pop(link.id, urgent, media, link.longest(), now));
         budget.want(next == Next::Wait);
         let Next::Datagram(datagram) = next else { return Poll::Pending };
         buffered += datagram.len() as u64 + QUEUED;
@@ -153,7 +156,10 @@ impl Inbound {
                     return;
                 }
             }
-            DatagramKind::Rtp | DatagramKind::SenderClock | DatagramKind::Fragment => {}
+            DatagramKind::Rtp
+            | DatagramKind::SenderClock
+            | DatagramKind::Fragment
+            | DatagramKind::Withheld => {}
         }
         let table = self.forwarding.load();
         let Some(route) = table.incoming.get(&(self.link.id, header.alias)) else {
@@ -220,9 +226,10 @@ impl Inbound {
                 class: route.class,
                 epoch: header.epoch,
                 alias: child.alias,
+                precedence: child.precedence,
                 payload: payload.clone(),
             };
-            switch.pass_on(&child.link.0, packet);
+            switch.pass_on(&child.link.0, packet, now);
         }
         if let Some(track) = route.local {
             (self.local)(track, header, payload);
@@ -272,6 +279,8 @@ pub(crate) struct Switch {
     /// The table for which `tracks` was last cleaned.
     table: Option<Arc<Table>>,
     tracks: HashMap<u64, TrackWindow>,
+    /// Tracks with more than one feed.
+    twofold: BTreeSet<u64>,
     round_trips: BTreeMap<(ZoneName, LinkId), Duration>,
 }
 
@@ -325,10 +334,10 @@ impl Switch {
     }
 
     /// Sends a packet that came over another link.
-    pub fn pass_on(&mut self, link: &LinkShared, packet: Packet) {
+    pub fn pass_on(&mut self, link: &LinkShared, packet: Packet, now: Instant) {
         // A port that is not open belongs to a link that has just ended.
         match self.place(link.id) {
-            Ok(place) => self.ports[place].1.push(packet),
+            Ok(place) => self.ports[place].1.push(packet, now),
             Err(_) => link.counters.link_down.increment(1),
         }
     }
@@ -353,23 +362,22 @@ impl Switch {
     }
 
     /// Takes what other threads have for a link into its queues.
-    pub fn take_in(&mut self, link: LinkId) {
+    pub fn take_in(&mut self, link: LinkId, now: Instant) {
         if let Ok(place) = self.place(link) {
             let port = &mut self.ports[place].1;
-            port.link.intake.drain(|packet| {
-                if !port.scheduler.push(packet) {
-                    port.link.counters.queue_full.increment(1);
-                }
-            });
+            port.link.intake.drain(|packet| port.scheduler.push(packet, now));
         }
     }
 
     /// The next datagram of a link, see [`Scheduler::pop`].
-    pub fn pop(&mut self, link: LinkId, urgent: u64, room: u64, longest: usize) -> Next {
-        match self.place(link) {
-            Ok(place) => self.ports[place].1.scheduler.pop(urgent, room, longest),
-            Err(_) => Next::Nothing,
+    pub fn pop(&mut self, link: LinkId, urgent: u64, room: u64, longest: usize, now: Instant) -> Next {
+        let Ok(place) = self.place(link) else { return Next::Nothing };
+        let port = &mut self.ports[place].1;
+        let next = port.scheduler.pop(urgent, room, longest, now);
+        if !matches!(next, Next::Datagram(_)) && port.scheduler.has_news() {
+            port.settle();
         }
+        next
     }
 
     /// Housekeeping of a link's queues.
@@ -398,7 +406,13 @@ impl Switch {
         if self.table.as_ref().is_some_and(|known| Arc::ptr_eq(known, table)) {
             return;
         }
-        let tracks: BTreeSet<u64> = table.incoming.values().map(|route| route.track).collect();
+        let mut tracks = BTreeSet::new();
+        self.twofold.clear();
+        for route in table.incoming.values() {
+            if !tracks.insert(route.track) {
+                self.twofold.insert(route.track);
+            }
+        }
         self.tracks.retain(|track, _| tracks.contains(track));
         self.table = Some(Arc::clone(table));
     }
@@ -433,6 +447,13 @@ impl Switch {
                 // A clock before the first packet of its track says nothing that the next one does not.
                 self.tracks.get_mut(&track).is_some_and(|window| window.takes_clock(header.epoch, clock.ntp))
             }
+            DatagramKind::Withheld => {
+                let Some(withheld) = Withheld::read(payload) else { return Taken::Malformed };
+                // What one feed does not bring the other one may.
+                let has_one_feed = !self.twofold.contains(&track);
+                let window = self.tracks.get_mut(&track).filter(|_| has_one_feed);
+                window.is_some_and(|window| window.takes_withheld(header.epoch, withheld.last()))
+            }
             DatagramKind::Nack | DatagramKind::Fragment | DatagramKind::Unknown(_) => {
                 return Taken::Malformed;
             }
@@ -442,10 +463,25 @@ impl Switch {
 }
 
 impl Port {
-    fn push(&mut self, packet: Packet) {
-        if !self.scheduler.push(packet) {
-            self.link.counters.queue_full.increment(1);
-        }
+    fn push(&mut self, packet: Packet, now: Instant) {
+        self.scheduler.push(packet, now);
         self.link.wake();
+    }
+
+    /// Once nothing leaves any more: what did not leave is counted, and keyframes are asked for.
+    fn settle(&mut self) {
+        let Dropped { full, late, shed: Shed { layers, pictures } } = self.scheduler.take_dropped();
+        let counted = [
+            (DropReason::BridgeQueueFull, full),
+            (DropReason::BridgeTooLate, late),
+            (DropReason::BridgeShedLayers, layers),
+            (DropReason::BridgeShedPictures, pictures),
+        ];
+        for (reason, count) in counted.into_iter().filter(|(_, count)| *count > 0) {
+            reason.count_all(count);
+        }
+        while let Some(alias) = self.scheduler.poll_keyframe() {
+            self.link.intake.want_keyframe(alias);
+        }
     }
 }

@@ -14,6 +14,9 @@ use crate::bridge::{LinkId, link::handle::LinkSender};
 /// Packets each lane holds until the bridges' thread takes them, which is at once while it lives.
 const BOUNDS: [usize; LANES] = [64, 128, 512, 256];
 
+/// Tracks of a link that wait for a keyframe at a time, at most.
+const KEYFRAMES_MAX: usize = 64;
+
 /// Takes the packets of tracks that are wanted on this relay: the track's local number, the header as
 /// it came, the payload. Called from the bridges' thread, so it may neither block nor take long.
 pub type LocalDelivery = Arc<dyn Fn(u32, DatagramHeader, Bytes) + Send + Sync>;
@@ -111,18 +114,39 @@ pub struct Child {
     pub link: LinkSender,
     /// The number it chose for the track.
     pub alias: Alias,
+    /// Which of the pictures go first where the link is too thin: those of the highest. 0 is the base of a picture, or
+    /// all there is of it.
+    pub precedence: u8,
+}
+
+impl Child {
+    /// Queues a media packet of the track, see [`LinkSender::send_media`].
+    pub fn send_media(&self, class: Class, kind: DatagramKind, epoch: u8, payload: &Bytes) {
+        let Child { alias, precedence, .. } = *self;
+        self.link.queue(Packet { kind, class, epoch, alias, precedence, payload: payload.clone() });
+    }
 }
 
 impl LinkSender {
     /// Queues a media packet. Never blocks: when the queue of its class is full the oldest packet of
     /// that class goes.
     pub fn send_media(&self, class: Class, kind: DatagramKind, epoch: u8, alias: Alias, payload: &Bytes) {
+        self.queue(Packet { kind, class, epoch, alias, precedence: 0, payload: payload.clone() });
+    }
+
+    /// The next track, by the alias that the neighbor chose, of which it needs a keyframe: what was before it was shed
+    /// because the link is too thin. What is not polled is asked for again.
+    pub fn poll_keyframe_wanted(&self) -> Option<Alias> {
+        self.0.intake.keyframes.pop()
+    }
+
+    fn queue(&self, packet: Packet) {
         let link = &*self.0;
         if !link.is_open() {
             link.counters.link_down.increment(1);
             return;
         }
-        if !link.intake.push(Packet { kind, class, epoch, alias, payload: payload.clone() }) {
+        if !link.intake.push(packet) {
             link.counters.queue_full.increment(1);
         }
         link.wake();
@@ -131,29 +155,38 @@ impl LinkSender {
 
 /// What other threads have for one link: a bounded queue for each lane, without a lock.
 #[derive(Debug)]
-pub(crate) struct Intake([ArrayQueue<Packet>; LANES]);
+pub(crate) struct Intake {
+    lanes: [ArrayQueue<Packet>; LANES],
+    /// The other way: tracks of which the neighbor needs a keyframe.
+    keyframes: ArrayQueue<Alias>,
+}
 
 impl Default for Intake {
     fn default() -> Intake {
-        Intake(BOUNDS.map(ArrayQueue::new))
+        Intake { lanes: BOUNDS.map(ArrayQueue::new), keyframes: ArrayQueue::new(KEYFRAMES_MAX) }
     }
 }
 
 impl Intake {
     /// From any thread; `false` if the oldest of its lane had to go to make room.
     pub fn push(&self, packet: Packet) -> bool {
-        self.0[lane(packet.class)].force_push(packet).is_none()
+        self.lanes[lane(packet.class)].force_push(packet).is_none()
     }
 
     /// Everything that is there, most urgent first.
     pub fn drain(&self, mut take: impl FnMut(Packet)) {
-        for queue in &self.0 {
+        for queue in &self.lanes {
             // Not for ever: what comes meanwhile has woken the reader again.
             for _ in 0..queue.capacity() {
                 let Some(packet) = queue.pop() else { break };
                 take(packet);
             }
         }
+    }
+
+    /// A track of which the neighbor needs a keyframe.
+    pub fn want_keyframe(&self, alias: Alias) {
+        self.keyframes.force_push(alias);
     }
 }
 

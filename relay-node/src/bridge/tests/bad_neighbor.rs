@@ -192,7 +192,7 @@ async fn junk_and_repeated_datagrams_are_dropped_and_the_link_stays() {
     let (_endpoint, connection) = connect(victim.bridges.local_addr()).await;
     let (_, mut streams) = handshake::dialed(&connection, &hello()).await.unwrap();
     let (bad, _) = up(&mut victim.events).await;
-    let children = vec![Child { link: victim.to_good.clone(), alias: Alias(4) }];
+    let children = vec![Child { link: victim.to_good.clone(), alias: Alias(4), precedence: 0 }];
     victim.forwarding.replace(Table {
         incoming: HashMap::from([(
             (bad, Alias(3)),

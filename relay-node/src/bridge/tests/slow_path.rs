@@ -7,7 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use protocol::mesh::{Alias, Class, DatagramKind};
+use protocol::{
+    Codec,
+    mesh::{Alias, Class, DatagramKind, Withheld},
+};
 use quinn::{Endpoint, TransportConfig, congestion::CubicConfig};
 use tokio::{
     net::UdpSocket,
@@ -17,7 +20,7 @@ use tokio::{
 
 use super::two_feeds::{self, Relay};
 use crate::bridge::{
-    Forwarding, Identity, LinkId, Route, Table, Trust,
+    Child, Forwarding, Identity, LinkId, Route, Table, Trust,
     link::handle::budget_of,
     quic::{capacity::Estimate, measure, tls, transport},
 };
@@ -299,4 +302,68 @@ async fn packets_longer_than_a_datagram_arrive_whole_over_two_links() {
         // With 2 % lost a few repairs are lost as well.
         assert!(numbers.len() >= 392, "{} of 400", numbers.len());
     }
+}
+
+/// A picture of one packet in VP8.
+fn picture(number: u16, keyframe: bool) -> Bytes {
+    let mut bytes = vec![0x80, Codec::Vp8.canonical_payload_type()];
+    bytes.extend(number.to_be_bytes());
+    bytes.extend((u32::from(number) * 3000).to_be_bytes());
+    bytes.extend([0, 0, 0, 0, 0x10, u8::from(!keyframe)]);
+    bytes.resize(1000, 0);
+    Bytes::from(bytes)
+}
+
+/// Of two encodings, together half as much again as the link carries, the better one is shed, and said to be.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_thin_link_the_base_of_a_picture_arrives_and_the_rest_is_withheld() {
+    let mut below = Relay::dial(vec![]).await;
+    let (address, _) = THIN.to(below.bridges.local_addr()).await;
+    let mut above = Relay::dial(vec![address.to_string()]).await;
+    let ((_, link), (from, _)) = (above.up().await, below.up().await);
+    let route = |track| Route { track, local: Some(1), class: Class::Video, children: vec![] };
+    table(&below.forwarding, from, [(1, route(1)), (2, route(2))]);
+    let [base, top] = [0, 1].map(|precedence| Child {
+        link: link.clone(),
+        alias: Alias(1 + u16::from(precedence)),
+        precedence,
+    });
+    // Which one it is the epoch says.
+    let send = |child: &Child, number, keyframe| {
+        let epoch = 1 + child.precedence;
+        child.send_media(Class::Video, DatagramKind::Rtp, epoch, &picture(number, keyframe));
+    };
+    let (mut ticks, mut number) = (tokio::time::interval(Duration::from_millis(10)), 0_u16);
+    for at in 0..300 {
+        ticks.tick().await;
+        (0..3).for_each(|part| send(&base, 3 * at + part, (at, part) == (0, 0)));
+        for part in 0..12 {
+            send(&top, number, at % 50 == 0 && part == 0);
+            number += 1;
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    send(&top, number, true);
+    let is_last = |(kind, epoch, payload): &(DatagramKind, u8, Bytes)| {
+        (*kind, *epoch) == (DatagramKind::Rtp, 2) && payload[2..4] == number.to_be_bytes()
+    };
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while !below.came.lock().unwrap().iter().any(is_last) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("when the lane has drained a keyframe passes");
+    let came = below.came.lock().unwrap();
+    let count = |kind, epoch| came.iter().filter(|(k, e, _)| (*k, *e) == (kind, epoch)).count();
+    let told: usize = came
+        .iter()
+        .filter(|(kind, ..)| *kind == DatagramKind::Withheld)
+        .filter_map(|(_, _, payload)| Withheld::read(payload))
+        .map(|withheld| usize::from(withheld.count))
+        .sum();
+    let (base, top) = (count(DatagramKind::Rtp, 1), count(DatagramKind::Rtp, 2));
+    println!("{base} of 900 of the base, {top} of {} of the top, {told} withheld", number + 1);
+    assert!(base >= 890, "{base} of 900");
+    assert!(told > 0 && top + told >= usize::from(number), "{top} and {told} of {}", number + 1);
 }

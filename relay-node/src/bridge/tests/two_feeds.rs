@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use protocol::{
     NodeId, ZoneName,
-    mesh::{Alias, Class, DatagramHeader, DatagramKind, SenderClock},
+    mesh::{Alias, Class, DatagramHeader, DatagramKind, SenderClock, Withheld},
 };
 use tokio::sync::mpsc;
 
@@ -67,8 +67,11 @@ impl Relay {
     }
 
     pub fn takes(&self, feeds: &[(LinkId, u16)], children: &[(&LinkSender, u16)]) {
-        let child =
-            |(link, alias): &(&LinkSender, u16)| Child { link: (*link).clone(), alias: Alias(*alias) };
+        let child = |(link, alias): &(&LinkSender, u16)| Child {
+            link: (*link).clone(),
+            alias: Alias(*alias),
+            precedence: 0,
+        };
         let route = Route {
             track: 7,
             local: Some(1),
@@ -156,4 +159,40 @@ async fn two_feeds_of_a_track_are_heard_once_and_return_to_nobody_who_sent_them(
     // A packet returns only to the feed that was not the first to bring it.
     let back = relays[from_left].came.lock().unwrap().len() + relays[from_right].came.lock().unwrap().len();
     assert!((100..=103).contains(&back), "{back} came back to two feeds that sent 100 different packets");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_feed_withholds_goes_on_to_all_unless_another_may_bring_it() {
+    let mut middle = Relay::start(&[]).await;
+    let mut below = Relay::start(&[&middle]).await;
+    let ((_, to_below), (from_middle, _)) = (middle.up().await, below.up().await);
+    let mut above = Relay::start(&[&middle]).await;
+    let ((from_above, _), (_, to_middle)) = (middle.up().await, above.up().await);
+    below.takes(&[(from_middle, 13)], &[]);
+    let withheld = |first, count| {
+        let mut bytes = Vec::new();
+        Withheld { first, count }.write(&mut bytes);
+        Bytes::from(bytes)
+    };
+    let send = |kind, payload: &Bytes| to_middle.send_media(Class::Audio, kind, 2, Alias(1), payload);
+    middle.takes(&[(from_above, 1)], &[(&to_below, 13)]);
+    send(DatagramKind::Rtp, &packet(65_530));
+    send(DatagramKind::Withheld, &withheld(65_531, 9));
+    // Nobody could say such a thing.
+    send(DatagramKind::Withheld, &withheld(9, 0));
+    send(DatagramKind::Rtp, &packet(4));
+    below.has(3).await;
+    middle.takes(&[(from_above, 1), (from_above, 2)], &[(&to_below, 13)]);
+    send(DatagramKind::Withheld, &withheld(5, 2));
+    send(DatagramKind::Rtp, &packet(7));
+    below.has(4).await;
+    let expected = [
+        (DatagramKind::Rtp, 2, packet(65_530)),
+        (DatagramKind::Withheld, 2, withheld(65_531, 9)),
+        (DatagramKind::Rtp, 2, packet(4)),
+        (DatagramKind::Rtp, 2, packet(7)),
+    ];
+    for relay in [&middle, &below] {
+        assert_eq!(*relay.came.lock().unwrap(), expected);
+    }
 }
