@@ -236,7 +236,7 @@ fn what_500_relays_in_one_area_say() {
     let wires = field(500, &mut random);
     let mut sim = in_areas(500, 500, wires, 500);
     for stage in 0..25 {
-        sim.publish(stage * 20, &format!("stage-{stage}"));
+        sim.publish_encodings(stage * 20, &format!("stage-{stage}"));
     }
     sim.run(seconds(12));
     at_rest(&sim, 500, 25);
@@ -250,7 +250,8 @@ fn what_5000_relays_in_50_areas_say() {
     let mut random = Random::new(5000);
     let wires = fields(50, 100, &mut random);
     let mut sim = in_areas(100, 5000, wires, 5000);
-    let keys: Vec<_> = (0..50).map(|area| sim.publish(area * 100 + 17, &format!("stage-{area}"))).collect();
+    let publish = |area: usize| sim.publish_encodings(area * 100 + 17, &format!("stage-{area}"))[0].clone();
+    let keys: Vec<_> = (0..50).map(publish).collect();
     sim.run(seconds(15));
     let records = sim.said.get(&2).copied().unwrap_or_default();
     println!("{:?} until all is known, {} records", began.elapsed(), records.0);
