@@ -224,6 +224,17 @@ impl Estimator {
         self.heard.feedback_at.is_some() && lowered
     }
 
+    /// What the path as a whole was seen to carry, in bits per second: when a queue last stood, or a probe filled it.
+    pub fn capacity(&self) -> Option<u64> {
+        self.capacity.map(|capacity| capacity as u64)
+    }
+
+    /// Whether transport-wide feedback has told of losses lately, be it of a queue that is full before it shows or of a
+    /// radio.
+    pub fn is_lossy(&self, now: Instant) -> bool {
+        self.loss.is_lossy(self.since_begin(now))
+    }
+
     /// As if feedback had shown that the path carries this and no more.
     #[cfg(test)]
     pub(crate) fn limit_to(&mut self, bitrate: u64, now: Instant) {

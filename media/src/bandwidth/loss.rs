@@ -12,6 +12,8 @@ pub struct Loss {
     /// The share lost in each of the last seconds, newest first.
     seconds: [f32; SECONDS],
     second_began: u64,
+    /// Until when the path counts as one that loses.
+    lossy_until: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,10 +33,21 @@ const ABOVE_USUAL: f64 = 0.08;
 const ALWAYS: f64 = 0.35;
 /// A burst is over by then.
 const HELD_US: u64 = 1_000_000;
+/// Of what was told in the last six seconds: more than what a path loses by chance now and then.
+const LOSSY: f64 = 0.01;
+/// A path that loses is taken for one for so long after, which is the longest pause between probes: what is done about
+/// the losses ends them, and to stop at once would bring them back.
+const LOSSY_US: u64 = 120_000_000;
 
 impl Default for Loss {
     fn default() -> Self {
-        Loss { bins: Bins::default(), above_since: None, seconds: [0.0; SECONDS], second_began: 0 }
+        Loss {
+            bins: Bins::default(),
+            above_since: None,
+            seconds: [0.0; SECONDS],
+            second_began: 0,
+            lossy_until: 0,
+        }
     }
 }
 
@@ -72,6 +85,9 @@ impl Loss {
                 self.seconds.rotate_right(1);
                 self.seconds[0] = share as f32;
             }
+            if f64::from(self.seconds.iter().sum::<f32>()) >= LOSSY * SECONDS as f64 {
+                self.lossy_until = now + LOSSY_US;
+            }
         }
         self.bins.advance(now);
     }
@@ -92,6 +108,11 @@ impl Loss {
     /// True if so much is lost for so long that less has to be sent.
     pub fn is_congested(&self, now: u64) -> bool {
         self.above_since.is_some_and(|since| now.saturating_sub(since) >= HELD_US)
+    }
+
+    /// True if the path has lost something worth mention lately, whatever the cause.
+    pub fn is_lossy(&self, now: u64) -> bool {
+        now < self.lossy_until
     }
 
     /// Less is sent from now on: what was lost before says nothing of that.
@@ -159,6 +180,19 @@ mod tests {
         tell(&mut loss, 0, 1, 2);
         (0..50).for_each(|_| loss.handle_arrival(true));
         assert_eq!((loss.share(), loss.lost()), (Some(0.0), 0));
+    }
+
+    #[test]
+    fn a_path_that_loses_counts_as_one_for_a_while_after_and_chance_does_not() {
+        let mut loss = Loss::default();
+        tell(&mut loss, 0, 30, 200);
+        assert!(!loss.is_lossy(30_000_000), "half a percent");
+        tell(&mut loss, 30, 6, 50);
+        assert!(loss.is_lossy(36_000_000));
+        tell(&mut loss, 36, 100, u64::MAX);
+        assert!(loss.is_lossy(136_000_000), "what ended the losses goes on");
+        tell(&mut loss, 136, 30, u64::MAX);
+        assert!(!loss.is_lossy(166_000_000));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Pacing: how much of a picture may leave now for a listener whose path has shown its limit, and which numbers wait.
+//! Pacing: how much of a picture may leave now for a listener whose path has shown its limit or loses, and which
+//! numbers wait.
 //!
 //! Owns the budget and the backlog of one listener, and who has a backlog. What leaves is sealed in `fill`; `fan_out`
 //! says when.
@@ -40,9 +41,19 @@ pub(super) struct Pacer {
 /// Between two runs to a listener. What leaves in a run is one segmented send; more often is more system calls, and a
 /// run of 5 ms at 2.5 times what the path carries needs a queue of 7.5 ms.
 pub(super) const PACE_INTERVAL: Duration = Duration::from_millis(5);
-/// The pace, in parts of the estimate: that of WebRTC's pacer. A source that sends what the estimate allows is through
-/// a frame in less than half of the time until the next, and a keyframe hardly waits where the estimate is too low.
+/// The pace where nothing more is known, in parts of the estimate: that of WebRTC's pacer. A source that sends what the
+/// estimate allows is through a frame in less than half of the time until the next, and a keyframe hardly waits where the
+/// estimate is too low.
 const PACE: f64 = 2.5;
+/// The pace where something is lost and it is not known what is carried. What arrives is in the estimate, mostly with a
+/// third more, so a frame is through well before the next; a queue of 15 ms still takes a keyframe where the estimate
+/// is as high as what the path carries.
+const LOSSY_PACE: f64 = 1.2;
+/// Of what the path was seen to carry: no faster, where that is known. A probe that a short queue swallowed has shown
+/// up to a sixth too much, and the headers of IP and UDP are not counted.
+const CARRIED: f64 = 0.88;
+/// But never slower than this, in parts of the estimate, also near what is carried: what was seen may be old.
+const LEAST_PACE: f64 = 1.05;
 /// Frames leave at once from this estimate on, which is the highest there is: the path has room.
 const ROOMY: u64 = 20_000_000;
 /// Nothing waits longer. Above that the picture is late rather than smooth: a publisher has sent far more than the
@@ -135,7 +146,8 @@ impl Egress {
     /// Whether what comes for this listener leaves in runs.
     pub(super) fn is_paced(&self, path: Option<&Estimator>, now: Instant) -> bool {
         // What comes may not pass what waits, whatever is thought of the path by now.
-        self.has_backlog() || path.is_some_and(|path| path.is_limited() && path.bitrate(now) < ROOMY)
+        self.has_backlog()
+            || path.is_some_and(|path| (path.is_limited() || path.is_lossy(now)) && path.bitrate(now) < ROOMY)
     }
 
     /// Whether something waits.
@@ -150,9 +162,9 @@ impl Egress {
 
     /// Time has passed: so much more may leave. To be called before [`Egress::poll_waiting`], once a run.
     pub(super) fn fill_budget(&mut self, path: Option<&Estimator>, now: Instant) {
-        let bitrate = path.map_or(ROOMY, |path| path.bitrate(now));
+        let pace = path.map_or(PACE * ROOMY as f64, |path| pace(path, now));
         let pacer = self.pacer.get_or_insert_with(|| Box::new(Pacer::new(now)));
-        pacer.fill(PACE * bitrate as f64 / 8.0, now);
+        pacer.fill(pace / 8.0, now);
     }
 
     /// These packets of the present source, new ones, join what waits.
@@ -210,6 +222,16 @@ impl Egress {
     fn set_listed(&mut self, is_listed: bool) -> bool {
         let before = self.pacer.as_mut().map(|pacer| std::mem::replace(&mut pacer.is_listed, is_listed));
         before != Some(is_listed)
+    }
+}
+
+/// Bits per second at which a picture leaves on this path.
+fn pace(path: &Estimator, now: Instant) -> f64 {
+    let estimate = path.bitrate(now) as f64;
+    match path.capacity() {
+        Some(capacity) => (PACE * estimate).min((CARRIED * capacity as f64).max(LEAST_PACE * estimate)),
+        None if path.is_lossy(now) => LOSSY_PACE * estimate,
+        None => PACE * estimate,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod latecomers;
 mod pacing;
+mod shallow;
 mod stage;
 
 use std::{collections::BTreeMap, time::Duration};
