@@ -8,6 +8,9 @@ use std::{
 
 use super::{packet::Packet, withheld::Numbers};
 
+/// A lane that lets its packets wait for ever is looked at once in this time.
+const LOOK_EVERY: Duration = Duration::from_secs(3600);
+
 /// The packets that wait in one lane.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
@@ -16,6 +19,8 @@ pub(crate) struct Queue {
     octets: u64,
     /// Octets that have left since the link is up.
     left: u64,
+    /// Nothing is late until then, see [`Queue::is_late`].
+    fresh_until: Option<Instant>,
 }
 
 /// A packet that waits.
@@ -43,7 +48,6 @@ impl Queue {
     }
 
     /// The packet that leaves next, for what was shed before it.
-    #[inline]
     pub fn front_mut(&mut self) -> Option<&mut Queued> {
         self.packets.front_mut()
     }
@@ -59,15 +63,15 @@ impl Queue {
         self.packets.iter().map(|queued| (&queued.packet, queued.withheld.as_deref()))
     }
 
-    /// Another packet, and what of its track was shed before it.
-    #[inline]
+    /// Another packet, that came no earlier than those before it, and what of its track was shed before it.
+    #[inline(always)]
     pub fn push(&mut self, packet: Packet, withheld: Option<Box<Numbers>>, now: Instant) {
         self.octets += packet.payload.len() as u64;
         self.packets.push_back(Queued { packet, since: now, left: self.left, withheld });
     }
 
     /// Takes the packet that leaves.
-    #[inline]
+    #[inline(always)]
     pub fn pop(&mut self) -> Option<Packet> {
         let Queued { packet, .. } = self.packets.pop_front()?;
         self.octets -= packet.payload.len() as u64;
@@ -76,7 +80,6 @@ impl Queue {
     }
 
     /// Takes the packet that would leave next and does not.
-    #[inline]
     pub fn drop_oldest(&mut self) -> Option<Packet> {
         let Queued { packet, .. } = self.packets.pop_front()?;
         self.octets -= packet.payload.len() as u64;
@@ -95,9 +98,23 @@ impl Queue {
     }
 
     /// Whether the packet that leaves next has waited longer than this.
-    #[inline]
-    pub fn is_late(&self, most: Duration, now: Instant) -> bool {
+    pub fn has_waited(&self, most: Duration, now: Instant) -> bool {
         self.front().is_some_and(|front| now.saturating_duration_since(front.since) > most)
+    }
+
+    /// [`Queue::has_waited`] as long as a lane lets its packets wait, always the same: those behind a packet become
+    /// late after it, so it is not reckoned for each.
+    #[inline]
+    pub fn is_late(&mut self, most: Duration, now: Instant) -> bool {
+        !self.packets.is_empty()
+            && self.fresh_until.is_none_or(|until| until < now)
+            && self.look_for_late(most, now)
+    }
+
+    #[cold]
+    fn look_for_late(&mut self, most: Duration, now: Instant) -> bool {
+        self.fresh_until = self.front().and_then(|front| front.since.checked_add(most.min(LOOK_EVERY)));
+        self.has_waited(most, now)
     }
 
     /// Whether all of it leaves within this time, if the lane goes on to drain as it has since the packet came that

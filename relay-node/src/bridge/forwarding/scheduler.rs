@@ -97,7 +97,7 @@ impl Scheduler {
         }
         let queue = &mut self.lanes[lane];
         if lane == VIDEO && self.shedding.is_active() {
-            let is_low = queue.len() <= BOUNDS[VIDEO] / 2 && !queue.is_late(DRAINED, now);
+            let is_low = queue.len() <= BOUNDS[VIDEO] / 2 && !queue.has_waited(DRAINED, now);
             self.shedding.push(packet, queue, is_low, now);
         } else {
             queue.push(packet, None, now);
@@ -166,8 +166,11 @@ impl Scheduler {
             };
             return Next::Datagram(self.slabs.put(header, nack.len(), |out| nack.write(out)));
         }
-        for lane in 0..LANES {
-            if self.is_late(lane, now) {
+        for (lane, wait) in WAITS.iter().enumerate() {
+            if self.is_empty(lane) {
+                continue;
+            }
+            if self.lanes[lane].is_late(*wait, now) {
                 self.handle_late(lane, now);
             }
             let room = if lane == 0 { urgent } else { room };
@@ -184,18 +187,12 @@ impl Scheduler {
                 }
                 self.repairs[lane].pop_front();
             }
-            if let Some(Queued { packet, withheld, .. }) = self.lanes[lane].front_mut()
-                && self.fragments[lane].is_empty()
+            if self.fragments[lane].is_empty()
+                && let Some(Queued { packet, withheld, .. }) = self.lanes[lane].front()
             {
-                if let Some(numbers) = withheld {
-                    if room < (DatagramHeader::LEN + Withheld::LEN) as u64 {
-                        return Next::Wait;
-                    }
-                    let run = numbers.pop();
-                    withheld.take_if(|numbers| numbers.is_empty());
-                    if let Some(run) = run {
-                        let told = notice(packet.class, packet.alias, packet.precedence, run);
-                        return Next::Datagram(self.send(told, None, lane));
+                if withheld.is_some() {
+                    if let Some(next) = self.tell(lane, room) {
+                        return next;
                     }
                 } else if DatagramHeader::LEN + packet.payload.len() > longest {
                     self.cut(lane, longest);
@@ -208,8 +205,8 @@ impl Scheduler {
                 let (fragment, packet) = self.fragments[lane].pop_front().expect("it was there just now");
                 return Next::Datagram(self.send(packet, Some(fragment), lane));
             }
-            if let Some(Queued { packet, .. }) = self.lanes[lane].front() {
-                if room < (DatagramHeader::LEN + packet.payload.len()) as u64 {
+            if let Some(length) = self.lanes[lane].front().map(|queued| queued.packet.payload.len()) {
+                if room < (DatagramHeader::LEN + length) as u64 {
                     return Next::Wait;
                 }
                 let packet = self.lanes[lane].pop().expect("it was there just now");
@@ -219,8 +216,9 @@ impl Scheduler {
         Next::Nothing
     }
 
-    fn is_late(&self, lane: usize, now: Instant) -> bool {
-        self.lanes[lane].is_late(WAITS[lane], now)
+    #[inline]
+    fn is_empty(&self, lane: usize) -> bool {
+        self.lanes[lane].len() == 0 && self.repairs[lane].is_empty() && self.fragments[lane].is_empty()
     }
 
     /// A lane holds as many packets as it may.
@@ -228,7 +226,8 @@ impl Scheduler {
     fn handle_full(&mut self, lane: usize, now: Instant) {
         let Scheduler { lanes, shedding, .. } = self;
         if lane == VIDEO {
-            let has_room = |lane: &Queue| lane.len() <= BOUNDS[VIDEO] / 2 && !lane.is_late(WAITS[VIDEO], now);
+            let has_room =
+                |lane: &Queue| lane.len() <= BOUNDS[VIDEO] / 2 && !lane.has_waited(WAITS[VIDEO], now);
             shedding.relieve(&mut lanes[VIDEO], has_room, |_| None, now);
         }
         if lanes[lane].len() >= BOUNDS[lane] {
@@ -245,18 +244,33 @@ impl Scheduler {
         let queue = &mut lanes[lane];
         if lane == VIDEO {
             let is_relieved =
-                |lane: &Queue| !lane.is_late(WAITS[VIDEO], now) || lane.leaves_within(SOON, now);
+                |lane: &Queue| !lane.has_waited(WAITS[VIDEO], now) || lane.leaves_within(SOON, now);
             let leaving = |alias| outgoing.get(&alias).and_then(|outgoing| outgoing.keyframe(now));
             return shedding.relieve(queue, is_relieved, leaving, now);
         }
-        while queue.is_late(WAITS[lane], now) {
+        while queue.has_waited(WAITS[lane], now) {
             queue.drop_oldest();
             self.dropped.late += 1;
         }
     }
 
+    /// Tells the neighbor what was shed before the next packet of a lane, if that is any.
+    #[cold]
+    fn tell(&mut self, lane: usize, room: u64) -> Option<Next> {
+        let Queued { packet, withheld, .. } = self.lanes[lane].front_mut()?;
+        let numbers = withheld.as_mut()?;
+        if room < (DatagramHeader::LEN + Withheld::LEN) as u64 {
+            return Some(Next::Wait);
+        }
+        let run = numbers.pop();
+        withheld.take_if(|numbers| numbers.is_empty());
+        let told = notice(packet.class, packet.alias, packet.precedence, run?);
+        Some(Next::Datagram(self.send(told, None, lane)))
+    }
+
     /// Cuts the next packet of a lane into fragments of about the same length. What that is no help for leaves whole,
     /// and quinn says that it is too long.
+    #[inline(never)]
     fn cut(&mut self, lane: usize, longest: usize) {
         let Some(Queued { packet, .. }) = self.lanes[lane].front() else { return };
         let most = longest.saturating_sub(DatagramHeader::LEN + Fragment::LEN).max(1);
@@ -337,6 +351,7 @@ impl Sent {
     }
 
     /// Appends what stands behind the header.
+    #[inline]
     pub fn write(&self, out: &mut impl BufMut) {
         if let Some(fragment) = &self.fragment {
             fragment.write(out);

@@ -57,6 +57,20 @@ fn a_full_class_loses_its_oldest_and_hurts_no_other() {
 }
 
 #[test]
+fn a_packet_is_late_in_its_own_time_whenever_the_one_before_it_left() {
+    for left in [150, 175, 200] {
+        let (mut scheduler, begin) = (Scheduler::default(), clock::now());
+        let ms = |ms| begin + Duration::from_millis(ms);
+        scheduler.push(packet(Class::Audio, 1, Bytes::from_static(&[0; 8])), ms(0));
+        scheduler.push(packet(Class::Audio, 1, Bytes::from_static(&[1; 8])), ms(150));
+        assert!(matches!(scheduler.pop(99, 99, usize::MAX, ms(left)), Next::Datagram(_)));
+        assert_eq!(scheduler.pop(0, 0, usize::MAX, ms(350)), Next::Wait);
+        assert_eq!(scheduler.pop(99, 99, usize::MAX, ms(351)), Next::Nothing);
+        assert_eq!(scheduler.take_dropped(), Dropped { late: 1, ..Dropped::default() });
+    }
+}
+
+#[test]
 fn sound_that_is_too_old_goes_oldest_first_and_of_each_lane_by_itself() {
     let (mut scheduler, begin) = (Scheduler::default(), clock::now());
     let ms = |ms| begin + Duration::from_millis(ms);

@@ -469,6 +469,7 @@ impl Port {
     }
 
     /// Once nothing leaves any more: what did not leave is counted, and keyframes are asked for.
+    #[cold]
     fn settle(&mut self) {
         let Dropped { full, late, shed: Shed { layers, pictures } } = self.scheduler.take_dropped();
         let counted = [
