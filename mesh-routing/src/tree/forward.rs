@@ -21,6 +21,6 @@ pub struct ForwardEntry {
     /// Somebody here listens.
     pub local: bool,
     /// Which goes first where a link is too narrow: the highest. 0 is sound, the base of a picture, and a picture that
-    /// comes in one encoding; each better encoding is one more.
+    /// comes in one encoding; each better encoding is one more, and a picture as a whole beside its encodings the highest.
     pub rank: u8,
 }

@@ -66,11 +66,16 @@ impl TreeView<'_> {
         })
     }
 
-    /// How many worse encodings of its picture there are: 0 for what is all there is of its kind.
+    /// How many worse encodings of its picture there are: 0 for what is all there is of its kind. The whole of a picture
+    /// that can be had in encodings is above all of them: it is as much as the best, and all could do with less.
     pub fn rank(&self, key: &TrackKey) -> u8 {
-        let Some(place) = key.track.encoding() else { return 0 };
         let advertised = self.advertised(&key.origin, &key.stream);
-        advertised.and_then(|advertised| advertised.rates.rank(place)).unwrap_or(0)
+        let Some(rates) = advertised.map(|advertised| &advertised.rates) else { return 0 };
+        match key.track {
+            StreamTrack::Audio => 0,
+            StreamTrack::Video => rates.encodings.len() as u8,
+            StreamTrack::Encoding(place) => rates.rank(place).unwrap_or(0),
+        }
     }
 
     /// Whether both feeds of a track carry packets: of sound, so that a cut is not heard at all, and of the base of a
