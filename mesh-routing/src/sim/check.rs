@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use protocol::mesh::{StreamTrack, TrackKey};
+use protocol::{
+    Kind,
+    mesh::{StreamTrack, TrackKey},
+};
 
 use super::{ENCODINGS, Relay, Sim, node};
 use crate::NominalRate;
@@ -92,8 +95,10 @@ pub fn agree(sim: &Sim) -> Result<(), String> {
     for (relay, key) in sim.wanted() {
         let Some(origin) = sim.published(key) else { continue };
         let together = groups.iter().any(|group| group.contains(&relay) && group.contains(&origin));
-        // What is all there is of a picture may not fit, and of one in encodings all can have the base.
-        if key.track == StreamTrack::Video && sim.relays.iter().any(Relay::is_narrow) {
+        // What is all there is of a picture may not fit, and leave no room for others. Of those in encodings alone all can
+        // have the base.
+        let large = || sim.wanted().any(|(_, key)| key.track == StreamTrack::Video);
+        if key.track.kind() == Kind::Video && sim.relays.iter().any(Relay::is_narrow) && large() {
             continue;
         }
         let base = TrackKey { track: StreamTrack::Encoding(ENCODINGS.len() as u8 - 1), ..key.clone() };
