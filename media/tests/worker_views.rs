@@ -239,6 +239,20 @@ fn past_relays_that_know_of_no_encodings_a_picture_from_elsewhere_comes_as_a_who
 }
 
 #[test]
+fn a_publisher_elsewhere_that_goes_on_with_one_encoding_is_seen() {
+    let mut view = View::elsewhere(5_000_000);
+    assert_eq!(view.fetch(5, &[BASE]).encoding(), Some(BASE));
+    view.stage.encodings[BASE].lives = false;
+    view.stage.encodings[TOP].whole = true;
+    view.stage.encodings[TOP].lives = true;
+    // The word that there are no others comes later than the picture.
+    view.run(ms(200));
+    view.sim.tell(&Command::Advertised { tracks: TRACKS, encodings: Vec::new() });
+    let seen = view.run(SECOND * 5);
+    assert!(seen.encoding() == Some(TOP) && seen.changes[0].0 < SECOND * 2, "{seen:?}");
+}
+
+#[test]
 fn an_encoding_that_dies_is_left_and_taken_again() {
     let mut view = View::new(&RATES, 10_000_000);
     assert_eq!(view.run(SECOND * 10).encoding(), Some(TOP));

@@ -260,21 +260,18 @@ impl Picture {
         self.ranked.iter().position(|ranked| ranked.track == track).map(|at| at as u8)
     }
 
-    /// Notices that it comes as a whole instead of in encodings, or the other way round, because relays on its way know
-    /// of no encodings, or do by now. True if what listeners got is over, and they get the whole.
+    /// Notices that it comes as a whole instead of in encodings, or the other way round: because relays on its way know
+    /// of no encodings, or do by now, or because its publisher sends one by now. True if what listeners got is over, and they get the whole.
     fn turn(&mut self, tracks: &mut Tracks, now: Instant) -> bool {
-        if self.advertised.is_empty() {
-            return false;
-        }
         let mut lives =
             |track: &TrackId| tracks.get_mut(track).is_some_and(|track| track.meter().is_alive(now));
-        let any = self.advertised.iter().any(|(track, _)| lives(track));
+        let any = self.tracks.encodings.iter().any(&mut lives);
         let only_whole = !any && lives(&self.tracks.video);
         self.only_whole_since = if only_whole { self.only_whole_since.or(Some(now)) } else { None };
         let since = self.only_whole_since;
         let comes = match self.comes {
             Comes::Encodings if since.is_some_and(|since| now >= since + WHOLE_AFTER) => Comes::Whole,
-            Comes::Whole if any => Comes::Encodings,
+            Comes::Whole if any && !self.advertised.is_empty() => Comes::Encodings,
             _ => return false,
         };
         self.comes = comes;
@@ -322,8 +319,8 @@ impl Picture {
         self.rungs = ladder(layers);
     }
 
-    /// As [`Picture::look`], of what can be had from elsewhere: its origin has ranked it. What does not come, or has just begun to,
-    /// takes what its origin says.
+    /// As [`Picture::look`], of what can be had from elsewhere: its origin has ranked it. What does not come, or has just
+    /// begun to, takes what its origin says.
     fn look_elsewhere(&mut self, tracks: &mut Tracks, now: Instant) {
         let of = |(track, nominal): &(TrackId, u64)| {
             let comes = ranked(*track, tracks, now);
