@@ -203,8 +203,11 @@ mod tests {
         let said =
             published.handle_encodings(&[view(2000, true), view(120, false), view(600, false)], start());
         assert_eq!(places(&said.expect("news at once")), [1, 2]);
-        let alone = Published::default().handle_encodings(&all[..1], start()).expect("news");
-        assert_eq!((places(&alone), alone.video), (Vec::new(), NominalRate::of(2_000_000)));
+        // One alone is no news of what there is: what it takes is said when it stays.
+        let (mut alone, start) = (Published::default(), start());
+        assert_eq!(alone.handle_encodings(&all[..1], start), None);
+        let said = alone.handle_timeout(start + HELD).expect("it stayed");
+        assert_eq!((places(&said), said.video), (Vec::new(), NominalRate::of(2_000_000)));
     }
 
     #[test]
