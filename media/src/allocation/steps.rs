@@ -52,6 +52,7 @@ impl Default for Steps {
 
 impl Steps {
     /// What is sent now.
+    #[cfg(test)]
     pub fn current(&self) -> Option<Layer> {
         self.current
     }

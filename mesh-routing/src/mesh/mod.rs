@@ -231,15 +231,14 @@ impl Mesh {
     /// A stream is published here, or its tracks changed. What is absurd is counted and not advertised.
     pub fn handle_publish(&mut self, stream: StreamAdvertisement, now: Instant) {
         self.touch(now);
-        let known = self.published.get(&stream.name).map(|advertised| advertised.since);
+        let known = self.published.get(&stream.name).map(|known| (known.since, known.rates.clone()));
         let full = known.is_none() && self.published.len() >= STREAMS_MAX;
         if full || check_stream(&stream).is_err() {
             self.counters.publications_refused += 1;
             return;
         }
-        let since = known.unwrap_or_else(|| (self.newest(&stream.name) + 1).min(SINCE_MAX));
-        let rates = self.published.get(&stream.name).map(|advertised| advertised.rates.clone());
-        let rates = rates.unwrap_or_default();
+        let first = || ((self.newest(&stream.name) + 1).min(SINCE_MAX), StreamRates::default());
+        let (since, rates) = known.unwrap_or_else(first);
         self.published.insert(stream.name.clone(), Advertised { stream, since, rates });
         self.flooding.handle_publication();
         self.trees.handle_change(false);

@@ -47,6 +47,7 @@ const TRACKS_MAX: usize = 4096;
 const TRACKS_OF_LINK_MAX: usize = 1024;
 /// Joins of one link that wait for a feed: each makes this relay ask others.
 const WAITING_OF_LINK_MAX: usize = 256;
+
 /// The trees of all tracks.
 #[derive(Debug)]
 pub(crate) struct Trees {
@@ -340,8 +341,7 @@ impl Trees {
             let sources = if own { Vec::new() } else { track.feeds().sources() };
             let children = track.children.fed();
             // What still comes of a picture is of use until what is to take its place has come.
-            let seen = || key.track.kind() == Kind::Video && self.is_seen(key) && !sources.is_empty();
-            let local = track.local || !own && seen();
+            let local = track.local || !sources.is_empty() && self.is_seen(key);
             let rank = around.rank(key);
             let entry = ForwardEntry { track: key.clone(), published, sources, children, local, rank };
             (entry.local || !entry.children.is_empty()).then_some(entry)
@@ -349,9 +349,9 @@ impl Trees {
         self.tracks.iter().filter_map(entry).collect()
     }
 
-    /// Whether somebody here sees the picture that a track is of.
+    /// Whether it is a track of a picture that somebody here sees.
     fn is_seen(&self, key: &TrackKey) -> bool {
-        !self.pictures.is_empty()
+        key.track.kind() == Kind::Video
             && self.pictures.get(&(key.origin, key.stream.clone())).is_some_and(Picture::is_seen)
     }
 

@@ -168,7 +168,7 @@ fn arrived(metrics: &str, ports: &str) -> Option<Finding> {
     }
 }
 
-/// Relays that no link can be made to before one of the two is updated.
+/// Relays that no link can be made to before one of the two is updated, and what suffers from relays that are not.
 fn misfits(relay: &Addresses) -> Vec<Finding> {
     // That it does not answer was said above.
     let Ok(text) = get(relay.http, "/api/v1/mesh") else { return Vec::new() };

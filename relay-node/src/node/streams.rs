@@ -15,7 +15,7 @@ use media::{
 };
 use mesh_routing::{PictureDemand, StreamView};
 use protocol::{
-    Codec, SessionId, StreamName, TrackDescription, ZoneName, api,
+    Codec, Kind, SessionId, StreamName, TrackDescription, ZoneName, api,
     mesh::{StreamAdvertisement, StreamTrack, TrackKey},
 };
 
@@ -194,17 +194,17 @@ impl Node {
             Event::Encodings { session, encodings } => {
                 let Some((stream, _)) = self.sessions.stream_of(session) else { return };
                 let stream = stream.clone();
-                let Some(known) = self.streams.get_mut(&stream) else { return };
-                let publishes = known.publisher == Some(session);
-                known.encodings = Some((session, encodings.clone()));
-                if publishes {
+                if self.publishes(session, &stream) {
                     self.handle_encodings(&stream, &encodings, now);
+                }
+                if let Some(known) = self.streams.get_mut(&stream) {
+                    known.encodings = Some((session, encodings));
                 }
             }
             Event::Sound { session, kilobits_per_second } => {
                 let Some((stream, _)) = self.sessions.stream_of(session) else { return };
                 let stream = stream.clone();
-                if self.streams.get(&stream).is_some_and(|known| known.publisher == Some(session)) {
+                if self.publishes(session, &stream) {
                     self.handle_sound(&stream, kilobits_per_second, now);
                 }
             }
@@ -257,6 +257,11 @@ impl Node {
         let (stream, _) = self.sessions.stream_of(id)?;
         let carried = self.live(stream).map(|live| self.carried(&live));
         self.sessions.shown(id, carried, now)
+    }
+
+    /// Whether a session is that of the stream's publisher here.
+    fn publishes(&self, session: SessionId, stream: &StreamName) -> bool {
+        self.streams.get(stream).is_some_and(|known| known.publisher == Some(session))
     }
 
     /// A publisher is connected: its stream is live. Only now it replaces whoever published the name here,
@@ -454,9 +459,10 @@ impl Node {
             for (_, track) in known.tracks.all().filter(|(of, _)| of.kind() == key.track.kind()) {
                 self.effects.push_back(Effect::Workers(Command::Reset { track }));
             }
-            self.mesh.handle_interest(key.clone(), true, now);
-            if key.track == StreamTrack::Video {
-                known.demand = PictureDemand { listeners: 1, ..PictureDemand::default() };
+            match key.track.kind() {
+                Kind::Audio => self.mesh.handle_interest(key.clone(), true, now),
+                // What is wanted of it is told below.
+                Kind::Video => known.demand = PictureDemand::default(),
             }
         }
         for key in known.interests.difference(&wanted) {

@@ -7,7 +7,7 @@ use std::{
 
 use media::EncodingView;
 use mesh_routing::{AreaView, AsWhole, Topology};
-use protocol::{BridgeVersion, BridgeVersions, NodeId, api};
+use protocol::{BridgeVersion, BridgeVersions, NodeId, ZoneName, api};
 use rooms::WallTime;
 
 use super::Node;
@@ -16,10 +16,7 @@ impl Node {
     /// `GET /api/v1/streams`.
     pub fn streams(&self, now: Instant) -> Vec<api::Stream> {
         let topology = self.mesh.topology();
-        let zone = |id: &NodeId| {
-            let node = topology.nodes.iter().find(|node| node.id == *id);
-            node.map_or_else(|| id.short(), |node| node.zone.to_string())
-        };
+        let zone = |id: &NodeId| zone_or_id(&topology, id);
         let streams = self.mesh.streams().into_iter().map(|stream| {
             let tracks = self.carried(&stream);
             let listeners = self.streams.get(&stream.name).map_or(0, |known| known.listeners.len());
@@ -117,9 +114,18 @@ fn encoding(view: &EncodingView) -> api::Encoding {
     }
 }
 
+/// The zone of a relay that can be reached.
+fn zone_of<'a>(topology: &'a Topology, id: &NodeId) -> Option<&'a ZoneName> {
+    topology.nodes.iter().find(|node| node.id == *id).map(|node| &node.zone)
+}
+
+fn zone_or_id(topology: &Topology, id: &NodeId) -> String {
+    zone_of(topology, id).map_or_else(|| id.short(), ZoneName::to_string)
+}
+
 fn held_up(whole: &AsWhole, topology: &Topology) -> api::MeshHeldUp {
     let (stream, id) = (&whole.stream, whole.neighbor);
-    let zone = topology.nodes.iter().find(|node| node.id == id).map(|node| format!(" of {}", node.zone));
+    let zone = zone_of(topology, &id).map(|zone| format!(" of {zone}"));
     let relay = format!("relay {}{}", id.short(), zone.unwrap_or_default());
     let old = whole.version < BridgeVersion::ENCODINGS;
     let warning = match old {
@@ -155,10 +161,7 @@ fn areas(mut areas: Vec<AreaView>) -> Vec<api::MeshArea> {
 
 /// What the mesh hangs on, in the words of people.
 fn weak_spots(topology: &Topology) -> (Vec<api::MeshPoint>, Vec<api::MeshBridge>) {
-    let zone = |id: &NodeId| {
-        let node = topology.nodes.iter().find(|node| node.id == *id);
-        node.map_or_else(|| id.short(), |node| node.zone.to_string())
-    };
+    let zone = |id: &NodeId| zone_or_id(topology, id);
     // A zone may have several relays.
     let zones =
         |ids: &[NodeId]| ids.iter().map(zone).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
