@@ -98,6 +98,8 @@ drop_reasons! {
     CodecNotNegotiated = "codec_not_negotiated",
     /// A NACK for what the ring no longer has or never had, or the listener never got.
     RepairNotThere = "repair_not_there",
-    /// A NACK beyond what a listener may have repaired.
+    /// A NACK beyond what a listener may have repaired, or its path has room for.
     RepairBudget = "repair_budget",
+    /// A NACK for what was repaired a moment ago.
+    RepairOnItsWay = "repair_on_its_way",
 }

@@ -147,8 +147,9 @@ fn a_listener_that_asks_for_everything_again_is_cut_and_hurts_nobody() {
     }
     let seconds = (sim.now - start).as_secs() + 1;
     let repairs = sim.workers[0].stats().repairs - before;
-    assert!((500..=500 * (seconds + 1)).contains(&repairs), "{repairs} in {seconds} s");
-    assert!(sim.drops("repair_budget") > 1000);
+    assert!((100..=500 * (seconds + 1)).contains(&repairs), "{repairs} in {seconds} s");
+    let refused = [sim.drops("repair_budget"), sim.drops("repair_on_its_way")];
+    assert!(refused.iter().sum::<u64>() > 10_000, "{refused:?}");
     assert_eq!(sim.peers[modest].got_media(Kind::Video).len(), 80 + 480);
 }
 

@@ -58,6 +58,13 @@ pub(super) const MOST: f64 = 20_000_000.0;
 const AFTER_QUEUE: f64 = 0.85;
 /// What arrives is measured over this after a queue showed: a narrower wire shows in two feedbacks.
 const JUST_NOW_US: i64 = 250_000;
+/// And over this where a queue that has just begun to stand carries clearly less than is sent.
+const NARROW_US: i64 = 100_000;
+/// Such a queue: it is seen long before one that stood for [`STANDING_US`] is, at the price of a closer look.
+const NARROW_QUEUE_US: u64 = 40_000;
+/// While packets queue they arrive as fast as the wire is. After a keyframe that is more than what is sent on average;
+/// on a wire that became narrow it is less than this part of it.
+const NARROW: f64 = 0.8;
 /// And over this where the question is what the source makes use of: several pictures.
 const LATELY_US: i64 = 1_000_000;
 /// Above what arrives, nothing is known: a source that sends little proves little (GCC section 5.5 has the same
@@ -160,6 +167,7 @@ impl Estimator {
         }
         match self.queue.usage() {
             Usage::Over => self.lower_by_queue(now),
+            Usage::Draining | Usage::Normal if self.has_become_narrow(now) => self.lower_by_queue(now),
             Usage::Draining => {}
             Usage::Normal => {
                 self.state = PathState::Clear;
@@ -167,6 +175,15 @@ impl Estimator {
                 self.raise(elapsed, now);
             }
         }
+    }
+
+    /// A queue has begun to stand, and while it does clearly less arrives than is sent.
+    fn has_become_narrow(&mut self, now: u64) -> bool {
+        let sent = NARROW * self.sending.rate(now);
+        // Once less is sent the last second says nothing of it.
+        self.state == PathState::Clear
+            && self.queue.newest_us > NARROW_QUEUE_US
+            && delivery::arrival_rate(&self.history, NARROW_US).is_some_and(|arrived| arrived < sent)
     }
 
     /// A queue stands: what arrives is all that the path carries. Nothing more is concluded until this shows.
@@ -186,7 +203,9 @@ impl Estimator {
         if self.lowered_at.is_some_and(|at| (now as f64) < at as f64 + self.response_us + 100_000.0) {
             return;
         }
-        let arrived = delivery::arrival_rate(&self.history, JUST_NOW_US).unwrap_or(self.estimate);
+        // Before the wire became narrow more arrived.
+        let window = if self.has_become_narrow(now) { NARROW_US } else { JUST_NOW_US };
+        let arrived = delivery::arrival_rate(&self.history, window).unwrap_or(self.estimate);
         // what a radio loses has crossed the wire
         let carried = arrived / (1.0 - self.loss.share().unwrap_or_default().min(RADIO_LOSS));
         self.stubborn.get_or_insert(Stubborn {

@@ -29,6 +29,8 @@ struct Group {
 /// What the delays say.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Queue {
+    /// What the last packets met that tell it from chance, in microseconds.
+    pub newest_us: u64,
     /// What stood all the time of the last [`SHORT_US`], in microseconds.
     pub recent_us: u64,
     /// What stood all the time of the last [`LONG_US`], in microseconds.
@@ -58,6 +60,8 @@ pub const LONG_US: u64 = 250_000;
 pub const SHORT_US: u64 = 100_000;
 /// At least so many groups are judged: with less, jitter of 30 ms could look like a queue.
 const LEAST_GROUPS: usize = 6;
+/// And so many of what is just now.
+const NEWEST_GROUPS: usize = 4;
 /// Chance is judged by so many.
 const LATELY_GROUPS: usize = 32;
 /// A queue that stood for the long while. Below the 60 ms that nobody minds, above what jitter of 30 ms
@@ -113,7 +117,7 @@ impl DelayTrend {
     pub fn queue(&self) -> Queue {
         let Some(end) = self.backwards().next().map(|group| group.sent) else { return Queue::default() };
         let base = self.base();
-        let (mut recent, mut standing) = (i64::MAX, i64::MAX);
+        let (mut newest, mut recent, mut standing) = (i64::MAX, i64::MAX, i64::MAX);
         let mut line = Line::default();
         for (at, group) in self.backwards().enumerate() {
             let age = end.saturating_sub(group.sent);
@@ -123,11 +127,19 @@ impl DelayTrend {
             if age <= SHORT_US || at < LEAST_GROUPS / 2 {
                 recent = recent.min(group.delay);
             }
+            if at < NEWEST_GROUPS {
+                newest = newest.min(group.delay);
+            }
             standing = standing.min(group.delay);
             line.add(-(age as f64), (group.delay - base) as f64);
         }
         let over_base = |delay: i64| u64::try_from(delay.saturating_sub(base)).unwrap_or_default();
-        Queue { recent_us: over_base(recent), standing_us: over_base(standing), slope: line.slope() }
+        Queue {
+            newest_us: over_base(newest),
+            recent_us: over_base(recent),
+            standing_us: over_base(standing),
+            slope: line.slope(),
+        }
     }
 
     /// By how much chance delays three of four packets at least, microseconds. Sound that waits behind a picture

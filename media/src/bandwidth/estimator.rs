@@ -224,6 +224,16 @@ impl Estimator {
         self.heard.feedback_at.is_some() && lowered
     }
 
+    /// Whether the listener tells what came, packet by packet.
+    pub fn is_told(&self) -> bool {
+        self.heard.feedback_at.is_some()
+    }
+
+    /// From a packet that leaves to what the listener tells of it, lately: the queue is in it.
+    pub fn response(&self) -> Duration {
+        Duration::from_micros(self.response_us as u64)
+    }
+
     /// What the path as a whole was seen to carry, in bits per second: when a queue last stood, or a probe filled it.
     pub fn capacity(&self) -> Option<u64> {
         self.capacity.map(|capacity| capacity as u64)

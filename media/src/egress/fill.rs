@@ -252,7 +252,7 @@ impl<S: EgressTable> Fill<'_, S> {
                         traffic.octets += octets as u64;
                     }
                     Sent::Codec => stats.drop(DropReason::CodecNotNegotiated),
-                    Sent::Withheld | Sent::NotThere | Sent::Budget => {}
+                    Sent::Withheld | Sent::NotThere | Sent::OnItsWay | Sent::Budget => {}
                 }
             }
         }
@@ -292,7 +292,7 @@ fn send_waiting(
                 stats.paced[speed as usize] += u64::from(waited);
             }
             Sent::Codec => stats.drop(DropReason::CodecNotNegotiated),
-            Sent::Withheld | Sent::NotThere | Sent::Budget => {}
+            Sent::Withheld | Sent::NotThere | Sent::OnItsWay | Sent::Budget => {}
         }
     }
     false
@@ -323,6 +323,7 @@ fn count(stats: &mut Stats, sent: Sent, kind: Kind) {
         Sent::Codec => stats.drop(DropReason::CodecNotNegotiated),
         Sent::Withheld => {}
         Sent::NotThere => stats.drop(DropReason::RepairNotThere),
+        Sent::OnItsWay => stats.drop(DropReason::RepairOnItsWay),
         Sent::Budget => stats.drop(DropReason::RepairBudget),
     }
 }

@@ -107,7 +107,9 @@ pub enum Sent {
     Codec,
     /// From before the listener joined, of another source, or no longer in the ring.
     NotThere,
-    /// The listener has asked for more repairs than a listener may.
+    /// It went once more a moment ago.
+    OnItsWay,
+    /// The listener has asked for more repairs than its path has room for, or than a listener may.
     Budget,
 }
 

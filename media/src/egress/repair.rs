@@ -3,6 +3,7 @@
 use super::{
     Egress, LastSent, PayloadTypes, Sent, Way,
     placed::{Placed, is_forgotten},
+    repair_budget::Refusal,
     seal::{Body, Header, seal},
 };
 use crate::{
@@ -54,8 +55,11 @@ impl Egress {
             return Sent::NotThere;
         }
         let Some(place) = self.placed_again(missed, packet, types) else { return Sent::NotThere };
-        if !self.repairs.take(way.now) {
-            return Sent::Budget;
+        let asked = (self.kind, missed.index, packet.payload().len());
+        match self.repairs.take(asked, way.path.as_deref(), way.now) {
+            Ok(()) => {}
+            Err(Refusal::OnItsWay) => return Sent::OnItsWay,
+            Err(Refusal::Budget) => return Sent::Budget,
         }
         Sent::Octets(match types.rtx {
             Some(_) => self.seal_again(place, packet, Purpose::Repair, way),

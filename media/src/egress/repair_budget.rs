@@ -1,24 +1,90 @@
-//! How many packets a listener may have sent again.
+//! What of the packets that a listener misses goes to it once more, and when: repairs use the same path as what they
+//! repair.
 
 use std::time::{Duration, Instant};
 
-/// A listener may have so many packets repaired per second; one that asks for everything again would only make its
-/// own link worse.
+use protocol::Kind;
+
+use crate::bandwidth::{Estimator, PathState};
+
+/// How much one listener may have sent again.
 #[derive(Debug, Default)]
 pub struct RepairBudget {
     since: Option<Instant>,
     used: u32,
+    /// Octets of pictures that may go. Below zero when more went: a packet goes whole.
+    octets: f64,
+    filled_at: Option<Instant>,
+    /// What went lately: the index and when. There once something was repaired.
+    newest: Option<Box<[Option<(u64, Instant)>; NEWEST]>>,
 }
 
-const REPAIRS_PER_SECOND: u32 = 500;
+/// Why a packet does not go once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It went once more a moment ago, and the listener cannot know yet.
+    OnItsWay,
+    /// The listener has asked for more than its path has room for.
+    Budget,
+}
+
+/// A listener may have so many packets repaired per second; one that asks for everything again would only make its
+/// own link worse.
+const PER_SECOND: u32 = 500;
+/// Repairs that are remembered: a listener asks again for what it lost within one queue.
+const NEWEST: usize = 64;
+/// A listener asks again each round trip as it knows it, which leaves the queue of the moment out.
+const ANSWER_LEAST: Duration = Duration::from_millis(20);
+const ANSWER_MOST: Duration = Duration::from_millis(500);
+/// In a longer queue a repair comes too late for its picture, and keeps out what would be in time.
+const LONG_QUEUE: Duration = Duration::from_millis(60);
+/// Of the estimate repairs of a picture take no more, where the path has shown its limit: what a radio loses is less.
+const SHARE: f64 = 0.5;
+/// So many octets at once, after a rest.
+const BURST: f64 = 12_000.0;
 
 impl RepairBudget {
-    /// Takes one; false if there is none left.
-    pub fn take(&mut self, now: Instant) -> bool {
+    /// Takes what a packet of this index and size needs.
+    ///
+    /// # Errors
+    /// If it is not to go: why.
+    pub fn take(
+        &mut self,
+        (kind, index, octets): (Kind, u64, usize),
+        path: Option<&Estimator>,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= Duration::from_secs(1)) {
             (self.since, self.used) = (Some(now), 0);
         }
         self.used += 1;
-        self.used <= REPAIRS_PER_SECOND
+        if self.used > PER_SECOND {
+            return Err(Refusal::Budget);
+        }
+        let Some(path) = path.filter(|path| path.is_told()) else { return Ok(()) };
+        let slot = index as usize % NEWEST;
+        let answered = path.response().clamp(ANSWER_LEAST, ANSWER_MOST);
+        let went = self.newest.as_ref().and_then(|newest| newest[slot]);
+        if went.is_some_and(|(known, at)| known == index && now < at + answered) {
+            return Err(Refusal::OnItsWay);
+        }
+        if kind == Kind::Video && path.is_limited() && !self.take_octets(octets as f64, path, now) {
+            return Err(Refusal::Budget);
+        }
+        self.newest.get_or_insert_with(|| Box::new([None; NEWEST]))[slot] = Some((index, now));
+        Ok(())
+    }
+
+    fn take_octets(&mut self, octets: f64, path: &Estimator, now: Instant) -> bool {
+        let elapsed = self.filled_at.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
+        self.filled_at = Some(now);
+        let rate = SHARE * path.bitrate(now) as f64 / 8.0;
+        self.octets = (self.octets + rate * elapsed.as_secs_f64()).min(BURST);
+        let queues = path.state() != PathState::Clear && path.queue() > LONG_QUEUE;
+        let takes = !queues && self.octets > 0.0;
+        if takes {
+            self.octets -= octets;
+        }
+        takes
     }
 }

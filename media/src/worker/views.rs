@@ -177,9 +177,8 @@ impl Worker {
                     waited.into_iter().for_each(|other| self.unsubscribe(listener, other));
                 }
                 Role::NextSource => {
-                    if too_much && let Some(source) = egress.source() {
-                        egress.pause();
-                        self.unsubscribe(listener, source);
+                    if too_much {
+                        self.pause(listener);
                     }
                 }
                 Role::None => {
@@ -191,9 +190,24 @@ impl Worker {
                         self.stats.switches[usize::from(worse)] += 1;
                     }
                     self.turn_to(listener, track, temporal);
-                    self.begin(listener, track, now);
+                    if worse && too_much {
+                        // What is in the ring would only make the queue longer.
+                        self.pause(listener);
+                        self.want_keyframe(track, now);
+                    } else {
+                        self.begin(listener, track, now);
+                    }
                 }
             },
+        }
+    }
+
+    /// A listener gets nothing until what it waits for begins.
+    fn pause(&mut self, listener: Listener) {
+        let Some(egress) = self.sessions.egress_mut(listener) else { return };
+        if let Some(source) = egress.source() {
+            egress.pause();
+            self.unsubscribe(listener, source);
         }
     }
 

@@ -16,6 +16,7 @@ const HELP: &str =
 queue a-b 50ms   (a>b instead of a-b: one direction)
 run HOST COMMAND …   runs a shell command there
 show                 what crossed each wire
+queue a>b            how long packets waited for its rate since the last time
 quit";
 
 /// Runs until `quit` or the end of the input. Without a command each host gets a relay of its own.
@@ -63,6 +64,7 @@ async fn obey(lab: &Netlab, line: &str, programs: &mut Vec<Child>) -> Result<boo
         ("quit", _) => return Ok(false),
         ("help", _) => println!("{HELP}"),
         ("show", _) => show(lab),
+        ("queue", rest) => queue(lab, rest)?,
         ("run", rest) => {
             let (host, command) = rest.split_once(' ').context("run HOST COMMAND …")?;
             if !lab.hosts().any(|known| known.name() == host) {
@@ -86,6 +88,26 @@ fn show(lab: &Netlab) {
             );
         }
     }
+}
+
+/// Prints how long packets waited for the rate of a direction since it was asked last.
+fn queue(lab: &Netlab, lane: &str) -> Result<()> {
+    let (from, to) = lane.split_once('>').context("queue a>b")?;
+    let wire = lab.find(from, to).with_context(|| format!("there is no wire {from}-{to}"))?;
+    let mut waits = wire.take_waits_from(from);
+    waits.sort_unstable();
+    let rank = |share: f64| {
+        let at = ((waits.len() as f64 * share).ceil() as usize).saturating_sub(1);
+        waits.get(at).map_or(0.0, |wait| wait.as_secs_f64() * 1e3)
+    };
+    println!(
+        "queue {lane}: {} packets waited p50 {:.1}, p95 {:.1}, max {:.1} ms",
+        waits.len(),
+        rank(0.5),
+        rank(0.95),
+        rank(1.0)
+    );
+    Ok(())
 }
 
 /// Starts a shell command on a host. It ends with this process, or when it is dropped, and so does whatever it

@@ -13,6 +13,9 @@ use serde::Deserialize;
 /// Packets on their way in one direction; what comes on top overflows.
 const IN_FLIGHT: usize = 32_768;
 
+/// Waits that are remembered until somebody asks; what comes on top is not.
+const WAITS: usize = 1 << 20;
+
 /// An IP packet of at least this many bytes carries media or data: hellos and acknowledgements are shorter.
 pub const LARGE: usize = 180;
 
@@ -91,6 +94,8 @@ pub struct Lane {
     free_at: Option<Instant>,
     /// With the time they arrive, in order.
     under_way: VecDeque<(Instant, Vec<u8>)>,
+    /// How long each packet waited for the rate, since somebody asked.
+    waits: Vec<Duration>,
     counters: Counters,
 }
 
@@ -104,6 +109,7 @@ impl Lane {
             random: StdRng::seed_from_u64(seed),
             free_at: None,
             under_way: VecDeque::new(),
+            waits: Vec::new(),
             counters: Counters::default(),
         }
     }
@@ -140,6 +146,11 @@ impl Lane {
     /// What happened so far.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// How long packets waited for those before them, since the last call; in no order.
+    pub fn take_waits(&mut self) -> Vec<Duration> {
+        std::mem::take(&mut self.waits)
     }
 
     /// A packet enters.
@@ -191,6 +202,9 @@ impl Lane {
         let waits = self.free_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         if !waits.is_zero() && waits > self.conditions.queue() {
             return None;
+        }
+        if self.waits.len() < WAITS {
+            self.waits.push(waits);
         }
         let takes = Duration::from_secs_f64(length as f64 * 8.0 / self.conditions.rate_bps as f64);
         let departs = now + waits + takes;
@@ -306,9 +320,12 @@ mod tests {
         for (number, at) in &arrived {
             assert_eq!(*at, 8 * MS * (number + 1));
         }
+        let waits = lane.take_waits();
+        assert_eq!((waits.len(), waits[10]), (11, 80 * MS));
         // What comes at the rate is not dropped and waits for nobody.
         let later = start + Duration::from_secs(1);
         assert_eq!(send(&mut lane, 100, 1000, 8 * MS, later).len(), 100);
+        assert!(lane.take_waits().iter().all(Duration::is_zero));
     }
 
     #[test]

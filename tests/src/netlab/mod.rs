@@ -200,6 +200,11 @@ impl Wire {
         self.from(end).lane().counters()
     }
 
+    /// How long packets that left `end` waited for the rate, since the last call; in no order.
+    pub fn take_waits_from(&self, end: &str) -> Vec<std::time::Duration> {
+        self.from(end).lane().take_waits()
+    }
+
     /// Large packets that came through, both ways together.
     pub fn large(&self) -> u64 {
         self.lanes.iter().map(|lane| lane.lane().counters().large).sum()
