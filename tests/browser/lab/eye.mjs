@@ -1,0 +1,91 @@
+// Runs on a host of the lab, beside a browser: opens the listen page and tells what the browser makes of it. Takes
+// commands as lines of JSON and answers each with one.
+import { createInterface } from "node:readline";
+import { Chromium, Firefox } from "../src/browser.mjs";
+
+/** Runs in the page: each picture that is shown, and the browser's statistics ten times a second. */
+function watch() {
+  const seen = { pictures: [], statistics: [] };
+  window.seen = seen;
+  const wall = (at) => performance.timeOrigin + at;
+  const video = document.querySelector("video");
+  const shown = (now, about) => {
+    seen.pictures.push([wall(now), about.width, about.height]);
+    video.requestVideoFrameCallback(shown);
+  };
+  video.requestVideoFrameCallback(shown);
+  setInterval(async () => {
+    const peer = window.peers?.at(-1);
+    if (!peer) return;
+    const at = wall(performance.now());
+    const out = { at };
+    for (const one of (await peer.getStats()).values()) {
+      if (one.type !== "inbound-rtp") continue;
+      if (one.kind === "audio") {
+        out.concealed = (one.concealedSamples ?? 0) - (one.silentConcealedSamples ?? 0);
+        out.samples = one.totalSamplesReceived ?? 0;
+        out.audioLost = one.packetsLost;
+        out.audio = one.packetsReceived;
+      } else {
+        out.height = one.frameHeight;
+        out.decoded = one.framesDecoded;
+        out.octets = one.bytesReceived;
+        out.keyframes = one.keyFramesDecoded;
+        out.keyframeRequests = one.pliCount;
+        out.freezes = one.freezeCount;
+        out.freezesLast = one.totalFreezesDuration;
+        out.pictureLost = one.packetsLost;
+      }
+    }
+    seen.statistics.push(out);
+  }, 100);
+}
+
+let browser;
+const pages = new Map();
+
+const commands = {
+  async launch({ name }) {
+    browser = await (name === "firefox" ? Firefox : Chromium).launch();
+  },
+  async open({ page: id, url, press }) {
+    const page = await browser.open(url);
+    pages.set(id, page);
+    await page.evaluate(watch);
+    if (press === false) return;
+    await page.waitForSelector("button.play");
+    await page.click("button.play");
+  },
+  async take({ page: id }) {
+    const page = pages.get(id);
+    return page.evaluate(() => {
+      const { pictures, statistics } = window.seen;
+      window.seen.pictures = [];
+      window.seen.statistics = [];
+      return { pictures, statistics };
+    });
+  },
+  async evaluate({ page: id, script }) {
+    return pages.get(id).evaluate(script);
+  },
+  async close({ page: id }) {
+    const page = pages.get(id);
+    pages.delete(id);
+    await (page.context?.() ?? page).close();
+  },
+  async end() {
+    await browser?.close();
+  },
+};
+
+createInterface({ input: process.stdin })
+  .on("line", async (line) => {
+    const { id, verb, ...rest } = JSON.parse(line);
+    const answer = await commands[verb](rest).then(
+      (value) => ({ id, value }),
+      (error) => ({ id, error: error.message }),
+    );
+    process.stdout.write(`${JSON.stringify(answer)}\n`);
+    if (verb === "end") process.exit(0);
+  })
+  .on("close", () => commands.end().finally(() => process.exit(0)));

@@ -1,0 +1,82 @@
+// What a viewer saw, as figures: which encoding when, how long it stood still, how much of the sound was made up.
+
+/** Longer than this between two pictures is a freeze: 150 ms more than usual at 30 a second, as libwebrtc counts. */
+export const FREEZE_MS = 183;
+
+export function percentile(values, share) {
+  if (values.length === 0) return 0;
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)];
+}
+
+/** Heights in turn, with the time at which each began; `0` where nothing was shown for `gap` milliseconds. */
+export function heights(pictures, from, to, gap = 1_000) {
+  const out = [];
+  const say = (at, height) => {
+    if (out.at(-1)?.height !== height) out.push({ at, height });
+  };
+  let before = from;
+  for (const [at, , height] of pictures) {
+    if (at < from) {
+      say(from, height);
+      continue;
+    }
+    if (at > to) break;
+    if (at - before > gap) say(before, 0);
+    say(at, height);
+    before = at;
+  }
+  if (to - before > gap) say(before, 0);
+  // What was there before `from` counts from then on.
+  while (out.length > 1 && out[1].at <= from) out.shift();
+  return out;
+}
+
+/** Milliseconds from `from` until this height is shown and stays until `to`, but for `tolerated` short visits elsewhere. */
+export function settled(turns, height, from) {
+  const last = turns.findLastIndex((turn) => turn.height !== height);
+  if (last === turns.length - 1) return undefined;
+  return Math.max(0, (turns[last + 1]?.at ?? from) - from);
+}
+
+/** Milliseconds from `from` until this height is shown first. */
+export function reached(turns, height, from) {
+  const at = turns.find((turn) => turn.height === height)?.at;
+  return at === undefined ? undefined : Math.max(0, at - from);
+}
+
+/** Times without a new picture: the longest, and all together, in milliseconds. */
+export function freezes(pictures, from, to) {
+  let [longest, all, count] = [0, 0, 0];
+  const inside = pictures.filter(([at]) => at >= from && at <= to).map(([at]) => at);
+  for (const [index, at] of inside.entries()) {
+    if (index === 0) continue;
+    const gap = at - inside[index - 1];
+    if (gap <= FREEZE_MS) continue;
+    longest = Math.max(longest, gap);
+    all += gap;
+    count += 1;
+  }
+  return { longest: Math.round(longest), all: Math.round(all), count };
+}
+
+/** The statistic nearest before `at`, else the first. */
+const nearest = (statistics, at) => statistics.findLast((one) => one.at <= at) ?? statistics[0] ?? {};
+
+/** Percent of the samples of sound that the browser made up. */
+export function concealed(statistics, from, to) {
+  const [a, b] = [nearest(statistics, from), nearest(statistics, to)];
+  const samples = (b.samples ?? 0) - (a.samples ?? 0);
+  return samples > 0 ? (100 * ((b.concealed ?? 0) - (a.concealed ?? 0))) / samples : 0;
+}
+
+/** How much of a counter came between two times. */
+export function counted(statistics, name, from, to) {
+  return (nearest(statistics, to)[name] ?? 0) - (nearest(statistics, from)[name] ?? 0);
+}
+
+/** kbit/s of the picture. */
+export function kbps(statistics, from, to) {
+  const [a, b] = [nearest(statistics, from), nearest(statistics, to)];
+  return b.at > a.at ? Math.round(((b.octets - a.octets) * 8) / (b.at - a.at)) : 0;
+}

@@ -1,0 +1,107 @@
+// Steps of what the wire carries: 3, 1, 0.4, 0.2, 0.4, 1, 3 Mbit/s. The right encoding soon, no long freeze, whole sound.
+import { writeFileSync } from "node:fs";
+import { concealed, freezes, heights, kbps, reached, settled } from "../figures.mjs";
+import { THREE } from "../films.mjs";
+import { program } from "../lab.mjs";
+import { Viewer } from "../viewer.mjs";
+import { DOWN, sleep, Zone } from "../zone.mjs";
+
+export const STEPS = [3000, 1000, 400, 200, 400, 1000, 3000];
+
+/** The height of the best encoding that a wire carries with the sound; 0 if none. */
+export function best(kbit, encodings = THREE, sound = 96) {
+  return encodings.findLast((one) => (one.kbps + sound) * 1.04 <= kbit)?.height ?? 0;
+}
+
+/**
+ * Watches a stream while the wire goes through these steps. Gives a line for each; what the table wants of it is told to
+ * `check`.
+ */
+export async function steps(check, { browser = "chromium", plan = STEPS, seconds = 20, crowd = 0 } = {}) {
+  const zone = await Zone.start({ wire: { rate_bps: plan[0] * 1000 }, crowd: crowd > 0 });
+  try {
+    await zone.publish("stage");
+    const others = crowd > 0 ? beside(zone, crowd, (plan.length + 1) * seconds) : undefined;
+    const viewer = await Viewer.launch(zone.lab, "l", browser);
+    await viewer.open(`${zone.url()}?stream=stage`);
+    await sleep(15_000);
+    const seen = { pictures: [], statistics: [] };
+    const take = async () => {
+      const { pictures, statistics } = await viewer.take();
+      seen.pictures.push(...pictures);
+      seen.statistics.push(...statistics);
+    };
+    await take();
+    const lines = [];
+    let before;
+    for (const kbit of plan) {
+      const from = Date.now();
+      zone.lab.tell(`rate ${DOWN} ${kbit}kbit`);
+      await sleep(seconds * 500);
+      await zone.lab.queue(DOWN);
+      await sleep(seconds * 500);
+      const queue = await zone.lab.queue(DOWN);
+      const to = Date.now();
+      await take();
+      lines.push(line(check, { browser, kbit, before, from, to, queue, seen }));
+      before = kbit;
+    }
+    if (process.env.LAB_RAW) writeFileSync(process.env.LAB_RAW, JSON.stringify({ ...seen, lines }));
+    if (process.env.LAB_RAW) writeFileSync(`${process.env.LAB_RAW}.relay`, zone.relay.all ?? zone.relay.text);
+    await others?.(check);
+    await viewer.close();
+    return lines;
+  } finally {
+    await zone.stop();
+  }
+}
+
+function line(check, { browser, kbit, before, from, to, queue, seen }) {
+  const wanted = best(kbit);
+  const turns = heights(seen.pictures, from, to);
+  const down = before !== undefined && kbit < before;
+  const up = before !== undefined && kbit > before;
+  const right = reached(turns, wanted, from);
+  const stays = settled(turns, wanted, from);
+  const frozen = freezes(seen.pictures, from, to);
+  const made = concealed(seen.statistics, from, to);
+  const name = `${browser} ${before === undefined ? "" : `${before / 1000} → `}${kbit / 1000} Mbit/s`;
+  if (before !== undefined) {
+    check(`${name}: right encoding`, seconds(right), down ? "2 s" : "10 s", right !== undefined && right <= (down ? 2_000 : 10_000));
+  }
+  if (down && wanted > 0) {
+    check(`${name}: longest freeze`, `${frozen.longest} ms`, "800 ms", frozen.longest <= 800);
+    check(`${name}: frozen in all`, `${frozen.all} ms`, "1000 ms", frozen.all <= 1_000);
+  }
+  if (up && before > 200) check(`${name}: frozen`, `${frozen.all} ms`, "0 ms", frozen.all === 0);
+  const bound = browser === "firefox" ? 2.5 : 1.5;
+  check(`${name}: concealed`, `${made.toFixed(2)} %`, `${bound} %`, made < bound);
+  check(`${name}: queue p95 in the last half`, `${queue.p95} ms`, "60 ms", queue.p95 < 60);
+  const back = turns.filter((turn, at) => at > 1 && turn.height < turns[at - 1].height).length;
+  if (up) check(`${name}: steps back`, back, "1", back <= 1);
+  return {
+    wire: name,
+    right: seconds(right),
+    stays: seconds(stays),
+    turns: turns.map((turn) => `${turn.height || "–"}@${((turn.at - from) / 1000).toFixed(1)}`).join(" "),
+    freeze: `${frozen.longest} / ${frozen.all} ms`,
+    concealed: `${made.toFixed(2)} %`,
+    queue: `${queue.p50} / ${queue.p95} ms`,
+    kbps: kbps(seen.statistics, to - (to - from) / 2, to),
+  };
+}
+
+const seconds = (ms) => (ms === undefined ? "never" : `${(ms / 1000).toFixed(1)} s`);
+
+/** Listeners without limits beside it, on a wire of their own: nothing of theirs may be lost. */
+function beside(zone, count, time) {
+  const url = `${zone.url("c")}whep/stage`;
+  const args = ["load", "listen", url, "--video", "--transport-cc", "--json", "--count", String(count)];
+  const load = zone.lab.spawn("c", program("signaling-client"), [...args, "--seconds", String(time)]);
+  return async (check) => {
+    await load.ended;
+    const { lost, duplicates } = JSON.parse(load.text.slice(load.text.indexOf("{")));
+    check(`${count} listeners beside it: packets lost`, lost, "0", lost === 0);
+    check(`${count} listeners beside it: packets twice`, duplicates, "0", duplicates === 0);
+  };
+}

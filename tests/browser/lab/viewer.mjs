@@ -1,0 +1,49 @@
+// A browser on a host of the lab, as the rows of the table use it: what it showed and heard, by time.
+import { createInterface } from "node:readline";
+
+export class Viewer {
+  static async launch(lab, host, name = "chromium") {
+    const eye = new URL("eye.mjs", import.meta.url).pathname;
+    const child = lab.spawn(host, process.execPath, [eye], { stdio: ["pipe", "pipe", "inherit"] });
+    const viewer = new Viewer(lab, child);
+    await viewer.ask("launch", { name });
+    return viewer;
+  }
+
+  constructor(lab, child) {
+    Object.assign(this, { lab, child, answers: new Map(), last: 0 });
+    createInterface({ input: child.stdout }).on("line", (line) => {
+      const { id, value, error } = JSON.parse(line);
+      const [done, failed] = this.answers.get(id);
+      this.answers.delete(id);
+      if (error === undefined) done(value);
+      else failed(new Error(error));
+    });
+    child.ended.then((code) => {
+      for (const [, failed] of this.answers.values()) failed(new Error(`the browser's host program ended with ${code}`));
+    });
+  }
+
+  ask(verb, rest = {}) {
+    const id = ++this.last;
+    const answer = new Promise((done, failed) => this.answers.set(id, [done, failed]));
+    this.child.stdin.write(`${JSON.stringify({ id, verb, ...rest })}\n`);
+    return answer;
+  }
+
+  /** Opens the listen page and starts it. */
+  async open(url, page = "one") {
+    this.opened = Date.now();
+    await this.ask("open", { page, url });
+  }
+
+  /** What was seen since the last call: pictures as `[at, width, height]`, and statistics. */
+  take(page = "one") {
+    return this.ask("take", { page });
+  }
+
+  async close() {
+    await this.ask("end").catch(() => undefined);
+    await this.lab.end(this.child);
+  }
+}
