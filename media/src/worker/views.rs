@@ -62,9 +62,13 @@ impl Worker {
     pub(super) fn handle_anew(&mut self, id: TrackId, now: Instant) {
         self.fan_out.handle_anew(id);
         let Some(track) = self.tracks.get(&id) else { return };
-        for listener in track.listeners() {
-            if let Some(egress) = self.sessions.egress_mut(listener) {
-                egress.handle_anew(id);
+        let listeners: Vec<Listener> = track.listeners().collect();
+        for listener in listeners {
+            let Some(egress) = self.sessions.egress_mut(listener) else { continue };
+            egress.handle_anew(id);
+            // It waits for another one.
+            if egress.role(id) == Role::None {
+                self.unsubscribe(listener, id);
             }
         }
         if let Some((listeners, whole)) = self.pictures.handle_anew(id, now) {
