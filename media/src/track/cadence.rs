@@ -66,6 +66,11 @@ impl Cadence {
         self.last
     }
 
+    /// When its newest picture began to come.
+    pub fn began(&self) -> Option<Instant> {
+        self.picture.map(|(_, began)| began)
+    }
+
     /// From one picture to the next, on average; nothing as long as that is not known.
     pub fn interval(&self) -> Duration {
         self.interval.unwrap_or_default()

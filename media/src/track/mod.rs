@@ -2,7 +2,7 @@
 //!
 //! It is the same for a track that is published here and for one that comes over a link.
 
-mod cadence;
+pub(crate) mod cadence;
 pub(crate) mod epoch;
 pub(crate) mod id;
 pub(crate) mod meter;

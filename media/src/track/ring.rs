@@ -154,6 +154,11 @@ impl Ring {
         self.highest
     }
 
+    /// When the newest keyframe began to come.
+    pub fn keyframe_at(&self) -> Option<Instant> {
+        self.keyframe.map(|keyframe| keyframe.at)
+    }
+
     /// The first packet of the newest keyframe, if everything from there on is still here, and is not more or
     /// older than a latecomer should get. A gap that showed only a moment ago may still be mended.
     pub fn whole_picture(&self, now: Instant) -> Option<u64> {

@@ -39,7 +39,7 @@ impl Worker {
                 }
             } else {
                 self.subscribe(listener, wanted);
-                self.begin(listener, wanted, now);
+                self.begin(listener, wanted, true, now);
             }
             self.choose(listener, now);
         }
@@ -140,7 +140,9 @@ impl Worker {
     /// Rates are looked at again, and what follows for each listener.
     pub(super) fn look_due(&mut self, now: Instant) {
         // Each is looked at once: its time has moved on.
-        while let Some(Look { video, listeners, whole }) = self.pictures.poll_look(&mut self.tracks, now) {
+        while let Some(Look { video, listeners, whole, standby }) =
+            self.pictures.poll_look(&mut self.tracks, now)
+        {
             if whole {
                 self.start_over(&listeners, Some(video));
             }
@@ -155,6 +157,9 @@ impl Worker {
                 });
             }
             self.tell_wanted(video, &listeners);
+            if let Some(base) = standby {
+                self.want_keyframe(base, now);
+            }
         }
     }
 
@@ -171,6 +176,8 @@ impl Worker {
         let choice = viewing.choose(picture, now);
         let too_much = viewing.is_too_much(now);
         let Some(egress) = listening.tracks.get_mut(listener.egress) else { return };
+        // Nothing is lost by leaving it at once.
+        let over = egress.source().is_none_or(|source| picture.is_stalled(source));
         match choice {
             Choice::AsBefore => {}
             Choice::Nothing => self.stats.pauses += u64::from(self.stop(listener)),
@@ -181,7 +188,9 @@ impl Worker {
                     waited.into_iter().for_each(|other| self.unsubscribe(listener, other));
                 }
                 Role::NextSource => {
-                    if too_much && let Some(source) = egress.source() {
+                    if over && egress.source().is_some() {
+                        self.begin(listener, track, over, now);
+                    } else if too_much && let Some(source) = egress.source() {
                         egress.pause();
                         self.unsubscribe(listener, source);
                     }
@@ -195,7 +204,7 @@ impl Worker {
                         self.stats.switches[usize::from(worse)] += 1;
                     }
                     self.turn_to(listener, track, temporal);
-                    self.begin(listener, track, now);
+                    self.begin(listener, track, over, now);
                 }
             },
         }
@@ -218,10 +227,13 @@ impl Worker {
         self.subscribe(listener, track);
     }
 
-    /// Who sees nothing begins with the picture that is there, if it is whole. All others wait for a keyframe.
-    fn begin(&mut self, listener: Listener, track: TrackId, now: Instant) {
-        let blank = self.sessions.egress_mut(listener).is_some_and(|egress| egress.source().is_none());
-        if !blank || !self.fan_out.catch_up(listener, track, &mut self.tracks, &mut self.sessions, now) {
+    /// Who sees nothing, or gets no more of what it sees, begins with the picture that is there, if it is whole. All
+    /// others wait for a keyframe.
+    fn begin(&mut self, listener: Listener, track: TrackId, over: bool, now: Instant) {
+        let before = self.sessions.egress_mut(listener).and_then(|egress| egress.source());
+        if over && self.fan_out.catch_up(listener, track, &mut self.tracks, &mut self.sessions, now) {
+            self.handle_started(Started { listener, before });
+        } else {
             self.want_keyframe(track, now);
         }
     }
