@@ -197,7 +197,10 @@ impl Picture {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{sim::epoch, wire::rates::NominalRate};
+    use crate::{
+        sim::epoch,
+        wire::{label::Label, rates::NominalRate},
+    };
 
     const LOW: u8 = 2;
     const MIDDLE: u8 = 0;
@@ -205,7 +208,11 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn rates() -> StreamRates {
-        let encoding = |(place, rate)| AdvertisedEncoding { place, rate: NominalRate::of(rate) };
+        let encoding = |(place, rate)| AdvertisedEncoding {
+            place,
+            rate: NominalRate::of(rate),
+            label: Label::default(),
+        };
         let encodings = [(LOW, 120_000), (MIDDLE, 600_000), (TOP, 2_000_000)].map(encoding).to_vec();
         StreamRates { encodings, ..StreamRates::default() }
     }
