@@ -251,6 +251,11 @@ impl Picture {
         self.comes == Comes::Encodings
     }
 
+    /// Whether it is published at another relay, in several encodings.
+    pub fn is_from_elsewhere(&self) -> bool {
+        !self.advertised.is_empty()
+    }
+
     /// What it can be had in, by rising quality; empty as long as that is not known.
     pub fn rungs(&self) -> &[Rung] {
         &self.rungs

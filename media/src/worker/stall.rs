@@ -15,6 +15,8 @@ pub struct Stall {
     ended: Option<Instant>,
     /// How often it has begun soon after the one before was over.
     again: u32,
+    /// Stalls in a row that were hardly over before.
+    parts: u32,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,9 +35,14 @@ const LOOK: Duration = Duration::from_millis(20);
 const AHEAD: Duration = Duration::from_millis(15);
 /// After a second the encoding is dormant, and this is over.
 const DORMANT: Duration = Duration::from_secs(1);
-/// A stall so soon after one before says that the way is bad: what comes over it has to come for a while.
+/// A stall so soon after one before counts: the third in a row says that the way is bad, and what comes over it has to
+/// come for a while.
 const SOON: Duration = Duration::from_secs(10);
-/// For how long, of the second stall, the third and so on. Each return costs the publisher a keyframe.
+/// A stall sooner than this is a part of the one before: a few packets came while another way was looked for. So many
+/// parts are passed over.
+const HARDLY: Duration = Duration::from_secs(1);
+const PARTS: u32 = 2;
+/// For how long, of the third stall, the fourth and so on. Each return costs the publisher a keyframe.
 const TRIES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
 impl Stall {
@@ -55,17 +62,22 @@ impl Stall {
         let worse = worse.filter(|worse| silent && *worse >= last + cadence.interval() / 2);
         self.behind_since = worse.map(|worse| self.behind_since.map_or(worse, |since| since.min(worse)));
         let stalls = self.behind_since.is_some_and(|since| now >= since + AHEAD);
-        let soon = self.ended.is_some_and(|ended| now.saturating_duration_since(ended) < SOON);
+        let over_for = self.ended.map(|ended| now.saturating_duration_since(ended));
         match self.state {
             State::Comes if stalls => {
-                self.again = if soon { self.again + 1 } else { 0 };
+                let is_part = over_for.is_some_and(|over| over < HARDLY) && self.parts < PARTS;
+                self.parts = if is_part { self.parts + 1 } else { 0 };
+                if !is_part {
+                    let soon = over_for.is_some_and(|over| over < SOON);
+                    self.again = if soon { self.again + 1 } else { 0 };
+                }
                 self.state = State::Stalls { since: last };
             }
             State::Stalls { since } if last > since => self.state = State::Tries { since: last },
             State::Tries { .. } if stalls => self.state = State::Stalls { since: last },
             State::Comes | State::Stalls { .. } | State::Tries { .. } => {}
         }
-        let tries = (self.again as usize).checked_sub(1).map_or(Duration::ZERO, |at| TRIES[at.min(2)]);
+        let tries = (self.again as usize).checked_sub(2).map_or(Duration::ZERO, |at| TRIES[at.min(2)]);
         if let State::Tries { since } = self.state
             && now >= since + tries
         {
@@ -169,12 +181,24 @@ mod tests {
         let mut field = Field::new();
         field.run(150, |_| true);
         let mut waits = Vec::new();
-        for _ in 0..5 {
+        for _ in 0..6 {
             field.run(9, |_| false);
             field.hole = true;
             waits.extend(field.run(210, |_| true).iter().map(|(at, _)| at / 1000));
         }
-        assert_eq!(waits, [0, 1, 2, 4, 4]);
+        assert_eq!(waits, [0, 0, 1, 2, 4, 4]);
+    }
+
+    #[test]
+    fn a_few_packets_amid_a_stall_make_it_no_second_one() {
+        let mut field = Field::new();
+        field.run(150, |_| true);
+        field.hole = true;
+        // Of a second it comes for a tenth in the middle.
+        field.run(30, |picture| (12..15).contains(&picture));
+        field.hole = true;
+        let back = field.run(60, |_| true);
+        assert!(matches!(back[..], [(at, false)] if at <= 21), "{back:?}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Carries out what is chosen for listeners: which tracks they are at, which keyframes are asked for, which probes
 //! leave.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     Worker,
@@ -18,6 +18,9 @@ use crate::{
         id::{StreamTracks, TrackId},
     },
 };
+
+/// A keyframe this young need not be asked for again: what has come since is a small burst.
+const FRESH: Duration = Duration::from_millis(300);
 
 impl Worker {
     /// A listener's session is connected: it gets what there is.
@@ -178,6 +181,7 @@ impl Worker {
         let Some(egress) = listening.tracks.get_mut(listener.egress) else { return };
         // Nothing is lost by leaving it at once.
         let over = egress.source().is_none_or(|source| picture.is_stalled(source));
+        let elsewhere = picture.is_from_elsewhere();
         match choice {
             Choice::AsBefore => {}
             Choice::Nothing => self.stats.pauses += u64::from(self.stop(listener)),
@@ -204,7 +208,9 @@ impl Worker {
                         self.stats.switches[usize::from(worse)] += 1;
                     }
                     self.turn_to(listener, track, temporal);
-                    self.begin(listener, track, over, now);
+                    // What comes again often does so with a keyframe that was asked for on its way.
+                    let fresh = elsewhere && self.has_fresh_picture(track, now);
+                    self.begin(listener, track, over || fresh, now);
                 }
             },
         }
@@ -225,6 +231,12 @@ impl Worker {
         let waited = egress.turn_to(track, temporal);
         waited.into_iter().for_each(|other| self.unsubscribe(listener, other));
         self.subscribe(listener, track);
+    }
+
+    /// Whether a keyframe has just come: with another one no time would be won.
+    fn has_fresh_picture(&self, track: TrackId, now: Instant) -> bool {
+        let keyframe = self.tracks.get(&track).and_then(|track| track.ring().keyframe_at());
+        keyframe.is_some_and(|at| now.saturating_duration_since(at) < FRESH)
     }
 
     /// Who sees nothing, or gets no more of what it sees, begins with the picture that is there, if it is whole. All
