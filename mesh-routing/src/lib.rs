@@ -59,6 +59,7 @@ pub use mesh::{
 pub use tree::{forward::ForwardEntry, picture::PictureDemand, view::Refusals};
 pub use wire::{
     area::{AreaId, Fragment},
+    label::{Label, Rid},
     log_entry::{Entry, LogEntry, LogKey},
     message,
     metric::{Capacity, LinkId, Underlay, UnderlayKind},

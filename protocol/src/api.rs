@@ -28,7 +28,7 @@ pub struct Stream {
     /// What is known of who publishes it, at the relay where it is published while it is connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publisher: Option<Publisher>,
-    /// The encodings of its picture, at the relay where it is published; empty elsewhere and without a picture.
+    /// The encodings of its picture; empty without a picture, and elsewhere if it comes in one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub encodings: Vec<Encoding>,
     /// Listeners at this relay that get only a part of it; empty while there are none.
@@ -48,7 +48,7 @@ pub struct Publisher {
     pub answers_keyframe_requests: Option<bool>,
 }
 
-/// One encoding of the picture of a [`Stream`], as its publisher sends it.
+/// One encoding of the picture of a [`Stream`]: as its publisher sends it, and at other relays what its own says of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Encoding {
     /// Its name (RFC 8851); absent if the publisher sends only one.
@@ -60,11 +60,13 @@ pub struct Encoding {
     /// In pixels; absent as long as no keyframe said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub height: Option<u16>,
-    /// In the last second.
-    pub frames_per_second: u32,
-    /// In the last second.
+    /// In the last second; absent at other relays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames_per_second: Option<u32>,
+    /// In the last second. At other relays what links are planned with: one of 15 steps, the next one above; 0 if it is
+    /// not known.
     pub kbps: u64,
-    /// Nothing has come for a second: the publisher does not send it at the moment.
+    /// Nothing has come for a second: the publisher does not send it at the moment. Other relays do not list such.
     pub dormant: bool,
 }
 

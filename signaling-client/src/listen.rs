@@ -114,6 +114,20 @@ pub struct VideoReport {
     /// Times without a packet, where a timeline was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub silences: Option<Vec<Silence>>,
+    /// And when the picture became which size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sizes: Option<Vec<Size>>,
+}
+
+/// The size of the picture from some time on, in a timeline that can be laid beside what was done meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Size {
+    /// Since when: milliseconds since 1970.
+    pub at_ms: f64,
+    /// In pixels.
+    pub width: u16,
+    /// In pixels.
+    pub height: u16,
 }
 
 /// Listens until the length is over, `stop` is ready or the connection breaks.
@@ -164,8 +178,11 @@ pub async fn listen(
         }
     }
     playback.close().await;
-    let seen = seen(&view).total(clock::now());
-    Ok(heard.report(asked_at, ended, Some(seen)))
+    let mut report = heard.report(asked_at, ended, Some(seen(&view).total(clock::now())));
+    if let (Some(video), Some(_)) = (&mut report.video, options.silences_above) {
+        video.sizes = Some(sizes(&seen(&view)));
+    }
+    Ok(report)
 }
 
 async fn open(endpoint: &Endpoint, options: &Options) -> Result<Playback, Error> {
@@ -183,6 +200,16 @@ async fn open(endpoint: &Endpoint, options: &Options) -> Result<Playback, Error>
 /// What is seen; a task that panicked with it in its hands has left it as it was.
 fn seen(view: &Mutex<View>) -> MutexGuard<'_, View> {
     view.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn sizes(view: &View) -> Vec<Size> {
+    let (now, unix_ms) = (clock::now(), clock::unix_micros() as f64 / 1e3);
+    let size = |&(at, (width, height)): &(Instant, (u16, u16))| Size {
+        at_ms: round(unix_ms - now.saturating_duration_since(at).as_secs_f64() * 1e3),
+        width,
+        height,
+    };
+    view.sizes().iter().map(size).collect()
 }
 
 async fn wait(length: Option<Duration>) {
@@ -339,6 +366,7 @@ impl Heard {
                         keyframes: picture.keyframes(),
                         lost: reception.lost(),
                         silences: reception.silences(),
+                        sizes: None,
                         codec: codec.trim_start_matches("video/").to_owned(),
                         seen: seen.clone(),
                     });

@@ -20,6 +20,8 @@ const STANDSTILL: Duration = Duration::from_millis(500);
 const REMEMBERED: i64 = 2048;
 /// Pictures that are known to be complete.
 const COMPLETE: usize = 64;
+/// Changes of size that are remembered.
+const MOST_SIZES: usize = 10_000;
 /// Numbers that jump further begin anew (RFC 3550 appendix A.1).
 const JUMP: i64 = 3000;
 
@@ -68,6 +70,8 @@ pub struct View {
     since: Instant,
     begun: Instant,
     now: Second,
+    /// When the picture became another size.
+    sizes: Vec<(Instant, (u16, u16))>,
     total: Second,
     total_octets: (u64, u64),
 }
@@ -93,6 +97,7 @@ impl View {
             since: now,
             begun: now,
             now: Second::default(),
+            sizes: Vec::new(),
             total: Second::default(),
             total_octets: (0, 0),
         }
@@ -119,6 +124,9 @@ impl View {
         {
             self.now.switches += u32::from(self.now.size.is_some());
             self.now.size = Some(size);
+            if self.sizes.len() < MOST_SIZES {
+                self.sizes.push((now, size));
+            }
         }
         let number = self.number(header.ssrc, header.sequence_number, header.timestamp);
         let piece = Piece { timestamp: header.timestamp, begins: descriptor.begins, ends: header.marker };
@@ -141,6 +149,11 @@ impl View {
     /// A keyframe was asked for.
     pub fn handle_keyframe_request(&mut self) {
         self.now.keyframe_requests += 1;
+    }
+
+    /// When the picture became which size.
+    pub fn sizes(&self) -> &[(Instant, (u16, u16))] {
+        &self.sizes
     }
 
     /// What was seen since the last time this was asked, which is meant to be a second ago.

@@ -35,6 +35,19 @@ async fn each_listener_gets_the_encoding_that_its_wire_carries() {
     .unwrap();
     let widths: Vec<u16> = shown.encodings.iter().filter_map(|encoding| encoding.width).collect();
     assert_eq!(widths, [320, 640, 1280], "{shown:?}");
+    let names: Vec<_> = shown.encodings.iter().map(|encoding| encoding.rid.clone()).collect();
+    let elsewhere =
+        until("the next relay knows what they are called and how large they are", SOON, || async {
+            let stream = far.api().stream("main-stage").await?;
+            let whole = |encoding: &protocol::api::Encoding| encoding.width.is_some() && encoding.kbps > 0;
+            Ok(stream
+                .filter(|stream| stream.encodings.iter().filter(|encoding| whole(encoding)).count() == 3))
+        })
+        .await
+        .unwrap();
+    let named: Vec<_> = elsewhere.encodings.iter().map(|encoding| encoding.rid.clone()).collect();
+    let widths: Vec<u16> = elsewhere.encodings.iter().filter_map(|encoding| encoding.width).collect();
+    assert_eq!((named, widths), (names, vec![320, 640, 1280]), "{elsewhere:?}");
 
     let wires = ["400kbit", "1mbit", "5mbit"];
     let crowds = wires.map(|wire| Crowd::behind(near, "main-stage", 2, wire, 20).unwrap());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use protocol::{Codec, Kind, mesh::SenderClock};
 
-use super::Egress;
+use super::{Egress, timeline::Timeline};
 use crate::rtp::{packet::Packet, rtcp::Compound};
 
 /// Of sender reports, once packets flow.
@@ -44,7 +44,7 @@ impl Egress {
             rtp: clock
                 .rtp
                 .wrapping_add((elapsed * f64::from(codec_clock)) as i64 as u32)
-                .wrapping_add(run.timestamp),
+                .wrapping_add(run.timeline.offset()),
         };
         out.sender_report(self.ssrc, clock, self.packets, self.octets);
     }
@@ -52,6 +52,24 @@ impl Egress {
     /// The first report goes out right after the first packets.
     pub fn report_soon(&mut self, now: Instant) {
         self.report_at.get_or_insert(now + FIRST_REPORT);
+    }
+
+    /// The times of a source that the listener catches up with from `first` on, while `live` is its newest packet.
+    pub(super) fn catching_up(
+        &self,
+        [first, live]: [&Packet; 2],
+        clocks: [Option<SenderClock>; 2],
+        now: Instant,
+    ) -> Timeline {
+        let live_at = self.first_timestamp(live, clocks, now);
+        match self.last {
+            None => Timeline::new(live_at.wrapping_sub(live.timestamp)),
+            Some(last) => Timeline::catching_up(
+                [first.timestamp, live.timestamp],
+                [last.timestamp, live_at],
+                live.codec.clock_rate() / 100,
+            ),
+        }
     }
 
     /// The timestamp with which a source begins.
@@ -69,7 +87,8 @@ impl Egress {
             // the time at which the packet was taken, in the units of the source before
             let since = f64::from(packet.timestamp.wrapping_sub(after.rtp) as i32) / rate;
             let apart = after.ntp.wrapping_sub(before.ntp) as i64 as f64 / NTP_SECOND + since;
-            let then = before.rtp.wrapping_add((apart * rate) as i64 as u32).wrapping_add(run.timestamp);
+            let then =
+                before.rtp.wrapping_add((apart * rate) as i64 as u32).wrapping_add(run.timeline.offset());
             if f64::from(then.wrapping_sub(timestamp) as i32).abs() <= CLOCKS_APART * rate {
                 timestamp = then;
             }

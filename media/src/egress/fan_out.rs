@@ -217,9 +217,12 @@ impl FanOut {
         let Some(track) = tracks.get(&id) else { return false };
         let Some(start) = track.ring().whole_picture(now) else { return false };
         let Some((packet, _)) = track.ring().get(start) else { return false };
+        // What was withheld at the end has no packet.
+        let newest = track.ring().highest().and_then(|highest| track.ring().get(highest));
+        let live = newest.map_or(packet, |(newest, _)| newest);
         let Some(Sending { egress, .. }) = sessions.sending(listener) else { return false };
         let clocks = clocks(tracks, egress.source(), id);
-        egress.start((id, start), packet, clocks, now);
+        egress.start_behind((id, start), [packet, live], clocks, now);
         egress.report_soon(now);
         let (next, start) = (start, egress.starts());
         egress.catch_up(start, u64::MAX);

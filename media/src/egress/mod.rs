@@ -17,6 +17,7 @@ mod run;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod timeline;
 
 use std::{net::SocketAddr, ops::Range, time::Instant};
 
@@ -29,6 +30,7 @@ use pacer::Pacer;
 use placed::{KEPT, Placed, is_forgotten};
 use repair_budget::RepairBudget;
 use run::{Place, Run};
+use timeline::Timeline;
 
 use crate::{
     bandwidth::Estimator,
@@ -265,9 +267,26 @@ impl Egress {
         now: Instant,
     ) {
         let timestamp = self.first_timestamp(packet, clocks, now);
+        let timeline = Timeline::new(timestamp.wrapping_sub(packet.timestamp));
+        self.begin((track, number), packet.codec, timeline);
+    }
+
+    /// As [`Egress::start`], with a picture that began before: `live` is the newest packet of it.
+    pub fn start_behind(
+        &mut self,
+        first: (TrackId, u64),
+        [packet, live]: [&Packet; 2],
+        clocks: [Option<SenderClock>; 2],
+        now: Instant,
+    ) {
+        let timeline = self.catching_up([packet, live], clocks, now);
+        self.begin(first, packet.codec, timeline);
+    }
+
+    fn begin(&mut self, (track, number): (TrackId, u64), codec: Codec, timeline: Timeline) {
         self.end_run();
         self.runs += 1;
-        let run = Run::new(track, self.runs, (number, self.next), timestamp.wrapping_sub(packet.timestamp));
+        let run = Run::new(track, self.runs, (number, self.next), timeline);
         self.run = Some(run);
         if let Some((_, most)) = self.next_source.take() {
             self.layers.most = most;
@@ -276,7 +295,7 @@ impl Egress {
         self.layers.sent = self.layers.most;
         if let Some(numbers) = &mut self.numbers {
             numbers.1.switch(self.runs);
-            let kept = gaps_of(packet.codec) == Some(numbers.0);
+            let kept = gaps_of(codec) == Some(numbers.0);
             if let Some(run) = self.run.as_mut().filter(|_| kept) {
                 run.numbered_from = Some(self.next);
             } else {
@@ -284,7 +303,7 @@ impl Egress {
             }
         }
         if track != self.whole {
-            self.number_pictures(packet.codec);
+            self.number_pictures(codec);
         }
     }
 
@@ -363,7 +382,7 @@ impl Egress {
             run.blank(number);
         }
         run.sent(number);
-        let timestamp = packet.timestamp.wrapping_add(run.timestamp);
+        let timestamp = run.timeline.at(packet.timestamp);
         let place = Placed { index, timestamp, payload_type: types.media, blank, given };
         let len = self.seal(place, packet, padding, way);
         if index >= self.next {

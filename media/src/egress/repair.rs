@@ -95,7 +95,7 @@ impl Egress {
         let Missed { number, index, .. } = missed;
         let run = self.run_of(index)?;
         let (name, blank) = (run.name, run.is_blank(number));
-        let timestamp = packet.timestamp.wrapping_add(run.timestamp);
+        let timestamp = run.timeline.at(packet.timestamp);
         let numbered = run.numbered_from.is_some_and(|from| index >= from);
         let given = match numbered && !blank {
             true => Some(self.numbers.as_mut()?.1.forward(name, &packet.description)?),

@@ -3,6 +3,7 @@
 
 use std::{collections::VecDeque, ops::Range};
 
+use super::timeline::Timeline;
 use crate::track::id::TrackId;
 
 /// Packets of one source, one after the other.
@@ -12,8 +13,8 @@ pub struct Run {
     pub track: TrackId,
     /// Names it: no two runs of a listener have the same.
     pub name: u64,
-    /// Added to timestamps.
-    pub timestamp: u32,
+    /// What becomes of timestamps.
+    pub timeline: Timeline,
     /// Numbers below have been sent while catching up.
     pub live_from: u64,
     /// From this index on the numbers of pictures are the listener's own.
@@ -66,11 +67,11 @@ const BLANKS_MAX: usize = 64;
 
 impl Run {
     /// A run that begins with the number `first` of the ring; the listener gets it under `index`.
-    pub fn new(track: TrackId, name: u64, (first, index): (u64, u64), timestamp: u32) -> Run {
+    pub fn new(track: TrackId, name: u64, (first, index): (u64, u64), timeline: Timeline) -> Run {
         Run {
             track,
             name,
-            timestamp,
+            timeline,
             live_from: 0,
             numbered_from: None,
             first,
@@ -171,7 +172,7 @@ mod tests {
     use super::*;
 
     fn run() -> Run {
-        Run::new(TrackId(1), 1, (100, 1000), 0)
+        Run::new(TrackId(1), 1, (100, 1000), Timeline::new(0))
     }
 
     #[test]

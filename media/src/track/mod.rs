@@ -2,6 +2,7 @@
 //!
 //! It is the same for a track that is published here and for one that comes over a link.
 
+pub(crate) mod cadence;
 pub(crate) mod epoch;
 pub(crate) mod id;
 pub(crate) mod meter;
@@ -18,6 +19,7 @@ use protocol::{
     mesh::{SenderClock, Withheld},
 };
 
+use cadence::Cadence;
 use id::TrackId;
 use meter::Meter;
 use ring::{Refused, Ring};
@@ -39,10 +41,14 @@ pub struct Track {
     ring: Ring,
     epoch: Option<u8>,
     last_at: Option<Instant>,
+    /// When the newest number came.
+    newest_at: Option<Instant>,
     clock: Option<(SenderClock, Instant)>,
     /// Each keeps its place as long as it listens: a flush that is half done goes on where it was.
     listeners: Vec<Option<Listener>>,
     meter: Meter,
+    /// Of a picture.
+    cadence: Cadence,
     pending: Vec<u64>,
     flush_at: Option<Instant>,
     stale: u32,
@@ -76,6 +82,10 @@ const COALESCE: Duration = Duration::from_millis(1);
 pub const MAX_BURST: usize = 16;
 /// A source of which nothing was heard for so long gives way to any other.
 const SOURCE_IDLE: Duration = Duration::from_millis(500);
+/// Of a picture nothing came for so long: what is missing now is not repaired any more, and it goes on at a keyframe.
+const REST: Duration = Duration::from_secs(1);
+/// But not as long as so many pictures of a slow one take.
+const SLOW_PICTURES: u32 = 3;
 /// So many stale packets in a row mean that the numbers jumped, not that packets are late.
 const MAX_STALE: u32 = 50;
 /// Between two requests to the publisher's session or the node. One that comes sooner is not lost: it is made when
@@ -92,9 +102,11 @@ impl Track {
             }),
             epoch: None,
             last_at: None,
+            newest_at: None,
             clock: None,
             listeners: Vec::new(),
             meter: Meter::default(),
+            cadence: Cadence::default(),
             pending: Vec::new(),
             flush_at: None,
             stale: 0,
@@ -114,6 +126,14 @@ impl Track {
             self.start_anew(packet.epoch);
         }
         let (kind, marker, keyframe) = (packet.kind(), packet.marker, packet.description.keyframe);
+        let timestamp = packet.timestamp;
+        let rested = !anew && kind == Kind::Video && self.rested(packet.sequence, now);
+        if rested {
+            // Numbers are no longer those of before, everything else is.
+            self.ring.clear();
+            self.pending.clear();
+        }
+        let before = self.ring.highest();
         let number = match self.ring.push(packet) {
             Ok(number) => number,
             // A repeat says nothing of where the numbers are.
@@ -125,6 +145,13 @@ impl Track {
         };
         let jumped = std::mem::take(&mut self.stale) >= MAX_STALE;
         self.last_at = Some(now);
+        if before.is_none_or(|before| number > before) {
+            self.newest_at = Some(now);
+        }
+        if kind == Kind::Video {
+            let follows = before.is_some_and(|before| number <= before + 1);
+            self.cadence.handle_packet(timestamp, follows, now);
+        }
         if let Some((packet, _)) = self.ring.get(number) {
             self.meter.handle_packet(packet, now);
         }
@@ -135,7 +162,7 @@ impl Track {
         let at_once = kind == Kind::Audio || marker || self.pending.len() >= MAX_BURST;
         let due = if at_once { now } else { now + COALESCE };
         self.flush_at = Some(self.flush_at.map_or(due, |flush| flush.min(due)));
-        if anew || jumped { Taken::Anew } else { Taken::Pending }
+        if anew || jumped || rested { Taken::Anew } else { Taken::Pending }
     }
 
     /// The publisher's clock, as it was at `now`.
@@ -210,6 +237,11 @@ impl Track {
         &mut self.meter
     }
 
+    /// How evenly its pictures come.
+    pub fn cadence(&self) -> &Cadence {
+        &self.cadence
+    }
+
     /// The publisher's clock and when it was heard.
     pub fn clock(&self) -> Option<(SenderClock, Instant)> {
         self.clock
@@ -239,9 +271,18 @@ impl Track {
     fn start_anew(&mut self, epoch: u8) {
         self.ring.clear();
         self.meter = Meter::default();
+        self.cadence = Cadence::default();
         self.pending.clear();
         self.clock = None;
         self.epoch = Some(epoch);
+    }
+
+    /// Whether it comes on after a rest with this number, and not where it was: what would follow is the middle of a
+    /// picture. A number from before the rest may still be a repair.
+    fn rested(&self, sequence: u16, now: Instant) -> bool {
+        let rest = REST.max(self.cadence.interval() * SLOW_PICTURES);
+        let silent = self.newest_at.is_some_and(|at| now.saturating_duration_since(at) >= rest);
+        silent && self.ring.is_apart(sequence)
     }
 
     /// A newer epoch counts at once, any other only when its source is silent: packets of a publisher
@@ -298,6 +339,69 @@ mod tests {
         assert_eq!(track.handle_packet(packet(2, 2, Codec::Opus, false, now), now), Taken::Stale);
         let later = now + SOURCE_IDLE + COALESCE;
         assert_eq!(track.handle_packet(packet(3, 2, Codec::Opus, false, later), later), Taken::Anew);
+    }
+
+    /// A picture of one packet every 40 ms, from `first` on.
+    fn pictures(track: &mut Track, first: u16, count: u16, now: &mut Instant) -> Vec<Taken> {
+        let one = |sequence| {
+            let mut picture = packet(sequence, 0, Codec::Vp8, true, *now);
+            picture.timestamp = 3600 * u32::from(sequence);
+            *now += Duration::from_millis(40);
+            track.handle_packet(picture, *now)
+        };
+        (first..first + count).map(one).collect()
+    }
+
+    #[test]
+    fn a_picture_that_rested_begins_anew_where_numbers_are_missing() {
+        let mut now = start();
+        let mut track = Track::new(Kind::Video);
+        pictures(&mut track, 1, 50, &mut now);
+        let before = track.ring().highest().expect("some");
+        now += REST;
+        assert_eq!(pictures(&mut track, 90, 3, &mut now), [Taken::Anew, Taken::Pending, Taken::Pending]);
+        assert!(track.ring().highest().expect("some") > before + 50 && track.meter().is_alive(now));
+        // Nothing is missing, or what comes first is late.
+        now += REST;
+        assert_eq!(pictures(&mut track, 93, 1, &mut now), [Taken::Pending]);
+        now += REST;
+        assert_eq!(pictures(&mut track, 89, 1, &mut now), [Taken::Pending]);
+        assert_eq!(
+            pictures(&mut track, 99, 1, &mut now),
+            [Taken::Anew],
+            "it was no sign that the rest is over"
+        );
+        // So long that its numbers are nearer from the other side.
+        now += REST;
+        assert_eq!(pictures(&mut track, 40_000, 1, &mut now), [Taken::Anew]);
+    }
+
+    #[test]
+    fn a_short_loss_is_no_rest_and_sound_goes_on_after_one() {
+        let mut now = start();
+        let mut track = Track::new(Kind::Video);
+        pictures(&mut track, 1, 50, &mut now);
+        now += Duration::from_millis(300);
+        assert_eq!(pictures(&mut track, 60, 1, &mut now), [Taken::Pending]);
+        now += REST;
+        track.handle_withheld(0, Withheld { first: 61, count: 30 });
+        assert_eq!(pictures(&mut track, 91, 1, &mut now), [Taken::Pending], "they were withheld");
+        let mut sound = Track::new(Kind::Audio);
+        sound.handle_packet(packet(1, 0, Codec::Opus, false, now), now);
+        now += REST;
+        assert_eq!(sound.handle_packet(packet(90, 0, Codec::Opus, false, now), now), Taken::Pending);
+    }
+
+    #[test]
+    fn a_loss_in_a_slow_picture_is_no_rest() {
+        let mut now = start();
+        let mut track = Track::new(Kind::Video);
+        for sequence in 1..20 {
+            now += Duration::from_secs(1);
+            pictures(&mut track, sequence, 1, &mut now);
+        }
+        now += Duration::from_secs(1);
+        assert_eq!(pictures(&mut track, 21, 1, &mut now), [Taken::Pending]);
     }
 
     #[test]

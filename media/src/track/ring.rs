@@ -97,6 +97,13 @@ impl Ring {
         Ok(number)
     }
 
+    /// Whether numbers are missing before this one, or it is older than anything that is here.
+    pub fn is_apart(&self, sequence: u16) -> bool {
+        let Some(highest) = self.highest else { return false };
+        let number = rtp::extend(highest, sequence);
+        number > highest + 1 || number + self.slots.len() as u64 <= highest
+    }
+
     /// So many numbers from this one on do not come; gives them as extended ones. The ring goes on behind them, however
     /// many they are. Nothing before the first packet.
     pub fn skip(&mut self, first: u16, count: u16) -> Option<Range<u64>> {
@@ -145,6 +152,11 @@ impl Ring {
     /// The newest number.
     pub fn highest(&self) -> Option<u64> {
         self.highest
+    }
+
+    /// When the newest keyframe began to come.
+    pub fn keyframe_at(&self) -> Option<Instant> {
+        self.keyframe.map(|keyframe| keyframe.at)
     }
 
     /// The first packet of the newest keyframe, if everything from there on is still here, and is not more or

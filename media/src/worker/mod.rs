@@ -9,6 +9,8 @@ mod pictures;
 pub mod plan;
 mod reports;
 mod sessions;
+mod stall;
+mod standby;
 mod viewing;
 mod views;
 

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::{stall::Stall, standby::Standby};
 use crate::{
     allocation::{Layer, Rung, price::ladder},
     egress::ALL_LAYERS,
@@ -38,6 +39,11 @@ pub struct Picture {
     /// Bits per second of the sound that goes with it.
     sound: u64,
     look_at: Option<Instant>,
+    /// Of each encoding by its place, where it comes from elsewhere.
+    stalls: [Stall; MAX_ENCODINGS],
+    stall_at: Option<Instant>,
+    /// The base, for when a better one stalls.
+    standby: Standby,
     /// The whole has been alive without any encoding since then.
     only_whole_since: Option<Instant>,
     /// What the node was told that listeners here want.
@@ -53,6 +59,8 @@ pub struct Look {
     pub listeners: Vec<Listener>,
     /// It comes as a whole from now on, and not in encodings any more.
     pub whole: bool,
+    /// A keyframe of this is to be asked for, so that who sees something better can turn to it at once.
+    pub standby: Option<TrackId>,
 }
 
 /// How the publisher sends a picture.
@@ -103,6 +111,9 @@ impl Pictures {
             rungs: Vec::new(),
             sound: 0,
             look_at: None,
+            stalls: Default::default(),
+            stall_at: None,
+            standby: Standby::default(),
             only_whole_since: None,
             told: [0; MAX_ENCODINGS],
         });
@@ -180,7 +191,7 @@ impl Pictures {
         picture.listeners.retain(|known| *known != listener);
         let last = before > 0 && picture.listeners.is_empty();
         if last {
-            picture.look_at = None;
+            (picture.look_at, picture.stall_at) = (None, None);
             self.seen.retain(|seen| *seen != video);
         }
         last
@@ -193,19 +204,25 @@ impl Pictures {
 
     /// When [`Pictures::poll_look`] has something.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.seen.iter().filter_map(|video| self.known.get(video)?.look_at).min()
+        self.seen.iter().filter_map(|video| self.known.get(video)?.due_at()).min()
     }
 
     /// Looks at the next picture for which it is time.
     pub fn poll_look(&mut self, tracks: &mut Tracks, now: Instant) -> Option<Look> {
-        let is_due = |video: &&TrackId| {
-            self.known.get(*video).and_then(|picture| picture.look_at).is_some_and(|at| at <= now)
-        };
-        let video = *self.seen.iter().find(is_due)?;
-        let picture = self.known.get_mut(&video)?;
-        let whole = picture.turn(tracks, now);
-        picture.look(tracks, now);
-        Some(Look { video, listeners: picture.listeners.clone(), whole })
+        for video in &self.seen {
+            let Some(picture) = self.known.get_mut(video) else { continue };
+            if picture.due_at().is_none_or(|at| at > now) {
+                continue;
+            }
+            if picture.look_at.is_none_or(|at| at > now) && !picture.look_at_stalls(tracks, now) {
+                continue;
+            }
+            let whole = picture.turn(tracks, now);
+            picture.look(tracks, now);
+            let standby = picture.look_at_standby(tracks, now);
+            return Some(Look { video: *video, listeners: picture.listeners.clone(), whole, standby });
+        }
+        None
     }
 
     /// What listeners here want of a picture now. Gives it if the node has to be told.
@@ -234,6 +251,11 @@ impl Picture {
         self.comes == Comes::Encodings
     }
 
+    /// Whether it is published at another relay, in several encodings.
+    pub fn is_from_elsewhere(&self) -> bool {
+        !self.advertised.is_empty()
+    }
+
     /// What it can be had in, by rising quality; empty as long as that is not known.
     pub fn rungs(&self) -> &[Rung] {
         &self.rungs
@@ -258,6 +280,42 @@ impl Picture {
     /// Which encoding a track is now, if it lives or can be had.
     pub fn encoding(&self, track: TrackId) -> Option<u8> {
         self.ranked.iter().position(|ranked| ranked.track == track).map(|at| at as u8)
+    }
+
+    /// Whether this encoding has stopped coming, while a worse one goes on.
+    pub fn is_stalled(&self, track: TrackId) -> bool {
+        let place = self.tracks.encodings.iter().position(|known| *known == track);
+        place.is_some_and(|place| self.stalls[place].is_stalled())
+    }
+
+    fn due_at(&self) -> Option<Instant> {
+        self.look_at.into_iter().chain(self.stall_at).min()
+    }
+
+    /// Looks whether those that come from elsewhere go on. True if that is another than before for one of them.
+    fn look_at_stalls(&mut self, tracks: &Tracks, now: Instant) -> bool {
+        self.stall_at = None;
+        let (mut worse, mut changed): (Option<Instant>, bool) = (None, false);
+        for (track, _) in &self.advertised {
+            let place = self.tracks.encodings.iter().position(|known| known == track);
+            let (Some(place), Some(track)) = (place, tracks.get(track)) else { continue };
+            let (stall, cadence) = (&mut self.stalls[place], track.cadence());
+            changed |= stall.look(cadence, worse, now);
+            // Of the base there is nothing worse.
+            if worse.is_some() {
+                self.stall_at = self.stall_at.into_iter().chain(stall.next_look(cadence, now)).min();
+            }
+            worse = worse.max(cadence.began());
+        }
+        changed
+    }
+
+    /// The base, if it comes from elsewhere beside a better one, and its last keyframe is too long ago.
+    fn look_at_standby(&mut self, tracks: &Tracks, now: Instant) -> Option<TrackId> {
+        let (base, better) = self.ranked.split_first().filter(|_| !self.advertised.is_empty())?;
+        let needed = base.alive && better.iter().any(|ranked| ranked.alive);
+        let keyframe = tracks.get(&base.track)?.ring().keyframe_at();
+        self.standby.look(needed, keyframe, now).then_some(base.track)
     }
 
     /// Notices that it comes as a whole instead of in encodings, or the other way round: because relays on its way know
@@ -322,6 +380,8 @@ impl Picture {
     /// As [`Picture::look`], of what can be had from elsewhere: its origin has ranked it. What does not come, or has just
     /// begun to, takes what its origin says.
     fn look_elsewhere(&mut self, tracks: &mut Tracks, now: Instant) {
+        self.look_at_stalls(tracks, now);
+        let stalled = |track: TrackId| self.is_stalled(track);
         let of = |(track, nominal): &(TrackId, u64)| {
             let comes = ranked(*track, tracks, now);
             let mut found =
@@ -329,6 +389,7 @@ impl Picture {
             if !tracks.get_mut(track).is_some_and(|track| track.meter().is_settled(now)) {
                 found.rate = *nominal;
             }
+            found.alive &= !stalled(*track);
             found
         };
         self.ranked = self.advertised.iter().map(of).collect();

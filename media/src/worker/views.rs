@@ -1,7 +1,7 @@
 //! Carries out what is chosen for listeners: which tracks they are at, which keyframes are asked for, which probes
 //! leave.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     Worker,
@@ -18,6 +18,9 @@ use crate::{
         id::{StreamTracks, TrackId},
     },
 };
+
+/// A keyframe this young need not be asked for again: what has come since is a small burst.
+const FRESH: Duration = Duration::from_millis(300);
 
 impl Worker {
     /// A listener's session is connected: it gets what there is.
@@ -39,7 +42,7 @@ impl Worker {
                 }
             } else {
                 self.subscribe(listener, wanted);
-                self.begin(listener, wanted, now);
+                self.begin(listener, wanted, true, now);
             }
             self.choose(listener, now);
         }
@@ -62,9 +65,13 @@ impl Worker {
     pub(super) fn handle_anew(&mut self, id: TrackId, now: Instant) {
         self.fan_out.handle_anew(id);
         let Some(track) = self.tracks.get(&id) else { return };
-        for listener in track.listeners() {
-            if let Some(egress) = self.sessions.egress_mut(listener) {
-                egress.handle_anew(id);
+        let listeners: Vec<Listener> = track.listeners().collect();
+        for listener in listeners {
+            let Some(egress) = self.sessions.egress_mut(listener) else { continue };
+            egress.handle_anew(id);
+            // It waits for another one.
+            if egress.role(id) == Role::None {
+                self.unsubscribe(listener, id);
             }
         }
         if let Some((listeners, whole)) = self.pictures.handle_anew(id, now) {
@@ -136,7 +143,9 @@ impl Worker {
     /// Rates are looked at again, and what follows for each listener.
     pub(super) fn look_due(&mut self, now: Instant) {
         // Each is looked at once: its time has moved on.
-        while let Some(Look { video, listeners, whole }) = self.pictures.poll_look(&mut self.tracks, now) {
+        while let Some(Look { video, listeners, whole, standby }) =
+            self.pictures.poll_look(&mut self.tracks, now)
+        {
             if whole {
                 self.start_over(&listeners, Some(video));
             }
@@ -151,6 +160,9 @@ impl Worker {
                 });
             }
             self.tell_wanted(video, &listeners);
+            if let Some(base) = standby {
+                self.want_keyframe(base, now);
+            }
         }
     }
 
@@ -167,6 +179,9 @@ impl Worker {
         let choice = viewing.choose(picture, now);
         let too_much = viewing.is_too_much(now);
         let Some(egress) = listening.tracks.get_mut(listener.egress) else { return };
+        // Nothing is lost by leaving it at once.
+        let over = egress.source().is_none_or(|source| picture.is_stalled(source));
+        let elsewhere = picture.is_from_elsewhere();
         match choice {
             Choice::AsBefore => {}
             Choice::Nothing => self.stats.pauses += u64::from(self.stop(listener)),
@@ -177,7 +192,9 @@ impl Worker {
                     waited.into_iter().for_each(|other| self.unsubscribe(listener, other));
                 }
                 Role::NextSource => {
-                    if too_much {
+                    if over && egress.source().is_some() {
+                        self.begin(listener, track, over, now);
+                    } else if too_much {
                         self.pause(listener);
                     }
                 }
@@ -194,9 +211,11 @@ impl Worker {
                         // What is in the ring would only make the queue longer.
                         self.pause(listener);
                         self.want_keyframe(track, now);
-                    } else {
-                        self.begin(listener, track, now);
+                        return;
                     }
+                    // What comes again often does so with a keyframe that was asked for on its way.
+                    let fresh = elsewhere && self.has_fresh_picture(track, now);
+                    self.begin(listener, track, over || fresh, now);
                 }
             },
         }
@@ -228,10 +247,19 @@ impl Worker {
         self.subscribe(listener, track);
     }
 
-    /// Who sees nothing begins with the picture that is there, if it is whole. All others wait for a keyframe.
-    fn begin(&mut self, listener: Listener, track: TrackId, now: Instant) {
-        let blank = self.sessions.egress_mut(listener).is_some_and(|egress| egress.source().is_none());
-        if !blank || !self.fan_out.catch_up(listener, track, &mut self.tracks, &mut self.sessions, now) {
+    /// Whether a keyframe has just come: with another one no time would be won.
+    fn has_fresh_picture(&self, track: TrackId, now: Instant) -> bool {
+        let keyframe = self.tracks.get(&track).and_then(|track| track.ring().keyframe_at());
+        keyframe.is_some_and(|at| now.saturating_duration_since(at) < FRESH)
+    }
+
+    /// Who sees nothing, or gets no more of what it sees, begins with the picture that is there, if it is whole. All
+    /// others wait for a keyframe.
+    fn begin(&mut self, listener: Listener, track: TrackId, over: bool, now: Instant) {
+        let before = self.sessions.egress_mut(listener).and_then(|egress| egress.source());
+        if over && self.fan_out.catch_up(listener, track, &mut self.tracks, &mut self.sessions, now) {
+            self.handle_started(Started { listener, before });
+        } else {
             self.want_keyframe(track, now);
         }
     }

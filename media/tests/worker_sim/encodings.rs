@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
-use media::{Packet, packet::Canonical};
+use media::{Packet, Relayed, packet::Canonical};
 use protocol::{Codec, mesh::SenderClock};
 
-use super::{Sim, TRACKS, ms};
+use super::{Item, Sim, TRACKS, ms};
 
 /// What is sent of each encoding.
 pub struct Encoding {
@@ -20,6 +20,12 @@ pub struct Encoding {
     /// It is sent as the whole picture.
     pub whole: bool,
     pub epoch: u8,
+    /// The link that it comes over is cut: it is sent, and nothing comes.
+    pub cut: bool,
+    /// Every third picture is left out by the publisher.
+    pub skips: bool,
+    /// Each picture comes up to this much later.
+    pub jitter: Duration,
     sequence: u16,
     /// Of its RTP clock, when the stage began.
     timestamp: u32,
@@ -57,6 +63,9 @@ impl Stage {
             lives: true,
             whole: false,
             epoch: 3,
+            cut: false,
+            skips: false,
+            jitter: Duration::ZERO,
             sequence: 65_000_u16.wrapping_add(1000 * at as u16),
             timestamp: 1_000_000 * at as u32,
             picture: 0x7ff0_u16.wrapping_add(100 * at as u16),
@@ -113,9 +122,10 @@ impl Stage {
         self.pictures += 1;
         let ticks = (sim.now.duration_since(self.began).as_secs_f64() * 90_000.0) as u32;
         for (at, encoding) in self.encodings.iter_mut().enumerate() {
-            if !encoding.lives {
+            if !encoding.lives || encoding.skips && number % 3 == 2 {
                 continue;
             }
+            let late = sim.random(encoding.jitter);
             let keyframe = encoding.keyframe_at.is_some_and(|at| at <= sim.now);
             let layer = if keyframe { 0 } else { (number % 2) as u8 };
             if keyframe {
@@ -159,14 +169,22 @@ impl Stage {
                 buffer.put_u16_le(encoding.height);
                 buffer.put_u8(at as u8);
                 buffer.resize(canonical.header_len() + len, 0xab);
-                let packet = Packet::from_parts(canonical, buffer, encoding.epoch, sim.now);
-                let track = if encoding.whole { TRACKS.video } else { TRACKS.encodings[at] };
-                for worker in &mut sim.workers {
-                    worker.handle_packet(track, packet.clone(), sim.now);
-                }
                 first = false;
+                if encoding.cut {
+                    continue;
+                }
+                let packet = Packet::from_parts(canonical, buffer, encoding.epoch, sim.now + late);
+                let track = if encoding.whole { TRACKS.video } else { TRACKS.encodings[at] };
+                for worker in 0..sim.workers.len() {
+                    if late > Duration::ZERO {
+                        let relayed = Relayed::Packet(packet.clone());
+                        sim.fly(sim.now + late, Item::Relayed(worker, track, relayed));
+                    } else {
+                        sim.workers[worker].handle_packet(track, packet.clone(), sim.now);
+                    }
+                }
             }
-            if number.is_multiple_of(30) {
+            if number.is_multiple_of(30) && !encoding.cut {
                 let ntp = (0xe000_0000_u64 << 32) + (f64::from(ticks) / 90_000.0 * 4_294_967_296.0) as u64;
                 let clock = SenderClock { ntp, rtp: encoding.timestamp.wrapping_add(ticks) };
                 for worker in &mut sim.workers {

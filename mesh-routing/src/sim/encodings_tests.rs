@@ -179,6 +179,25 @@ fn what_a_narrow_link_carries_does_not_change_from_moment_to_moment() {
 }
 
 #[test]
+fn on_a_link_that_becomes_narrow_the_encoding_for_the_fewest_goes_first() {
+    // Behind relay 1 three want the top of one stage, and one that of another.
+    let mut sim = Sim::new(5, &[(0, 1), (1, 2), (1, 3), (1, 4)], 5);
+    let (few, many) = (sim.publish_encodings(0, "few"), sim.publish_encodings(0, "many"));
+    sim.want(2, &few[TOP], true);
+    sim.run(seconds(2));
+    (2..5).for_each(|relay| sim.want(relay, &many[TOP], true));
+    // How many they are is said when joins are repeated.
+    sim.run(seconds(25));
+    let before = sent(&sim, 0, 0);
+    assert!(before.contains(&few[TOP]) && before.contains(&many[TOP]), "{before:?}");
+    sim.set_capacity((0, 0), 4_000_000);
+    sim.run(Duration::from_millis(500));
+    let sent = sent(&sim, 0, 0);
+    assert!(sent.contains(&many[TOP]) && !sent.contains(&few[TOP]), "the newer one stays: {sent:?}");
+    assert!(sent.contains(&few[BASE]) && sent.contains(&many[BASE]), "{sent:?}");
+}
+
+#[test]
 fn past_a_relay_that_knows_of_no_encodings_a_picture_comes_as_a_whole() {
     let wires: Vec<_> = shape::chain(4).iter().map(|(a, b)| (*a, *b, Quality::default())).collect();
     let mut sim = Sim::with_wires(4, &wires, Random::new(4));

@@ -184,7 +184,11 @@ impl Liar {
             6 => Message::Summary { database: self.number(), logs: self.number() },
             7..=8 => {
                 let (role, active) = (self.one(&[Role::Primary, Role::Secondary]), self.below(2) == 0);
-                Message::Join { track, alias, ask: JoinParams { role, active, avoid: self.path() } }
+                Message::Join {
+                    track,
+                    alias,
+                    ask: JoinParams { role, active, avoid: self.path(), behind: u16::MAX },
+                }
             }
             9 => Message::Joined { track, alias, offer: self.offer() },
             10 => Message::Lost { track, alias, broken: Some((self.any(), self.any())) },

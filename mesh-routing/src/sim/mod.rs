@@ -56,7 +56,7 @@ use protocol::{
 };
 
 use crate::{
-    AdvertisedEncoding, Config, LinkId, Mesh, NominalRate, Output, PictureDemand, StreamRates,
+    AdvertisedEncoding, Config, Label, LinkId, Mesh, NominalRate, Output, PictureDemand, Rid, StreamRates,
     wire::signature::SimulatedKeys,
 };
 pub use disk::DiskQuality;
@@ -208,7 +208,11 @@ impl Sim {
     /// Publishes a stream with a picture in encodings, and gives those by rising quality.
     pub fn publish_encodings(&mut self, relay: usize, name: &str) -> Vec<TrackKey> {
         let whole = self.publish_kind(relay, name, Kind::Video);
-        let encoding = |(place, rate): (u8, u64)| AdvertisedEncoding { place, rate: NominalRate::of(rate) };
+        let encoding = |(place, rate): (u8, u64)| AdvertisedEncoding {
+            place,
+            rate: NominalRate::of(rate),
+            label: Label { rid: Rid::new(["q", "h", "f"][usize::from(place)]), width: 1280, height: 720 },
+        };
         let encodings: Vec<_> = (0..ENCODINGS.len() as u8).zip(ENCODINGS).rev().map(encoding).collect();
         let keys: Vec<_> = encodings
             .iter()

@@ -58,6 +58,8 @@ pub(crate) struct Children(BTreeMap<LinkId, Child>);
 pub(crate) struct Demand<'a> {
     /// Somebody here listens.
     pub local: bool,
+    /// How many here and below gain by it.
+    pub behind: u16,
     pub children: &'a Children,
 }
 
@@ -87,6 +89,10 @@ impl Children {
 
     pub fn iter(&self) -> impl Iterator<Item = &Child> {
         self.0.values()
+    }
+
+    pub fn by_link(&self) -> impl Iterator<Item = (LinkId, &Child)> {
+        self.0.iter().map(|(link, child)| (*link, child))
     }
 
     pub fn links(&self) -> impl Iterator<Item = LinkId> {
@@ -270,10 +276,10 @@ mod tests {
     #[test]
     fn a_relay_leads_for_listeners_and_for_primaries() {
         let mut children = Children::default();
-        assert!(!Demand { local: false, children: &children }.leads());
-        assert!(Demand { local: true, children: &children }.leads());
+        assert!(!Demand { local: false, behind: 0, children: &children }.leads());
+        assert!(Demand { local: true, behind: 0, children: &children }.leads());
         joined(&mut children, 5, epoch());
-        assert!(Demand { local: false, children: &children }.leads());
+        assert!(Demand { local: false, behind: 0, children: &children }.leads());
         assert_eq!(children.unserved(&[node(0), node(5)]), BTreeSet::from([node(5)]));
     }
 }

@@ -230,7 +230,7 @@ impl Feeds {
     pub fn settle(&mut self, demand: Demand<'_>, step: &mut Step<'_, '_>) {
         // In this order: only what is dead makes room, a secondary that works is better than a search, the second way
         // is looked for beside the first, and what is asked of both depends on both.
-        self.check(step);
+        self.check(demand, step);
         self.promote(step);
         self.look_for_primary(demand, step);
         self.look_for_secondary(demand, step);
@@ -238,7 +238,7 @@ impl Feeds {
     }
 
     /// Lets go of what is dead, and repeats joins.
-    fn check(&mut self, step: &mut Step<'_, '_>) {
+    fn check(&mut self, demand: Demand<'_>, step: &mut Step<'_, '_>) {
         let now = step.now;
         for place in [PRIMARY, SECONDARY] {
             let slot = &mut self.slots[place];
@@ -257,7 +257,7 @@ impl Feeds {
                     self.lose(place, &feed, broken, now);
                 }
             } else if now >= feed.refreshed + REFRESH {
-                feed.refreshed = now;
+                (feed.refreshed, feed.asked.behind) = (now, demand.behind);
                 step.events.push(feed.join(step.key));
             }
         }

@@ -247,6 +247,7 @@ impl Feeds {
             role: if place == PRIMARY && leads { Role::Primary } else { Role::Secondary },
             active: (demand.local && active) || below,
             avoid: avoid.take(PATH_MAX).collect(),
+            behind: demand.behind,
         }
     }
 
@@ -267,7 +268,9 @@ impl Feeds {
                 } else {
                     feed.pause = None;
                 }
-                if ask != feed.asked {
+                // Another number of listeners alone can wait until the join is repeated.
+                let told = JoinParams { behind: ask.behind, ..feed.asked.clone() };
+                if ask != told {
                     feed.asked = ask;
                     feed.refreshed = step.now;
                     step.events.push(feed.join(step.key));

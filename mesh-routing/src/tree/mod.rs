@@ -279,7 +279,7 @@ impl Trees {
         let key = |track| TrackKey { origin: *origin, stream: stream.clone(), track };
         let rates = around.advertised(origin, stream).map(|advertised| advertised.rates.clone());
         let rates = rates.unwrap_or_default();
-        let mut below: BTreeMap<LinkId, u8> = BTreeMap::new();
+        let mut below: BTreeMap<LinkId, (u8, u32)> = BTreeMap::new();
         let mut joined = [false; MAX_ENCODINGS];
         let encodings = key(StreamTrack::Encoding(0))..=key(StreamTrack::Encoding(MAX_ENCODINGS as u8 - 1));
         for (key, track) in self.tracks.range(encodings.clone()) {
@@ -288,17 +288,21 @@ impl Trees {
                 *joined = track.feeds().joined().next().is_some();
             }
             let rank = rates.rank(place).unwrap_or_default();
-            for link in track.children.links() {
-                below.entry(link).and_modify(|best| *best = rank.max(*best)).or_insert(rank);
+            for (link, child) in track.children.by_link() {
+                // Who says nothing stands for one.
+                let asks = (rank, u32::from(child.ask.behind.max(1)));
+                below.entry(link).and_modify(|best| *best = asks.max(*best)).or_insert(asks);
             }
         }
-        let below: Vec<u8> = below.into_values().collect();
+        let below: Vec<(u8, u32)> = below.into_values().collect();
         let picture = self.pictures.entry(of.clone()).or_default();
         let taken = picture.settle(&Seen { rates: &rates, below: &below, joined }, now);
         let seen = picture.is_seen();
         let places =
             (0..MAX_ENCODINGS as u8).map(|place| (StreamTrack::Encoding(place), taken.contains(place)));
         for (track, takes) in places.chain([(StreamTrack::Video, taken.whole)]) {
+            let is_upper = taken.upper.is_some() && track.encoding() == taken.upper;
+            let behind = if is_upper { u16::try_from(taken.behind).unwrap_or(u16::MAX) } else { 0 };
             let (key, local) = (key(track), seen && takes);
             // The whole is sent to whoever asks for it.
             let left_out = !takes && track != StreamTrack::Video;
@@ -306,6 +310,7 @@ impl Trees {
                 continue;
             }
             let track = self.tracks.entry(key.clone()).or_default();
+            track.behind = behind;
             if (track.local, track.left_out) != (local, left_out) {
                 (track.local, track.left_out) = (local, left_out);
                 self.dirty.insert(key);

@@ -46,6 +46,8 @@ pub(crate) struct Taken {
     pub base: Option<u8>,
     /// The place of one encoding above that.
     pub upper: Option<u8>,
+    /// How many gain by it.
+    pub behind: u32,
 }
 
 impl Taken {
@@ -57,8 +59,8 @@ impl Taken {
 /// What there is of a picture, and who wants it below.
 pub(crate) struct Seen<'a> {
     pub rates: &'a StreamRates,
-    /// Of each child the best encoding that it asks for, by rank.
-    pub below: &'a [u8],
+    /// Of each child the best encoding that it asks for, by rank, and how many listeners that is for.
+    pub below: &'a [(u8, u32)],
     /// Whether an encoding is joined, by place.
     pub joined: [bool; MAX_ENCODINGS],
 }
@@ -129,6 +131,10 @@ impl Picture {
             whole: without.is_some_and(|since| now >= since + BASE_PATIENCE),
             base: Some(base),
             upper: self.upper.map(|upper| upper.place),
+            behind: self.upper.map_or(0, |upper| {
+                let rank = seen.rates.rank(upper.place).unwrap_or_default();
+                wanted.iter().skip(usize::from(rank)).fold(0, |sum, count| sum.saturating_add(*count))
+            }),
         }
     }
 
@@ -144,7 +150,7 @@ impl Picture {
         upper.chain(barred).chain(base).filter(|at| looked.is_none_or(|looked| *at > looked)).min()
     }
 
-    /// How many want each encoding at most, by rank: listeners here, and children as one each.
+    /// How many want each encoding at most, by rank: listeners here and below.
     fn wanted(&self, seen: &Seen<'_>) -> Vec<u32> {
         let mut wanted = vec![0; seen.rates.encodings.len()];
         let mut others = self.demand.listeners;
@@ -158,9 +164,9 @@ impl Picture {
         if let Some(base) = wanted.first_mut() {
             *base += others;
         }
-        for rank in seen.below {
+        for (rank, behind) in seen.below {
             if let Some(count) = wanted.get_mut(usize::from(*rank)) {
-                *count += 1;
+                *count = count.saturating_add(*behind);
             }
         }
         wanted
@@ -169,7 +175,8 @@ impl Picture {
     /// Takes the encoding by which most is gained: so many steps above the base for each who gets it. Who wants less
     /// than it gets the base, and gains nothing.
     fn choose(&mut self, encodings: &[AdvertisedEncoding], wanted: &[u32], now: Instant) {
-        let gain = |rank: usize| wanted[rank..].iter().sum::<u32>() as usize * rank;
+        let gain =
+            |rank: usize| wanted[rank..].iter().map(|count| u64::from(*count)).sum::<u64>() * rank as u64;
         let fits = |rank: &usize| {
             let barred = self.barred.get(&encodings[*rank].place).is_some_and(|barred| barred.until > now);
             !barred && gain(*rank) > 0
@@ -197,7 +204,10 @@ impl Picture {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{sim::epoch, wire::rates::NominalRate};
+    use crate::{
+        sim::epoch,
+        wire::{label::Label, rates::NominalRate},
+    };
 
     const LOW: u8 = 2;
     const MIDDLE: u8 = 0;
@@ -205,7 +215,11 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn rates() -> StreamRates {
-        let encoding = |(place, rate)| AdvertisedEncoding { place, rate: NominalRate::of(rate) };
+        let encoding = |(place, rate)| AdvertisedEncoding {
+            place,
+            rate: NominalRate::of(rate),
+            label: Label::default(),
+        };
         let encodings = [(LOW, 120_000), (MIDDLE, 600_000), (TOP, 2_000_000)].map(encoding).to_vec();
         StreamRates { encodings, ..StreamRates::default() }
     }
@@ -214,14 +228,15 @@ mod tests {
         PictureDemand { listeners: low + middle + top, wanted: [middle, top, low, 0] }
     }
 
-    fn settle(picture: &mut Picture, below: &[u8], joined: &[u8], now: Instant) -> Taken {
+    fn settle(picture: &mut Picture, below: &[(u8, u32)], joined: &[u8], now: Instant) -> Taken {
         let rates = rates();
         let joined = std::array::from_fn(|place| joined.contains(&(place as u8)));
-        picture.settle(&Seen { rates: &rates, below, joined }, now)
+        let taken = picture.settle(&Seen { rates: &rates, below, joined }, now);
+        Taken { behind: 0, ..taken }
     }
 
     fn taken(base: u8, upper: Option<u8>) -> Taken {
-        Taken { whole: false, base: Some(base), upper }
+        Taken { whole: false, base: Some(base), upper, behind: 0 }
     }
 
     #[test]
@@ -235,8 +250,11 @@ mod tests {
             (0, 1, 5, &[], Some(TOP)),
             // One each: of equal ones the lower.
             (0, 1, 1, &[], Some(MIDDLE)),
-            (0, 0, 0, &[1, 2, 2], Some(TOP)),
-            (0, 0, 0, &[0, 0], None),
+            (0, 0, 0, &[(1, 1), (2, 1), (2, 1)], Some(TOP)),
+            // Children stand for those behind them.
+            (0, 0, 1, &[(1, 9), (2, 1)], Some(MIDDLE)),
+            (0, 9, 0, &[(2, 300)], Some(TOP)),
+            (0, 0, 0, &[(0, 1), (0, 1)], None),
         ] {
             let mut picture = Picture::default();
             picture.handle_demand(demand(low, middle, top));
@@ -286,8 +304,8 @@ mod tests {
         assert!(!settle(&mut picture, &[], &[LOW], late).whole);
         // For children alone nothing is taken that they did not ask for.
         picture.handle_demand(PictureDemand::default());
-        settle(&mut picture, &[0], &[], late);
-        assert!(!settle(&mut picture, &[0], &[], late + BASE_PATIENCE).whole);
+        settle(&mut picture, &[(0, 1)], &[], late);
+        assert!(!settle(&mut picture, &[(0, 1)], &[], late + BASE_PATIENCE).whole);
     }
 
     #[test]

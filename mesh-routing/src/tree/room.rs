@@ -2,6 +2,8 @@
 //! it is thought to carry. Sound has room before any picture, and the base of any picture before the better encodings of
 //! others. What becomes of a child that has none is its own affair.
 
+use std::cmp::Reverse;
+
 use protocol::{Kind, mesh::TrackKey};
 
 use crate::{
@@ -22,6 +24,8 @@ struct Sent<'a> {
     since: std::time::Instant,
     rank: u8,
     rate: u64,
+    /// Listeners that gain by it, as the child says; one if it does not.
+    behind: u16,
 }
 
 impl Trees {
@@ -85,17 +89,18 @@ impl Trees {
     fn sent<'a>(&'a self, link: LinkId, around: &'a TreeView<'_>) -> impl Iterator<Item = Sent<'a>> {
         self.tracks.iter().filter_map(move |(key, track)| {
             let child = track.children.get(link).filter(|child| child.ask.active)?;
-            Some(Sent { key, since: child.since, rank: around.rank(key), rate: around.rate(key) })
+            let (rank, rate) = (around.rank(key), around.rate(key));
+            Some(Sent { key, since: child.since, rank, rate, behind: child.ask.behind.max(1) })
         })
     }
 
-    /// Lets pictures of a link go until there is room for `more`: the best encodings first, then the newest, and none
-    /// below a rank.
+    /// Lets pictures of a link go until there is room for `more`: the best encodings first, of these those by which the
+    /// fewest listeners gain, then the newest, and none below a rank.
     fn make_room(&mut self, link: LinkId, more: u64, lowest: u8, around: &TreeView<'_>) {
         let Some(room) = self.room(link) else { return };
         while self.sent(link, around).map(|sent| sent.rate).sum::<u64>() + more > room {
             let goes = |sent: &Sent<'_>| sent.key.track.kind() == Kind::Video && sent.rank >= lowest;
-            let first = |sent: &Sent<'_>| (sent.rank, sent.since, sent.key.clone());
+            let first = |sent: &Sent<'_>| (sent.rank, Reverse(sent.behind), sent.since, sent.key.clone());
             let Some(key) =
                 self.sent(link, around).filter(goes).max_by_key(first).map(|sent| sent.key.clone())
             else {

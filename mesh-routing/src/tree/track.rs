@@ -48,6 +48,8 @@ pub(crate) struct Track {
     pub local: bool,
     /// An encoding that is not taken from elsewhere, whoever wants it: others of its picture are.
     pub left_out: bool,
+    /// Of an encoding: how many listeners here and below gain by it.
+    pub behind: u16,
     pub children: Children,
     feeds: Feeds,
     keyframes: KeyframeRequests,
@@ -82,7 +84,7 @@ impl Track {
         offer: Offer,
         step: &mut Step<'_, '_>,
     ) -> Option<Pair> {
-        let demand = Demand { local: self.local, children: &self.children };
+        let demand = Demand { local: self.local, behind: self.behind, children: &self.children };
         let suspect_edge = self.feeds.handle_joined(from, offer, demand, step);
         self.follow(step.key);
         suspect_edge
@@ -135,7 +137,7 @@ impl Track {
         if !wanted && self.linger.is_none_or(|until| until <= now) {
             return self.release(Refusal::Full, step);
         }
-        let demand = Demand { local: self.local, children: &self.children };
+        let demand = Demand { local: self.local, behind: self.behind, children: &self.children };
         self.feeds.settle(demand, step);
         self.follow(step.key);
         self.serve(step);
@@ -151,8 +153,8 @@ impl Track {
             step.events.push(feed.leave(step.key));
         }
         self.children.release(step.key, reason, (self.feeds.broken(), step.events));
-        let Track { local, left_out, looked, .. } = *self;
-        *self = Track { local, left_out, looked, ..Track::default() };
+        let Track { local, left_out, behind, looked, .. } = *self;
+        *self = Track { local, left_out, behind, looked, ..Track::default() };
     }
 
     /// Tells the children which of the ways that are here they are served by.

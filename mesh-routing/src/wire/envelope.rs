@@ -87,11 +87,12 @@ impl Received {
         if let Some(kind) = unknown_kind(rest)? {
             return Ok(Received::PassedOver { kind });
         }
-        let (message, behind): (Message, &[u8]) =
+        let (mut message, behind): (Message, &[u8]) =
             postcard::take_from_bytes(rest).map_err(|_| MeshError::Malformed)?;
         message.check()?;
         let fields = Fields::read(behind).ok_or(MeshError::Malformed)?;
-        Ok(Received::Known { message, unknown_fields: fields.besides(&[]) })
+        let unknown_fields = message.take_fields(fields);
+        Ok(Received::Known { message, unknown_fields })
     }
 }
 

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use protocol::{
     BridgeVersion, NodeId, Topic,
+    fields::{self, Fields},
     mesh::{Alias, Class, StreamTrack, TrackKey},
 };
 use serde::{Deserialize, Serialize};
@@ -216,7 +217,14 @@ pub struct JoinParams {
     pub active: bool,
     /// Relays that the path should not contain, if there is another one. At most [`PATH_MAX`].
     pub avoid: Vec<NodeId>,
+    /// How many listeners at the child and behind it gain by the track; 0 if that is not said. Stands in a field behind
+    /// the message, so that relays that do not know it pass over it.
+    #[serde(skip)]
+    pub behind: u16,
 }
+
+/// The number of the field behind a join that says how many listeners are behind the child: 16 bits, big-endian.
+const BEHIND: u32 = 0;
 
 /// Which of its two feeds of a track a child wants.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -300,8 +308,11 @@ impl Message {
 
     /// As bytes.
     pub fn encode(&self) -> Bytes {
-        let bytes = postcard::to_extend(self, vec![Scope::Link.octet()])
+        let mut bytes = postcard::to_extend(self, vec![Scope::Link.octet()])
             .expect("a message has no part that cannot be serialized");
+        if let Message::Join { ask: JoinParams { behind: behind @ 1.., .. }, .. } = self {
+            fields::write(&mut bytes, BEHIND, &behind.to_be_bytes());
+        }
         bytes.into()
     }
 
@@ -315,6 +326,15 @@ impl Message {
             Received::Known { message, .. } => Ok(message),
             Received::PassedOver { .. } | Received::PassedOn(_) => Err(MeshError::Unknown),
         }
+    }
+
+    /// Takes what is said in fields behind it. Gives how many of them are not known.
+    pub(super) fn take_fields(&mut self, said: Fields<'_>) -> usize {
+        let Message::Join { ask, .. } = self else { return said.besides(&[]) };
+        if let Some(&[high, low]) = said.get(BEHIND) {
+            ask.behind = u16::from_be_bytes([high, low]);
+        }
+        said.besides(&[BEHIND])
     }
 
     /// Refuses what no relay says.

@@ -40,7 +40,7 @@ fn samples() -> Vec<Message> {
     let (path, publishers) = (vec![fragment], vec![(&node(5)).into()]);
     let area_path = AreaPath { cost: 7, hops: 2, relays: 30, path, publishers };
     let way = InterAreaLsa { origin: node(1), fragment, sequence: 4, area_path: Some(area_path.clone()) };
-    let ask = JoinParams { role: Role::Secondary, active: true, avoid: vec![node(3)] };
+    let ask = JoinParams { role: Role::Secondary, active: true, avoid: vec![node(3)], behind: 300 };
     let suspect_edge = Some((node(2), node(1)));
     let offer = Offer { path: vec![node(2), node(1)], has_disjoint_backup: true, suspect_edge };
     vec![

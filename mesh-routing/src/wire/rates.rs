@@ -6,6 +6,8 @@ use protocol::{
     mesh::{MAX_ENCODINGS, StreamTrack},
 };
 
+use super::label::Label;
+
 /// Its number among the fields of an LSA of streams.
 pub(crate) const FIELD: u32 = 0;
 
@@ -56,6 +58,8 @@ pub struct AdvertisedEncoding {
     pub place: u8,
     /// What it takes.
     pub rate: NominalRate,
+    /// What it is called and how large it is: stands in a field of its own.
+    pub label: Label,
 }
 
 /// What the tracks of a stream take.
@@ -132,7 +136,11 @@ pub(crate) fn read(mut value: &[u8], streams: usize) -> Option<Vec<StreamRates>>
     let mut read = Vec::new();
     while let [tracks, count, rest @ ..] = value {
         let (encodings, behind) = rest.split_at_checked(usize::from(*count))?;
-        let encoding = |octet: &u8| AdvertisedEncoding { place: octet >> 4, rate: NominalRate(octet & 0x0f) };
+        let encoding = |octet: &u8| AdvertisedEncoding {
+            place: octet >> 4,
+            rate: NominalRate(octet & 0x0f),
+            label: Label::default(),
+        };
         let rates = StreamRates {
             audio: NominalRate(tracks >> 4),
             video: NominalRate(tracks & 0x0f),
@@ -154,8 +162,11 @@ mod tests {
     use super::*;
 
     fn rates(audio: u8, video: u8, encodings: &[(u8, u8)]) -> StreamRates {
-        let encoding =
-            |(place, rate): &(u8, u8)| AdvertisedEncoding { place: *place, rate: NominalRate(*rate) };
+        let encoding = |(place, rate): &(u8, u8)| AdvertisedEncoding {
+            place: *place,
+            rate: NominalRate(*rate),
+            label: Label::default(),
+        };
         StreamRates {
             audio: NominalRate(audio),
             video: NominalRate(video),

@@ -9,6 +9,7 @@ use crate::{
     error::MeshError,
     wire::{
         area::{Fragment, InterAreaLsa},
+        label,
         lsa::{LinkState, Publication},
         rates::{self, StreamRates},
         signature::{Keys, LINK_STATE, Signature},
@@ -115,7 +116,9 @@ impl SignedLsa {
         let mut body = postcard::to_stdvec(&lsa).expect("an LSA has no part that cannot be serialized");
         let behind = body.len();
         if let Lsa::Streams(said) = &lsa {
-            rates::write(&mut body, said.streams.iter().map(|advertised| &advertised.rates));
+            let rates = || said.streams.iter().map(|advertised| &advertised.rates);
+            rates::write(&mut body, rates());
+            label::write(&mut body, rates());
         }
         body.extend_from_slice(fields);
         let signature = Signature::sign(keys, LINK_STATE, &body);
@@ -141,7 +144,8 @@ impl SignedLsa {
 
     /// Fields that are not known here.
     pub fn unknown_fields(&self) -> usize {
-        let known: &[u32] = if matches!(self.lsa, Lsa::Streams(_)) { &[rates::FIELD] } else { &[] };
+        let known: &[u32] =
+            if matches!(self.lsa, Lsa::Streams(_)) { &[rates::FIELD, label::FIELD] } else { &[] };
         self.fields().besides(known)
     }
 
@@ -193,6 +197,9 @@ fn take_rates(publication: &mut Publication, said: Fields<'_>) {
     let known = read.unwrap_or_default().into_iter().chain(std::iter::repeat(StreamRates::default()));
     for (advertised, rates) in publication.streams.iter_mut().zip(known) {
         advertised.rates = rates;
+    }
+    if let Some(labels) = said.get(label::FIELD) {
+        label::read(labels, publication.streams.iter_mut().map(|advertised| &mut advertised.rates));
     }
 }
 

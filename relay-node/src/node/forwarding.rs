@@ -75,9 +75,25 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use protocol::{NodeId, StreamName, mesh::StreamTrack};
+    use std::{sync::Arc, time::Duration};
+
+    use media::{
+        Command, Event, TrackId,
+        sdp::{IngestPolicy, Offer},
+        transport::{Credentials, Identity},
+    };
+    use mesh_routing::{
+        Config, Mesh, Underlay,
+        message::{JoinParams, Message},
+    };
+    use protocol::{BridgeVersion, NodeId, SessionId, StreamName, ZoneName, mesh::StreamTrack};
+    use rooms::WallTime;
 
     use super::*;
+    use crate::node::{
+        Effect,
+        sessions::{Fresh, Sessions},
+    };
 
     #[test]
     fn a_number_of_a_track_is_never_given_twice() {
@@ -91,5 +107,67 @@ mod tests {
         assert_eq!(first, [0, 1, 0]);
         numbers.retain(&BTreeSet::from([&picture]));
         assert_eq!([&sound, &picture].map(|track| numbers.of(track)), [2, 1]);
+    }
+
+    /// A relay at which `main-stage` is published, and a neighbor that takes it over link 1, the sound as alias 5 and the
+    /// picture as alias 6.
+    fn parent(now: Instant) -> (Node, TrackId) {
+        let data = tempfile::tempdir().expect("a directory");
+        let identity = crate::bridge::Identity::load_or_create(data.path()).expect("an identity");
+        let zone = ZoneName::new("stage").expect("a name");
+        let mesh = Mesh::new(Config::new(identity.keys(), zone.clone(), 1, 1), now);
+        let dtls = Arc::new(Identity::generate().expect("an identity"));
+        let sessions = Sessions::new(dtls, Vec::new(), IngestPolicy::default());
+        let mut node = Node::new(identity.node_id(), zone.clone(), mesh, sessions, 0, now, WallTime(0));
+        let stream = StreamName::new("main-stage").expect("a name");
+        let offer = Offer::parse(include_str!("../../../media/tests/offers/obs.sdp")).expect("an offer");
+        let local = Credentials { ufrag: "ufrag".into(), pwd: "password-of-twenty-two".into() };
+        let session = SessionId([1; 16]);
+        let holder = crate::places::shares::Holder::from(std::net::IpAddr::from([192, 0, 2, 7]));
+        let fresh = Fresh { id: session, local, first_ssrc: 100 };
+        node.handle_publish((stream.clone(), holder), &offer, fresh, now).expect("an answer");
+        node.handle_media(Event::Connected { session }, now);
+        let over = (Underlay::default(), BridgeVersion::ENCODINGS);
+        node.handle_link_up(LinkId(1), (NodeId([9; 32]), zone), over, true, now);
+        for (track, alias) in [(StreamTrack::Audio, 5), (StreamTrack::Video, 6)] {
+            let track = TrackKey { origin: node.id, stream: stream.clone(), track };
+            let ask = JoinParams { active: true, ..JoinParams::default() };
+            let join = Message::Join { track, alias: Alias(alias), ask };
+            node.handle_message(LinkId(1), &join.encode(), now).expect("a join");
+        }
+        asked(&mut node, now);
+        let picture = node.streams[&stream].tracks.video;
+        (node, picture)
+    }
+
+    /// The tracks that the media workers are asked for a keyframe of.
+    fn asked(node: &mut Node, now: Instant) -> Vec<TrackId> {
+        let effects = std::iter::from_fn(|| node.poll_effect(now));
+        let keyframe = |effect| match effect {
+            Effect::Workers(Command::RequestKeyframe { track }) => Some(track),
+            _ => None,
+        };
+        effects.filter_map(keyframe).collect()
+    }
+
+    #[test]
+    fn what_a_link_shed_is_asked_for_once_in_500_ms() {
+        let mut now = crate::clock::now();
+        let (mut node, picture) = parent(now);
+        node.handle_shed(LinkId(1), &[], now);
+        node.handle_shed(LinkId(2), &[Alias(6)], now);
+        node.handle_shed(LinkId(1), &[Alias(7)], now);
+        assert_eq!(asked(&mut node, now), [], "another link, and an alias that means nothing");
+        node.handle_shed(LinkId(1), &[Alias(7), Alias(6)], now);
+        assert_eq!(asked(&mut node, now), [picture]);
+        for _ in 0..4 {
+            now += Duration::from_millis(100);
+            node.handle_shed(LinkId(1), &[Alias(6)], now);
+            assert_eq!(asked(&mut node, now), []);
+        }
+        // The last one is not lost.
+        now += Duration::from_millis(100);
+        node.handle_timeout(now);
+        assert_eq!(asked(&mut node, now), [picture]);
     }
 }

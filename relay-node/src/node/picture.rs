@@ -7,13 +7,13 @@ use std::{
 };
 
 use media::{Command, EncodingView, TrackId};
-use mesh_routing::{AdvertisedEncoding, NominalRate, PictureDemand, StreamRates, StreamView};
+use mesh_routing::{AdvertisedEncoding, Label, NominalRate, PictureDemand, Rid, StreamRates, StreamView};
 use protocol::{StreamName, mesh::MAX_ENCODINGS};
 
 use super::Node;
 use crate::node::Effect;
 
-/// A rate that is more than a step from what was said has to stay there for so long, before all others hear of it.
+/// A rate that is more than a step from what was said, and a size that is another, have to stay there for so long, before all others hear of it.
 const HELD: Duration = Duration::from_secs(10);
 
 /// What is said of a stream that is published here.
@@ -22,7 +22,7 @@ pub(super) struct Published {
     /// As it is now.
     now: StreamRates,
     told: StreamRates,
-    /// Since when it is more than a step from what was said.
+    /// Since when it is more than a step, or in size, from what was said.
     since: Option<Instant>,
 }
 
@@ -45,7 +45,7 @@ impl Published {
         if places(&self.now) != places(&self.told) {
             return Some(self.tell());
         }
-        let far = distance(&self.now, &self.told) > 1;
+        let far = distance(&self.now, &self.told) > 1 || labels(&self.now) != labels(&self.told);
         self.since = if far { self.since.or(Some(now)) } else { None };
         self.handle_timeout(now)
     }
@@ -74,6 +74,19 @@ fn distance(rates: &StreamRates, told: &StreamRates) -> u8 {
     encodings.chain(whole).max().unwrap_or_default()
 }
 
+fn labels(rates: &StreamRates) -> Vec<Label> {
+    rates.encodings.iter().map(|encoding| encoding.label).collect()
+}
+
+fn label(encoding: &EncodingView) -> Label {
+    let size = encoding.resolution;
+    Label {
+        rid: encoding.rid.as_deref().and_then(Rid::new),
+        width: size.map_or(0, |size| size.width),
+        height: size.map_or(0, |size| size.height),
+    }
+}
+
 /// What is to be said of a picture that comes like this.
 fn rates(encodings: &[EncodingView]) -> StreamRates {
     let rate = |encoding: &EncodingView| NominalRate::of(encoding.kilobits_per_second * 1000);
@@ -82,8 +95,11 @@ fn rates(encodings: &[EncodingView]) -> StreamRates {
     ranked.sort_by_key(|(_, encoding)| quality(encoding));
     // As a whole the best of them is sent.
     let video = ranked.last().map(|(_, encoding)| rate(encoding)).unwrap_or_default();
-    let advertised =
-        |(place, encoding): &(u8, &EncodingView)| AdvertisedEncoding { place: *place, rate: rate(encoding) };
+    let advertised = |(place, encoding): &(u8, &EncodingView)| AdvertisedEncoding {
+        place: *place,
+        rate: rate(encoding),
+        label: label(encoding),
+    };
     let several = encodings.len() > 1;
     let encodings = if several { ranked.iter().map(advertised).collect() } else { Vec::new() };
     StreamRates { video, encodings, ..StreamRates::default() }
@@ -231,6 +247,25 @@ mod tests {
         let said = published.handle_timeout(again + HELD).expect("it stayed");
         assert_eq!(said.encodings[1].rate, NominalRate::of(400_000));
         assert_eq!(published.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_size_is_said_with_the_encoding_and_anew_when_it_has_stayed() {
+        let (mut published, start) = (Published::default(), start());
+        let named = |rid: &str, width: Option<u16>| EncodingView {
+            rid: Some(rid.to_owned()),
+            resolution: width.map(|width| media::rtp::descriptor::Resolution { width, height: 9 }),
+            ..view(u64::from(rid.len() as u32) * 100, false)
+        };
+        let both = |width| [named("h", width), named("a-name-that-is-too-long", Some(640))];
+        let said = published.handle_encodings(&both(None), start).expect("news at once");
+        assert_eq!(said.encodings[0].label, Label { rid: Rid::new("h"), width: 0, height: 0 });
+        assert_eq!(said.encodings[1].label, Label { rid: None, width: 640, height: 9 });
+        assert_eq!(published.handle_encodings(&both(Some(320)), start), None);
+        assert_eq!(published.handle_encodings(&both(None), start + HELD / 2), None, "it is as it was");
+        let (again, later) = (start + HELD, start + HELD * 2);
+        assert_eq!(published.handle_encodings(&both(Some(320)), again), None);
+        assert_eq!(published.handle_timeout(later).expect("it stayed").encodings[0].label.width, 320);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use media::EncodingView;
-use mesh_routing::{AreaView, AsWhole, Topology};
+use mesh_routing::{AdvertisedEncoding, AreaView, AsWhole, StreamView, Topology};
 use protocol::{BridgeVersion, BridgeVersions, NodeId, ZoneName, api};
 use rooms::WallTime;
 
@@ -30,7 +30,7 @@ impl Node {
                 }
             });
             api::Stream {
-                encodings: self.encodings(&stream.name).iter().map(encoding).collect(),
+                encodings: self.shown(&stream),
                 cannot_play: self.sessions.cannot_play(&stream.name, &tracks),
                 name: stream.name.to_string(),
                 tracks,
@@ -103,12 +103,34 @@ impl Node {
     }
 }
 
+impl Node {
+    /// The encodings of a picture: as they come where it is published here, else as their relay says.
+    fn shown(&self, stream: &StreamView) -> Vec<api::Encoding> {
+        match stream.origin == self.id {
+            true => self.encodings(&stream.name).iter().map(encoding).collect(),
+            false => stream.rates.encodings.iter().map(advertised).collect(),
+        }
+    }
+}
+
+fn advertised(encoding: &AdvertisedEncoding) -> api::Encoding {
+    let pixels = |count: u16| Some(count).filter(|count| *count > 0);
+    api::Encoding {
+        rid: encoding.label.rid.map(|rid| rid.as_str().to_owned()),
+        width: pixels(encoding.label.width),
+        height: pixels(encoding.label.height),
+        frames_per_second: None,
+        kbps: encoding.rate.bits_per_second().unwrap_or_default() / 1000,
+        dormant: false,
+    }
+}
+
 fn encoding(view: &EncodingView) -> api::Encoding {
     api::Encoding {
         rid: view.rid.clone(),
         width: view.resolution.map(|size| size.width),
         height: view.resolution.map(|size| size.height),
-        frames_per_second: view.frames_per_second,
+        frames_per_second: Some(view.frames_per_second),
         kbps: view.kilobits_per_second,
         dormant: view.dormant,
     }

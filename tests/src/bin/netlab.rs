@@ -73,6 +73,9 @@ enum Command {
         /// Leave the relays out
         #[arg(long)]
         babeld_only: bool,
+        /// Instead of all that: relays alone, and a picture in three encodings
+        #[arg(long, conflicts_with_all = ["hello_ms", "link_quality", "babeld_only"])]
+        encodings: bool,
     },
 }
 
@@ -137,7 +140,11 @@ async fn run(command: Command) -> Result<()> {
             loss::chain(relays, share, messages).await?.print();
             Ok(())
         }
-        Command::Race { trials, hello_ms, link_quality, babeld_only } => {
+        Command::Race { trials, encodings: true, .. } => {
+            println!("\n{}", race::encodings(trials).await?);
+            Ok(())
+        }
+        Command::Race { trials, hello_ms, link_quality, babeld_only, encodings: false } => {
             let mut table = race::Table::default();
             match Babel::obstacle() {
                 Some(reason) => println!("skipped: {reason}"),

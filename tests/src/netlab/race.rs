@@ -10,9 +10,12 @@ use super::{
     Conditions, Netlab, Topology,
     babel::{Babel, Tuning},
     flow::Flow,
-    relays::{Heard, Peer, Relays, Silence, longest},
+    relays::{Heard, Peer, Relays, Seen, Silence, Size, longest},
 };
-use crate::clock::{now, pause, unix_ms, until};
+use crate::{
+    clock::{now, pause, unix_ms, until},
+    film,
+};
 
 const STREAM: &str = "main-stage";
 /// One-way delay of each wire.
@@ -21,6 +24,11 @@ pub const WIRE_DELAY: Duration = Duration::from_millis(2);
 const CUT: Duration = Duration::from_millis(2500);
 /// After a healed wire is known everywhere, before the next trial.
 const SETTLE: Duration = Duration::from_secs(3);
+/// The encodings of a picture: sizes, and bits per second.
+const ENCODINGS: [((u16, u16), u32); 3] =
+    [((320, 180), 120_000), ((640, 360), 600_000), ((1280, 720), 2_000_000)];
+/// By then everybody sees the best of them.
+const TO_THE_TOP: Duration = Duration::from_secs(20);
 /// A wire that carries fewer large packets a second carries no flow.
 const CARRIES: f64 = 20.0;
 
@@ -140,14 +148,39 @@ pub async fn relays(trials: usize) -> Result<Table> {
         peers.push(relays.listen(&lab, host, STREAM).await?);
     }
     pause(Duration::from_secs(5)).await;
+    let cuts = cuts(&lab, &relays, &mut peers, trials).await?;
+    figures(&lab, &cuts, &heard(peers).await?)
+}
+
+/// Relays: a tone and a picture in three encodings published at `a`, somebody at the top at each of the others.
+pub async fn encodings(trials: usize) -> Result<Table> {
+    let directory = tempfile::tempdir()?;
+    let films: Vec<_> = (0..ENCODINGS.len()).map(|at| directory.path().join(format!("{at}.ivf"))).collect();
+    for (film, (size, rate)) in films.iter().zip(ENCODINGS) {
+        film::write(film, size, rate)?;
+    }
+    let lab = Netlab::new(&ring(), 1).await?;
+    let relays = Relays::start(&lab).await?;
+    let mut peers = vec![relays.publish_encodings(&lab, "a", STREAM, &films).await?];
+    relays.list(&lab, &["a", "b", "c", "d"], STREAM).await?;
+    for host in ["b", "c", "d"] {
+        peers.push(relays.listen(&lab, host, STREAM).await?);
+    }
+    pause(TO_THE_TOP).await;
+    let cuts = cuts(&lab, &relays, &mut peers, trials).await?;
+    sights(&lab, &cuts, &heard(peers).await?)
+}
+
+/// Cuts one wire after the other, and heals it.
+async fn cuts(lab: &Netlab, relays: &Relays, peers: &mut [Peer], trials: usize) -> Result<Vec<Cut>> {
     let mut cuts = vec![];
     for trial in 0..trials {
-        relays.converge(&lab, lab.wires().len()).await?;
+        relays.converge(lab, lab.wires().len()).await?;
         pause(SETTLE).await;
         peers.iter_mut().try_for_each(Peer::goes_on)?;
-        let wire = carrying(&lab, trial).await?;
+        let wire = carrying(lab, trial).await?;
         let at_ms = unix_ms();
-        let (known, last) = known(&lab, &relays, wire).await?;
+        let (known, last) = known(lab, relays, wire).await?;
         let cut = Cut { wire, at_ms, known };
         pause(Duration::from_secs_f64(((cut.at_ms - unix_ms()) / 1e3 + CUT.as_secs_f64()).max(0.0))).await;
         let ([a, b], known) = (lab.wires()[wire].ends(), cut.known.as_secs_f64() * 1e3);
@@ -155,11 +188,16 @@ pub async fn relays(trials: usize) -> Result<Table> {
         cuts.push(cut);
         lab.wires()[wire].heal();
     }
+    Ok(cuts)
+}
+
+/// What the listeners heard, who are all but the first.
+async fn heard(peers: Vec<Peer>) -> Result<Vec<Heard>> {
     let mut heard = vec![];
-    for peer in peers.drain(1..) {
+    for peer in peers.into_iter().skip(1) {
         heard.push(peer.heard().await?);
     }
-    figures(&lab, &cuts, &heard)
+    Ok(heard)
 }
 
 /// One cut of a wire between relays.
@@ -228,6 +266,43 @@ fn figures(lab: &Netlab, cuts: &[Cut], heard: &[Heard]) -> Result<Table> {
     let mut table = audio.table("relays, audio");
     table.extend(video.table("relays, video"));
     table.row("relays: route settled", settled);
+    Ok(table)
+}
+
+/// The times without a picture around each cut, and after which the top was back where it had been left.
+fn sights(lab: &Netlab, cuts: &[Cut], heard: &[Heard]) -> Result<Table> {
+    let seen: Vec<_> =
+        heard.iter().map(|heard| heard.video.as_ref().context("no picture")).collect::<Result<_>>()?;
+    let (mut gaps, mut back, mut stayed) = (Gaps::default(), Figures::default(), 0);
+    let (length, spacing) = (CUT.as_secs_f64() * 1e3, 1e3 / 30.0);
+    let top = ENCODINGS.map(|((width, _), _)| width).into_iter().max().unwrap_or_default();
+    for (trial, cut) in cuts.iter().enumerate() {
+        let until = cuts.get(trial + 1).map_or(f64::MAX, |next| next.at_ms);
+        let calm =
+            |seen: &&Seen| longest(&seen.silences, cut.at_ms - length, cut.at_ms - 2.0 * spacing, spacing).0;
+        let gap = |seen: &&Seen| longest(&seen.silences, cut.at_ms, cut.at_ms + length, spacing).0;
+        let (before, after): (Vec<_>, Vec<_>) =
+            (seen.iter().map(calm).collect(), seen.iter().map(gap).collect());
+        gaps.add(&format!("encodings, trial {trial}"), lab.wires()[cut.wire].ends(), &before, &after);
+        for seen in &seen {
+            let within = |size: &&Size| size.at_ms >= cut.at_ms && size.at_ms < until;
+            let changes: Vec<&Size> = seen.sizes.iter().filter(within).collect();
+            let left = changes.iter().find(|size| size.width < top && size.at_ms < cut.at_ms + length);
+            let again = left
+                .and_then(|left| changes.iter().find(|size| size.width == top && size.at_ms > left.at_ms));
+            match (left, again) {
+                (None, _) => stayed += 1,
+                (Some(left), again) => {
+                    let ms = again.map_or(until.min(left.at_ms + 60_000.0), |size| size.at_ms) - cut.at_ms;
+                    println!("  left the top after {:.0} ms, back after {ms:.0} ms", left.at_ms - cut.at_ms);
+                    back.add(Duration::from_secs_f64(ms / 1e3));
+                }
+            }
+        }
+    }
+    println!("a listener whose top was not cut, or did not notice: {stayed} times");
+    let mut table = gaps.table("encodings, picture");
+    table.row("encodings: the top is back", back);
     Ok(table)
 }
 

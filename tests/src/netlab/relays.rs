@@ -1,7 +1,7 @@
 //! Real relays on the hosts of a lab, bridged along its wires, with publishers and listeners beside them.
 //! Everybody talks to the relay of their own host over its loopback; only bridges cross the wires.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use protocol::api::Mesh;
@@ -60,6 +60,18 @@ pub struct Seen {
     /// Times without a packet.
     #[serde(default)]
     pub silences: Vec<Silence>,
+    /// When it became which size.
+    #[serde(default)]
+    pub sizes: Vec<Size>,
+}
+
+/// The size of a picture from some time on.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Size {
+    /// Since when: milliseconds since 1970.
+    pub at_ms: f64,
+    /// In pixels.
+    pub width: u16,
 }
 
 /// A time without a packet.
@@ -170,6 +182,21 @@ impl Relays {
         let mut arguments =
             vec!["publish".to_owned(), url, "--tone".to_owned(), "440".to_owned(), "--stamp".to_owned()];
         arguments.extend(video.then(|| "--video".to_owned()));
+        self.peer(lab, host, &format!("publisher of {stream} at {host}"), arguments).await
+    }
+
+    /// A tone and a picture in encodings, each from a file, published at the relay of a host.
+    pub async fn publish_encodings(
+        &self,
+        lab: &Netlab,
+        host: &str,
+        stream: &str,
+        films: &[PathBuf],
+    ) -> Result<Peer> {
+        let url = self.relay(host).api().url(&format!("/whip/{stream}"));
+        let films: Vec<_> = films.iter().map(|film| film.to_string_lossy()).collect();
+        let arguments =
+            ["publish", &url, "--tone", "440", "--encodings", &films.join(",")].map(str::to_owned).into();
         self.peer(lab, host, &format!("publisher of {stream} at {host}"), arguments).await
     }
 
