@@ -58,7 +58,11 @@ export class Player {
     const tell = (part: Partial<Told>) => this.tell(part);
     this.feed = new EventFeed(
       {
-        layers: (data) => tell({ encodings: encodingsOf(data) ?? this.told.encodings }),
+        layers: (data) => {
+          const encodings = encodingsOf(data);
+          // While nothing is sent, what was wished of the last encodings still holds.
+          if (encodings && encodings.active.length > 0) tell({ encodings });
+        },
         quality: (data) => tell({ quality: qualityOf(data) }),
       },
       () => tell({ quality: undefined }),

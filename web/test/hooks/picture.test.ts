@@ -120,6 +120,18 @@ describe("picture", () => {
     expect([wishes().at(-1), kept.has("peddlenet.picture")]).toEqual(["{}", false]);
   });
 
+  it("wishes nothing else while the stage sends no picture", async () => {
+    await watch();
+    await playback.act(() => playback.now.picture!.choose("save"));
+    for (const layers of [{ 1: { active: [], inactive: LADDER } }, {}, "nonsense"]) {
+      await playback.act(() => feed().say("layers", JSON.stringify(layers)));
+      await pass(1_000);
+    }
+    expect(wishes()).toEqual(['{"encodingId":"l"}']);
+    await playback.act(() => feed().say("layers", JSON.stringify({ 1: { active: LADDER.slice(0, 1), inactive: [] } })));
+    expect(wishes().slice(1)).toEqual(['{"encodingId":"h","maxTemporalLayerId":0}']);
+  });
+
   it("shows the lights at once for who wants sound only, and the picture when it is back", async () => {
     await watch();
     await playback.act(() => playback.now.picture!.choose("sound"));
