@@ -1,8 +1,9 @@
 // The input of a publisher: which one, how it looks and how loud it is.
 import { useEffect, useRef } from "preact/hooks";
 import type { Publication } from "../hooks/publication";
-import { SOURCES, type Source } from "../webrtc/capture";
+import type { Source } from "../webrtc/capture";
 import { LevelMeter } from "./level-meter";
+import { Segments } from "./segments";
 
 const TITLES: Record<Source, string> = { mic: "Sound", camera: "Camera", screen: "Screen" };
 
@@ -12,7 +13,14 @@ export function Desk({ publication }: { publication: Publication }) {
   const running = publisher !== undefined;
   return (
     <section class="desk" aria-label="Input">
-      <Sources source={plan.source} disabled={running} onChange={(source) => change({ source })} />
+      <Segments
+        label="What to publish"
+        name="source"
+        titles={TITLES}
+        value={plan.source}
+        disabled={running}
+        onChange={(source) => change({ source })}
+      />
       <Preview media={media} />
       <LevelMeter media={media} />
       {fault && (
@@ -44,26 +52,6 @@ export function Desk({ publication }: { publication: Publication }) {
         </button>
       )}
     </section>
-  );
-}
-
-function Sources(props: { source: Source; disabled: boolean; onChange(source: Source): void }) {
-  return (
-    <div class="sources" role="radiogroup" aria-label="What to publish">
-      {SOURCES.map((source) => (
-        <label key={source} class={props.source === source ? "on" : ""}>
-          <input
-            type="radio"
-            name="source"
-            value={source}
-            checked={props.source === source}
-            disabled={props.disabled}
-            onChange={() => props.onChange(source)}
-          />
-          {TITLES[source]}
-        </label>
-      ))}
-    </div>
   );
 }
 

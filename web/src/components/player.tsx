@@ -5,16 +5,21 @@ import { spoken } from "../api/names";
 import { type Elements, type Listening, type Playback, usePlayback } from "../hooks/playback";
 import { useVolume } from "../hooks/volume";
 import { brightness, figures } from "../webrtc/playout";
+import type { PictureChoice } from "../webrtc/wish";
+import { Segments } from "./segments";
 import { Chips } from "./stream-list";
+
+const CHOICES: Record<PictureChoice, string> = { best: "Best", save: "Save data", sound: "Sound only" };
 
 export function Player(listening: Listening) {
   const { name, stream } = listening;
   const elements: Elements = { audio: useRef<HTMLAudioElement>(null), video: useRef<HTMLVideoElement>(null) };
   const playback = usePlayback(listening, elements);
-  const { status } = playback;
+  const { status, picture } = playback;
   return (
     <section class={`player ${status.tone}`} aria-label={`Player: ${spoken(name)}`}>
       <Screen name={name} elements={elements} playback={playback} />
+      {picture && <p class="caption">{picture.line ?? "\u00a0"}</p>}
       <div class="now">
         <h1>{spoken(name)}</h1>
         {stream && <Chips stream={stream} />}
@@ -24,6 +29,9 @@ export function Player(listening: Listening) {
             {status.note}
           </p>
         )}
+        {picture && (
+          <Segments label="Picture" name="picture" titles={CHOICES} value={picture.choice} onChange={picture.choose} />
+        )}
         <Volume audio={elements.audio} />
       </div>
     </section>
@@ -31,9 +39,9 @@ export function Player(listening: Listening) {
 }
 
 function Screen({ name, elements, playback }: { name: string; elements: Elements; playback: Playback }) {
-  const { playing, playout, pictured, frame } = playback;
+  const { playing, playout, pictured, hasPicture, frame } = playback;
   return (
-    <div class="screen">
+    <div class={hasPicture ? "screen tall" : "screen"}>
       <video
         ref={elements.video}
         muted

@@ -5,10 +5,12 @@ import { spoken } from "../api/names";
 import type { Stream } from "../api/types";
 import { setLockScreenState, showOnLockScreen } from "../device/lock-screen";
 import type { Playout } from "../webrtc/playout";
+import { type Size, UNTOLD } from "../webrtc/quality";
 import type { State } from "../webrtc/session";
 import { heldBack, type Known, type Status, statusOf } from "../webrtc/status";
 import { Player } from "../webrtc/whep";
 import { useMeasurement } from "./measurement";
+import { type Picture, usePicture } from "./picture";
 import { useWindowEvent } from "./window-event";
 
 /** So long after the relay came back something should have arrived. */
@@ -39,6 +41,10 @@ export interface Playback {
   playout: Playout | undefined;
   /** There is a picture worth seeing. */
   pictured: boolean;
+  /** There is a picture that can be played here, whether or not it is to be seen now. */
+  hasPicture: boolean;
+  /** What can be chosen and is said of it; undefined if the relay takes no wishes. */
+  picture: Picture | undefined;
   /** The button: plays, stops, or gives the tap that the browser wants. */
   press(): void;
   /** The size of the picture may be another. */
@@ -47,12 +53,19 @@ export interface Playback {
 
 export function usePlayback({ name, stream, known, cutOff, returns }: Listening, { audio, video }: Elements): Playback {
   const [state, setState] = useState<State>({ phase: "idle", problem: undefined });
-  const [picture, setPicture] = useState(false);
-  const [drawn, setDrawn] = useState(false);
+  const [accepted, setAccepted] = useState(false);
+  const [told, setTold] = useState(UNTOLD);
+  const [frame, setFrame] = useState<Size>();
   const [needsTap, setNeedsTap] = useState(false);
   const player = useMemo(
     // Tracks that a script adds fire no event on their stream, so the player says when to start.
-    () => new Player(name, { onState: setState, onVideo: setPicture, onSound: () => audio.current?.paused && sound() }),
+    () =>
+      new Player(name, {
+        onState: setState,
+        onVideo: setAccepted,
+        onSound: () => audio.current?.paused && sound(),
+        onTold: setTold,
+      }),
     [name],
   );
   const playing = state.phase !== "idle" && state.phase !== "refused";
@@ -110,17 +123,27 @@ export function usePlayback({ name, stream, known, cutOff, returns }: Listening,
     tracks: stream?.tracks.length ?? 0,
   };
   // Advertised, accepted, and a frame of it has come: else the lights are nicer than a black box.
-  const advertised = stream === undefined || stream.tracks.some((track) => track.kind === "video");
+  const advertised = stream?.tracks.some((track) => track.kind === "video");
+  const hasPicture = playing && accepted && advertised !== false;
+  const live = state.phase === "connected" && advertised === true && !heldBack(facts);
+  const picture = usePicture({ player, video, told, live, frame });
   return {
     status: statusOf(facts),
     playing,
     needsTap,
     playout,
     // Chromium draws a black frame of a track of which nothing comes.
-    pictured: picture && advertised && drawn && playing && !heldBack(facts),
+    pictured: hasPicture && frame !== undefined && !picture.paused && !heldBack(facts),
+    hasPicture,
+    picture: advertised && told.wishable ? picture : undefined,
     press: () => (needsTap ? sound() : playing ? pause() : play()),
-    frame: () => setDrawn((video.current?.videoWidth ?? 0) > 0),
+    frame: () => setFrame(frameOf(video.current)),
   };
+}
+
+function frameOf(video: HTMLVideoElement | null): Size | undefined {
+  const { videoWidth: width = 0, videoHeight: height = 0 } = video ?? {};
+  return width > 0 ? { width, height } : undefined;
 }
 
 /** The page goes, into the browser's cache perhaps, and plays again when it comes back from there. */

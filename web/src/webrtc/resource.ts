@@ -2,12 +2,16 @@
 // restarts its ICE, DELETE ends it.
 import { Problem, problemOf, unreachable } from "../api/problem";
 import { within } from "../api/root";
+import { type Links, linksOf } from "./links";
 
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
+export const browserFetch: Fetch = (url, init) => fetch(url, init);
+
 const TRY_MS = 8_000;
 
-async function ask(fetch: Fetch, url: string, init: RequestInit): Promise<Response> {
+/** Fails with a {@link Problem} if the relay does not answer in time. */
+export async function ask(fetch: Fetch, url: string, init: RequestInit): Promise<Response> {
   const abort = new AbortController();
   const timer = setTimeout(() => abort.abort(), TRY_MS);
   try {
@@ -19,6 +23,16 @@ async function ask(fetch: Fetch, url: string, init: RequestInit): Promise<Respon
   }
 }
 
+/** What the relay has against a request; undefined if it did what was asked. */
+export async function refusal(answer: Promise<Response>): Promise<Problem | undefined> {
+  try {
+    const response = await answer;
+    return response.ok ? undefined : await problemOf(response);
+  } catch (error) {
+    return error instanceof Problem ? error : unreachable();
+  }
+}
+
 export class Resource {
   private constructor(
     private readonly fetch: Fetch,
@@ -26,6 +40,8 @@ export class Resource {
     private readonly token: string | undefined,
     /** The relay's answer to the offer. */
     readonly answer: string,
+    /** What else the relay has for this session. */
+    readonly links: Links,
   ) {}
 
   /** Offers; resolves with the made resource or fails with the relay's {@link Problem}. */
@@ -39,7 +55,8 @@ export class Resource {
     const location = response.headers.get("location");
     if (!location) throw new Problem(response.status, "The relay did not say where the session is.");
     // An absolute path (RFC 9725 section 4.2), so no base is needed.
-    return new Resource(fetch, within(location), token, await response.text());
+    const links = linksOf(response.headers.get("link"), response.url);
+    return new Resource(fetch, within(location), token, await response.text(), links);
   }
 
   /** Sends an ICE restart; resolves with the fragment that answers it. */

@@ -1,7 +1,8 @@
 // One WebRTC transport to the relay that mends itself: ICE restart when it stumbles, a new offer with
 // back-off when that does not help. What flows over it belongs to whep.ts and whip.ts.
 import { Problem } from "../api/problem";
-import { type Fetch, Resource } from "./resource";
+import type { Links } from "./links";
+import { browserFetch, type Fetch, Resource } from "./resource";
 import { mediaPorts, type Port, restartFragment, withRestart } from "./sdp";
 
 /** idle: not asked to run. waiting: the relay said to come back. refused: asking again is pointless. */
@@ -21,8 +22,10 @@ export interface Setup {
   transformOffer(offer: string): string;
   onState(state: State): void;
   onTrack?(track: MediaStreamTrack): void;
-  /** The relay answered: what it accepted. */
-  onAnswer?(answer: string): void;
+  /** The relay answered: what it accepted, and what else it has for the session. */
+  onAnswer?(answer: string, links: Links): void;
+  /** The session is over that was answered last. */
+  onEnd?(): void;
   fetch?: Fetch;
   newPeer?(): RTCPeerConnection;
   random?(): number;
@@ -116,7 +119,7 @@ export class Session {
       if (turn !== this.turn) return void resource.end();
       this.resource = resource;
       this.answer = resource.answer;
-      this.setup.onAnswer?.(resource.answer);
+      this.setup.onAnswer?.(resource.answer, resource.links);
       await pc.setRemoteDescription({ type: "answer", sdp: resource.answer });
       if (turn === this.turn && pc.connectionState !== "connected") this.after(CONNECT_MS, () => this.renew());
     } catch (error) {
@@ -198,7 +201,9 @@ export class Session {
       pc.ontrack = null;
       pc.close();
     }
-    return resource?.end(leaving) ?? Promise.resolve();
+    if (!resource) return Promise.resolve();
+    this.setup.onEnd?.();
+    return resource.end(leaving);
   }
 
   private after(ms: number, then: () => void): void {
@@ -213,6 +218,6 @@ export class Session {
   }
 
   private get fetch(): Fetch {
-    return this.setup.fetch ?? ((url, init) => fetch(url, init));
+    return this.setup.fetch ?? browserFetch;
   }
 }

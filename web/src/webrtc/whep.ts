@@ -3,9 +3,15 @@
 
 import { at } from "../api/root";
 import type { Kind, Track } from "../api/types";
+import { EventFeed, type Feed } from "./event-feed";
+import { type Links, NO_LINKS } from "./links";
 import { type Playout, PlayoutGauge, sample } from "./playout";
+import { encodingsOf, qualityOf, type Told, UNTOLD } from "./quality";
+import { browserFetch } from "./resource";
 import { type Port, sentCodecs, sentKinds, withOpus } from "./sdp";
 import { Session, type Setup, type State } from "./session";
+import type { Wish } from "./wish";
+import { WishSender } from "./wish-sender";
 
 export interface PlayerEvents {
   onState(state: State): void;
@@ -13,6 +19,8 @@ export interface PlayerEvents {
   onVideo(present: boolean): void;
   /** There is sound to play: an element that had ended needs to be started. */
   onSound(): void;
+  /** The relay told something of the picture. */
+  onTold(told: Told): void;
 }
 
 export class Player {
@@ -21,6 +29,13 @@ export class Player {
   /** For a muted video element. */
   readonly picture = new MediaStream();
   private readonly session: Session;
+  private readonly wishes: WishSender;
+  private readonly feed: EventFeed;
+  /** Of the session there is. */
+  private links: Links = NO_LINKS;
+  private told: Told = UNTOLD;
+  /** Somebody wants to know what the relay tells. */
+  private attentive = true;
   private readonly gauge = new PlayoutGauge();
   private kinds: Kind[] = [];
   /** What the relay may send; undefined before it answered. */
@@ -37,7 +52,22 @@ export class Player {
     readonly stream: string,
     private readonly events: PlayerEvents,
     setup: Partial<Setup> = {},
+    newFeed?: (url: string) => Feed,
   ) {
+    this.wishes = new WishSender(setup.fetch ?? browserFetch);
+    const tell = (part: Partial<Told>) => this.tell(part);
+    this.feed = new EventFeed(
+      {
+        layers: (data) => {
+          const encodings = encodingsOf(data);
+          // While nothing is sent, what was wished of the last encodings still holds.
+          if (encodings && encodings.active.length > 0) tell({ encodings });
+        },
+        quality: (data) => tell({ quality: qualityOf(data) }),
+      },
+      () => tell({ quality: undefined }),
+      newFeed,
+    );
     this.session = new Session({
       endpoint: at(`/whep/${stream}`),
       prepare(peer) {
@@ -51,12 +81,23 @@ export class Player {
         this.events.onState(state);
       },
       onTrack: (track) => this.put(track),
-      onAnswer: (answer) => {
+      onAnswer: (answer, links) => {
         this.kinds = sentKinds(answer);
         this.codecs = sentCodecs(answer);
         this.gauge.reset();
         if (!this.kinds.includes("video")) this.clear(this.picture);
         this.events.onVideo(this.kinds.includes("video"));
+        this.links = links;
+        // What the former session was told holds until this one is told something, if it ever is.
+        const quality = links.events === undefined ? undefined : this.told.quality;
+        tell({ wishable: links.layer !== undefined, quality });
+        this.wishes.attach(links.layer);
+        this.listen();
+      },
+      onEnd: () => {
+        this.links = NO_LINKS;
+        this.wishes.detach();
+        this.feed.close();
       },
       ...setup,
     });
@@ -96,6 +137,17 @@ export class Player {
     return this.session.stop(leaving);
   }
 
+  /** What of the picture is wished, in this session and those after it. */
+  wish(wish: Wish): void {
+    this.wishes.wish(wish);
+  }
+
+  /** Whether somebody wants to know what the relay tells of the picture. */
+  attend(attentive: boolean): void {
+    this.attentive = attentive;
+    this.listen();
+  }
+
   /** See {@link Session.check}. */
   check(): void {
     this.session.check();
@@ -125,6 +177,15 @@ export class Player {
     );
     if (playout.quietMs !== undefined) this.since = Math.max(this.since ?? 0, now - playout.quietMs);
     return playout;
+  }
+
+  private listen(): void {
+    this.feed.open(this.attentive ? this.links.events : undefined);
+  }
+
+  private tell(part: Partial<Told>): void {
+    this.told = { ...this.told, ...part };
+    this.events.onTold(this.told);
   }
 
   private put(track: MediaStreamTrack): void {

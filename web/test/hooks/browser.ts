@@ -1,5 +1,6 @@
 // As much of a browser as hooks look at: a window with events, connections that connect, a relay that answers.
 import { vi } from "vitest";
+import { FakeFeed } from "../webrtc/feed";
 
 export class FakeMedia {
   tracks: unknown[] = [];
@@ -15,12 +16,15 @@ export class FakeMedia {
 }
 
 /** An audio or video element. */
-export class FakeElement {
+export class FakeElement extends EventTarget {
   srcObject: unknown = null;
   volume = 1;
   muted = false;
   paused = true;
   videoWidth = 0;
+  videoHeight = 0;
+  clientWidth = 0;
+  clientHeight = 0;
   /** What the next `play` fails with. */
   refuses: Error | undefined;
   async play() {
@@ -42,21 +46,65 @@ export interface FakeBrowser {
   /** What POST is answered with. */
   status: number;
   answer: string;
+  /** The `Link` header of that answer. */
+  link: string | undefined;
   stats: Record<string, unknown>[];
   fire(type: string, more?: object): void;
+  /** The tab is shown, or another one. */
+  show(visible: boolean): void;
+  /** What lies in the window above all others. */
+  float(element: FakeElement | null): void;
+  /** Elements may have another size. */
+  resize(): void;
 }
 
 /** Puts it in place until `vi.unstubAllGlobals`. */
 export function fakeBrowser(): FakeBrowser {
-  const window = new EventTarget();
+  const window = Object.assign(new EventTarget(), { devicePixelRatio: 1 });
+  const document = Object.assign(new EventTarget(), {
+    visibilityState: "visible",
+    pictureInPictureElement: null as unknown,
+  });
+  const resized = new Set<() => void>();
   const fake: FakeBrowser = {
     asked: [],
     status: 201,
     answer: SOUND,
+    link: undefined,
     stats: [],
     fire: (type, more = {}) => window.dispatchEvent(Object.assign(new Event(type), more)),
+    show: (visible) => {
+      document.visibilityState = visible ? "visible" : "hidden";
+      document.dispatchEvent(new Event("visibilitychange"));
+    },
+    float: (element) => {
+      const former = document.pictureInPictureElement as FakeElement | null;
+      document.pictureInPictureElement = element;
+      former?.dispatchEvent(new Event("leavepictureinpicture"));
+      element?.dispatchEvent(new Event("enterpictureinpicture"));
+    },
+    resize: () => {
+      for (const heard of resized) heard();
+    },
   };
+  FakeFeed.all = [];
   vi.stubGlobal("window", window);
+  vi.stubGlobal("document", document);
+  // Node.js 20 has none, and an effect that fails takes those after it along.
+  vi.stubGlobal("navigator", {});
+  vi.stubGlobal("EventSource", FakeFeed);
+  vi.stubGlobal(
+    "ResizeObserver",
+    class {
+      constructor(private readonly heard: () => void) {}
+      observe() {
+        resized.add(this.heard);
+      }
+      disconnect() {
+        resized.delete(this.heard);
+      }
+    },
+  );
   vi.stubGlobal("MediaStream", FakeMedia);
   vi.stubGlobal(
     "RTCPeerConnection",
@@ -78,10 +126,13 @@ export function fakeBrowser(): FakeBrowser {
       close() {}
     },
   );
-  vi.stubGlobal("fetch", async (url: string, { method, keepalive }: RequestInit) => {
-    fake.asked.push(`${method} ${url}${keepalive ? " leaving" : ""}`);
+  vi.stubGlobal("fetch", async (url: string, { method, keepalive, body }: RequestInit) => {
+    const wish = url.endsWith("/layer");
+    fake.asked.push(`${method} ${url}${wish ? ` ${body}` : ""}${keepalive ? " leaving" : ""}`);
+    if (wish) return new Response("");
     if (method !== "POST") return new Response("a=ice-ufrag:u\r\na=ice-pwd:p\r\n");
-    return new Response(fake.answer, { status: fake.status, headers: { location: "/session" } });
+    const headers = { location: "/session", ...(fake.link ? { link: fake.link } : {}) };
+    return new Response(fake.answer, { status: fake.status, headers });
   });
   return fake;
 }

@@ -44,6 +44,7 @@ const silent = () => new Response("{}", { status: 409, headers: { "retry-after":
 describe("session", () => {
   let answers: Record<string, Answer>;
   let asked: string[];
+  let heard: (string | undefined)[];
   let phases: Phase[];
   let session: Session;
 
@@ -51,6 +52,7 @@ describe("session", () => {
     vi.useFakeTimers();
     FakePeer.all = [];
     asked = [];
+    heard = [];
     phases = [];
     answers = { POST: created, PATCH: restarted, DELETE: () => new Response("") };
     const setup: Setup = {
@@ -58,6 +60,8 @@ describe("session", () => {
       prepare: () => undefined,
       transformOffer: (offer) => offer,
       onState: (state) => phases.push(state.phase),
+      onAnswer: (_answer, { layer }) => heard.push(layer),
+      onEnd: () => heard.push(`over after ${asked.length} requests`),
       newPeer: () => new FakePeer() as unknown as RTCPeerConnection,
       random: () => 0,
       fetch: async (url, init) => {
@@ -84,6 +88,27 @@ describe("session", () => {
     await session.stop();
     expect(asked).toEqual(["POST /whep/main-stage", "DELETE /whep/main-stage/s1"]);
     expect(peer().closed).toBe(true);
+  });
+
+  it("says what the relay has for each session, and when that is over", async () => {
+    answers.POST = () =>
+      new Response("", {
+        status: 201,
+        headers: { location: "/whep/main-stage/s1", link: '<s1/layer>; rel="urn:ietf:params:whep:ext:core:layer"' },
+      });
+    answers.PATCH = gone;
+    await connected();
+    peer().become("failed");
+    await settle();
+    await session.stop();
+    await session.stop();
+    // Before DELETE, each time.
+    expect(heard).toEqual(["/s1/layer", "over after 2 requests", "/s1/layer", "over after 4 requests"]);
+    expect(asked.slice(1, 4)).toEqual([
+      "PATCH /whep/main-stage/s1",
+      "DELETE /whep/main-stage/s1",
+      "POST /whep/main-stage",
+    ]);
   });
 
   it("waits as long as the relay asks while nobody publishes", async () => {

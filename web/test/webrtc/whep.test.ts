@@ -34,7 +34,7 @@ describe("player", () => {
     peers = [];
     player = new Player(
       "main-stage",
-      { onState: () => undefined, onVideo: () => undefined, onSound },
+      { onState: () => undefined, onVideo: () => undefined, onSound, onTold: () => undefined },
       {
         newPeer: () => {
           const peer = {
