@@ -50,5 +50,5 @@ pub use track::{
 };
 pub use worker::{
     Claim, Holdings, Worker,
-    plan::{Audience, Command, Event, Flow, Relayed, SessionPlan},
+    plan::{AdvertisedEncoding, Audience, Command, Event, Flow, Relayed, SessionPlan},
 };

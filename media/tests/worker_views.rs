@@ -8,7 +8,7 @@ mod worker_sim;
 
 use std::time::Duration;
 
-use media::{Command, rtcp};
+use media::{AdvertisedEncoding, Command, rtcp};
 use protocol::Kind;
 use worker_sim::{
     Impairment, SECOND, Sim, TRACKS,
@@ -162,7 +162,10 @@ fn time_of(seen: &Seen, encoding: usize, end: Duration) -> Duration {
 impl View {
     fn elsewhere(wire: u64) -> View {
         let mut view = View::new(&RATES, wire);
-        let encodings = (0..).zip(RATES).collect();
+        let encodings = (0..).zip(RATES);
+        let encodings = encodings
+            .map(|(place, rate)| AdvertisedEncoding { place, rate, rid: None, resolution: None })
+            .collect();
         view.sim.tell(&Command::Advertised { tracks: TRACKS, encodings });
         view.stage.encodings.iter_mut().for_each(|encoding| encoding.lives = false);
         view

@@ -6,10 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::plan::AdvertisedEncoding;
 use crate::{
     allocation::{Layer, Rung, price::ladder},
     egress::ALL_LAYERS,
-    rtp::descriptor::SpatialLayer,
+    rtp::descriptor::{Resolution, SpatialLayer},
     track::{
         Listener, Tracks,
         id::{MAX_ENCODINGS, StreamTrack, StreamTracks, TrackId},
@@ -29,8 +30,9 @@ pub struct Pictures {
 pub struct Picture {
     tracks: StreamTracks,
     comes: Comes,
-    /// The encodings that it can be had in from elsewhere, by rising quality: their tracks, and what they take.
-    advertised: Vec<(TrackId, u64)>,
+    /// The encodings that it can be had in from elsewhere, by rising quality: their tracks, what they take, and how
+    /// large they are if that is said.
+    advertised: Vec<(TrackId, u64, Option<Resolution>)>,
     listeners: Vec<Listener>,
     /// Encodings by rising quality: those that live, or all that can be had.
     ranked: Vec<Ranked>,
@@ -113,13 +115,15 @@ impl Pictures {
     pub fn handle_advertised(
         &mut self,
         tracks: StreamTracks,
-        encodings: &[(u8, u64)],
+        encodings: &[AdvertisedEncoding],
         now: Instant,
     ) -> Vec<Listener> {
         self.handle_stream(tracks);
         let Some(picture) = self.known.get_mut(&tracks.video) else { return Vec::new() };
         let track = |place: u8| tracks.get(StreamTrack::Encoding(place));
-        picture.advertised = encodings.iter().map(|(place, rate)| (track(*place), *rate)).collect();
+        let advertised =
+            |encoding: &AdvertisedEncoding| (track(encoding.place), encoding.rate, encoding.resolution);
+        picture.advertised = encodings.iter().map(advertised).collect();
         picture.look_soon(now);
         // A whole that comes already goes on until they come.
         if picture.comes != Comes::Unknown || picture.advertised.is_empty() {
@@ -322,10 +326,13 @@ impl Picture {
     /// As [`Picture::look`], of what can be had from elsewhere: its origin has ranked it. What does not come, or has just
     /// begun to, takes what its origin says.
     fn look_elsewhere(&mut self, tracks: &mut Tracks, now: Instant) {
-        let of = |(track, nominal): &(TrackId, u64)| {
+        let of = |(track, nominal, resolution): &(TrackId, u64, Option<Resolution>)| {
             let comes = ranked(*track, tracks, now);
             let mut found =
                 comes.unwrap_or(Ranked { track: *track, pixels: 0, rate: *nominal, alive: false });
+            if found.pixels == 0 {
+                found.pixels = resolution.map_or(0, Resolution::pixels);
+            }
             if !tracks.get_mut(track).is_some_and(|track| track.meter().is_settled(now)) {
                 found.rate = *nominal;
             }

@@ -11,7 +11,7 @@ use protocol::{
 use super::sessions::Claim;
 use crate::{
     ingest::{encoding::EncodingView, feedback::Health},
-    rtp::packet::Packet,
+    rtp::{descriptor::Resolution, packet::Packet},
     sdp::{EgressPlan, IngestPlan},
     track::{
         epoch::Epochs,
@@ -86,8 +86,8 @@ pub enum Command {
     Advertised {
         /// The stream's.
         tracks: StreamTracks,
-        /// The place of each, and what it takes, in bits per second.
-        encodings: Vec<(u8, u64)>,
+        /// Each of them.
+        encodings: Vec<AdvertisedEncoding>,
     },
     /// Nobody here publishes, wants or hears the track any more.
     Forget {
@@ -99,6 +99,19 @@ pub enum Command {
         /// This one.
         track: TrackId,
     },
+}
+
+/// An encoding that a picture from elsewhere can be had in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdvertisedEncoding {
+    /// Its place in the publisher's answer.
+    pub place: u8,
+    /// What it takes, in bits per second.
+    pub rate: u64,
+    /// What its publisher calls it, if that is known.
+    pub rid: Option<Arc<str>>,
+    /// How large it is, if that is known.
+    pub resolution: Option<Resolution>,
 }
 
 /// What a worker tells the node.

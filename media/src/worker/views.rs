@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{
     Worker,
     pictures::Look,
-    plan::Event,
+    plan::{AdvertisedEncoding, Event},
     sessions::Media,
     viewing::{Choice, Turn},
 };
@@ -83,7 +83,12 @@ impl Worker {
     }
 
     /// What a picture can be had in from elsewhere is another.
-    pub(super) fn handle_advertised(&mut self, tracks: StreamTracks, encodings: &[(u8, u64)], now: Instant) {
+    pub(super) fn handle_advertised(
+        &mut self,
+        tracks: StreamTracks,
+        encodings: &[AdvertisedEncoding],
+        now: Instant,
+    ) {
         let listeners = self.pictures.handle_advertised(tracks, encodings, now);
         self.start_over(&listeners, None);
     }

@@ -166,8 +166,14 @@ impl Node {
         let encodings = elsewhere.map(|live| live.rates.encodings.as_slice()).unwrap_or_default();
         // Links are planned with the whole step, so that all fits. Listeners go by what is likely: it is measured when it
         // comes. Of what nothing is said, that is soon.
-        let advertised: Vec<(u8, u64)> =
-            encodings.iter().map(|e| (e.place, e.rate.likely_bits_per_second().unwrap_or(1))).collect();
+        let advertised = |e: &AdvertisedEncoding| media::AdvertisedEncoding {
+            place: e.place,
+            rate: e.rate.likely_bits_per_second().unwrap_or(1),
+            // Not said yet.
+            rid: None,
+            resolution: None,
+        };
+        let advertised: Vec<_> = encodings.iter().map(advertised).collect();
         if known.advertised != advertised {
             known.advertised.clone_from(&advertised);
             let tracks = known.tracks;

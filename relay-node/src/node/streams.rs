@@ -9,7 +9,7 @@ use std::{
 };
 
 use media::{
-    Command, EncodingView, Epochs, Event, Health, StreamTracks, TrackId,
+    AdvertisedEncoding, Command, EncodingView, Epochs, Event, Health, StreamTracks, TrackId,
     sdp::{Fragment, Offer},
     transport::{CloseReason, Credentials},
 };
@@ -49,7 +49,7 @@ pub(super) struct Stream {
     pub(super) wanted: Wanted,
     demand: PictureDemand,
     /// What the workers were told that the picture can be had in.
-    pub(super) advertised: Vec<(u8, u64)>,
+    pub(super) advertised: Vec<AdvertisedEncoding>,
 }
 
 /// A publisher that drops may come back under its name for so long without its listeners doing anything.
