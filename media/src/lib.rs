@@ -51,4 +51,6 @@ pub use track::{
 pub use worker::{
     Claim, Holdings, Worker,
     plan::{AdvertisedEncoding, Audience, Command, Event, Flow, Relayed, SessionPlan},
+    sight::{Reason, Shown, Sight},
+    wish::{Bound, Wish},
 };

@@ -5,6 +5,8 @@
 
 #[macro_use]
 mod worker_sim;
+#[path = "worker_views/wishes.rs"]
+mod wishes;
 
 use std::time::Duration;
 
@@ -331,7 +333,7 @@ fn numbers_and_times_go_on_through_all_changes() {
         view.wire(wire);
         view.run(SECOND * 12);
     }
-    assert!(view.sim.workers[0].stats().switches.iter().sum::<u64>() >= 6);
+    assert!(view.sim.workers[0].stats().switches.iter().flatten().sum::<u64>() >= 6);
     let mut got = view.sim.peers[view.listener].got_media(Kind::Video);
     got.sort_by_key(|got| got.timestamp);
     let highest = got.iter().map(|got| got.sequence).max().expect("some");

@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::plan::AdvertisedEncoding;
+use super::{plan::AdvertisedEncoding, sight::Shown};
 use crate::{
     allocation::{Layer, Rung, price::ladder},
     egress::ALL_LAYERS,
-    rtp::descriptor::{Resolution, SpatialLayer},
+    rtp::descriptor::{Resolution, SpatialLayer, TemporalLayer},
     track::{
         Listener, Tracks,
         id::{MAX_ENCODINGS, StreamTrack, StreamTracks, TrackId},
@@ -36,7 +36,13 @@ pub struct Picture {
     listeners: Vec<Listener>,
     /// Encodings by rising quality: those that live, or all that can be had.
     ranked: Vec<Ranked>,
+    /// Encodings that came, and are not sent now.
+    lost: Vec<Ranked>,
     rungs: Vec<Rung>,
+    /// Nothing of it comes.
+    silent: bool,
+    /// When a track of it last started anew: what has not come since then is over.
+    anew_at: Option<Instant>,
     /// Bits per second of the sound that goes with it.
     sound: u64,
     look_at: Option<Instant>,
@@ -68,12 +74,13 @@ enum Comes {
     Encodings,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Ranked {
     track: TrackId,
-    /// 0 if it is not known.
-    pixels: u32,
+    resolution: Option<Resolution>,
     rate: u64,
+    /// What each temporal layer takes with those below, as far as it comes.
+    layers: Vec<(TemporalLayer, u64)>,
     /// It comes. What can be had comes only if somebody wants it.
     alive: bool,
 }
@@ -81,9 +88,9 @@ struct Ranked {
 impl Ranked {
     /// Sizes are certain. Rates go up and down: what is a little dearer at the moment is not better.
     fn is_better(&self, other: &Ranked) -> bool {
-        match self.pixels > 0 && other.pixels > 0 && self.pixels != other.pixels {
-            true => self.pixels > other.pixels,
-            false => self.rate > other.rate + other.rate / 3,
+        match (self.resolution.map(Resolution::pixels), other.resolution.map(Resolution::pixels)) {
+            (Some(own), Some(others)) if own != others => own > others,
+            _ => self.rate > other.rate + other.rate / 3,
         }
     }
 }
@@ -102,7 +109,10 @@ impl Pictures {
             advertised: Vec::new(),
             listeners: Vec::new(),
             ranked: Vec::new(),
+            lost: Vec::new(),
             rungs: Vec::new(),
+            silent: true,
+            anew_at: None,
             sound: 0,
             look_at: None,
             only_whole_since: None,
@@ -149,6 +159,8 @@ impl Pictures {
             picture.tracks.video == track || picture.tracks.encodings.contains(&track)
         };
         let picture = self.known.values_mut().find(of)?;
+        picture.lost.clear();
+        picture.anew_at = Some(now);
         let before = picture.comes;
         let elsewhere = !picture.advertised.is_empty();
         if elsewhere && before == Comes::Encodings {
@@ -158,8 +170,7 @@ impl Pictures {
         if picture.comes == before {
             return None;
         }
-        picture.ranked.clear();
-        picture.rungs.clear();
+        picture.forget();
         picture.look_soon(now);
         if elsewhere && picture.comes == Comes::Encodings {
             return None;
@@ -188,6 +199,11 @@ impl Pictures {
             self.seen.retain(|seen| *seen != video);
         }
         last
+    }
+
+    /// Who sees the picture of a stream.
+    pub fn listeners(&self, video: TrackId) -> Vec<Listener> {
+        self.known.get(&video).map(|picture| picture.listeners.clone()).unwrap_or_default()
     }
 
     /// The picture of a stream.
@@ -259,6 +275,73 @@ impl Picture {
         up_to.rev().find(|ranked| ranked.alive).map(|ranked| ranked.track)
     }
 
+    /// The encodings that live or can be had, as they are shown, by rising quality.
+    pub fn encodings(&self) -> impl ExactSizeIterator<Item = Shown> + DoubleEndedIterator {
+        self.ranked.iter().map(|ranked| self.shown(ranked))
+    }
+
+    /// Those that came and are not sent now, by rising quality.
+    pub fn lost(&self) -> Vec<Shown> {
+        let mut lost: Vec<&Ranked> = self.lost.iter().collect();
+        lost.sort_by_key(|ranked| (ranked.resolution.map(Resolution::pixels), ranked.rate));
+        lost.into_iter().map(|ranked| self.shown(ranked)).collect()
+    }
+
+    /// The best of those that came and are not sent now, if it is better than all that are.
+    pub fn lost_best(&self) -> Option<Shown> {
+        let top = self.ranked.last();
+        let better = self.lost.iter().filter(|lost| top.is_none_or(|top| lost.is_better(top)));
+        better
+            .max_by_key(|lost| (lost.resolution.map(Resolution::pixels), lost.rate))
+            .map(|lost| self.shown(lost))
+    }
+
+    /// The best encoding that is no better than the one with this place. The base is, whatever that one is.
+    pub fn bound(&self, place: u8) -> u8 {
+        let Some(track) = self.tracks.encodings.get(usize::from(place)) else { return u8::MAX };
+        if self.comes != Comes::Encodings {
+            return u8::MAX; // there is only this one
+        }
+        if let Some(encoding) = self.encoding(*track) {
+            return encoding;
+        }
+        let lost = self.lost.iter().find(|lost| lost.track == *track);
+        let below = lost.map_or(0, |lost| self.ranked.iter().filter(|ranked| lost.is_better(ranked)).count());
+        below.saturating_sub(1) as u8
+    }
+
+    /// The highest temporal layer that comes of an encoding.
+    pub fn layers(&self, encoding: u8) -> TemporalLayer {
+        let last = self.ranked.get(usize::from(encoding)).and_then(|ranked| ranked.layers.last());
+        last.map_or(TemporalLayer(0), |(layer, _)| *layer)
+    }
+
+    /// Whether nothing of it comes.
+    pub fn is_silent(&self) -> bool {
+        self.silent
+    }
+
+    /// Whether it is another relay that says what it can be had in.
+    pub fn is_from_elsewhere(&self) -> bool {
+        !self.advertised.is_empty()
+    }
+
+    /// A track of it as it is shown, if it comes.
+    pub fn coming(&self, track: TrackId) -> Option<Shown> {
+        let alive = |ranked: &&Ranked| ranked.track == track && ranked.alive && !self.silent;
+        self.ranked.iter().find(alive).map(|ranked| self.shown(ranked))
+    }
+
+    fn shown(&self, ranked: &Ranked) -> Shown {
+        let place = self.tracks.encodings.iter().position(|track| *track == ranked.track);
+        Shown {
+            place: place.map(|place| place as u8),
+            resolution: ranked.resolution,
+            rate: ranked.rate,
+            layers: ranked.layers.clone(),
+        }
+    }
+
     /// Which encoding a track is now, if it lives or can be had.
     pub fn encoding(&self, track: TrackId) -> Option<u8> {
         self.ranked.iter().position(|ranked| ranked.track == track).map(|at| at as u8)
@@ -279,10 +362,16 @@ impl Picture {
             _ => return false,
         };
         self.comes = comes;
-        self.ranked.clear();
-        self.rungs.clear();
+        self.forget();
         // Encodings take the place of the whole with a keyframe.
         comes == Comes::Whole
+    }
+
+    /// It comes in another way.
+    fn forget(&mut self) {
+        self.ranked.clear();
+        self.lost.clear();
+        self.rungs.clear();
     }
 
     fn look_soon(&mut self, now: Instant) {
@@ -304,10 +393,11 @@ impl Picture {
             Comes::Whole | Comes::Unknown => &whole,
         };
         let alive: Vec<Ranked> = members.iter().filter_map(|track| ranked(*track, tracks, now)).collect();
-        if alive.is_empty() {
+        self.silent = alive.is_empty();
+        if self.silent {
             return; // the publisher is silent: who it comes back for is as before
         }
-        self.rank(alive);
+        self.rank(alive, tracks);
         let mut layers = Vec::new();
         for (encoding, ranked) in self.ranked.iter().enumerate() {
             let layer = |temporal| Layer { encoding: encoding as u8, spatial: SpatialLayer(0), temporal };
@@ -328,17 +418,23 @@ impl Picture {
     fn look_elsewhere(&mut self, tracks: &mut Tracks, now: Instant) {
         let of = |(track, nominal, resolution): &(TrackId, u64, Option<Resolution>)| {
             let comes = ranked(*track, tracks, now);
-            let mut found =
-                comes.unwrap_or(Ranked { track: *track, pixels: 0, rate: *nominal, alive: false });
-            if found.pixels == 0 {
-                found.pixels = resolution.map_or(0, Resolution::pixels);
-            }
+            let mut found = comes.unwrap_or(Ranked {
+                track: *track,
+                resolution: None,
+                rate: *nominal,
+                layers: Vec::new(),
+                alive: false,
+            });
+            found.resolution = found.resolution.or(*resolution);
             if !tracks.get_mut(track).is_some_and(|track| track.meter().is_settled(now)) {
                 found.rate = *nominal;
             }
             found
         };
-        self.ranked = self.advertised.iter().map(of).collect();
+        let ranked: Vec<Ranked> = self.advertised.iter().map(of).collect();
+        let before = std::mem::replace(&mut self.ranked, ranked);
+        self.lose(before, tracks);
+        self.silent = !self.ranked.iter().any(|ranked| ranked.alive);
         let layer = |encoding: usize| Layer {
             encoding: encoding as u8,
             spatial: SpatialLayer(0),
@@ -348,7 +444,7 @@ impl Picture {
     }
 
     /// Keeps the order as it is, but where one is clearly better than the next.
-    fn rank(&mut self, alive: Vec<Ranked>) {
+    fn rank(&mut self, alive: Vec<Ranked>, tracks: &mut Tracks) {
         let before = std::mem::take(&mut self.ranked);
         let place = |track: TrackId| before.iter().position(|ranked| ranked.track == track);
         let mut order = alive;
@@ -361,15 +457,27 @@ impl Picture {
             }
         }
         self.ranked = order;
+        self.lose(before, tracks);
+    }
+
+    /// Keeps in mind what is there no more, unless it is of a publisher that another one has replaced.
+    fn lose(&mut self, before: Vec<Ranked>, tracks: &mut Tracks) {
+        self.lost.extend(before);
+        let (ranked, anew_at) = (&self.ranked, self.anew_at);
+        self.lost.retain(|lost| {
+            let last = tracks.get_mut(&lost.track).and_then(|track| track.meter().last());
+            last > anew_at && !ranked.iter().any(|ranked| ranked.track == lost.track)
+        });
     }
 }
 
 /// A track that lives and has a rate.
 fn ranked(track: TrackId, tracks: &mut Tracks, now: Instant) -> Option<Ranked> {
     let meter = tracks.get_mut(&track)?.meter();
-    let rate = meter.bits_per_second(now);
-    let pixels = meter.resolution().map_or(0, |resolution| resolution.pixels());
-    (meter.is_alive(now) && rate > 0).then_some(Ranked { track, pixels, rate, alive: true })
+    let layers: Vec<_> = meter.rates(now).collect();
+    let rate = layers.last().map_or(0, |(_, rate)| *rate);
+    let resolution = meter.resolution();
+    (meter.is_alive(now) && rate > 0).then_some(Ranked { track, resolution, rate, layers, alive: true })
 }
 
 #[cfg(test)]
@@ -382,8 +490,13 @@ mod tests {
         pictures.known.remove(&TrackId(1)).expect("there")
     }
 
-    fn ranked(track: u32, pixels: u32, rate: u64) -> Ranked {
-        Ranked { track: TrackId(track), pixels, rate, alive: true }
+    fn ranked(track: u32, width: u16, rate: u64) -> Ranked {
+        let resolution = (width > 0).then_some(Resolution { width, height: 1 });
+        Ranked { track: TrackId(track), resolution, rate, layers: Vec::new(), alive: true }
+    }
+
+    fn rank(picture: &mut Picture, alive: Vec<Ranked>) {
+        picture.rank(alive, &mut Tracks::new());
     }
 
     fn order(picture: &Picture) -> Vec<u32> {
@@ -393,30 +506,30 @@ mod tests {
     #[test]
     fn encodings_are_ranked_by_size_and_else_by_rate() {
         let mut picture = picture();
-        picture.rank(vec![ranked(2, 3000, 9), ranked(3, 1000, 90), ranked(4, 2000, 50)]);
+        rank(&mut picture, vec![ranked(2, 3000, 9), ranked(3, 1000, 90), ranked(4, 2000, 50)]);
         assert_eq!(order(&picture), [3, 4, 2]);
-        picture.rank(vec![ranked(2, 0, 900), ranked(3, 0, 100), ranked(4, 0, 400)]);
+        rank(&mut picture, vec![ranked(2, 0, 900), ranked(3, 0, 100), ranked(4, 0, 400)]);
         assert_eq!(order(&picture), [3, 4, 2]);
     }
 
     #[test]
     fn two_of_one_size_do_not_change_places_with_every_scene() {
         let mut picture = picture();
-        picture.rank(vec![ranked(2, 1000, 100), ranked(3, 1000, 200)]);
+        rank(&mut picture, vec![ranked(2, 1000, 100), ranked(3, 1000, 200)]);
         assert_eq!(order(&picture), [2, 3]);
         for rates in [(230, 200), (260, 200), (180, 240)] {
-            picture.rank(vec![ranked(2, 1000, rates.0), ranked(3, 1000, rates.1)]);
+            rank(&mut picture, vec![ranked(2, 1000, rates.0), ranked(3, 1000, rates.1)]);
             assert_eq!(order(&picture), [2, 3], "{rates:?}");
         }
-        picture.rank(vec![ranked(2, 1000, 600), ranked(3, 1000, 200)]);
+        rank(&mut picture, vec![ranked(2, 1000, 600), ranked(3, 1000, 200)]);
         assert_eq!(order(&picture), [3, 2]);
     }
 
     #[test]
     fn one_that_dies_leaves_the_others_in_their_order() {
         let mut picture = picture();
-        picture.rank(vec![ranked(2, 3000, 9), ranked(3, 1000, 90), ranked(4, 2000, 50)]);
-        picture.rank(vec![ranked(2, 3000, 9), ranked(4, 2000, 50)]);
+        rank(&mut picture, vec![ranked(2, 3000, 9), ranked(3, 1000, 90), ranked(4, 2000, 50)]);
+        rank(&mut picture, vec![ranked(2, 3000, 9), ranked(4, 2000, 50)]);
         assert_eq!(order(&picture), [4, 2]);
         assert_eq!((picture.encoding(TrackId(4)), picture.encoding(TrackId(3))), (Some(0), None));
     }
