@@ -140,6 +140,9 @@ fn why_it_is_not_the_best_is_told() {
     let mut view = View::new(&RATES, 5_000_000);
     view.watch();
     view.run(SECOND * 10);
+    view.wire(1_900_000);
+    view.run(SECOND * 10);
+    assert_eq!(view.told(), (Some(1), Some(2), Reason::Link));
     view.wire(400_000);
     view.run(SECOND * 10);
     assert_eq!(view.told(), (Some(0), Some(2), Reason::Link));

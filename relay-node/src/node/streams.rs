@@ -41,6 +41,12 @@ pub(super) struct Stream {
     pub(super) until: Option<Instant>,
     pub(super) epochs: Epochs,
     pub(super) listeners: BTreeSet<SessionId>,
+    /// Those of them that wish no picture.
+    pub(super) only_heard: BTreeSet<SessionId>,
+    /// There is a picture in it now.
+    pub(super) has_picture: bool,
+    /// What who publishes it here calls the encodings of its picture.
+    pub(super) rids: Vec<Arc<str>>,
     /// What the mesh was asked for: the sound, and the picture in whatever encodings.
     interests: BTreeSet<TrackKey>,
     /// What is said of it if it is published here.
@@ -209,6 +215,7 @@ impl Node {
                 }
             }
             Event::Demand { worker, track, wanted } => self.handle_demand(worker, track, wanted, now),
+            Event::Sight { session, sight } => self.handle_sight(session, sight),
             Event::KeyframeWanted { track } => self.handle_keyframe_wanted(track, now),
             // Chat and files over data channels come with the participant's door to the rooms.
             Event::Message { .. } | Event::Foreign { .. } => {}
@@ -236,6 +243,7 @@ impl Node {
     fn session_over(&mut self, id: SessionId, wanted: bool, now: Instant) {
         let Some((stream, direction)) = self.sessions.handle_over(id) else { return };
         self.effects.push_back(Effect::Workers(Command::Close { session: id }));
+        self.effects.push_back(Effect::Over(id));
         match direction {
             Direction::Ingest => self.handle_publisher_gone(id, &stream, wanted, now),
             Direction::Egress => self.handle_listener(&stream, id, false, now),
@@ -256,7 +264,8 @@ impl Node {
     pub fn session(&self, id: SessionId, now: Instant) -> Option<api::Session> {
         let (stream, _) = self.sessions.stream_of(id)?;
         let carried = self.live(stream).map(|live| self.carried(&live));
-        self.sessions.shown(id, carried, now)
+        let shown = self.sessions.shown(id, carried, now)?;
+        Some(api::Session { picture: self.picture(id), ..shown })
     }
 
     /// Whether a session is that of the stream's publisher here.
@@ -277,6 +286,7 @@ impl Node {
         let replaced = known.publisher.replace(session);
         known.until = None;
         known.published = Some(tracks.clone());
+        known.rids = self.sessions.rids(session);
         if let Some(replaced) = replaced {
             self.session_over(replaced, false, now);
         }
@@ -351,6 +361,7 @@ impl Node {
             known.listeners.insert(session);
         } else {
             known.listeners.remove(&session);
+            known.only_heard.remove(&session);
         }
         self.settle(stream, now);
     }
@@ -391,6 +402,9 @@ impl Node {
                 until: None,
                 epochs,
                 listeners: BTreeSet::new(),
+                only_heard: BTreeSet::new(),
+                has_picture: false,
+                rids: Vec::new(),
                 interests: BTreeSet::new(),
                 rates: Published::default(),
                 wanted: Wanted::default(),
@@ -435,7 +449,9 @@ impl Node {
     pub(super) fn settle(&mut self, name: &StreamName, now: Instant) {
         let live = self.live(name);
         self.tell_advertised(name, live.as_ref());
+        let carried = live.as_ref().map(|live| self.carried(live)).unwrap_or_default();
         let Some(known) = self.streams.get_mut(name) else { return };
+        known.has_picture = carried.iter().any(|track| track.kind == Kind::Video);
         let heard_here = known.published.is_some() && !known.listeners.is_empty();
         self.mesh.handle_listeners(name, heard_here, now);
         let wanted: BTreeSet<TrackKey> = match live {
@@ -468,7 +484,7 @@ impl Node {
         for key in known.interests.difference(&wanted) {
             self.mesh.handle_interest(key.clone(), false, now);
         }
-        let demand = known.wanted.demand(known.listeners.len());
+        let demand = known.wanted.demand(known.listeners.len() - known.only_heard.len());
         if let Some(key) = wanted.iter().find(|key| key.track == StreamTrack::Video)
             && known.demand != demand
         {
