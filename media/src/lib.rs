@@ -50,7 +50,8 @@ pub use track::{
 };
 pub use worker::{
     Claim, Holdings, Worker,
-    plan::{AdvertisedEncoding, Audience, Command, Event, Flow, Relayed, SessionPlan},
+    advertised::AdvertisedEncoding,
+    plan::{Audience, Command, Event, Flow, Relayed, SessionPlan},
     sight::{Reason, Shown, Sight},
     wish::{Bound, Wish},
 };

@@ -171,10 +171,10 @@ impl Told {
 
     async fn says(&self, id: Option<&str>, reason: &str) {
         let expected = (id.map(str::to_owned), reason.to_owned());
-        let said = until(&format!("{expected:?} is told"), SOON, || async {
+        let said = until("it is told", SOON, || async {
             Ok((self.quality().as_ref() == Some(&expected)).then_some(()))
         });
-        said.await.unwrap_or_else(|error| panic!("{error}: {:?}", self.quality()));
+        said.await.unwrap_or_else(|error| panic!("{error}: {:?} instead of {expected:?}", self.quality()));
     }
 }
 

@@ -4,9 +4,11 @@
 //! gives it what came (`handle_*`), then polls until nothing is left: [`Worker::poll_transmit`],
 //! [`Worker::poll_relayed`], [`Worker::poll_event`], and sleeps until [`Worker::poll_timeout`].
 
+pub mod advertised;
 mod listening;
 mod pictures;
 pub mod plan;
+mod ranked;
 mod reports;
 mod sessions;
 pub mod sight;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{plan::AdvertisedEncoding, sight::Shown};
+use super::{advertised::AdvertisedEncoding, ranked::Ranked, sight::Shown};
 use crate::{
     allocation::{Layer, Rung, price::ladder},
     egress::ALL_LAYERS,
@@ -72,27 +72,6 @@ enum Comes {
     Whole,
     /// In several encodings.
     Encodings,
-}
-
-#[derive(Debug, Clone)]
-struct Ranked {
-    track: TrackId,
-    resolution: Option<Resolution>,
-    rate: u64,
-    /// What each temporal layer takes with those below, as far as it comes.
-    layers: Vec<(TemporalLayer, u64)>,
-    /// It comes. What can be had comes only if somebody wants it.
-    alive: bool,
-}
-
-impl Ranked {
-    /// Sizes are certain. Rates go up and down: what is a little dearer at the moment is not better.
-    fn is_better(&self, other: &Ranked) -> bool {
-        match (self.resolution.map(Resolution::pixels), other.resolution.map(Resolution::pixels)) {
-            (Some(own), Some(others)) if own != others => own > others,
-            _ => self.rate > other.rate + other.rate / 3,
-        }
-    }
 }
 
 /// How often rates are looked at while somebody listens.
@@ -277,23 +256,21 @@ impl Picture {
 
     /// The encodings that live or can be had, as they are shown, by rising quality.
     pub fn encodings(&self) -> impl ExactSizeIterator<Item = Shown> + DoubleEndedIterator {
-        self.ranked.iter().map(|ranked| self.shown(ranked))
+        self.ranked.iter().map(|ranked| ranked.shown(&self.tracks))
     }
 
     /// Those that came and are not sent now, by rising quality.
     pub fn lost(&self) -> Vec<Shown> {
         let mut lost: Vec<&Ranked> = self.lost.iter().collect();
-        lost.sort_by_key(|ranked| (ranked.resolution.map(Resolution::pixels), ranked.rate));
-        lost.into_iter().map(|ranked| self.shown(ranked)).collect()
+        lost.sort_by_key(|ranked| ranked.quality());
+        lost.into_iter().map(|ranked| ranked.shown(&self.tracks)).collect()
     }
 
     /// The best of those that came and are not sent now, if it is better than all that are.
     pub fn lost_best(&self) -> Option<Shown> {
         let top = self.ranked.last();
         let better = self.lost.iter().filter(|lost| top.is_none_or(|top| lost.is_better(top)));
-        better
-            .max_by_key(|lost| (lost.resolution.map(Resolution::pixels), lost.rate))
-            .map(|lost| self.shown(lost))
+        better.max_by_key(|lost| lost.quality()).map(|lost| lost.shown(&self.tracks))
     }
 
     /// The best encoding that is no better than the one with this place. The base is, whatever that one is.
@@ -329,17 +306,7 @@ impl Picture {
     /// A track of it as it is shown, if it comes.
     pub fn coming(&self, track: TrackId) -> Option<Shown> {
         let alive = |ranked: &&Ranked| ranked.track == track && ranked.alive && !self.silent;
-        self.ranked.iter().find(alive).map(|ranked| self.shown(ranked))
-    }
-
-    fn shown(&self, ranked: &Ranked) -> Shown {
-        let place = self.tracks.encodings.iter().position(|track| *track == ranked.track);
-        Shown {
-            place: place.map(|place| place as u8),
-            resolution: ranked.resolution,
-            rate: ranked.rate,
-            layers: ranked.layers.clone(),
-        }
+        self.ranked.iter().find(alive).map(|ranked| ranked.shown(&self.tracks))
     }
 
     /// Which encoding a track is now, if it lives or can be had.
@@ -392,7 +359,8 @@ impl Picture {
             Comes::Encodings => &self.tracks.encodings[..],
             Comes::Whole | Comes::Unknown => &whole,
         };
-        let alive: Vec<Ranked> = members.iter().filter_map(|track| ranked(*track, tracks, now)).collect();
+        let alive: Vec<Ranked> =
+            members.iter().filter_map(|track| Ranked::measured(*track, tracks, now)).collect();
         self.silent = alive.is_empty();
         if self.silent {
             return; // the publisher is silent: who it comes back for is as before
@@ -417,14 +385,8 @@ impl Picture {
     /// begun to, takes what its origin says.
     fn look_elsewhere(&mut self, tracks: &mut Tracks, now: Instant) {
         let of = |(track, nominal, resolution): &(TrackId, u64, Option<Resolution>)| {
-            let comes = ranked(*track, tracks, now);
-            let mut found = comes.unwrap_or(Ranked {
-                track: *track,
-                resolution: None,
-                rate: *nominal,
-                layers: Vec::new(),
-                alive: false,
-            });
+            let comes = Ranked::measured(*track, tracks, now);
+            let mut found = comes.unwrap_or_else(|| Ranked::to_be_had(*track, *nominal));
             found.resolution = found.resolution.or(*resolution);
             if !tracks.get_mut(track).is_some_and(|track| track.meter().is_settled(now)) {
                 found.rate = *nominal;
@@ -469,15 +431,6 @@ impl Picture {
             last > anew_at && !ranked.iter().any(|ranked| ranked.track == lost.track)
         });
     }
-}
-
-/// A track that lives and has a rate.
-fn ranked(track: TrackId, tracks: &mut Tracks, now: Instant) -> Option<Ranked> {
-    let meter = tracks.get_mut(&track)?.meter();
-    let layers: Vec<_> = meter.rates(now).collect();
-    let rate = layers.last().map_or(0, |(_, rate)| *rate);
-    let resolution = meter.resolution();
-    (meter.is_alive(now) && rate > 0).then_some(Ranked { track, resolution, rate, layers, alive: true })
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use protocol::{
     mesh::{SenderClock, Withheld},
 };
 
-use super::{sessions::Claim, sight::Sight, wish::Wish};
+use super::{advertised::AdvertisedEncoding, sessions::Claim, sight::Sight, wish::Wish};
 use crate::{
     ingest::{encoding::EncodingView, feedback::Health},
-    rtp::{descriptor::Resolution, packet::Packet},
+    rtp::packet::Packet,
     sdp::{EgressPlan, IngestPlan},
     track::{
         epoch::Epochs,
@@ -113,19 +113,6 @@ pub enum Command {
         /// This one.
         track: TrackId,
     },
-}
-
-/// An encoding that a picture from elsewhere can be had in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdvertisedEncoding {
-    /// Its place in the publisher's answer.
-    pub place: u8,
-    /// What it takes, in bits per second.
-    pub rate: u64,
-    /// What its publisher calls it, if that is known.
-    pub rid: Option<Arc<str>>,
-    /// How large it is, if that is known.
-    pub resolution: Option<Resolution>,
 }
 
 /// What a worker tells the node.

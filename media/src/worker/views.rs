@@ -7,8 +7,9 @@ use protocol::SessionId;
 
 use super::{
     Worker,
+    advertised::AdvertisedEncoding,
     pictures::Look,
-    plan::{AdvertisedEncoding, Event},
+    plan::Event,
     sessions::Media,
     sight::Reason,
     viewing::{Choice, Turn},

@@ -15,7 +15,7 @@ use media::{
 };
 use mesh_routing::{PictureDemand, StreamView};
 use protocol::{
-    Codec, Kind, SessionId, StreamName, TrackDescription, ZoneName, api,
+    Codec, Kind, SessionId, StreamName, TrackDescription, ZoneName,
     mesh::{StreamAdvertisement, StreamTrack, TrackKey},
 };
 
@@ -34,7 +34,7 @@ pub(super) struct Stream {
     /// What is wrong with it, and whose it is.
     health: Option<(SessionId, Health)>,
     /// How the encodings of its picture are, and whose they are.
-    encodings: Option<(SessionId, Vec<EncodingView>)>,
+    pub(super) encodings: Option<(SessionId, Vec<EncodingView>)>,
     /// What is advertised, until the publisher is gone for good.
     pub(super) published: Option<Vec<TrackDescription>>,
     /// The publisher dropped: until then it may come back.
@@ -260,14 +260,6 @@ impl Node {
         self.sessions.listener_opened_at(id)
     }
 
-    /// `GET /api/v1/sessions/{session}`.
-    pub fn session(&self, id: SessionId, now: Instant) -> Option<api::Session> {
-        let (stream, _) = self.sessions.stream_of(id)?;
-        let carried = self.live(stream).map(|live| self.carried(&live));
-        let shown = self.sessions.shown(id, carried, now)?;
-        Some(api::Session { picture: self.picture(id), ..shown })
-    }
-
     /// Whether a session is that of the stream's publisher here.
     fn publishes(&self, session: SessionId, stream: &StreamName) -> bool {
         self.streams.get(stream).is_some_and(|known| known.publisher == Some(session))
@@ -305,15 +297,6 @@ impl Node {
     pub fn health(&self, stream: &StreamName) -> Option<Health> {
         let known = self.streams.get(stream)?;
         known.health.filter(|(session, _)| known.publisher == Some(*session)).map(|(_, health)| health)
-    }
-
-    /// The encodings of the picture of a stream here, as far as its publisher's session has told.
-    pub(super) fn encodings(&self, stream: &StreamName) -> &[EncodingView] {
-        let known = self.streams.get(stream);
-        let told = known.and_then(|known| {
-            known.encodings.as_ref().filter(|(session, _)| known.publisher == Some(*session))
-        });
-        told.map_or(&[], |(_, encodings)| encodings)
     }
 
     /// What the publisher of a stream sends is another codec than was thought.
