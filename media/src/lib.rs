@@ -50,5 +50,8 @@ pub use track::{
 };
 pub use worker::{
     Claim, Holdings, Worker,
+    advertised::AdvertisedEncoding,
     plan::{Audience, Command, Event, Flow, Relayed, SessionPlan},
+    sight::{Reason, Shown, Sight},
+    wish::{Bound, Wish},
 };

@@ -37,10 +37,16 @@ pub struct Stats {
     /// Packets of pictures that waited for their run: at the pace that the estimate gives, and faster, so that they do
     /// not wait too long.
     pub paced: [u64; 2],
-    /// Pictures of listeners that got another encoding: a better one, a worse one.
-    pub switches: [u64; 2],
-    /// Pictures of listeners that stopped, so that the sound goes on.
-    pub pauses: u64,
+    /// Pictures of listeners that got another encoding, a better one or a worse one, by [`Reason`](crate::Reason).
+    pub switches: [[u64; REASONS]; 2],
+    /// Pictures of listeners that stopped, by reason: so that the sound goes on, or because nobody wants them.
+    pub pauses: [u64; REASONS],
+    /// Pictures that went on with fewer of their temporal layers until a worse encoding began, and did not stop.
+    pub thinned: u64,
+    /// What paths of listeners are thought to carry, and what their pictures take of it: of each once a second.
+    pub estimates: Bitrates,
+    /// As above.
+    pub allocated: Bitrates,
     /// Connected publishers.
     pub publishers: u64,
     /// Connected listeners.
@@ -48,6 +54,9 @@ pub struct Stats {
     /// From the socket that brought a packet to the socket that takes it on.
     pub delay: DelayHistogram,
 }
+
+/// As many as there are of [`Reason`](crate::Reason).
+pub const REASONS: usize = 5;
 
 impl Stats {
     /// Counts something that was dropped.
@@ -76,6 +85,25 @@ impl DelayHistogram {
     pub fn record(&mut self, delay: Duration) {
         let seconds = delay.as_secs_f64();
         let bucket = Self::BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(Self::BOUNDS.len());
+        self.buckets[bucket] += 1;
+    }
+}
+
+/// How many had which bitrate.
+#[derive(Debug, Clone, Default)]
+pub struct Bitrates {
+    /// One for each of [`Bitrates::BOUNDS`], and one for everything above.
+    pub buckets: [u64; Bitrates::BOUNDS.len() + 1],
+}
+
+impl Bitrates {
+    /// Upper bounds, bits per second.
+    pub const BOUNDS: [f64; 9] = [0.0, 150e3, 300e3, 600e3, 1.2e6, 2.5e6, 5e6, 10e6, 20e6];
+
+    /// Counts one.
+    pub fn record(&mut self, bits_per_second: u64) {
+        let rate = bits_per_second as f64;
+        let bucket = Self::BOUNDS.iter().position(|bound| rate <= *bound).unwrap_or(Self::BOUNDS.len());
         self.buckets[bucket] += 1;
     }
 }

@@ -8,7 +8,7 @@ mod worker_sim;
 
 use std::time::{Duration, Instant};
 
-use media::Command;
+use media::{AdvertisedEncoding, Command};
 use protocol::Kind;
 use worker_sim::{
     SECOND, Sim, TRACKS,
@@ -35,7 +35,8 @@ impl View {
         let mut stage = Stage::new(&RATES, sim.now);
         stage.encodings[1].lives = false;
         let mut view = View { sim, stage, listener };
-        let encodings = (0..).zip(RATES).collect();
+        let advertised = |(place, rate)| AdvertisedEncoding { place, rate, rid: None, resolution: None };
+        let encodings = (0..).zip(RATES).map(advertised).collect();
         view.sim.tell(&Command::Advertised { tracks: TRACKS, encodings });
         view
     }

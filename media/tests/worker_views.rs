@@ -5,10 +5,12 @@
 
 #[macro_use]
 mod worker_sim;
+#[path = "worker_views/wishes.rs"]
+mod wishes;
 
 use std::time::Duration;
 
-use media::{Command, rtcp};
+use media::{AdvertisedEncoding, Command, rtcp};
 use protocol::Kind;
 use worker_sim::{
     Impairment, SECOND, Sim, TRACKS,
@@ -162,7 +164,10 @@ fn time_of(seen: &Seen, encoding: usize, end: Duration) -> Duration {
 impl View {
     fn elsewhere(wire: u64) -> View {
         let mut view = View::new(&RATES, wire);
-        let encodings = (0..).zip(RATES).collect();
+        let encodings = (0..).zip(RATES);
+        let encodings = encodings
+            .map(|(place, rate)| AdvertisedEncoding { place, rate, rid: None, resolution: None })
+            .collect();
         view.sim.tell(&Command::Advertised { tracks: TRACKS, encodings });
         view.stage.encodings.iter_mut().for_each(|encoding| encoding.lives = false);
         view
@@ -328,7 +333,7 @@ fn numbers_and_times_go_on_through_all_changes() {
         view.wire(wire);
         view.run(SECOND * 12);
     }
-    assert!(view.sim.workers[0].stats().switches.iter().sum::<u64>() >= 6);
+    assert!(view.sim.workers[0].stats().switches.iter().flatten().sum::<u64>() >= 6);
     let mut got = view.sim.peers[view.listener].got_media(Kind::Video);
     got.sort_by_key(|got| got.timestamp);
     let highest = got.iter().map(|got| got.sequence).max().expect("some");

@@ -95,6 +95,119 @@ pub struct Session {
     pub reason: Option<String>,
     /// The tracks of the stream now.
     pub tracks: Vec<SessionTrack>,
+    /// What a listener sees of the picture, as it was told last: of one whose events are read, or that wished something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<Picture>,
+}
+
+/// What a listener sees of a picture, in [`Session`] and as the event `quality` of WHEP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Picture {
+    /// What is sent; null if nothing is.
+    pub video: Option<PictureSent>,
+    /// The best there is, be it that it is not sent now; null if nothing is known.
+    pub best: Option<PictureEncoding>,
+    /// Why what is sent is not the best.
+    pub reason: PictureReason,
+}
+
+/// What is sent to a listener, in [`Picture`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PictureSent {
+    /// The encoding.
+    #[serde(flatten)]
+    pub encoding: PictureEncoding,
+    /// What it takes, in kbit/s.
+    pub kbps: u64,
+}
+
+/// An encoding of a picture, in [`Picture`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PictureEncoding {
+    /// What its publisher calls it (its rid), or a digit where that is not known.
+    #[serde(rename = "encodingId")]
+    pub encoding_id: String,
+    /// In pixels; absent if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<u16>,
+    /// In pixels; absent if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u16>,
+}
+
+/// Why a listener does not see the best there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PictureReason {
+    /// It does.
+    Best,
+    /// Its path has no room for better, or for any picture.
+    Link,
+    /// It asked for no better, or for no picture.
+    Wish,
+    /// The publisher does not send better now, or no picture.
+    Publisher,
+    /// Better is wanted from another relay, and does not come.
+    Bridge,
+    /// The stream has no picture.
+    None,
+}
+
+/// What a listener may have of a picture: the event `layers` of WHEP, by the mid of the picture.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PictureLayers {
+    /// Encodings that there are, the best first.
+    pub active: Vec<PictureLayer>,
+    /// Encodings that the publisher does not send now, the best first.
+    pub inactive: Vec<PictureEncoding>,
+    /// Each temporal layer of each encoding, the best first.
+    pub layers: Vec<PictureLayer>,
+}
+
+/// An encoding, or a layer of it, in [`PictureLayers`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PictureLayer {
+    /// The encoding.
+    #[serde(flatten)]
+    pub encoding: PictureEncoding,
+    /// The place of the encoding in the publisher's answer.
+    #[serde(rename = "simulcastIdx")]
+    pub simulcast_idx: u8,
+    /// Always 0; absent for a whole encoding.
+    #[serde(default, rename = "spatialLayerId", skip_serializing_if = "Option::is_none")]
+    pub spatial_layer_id: Option<u8>,
+    /// This layer with those below; absent for a whole encoding.
+    #[serde(default, rename = "temporalLayerId", skip_serializing_if = "Option::is_none")]
+    pub temporal_layer_id: Option<u8>,
+    /// Bits per second.
+    pub bitrate: u64,
+}
+
+/// What a listener wishes: the body of `POST /whep/{stream}/{session}/layer`. An empty one wishes the best that fits.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LayerWish {
+    /// False for sound only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub video: Option<bool>,
+    /// The mid of the picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_id: Option<String>,
+    /// No better encoding than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding_id: Option<String>,
+    /// As `maxSpatialLayerId`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spatial_layer_id: Option<u8>,
+    /// As `maxTemporalLayerId`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temporal_layer_id: Option<u8>,
+    /// No higher spatial layer of the encoding; each has one today.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_spatial_layer_id: Option<u8>,
+    /// No higher temporal layer of the encoding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_temporal_layer_id: Option<u8>,
 }
 
 /// How much of its stream a [`Session`] gets.

@@ -119,6 +119,10 @@ drop_reasons! {
     WebsocketGaveWay = "websocket_gave_way",
     /// No place for a WebSocket.
     WebsocketRefused = "websocket_refused",
+    /// A stream of events ended for somebody else's.
+    EventsGaveWay = "events_gave_way",
+    /// No place for a stream of events.
+    EventsRefused = "events_refused",
     /// A session ended for somebody else's.
     SessionGaveWay = "session_gave_way",
     /// No place for a session.

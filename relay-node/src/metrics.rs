@@ -12,6 +12,9 @@ const FORWARD_DELAY: [f64; 12] =
 /// Seconds from the offer to the first media.
 const JOIN_DURATION: [f64; 11] = [0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0];
 
+/// Bits per second of a listener; the first is no picture at all.
+const LISTENER_RATE: [f64; 9] = media::stats::Bitrates::BOUNDS;
+
 /// Makes the recorder that the macros write to: once in a process.
 ///
 /// # Errors
@@ -28,7 +31,8 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
     let join = Matcher::Full("relay_join_duration_seconds".to_owned());
     PrometheusBuilder::new()
         .set_buckets_for_metric(delay, &FORWARD_DELAY)?
-        .set_buckets_for_metric(join, &JOIN_DURATION)
+        .set_buckets_for_metric(join, &JOIN_DURATION)?
+        .set_buckets_for_metric(Matcher::Prefix("relay_listener_".to_owned()), &LISTENER_RATE)
 }
 
 fn describe() {
@@ -51,6 +55,16 @@ fn describe() {
         Unit::Seconds,
         "from a listener's offer to the end of its DTLS handshake"
     );
+    describe_histogram!(
+        "relay_listener_estimate_bits_per_second",
+        Unit::Count,
+        "what the paths of listeners are thought to carry, each once a second"
+    );
+    describe_histogram!(
+        "relay_listener_allocated_bits_per_second",
+        Unit::Count,
+        "what the pictures of listeners take, each once a second; 0 is no picture"
+    );
     describe_gauge!("relay_bridge_up", Unit::Count, "links to other relays that are up, by their zone");
     describe_gauge!("relay_bridge_rtt_seconds", Unit::Seconds, "round trip to a neighbor, by its zone");
     describe_gauge!(
@@ -66,7 +80,7 @@ fn describe() {
     describe_gauge!("process_start_time_seconds", Unit::Seconds, "start of the process since 1970");
 }
 
-const COUNTERS: [(&str, Unit, &str); 15] = [
+const COUNTERS: [(&str, Unit, &str); 17] = [
     ("relay_rtp_packets_total", Unit::Count, "RTP packets, by kind and direction"),
     ("relay_rtp_bytes_total", Unit::Bytes, "bytes of RTP packets, by kind and direction"),
     (
@@ -79,8 +93,22 @@ const COUNTERS: [(&str, Unit, &str); 15] = [
     ("relay_pli_total", Unit::Count, "keyframes asked for, by direction"),
     ("relay_probe_total", Unit::Count, "bursts that tried whether the path to a listener carries more"),
     ("relay_paced_packets_total", Unit::Count, "packets of pictures that waited for their run, by speed"),
-    ("relay_video_switch_total", Unit::Count, "listeners that got another encoding of a picture: up, down"),
-    ("relay_video_pause_total", Unit::Count, "pictures that stopped so that the sound goes on"),
+    (
+        "relay_video_switch_total",
+        Unit::Count,
+        "listeners that got another encoding of a picture, by direction (up, down) and reason",
+    ),
+    (
+        "relay_video_pause_total",
+        Unit::Count,
+        "pictures that stopped, by reason: so that the sound goes on, or wished",
+    ),
+    (
+        "relay_video_thinned_total",
+        Unit::Count,
+        "pictures that went on with fewer frames until a worse encoding began, and did not stop",
+    ),
+    ("relay_wish_total", Unit::Count, "wishes of listeners: auto, encoding, sound"),
     ("relay_drop_total", Unit::Count, "what was dropped, by reason"),
     ("relay_bridge_bytes_total", Unit::Bytes, "bytes over bridges, by direction"),
     (

@@ -128,8 +128,9 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     // Media threads before the bridges: what a link brings must have somewhere to go.
     let forwarding = Arc::new(Forwarding::new());
     let (media_events, media_inbox) = mpsc::channel(EVENTS_MAX);
-    let (workers, threads) = thread::start(sockets, &forwarding, &media_events, &vitals)
-        .map_err(|error| RelayError::Failed(format!("cannot start media threads: {error}")))?;
+    let (workers, threads) =
+        thread::start(sockets, &forwarding, &media_events, config.max_video_bitrate, &vitals)
+            .map_err(|error| RelayError::Failed(format!("cannot start media threads: {error}")))?;
     let (bridge_events, bridge_inbox) = mpsc::channel(EVENTS_MAX);
     let delivery = {
         let workers = workers.clone();
@@ -216,13 +217,14 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         metrics: Some(recorder),
         vitals: vitals.clone(),
     };
-    let router =
-        api::router(state, whip::router(WhipState::new(requests, auth, prefix)), welcome(&config, id));
+    let sessions = WhipState::new(requests, auth, prefix);
+    let readers = sessions.readers.clone();
+    let router = api::router(state, whip::router(sessions), welcome(&config, id));
     let (stop, stopping) = watch::channel(false);
     let proxies = config.trusted_proxies.clone();
     let bounds = server::Bounds::default();
     let places = bounds.places();
-    let crowd = tokio::spawn(memory::give_back(vec![places.clone(), participants]));
+    let crowd = tokio::spawn(memory::give_back(vec![places.clone(), participants, readers]));
     let serving = tokio::spawn({
         let mut pulse = pulse("http", Work::Unbeaten);
         let serving = server::serve(http, router, proxies, places, bounds, stopping.clone());

@@ -100,6 +100,7 @@ impl Endpoint {
                 .map_err(|_| self.against_protocol("the Location header is not a URL"))?,
             etag: text(response.headers(), header::ETAG).map(str::to_owned),
         };
+        tracing::debug!("session at {}", session.url);
         let is_sdp = text(response.headers(), header::CONTENT_TYPE)
             .is_some_and(|t| t.trim_start().to_ascii_lowercase().starts_with("application/sdp"));
         if !is_sdp {

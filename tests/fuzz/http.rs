@@ -42,6 +42,7 @@ pub fn requests() -> Vec<Vec<u8>> {
         format!("GET /api/v1/files/{id}\nhost: 127.0.0.1:80\nrange: bytes=10-200\nif-match: \"{id}\", W/\"x\"\n\n0123456789abcdef"),
         format!("GET http://user@relay.example/api/v1/files/{id}\nif-none-match: *\nif-range: \"{id}\"\nrange: bytes=-3"),
         "GET /api/v1/rooms/lobby/messages?after=5f0c6e3b9a7d41c2838e0a64d1b7f920\nhost: relay.example.\nforwarded: for=\"[2001:db8::1]:4711\";host=\"a, b\";proto=https, for=10.1.2.3".into(),
+        "POST /whep/main-stage/0123456789abcdef0123456789abcdef/layer\nhost: relay.local\ncontent-type: application/json\n\n{\"mediaId\":\"1\",\"encodingId\":\"m\",\"maxTemporalLayerId\":0}".into(),
         "POST /\nhost: app.example:443\norigin: https://app.example\nforwarded: for=6.6.6.6;x=\"\\\"\", for=\"192.0.2.1:80\"\nvia: 1.1 a".into(),
         "POST /\nhost: evil.example\norigin: null\ncontent-encoding: gzip, identity\nauthorization: bearer: Bearer x".into(),
     ]
@@ -92,6 +93,10 @@ pub fn body(bytes: &[u8]) {
         if let Some((from, to)) = outside::range(range, length) {
             assert!(to <= length && (from < to || (from, to) == (0, length)), "{from} to {to} of {length}");
         }
+    }
+    if let Some(wish) = std::str::from_utf8(&body).ok().and_then(|text| clear(outside::wish(text))) {
+        let again = serde_json::to_string(&wish).expect("always serializes");
+        assert_eq!(clear(outside::wish(&again)), Some(wish));
     }
     if let Some(Some(after)) = clear(outside::after(&parts.uri)) {
         assert!(!after.is_empty());

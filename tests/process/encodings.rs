@@ -3,9 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a step of a test that fails says where by panicking")]
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use tests::{Crowd, Festival, Publisher, film, pause, until};
+use tests::{Crowd, Festival, Publisher, Relay, film, pause, until};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 const SOON: Duration = Duration::from_secs(20);
 const SIZES: [((u16, u16), u32); 3] =
@@ -143,5 +151,97 @@ async fn past_a_relay_of_an_earlier_version_a_picture_comes_in_one_encoding_and_
     for crowd in [crowd, near] {
         let counted = crowd.counted().await.unwrap();
         assert!(counted.kbit_per_second > 1000.0, "{counted:?}");
+    }
+}
+
+/// What one listener is told of what it sees.
+struct Told(Arc<Mutex<String>>);
+
+impl Told {
+    fn from(relay: &Relay, session: &str) -> Told {
+        let text = Arc::new(Mutex::new(String::new()));
+        let (address, told) = (relay.http(), text.clone());
+        let head = format!("GET {session}/events HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        tokio::spawn(async move {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(head.as_bytes()).await.unwrap();
+            let mut buffer = [0; 4096];
+            while let Ok(len @ 1..) = client.read(&mut buffer).await {
+                told.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..len]));
+            }
+        });
+        Told(text)
+    }
+
+    /// The encoding that is sent, and why it is not the best.
+    fn quality(&self) -> Option<(Option<String>, String)> {
+        let text = self.0.lock().unwrap();
+        let line = text.rsplit("event: quality\ndata: ").next()?.lines().next()?;
+        let quality: serde_json::Value = serde_json::from_str(line).ok()?;
+        let id = quality["video"]["encodingId"].as_str().map(str::to_owned);
+        Some((id, quality["reason"].as_str()?.to_owned()))
+    }
+
+    async fn says(&self, id: Option<&str>, reason: &str) {
+        let expected = (id.map(str::to_owned), reason.to_owned());
+        let said = until("it is told", SOON, || async {
+            Ok((self.quality().as_ref() == Some(&expected)).then_some(()))
+        });
+        said.await.unwrap_or_else(|error| panic!("{error}: {:?} instead of {expected:?}", self.quality()));
+    }
+}
+
+async fn wish(relay: &Relay, session: &str, wish: &str) {
+    let json = [("content-type", "application/json")];
+    let answer = relay.api().send("POST", &format!("{session}/layer"), &json, wish).await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+/// Bits per second of pictures to the listeners of a relay.
+async fn pictures(relay: &Relay) -> f64 {
+    let sent = async || {
+        let metrics = relay.api().metrics().await.unwrap();
+        metrics.sum("relay_rtp_bytes_total", &[("kind", "video"), ("direction", "out")])
+    };
+    let before = sent().await;
+    pause(Duration::from_secs(3)).await;
+    (sent().await - before) * 8.0 / 3.0
+}
+
+#[tokio::test]
+async fn a_listener_gets_no_more_than_it_wishes_and_is_told_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let festival = Festival::chain(2).await.unwrap();
+    let [near, far] = &festival.relays[..] else { unreachable!("two were asked for") };
+    let _publisher = Publisher::encodings(near, "main-stage", &films(&directory)).unwrap();
+    festival.lists("main-stage").await.unwrap();
+    let crowds = [near, far].map(|relay| Crowd::behind(relay, "main-stage", 1, "6mbit", 90).unwrap());
+    for (relay, crowd) in [near, far].into_iter().zip(&crowds) {
+        let session = until("it listens", SOON, || async { Ok(crowd.session()) }).await.unwrap();
+        let told = Told::from(relay, &session);
+        told.says(Some("2"), "best").await;
+        wish(relay, &session, r#"{"encodingId":"0"}"#).await;
+        told.says(Some("0"), "wish").await;
+        pause(Duration::from_secs(1)).await;
+        let rate = pictures(relay).await;
+        assert!(rate > 60_000.0 && rate < 250_000.0, "the base: {rate:.0} bit/s");
+        wish(relay, &session, r#"{"video":false}"#).await;
+        told.says(None, "wish").await;
+        pause(Duration::from_secs(1)).await;
+        let rate = pictures(relay).await;
+        assert!(rate < 10_000.0, "no picture: {rate:.0} bit/s");
+        if relay.zone() == far.zone() {
+            let rate = crossing(&festival, 0).await;
+            assert!(rate < 250_000.0, "only the sound crosses the link: {rate:.0} bit/s");
+        }
+        wish(relay, &session, "{}").await;
+        told.says(Some("2"), "best").await;
+        let metrics = relay.api().metrics().await.unwrap();
+        for kind in ["auto", "encoding", "sound"] {
+            assert_eq!(metrics.sum("relay_wish_total", &[("wish", kind)]), 1.0, "{kind}");
+        }
+        assert!(metrics.sum("relay_video_pause_total", &[("reason", "wish")]) >= 1.0);
+        let none = relay.api().send("POST", &format!("{session}/layer"), &[], "{}").await.unwrap();
+        assert_eq!(none.status, 415, "{none:?}");
     }
 }

@@ -43,7 +43,19 @@ impl Crowd {
         ]
         .concat();
         let name = format!("listeners of {stream} behind {downlink} at {}", relay.zone());
-        Ok(Crowd { child: Child::start(&name, &program("signaling-client")?, arguments, &[])?, seconds })
+        let variables = [("RUST_LOG", "signaling_client=debug")];
+        Ok(Crowd {
+            child: Child::start(&name, &program("signaling-client")?, arguments, &variables)?,
+            seconds,
+        })
+    }
+
+    /// The path of the session of the first of them, once it is open.
+    pub fn session(&self) -> Option<String> {
+        let log = self.child.log();
+        let (_, url) = log.split_once("session at http://")?;
+        let path = url.split(|c: char| c.is_whitespace() || c == '\u{1b}').next()?;
+        path.find('/').map(|at| path[at..].to_owned())
     }
 
     /// Waits for the end and reads what they counted.

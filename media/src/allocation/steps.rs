@@ -35,6 +35,8 @@ pub struct Steps {
     up_at: Option<Instant>,
     wait: Duration,
     between: Duration,
+    /// The wish is another since it was looked last.
+    wished: bool,
 }
 
 impl Default for Steps {
@@ -46,6 +48,7 @@ impl Default for Steps {
             up_at: None,
             wait: AT_FIRST,
             between: AT_FIRST,
+            wished: false,
         }
     }
 }
@@ -65,6 +68,18 @@ impl Steps {
         }
     }
 
+    /// The wish is another: what there is room for is given at once, and nothing that changes with it is a mistake.
+    pub fn handle_wish(&mut self) {
+        self.wished = true;
+        self.up_at = None;
+    }
+
+    /// No picture is wished: nothing is sent.
+    pub fn stop(&mut self) {
+        self.current = None;
+        self.roomy_since = None;
+    }
+
     /// The estimate, the rates or the wish may be others. `fits` is how many rungs of the picture are within the
     /// estimate ([`spend`](super::spend::spend)), `roomy` how many are with [`SPARE`] percent left. Gives what is to be
     /// sent from now on.
@@ -81,6 +96,7 @@ impl Steps {
         if self.up_at.is_some_and(|up| now.saturating_duration_since(up) >= HELD) {
             (self.up_at, self.wait) = (None, WAIT);
         }
+        let asked = std::mem::take(&mut self.wished);
         let there = self.current.and_then(|layer| rungs.iter().position(|rung| rung.layer == layer));
         let current = there.map_or(0, |at| at + 1);
         if let (Some(gone), None) = (self.current, there) {
@@ -90,12 +106,12 @@ impl Steps {
         } else if fits < current {
             // A wish is no mistake of a step before it.
             let wished = picture.allowed().len() < current;
-            if !wished {
+            if !wished && !asked {
                 self.fall(now);
             }
             self.turn(picture, fits, now);
-        } else if self.stepped.is_none() && roomy > 0 {
-            // The first picture of somebody who has just come.
+        } else if (self.stepped.is_none() && roomy > 0) || (asked && roomy > current) {
+            // The first picture of somebody who has just come, or what somebody asked for.
             self.turn(picture, roomy, now);
         } else if roomy > current {
             let since = *self.roomy_since.get_or_insert(now);
@@ -254,6 +270,32 @@ mod tests {
         assert_eq!(field.run(3, 5.0), [(5.0, Some(0))]);
         field.wish = None;
         assert_eq!(field.run(3, 5.0), [(11.0, Some(1)), (12.0, Some(2))]);
+    }
+
+    #[test]
+    fn what_is_wished_comes_at_once_where_there_is_room_and_is_no_step() {
+        let mut field = Field::new();
+        field.run(3, 5.0);
+        field.wish = Some(layer(0));
+        field.steps.handle_wish();
+        assert_eq!(field.run(3, 5.0), [(5.0, Some(0))]);
+        field.wish = None;
+        field.steps.handle_wish();
+        assert_eq!(field.run(3, 5.0), [(10.0, Some(2))]);
+        // There is less room soon after: nobody stepped too early.
+        field.run(2, 5.0);
+        assert_eq!(field.run(3, 5.0), [(22.0, Some(2))]);
+        // Without room it is a step like any other.
+        field.wish = Some(layer(0));
+        field.run(2, 5.0);
+        field.wish = None;
+        field.steps.handle_wish();
+        assert_eq!(field.run(1, 3.0), []);
+        assert_eq!(field.run(2, 5.0), [(35.0, Some(1))]);
+        // No picture at all, and back.
+        field.steps.stop();
+        field.steps.handle_wish();
+        assert_eq!(field.run(2, 1.0), [(38.0, Some(1))]);
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub enum PathState {
 
 /// Sound at its lowest, so that the path can still be measured.
 pub(super) const LEAST: f64 = 50_000.0;
-/// Nothing that a stream has needs more.
+/// Nothing that a stream has needs more, unless the operator says so.
 pub(super) const MOST: f64 = 20_000_000.0;
 /// Of what arrives when a queue stands: the rest empties the queue. As GCC section 5.5.
 const AFTER_QUEUE: f64 = 0.85;
@@ -135,7 +135,7 @@ impl Estimator {
                     self.capacity = None;
                     self.prober.forget_failures(now);
                 }
-                self.estimate = self.estimate.max(rate).min(MOST);
+                self.estimate = self.estimate.max(rate).min(self.most);
             }
             Some(Outcome::NoRoom { tried, carried }) if tried <= self.estimate => {
                 // what was thought to be carried is not
@@ -145,7 +145,7 @@ impl Estimator {
             Some(Outcome::NoRoom { carried, .. }) => {
                 // beside other flows a burst gets more than its share
                 let raised = (AFTER_QUEUE * carried).min(BESIDE_OTHERS * self.estimate);
-                self.estimate = self.estimate.max(raised).min(MOST);
+                self.estimate = self.estimate.max(raised).min(self.most);
                 if carried > SAME_BELOW * self.estimate {
                     self.capacity = Some(carried);
                 }
@@ -291,10 +291,10 @@ impl Estimator {
             }
         } else if self.is_filled(now) {
             self.estimate =
-                (self.estimate + CONTESTED_GROWTH * near_growth(self.estimate) * elapsed).min(MOST);
+                (self.estimate + CONTESTED_GROWTH * near_growth(self.estimate) * elapsed).min(self.most);
         } else if let Some(step) = self.prober.attempt(self.estimate, self.estimate < SMALL_SHARE, now) {
             // no probe can tell what the share is: the step is tried itself
-            let step = step.min(ATTEMPT * self.sending.rate(now)).min(MOST);
+            let step = step.min(ATTEMPT * self.sending.rate(now)).min(self.most);
             let grown = self.estimate * (1.0 + FAR_GROWTH * elapsed);
             self.estimate = self.estimate.max(grown.min(step));
         }
@@ -308,7 +308,7 @@ impl Estimator {
         let step = if self.is_near() { near_growth(self.estimate) } else { FAR_GROWTH * self.estimate };
         let grown = self.estimate + step * elapsed;
         let Some(arrived) = delivery::arrival_rate(&self.history, LATELY_US) else { return };
-        let mut supported = (UNUSED * arrived + UNUSED_ANYWAY).min(MOST);
+        let mut supported = (UNUSED * arrived + UNUSED_ANYWAY).min(self.most);
         if !filled {
             // what is not tried is no more than what was left of what failed: from there on probes tell
             supported = supported.min(AFTER_QUEUE * self.capacity.unwrap_or(f64::MAX));
@@ -317,7 +317,7 @@ impl Estimator {
         let settled = (LATELY_US as f64 + self.response_us) as u64;
         if self.lowered_at.is_none_or(|at| now > at + settled) {
             // what arrives without a queue is carried
-            self.estimate = self.estimate.max((CARRIED * arrived).min(MOST));
+            self.estimate = self.estimate.max((CARRIED * arrived).min(self.most));
         }
         if self.capacity.is_some_and(|capacity| arrived > BEYOND * capacity) {
             self.capacity = None;

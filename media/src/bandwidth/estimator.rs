@@ -30,6 +30,8 @@ pub struct Estimator {
     pub(super) sending: SendRate,
     /// Bits per second.
     pub(super) estimate: f64,
+    /// The estimate is never above this.
+    pub(super) most: f64,
     pub(super) state: PathState,
     /// What arrived when a queue last stood: what the path carried then.
     pub(super) capacity: Option<f64>,
@@ -91,6 +93,7 @@ impl Estimator {
             prober: Prober::default(),
             sending: SendRate::default(),
             estimate: START,
+            most: MOST,
             state: PathState::Clear,
             capacity: None,
             lowered_at: None,
@@ -102,6 +105,17 @@ impl Estimator {
             heard: Heard::default(),
             told: 0,
         }
+    }
+
+    /// No more than this is believed, in bits per second, whatever the listener tells.
+    pub fn set_most(&mut self, most: u64) {
+        self.most = (most as f64).max(LEAST);
+        self.estimate = self.estimate.min(self.most);
+    }
+
+    /// What is believed at most, in bits per second.
+    pub fn most(&self) -> u64 {
+        self.most as u64
     }
 
     /// A packet leaves: the number that it carries.
@@ -177,7 +191,7 @@ impl Estimator {
             // nobody probes here: the next step is tried itself
             let wanted = self.prober.wanted().unwrap_or_default() as f64;
             let supported = (sent * UNUSED + UNUSED_ANYWAY).max(wanted);
-            self.estimate = self.estimate.max((self.estimate * 1.08).min(supported)).min(MOST);
+            self.estimate = self.estimate.max((self.estimate * 1.08).min(supported)).min(self.most);
         }
     }
 
@@ -185,7 +199,7 @@ impl Estimator {
     pub fn handle_remb(&mut self, bitrate: u64, now: Instant) {
         let now = self.since_begin(now);
         if self.heard.feedback_at.is_none() {
-            let told = (bitrate as f64).clamp(LEAST, MOST);
+            let told = (bitrate as f64).clamp(LEAST, self.most);
             self.heard.remb = Some((told, now));
             if self.lowered_at.is_none_or(|at| now > at + REMB_US) {
                 self.estimate = self.estimate.max(told);
@@ -214,7 +228,7 @@ impl Estimator {
         {
             rate = rate.min(remb);
         }
-        rate.clamp(LEAST, MOST) as u64
+        rate.clamp(LEAST, self.most) as u64
     }
 
     /// Whether transport-wide feedback has shown the limit of the path: a queue, losses, silence. Before that the
@@ -302,7 +316,7 @@ impl Estimator {
             return None;
         }
         let unproven = now > self.proven_at + PROOF_US && wanted > UNUSED * self.sending.rate(now);
-        self.prober.poll(self.estimate, MOST, unproven, self.trend.jitter_us(), now)
+        self.prober.poll(self.estimate, self.most, unproven, self.trend.jitter_us(), now)
     }
 
     /// When [`Estimator::handle_timeout`] has something to do.

@@ -61,6 +61,11 @@ impl Meter {
         self.is_alive(now) && self.since.is_some_and(|since| now.saturating_duration_since(since) >= SETTLED)
     }
 
+    /// When something last came.
+    pub fn last(&self) -> Option<Instant> {
+        self.last
+    }
+
     /// Of its last keyframe that said so.
     pub fn resolution(&self) -> Option<Resolution> {
         self.resolution

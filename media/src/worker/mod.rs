@@ -4,15 +4,19 @@
 //! gives it what came (`handle_*`), then polls until nothing is left: [`Worker::poll_transmit`],
 //! [`Worker::poll_relayed`], [`Worker::poll_event`], and sleeps until [`Worker::poll_timeout`].
 
+pub mod advertised;
 mod listening;
 mod pictures;
 pub mod plan;
+mod ranked;
 mod reports;
 mod sessions;
+pub mod sight;
 mod stall;
 mod standby;
 mod viewing;
 mod views;
+pub mod wish;
 
 use std::{
     collections::VecDeque,
@@ -56,6 +60,8 @@ pub struct Worker {
     asking: Vec<TrackId>,
     outbox: VecDeque<(SocketAddr, Vec<u8>)>,
     relayed: VecDeque<(TrackId, Relayed, Audience)>,
+    /// What the path of a listener is thought to carry at most, bits per second.
+    most: Option<u64>,
     events: VecDeque<Event>,
     stats: Stats,
 }
@@ -85,9 +91,15 @@ impl Worker {
             asking: Vec::new(),
             outbox: VecDeque::new(),
             relayed: VecDeque::new(),
+            most: None,
             events: VecDeque::new(),
             stats: Stats::default(),
         }
+    }
+
+    /// No listener gets more than this, in bits per second, whatever its path carries. To be said before there are any.
+    pub fn set_max_bitrate(&mut self, most: u64) {
+        self.most = Some(most);
     }
 
     /// What the node wants.
@@ -121,6 +133,8 @@ impl Worker {
                 self.pictures.handle_forget(track);
             }
             Command::Advertised { tracks, encodings } => self.handle_advertised(tracks, &encodings, now),
+            Command::Wish { session, wish } => self.handle_wish(session, wish, now),
+            Command::Watch { session, watched } => self.handle_watch(session, watched),
             Command::Reset { track } => {
                 if let Some(track) = self.tracks.get_mut(&track) {
                     track.handle_reset();
@@ -268,7 +282,8 @@ impl Worker {
                 let Some(session) = self.sessions.get_mut(key) else { return };
                 (key, session.transport.handle_stun(from, data, now))
             }
-            Some(Ufrag::Waiting(plan)) => {
+            Some(Ufrag::Waiting(plan, asked)) => {
+                let asked = *asked;
                 if let Some(worker) = plan.claim.owner()
                     && worker != self.index
                 {
@@ -282,6 +297,7 @@ impl Worker {
                 if worker != self.index {
                     return self.forward(worker, from, data);
                 }
+                session.handle_asked(asked, self.most, now);
                 (self.sessions.insert(session), Ok(()))
             }
         };

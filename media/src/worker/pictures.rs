@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{stall::Stall, standby::Standby};
+use super::{advertised::AdvertisedEncoding, ranked::Ranked, sight::Shown, stall::Stall, standby::Standby};
 use crate::{
     allocation::{Layer, Rung, price::ladder},
     egress::ALL_LAYERS,
-    rtp::descriptor::SpatialLayer,
+    rtp::descriptor::{Resolution, SpatialLayer, TemporalLayer},
     track::{
         Listener, Tracks,
         id::{MAX_ENCODINGS, StreamTrack, StreamTracks, TrackId},
@@ -30,12 +30,19 @@ pub struct Pictures {
 pub struct Picture {
     tracks: StreamTracks,
     comes: Comes,
-    /// The encodings that it can be had in from elsewhere, by rising quality: their tracks, and what they take.
-    advertised: Vec<(TrackId, u64)>,
+    /// The encodings that it can be had in from elsewhere, by rising quality: their tracks, what they take, and how
+    /// large they are if that is said.
+    advertised: Vec<(TrackId, u64, Option<Resolution>)>,
     listeners: Vec<Listener>,
     /// Encodings by rising quality: those that live, or all that can be had.
     ranked: Vec<Ranked>,
+    /// Encodings that came, and are not sent now.
+    lost: Vec<Ranked>,
     rungs: Vec<Rung>,
+    /// Nothing of it comes.
+    silent: bool,
+    /// When a track of it last started anew: what has not come since then is over.
+    anew_at: Option<Instant>,
     /// Bits per second of the sound that goes with it.
     sound: u64,
     look_at: Option<Instant>,
@@ -74,26 +81,6 @@ enum Comes {
     Encodings,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Ranked {
-    track: TrackId,
-    /// 0 if it is not known.
-    pixels: u32,
-    rate: u64,
-    /// It comes. What can be had comes only if somebody wants it.
-    alive: bool,
-}
-
-impl Ranked {
-    /// Sizes are certain. Rates go up and down: what is a little dearer at the moment is not better.
-    fn is_better(&self, other: &Ranked) -> bool {
-        match self.pixels > 0 && other.pixels > 0 && self.pixels != other.pixels {
-            true => self.pixels > other.pixels,
-            false => self.rate > other.rate + other.rate / 3,
-        }
-    }
-}
-
 /// How often rates are looked at while somebody listens.
 const LOOK: Duration = Duration::from_millis(100);
 /// The whole comes for so long without any encoding, before it is what there is: it comes for a while beside them.
@@ -108,7 +95,10 @@ impl Pictures {
             advertised: Vec::new(),
             listeners: Vec::new(),
             ranked: Vec::new(),
+            lost: Vec::new(),
             rungs: Vec::new(),
+            silent: true,
+            anew_at: None,
             sound: 0,
             look_at: None,
             stalls: Default::default(),
@@ -124,13 +114,15 @@ impl Pictures {
     pub fn handle_advertised(
         &mut self,
         tracks: StreamTracks,
-        encodings: &[(u8, u64)],
+        encodings: &[AdvertisedEncoding],
         now: Instant,
     ) -> Vec<Listener> {
         self.handle_stream(tracks);
         let Some(picture) = self.known.get_mut(&tracks.video) else { return Vec::new() };
         let track = |place: u8| tracks.get(StreamTrack::Encoding(place));
-        picture.advertised = encodings.iter().map(|(place, rate)| (track(*place), *rate)).collect();
+        let advertised =
+            |encoding: &AdvertisedEncoding| (track(encoding.place), encoding.rate, encoding.resolution);
+        picture.advertised = encodings.iter().map(advertised).collect();
         picture.look_soon(now);
         // A whole that comes already goes on until they come.
         if picture.comes != Comes::Unknown || picture.advertised.is_empty() {
@@ -156,6 +148,8 @@ impl Pictures {
             picture.tracks.video == track || picture.tracks.encodings.contains(&track)
         };
         let picture = self.known.values_mut().find(of)?;
+        picture.lost.clear();
+        picture.anew_at = Some(now);
         let before = picture.comes;
         let elsewhere = !picture.advertised.is_empty();
         if elsewhere && before == Comes::Encodings {
@@ -165,8 +159,7 @@ impl Pictures {
         if picture.comes == before {
             return None;
         }
-        picture.ranked.clear();
-        picture.rungs.clear();
+        picture.forget();
         picture.look_soon(now);
         if elsewhere && picture.comes == Comes::Encodings {
             return None;
@@ -195,6 +188,11 @@ impl Pictures {
             self.seen.retain(|seen| *seen != video);
         }
         last
+    }
+
+    /// Who sees the picture of a stream.
+    pub fn listeners(&self, video: TrackId) -> Vec<Listener> {
+        self.known.get(&video).map(|picture| picture.listeners.clone()).unwrap_or_default()
     }
 
     /// The picture of a stream.
@@ -277,6 +275,56 @@ impl Picture {
         up_to.rev().find(|ranked| ranked.alive).map(|ranked| ranked.track)
     }
 
+    /// The encodings that live or can be had, as they are shown, by rising quality.
+    pub fn encodings(&self) -> impl ExactSizeIterator<Item = Shown> + DoubleEndedIterator {
+        self.ranked.iter().map(|ranked| ranked.shown(&self.tracks))
+    }
+
+    /// Those that came and are not sent now, by rising quality.
+    pub fn lost(&self) -> Vec<Shown> {
+        let mut lost: Vec<&Ranked> = self.lost.iter().collect();
+        lost.sort_by_key(|ranked| ranked.quality());
+        lost.into_iter().map(|ranked| ranked.shown(&self.tracks)).collect()
+    }
+
+    /// The best of those that came and are not sent now, if it is better than all that are.
+    pub fn lost_best(&self) -> Option<Shown> {
+        let top = self.ranked.last();
+        let better = self.lost.iter().filter(|lost| top.is_none_or(|top| lost.is_better(top)));
+        better.max_by_key(|lost| lost.quality()).map(|lost| lost.shown(&self.tracks))
+    }
+
+    /// The best encoding that is no better than the one with this place. The base is, whatever that one is.
+    pub fn bound(&self, place: u8) -> u8 {
+        let Some(track) = self.tracks.encodings.get(usize::from(place)) else { return u8::MAX };
+        if self.comes != Comes::Encodings {
+            return u8::MAX; // there is only this one
+        }
+        if let Some(encoding) = self.encoding(*track) {
+            return encoding;
+        }
+        let lost = self.lost.iter().find(|lost| lost.track == *track);
+        let below = lost.map_or(0, |lost| self.ranked.iter().filter(|ranked| lost.is_better(ranked)).count());
+        below.saturating_sub(1) as u8
+    }
+
+    /// The highest temporal layer that comes of an encoding.
+    pub fn layers(&self, encoding: u8) -> TemporalLayer {
+        let last = self.ranked.get(usize::from(encoding)).and_then(|ranked| ranked.layers.last());
+        last.map_or(TemporalLayer(0), |(layer, _)| *layer)
+    }
+
+    /// Whether nothing of it comes.
+    pub fn is_silent(&self) -> bool {
+        self.silent
+    }
+
+    /// A track of it as it is shown, if it comes.
+    pub fn coming(&self, track: TrackId) -> Option<Shown> {
+        let alive = |ranked: &&Ranked| ranked.track == track && ranked.alive && !self.silent;
+        self.ranked.iter().find(alive).map(|ranked| ranked.shown(&self.tracks))
+    }
+
     /// Which encoding a track is now, if it lives or can be had.
     pub fn encoding(&self, track: TrackId) -> Option<u8> {
         self.ranked.iter().position(|ranked| ranked.track == track).map(|at| at as u8)
@@ -296,7 +344,7 @@ impl Picture {
     fn look_at_stalls(&mut self, tracks: &Tracks, now: Instant) -> bool {
         self.stall_at = None;
         let (mut worse, mut changed): (Option<Instant>, bool) = (None, false);
-        for (track, _) in &self.advertised {
+        for (track, _, _) in &self.advertised {
             let place = self.tracks.encodings.iter().position(|known| known == track);
             let (Some(place), Some(track)) = (place, tracks.get(track)) else { continue };
             let (stall, cadence) = (&mut self.stalls[place], track.cadence());
@@ -333,10 +381,16 @@ impl Picture {
             _ => return false,
         };
         self.comes = comes;
-        self.ranked.clear();
-        self.rungs.clear();
+        self.forget();
         // Encodings take the place of the whole with a keyframe.
         comes == Comes::Whole
+    }
+
+    /// It comes in another way.
+    fn forget(&mut self) {
+        self.ranked.clear();
+        self.lost.clear();
+        self.rungs.clear();
     }
 
     fn look_soon(&mut self, now: Instant) {
@@ -357,11 +411,13 @@ impl Picture {
             Comes::Encodings => &self.tracks.encodings[..],
             Comes::Whole | Comes::Unknown => &whole,
         };
-        let alive: Vec<Ranked> = members.iter().filter_map(|track| ranked(*track, tracks, now)).collect();
-        if alive.is_empty() {
+        let alive: Vec<Ranked> =
+            members.iter().filter_map(|track| Ranked::measured(*track, tracks, now)).collect();
+        self.silent = alive.is_empty();
+        if self.silent {
             return; // the publisher is silent: who it comes back for is as before
         }
-        self.rank(alive);
+        self.rank(alive, tracks);
         let mut layers = Vec::new();
         for (encoding, ranked) in self.ranked.iter().enumerate() {
             let layer = |temporal| Layer { encoding: encoding as u8, spatial: SpatialLayer(0), temporal };
@@ -382,17 +438,20 @@ impl Picture {
     fn look_elsewhere(&mut self, tracks: &mut Tracks, now: Instant) {
         self.look_at_stalls(tracks, now);
         let stalled = |track: TrackId| self.is_stalled(track);
-        let of = |(track, nominal): &(TrackId, u64)| {
-            let comes = ranked(*track, tracks, now);
-            let mut found =
-                comes.unwrap_or(Ranked { track: *track, pixels: 0, rate: *nominal, alive: false });
+        let of = |(track, nominal, resolution): &(TrackId, u64, Option<Resolution>)| {
+            let comes = Ranked::measured(*track, tracks, now);
+            let mut found = comes.unwrap_or_else(|| Ranked::to_be_had(*track, *nominal));
+            found.resolution = found.resolution.or(*resolution);
             if !tracks.get_mut(track).is_some_and(|track| track.meter().is_settled(now)) {
                 found.rate = *nominal;
             }
             found.alive &= !stalled(*track);
             found
         };
-        self.ranked = self.advertised.iter().map(of).collect();
+        let ranked: Vec<Ranked> = self.advertised.iter().map(of).collect();
+        let before = std::mem::replace(&mut self.ranked, ranked);
+        self.lose(before, tracks);
+        self.silent = !self.ranked.iter().any(|ranked| ranked.alive);
         let layer = |encoding: usize| Layer {
             encoding: encoding as u8,
             spatial: SpatialLayer(0),
@@ -402,7 +461,7 @@ impl Picture {
     }
 
     /// Keeps the order as it is, but where one is clearly better than the next.
-    fn rank(&mut self, alive: Vec<Ranked>) {
+    fn rank(&mut self, alive: Vec<Ranked>, tracks: &mut Tracks) {
         let before = std::mem::take(&mut self.ranked);
         let place = |track: TrackId| before.iter().position(|ranked| ranked.track == track);
         let mut order = alive;
@@ -415,15 +474,18 @@ impl Picture {
             }
         }
         self.ranked = order;
+        self.lose(before, tracks);
     }
-}
 
-/// A track that lives and has a rate.
-fn ranked(track: TrackId, tracks: &mut Tracks, now: Instant) -> Option<Ranked> {
-    let meter = tracks.get_mut(&track)?.meter();
-    let rate = meter.bits_per_second(now);
-    let pixels = meter.resolution().map_or(0, |resolution| resolution.pixels());
-    (meter.is_alive(now) && rate > 0).then_some(Ranked { track, pixels, rate, alive: true })
+    /// Keeps in mind what is there no more, unless it is of a publisher that another one has replaced.
+    fn lose(&mut self, before: Vec<Ranked>, tracks: &mut Tracks) {
+        self.lost.extend(before);
+        let (ranked, anew_at) = (&self.ranked, self.anew_at);
+        self.lost.retain(|lost| {
+            let last = tracks.get_mut(&lost.track).and_then(|track| track.meter().last());
+            last > anew_at && !ranked.iter().any(|ranked| ranked.track == lost.track)
+        });
+    }
 }
 
 #[cfg(test)]
@@ -436,8 +498,13 @@ mod tests {
         pictures.known.remove(&TrackId(1)).expect("there")
     }
 
-    fn ranked(track: u32, pixels: u32, rate: u64) -> Ranked {
-        Ranked { track: TrackId(track), pixels, rate, alive: true }
+    fn ranked(track: u32, width: u16, rate: u64) -> Ranked {
+        let resolution = (width > 0).then_some(Resolution { width, height: 1 });
+        Ranked { track: TrackId(track), resolution, rate, layers: Vec::new(), alive: true }
+    }
+
+    fn rank(picture: &mut Picture, alive: Vec<Ranked>) {
+        picture.rank(alive, &mut Tracks::new());
     }
 
     fn order(picture: &Picture) -> Vec<u32> {
@@ -447,30 +514,30 @@ mod tests {
     #[test]
     fn encodings_are_ranked_by_size_and_else_by_rate() {
         let mut picture = picture();
-        picture.rank(vec![ranked(2, 3000, 9), ranked(3, 1000, 90), ranked(4, 2000, 50)]);
+        rank(&mut picture, vec![ranked(2, 3000, 9), ranked(3, 1000, 90), ranked(4, 2000, 50)]);
         assert_eq!(order(&picture), [3, 4, 2]);
-        picture.rank(vec![ranked(2, 0, 900), ranked(3, 0, 100), ranked(4, 0, 400)]);
+        rank(&mut picture, vec![ranked(2, 0, 900), ranked(3, 0, 100), ranked(4, 0, 400)]);
         assert_eq!(order(&picture), [3, 4, 2]);
     }
 
     #[test]
     fn two_of_one_size_do_not_change_places_with_every_scene() {
         let mut picture = picture();
-        picture.rank(vec![ranked(2, 1000, 100), ranked(3, 1000, 200)]);
+        rank(&mut picture, vec![ranked(2, 1000, 100), ranked(3, 1000, 200)]);
         assert_eq!(order(&picture), [2, 3]);
         for rates in [(230, 200), (260, 200), (180, 240)] {
-            picture.rank(vec![ranked(2, 1000, rates.0), ranked(3, 1000, rates.1)]);
+            rank(&mut picture, vec![ranked(2, 1000, rates.0), ranked(3, 1000, rates.1)]);
             assert_eq!(order(&picture), [2, 3], "{rates:?}");
         }
-        picture.rank(vec![ranked(2, 1000, 600), ranked(3, 1000, 200)]);
+        rank(&mut picture, vec![ranked(2, 1000, 600), ranked(3, 1000, 200)]);
         assert_eq!(order(&picture), [3, 2]);
     }
 
     #[test]
     fn one_that_dies_leaves_the_others_in_their_order() {
         let mut picture = picture();
-        picture.rank(vec![ranked(2, 3000, 9), ranked(3, 1000, 90), ranked(4, 2000, 50)]);
-        picture.rank(vec![ranked(2, 3000, 9), ranked(4, 2000, 50)]);
+        rank(&mut picture, vec![ranked(2, 3000, 9), ranked(3, 1000, 90), ranked(4, 2000, 50)]);
+        rank(&mut picture, vec![ranked(2, 3000, 9), ranked(4, 2000, 50)]);
         assert_eq!(order(&picture), [4, 2]);
         assert_eq!((picture.encoding(TrackId(4)), picture.encoding(TrackId(3))), (Some(0), None));
     }

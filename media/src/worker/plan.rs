@@ -8,7 +8,7 @@ use protocol::{
     mesh::{SenderClock, Withheld},
 };
 
-use super::sessions::Claim;
+use super::{advertised::AdvertisedEncoding, sessions::Claim, sight::Sight, wish::Wish};
 use crate::{
     ingest::{encoding::EncodingView, feedback::Health},
     rtp::packet::Packet,
@@ -86,8 +86,22 @@ pub enum Command {
     Advertised {
         /// The stream's.
         tracks: StreamTracks,
-        /// The place of each, and what it takes, in bits per second.
-        encodings: Vec<(u8, u64)>,
+        /// Each of them.
+        encodings: Vec<AdvertisedEncoding>,
+    },
+    /// A listener asks for another picture than before.
+    Wish {
+        /// Its session.
+        session: SessionId,
+        /// What it asks for.
+        wish: Wish,
+    },
+    /// Somebody wants to know what a listener sees, or nobody does any more.
+    Watch {
+        /// Its session.
+        session: SessionId,
+        /// Which of the two.
+        watched: bool,
     },
     /// Nobody here publishes, wants or hears the track any more.
     Forget {
@@ -154,6 +168,13 @@ pub enum Event {
         track: TrackId,
         /// How many want each encoding, by its place, and none above it.
         wanted: [u32; MAX_ENCODINGS],
+    },
+    /// What a listener sees is another: of one that is watched or has just wished, at most once a second.
+    Sight {
+        /// Its session.
+        session: SessionId,
+        /// What it sees.
+        sight: Box<Sight>,
     },
     /// A listener needs a keyframe of a track that does not come in at this worker.
     KeyframeWanted {

@@ -19,6 +19,7 @@ use super::{
     listening::Listening,
     plan::{Flow, SessionPlan},
     viewing::Viewing,
+    wish::Wish,
 };
 use crate::{
     egress::{
@@ -55,9 +56,18 @@ pub(super) struct Sessions {
 #[derive(Debug)]
 pub(super) enum Ufrag {
     /// A session that no check has come for here; another worker may own it by now.
-    Waiting(Arc<SessionPlan>),
+    Waiting(Arc<SessionPlan>, Asked),
     /// The session with this key.
     Own(usize),
+}
+
+/// What was asked for a listener before its first check.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Asked {
+    /// What it wishes.
+    pub(super) wish: Wish,
+    /// Somebody wants to know what it sees.
+    pub(super) watched: bool,
 }
 
 /// Whose the datagrams from an address are.
@@ -81,7 +91,7 @@ pub(super) enum Wake {
 impl Sessions {
     /// A session was negotiated.
     pub(super) fn open(&mut self, plan: Arc<SessionPlan>) {
-        self.ufrags.insert(plan.transport.local.ufrag.clone(), Ufrag::Waiting(plan));
+        self.ufrags.insert(plan.transport.local.ufrag.clone(), Ufrag::Waiting(plan, Asked::default()));
     }
 
     /// A session that waited has come here: gives it a key, to which its user fragment leads from now on.
@@ -114,7 +124,17 @@ impl Sessions {
 
     /// A session that never came here is over.
     pub(super) fn close_waiting(&mut self, id: SessionId) {
-        self.ufrags.retain(|_, known| !matches!(known, Ufrag::Waiting(plan) if plan.id == id));
+        self.ufrags.retain(|_, known| !matches!(known, Ufrag::Waiting(plan, _) if plan.id == id));
+    }
+
+    /// Something is asked for a session that has not come here.
+    pub(super) fn ask_waiting(&mut self, id: SessionId, ask: impl Fn(&mut Asked)) {
+        for known in self.ufrags.values_mut() {
+            match known {
+                Ufrag::Waiting(plan, asked) if plan.id == id => ask(asked),
+                _ => {}
+            }
+        }
     }
 
     /// A session has new credentials. Those of ours before these stay valid until the first check with the new
@@ -138,15 +158,15 @@ impl Sessions {
     /// are forwarded.
     fn restart_waiting(&mut self, id: SessionId, ufrag: String) {
         let plan = self.ufrags.values().find_map(|known| match known {
-            Ufrag::Waiting(plan) if plan.id == id => Some(plan.clone()),
+            Ufrag::Waiting(plan, asked) if plan.id == id => Some((plan.clone(), *asked)),
             _ => None,
         });
-        if let Some(plan) = plan {
+        if let Some((plan, asked)) = plan {
             let first = &plan.transport.local.ufrag;
             self.ufrags.retain(|name, known| {
-                name == first || !matches!(known, Ufrag::Waiting(waiting) if waiting.id == id)
+                name == first || !matches!(known, Ufrag::Waiting(waiting, _) if waiting.id == id)
             });
-            self.ufrags.insert(ufrag, Ufrag::Waiting(plan));
+            self.ufrags.insert(ufrag, Ufrag::Waiting(plan, asked));
         }
     }
 
@@ -346,6 +366,21 @@ impl Session {
             wake: None,
             addresses: Vec::new(),
             told: [None; 2],
+        }
+    }
+
+    /// What was asked for it before it came.
+    pub(super) fn handle_asked(&mut self, asked: Asked, most: Option<u64>, now: Instant) {
+        if let Media::Egress(listening) = &mut self.media
+            && let Some(viewing) = &mut listening.viewing
+        {
+            if let Some(most) = most {
+                viewing.estimator.set_most(most);
+            }
+            if asked.wish != Wish::default() {
+                viewing.handle_wish(asked.wish, now);
+            }
+            viewing.telling.watch(asked.watched);
         }
     }
 

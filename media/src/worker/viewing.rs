@@ -3,13 +3,18 @@
 
 use std::time::{Duration, Instant};
 
-use super::pictures::Picture;
+use super::{
+    pictures::Picture,
+    sight::{Reason, Sight, Telling},
+    wish::{Bound, Wish},
+};
 use crate::{
     allocation::{
         self, Rung,
         steps::{SPARE, Steps},
     },
     bandwidth::{Estimator, PathState},
+    egress::ALL_LAYERS,
     rtp::descriptor::TemporalLayer,
     track::id::TrackId,
 };
@@ -26,8 +31,32 @@ pub struct Viewing {
     wanted: Option<TrackId>,
     /// Since when not even the base fits.
     short_since: Option<Instant>,
-    /// Since when a worse encoding is waited for.
-    waiting_since: Option<Instant>,
+    /// Since when a worse encoding is waited for, and why.
+    waiting_since: Option<(Instant, Reason)>,
+    wish: Wish,
+    /// The wish is another, and nothing has come of it yet.
+    asked: bool,
+    /// What is to be sent, as it was chosen last.
+    chosen: Chosen,
+    /// Why that is not the best, as it was when what was chosen had begun.
+    reason: Reason,
+    /// When what it sees is told.
+    pub telling: Telling,
+    /// When it was last counted.
+    sampled_at: Option<Instant>,
+}
+
+/// What was chosen.
+#[derive(Debug, Clone, Copy)]
+struct Chosen {
+    /// What it takes.
+    rate: u64,
+    /// Its temporal layers up to this one.
+    temporal: TemporalLayer,
+    /// Why it is not the best of what there is.
+    less: Option<Reason>,
+    /// Another one is taken as long as it does not come.
+    missing: bool,
 }
 
 /// What a listener is to get of a picture.
@@ -35,16 +64,16 @@ pub struct Viewing {
 pub enum Choice {
     /// It is not known yet: as before.
     AsBefore,
-    /// No picture.
-    Nothing,
+    /// No picture, for this reason.
+    Nothing(Reason),
     /// This.
     Layer {
         /// An encoding, or the whole.
         track: TrackId,
         /// Its temporal layers up to this one.
         temporal: TemporalLayer,
-        /// Better or worse than before, if it is another encoding.
-        turn: Option<Turn>,
+        /// Better or worse than before, if it is another encoding, and why.
+        turn: Option<(Turn, Reason)>,
     },
 }
 
@@ -66,6 +95,8 @@ const LONE_HOLD: Duration = Duration::from_millis(1500);
 const TURN_MAX: Duration = Duration::from_secs(1);
 /// A queue this long and the sound is in danger: the picture stops at once.
 const LONG_QUEUE: Duration = Duration::from_millis(100);
+/// How often what it is thought to carry and gets is counted.
+const SAMPLE: Duration = Duration::from_secs(1);
 /// What is tried above what a step needs, in percent: probes measure a little less than there is, and what a step needs
 /// goes up and down with the scene.
 const PROBED: u64 = 10;
@@ -80,20 +111,108 @@ impl Viewing {
             wanted: None,
             short_since: None,
             waiting_since: None,
+            wish: Wish::default(),
+            asked: false,
+            chosen: Chosen::NOTHING,
+            reason: Reason::Publisher,
+            telling: Telling::default(),
+            sampled_at: None,
         }
     }
 
-    /// The estimate or the picture may be others.
+    /// It asks for another picture than before.
+    pub fn handle_wish(&mut self, wish: Wish, now: Instant) {
+        self.telling.handle_wish(now);
+        if self.wish == wish {
+            return;
+        }
+        self.wish = wish;
+        self.asked = true;
+        self.steps.handle_wish();
+        if wish == Wish::Sound {
+            self.steps.stop();
+        }
+    }
+
+    /// Whether it wants a picture.
+    pub fn wants_picture(&self) -> bool {
+        self.wish != Wish::Sound
+    }
+
+    /// The estimate, the picture or the wish may be others.
     pub fn choose(&mut self, picture: &Picture, now: Instant) -> Choice {
+        let Wish::UpTo(bound) = self.wish else { return self.hear_only() };
         let rungs = picture.rungs();
         if rungs.is_empty() {
             return Choice::AsBefore;
         }
+        let (fits, roomy) = self.room(picture, now);
+        let allowed = bound.allowed(picture);
+        let tracks = (self.track, self.wanted);
+        let before = self.track.and_then(|track| picture.encoding(track));
+        self.steps.renumber(self.wanted.and_then(|track| picture.encoding(track)));
+        let wish = (allowed < rungs.len()).then(|| rungs[allowed - 1].layer);
+        let seen = allocation::Picture { rungs, wish, wanted_by: 1 };
+        let layer = self.steps.handle(&seen, fits.min(allowed), roomy.min(allowed), now);
+        let at = layer.and_then(|layer| rungs.iter().position(|rung| rung.layer == layer));
+        let need = |rung: &Rung| rung.rate + picture.sound();
+        let next = rungs[..allowed].get(at.map_or(0, |at| at + 1));
+        let next = next.filter(|rung| need(rung) * (100 + SPARE) / 100 <= self.estimator.most());
+        self.estimator.set_wanted(next.map(|rung| need(rung) * (100 + SPARE + PROBED) / 100));
+        self.wanted = layer.and_then(|layer| picture.track(layer));
+        let Some((layer, at)) = layer.zip(at) else {
+            self.track = None;
+            self.chosen = Chosen { less: Some(Reason::Link), ..Chosen::NOTHING };
+            return Choice::Nothing(Reason::Link);
+        };
+        let asked = std::mem::take(&mut self.asked);
+        let taken = picture.taken_from(layer);
+        let temporal = bound.temporal(layer.temporal);
+        self.chosen = Chosen {
+            rate: rungs[at].rate,
+            temporal,
+            less: less(picture, bound, (at, allowed, layer.encoding)),
+            missing: taken.is_none() || taken != self.wanted,
+        };
+        let Some(track) = taken else { return Choice::AsBefore };
+        let why = match tracks {
+            _ if asked => Reason::Wish,
+            (Some(track), _) if before.is_none() && Some(track) == tracks.1 => Reason::Publisher,
+            _ if self.chosen.missing || tracks.0.is_some() && tracks.0 != tracks.1 => Reason::Bridge,
+            _ => Reason::Link,
+        };
+        let gone = why == Reason::Publisher && picture.lost_best().is_some();
+        let to = if gone { Turn::Down } else { turn(before, picture.encoding(track)) };
+        let turn = (self.track != Some(track)).then_some((to, why));
+        self.track = Some(track);
+        match turn {
+            Some((Turn::Down, why @ (Reason::Link | Reason::Wish))) => self.waiting_since = Some((now, why)),
+            // What does not come any more takes nothing.
+            Some(_) => self.waiting_since = None,
+            None => {}
+        }
+        Choice::Layer { track, temporal, turn }
+    }
+
+    /// No picture is wished.
+    fn hear_only(&mut self) -> Choice {
+        self.estimator.set_wanted(None);
+        (self.track, self.wanted) = (None, None);
+        (self.short_since, self.waiting_since) = (None, None);
+        self.chosen = Chosen { less: Some(Reason::Wish), ..Chosen::NOTHING };
+        Choice::Nothing(Reason::Wish)
+    }
+
+    /// How many rungs are within the estimate, and how many with something to spare.
+    fn room(&mut self, picture: &Picture, now: Instant) -> (usize, usize) {
+        let rungs = picture.rungs();
         let bitrate = self.estimator.bitrate(now);
         let need = |rung: &Rung| rung.rate + picture.sound();
         let mut fits = rungs.partition_point(|rung| need(rung) <= bitrate);
         let mut roomy = rungs.partition_point(|rung| need(rung) * (100 + SPARE) / 100 <= bitrate);
-        if !self.estimator.is_limited() {
+        if !self.estimator.is_limited()
+            && rungs.first().is_some_and(|base| need(base) <= self.estimator.most())
+        {
             // Nobody knows yet what the path carries. A picture shows it.
             (fits, roomy) = (fits.max(1), roomy.max(1));
         }
@@ -104,27 +223,56 @@ impl Viewing {
             let hold = if picture.has_encodings() { BASE_HOLD } else { LONE_HOLD };
             fits += usize::from(now.saturating_duration_since(since) < hold);
         }
-        self.steps.renumber(self.wanted.and_then(|track| picture.encoding(track)));
-        let before = self.track.and_then(|track| picture.encoding(track));
-        let seen = allocation::Picture { rungs, wish: None, wanted_by: 1 };
-        let layer = self.steps.handle(&seen, fits, roomy, now);
-        let at = layer.and_then(|layer| rungs.iter().position(|rung| rung.layer == layer));
-        let next = rungs.get(at.map_or(0, |at| at + 1));
-        self.estimator.set_wanted(next.map(|rung| need(rung) * (100 + SPARE + PROBED) / 100));
-        self.wanted = layer.and_then(|layer| picture.track(layer));
-        let Some(layer) = layer else {
-            self.track = None;
-            return Choice::Nothing;
-        };
-        let Some(track) = picture.taken_from(layer) else { return Choice::AsBefore };
-        let turn = (self.track != Some(track)).then(|| turn(before, picture.encoding(track)));
-        self.track = Some(track);
-        match turn {
-            Some(Turn::Down) => self.waiting_since = Some(now),
-            Some(Turn::Up) => self.waiting_since = None,
-            None => {}
+        (fits, roomy)
+    }
+
+    /// What it sees while it is sent this.
+    pub fn sight(&mut self, picture: &Picture, source: Option<TrackId>) -> Sight {
+        let sent = source.and_then(|source| picture.coming(source)).map(|mut shown| {
+            // Another one goes on as it is until what is chosen begins.
+            if source == self.track {
+                shown.layers.retain(|(layer, _)| *layer <= self.chosen.temporal);
+                shown.rate = shown.layers.last().map_or(shown.rate, |(_, rate)| *rate);
+            }
+            shown
+        });
+        self.reason = self.reason_of(picture, source);
+        let lost = picture.lost_best();
+        Sight {
+            sent,
+            best: lost.or_else(|| picture.encodings().next_back()),
+            active: picture.encodings().rev().collect(),
+            inactive: picture.lost().into_iter().rev().collect(),
+            reason: self.reason,
         }
-        Choice::Layer { track, temporal: layer.temporal, turn }
+    }
+
+    fn reason_of(&self, picture: &Picture, source: Option<TrackId>) -> Reason {
+        match self.chosen.less {
+            Some(Reason::Wish) if self.wish == Wish::Sound => Reason::Wish,
+            _ if picture.is_silent() && !picture.is_from_elsewhere() => Reason::Publisher,
+            // Until what is chosen begins it is as it was.
+            _ if source != self.track => self.reason,
+            less if self.chosen.missing => {
+                if picture.is_from_elsewhere() {
+                    Reason::Bridge
+                } else {
+                    less.unwrap_or(Reason::Publisher)
+                }
+            }
+            Some(less) => less,
+            None if picture.lost_best().is_some() => Reason::Publisher,
+            None => Reason::Best,
+        }
+    }
+
+    /// What its path is thought to carry, and what its picture takes, once a second.
+    pub fn poll_sample(&mut self, now: Instant) -> Option<(u64, u64)> {
+        if self.sampled_at.is_some_and(|at| now < at + SAMPLE) {
+            return None;
+        }
+        self.sampled_at = Some(now);
+        Some((self.estimator.bitrate(now), self.chosen.rate))
     }
 
     /// The encoding that it is to get, whether it comes or not.
@@ -132,18 +280,31 @@ impl Viewing {
         self.wanted
     }
 
-    /// What is waited for has begun.
-    pub fn handle_started(&mut self) {
-        self.waiting_since = None;
+    /// What is waited for has begun. True if it is a worse encoding for which the one before was thinned.
+    pub fn handle_started(&mut self) -> bool {
+        self.waiting_since.take().is_some_and(|(_, why)| why != Reason::Wish)
     }
 
     /// The present encoding may not go on until the worse one begins.
     pub fn is_too_much(&self, now: Instant) -> bool {
-        self.waiting_since.is_some_and(|since| {
+        self.waiting_since.is_some_and(|(since, why)| {
             let queued = self.estimator.state() != PathState::Clear && self.estimator.queue() > LONG_QUEUE;
-            queued || now.saturating_duration_since(since) > TURN_MAX
+            // What was wished can wait: there is room for what is sent.
+            queued || why != Reason::Wish && now.saturating_duration_since(since) > TURN_MAX
         })
     }
+}
+
+impl Chosen {
+    const NOTHING: Chosen = Chosen { rate: 0, temporal: ALL_LAYERS, less: None, missing: false };
+}
+
+/// Why this rung is not the best.
+fn less(picture: &Picture, bound: Bound, (at, allowed, encoding): (usize, usize, u8)) -> Option<Reason> {
+    if at + 1 < picture.rungs().len() {
+        return Some(if at + 1 >= allowed { Reason::Wish } else { Reason::Link });
+    }
+    bound.cuts(picture, encoding).then_some(Reason::Wish)
 }
 
 fn turn(before: Option<u8>, after: Option<u8>) -> Turn {

@@ -3,12 +3,17 @@
 
 use std::time::{Duration, Instant};
 
+use protocol::SessionId;
+
 use super::{
     Worker,
+    advertised::AdvertisedEncoding,
     pictures::Look,
     plan::Event,
     sessions::Media,
+    sight::Reason,
     viewing::{Choice, Turn},
+    wish::Wish,
 };
 use crate::{
     egress::{ALL_LAYERS, Egress, Role, fan_out::Started},
@@ -36,7 +41,9 @@ impl Worker {
                 continue;
             }
             self.pictures.join(video, listener, &mut self.tracks, now);
-            if self.pictures.get(video).is_some_and(|picture| picture.has_encodings()) {
+            let unwanted =
+                self.sessions.viewing_mut(listener).is_some_and(|viewing| !viewing.wants_picture());
+            if unwanted || self.pictures.get(video).is_some_and(|picture| picture.has_encodings()) {
                 if let Some(egress) = self.sessions.egress_mut(listener) {
                     egress.stop();
                 }
@@ -83,14 +90,20 @@ impl Worker {
     fn start_over(&mut self, listeners: &[Listener], whole: Option<TrackId>) {
         for listener in listeners {
             self.stop(*listener);
-            if let Some(whole) = whole {
+            let wants = self.sessions.viewing_mut(*listener).is_some_and(|viewing| viewing.wants_picture());
+            if let Some(whole) = whole.filter(|_| wants) {
                 self.turn_to(*listener, whole, ALL_LAYERS);
             }
         }
     }
 
     /// What a picture can be had in from elsewhere is another.
-    pub(super) fn handle_advertised(&mut self, tracks: StreamTracks, encodings: &[(u8, u64)], now: Instant) {
+    pub(super) fn handle_advertised(
+        &mut self,
+        tracks: StreamTracks,
+        encodings: &[AdvertisedEncoding],
+        now: Instant,
+    ) {
         let listeners = self.pictures.handle_advertised(tracks, encodings, now);
         self.start_over(&listeners, None);
     }
@@ -104,6 +117,59 @@ impl Worker {
         }
     }
 
+    /// A listener asks for another picture. Who owns its session acts, the others keep it in mind as long as nobody does.
+    pub(super) fn handle_wish(&mut self, session: SessionId, wish: Wish, now: Instant) {
+        self.sessions.ask_waiting(session, |asked| asked.wish = wish);
+        let Some(listener) = self.viewer(session) else { return };
+        if let Some(viewing) = self.sessions.viewing_mut(listener) {
+            viewing.handle_wish(wish, now);
+        }
+        self.choose(listener, now);
+        if let Some(listening) = self.sessions.listening_mut(listener.session) {
+            let video = listening.video;
+            let listeners = self.pictures.listeners(video);
+            self.tell_wanted(video, &listeners);
+        }
+    }
+
+    /// Somebody wants to know what a listener sees, or nobody does.
+    pub(super) fn handle_watch(&mut self, session: SessionId, watched: bool) {
+        self.sessions.ask_waiting(session, |asked| asked.watched = watched);
+        let Some(listener) = self.viewer(session) else { return };
+        if let Some(viewing) = self.sessions.viewing_mut(listener) {
+            viewing.telling.watch(watched);
+        }
+    }
+
+    /// The picture of a session that is owned here.
+    fn viewer(&mut self, session: SessionId) -> Option<Listener> {
+        let session = self.sessions.find(session)?;
+        let tracks = &self.sessions.listening_mut(session)?.tracks;
+        let egress = tracks.iter().position(|track| track.kind() == protocol::Kind::Video)?;
+        Some(Listener { session, egress })
+    }
+
+    /// Counts how a listener fares, and tells what it sees if somebody wants to know.
+    fn look_at(&mut self, listener: Listener, now: Instant) {
+        let Some(session) = self.sessions.get_mut(listener.session) else { return };
+        let id = session.plan.id;
+        let Media::Egress(listening) = &mut session.media else { return };
+        let source = listening.tracks.get(listener.egress).and_then(Egress::source);
+        let (Some(viewing), Some(picture)) = (&mut listening.viewing, self.pictures.get(listening.video))
+        else {
+            return;
+        };
+        if let Some((estimate, allocated)) = viewing.poll_sample(now) {
+            self.stats.estimates.record(estimate);
+            self.stats.allocated.record(allocated);
+        }
+        if viewing.telling.is_due(now) {
+            let sight = viewing.sight(picture, source);
+            let news = viewing.telling.handle_sight(sight, now).map(Box::new);
+            self.events.extend(news.map(|sight| Event::Sight { session: id, sight }));
+        }
+    }
+
     /// A listener has begun with a source.
     pub(super) fn handle_started(&mut self, started: Started) {
         let Started { listener, before } = started;
@@ -111,7 +177,8 @@ impl Worker {
             self.unsubscribe(listener, before);
         }
         if let Some(viewing) = self.sessions.viewing_mut(listener) {
-            viewing.handle_started();
+            let thinned = viewing.handle_started();
+            self.stats.thinned += u64::from(thinned && before.is_some());
         }
         self.sessions.schedule(listener.session);
     }
@@ -157,6 +224,7 @@ impl Worker {
                         viewing.estimator.handle_timeout(now);
                     }
                     own.choose(listener, now);
+                    own.look_at(listener, now);
                 });
             }
             self.tell_wanted(video, &listeners);
@@ -184,7 +252,7 @@ impl Worker {
         let elsewhere = picture.is_from_elsewhere();
         match choice {
             Choice::AsBefore => {}
-            Choice::Nothing => self.stats.pauses += u64::from(self.stop(listener)),
+            Choice::Nothing(why) => self.stats.pauses[why as usize] += u64::from(self.stop(listener)),
             Choice::Layer { track, temporal, turn } => match egress.role(track) {
                 Role::Source => {
                     egress.set_layers(temporal);
@@ -199,12 +267,14 @@ impl Worker {
                     }
                 }
                 Role::None => {
-                    let worse = turn == Some(Turn::Down);
-                    if worse {
+                    let worse = turn.is_some_and(|(turn, _)| turn == Turn::Down);
+                    let why = turn.map_or(Reason::Link, |(_, why)| why);
+                    // What was wished can wait for its keyframe, and what does not come takes nothing.
+                    if worse && why == Reason::Link {
                         egress.set_layers(TemporalLayer(0));
                     }
                     if egress.source().is_some() {
-                        self.stats.switches[usize::from(worse)] += 1;
+                        self.stats.switches[usize::from(worse)][why as usize] += 1;
                     }
                     self.turn_to(listener, track, temporal);
                     if worse && too_much {

@@ -24,7 +24,7 @@ use media::sdp::{EgressPolicy, IngestPolicy, Local, Offer, Setup, answer_egress,
 use media::transport::{CloseReason, Credentials, DtlsRole, Identity, Kind, TransportConfig, classify};
 use media::{
     Audience, Batch, Claim, Command, DropReason, EncodingView, Epochs, Event, Flow, Health, Packet, Relayed,
-    SessionPlan, StreamTracks, TrackId, Worker,
+    SessionPlan, Sight, StreamTracks, TrackId, Worker,
 };
 use protocol::{Codec, SessionId};
 
@@ -81,6 +81,8 @@ pub struct Sim {
     pub health: HashMap<SessionId, Health>,
     pub codecs: Vec<(SessionId, Codec)>,
     pub encodings: HashMap<SessionId, Vec<EncodingView>>,
+    /// What listeners see, as far as somebody asked.
+    pub sights: Vec<(Instant, Sight)>,
     /// What listeners want of a picture from elsewhere, by worker.
     pub demands: BTreeMap<u8, [u32; 4]>,
     pub foreign: usize,
@@ -123,6 +125,7 @@ impl Sim {
             health: HashMap::new(),
             codecs: Vec::new(),
             encodings: HashMap::new(),
+            sights: Vec::new(),
             demands: BTreeMap::new(),
             foreign: 0,
             keyframes_wanted: 0,
@@ -352,6 +355,7 @@ impl Sim {
                     self.tell(&Command::Close { session });
                 }
                 Event::Sound { .. } => {}
+                Event::Sight { sight, .. } => self.sights.push((self.now, *sight)),
                 Event::Demand { worker, wanted, .. } => {
                     self.demands.insert(worker, wanted);
                 }

@@ -9,6 +9,7 @@ pub mod body;
 pub mod closing;
 pub mod conditions;
 pub mod error;
+pub mod events;
 pub mod file_headers;
 pub mod files;
 pub mod health;
@@ -25,6 +26,7 @@ pub mod server;
 pub mod socket;
 pub mod streams;
 pub mod websocket;
+pub mod whep;
 pub mod whip;
 
 use std::sync::{

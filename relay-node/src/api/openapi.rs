@@ -29,7 +29,8 @@ use utoipa::OpenApi;
         super::health::ready,
         super::health::metrics,
         super::health::version,
-    )
+    ),
+    components(schemas(protocol::api::LayerWish, protocol::api::PictureLayers))
 )]
 struct Document;
 
@@ -50,6 +51,8 @@ fn whole() -> Value {
         document["paths"][format!("/{protocol}/{{stream}}")] = endpoint(protocol);
         document["paths"][format!("/{protocol}/{{stream}}/{{session}}")] = session(protocol);
     }
+    document["paths"]["/whep/{stream}/{session}/layer"] = layer();
+    document["paths"]["/whep/{stream}/{session}/events"] = events();
     document["paths"]["/api/v1/openapi.json"] = json!({ "get": {
         "tags": ["operations"], "summary": "This document.",
         "responses": { "200": { "description": "OpenAPI", "content": { "application/json": {} } } }
@@ -132,7 +135,8 @@ fn endpoint(protocol: &str) -> Value {
     created["headers"] = json!({
         "Location": header_of("absolute path of the session: who knows it may end the session"),
         "ETag": header_of("of the ICE session, strong"),
-        "Link": header_of("rel=\"status\": /api/v1/sessions/{session}, what the session gets of its stream"),
+        "Link": header_of("rel=\"status\": /api/v1/sessions/{session}, what the session gets of its stream; of a \
+            listener with a picture also where it wishes and reads events"),
     });
     let mut responses = json!({
         "201": created,
@@ -156,6 +160,60 @@ fn endpoint(protocol: &str) -> Value {
         "requestBody": sdp("the offer"),
         "responses": responses,
     } })
+}
+
+fn layer() -> Value {
+    json!({ "post": {
+        "tags": ["media"],
+        "summary": "Wish another quality of the picture, or sound only. It is a bound: the relay may send less.",
+        "parameters": [stream(), parameter("session", "as in Location")],
+        "requestBody": { "content": { "application/json": {
+            "schema": { "$ref": "#/components/schemas/LayerWish" } } } },
+        "responses": {
+            "200": { "description": "wished" },
+            "400": problem("no wish"),
+            "404": problem("no such session or encoding: the title names those there are"),
+            "413": problem("over 4 KiB"),
+            "415": problem("not application/json"),
+            "429": problem("more than 20 wishes a second: see Retry-After"),
+        }
+    } })
+}
+
+fn events() -> Value {
+    let parameters = json!([stream(), parameter("session", "as in Location")]);
+    let unknown = problem("no such event: the title names those there are");
+    json!({
+        "get": {
+            "tags": ["media"],
+            "summary": "What the listener sees, as server-sent events: layers and quality.",
+            "parameters": [stream(), parameter("session", "as in Location"),
+                { "name": "only", "in": "query", "description": "names of events, joined by commas",
+                    "schema": { "type": "string" } }],
+            "responses": {
+                "200": { "description": "events, until the session ends; quality has a Picture, layers PictureLayers by mid",
+                    "content": { "text/event-stream": { "schema": { "type": "string" } } } },
+                "404": problem("no such session"),
+                "422": unknown,
+                "503": problem("too many are read: see Retry-After"),
+            }
+        },
+        "post": {
+            "tags": ["media"],
+            "summary": "Say which events will be read.",
+            "parameters": parameters,
+            "requestBody": { "content": { "application/json": {
+                "schema": { "type": "array", "items": { "type": "string" } } } } },
+            "responses": {
+                "201": { "description": "read them at Location" },
+                "400": problem("no list of names"),
+                "404": problem("no such session"),
+                "413": problem("over 4 KiB"),
+                "415": problem("not application/json"),
+                "422": unknown,
+            }
+        }
+    })
 }
 
 fn session(protocol: &str) -> Value {
@@ -198,6 +256,8 @@ mod tests {
         for path in [
             "/whip/{stream}",
             "/whep/{stream}/{session}",
+            "/whep/{stream}/{session}/layer",
+            "/whep/{stream}/{session}/events",
             "/api/v1/streams",
             "/api/v1/sessions/{session}",
             "/api/v1/mesh",

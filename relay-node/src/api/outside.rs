@@ -7,7 +7,7 @@ use axum::{
 };
 use futures_util::FutureExt;
 use mesh_routing::blob::Manifest;
-use protocol::api::NewMessage;
+use protocol::api::{LayerWish, NewMessage};
 use rooms::file::shown_name;
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     files::{self, Called},
     origin::{self, Welcome},
     rooms::{read_json, since},
+    whep,
 };
 
 /// Whether a request of this name and origin is welcome.
@@ -35,6 +36,15 @@ pub fn is_welcome(welcome: &Welcome, request: &Request<Body>) -> Result<(), ApiE
 /// 400, 413 or 415: as for a message that is posted.
 pub fn message(request: Request<Body>) -> Result<NewMessage, ApiError> {
     read_json(request).now_or_never().expect("nothing is waited for")
+}
+
+/// What a listener wishes.
+///
+/// # Errors
+///
+/// 400 for what is no wish.
+pub fn wish(text: &str) -> Result<LayerWish, ApiError> {
+    whep::wish_of(text)
 }
 
 /// The message after which history is asked for.

@@ -95,6 +95,10 @@ struct Server {
     stop: watch::Receiver<bool>,
 }
 
+/// Marks an answer that does not end: its connection takes one of these places instead of one of all connections.
+#[derive(Debug, Clone)]
+pub struct Endless(pub Places);
+
 /// Whether a connection is one of all, or of the reserve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Door {
@@ -226,7 +230,7 @@ impl Server {
         held.hand_over(client.holder());
         held.stand(Standing::Unproven);
         let is_api = request.uri().path().starts_with("/api/");
-        let response = if door == Door::Reserve && !is_health(request.uri().path()) {
+        let mut response = if door == Door::Reserve && !is_health(request.uri().path()) {
             let title = "this relay has no connection left: try again in a few seconds";
             close(ApiError::unavailable(title, 5).into_response())
         } else {
@@ -243,6 +247,20 @@ impl Server {
         };
         // What is told whole is in memory until the client has read it: the pages are too, but once for all.
         let length = response.body().size_hint().exact().unwrap_or(0);
+        if let Some(Endless(places)) = response.extensions_mut().remove() {
+            return match places.take_beside(client.holder(), held.notice()) {
+                Ok(place) => {
+                    // It leaves its place to others, and cannot have it back.
+                    held.leave();
+                    close(response.map(|body| Body::new(Going::new(body, held, Some(place)))))
+                }
+                Err(_) => {
+                    let title = "too many streams of events are read: try again in a few seconds";
+                    let refused = ApiError::unavailable(title, 5).into_response();
+                    refused.map(|body| Body::new(Going::new(body, held, None)))
+                }
+            };
+        }
         if !is_api || length <= LARGE {
             return response.map(|body| Body::new(Going::new(body, held, None)));
         }

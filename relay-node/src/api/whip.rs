@@ -1,4 +1,5 @@
-//! WHIP (RFC 9725) and WHEP over HTTP: `/whip/{stream}` and `/whep/{stream}`, and the sessions below them.
+//! WHIP (RFC 9725) and WHEP over HTTP: `/whip/{stream}` and `/whep/{stream}`, and the sessions below them. What listeners
+//! may ask of a session beside is in `whep`.
 //!
 //! Checks what HTTP can check and asks the node loop; what is answered to an offer is decided in
 //! `sessions` and `media::sdp`.
@@ -10,7 +11,7 @@ use axum::{
     body::{self, Body},
     extract::{ConnectInfo, Path, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
-    response::{IntoResponse, Response},
+    response::{AppendHeaders, IntoResponse, Response},
     routing::any,
 };
 use media::sdp::{Fragment, Offer, SdpError};
@@ -20,13 +21,16 @@ use super::{
     auth::Auth,
     conditions::EntityTags,
     error::{ApiError, check_unpacked},
+    events,
     rate_limit::Rate,
+    whep,
 };
 use crate::{
     client::Client,
     clock,
     node::sessions::{Direction, IfMatch, Patched, SessionError},
     node_loop::request::{NodeRequest, Requests},
+    places::Places,
 };
 
 /// What the handlers know.
@@ -42,6 +46,8 @@ pub struct WhipState {
     misses: Arc<Rate>,
     /// Offers, by address.
     offers: Arc<Rate>,
+    /// Places of those who read events.
+    pub readers: Places,
 }
 
 const SDP: &str = "application/sdp";
@@ -61,6 +67,7 @@ impl WhipState {
             prefix,
             misses: Arc::new(Rate::new(100, Duration::from_millis(500))),
             offers: Arc::new(Rate::new(600, Duration::from_millis(5))),
+            readers: events::places(),
         }
     }
 }
@@ -96,8 +103,10 @@ async fn serve(
     request: Request,
 ) -> Response {
     let method = request.method().clone();
+    let beside = if direction == Direction::Egress { whep::beside(path, &request) } else { None };
     let mut response = match method {
         Method::OPTIONS => preflight(),
+        _ if let Some(beside) = beside => whep::serve(state, client, beside, request).await,
         Method::POST => post(state, direction, client, path, request).await.into_response(),
         Method::PATCH => patch(state, direction, client, path, request).await.into_response(),
         Method::DELETE => delete(state, direction, client, path, request.headers()).await.into_response(),
@@ -114,7 +123,7 @@ async fn serve(
 /// The CORS preflight needs no credentials and gives none (RFC 9725 section 4.2).
 fn preflight() -> Response {
     let headers = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, PATCH, DELETE, OPTIONS, HEAD"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PATCH, DELETE, OPTIONS, HEAD"),
         (header::ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type, If-Match"),
         (header::ACCESS_CONTROL_MAX_AGE, "86400"),
         (HeaderName::from_static("accept-post"), SDP),
@@ -151,7 +160,7 @@ async fn post(
             1,
         ));
     }
-    let text = read(request, SDP).await?;
+    let text = read(request, SDP, BODY_MAX).await?;
     let offer = Box::new(Offer::parse(&text)?);
     let (name, holder) = (stream.clone(), client.holder());
     let opened = state
@@ -165,14 +174,16 @@ async fn post(
     // An absolute path: some clients resolve a relative reference wrongly.
     let prefix = &state.prefix;
     let location = format!("{prefix}/{door}/{stream}/{}", opened.id);
+    let status = format!("<{prefix}/api/v1/sessions/{}>; rel=\"status\"", opened.id);
+    let links = if opened.picture { whep::links(&location).to_vec() } else { Vec::new() };
     let headers = [
         (header::CONTENT_TYPE, SDP.to_owned()),
         (header::LOCATION, location),
         (header::ETAG, format!("\"{}\"", opened.tag)),
         (HeaderName::from_static("accept-patch"), FRAGMENT.to_owned()),
-        (header::LINK, format!("<{prefix}/api/v1/sessions/{}>; rel=\"status\"", opened.id)),
     ];
-    Ok((StatusCode::CREATED, headers, opened.answer).into_response())
+    let links = [status].into_iter().chain(links).map(|link| (header::LINK, link));
+    Ok((StatusCode::CREATED, headers, AppendHeaders(links), opened.answer).into_response())
 }
 
 async fn patch(
@@ -187,7 +198,7 @@ async fn patch(
         state.auth.may_publish(request.headers())?;
     }
     let if_match = if_match(request.headers());
-    let text = read(request, FRAGMENT).await?;
+    let text = read(request, FRAGMENT, BODY_MAX).await?;
     let fragment = Fragment::parse(&text)?;
     let patched = state
         .requests
@@ -223,9 +234,14 @@ async fn delete(
 }
 
 impl WhipState {
+    /// What stands before this relay's paths where a proxy shows it.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// A session URL cannot be guessed, but who tries is slowed down all the same. Whoever has a right one is
     /// served before it is asked who guesses: a guesser behind the same address locks nobody out.
-    fn refused(&self, client: Client, error: SessionError) -> ApiError {
+    pub(super) fn refused(&self, client: Client, error: SessionError) -> ApiError {
         if error == SessionError::NoSession && !self.misses.take(client.holder(), clock::now()) {
             let title = "too many requests for sessions that do not exist: try again in a minute";
             return ApiError::too_many_requests(title, 60);
@@ -235,7 +251,11 @@ impl WhipState {
 }
 
 /// `{stream}/{session}`.
-fn session_of(state: &WhipState, client: Client, path: &str) -> Result<(StreamName, SessionId), ApiError> {
+pub(super) fn session_of(
+    state: &WhipState,
+    client: Client,
+    path: &str,
+) -> Result<(StreamName, SessionId), ApiError> {
     let parsed = bare(path)
         .rsplit_once('/')
         .and_then(|(stream, session)| Some((StreamName::new(stream).ok()?, session.parse().ok()?)));
@@ -243,7 +263,7 @@ fn session_of(state: &WhipState, client: Client, path: &str) -> Result<(StreamNa
 }
 
 /// A `/` at the end means nothing: people type it.
-fn bare(path: &str) -> &str {
+pub(super) fn bare(path: &str) -> &str {
     path.strip_suffix('/').unwrap_or(path)
 }
 
@@ -259,7 +279,7 @@ fn if_match(headers: &HeaderMap) -> IfMatch {
 }
 
 /// The body as text, if it is of this type and not too large.
-async fn read(request: Request, expected: &'static str) -> Result<String, ApiError> {
+pub(super) async fn read(request: Request, expected: &'static str, most: usize) -> Result<String, ApiError> {
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.and_then(|value| value.split(';').next()).map(str::trim);
     if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case(expected)) {
@@ -267,8 +287,9 @@ async fn read(request: Request, expected: &'static str) -> Result<String, ApiErr
     }
     check_unpacked(request.headers())?;
     let body: Body = request.into_body();
-    let bytes = body::to_bytes(body, BODY_MAX).await.map_err(|_| ApiError::too_large(BODY_MAX))?;
-    String::from_utf8(bytes.into()).map_err(|_| ApiError::bad_request("the body is not UTF-8: send SDP text"))
+    let bytes = body::to_bytes(body, most).await.map_err(|_| ApiError::too_large(most))?;
+    String::from_utf8(bytes.into())
+        .map_err(|_| ApiError::bad_request(format!("the body is not UTF-8: send {expected}")))
 }
 
 impl From<SdpError> for ApiError {

@@ -147,6 +147,9 @@ pub(super) struct Flags {
     /// [default: true]
     #[arg(long, value_name = "true|false", global = true)]
     pub(super) simulcast: Option<String>,
+    /// Bits per second that one listener gets at most, sound and picture together [default: 20000000]
+    #[arg(long, value_name = "BITS", global = true)]
+    pub(super) max_video_bitrate: Option<String>,
     /// MiB of one file that is given to a room [default: 256]
     #[arg(long, value_name = "MIB", global = true)]
     pub(super) file_size: Option<String>,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::Path};
 use super::{arguments::Flags, error::ConfigError};
 
 /// Key and whether it is a list. The order is that of the documentation.
-pub(super) const KEYS: [(&str, bool); 31] = [
+pub(super) const KEYS: [(&str, bool); 32] = [
     ("zone", false),
     ("area", false),
     ("http", false),
@@ -33,6 +33,7 @@ pub(super) const KEYS: [(&str, bool); 31] = [
     ("allow-origin", true),
     ("opus-bitrate", false),
     ("simulcast", false),
+    ("max-video-bitrate", false),
     ("file-size", false),
     ("file-cache", false),
     ("file-reserve", false),
@@ -84,6 +85,7 @@ pub(super) fn flag_layer(flags: Flags) -> Layer {
         ("allow-origin", flags.allow_origin),
         ("opus-bitrate", one(flags.opus_bitrate)),
         ("simulcast", one(flags.simulcast)),
+        ("max-video-bitrate", one(flags.max_video_bitrate)),
         ("file-size", one(flags.file_size)),
         ("file-cache", one(flags.file_cache)),
         ("file-reserve", one(flags.file_reserve)),

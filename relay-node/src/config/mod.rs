@@ -104,6 +104,8 @@ pub struct Config {
     pub opus_bitrate: u32,
     /// Whether a publisher may send several encodings of its picture.
     pub simulcast: bool,
+    /// Bits per second that one listener gets at most.
+    pub max_video_bitrate: u64,
     /// What files may take.
     pub files: FileLimits,
     /// What is logged, as `tracing` filter directives.
@@ -283,6 +285,9 @@ impl Config {
                 number(text, 6_000, 510_000, "bits per second")
             })?,
             simulcast: one(values, "simulcast", "true", truth)?,
+            max_video_bitrate: one(values, "max-video-bitrate", "20000000", |text| {
+                number(text, 100_000, 20_000_000, "bits per second")
+            })?,
             files: FileLimits {
                 size: mebibytes(values, "file-size", "256", 1, FILE_MIB_MAX)?,
                 cache: mebibytes(values, "file-cache", "2048", 0, DISK_MIB_MAX)?,

@@ -1,8 +1,8 @@
 //! What a media worker has counted, as metrics: differences since the last time.
 
 use media::{
-    Stats,
-    stats::{DelayHistogram, Traffic},
+    Reason, Stats,
+    stats::{Bitrates, DelayHistogram, Traffic},
 };
 use metrics::{counter, gauge, histogram};
 
@@ -38,10 +38,31 @@ impl WorkerMetrics {
             counter!("relay_paced_packets_total", "speed" => name).increment(paced);
         }
         for (direction, name) in ["up", "down"].into_iter().enumerate() {
-            let switches = stats.switches[direction] - last.switches[direction];
-            counter!("relay_video_switch_total", "direction" => name).increment(switches);
+            for reason in Reason::ALL.into_iter().filter(|reason| *reason != Reason::Best) {
+                let now = stats.switches[direction][reason as usize];
+                let switches = now - last.switches[direction][reason as usize];
+                counter!("relay_video_switch_total", "direction" => name, "reason" => reason.label())
+                    .increment(switches);
+            }
         }
-        counter!("relay_video_pause_total").increment(stats.pauses - last.pauses);
+        for reason in [Reason::Link, Reason::Wish] {
+            let pauses = stats.pauses[reason as usize] - last.pauses[reason as usize];
+            counter!("relay_video_pause_total", "reason" => reason.label()).increment(pauses);
+        }
+        counter!("relay_video_thinned_total").increment(stats.thinned - last.thinned);
+        for (name, now, before) in [
+            ("relay_listener_estimate_bits_per_second", &stats.estimates, &last.estimates),
+            ("relay_listener_allocated_bits_per_second", &stats.allocated, &last.allocated),
+        ] {
+            let sampled = histogram!(name);
+            for (bucket, count) in now.buckets.iter().enumerate() {
+                let new = count - before.buckets[bucket];
+                if new > 0 {
+                    let value = Bitrates::BOUNDS.get(bucket).copied().unwrap_or(f64::MAX);
+                    sampled.record_many(value, new as usize);
+                }
+            }
+        }
         for (reason, count) in &stats.drops {
             let before = last.drops.get(reason).copied().unwrap_or_default();
             counter!("relay_drop_total", "reason" => reason.label()).increment(count - before);

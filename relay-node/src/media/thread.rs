@@ -119,7 +119,7 @@ impl Workers {
     }
 }
 
-/// Starts a worker on each socket.
+/// Starts a worker on each socket. No listener gets more than `most` bits per second.
 ///
 /// # Errors
 ///
@@ -128,6 +128,7 @@ pub fn start(
     sockets: Vec<UdpSocket>,
     forwarding: &Arc<Forwarding>,
     events: &mpsc::Sender<Event>,
+    most: u64,
     vitals: &Vitals,
 ) -> io::Result<(Workers, Vec<thread::JoinHandle<()>>)> {
     let mut doors = Vec::new();
@@ -150,9 +151,11 @@ pub fn start(
         // Made on its thread, which a worker never leaves: its data channels count references without atomics.
         let run = move || {
             pulse.begin(clock::now());
+            let mut worker = Worker::new(index as u8);
+            worker.set_max_bitrate(most);
             let media_thread = MediaThread {
                 index,
-                worker: Worker::new(index as u8),
+                worker,
                 socket,
                 poll,
                 inbox,

@@ -15,6 +15,7 @@ pub mod posts;
 mod records;
 pub mod sessions;
 mod streams;
+pub mod viewers;
 mod views;
 
 use std::{
@@ -32,7 +33,7 @@ use mesh_routing::{
     peer_selection::Choice,
 };
 use protocol::{
-    BridgeVersion, FileId, NodeId, StreamName, ZoneName,
+    BridgeVersion, FileId, NodeId, SessionId, StreamName, ZoneName,
     mesh::{Class, StreamTrack},
 };
 use rooms::{Rooms, WallTime};
@@ -114,6 +115,10 @@ pub enum Effect {
     Saved(LogKey, u64),
     /// From the next start on, own logs are written in this incarnation.
     Incarnation(u64),
+    /// What this listener sees is another: [`Node::seen`].
+    Seen(SessionId),
+    /// This session is over.
+    Over(SessionId),
     /// For the metric.
     Rerouted,
     /// For the metric: a session was answered and did not connect.

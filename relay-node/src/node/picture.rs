@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use media::{Command, EncodingView, TrackId};
+use media::{Command, EncodingView, TrackId, rtp::descriptor::Resolution};
 use mesh_routing::{AdvertisedEncoding, Label, NominalRate, PictureDemand, Rid, StreamRates, StreamView};
 use protocol::{StreamName, mesh::MAX_ENCODINGS};
 
@@ -76,6 +76,11 @@ fn distance(rates: &StreamRates, told: &StreamRates) -> u8 {
 
 fn labels(rates: &StreamRates) -> Vec<Label> {
     rates.encodings.iter().map(|encoding| encoding.label).collect()
+}
+
+fn resolution(label: Label) -> Option<Resolution> {
+    let Label { width, height, .. } = label;
+    (width > 0 && height > 0).then_some(Resolution { width, height })
 }
 
 fn label(encoding: &EncodingView) -> Label {
@@ -182,8 +187,13 @@ impl Node {
         let encodings = elsewhere.map(|live| live.rates.encodings.as_slice()).unwrap_or_default();
         // Links are planned with the whole step, so that all fits. Listeners go by what is likely: it is measured when it
         // comes. Of what nothing is said, that is soon.
-        let advertised: Vec<(u8, u64)> =
-            encodings.iter().map(|e| (e.place, e.rate.likely_bits_per_second().unwrap_or(1))).collect();
+        let advertised = |e: &AdvertisedEncoding| media::AdvertisedEncoding {
+            place: e.place,
+            rate: e.rate.likely_bits_per_second().unwrap_or(1),
+            rid: e.label.rid.map(|rid| rid.as_str().into()),
+            resolution: resolution(e.label),
+        };
+        let advertised: Vec<_> = encodings.iter().map(advertised).collect();
         if known.advertised != advertised {
             known.advertised.clone_from(&advertised);
             let tracks = known.tracks;
@@ -254,7 +264,7 @@ mod tests {
         let (mut published, start) = (Published::default(), start());
         let named = |rid: &str, width: Option<u16>| EncodingView {
             rid: Some(rid.to_owned()),
-            resolution: width.map(|width| media::rtp::descriptor::Resolution { width, height: 9 }),
+            resolution: width.map(|width| Resolution { width, height: 9 }),
             ..view(u64::from(rid.len() as u32) * 100, false)
         };
         let both = |width| [named("h", width), named("a-name-that-is-too-long", Some(640))];

@@ -9,13 +9,13 @@ use std::{
 };
 
 use media::{
-    Command, EncodingView, Epochs, Event, Health, StreamTracks, TrackId,
+    AdvertisedEncoding, Command, EncodingView, Epochs, Event, Health, StreamTracks, TrackId,
     sdp::{Fragment, Offer},
     transport::{CloseReason, Credentials},
 };
 use mesh_routing::{PictureDemand, StreamView};
 use protocol::{
-    Codec, Kind, SessionId, StreamName, TrackDescription, ZoneName, api,
+    Codec, Kind, SessionId, StreamName, TrackDescription, ZoneName,
     mesh::{StreamAdvertisement, StreamTrack, TrackKey},
 };
 
@@ -34,13 +34,19 @@ pub(super) struct Stream {
     /// What is wrong with it, and whose it is.
     health: Option<(SessionId, Health)>,
     /// How the encodings of its picture are, and whose they are.
-    encodings: Option<(SessionId, Vec<EncodingView>)>,
+    pub(super) encodings: Option<(SessionId, Vec<EncodingView>)>,
     /// What is advertised, until the publisher is gone for good.
     pub(super) published: Option<Vec<TrackDescription>>,
     /// The publisher dropped: until then it may come back.
     pub(super) until: Option<Instant>,
     pub(super) epochs: Epochs,
     pub(super) listeners: BTreeSet<SessionId>,
+    /// Those of them that wish no picture.
+    pub(super) only_heard: BTreeSet<SessionId>,
+    /// There is a picture in it now.
+    pub(super) has_picture: bool,
+    /// What who publishes it here calls the encodings of its picture.
+    pub(super) rids: Vec<Arc<str>>,
     /// What the mesh was asked for: the sound, and the picture in whatever encodings.
     interests: BTreeSet<TrackKey>,
     /// What is said of it if it is published here.
@@ -49,7 +55,7 @@ pub(super) struct Stream {
     pub(super) wanted: Wanted,
     demand: PictureDemand,
     /// What the workers were told that the picture can be had in.
-    pub(super) advertised: Vec<(u8, u64)>,
+    pub(super) advertised: Vec<AdvertisedEncoding>,
 }
 
 /// A publisher that drops may come back under its name for so long without its listeners doing anything.
@@ -209,6 +215,7 @@ impl Node {
                 }
             }
             Event::Demand { worker, track, wanted } => self.handle_demand(worker, track, wanted, now),
+            Event::Sight { session, sight } => self.handle_sight(session, sight),
             Event::KeyframeWanted { track } => self.handle_keyframe_wanted(track, now),
             // Chat and files over data channels come with the participant's door to the rooms.
             Event::Message { .. } | Event::Foreign { .. } => {}
@@ -236,6 +243,7 @@ impl Node {
     fn session_over(&mut self, id: SessionId, wanted: bool, now: Instant) {
         let Some((stream, direction)) = self.sessions.handle_over(id) else { return };
         self.effects.push_back(Effect::Workers(Command::Close { session: id }));
+        self.effects.push_back(Effect::Over(id));
         match direction {
             Direction::Ingest => self.handle_publisher_gone(id, &stream, wanted, now),
             Direction::Egress => self.handle_listener(&stream, id, false, now),
@@ -250,13 +258,6 @@ impl Node {
     /// When a listener's session was opened.
     pub fn listener_opened_at(&self, id: SessionId) -> Option<Instant> {
         self.sessions.listener_opened_at(id)
-    }
-
-    /// `GET /api/v1/sessions/{session}`.
-    pub fn session(&self, id: SessionId, now: Instant) -> Option<api::Session> {
-        let (stream, _) = self.sessions.stream_of(id)?;
-        let carried = self.live(stream).map(|live| self.carried(&live));
-        self.sessions.shown(id, carried, now)
     }
 
     /// Whether a session is that of the stream's publisher here.
@@ -277,6 +278,7 @@ impl Node {
         let replaced = known.publisher.replace(session);
         known.until = None;
         known.published = Some(tracks.clone());
+        known.rids = self.sessions.rids(session);
         if let Some(replaced) = replaced {
             self.session_over(replaced, false, now);
         }
@@ -295,15 +297,6 @@ impl Node {
     pub fn health(&self, stream: &StreamName) -> Option<Health> {
         let known = self.streams.get(stream)?;
         known.health.filter(|(session, _)| known.publisher == Some(*session)).map(|(_, health)| health)
-    }
-
-    /// The encodings of the picture of a stream here, as far as its publisher's session has told.
-    pub(super) fn encodings(&self, stream: &StreamName) -> &[EncodingView] {
-        let known = self.streams.get(stream);
-        let told = known.and_then(|known| {
-            known.encodings.as_ref().filter(|(session, _)| known.publisher == Some(*session))
-        });
-        told.map_or(&[], |(_, encodings)| encodings)
     }
 
     /// What the publisher of a stream sends is another codec than was thought.
@@ -351,6 +344,7 @@ impl Node {
             known.listeners.insert(session);
         } else {
             known.listeners.remove(&session);
+            known.only_heard.remove(&session);
         }
         self.settle(stream, now);
     }
@@ -391,6 +385,9 @@ impl Node {
                 until: None,
                 epochs,
                 listeners: BTreeSet::new(),
+                only_heard: BTreeSet::new(),
+                has_picture: false,
+                rids: Vec::new(),
                 interests: BTreeSet::new(),
                 rates: Published::default(),
                 wanted: Wanted::default(),
@@ -435,7 +432,9 @@ impl Node {
     pub(super) fn settle(&mut self, name: &StreamName, now: Instant) {
         let live = self.live(name);
         self.tell_advertised(name, live.as_ref());
+        let carried = live.as_ref().map(|live| self.carried(live)).unwrap_or_default();
         let Some(known) = self.streams.get_mut(name) else { return };
+        known.has_picture = carried.iter().any(|track| track.kind == Kind::Video);
         let heard_here = known.published.is_some() && !known.listeners.is_empty();
         self.mesh.handle_listeners(name, heard_here, now);
         let wanted: BTreeSet<TrackKey> = match live {
@@ -468,7 +467,7 @@ impl Node {
         for key in known.interests.difference(&wanted) {
             self.mesh.handle_interest(key.clone(), false, now);
         }
-        let demand = known.wanted.demand(known.listeners.len());
+        let demand = known.wanted.demand(known.listeners.len() - known.only_heard.len());
         if let Some(key) = wanted.iter().find(|key| key.track == StreamTrack::Video)
             && known.demand != demand
         {

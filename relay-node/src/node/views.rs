@@ -7,12 +7,29 @@ use std::{
 
 use media::EncodingView;
 use mesh_routing::{AdvertisedEncoding, AreaView, AsWhole, StreamView, Topology};
-use protocol::{BridgeVersion, BridgeVersions, NodeId, ZoneName, api};
+use protocol::{BridgeVersion, BridgeVersions, NodeId, SessionId, StreamName, ZoneName, api};
 use rooms::WallTime;
 
 use super::Node;
 
 impl Node {
+    /// The encodings of the picture of a stream here, as far as its publisher's session has told.
+    pub(super) fn encodings(&self, stream: &StreamName) -> &[EncodingView] {
+        let known = self.streams.get(stream);
+        let told = known.and_then(|known| {
+            known.encodings.as_ref().filter(|(session, _)| known.publisher == Some(*session))
+        });
+        told.map_or(&[], |(_, encodings)| encodings)
+    }
+
+    /// `GET /api/v1/sessions/{session}`.
+    pub fn session(&self, id: SessionId, now: Instant) -> Option<api::Session> {
+        let (stream, _) = self.sessions.stream_of(id)?;
+        let carried = self.live(stream).map(|live| self.carried(&live));
+        let shown = self.sessions.shown(id, carried, now)?;
+        Some(api::Session { picture: self.picture(id), ..shown })
+    }
+
     /// `GET /api/v1/streams`.
     pub fn streams(&self, now: Instant) -> Vec<api::Stream> {
         let topology = self.mesh.topology();

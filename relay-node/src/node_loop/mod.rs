@@ -13,6 +13,7 @@ mod participants;
 mod posting;
 pub mod random;
 pub mod request;
+mod watchers;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -22,9 +23,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use media::{Event, sdp::Offer, transport::CloseReason};
+use media::{Bound, Event, Wish, sdp::Offer, transport::CloseReason};
 use mesh_routing::{Counters, LinkId, NotStored};
-use protocol::{RoomName, StreamName, mesh::Class, signaling::FromRelay};
+use protocol::{RoomName, SessionId, StreamName, mesh::Class, signaling::FromRelay};
 use rooms::{Output as RoomsOutput, ParticipantId, RoomsError};
 use tokio::sync::oneshot;
 
@@ -50,7 +51,8 @@ use crate::{
 pub use inputs::Inputs;
 use inputs::{Input, Listening};
 use participants::Participants;
-use request::{Entered, FileRequest, NodeRequest};
+use request::{Entered, FileRequest, NodeRequest, Watching};
+use watchers::Watchers;
 
 /// The loop's own state: handles, and the answers that it waits for.
 pub struct NodeLoop {
@@ -64,6 +66,7 @@ pub struct NodeLoop {
     /// What had been heard on each link when it was looked at last.
     heard: BTreeMap<LinkId, u64>,
     participants: Participants,
+    watchers: Watchers,
     disk: DiskAnswers,
     posts: Posts,
     complaints: Complaints,
@@ -96,6 +99,7 @@ impl NodeLoop {
             links: BTreeMap::new(),
             heard: BTreeMap::new(),
             participants: Participants::default(),
+            watchers: Watchers::default(),
             disk: DiskAnswers::default(),
             posts: Posts::default(),
             complaints: Complaints::default(),
@@ -133,6 +137,7 @@ impl NodeLoop {
         self.node.handle_stop(clock::now());
         self.carry_out();
         self.participants.clear();
+        self.watchers.clear();
         self.workers.stop();
         self.bridges.shutdown().await;
         pulse.finish();
@@ -296,6 +301,20 @@ impl NodeLoop {
                 self.carry_out();
                 drop(reply.send(patched));
             }
+            NodeRequest::Wish { stream, session, wish, reply } => {
+                let wished = self.node.handle_wish(&stream, session, &wish, now);
+                if let Ok(wish) = wished {
+                    metrics::counter!("relay_wish_total", "wish" => label(wish)).increment(1);
+                }
+                drop(reply.send(wished.map(drop)));
+            }
+            NodeRequest::Watch { stream, session, reply } => {
+                let watched = self.node.handle_watch(&stream, session).map(|watched| Watching {
+                    fresh: watched.fresh,
+                    events: self.watchers.add(session, watched.seen),
+                });
+                drop(reply.send(watched));
+            }
             NodeRequest::End { direction, stream, session, reply } => {
                 drop(reply.send(self.node.handle_end(direction, &stream, session, now)));
             }
@@ -373,6 +392,8 @@ impl NodeLoop {
                         self.node.handle_file_event(refused, clock::now());
                     }
                 }
+                Effect::Seen(session) => self.seen(session),
+                Effect::Over(session) => self.watchers.over(session),
                 Effect::Unreached(direction) => {
                     let kind = if direction == Direction::Ingest { "ingest" } else { "egress" };
                     metrics::counter!("relay_unreached_total", "kind" => kind).increment(1);
@@ -388,6 +409,10 @@ impl NodeLoop {
         if streams {
             let event = FromRelay::Streams { streams: self.node.streams(clock::now()) };
             self.tell(|_| true, &event);
+            // Names and what there is may be others.
+            for session in self.watchers.sessions() {
+                self.seen(session);
+            }
         }
         while let Some(output) = self.node.poll_room_output() {
             match output {
@@ -401,6 +426,15 @@ impl NodeLoop {
         if let Some(sender) = self.links.get(&link) {
             // A full queue closes the link, and its Down follows.
             sender.send_message(class, message);
+        }
+    }
+
+    /// Tells who reads what a listener sees. Where nobody does any more, workers need not say it.
+    fn seen(&mut self, session: SessionId) {
+        if let Some(seen) = self.node.seen(session)
+            && !self.watchers.tell(session, &seen)
+        {
+            self.node.handle_unwatched(session);
         }
     }
 
@@ -420,6 +454,15 @@ impl NodeLoop {
         for (room, participant) in self.participants.tell(whom, event) {
             self.leave(&room, participant);
         }
+    }
+}
+
+/// A kind of wish, as it is counted.
+fn label(wish: Wish) -> &'static str {
+    match wish {
+        Wish::Sound => "sound",
+        Wish::UpTo(bound) if bound == Bound::default() => "auto",
+        Wish::UpTo(_) => "encoding",
     }
 }
 

@@ -7,12 +7,12 @@ use media::sdp::{Fragment, Offer};
 use mesh_routing::blob::{Chunk, Manifest};
 use protocol::{
     FileId, RoomName, SessionId, StreamName, Topic,
-    api::{self, NewMessage, Posted},
+    api::{self, LayerWish, NewMessage, Posted},
     signaling::FromRelay,
 };
 use rooms::{NewFile, ParticipantId, RoomsError};
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::outbox::Inbox;
 use crate::{
@@ -21,7 +21,8 @@ use crate::{
         allowance::Speaker,
         files::NoChunk,
         posts::PostError,
-        sessions::{Direction, IfMatch, Opened, Patched, SessionError},
+        sessions::{Direction, IfMatch, Opened, Patched, SessionError, WishError},
+        viewers::Seen,
     },
     places::shares::Holder,
 };
@@ -105,6 +106,26 @@ pub enum NodeRequest {
         /// What came of it.
         reply: oneshot::Sender<Result<Patched, SessionError>>,
     },
+    /// WHEP: a listener wishes another picture.
+    Wish {
+        /// The stream.
+        stream: StreamName,
+        /// The session.
+        session: SessionId,
+        /// What it wishes.
+        wish: LayerWish,
+        /// Whether that is understood.
+        reply: oneshot::Sender<Result<(), WishError>>,
+    },
+    /// WHEP: somebody reads what a listener sees.
+    Watch {
+        /// The stream.
+        stream: StreamName,
+        /// The session.
+        session: SessionId,
+        /// What it sees from now on.
+        reply: oneshot::Sender<Result<Watching, SessionError>>,
+    },
     /// WHIP or WHEP: the session is over.
     End {
         /// Which of the two.
@@ -184,6 +205,15 @@ pub struct Entered {
     /// What to send then, bounded by [`super::outbox::PARTICIPANT_EVENTS_MAX`]. It ends when the participant was too
     /// slow or the relay stops.
     pub events: Inbox,
+}
+
+/// What a listener sees, for somebody who reads it.
+#[derive(Debug)]
+pub struct Watching {
+    /// The state that is there is of now: otherwise a newer one comes in a moment.
+    pub fresh: bool,
+    /// The newest state. It ends when the session does, when the relay stops, and when too many others read.
+    pub events: watch::Receiver<Seen>,
 }
 
 /// Why there is no answer.

@@ -113,6 +113,13 @@ impl Held {
         self.places.state().shares.stand(self.place, standing, clock::now());
     }
 
+    /// It is free again before it is dropped: what it was held for goes on at another place.
+    pub fn leave(&self) {
+        let mut state = self.places.state();
+        state.shares.release(self.place);
+        state.holding.remove(&self.place);
+    }
+
     /// It is somebody else's.
     pub fn hand_over(&self, holder: Holder) {
         self.places.state().shares.hand_over(self.place, holder);
@@ -121,9 +128,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut state = self.places.state();
-        state.shares.release(self.place);
-        state.holding.remove(&self.place);
+        self.leave();
     }
 }
 

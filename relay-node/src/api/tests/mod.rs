@@ -109,7 +109,11 @@ async fn node_loop(mut requests: request::RequestQueue) {
             }
             // Sessions are tested with real peers: unanswered here.
             NodeRequest::Session { reply, .. } => drop(reply.send(None)),
-            NodeRequest::Open { .. } | NodeRequest::Patch { .. } | NodeRequest::End { .. } => {}
+            NodeRequest::Open { .. }
+            | NodeRequest::Patch { .. }
+            | NodeRequest::End { .. }
+            | NodeRequest::Wish { .. }
+            | NodeRequest::Watch { .. } => {}
         }
         while let Some(output) = rooms.poll_output() {
             let (to, event) = match output {
@@ -473,6 +477,7 @@ async fn the_first_page_is_there_whether_built_or_not() {
 mod doors;
 mod over_a_socket;
 mod uploads;
+mod wishes;
 
 #[tokio::test]
 async fn who_posts_too_fast_is_told_when_to_come_back_and_the_organizer_is_not_held_up() {

@@ -34,6 +34,8 @@ pub struct Opened {
     pub tag: String,
     /// The SDP answer.
     pub answer: String,
+    /// A listener's that has a picture in it.
+    pub picture: bool,
 }
 
 /// What came of a PATCH.

@@ -10,6 +10,7 @@ mod quality;
 #[cfg(test)]
 mod tests;
 pub(crate) mod unreached;
+pub(crate) mod viewer;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -26,13 +27,15 @@ use media::{
     },
     transport::{Credentials, DtlsRole, Identity, TransportConfig},
 };
-use protocol::{Codec, SessionId, StreamName, TrackDescription};
+use protocol::{Codec, Kind, SessionId, StreamName, TrackDescription};
 
 use crate::places::shares::Holder;
 pub use answer::{Direction, Fresh, IfMatch, Opened, Patched, SessionError};
 use places::SessionPlaces;
 use quality::{Abilities, Ability};
 use unreached::Unreached;
+use viewer::Viewer;
+pub use viewer::WishError;
 
 /// Every session of this relay.
 pub struct Sessions {
@@ -55,6 +58,10 @@ struct Session {
     tracks: Vec<TrackDescription>,
     /// What a listener can play.
     ability: Ability,
+    /// Of a listener that gets a picture.
+    viewer: Option<Viewer>,
+    /// What a publisher calls the encodings of its picture.
+    rids: Vec<Arc<str>>,
     remote: Credentials,
     tag: String,
     opened: Instant,
@@ -143,8 +150,10 @@ impl Sessions {
             Some(TrackDescription { kind: track.kind, codec, layers: 1 })
         });
         let agreed = (sent.collect(), Ability::default());
+        let rids = plan.tracks.iter().flat_map(|track| track.rids.iter().map(|rid| rid.as_str().into()));
+        let names = (None, rids.collect());
         let flow = Flow::Ingest { plan, tracks, epochs };
-        self.open(fresh, (stream, Direction::Ingest), agreed, (answer, transport, flow), now)
+        self.open(fresh, (stream, Direction::Ingest), agreed, names, (answer, transport, flow), now)
     }
 
     /// A listener's session opens; the plan is for the workers.
@@ -159,8 +168,11 @@ impl Sessions {
         let Answered { answer, plan, transport } = answered;
         let ability = Ability::of(&plan);
         self.abilities.add(&stream, ability);
+        let video = plan.tracks.iter().find(|track| track.kind == Kind::Video);
+        let viewer = video.map(|track| Viewer::new(track.mid.clone()));
         let flow = Flow::Egress { plan, tracks, cname: msid_token(stream.as_str()) };
-        self.open(fresh, (stream, Direction::Egress), (Vec::new(), ability), (answer, transport, flow), now)
+        let (agreed, names) = ((Vec::new(), ability), (viewer, Vec::new()));
+        self.open(fresh, (stream, Direction::Egress), agreed, names, (answer, transport, flow), now)
     }
 
     fn open(
@@ -168,15 +180,18 @@ impl Sessions {
         fresh: Fresh,
         (stream, direction): (StreamName, Direction),
         (tracks, ability): (Vec<TrackDescription>, Ability),
+        (viewer, rids): (Option<Viewer>, Vec<Arc<str>>),
         (answer, transport, flow): (String, TransportConfig, Flow),
         now: Instant,
     ) -> (Opened, SessionPlan) {
-        let tag = fresh.local.ufrag;
+        let (tag, picture) = (fresh.local.ufrag, viewer.is_some());
         let session = Session {
             stream,
             direction,
             tracks,
             ability,
+            viewer,
+            rids,
             remote: transport.remote.clone(),
             tag: tag.clone(),
             opened: now,
@@ -185,7 +200,7 @@ impl Sessions {
         };
         self.sessions.insert(fresh.id, session);
         let plan = SessionPlan { id: fresh.id, transport, flow, claim: Claim::default() };
-        (Opened { id: fresh.id, tag, answer }, plan)
+        (Opened { id: fresh.id, tag, answer, picture }, plan)
     }
 
     /// PATCH: trickled candidates or an ICE restart (RFC 9725 section 4.3). Of a restart the workers have to know.
@@ -322,6 +337,30 @@ impl Sessions {
     /// The stream of a session, and which way it goes.
     pub(crate) fn stream_of(&self, id: SessionId) -> Option<(&StreamName, Direction)> {
         self.sessions.get(&id).map(|session| (&session.stream, session.direction))
+    }
+
+    /// What the publisher with this session calls the encodings of its picture.
+    pub(crate) fn rids(&self, id: SessionId) -> Vec<Arc<str>> {
+        self.sessions.get(&id).map(|session| session.rids.clone()).unwrap_or_default()
+    }
+
+    /// How a listener sees its picture, if it gets one.
+    pub(crate) fn viewer(&self, id: SessionId) -> Option<&Viewer> {
+        self.sessions.get(&id)?.viewer.as_ref()
+    }
+
+    /// As above, to be changed.
+    pub(crate) fn viewer_mut(&mut self, id: SessionId) -> Option<&mut Viewer> {
+        self.sessions.get_mut(&id)?.viewer.as_mut()
+    }
+
+    /// Whether this is a listener of this stream, and whether it is connected.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::NoSession`] if it is none.
+    pub(crate) fn listens(&self, id: SessionId, stream: &StreamName) -> Result<bool, SessionError> {
+        self.find(id, stream, Direction::Egress).map(|session| session.connected)
     }
 
     /// When a listener's session was opened.

@@ -115,6 +115,7 @@ impl Sessions {
             quality,
             reason,
             tracks,
+            picture: None,
         })
     }
 

@@ -1,0 +1,276 @@
+//! What is known of how a listener sees its picture: what it wished, and what a worker told of it. It names encodings
+//! as their publisher does.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use media::{Bound, Reason, Shown, Sight, Wish, rtp::descriptor::TemporalLayer};
+use protocol::api::{
+    LayerWish, Picture, PictureEncoding, PictureLayer, PictureLayers, PictureReason, PictureSent,
+};
+use thiserror::Error;
+
+/// A listener that gets a picture.
+#[derive(Debug)]
+pub(crate) struct Viewer {
+    /// Of its m-line.
+    pub(crate) mid: String,
+    /// Somebody reads what it sees.
+    pub(crate) watched: bool,
+    /// What it saw when it was told last.
+    pub(crate) sight: Option<Box<Sight>>,
+    /// That is of now: it was told since somebody reads it.
+    pub(crate) fresh: bool,
+    /// When its wishes are as few as if it had none.
+    full_at: Option<Instant>,
+}
+
+/// Why a wish is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum WishError {
+    /// No such session, or it is over.
+    #[error("there is no such session: it may have ended; open a new one with POST")]
+    NoSession,
+    /// It gets no picture.
+    #[error("this session has no picture: there is nothing to choose")]
+    NoPicture,
+    /// The picture has another mid.
+    #[error("the picture of this session has the mediaId {mid}")]
+    Media {
+        /// The mid.
+        mid: String,
+    },
+    /// There is no encoding of this name.
+    #[error("there is no such encoding now: those there are have the encodingId {}", .ids.join(", "))]
+    Encoding {
+        /// The names of those there are.
+        ids: Vec<String>,
+    },
+    /// It wishes too often.
+    #[error("too many wishes: at most {WISHES} a second")]
+    TooFast,
+}
+
+/// What the encodings of a picture are called. Without any it comes as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Names(pub(crate) Vec<(u8, Option<Arc<str>>)>);
+
+/// Wishes of one session in a second.
+const WISHES: u32 = 20;
+/// What a picture is called that comes as a whole.
+const WHOLE: &str = "0";
+
+impl Viewer {
+    pub(crate) fn new(mid: String) -> Viewer {
+        Viewer { mid, watched: false, sight: None, fresh: false, full_at: None }
+    }
+
+    /// What is wished, if that can be understood and does not come too often.
+    pub(crate) fn handle_wish(
+        &mut self,
+        wish: &LayerWish,
+        names: &Names,
+        now: Instant,
+    ) -> Result<Wish, WishError> {
+        let each = Duration::from_secs(1) / WISHES;
+        let next = self.full_at.unwrap_or(now).max(now) + each;
+        if next > now + each * WISHES {
+            return Err(WishError::TooFast);
+        }
+        self.full_at = Some(next);
+        if wish.media_id.as_ref().is_some_and(|mid| *mid != self.mid) {
+            return Err(WishError::Media { mid: self.mid.clone() });
+        }
+        let encoding = wish.encoding_id.as_ref().map(|id| names.place(id)).transpose()?;
+        if wish.video == Some(false) {
+            return Ok(Wish::Sound);
+        }
+        let temporal = [wish.temporal_layer_id, wish.max_temporal_layer_id].into_iter().flatten().min();
+        Ok(Wish::UpTo(Bound { encoding: encoding.flatten(), temporal: temporal.map(TemporalLayer) }))
+    }
+
+    /// What it sees, of a stream that has a picture now or has none.
+    pub(crate) fn picture(&self, names: &Names, has_picture: bool) -> Picture {
+        let sight = self.sight.as_ref().filter(|_| has_picture);
+        let reason = match sight.map_or(Reason::Publisher, |sight| sight.reason) {
+            _ if !has_picture => PictureReason::None,
+            Reason::Best => PictureReason::Best,
+            Reason::Link => PictureReason::Link,
+            Reason::Wish => PictureReason::Wish,
+            Reason::Publisher => PictureReason::Publisher,
+            Reason::Bridge => PictureReason::Bridge,
+        };
+        let sent = sight.and_then(|sight| sight.sent.as_ref());
+        Picture {
+            video: sent.map(|shown| PictureSent { encoding: names.encoding(shown), kbps: shown.rate / 1000 }),
+            best: sight.and_then(|sight| sight.best.as_ref()).map(|shown| names.encoding(shown)),
+            reason,
+        }
+    }
+
+    /// What it may have.
+    pub(crate) fn layers(&self, names: &Names, has_picture: bool) -> PictureLayers {
+        let Some(sight) = self.sight.as_ref().filter(|_| has_picture) else {
+            return PictureLayers::default();
+        };
+        let layer = |shown: &Shown, temporal: Option<TemporalLayer>, rate| PictureLayer {
+            encoding: names.encoding(shown),
+            simulcast_idx: shown.place.unwrap_or(0),
+            spatial_layer_id: temporal.map(|_| 0),
+            temporal_layer_id: temporal.map(|layer| layer.0),
+            bitrate: rate,
+        };
+        let all = |shown: &Shown| {
+            let layers = shown.layers.iter().rev();
+            layers.map(|(temporal, rate)| layer(shown, Some(*temporal), *rate)).collect::<Vec<_>>()
+        };
+        PictureLayers {
+            active: sight.active.iter().map(|shown| layer(shown, None, shown.rate)).collect(),
+            inactive: sight.inactive.iter().map(|shown| names.encoding(shown)).collect(),
+            layers: sight.active.iter().flat_map(all).collect(),
+        }
+    }
+}
+
+impl Names {
+    fn encoding(&self, shown: &Shown) -> PictureEncoding {
+        PictureEncoding {
+            encoding_id: self.id(shown.place),
+            width: shown.resolution.map(|resolution| resolution.width),
+            height: shown.resolution.map(|resolution| resolution.height),
+        }
+    }
+
+    fn id(&self, place: Option<u8>) -> String {
+        let Some(place) = place else { return self.whole() };
+        let known = self.0.iter().find(|(known, _)| *known == place);
+        known.and_then(|(_, rid)| rid.as_deref()).map_or_else(|| place.to_string(), str::to_owned)
+    }
+
+    /// Of one encoding the name is known to be that of the whole.
+    fn whole(&self) -> String {
+        match &self.0[..] {
+            [(_, Some(rid))] => rid.to_string(),
+            _ => WHOLE.to_owned(),
+        }
+    }
+
+    /// The place of the encoding with this name; `None` where it is all there is.
+    fn place(&self, id: &str) -> Result<Option<u8>, WishError> {
+        if self.0.len() < 2 && self.whole() == id {
+            return Ok(None);
+        }
+        let several = self.0.iter().filter(|_| self.0.len() > 1);
+        let found = several.map(|(place, _)| *place).find(|place| self.id(Some(*place)) == id);
+        found.map(Some).ok_or_else(|| WishError::Encoding { ids: self.ids() })
+    }
+
+    fn ids(&self) -> Vec<String> {
+        match self.0.len() {
+            0 | 1 => vec![self.whole()],
+            _ => self.0.iter().map(|(place, _)| self.id(Some(*place))).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use media::rtp::descriptor::Resolution;
+
+    use super::*;
+
+    fn names(rids: &[&str]) -> Names {
+        Names((0..).zip(rids.iter().map(|rid| Some((*rid).into()).filter(|_| !rid.is_empty()))).collect())
+    }
+
+    fn wish(text: &str) -> LayerWish {
+        serde_json::from_str(text).expect("a wish")
+    }
+
+    #[test]
+    fn what_is_wished_is_a_bound_by_the_names_of_the_publisher() {
+        let now = crate::clock::now();
+        let of = |text: &str, names: &Names| Viewer::new("1".into()).handle_wish(&wish(text), names, now);
+        let bound = |encoding, temporal: Option<u8>| {
+            Ok(Wish::UpTo(Bound { encoding, temporal: temporal.map(TemporalLayer) }))
+        };
+        let three = names(&["l", "m", "h"]);
+        assert_eq!(of("{}", &three), Ok(Wish::default()));
+        assert_eq!(of(r#"{"video":true,"mediaId":"1"}"#, &three), Ok(Wish::default()));
+        assert_eq!(of(r#"{"video":false}"#, &three), Ok(Wish::Sound));
+        assert_eq!(of(r#"{"encodingId":"m","maxTemporalLayerId":0}"#, &three), bound(Some(1), Some(0)));
+        assert_eq!(
+            of(r#"{"encodingId":"h","spatialLayerId":0,"temporalLayerId":1}"#, &three),
+            bound(Some(2), Some(1))
+        );
+        let ids =
+            |ids: &[&str]| Err(WishError::Encoding { ids: ids.iter().map(|id| (*id).to_owned()).collect() });
+        assert_eq!(of(r#"{"encodingId":"1"}"#, &three), ids(&["l", "m", "h"]));
+        assert_eq!(of(r#"{"encodingId":"1"}"#, &names(&["", ""])), bound(Some(1), None));
+        assert_eq!(of(r#"{"encodingId":"0"}"#, &Names::default()), bound(None, None));
+        assert_eq!(of(r#"{"encodingId":"f"}"#, &names(&["f"])), bound(None, None));
+        assert_eq!(of(r#"{"encodingId":"0"}"#, &names(&["f"])), ids(&["f"]));
+        let other = of(r#"{"mediaId":"0"}"#, &three);
+        assert_eq!(other, Err(WishError::Media { mid: "1".into() }));
+    }
+
+    #[test]
+    fn twenty_wishes_a_second_are_enough() {
+        let (mut viewer, now) = (Viewer::new("1".into()), crate::clock::now());
+        let names = Names::default();
+        let mut wishes =
+            |now| (0..50).filter(|_| viewer.handle_wish(&wish("{}"), &names, now).is_ok()).count();
+        assert_eq!(wishes(now), 20);
+        assert_eq!(wishes(now + Duration::from_millis(500)), 10);
+        assert_eq!(wishes(now + Duration::from_secs(60)), 20);
+    }
+
+    #[test]
+    fn what_is_seen_is_told_with_the_names_of_the_publisher() {
+        let shown = |place, width: Option<u16>, rate| Shown {
+            place,
+            resolution: width.map(|width| Resolution { width, height: width / 2 }),
+            rate,
+            layers: vec![(TemporalLayer(0), rate / 2), (TemporalLayer(1), rate)],
+        };
+        let mut viewer = Viewer::new("1".into());
+        let (three, nothing) = (names(&["l", "m", "h"]), PictureLayers::default());
+        let before = viewer.picture(&three, true);
+        assert_eq!((before.video, before.reason), (None, PictureReason::Publisher));
+        assert_eq!(viewer.picture(&three, false).reason, PictureReason::None);
+        viewer.sight = Some(Box::new(Sight {
+            sent: Some(shown(Some(1), None, 600_400)),
+            best: Some(shown(Some(2), Some(1280), 2_000_000)),
+            active: vec![shown(Some(1), None, 600_400)],
+            inactive: vec![shown(Some(2), Some(1280), 2_000_000)],
+            reason: Reason::Publisher,
+        }));
+        let quality = serde_json::to_value(viewer.picture(&three, true)).expect("JSON");
+        let expected = serde_json::json!({
+            "video": { "encodingId": "m", "kbps": 600 },
+            "best": { "encodingId": "h", "width": 1280, "height": 640 },
+            "reason": "publisher",
+        });
+        assert_eq!(quality, expected);
+        let layers = serde_json::to_value(viewer.layers(&three, true)).expect("JSON");
+        let layer = |temporal, rate| {
+            serde_json::json!({ "encodingId": "m", "simulcastIdx": 1, "spatialLayerId": 0,
+                "temporalLayerId": temporal, "bitrate": rate })
+        };
+        let expected = serde_json::json!({
+            "active": [{ "encodingId": "m", "simulcastIdx": 1, "bitrate": 600_400 }],
+            "inactive": [{ "encodingId": "h", "width": 1280, "height": 640 }],
+            "layers": [layer(1, 600_400), layer(0, 300_200)],
+        });
+        assert_eq!(layers, expected);
+        assert_eq!(viewer.layers(&three, false), nothing);
+        assert_eq!(viewer.picture(&three, false).best, None);
+        let sight = viewer.sight.as_mut().expect("it is there");
+        sight.sent = Some(shown(None, None, 1000));
+        let video =
+            |names: &Names| viewer.picture(names, true).video.expect("a picture").encoding.encoding_id;
+        assert_eq!([video(&names(&["f"])), video(&Names::default()), video(&three)], ["f", "0", "0"]);
+    }
+}

@@ -1,0 +1,137 @@
+//! What listeners here wish of their pictures and see of them: wishes on their way to the workers, sights on their way
+//! to who reads them. What is understood and how it is named is in `sessions/viewer.rs`.
+
+use std::time::Instant;
+
+use media::{Command, Sight, Wish};
+use protocol::{
+    SessionId, StreamName,
+    api::{LayerWish, Picture, PictureLayers},
+};
+
+use super::{
+    Effect, Node,
+    sessions::{SessionError, WishError, viewer::Names},
+};
+
+/// What somebody who reads it is told of a picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The mid of the picture at the listener.
+    pub mid: String,
+    /// What it may have.
+    pub layers: PictureLayers,
+    /// What it has.
+    pub quality: Picture,
+}
+
+/// A listener whose picture somebody reads of from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// What is known now.
+    pub seen: Seen,
+    /// What is known is of now. Otherwise more will be known in a moment.
+    pub fresh: bool,
+}
+
+impl Node {
+    /// A listener wishes another picture.
+    ///
+    /// # Errors
+    ///
+    /// [`WishError::NoSession`] if it is no listener of this stream, the others if the wish cannot be understood or comes
+    /// too soon.
+    pub fn handle_wish(
+        &mut self,
+        stream: &StreamName,
+        id: SessionId,
+        wish: &LayerWish,
+        now: Instant,
+    ) -> Result<Wish, WishError> {
+        self.sessions.listens(id, stream).map_err(|_| WishError::NoSession)?;
+        let names = self.names(stream);
+        let viewer = self.sessions.viewer_mut(id).ok_or(WishError::NoPicture)?;
+        let wish = viewer.handle_wish(wish, &names, now)?;
+        self.effects.push_back(Effect::Workers(Command::Wish { session: id, wish }));
+        if let Some(known) = self.streams.get_mut(stream) {
+            let changed = match wish {
+                Wish::Sound => known.only_heard.insert(id),
+                Wish::UpTo(_) => known.only_heard.remove(&id),
+            };
+            if changed {
+                self.settle(stream, now);
+            }
+        }
+        Ok(wish)
+    }
+
+    /// Somebody reads what a listener sees from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::NoSession`] if it is no listener of this stream, or gets no picture.
+    pub fn handle_watch(&mut self, stream: &StreamName, id: SessionId) -> Result<Watched, SessionError> {
+        let connected = self.sessions.listens(id, stream)?;
+        let viewer = self.sessions.viewer_mut(id).ok_or(SessionError::NoSession)?;
+        if !std::mem::replace(&mut viewer.watched, true) {
+            viewer.fresh = false;
+            self.effects.push_back(Effect::Workers(Command::Watch { session: id, watched: true }));
+        }
+        // Of one that is not connected a worker knows nothing.
+        let fresh = viewer.fresh || !connected;
+        let seen = self.seen(id).ok_or(SessionError::NoSession)?;
+        Ok(Watched { seen, fresh })
+    }
+
+    /// Nobody reads it any more.
+    pub fn handle_unwatched(&mut self, id: SessionId) {
+        if let Some(viewer) = self.sessions.viewer_mut(id) {
+            viewer.watched = false;
+            self.effects.push_back(Effect::Workers(Command::Watch { session: id, watched: false }));
+        }
+    }
+
+    /// A worker says what a listener sees.
+    pub(super) fn handle_sight(&mut self, id: SessionId, sight: Box<Sight>) {
+        if let Some(viewer) = self.sessions.viewer_mut(id) {
+            viewer.sight = Some(sight);
+            viewer.fresh = viewer.watched;
+            self.effects.push_back(Effect::Seen(id));
+        }
+    }
+
+    /// What a listener sees, as it was told last.
+    pub fn seen(&self, id: SessionId) -> Option<Seen> {
+        let viewer = self.sessions.viewer(id)?;
+        let (stream, _) = self.sessions.stream_of(id)?;
+        let has_picture = self.has_picture(stream);
+        let names = self.names(stream);
+        Some(Seen {
+            mid: viewer.mid.clone(),
+            layers: viewer.layers(&names, has_picture),
+            quality: viewer.picture(&names, has_picture),
+        })
+    }
+
+    /// What of it the status of a session says: nothing as long as nothing was told.
+    pub(super) fn picture(&self, id: SessionId) -> Option<Picture> {
+        self.sessions.viewer(id)?.sight.as_ref()?;
+        self.seen(id).map(|seen| seen.quality)
+    }
+
+    fn has_picture(&self, stream: &StreamName) -> bool {
+        self.streams.get(stream).is_some_and(|known| known.has_picture)
+    }
+
+    /// What the encodings of a picture are called, as far as that is known here.
+    fn names(&self, stream: &StreamName) -> Names {
+        let Some(known) = self.streams.get(stream) else { return Names::default() };
+        if known.published.is_some() {
+            return Names((0..).zip(known.rids.iter().cloned().map(Some)).collect());
+        }
+        let mut names: Vec<_> =
+            known.advertised.iter().map(|encoding| (encoding.place, encoding.rid.clone())).collect();
+        names.sort_unstable_by_key(|(place, _)| *place);
+        Names(names)
+    }
+}
