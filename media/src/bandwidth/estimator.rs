@@ -74,6 +74,10 @@ const SHORT_QUEUE_US: u64 = 50_000;
 const DRAIN_US: f64 = 1_000_000.0;
 /// But never less than this part.
 const DRAIN_LEAST: f64 = 0.8;
+/// A queue this long and the sound is in danger: receivers have about as much in store.
+const FULL_US: u64 = 60_000;
+/// With sound alone a queue of 200 ms of ours is gone by then.
+const CLOGGED_US: u64 = 800_000;
 /// Several intervals of feedback, and what a radio sleeps.
 const SILENCE_US: u64 = 1_000_000;
 /// A probe or a full load shows what the path carries for so long.
@@ -283,6 +287,18 @@ impl Estimator {
     /// How long packets wait on the way, at least.
     pub fn queue(&self) -> Duration {
         Duration::from_micros(self.queue.standing_us)
+    }
+
+    /// Whether a queue of ours is long just now: what leaves comes late, and keeps it long.
+    pub fn is_full(&self) -> bool {
+        self.state == PathState::Draining && self.queue.newest_us > FULL_US
+    }
+
+    /// Whether a picture that begins now had better wait until the queue is short. Not for long: a queue that does not get
+    /// shorter is somebody else's.
+    pub fn is_clogged(&self, now: Instant) -> bool {
+        let now = self.since_begin(now);
+        self.is_full() && self.lowered_at.is_some_and(|at| now < at + CLOGGED_US)
     }
 
     /// The share of media lost in the last second, if enough was told.

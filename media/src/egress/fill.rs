@@ -215,6 +215,8 @@ impl<S: EgressTable> Fill<'_, S> {
             match egress.role(id) {
                 Role::Source => {}
                 Role::None => continue,
+                // A picture that begins behind a long queue comes too late, and in parts.
+                Role::NextSource if kind == Kind::Video && is_clogged(way.path.as_deref(), *now) => continue,
                 Role::NextSource => {
                     match start(ring, numbers, kind) {
                         Some(index) => from = index,
@@ -264,6 +266,10 @@ impl<S: EgressTable> Fill<'_, S> {
         }
         done_all
     }
+}
+
+fn is_clogged(path: Option<&Estimator>, now: Instant) -> bool {
+    path.is_some_and(|path| path.is_clogged(now))
 }
 
 /// Sends of what waits for a listener as much as may leave in this run. False if the batch is full before that.

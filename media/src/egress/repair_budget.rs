@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use protocol::Kind;
 
-use crate::bandwidth::{Estimator, PathState};
+use crate::bandwidth::Estimator;
 
 /// How much one listener may have sent again.
 #[derive(Debug, Default)]
@@ -36,8 +36,6 @@ const NEWEST: usize = 64;
 /// A listener asks again each round trip as it knows it, which leaves the queue of the moment out.
 const ANSWER_LEAST: Duration = Duration::from_millis(20);
 const ANSWER_MOST: Duration = Duration::from_millis(500);
-/// In a longer queue a repair comes too late for its picture, and keeps out what would be in time.
-const LONG_QUEUE: Duration = Duration::from_millis(60);
 /// Of the estimate repairs of a picture take no more, where the path has shown its limit: what a radio loses is less.
 const SHARE: f64 = 0.5;
 /// So many octets at once, after a rest.
@@ -80,8 +78,8 @@ impl RepairBudget {
         self.filled_at = Some(now);
         let rate = SHARE * path.bitrate(now) as f64 / 8.0;
         self.octets = (self.octets + rate * elapsed.as_secs_f64()).min(BURST);
-        let queues = path.state() != PathState::Clear && path.queue() > LONG_QUEUE;
-        let takes = !queues && self.octets > 0.0;
+        // In a long queue a repair comes too late for its picture, and keeps out what would be in time.
+        let takes = !path.is_full() && self.octets > 0.0;
         if takes {
             self.octets -= octets;
         }

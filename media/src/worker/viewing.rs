@@ -13,7 +13,7 @@ use crate::{
         self, Rung,
         steps::{SPARE, Steps},
     },
-    bandwidth::{Estimator, PathState},
+    bandwidth::Estimator,
     egress::ALL_LAYERS,
     rtp::descriptor::TemporalLayer,
     track::id::TrackId,
@@ -93,8 +93,6 @@ const BASE_HOLD: Duration = Duration::from_millis(500);
 const LONE_HOLD: Duration = Duration::from_millis(1500);
 /// Where the next worse encoding does not begin within this time, the picture stops until it does.
 const TURN_MAX: Duration = Duration::from_secs(1);
-/// A queue this long and the sound is in danger: the picture stops at once.
-const LONG_QUEUE: Duration = Duration::from_millis(100);
 /// How often what it is thought to carry and gets is counted.
 const SAMPLE: Duration = Duration::from_secs(1);
 /// What is tried above what a step needs, in percent: probes measure a little less than there is, and what a step needs
@@ -288,9 +286,8 @@ impl Viewing {
     /// The present encoding may not go on until the worse one begins.
     pub fn is_too_much(&self, now: Instant) -> bool {
         self.waiting_since.is_some_and(|(since, why)| {
-            let queued = self.estimator.state() != PathState::Clear && self.estimator.queue() > LONG_QUEUE;
             // What was wished can wait: there is room for what is sent.
-            queued || why != Reason::Wish && now.saturating_duration_since(since) > TURN_MAX
+            self.estimator.is_full() || why != Reason::Wish && now.saturating_duration_since(since) > TURN_MAX
         })
     }
 }

@@ -246,6 +246,7 @@ impl Worker {
         };
         let choice = viewing.choose(picture, now);
         let too_much = viewing.is_too_much(now);
+        let clogged = viewing.estimator.is_clogged(now);
         let Some(egress) = listening.tracks.get_mut(listener.egress) else { return };
         // Nothing is lost by leaving it at once.
         let over = egress.source().is_none_or(|source| picture.is_stalled(source));
@@ -260,8 +261,12 @@ impl Worker {
                     waited.into_iter().for_each(|other| self.unsubscribe(listener, other));
                 }
                 Role::NextSource => {
-                    if over && egress.source().is_some() {
+                    let blank = egress.source().is_none();
+                    if over && !blank {
                         self.begin(listener, track, over, now);
+                    } else if blank && !clogged {
+                        // It may have waited for a queue to get shorter: what came meanwhile is there.
+                        self.catch_up(listener, track, now);
                     } else if too_much {
                         self.pause(listener);
                     }
@@ -278,8 +283,10 @@ impl Worker {
                     }
                     self.turn_to(listener, track, temporal);
                     if worse && too_much {
-                        // What is in the ring would only make the queue longer.
                         self.pause(listener);
+                    }
+                    if clogged {
+                        // What is in the ring would only make the queue longer.
                         self.want_keyframe(track, now);
                         return;
                     }
@@ -326,12 +333,19 @@ impl Worker {
     /// Who sees nothing, or gets no more of what it sees, begins with the picture that is there, if it is whole. All
     /// others wait for a keyframe.
     fn begin(&mut self, listener: Listener, track: TrackId, over: bool, now: Instant) {
-        let before = self.sessions.egress_mut(listener).and_then(|egress| egress.source());
-        if over && self.fan_out.catch_up(listener, track, &mut self.tracks, &mut self.sessions, now) {
-            self.handle_started(Started { listener, before });
-        } else {
+        if !over || !self.catch_up(listener, track, now) {
             self.want_keyframe(track, now);
         }
+    }
+
+    /// Begins with the picture that is there. False if it is not whole.
+    fn catch_up(&mut self, listener: Listener, track: TrackId, now: Instant) -> bool {
+        let before = self.sessions.egress_mut(listener).and_then(|egress| egress.source());
+        let begins = self.fan_out.catch_up(listener, track, &mut self.tracks, &mut self.sessions, now);
+        if begins {
+            self.handle_started(Started { listener, before });
+        }
+        begins
     }
 
     fn subscribe(&mut self, listener: Listener, id: TrackId) {
