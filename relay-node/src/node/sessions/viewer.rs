@@ -178,10 +178,10 @@ mod tests {
     use super::*;
 
     fn names(rids: &[&str]) -> Names {
-        let named = rids.iter().map(|rid| Some(Arc::from(*rid)).filter(|_| !rid.is_empty()));
+        let mut named = rids.iter().map(|rid| Some(Arc::from(*rid)).filter(|_| !rid.is_empty()));
         match rids.len() {
             0 => Names::One(None),
-            1 => Names::One(named.last().flatten()),
+            1 => Names::One(named.next().flatten()),
             _ => Names::Several((0..).zip(named).collect()),
         }
     }
