@@ -208,9 +208,9 @@ impl Viewing {
         let need = |rung: &Rung| rung.rate + picture.sound();
         let mut fits = rungs.partition_point(|rung| need(rung) <= bitrate);
         let mut roomy = rungs.partition_point(|rung| need(rung) * (100 + SPARE) / 100 <= bitrate);
-        if !self.estimator.is_limited()
-            && rungs.first().is_some_and(|base| need(base) <= self.estimator.most())
-        {
+        let most = self.estimator.most();
+        let guessed = !self.estimator.is_limited();
+        if guessed && rungs.first().is_some_and(|base| need(base) <= most) {
             // Nobody knows yet what the path carries. A picture shows it.
             (fits, roomy) = (fits.max(1), roomy.max(1));
         }
@@ -219,7 +219,10 @@ impl Viewing {
         } else {
             let since = *self.short_since.get_or_insert(now);
             let hold = if picture.has_encodings() { BASE_HOLD } else { LONE_HOLD };
-            fits += usize::from(now.saturating_duration_since(since) < hold);
+            if now.saturating_duration_since(since) < hold {
+                // What begins with a large picture is measured as more than it takes.
+                (fits, roomy) = (1, usize::from(guessed));
+            }
         }
         (fits, roomy)
     }

@@ -1,7 +1,7 @@
 //! What listeners here wish of their pictures and see of them: wishes on their way to the workers, sights on their way
 //! to who reads them. What is understood and how it is named is in `sessions/viewer.rs`.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use media::{Command, Sight, Wish};
 use protocol::{
@@ -125,13 +125,18 @@ impl Node {
 
     /// What the encodings of a picture are called, as far as that is known here.
     fn names(&self, stream: &StreamName) -> Names {
-        let Some(known) = self.streams.get(stream) else { return Names::default() };
-        if known.published.is_some() {
-            return Names((0..).zip(known.rids.iter().cloned().map(Some)).collect());
+        let Some(known) = self.streams.get(stream) else { return Names::One(None) };
+        let several = |mut names: Vec<(u8, Option<Arc<str>>)>| {
+            names.sort_unstable_by_key(|(place, _)| *place);
+            Names::Several(names)
+        };
+        match (&known.published, &known.rids[..], &known.advertised[..]) {
+            (Some(_), [], _) | (None, _, []) => Names::One(None),
+            (Some(_), [rid], _) => Names::One(Some(rid.clone())),
+            (Some(_), rids, _) => several((0..).zip(rids.iter().cloned().map(Some)).collect()),
+            (None, _, advertised) => {
+                several(advertised.iter().map(|encoding| (encoding.place, encoding.rid.clone())).collect())
+            }
         }
-        let mut names: Vec<_> =
-            known.advertised.iter().map(|encoding| (encoding.place, encoding.rid.clone())).collect();
-        names.sort_unstable_by_key(|(place, _)| *place);
-        Names(names)
     }
 }

@@ -53,9 +53,14 @@ pub enum WishError {
     TooFast,
 }
 
-/// What the encodings of a picture are called. Without any it comes as a whole.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Names(pub(crate) Vec<(u8, Option<Arc<str>>)>);
+/// What the encodings of a picture are called, by their places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// There is one, with this name if it has any.
+    One(Option<Arc<str>>),
+    /// It comes in encodings, of which these can be had.
+    Several(Vec<(u8, Option<Arc<str>>)>),
+}
 
 /// Wishes of one session in a second.
 const WISHES: u32 = 20;
@@ -144,34 +149,25 @@ impl Names {
     }
 
     fn id(&self, place: Option<u8>) -> String {
-        let Some(place) = place else { return self.whole() };
-        let known = self.0.iter().find(|(known, _)| *known == place);
-        known.and_then(|(_, rid)| rid.as_deref()).map_or_else(|| place.to_string(), str::to_owned)
-    }
-
-    /// Of one encoding the name is known to be that of the whole.
-    fn whole(&self) -> String {
-        match &self.0[..] {
-            [(_, Some(rid))] => rid.to_string(),
-            _ => WHOLE.to_owned(),
+        match (self, place) {
+            (Names::One(Some(rid)), _) => rid.to_string(),
+            (Names::One(None), _) | (Names::Several(_), None) => WHOLE.to_owned(),
+            (Names::Several(known), Some(place)) => {
+                let known = known.iter().find(|(known, _)| *known == place);
+                known.and_then(|(_, rid)| rid.as_deref()).map_or_else(|| place.to_string(), str::to_owned)
+            }
         }
     }
 
     /// The place of the encoding with this name; `None` where it is all there is.
     fn place(&self, id: &str) -> Result<Option<u8>, WishError> {
-        if self.0.len() < 2 && self.whole() == id {
-            return Ok(None);
-        }
-        let several = self.0.iter().filter(|_| self.0.len() > 1);
-        let found = several.map(|(place, _)| *place).find(|place| self.id(Some(*place)) == id);
-        found.map(Some).ok_or_else(|| WishError::Encoding { ids: self.ids() })
-    }
-
-    fn ids(&self) -> Vec<String> {
-        match self.0.len() {
-            0 | 1 => vec![self.whole()],
-            _ => self.0.iter().map(|(place, _)| self.id(Some(*place))).collect(),
-        }
+        let places: Vec<Option<u8>> = match self {
+            Names::One(_) => vec![None],
+            Names::Several(known) => known.iter().map(|(place, _)| Some(*place)).collect(),
+        };
+        let found = places.iter().find(|place| self.id(**place) == id);
+        let ids = || places.iter().map(|place| self.id(*place)).collect();
+        found.copied().ok_or_else(|| WishError::Encoding { ids: ids() })
     }
 }
 
@@ -182,7 +178,12 @@ mod tests {
     use super::*;
 
     fn names(rids: &[&str]) -> Names {
-        Names((0..).zip(rids.iter().map(|rid| Some((*rid).into()).filter(|_| !rid.is_empty()))).collect())
+        let mut named = rids.iter().map(|rid| Some(Arc::from(*rid)).filter(|_| !rid.is_empty()));
+        match rids.len() {
+            0 => Names::One(None),
+            1 => Names::One(named.next().flatten()),
+            _ => Names::Several((0..).zip(named).collect()),
+        }
     }
 
     fn wish(text: &str) -> LayerWish {
@@ -209,9 +210,13 @@ mod tests {
             |ids: &[&str]| Err(WishError::Encoding { ids: ids.iter().map(|id| (*id).to_owned()).collect() });
         assert_eq!(of(r#"{"encodingId":"1"}"#, &three), ids(&["l", "m", "h"]));
         assert_eq!(of(r#"{"encodingId":"1"}"#, &names(&["", ""])), bound(Some(1), None));
-        assert_eq!(of(r#"{"encodingId":"0"}"#, &Names::default()), bound(None, None));
+        assert_eq!(of(r#"{"encodingId":"0"}"#, &names(&[])), bound(None, None));
         assert_eq!(of(r#"{"encodingId":"f"}"#, &names(&["f"])), bound(None, None));
         assert_eq!(of(r#"{"encodingId":"0"}"#, &names(&["f"])), ids(&["f"]));
+        // Of three that are published elsewhere one lives.
+        let last = Names::Several(vec![(2, None)]);
+        assert_eq!(of(r#"{"encodingId":"2"}"#, &last), bound(Some(2), None));
+        assert_eq!(of(r#"{"encodingId":"0"}"#, &last), ids(&["2"]));
         let other = of(r#"{"mediaId":"0"}"#, &three);
         assert_eq!(other, Err(WishError::Media { mid: "1".into() }));
     }
@@ -219,7 +224,7 @@ mod tests {
     #[test]
     fn twenty_wishes_a_second_are_enough() {
         let (mut viewer, now) = (Viewer::new("1".into()), crate::clock::now());
-        let names = Names::default();
+        let names = Names::One(None);
         let mut wishes =
             |now| (0..50).filter(|_| viewer.handle_wish(&wish("{}"), &names, now).is_ok()).count();
         assert_eq!(wishes(now), 20);
@@ -271,6 +276,6 @@ mod tests {
         sight.sent = Some(shown(None, None, 1000));
         let video =
             |names: &Names| viewer.picture(names, true).video.expect("a picture").encoding.encoding_id;
-        assert_eq!([video(&names(&["f"])), video(&Names::default()), video(&three)], ["f", "0", "0"]);
+        assert_eq!([video(&names(&["f"])), video(&names(&[])), video(&three)], ["f", "0", "0"]);
     }
 }
