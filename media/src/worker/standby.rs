@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_keyframe_is_asked_for_when_the_last_one_is_old() {
-        assert_eq!(asked(true, true), [5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55]);
+        assert_eq!(asked(true, true), [5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 56]);
         assert!(asked(false, true).is_empty());
     }
 
