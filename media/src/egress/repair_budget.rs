@@ -86,3 +86,66 @@ impl RepairBudget {
         takes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    /// A path that has shown this limit.
+    fn limited(bitrate: u64, now: Instant) -> Estimator {
+        let mut path = Estimator::new(true, now);
+        path.limit_to(bitrate, now);
+        path
+    }
+
+    #[test]
+    fn what_is_on_its_way_does_not_go_again_until_the_listener_can_have_told() {
+        let now = start();
+        let (path, mut budget) = (limited(1_000_000, now), RepairBudget::default());
+        let mut take = |index, after| budget.take((Kind::Audio, index, 160), Some(&path), now + after);
+        assert_eq!(take(7, ms(0)), Ok(()));
+        assert_eq!(
+            take(7, ms(99)),
+            Err(Refusal::OnItsWay),
+            "an answer takes 100 ms as long as nothing is known"
+        );
+        assert_eq!(take(8, ms(99)), Ok(()));
+        assert_eq!(take(7, ms(101)), Ok(()), "it may be lost again");
+        // Another one at the same place is not taken for it.
+        assert_eq!(take(7 + NEWEST as u64, ms(102)), Ok(()));
+        let mut untold = RepairBudget::default();
+        for _ in 0..10 {
+            assert_eq!(
+                untold.take((Kind::Video, 7, 1200), None, now),
+                Ok(()),
+                "nothing is known of its path"
+            );
+        }
+    }
+
+    #[test]
+    fn a_picture_takes_half_of_what_a_limited_path_carries_and_sound_what_it_needs() {
+        let now = start();
+        let path = limited(800_000, now);
+        let taken = |kind, seconds: u32| {
+            let mut budget = RepairBudget::default();
+            let asked = |tick| {
+                let asked = (kind, u64::from(tick), 1000);
+                budget.take(asked, Some(&path), now + ms(10) * tick).map_or(0, |()| 1000)
+            };
+            (0..seconds * 100).map(asked).sum::<u32>()
+        };
+        let picture = taken(Kind::Video, 10);
+        assert!((500_000..=515_000).contains(&picture), "50 kB a second and 12 kB at once: {picture}");
+        assert_eq!(taken(Kind::Audio, 10), 1_000_000);
+    }
+}

@@ -5,7 +5,7 @@ import { Chromium, Firefox } from "../src/browser.mjs";
 
 /** Runs in the page: each picture that is shown, and the browser's statistics ten times a second. */
 function watch() {
-  const seen = { pictures: [], statistics: [] };
+  const seen = { pictures: [], statistics: [], connected: undefined };
   window.seen = seen;
   const wall = (at) => performance.timeOrigin + at;
   const video = document.querySelector("video");
@@ -14,6 +14,9 @@ function watch() {
     video.requestVideoFrameCallback(shown);
   };
   video.requestVideoFrameCallback(shown);
+  setInterval(() => {
+    if (window.peers?.at(-1)?.connectionState === "connected") seen.connected ??= wall(performance.now());
+  }, 10);
   setInterval(async () => {
     const peer = window.peers?.at(-1);
     if (!peer) return;
@@ -49,7 +52,8 @@ const commands = {
     browser = await (name === "firefox" ? Firefox : Chromium).launch();
   },
   async open({ page: id, url, press }) {
-    const page = await browser.open(url);
+    // A small page would wish for less than the best.
+    const page = await browser.open(url, { width: 1280, height: 900, scale: 2 });
     pages.set(id, page);
     await page.evaluate(watch);
     if (press === false) return;
@@ -59,10 +63,10 @@ const commands = {
   async take({ page: id }) {
     const page = pages.get(id);
     return page.evaluate(() => {
-      const { pictures, statistics } = window.seen;
+      const { pictures, statistics, connected } = window.seen;
       window.seen.pictures = [];
       window.seen.statistics = [];
-      return { pictures, statistics };
+      return { pictures, statistics, connected };
     });
   },
   async evaluate({ page: id, script }) {

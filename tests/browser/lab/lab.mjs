@@ -1,6 +1,6 @@
 // The network lab (docs/netlab.md) with programs of our own on its hosts: brings it up, changes its wires, and ends with
 // everything that was started in it.
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,8 +10,8 @@ export const ROOT = new URL("../../../", import.meta.url).pathname;
 const BIN = process.env.PEDDLENET_BIN_DIR ?? join(ROOT, "target/release");
 export const program = (name) => join(BIN, name);
 
-/** Programs go before whatever else runs on this machine, as those do that the lab starts itself. */
-const FIRST = ["chrt", "--rr", "1"];
+/** Programs go before whatever else runs on this machine, as those do that the lab starts itself; if they may. */
+const FIRST = spawnSync("chrt", ["--rr", "1", "true"]).status === 0 ? ["chrt", "--rr", "1"] : [];
 
 export class Lab {
   /** Hosts, and wires as the JSON of a topology has them. */
@@ -23,9 +23,13 @@ export class Lab {
       stdio: ["pipe", "pipe", "inherit"],
     });
     const lab = new Lab(directory, child);
-    await Promise.all(relays.map((host) => lab.line(new RegExp(`^${host}: .*--net=(\\S+)`)).then((found) => {
-      lab.namespaces.set(host, found[1]);
-    })));
+    await Promise.all(
+      relays.map((host) =>
+        lab.line(new RegExp(`^${host}: .*--net=(\\S+)`)).then((found) => {
+          lab.namespaces.set(host, found[1]);
+        }),
+      ),
+    );
     return lab;
   }
 

@@ -11,7 +11,7 @@ export class Viewer {
   }
 
   constructor(lab, child) {
-    Object.assign(this, { lab, child, answers: new Map(), last: 0 });
+    Object.assign(this, { lab, child, answers: new Map(), pages: new Map(), last: 0 });
     createInterface({ input: child.stdout }).on("line", (line) => {
       const { id, value, error } = JSON.parse(line);
       const [done, failed] = this.answers.get(id);
@@ -20,7 +20,8 @@ export class Viewer {
       else failed(new Error(error));
     });
     child.ended.then((code) => {
-      for (const [, failed] of this.answers.values()) failed(new Error(`the browser's host program ended with ${code}`));
+      for (const [, failed] of this.answers.values())
+        failed(new Error(`the browser's host program ended with ${code}`));
     });
   }
 
@@ -37,9 +38,29 @@ export class Viewer {
     await this.ask("open", { page, url });
   }
 
-  /** What was seen since the last call: pictures as `[at, width, height]`, and statistics. */
-  take(page = "one") {
-    return this.ask("take", { page });
+  /** What was seen so far: pictures as `[at, width, height]`, statistics, and when the session was connected. */
+  async take(page = "one") {
+    const { pictures, statistics, connected } = await this.ask("take", { page });
+    const seen = this.of(page);
+    seen.pictures.push(...pictures);
+    seen.statistics.push(...statistics);
+    seen.connected = connected;
+    return seen;
+  }
+
+  /** What was seen on a page, as far as it was taken. */
+  of(page) {
+    if (!this.pages.has(page)) this.pages.set(page, { pictures: [], statistics: [], connected: undefined });
+    return this.pages.get(page);
+  }
+
+  get seen() {
+    return this.of("one");
+  }
+
+  /** Runs a script in the page. */
+  evaluate(script, page = "one") {
+    return this.ask("evaluate", { page, script });
   }
 
   async close() {

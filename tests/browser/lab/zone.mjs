@@ -15,7 +15,10 @@ export class Zone {
   /** `hosts` are those of listeners: each has a wire of its own to the relay. `l` is the one whose wire is `wire`. */
   static async start({ wire = {}, crowd = false, flags = [] } = {}) {
     const hosts = crowd ? ["l", "c"] : ["l"];
-    const wires = hosts.map((host) => ({ ends: ["r", host], ...(host === "l" ? { ...WIRE, ...wire } : { delay_ms: 1 }) }));
+    const wires = hosts.map((host) => ({
+      ends: ["r", host],
+      ...(host === "l" ? { ...WIRE, ...wire } : { delay_ms: 1 }),
+    }));
     const lab = await Lab.start(["r", ...hosts], wires);
     const zone = new Zone(lab, await mkdtemp(join(tmpdir(), "zone-")));
     try {
@@ -42,7 +45,13 @@ export class Zone {
     const rids = encodings.map(({ rid }) => rid).join(",");
     const args = ["publish", `http://127.0.0.1:8080/whip/${stream}`, "--tone", "440", "--bitrate", "96000"];
     const names = encodings.length > 1 ? ["--rids", rids] : [];
-    const publisher = this.lab.spawn("r", program("signaling-client"), [...args, "--encodings", films, ...names, ...more]);
+    const publisher = this.lab.spawn("r", program("signaling-client"), [
+      ...args,
+      "--encodings",
+      films,
+      ...names,
+      ...more,
+    ]);
     this.publishers.push(publisher);
     await until(`${stream} is on air`, 15_000, async () => {
       const streams = await this.lab.get("r", "/api/v1/streams");
@@ -70,7 +79,12 @@ export async function startRelay(lab, host, data, flags = []) {
   const own = ["--dev", "--log", "warn", "--zone", host, "--data", join(data, host)];
   const relay = lab.spawn(host, program("relay-node"), [...own, ...flags]);
   relay.ended.then((code) => code && console.error(`the relay of ${host} ended with ${code}: ${relay.text}`));
-  await until(`the relay of ${host} answers`, 15_000, () => lab.get(host, "/livez").then(() => true, () => false));
+  await until(`the relay of ${host} answers`, 15_000, () =>
+    lab.get(host, "/livez").then(
+      () => true,
+      () => false,
+    ),
+  );
   return relay;
 }
 

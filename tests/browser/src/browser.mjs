@@ -74,10 +74,11 @@ export class Chromium {
   }
 
   /** A page of a person of their own: nothing shared with the other pages. */
-  async open(url, { width = 390, height = 844, dark = false, codec } = {}) {
+  async open(url, { width = 390, height = 844, scale = 1, dark = false, codec } = {}) {
     const colorScheme = dark ? "dark" : "light";
     const person = await this.browser.newContext({
       viewport: { width, height },
+      deviceScaleFactor: scale,
       colorScheme,
       permissions: ["microphone", "camera"],
     });
@@ -166,8 +167,9 @@ export class Firefox {
     this.card = card;
   }
 
-  async open(url) {
+  async open(url, { width = 800, height = 600 } = {}) {
     const page = await this.browser.newPage();
+    await page.setViewport({ width, height });
     page.faults = [];
     page.on("console", (message) => message.type() === "error" && page.faults.push(message.text()));
     page.on("pageerror", (error) => page.faults.push(error.message));

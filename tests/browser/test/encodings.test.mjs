@@ -75,7 +75,7 @@ async function seen(t, publisher, name, encodings, codec) {
     // Repeats with which a browser probes its path are no pictures.
     assert.ok(all[at].frames_per_second <= 40, `${all[at].rid} has ${all[at].frames_per_second} frames a second`);
   }
-  const listener = await chromium.open(relays[1].url(`/?stream=${name}`));
+  const listener = await chromium.open(relays[1].url(`/?stream=${name}`), LARGE);
   t.after(() => listener.context().close());
   await listen(listener);
   // Step by step: the next relay asks for a better encoding when the path to the listener has room for it.
@@ -88,6 +88,9 @@ async function seen(t, publisher, name, encodings, codec) {
   t.diagnostic(`${later.width}x${later.height}, ${(later.frames - best.frames) / 2} frames/s`);
   assert.ok(later.frames > best.frames + 10, `${later.frames - best.frames} frames in two seconds`);
 }
+
+/** A page that shows a picture so large that it wishes for no less than the best. */
+const LARGE = { width: 1280, height: 900, scale: 2 };
 
 const THREE = [
   ["q", 4],
@@ -102,6 +105,46 @@ for (const codec of ["VP8", "H264"]) {
     await seen(t, publisher, `chromium-${codec.toLowerCase()}`, THREE, codec);
   });
 }
+
+test("a_person_chooses_how_much_picture", async (t) => {
+  const publisher = await chromium.open(relays[0].url("/"));
+  t.after(() => publisher.context().close());
+  await simulcast(publisher, "chosen", THREE, "VP8");
+  const page = await chromium.open(relays[1].url("/?stream=chosen"), LARGE);
+  t.after(() => page.context().close());
+  await listen(page);
+  const choose = (value) => page.click(`input[name=picture][value=${value}]`, { force: true });
+  const shows = (what, width) =>
+    until(what, 60_000, async () => {
+      const picture = await look(page);
+      return width ? Math.abs((picture?.width ?? 0) - width) <= 2 : picture === undefined;
+    });
+  const says = (what) => until(`it says: ${what}`, 30_000, async () => (await textOf(page, ".caption")).includes(what));
+  await shows("the best encoding", 1280);
+  await says("best there is");
+  await choose("save");
+  await shows("the smallest encoding", 320);
+  await says("saving data");
+  await choose("sound");
+  await shows("the lights instead of a picture");
+  await says("Sound only");
+  const { video: decoded } = await octets(page);
+  await sleep(2_000);
+  const later = await octets(page);
+  assert.equal(later.video, decoded, "nothing of the picture comes");
+  await choose("best");
+  await shows("the best encoding again", 1280);
+  await says("best there is");
+});
+
+/** What came so far, by kind. */
+const octets = (page) =>
+  page.evaluate(async () => {
+    const out = {};
+    for (const entry of (await window.peers.at(-1).getStats()).values())
+      if (entry.type === "inbound-rtp") out[entry.kind] = entry.bytesReceived;
+    return out;
+  });
 
 test("three_encodings_of_firefox_arrive_in_vp8", async (t) => {
   const publisher = await firefox.open(relays[0].url("/"));

@@ -1,17 +1,12 @@
 // Steps of what the wire carries: 3, 1, 0.4, 0.2, 0.4, 1, 3 Mbit/s. The right encoding soon, no long freeze, whole sound.
 import { writeFileSync } from "node:fs";
 import { concealed, freezes, heights, kbps, reached, settled } from "../figures.mjs";
-import { THREE } from "../films.mjs";
 import { program } from "../lab.mjs";
+import { best } from "../ladder.mjs";
 import { Viewer } from "../viewer.mjs";
 import { DOWN, sleep, Zone } from "../zone.mjs";
 
 export const STEPS = [3000, 1000, 400, 200, 400, 1000, 3000];
-
-/** The height of the best encoding that a wire carries with the sound; 0 if none. */
-export function best(kbit, encodings = THREE, sound = 96) {
-  return encodings.findLast((one) => (one.kbps + sound) * 1.04 <= kbit)?.height ?? 0;
-}
 
 /**
  * Watches a stream while the wire goes through these steps. Gives a line for each; what the table wants of it is told to
@@ -25,13 +20,7 @@ export async function steps(check, { browser = "chromium", plan = STEPS, seconds
     const viewer = await Viewer.launch(zone.lab, "l", browser);
     await viewer.open(`${zone.url()}?stream=stage`);
     await sleep(15_000);
-    const seen = { pictures: [], statistics: [] };
-    const take = async () => {
-      const { pictures, statistics } = await viewer.take();
-      seen.pictures.push(...pictures);
-      seen.statistics.push(...statistics);
-    };
-    await take();
+    await viewer.take();
     const lines = [];
     let before;
     for (const kbit of plan) {
@@ -42,12 +31,11 @@ export async function steps(check, { browser = "chromium", plan = STEPS, seconds
       await sleep(seconds * 500);
       const queue = await zone.lab.queue(DOWN);
       const to = Date.now();
-      await take();
-      lines.push(line(check, { browser, kbit, before, from, to, queue, seen }));
+      await viewer.take();
+      lines.push(line(check, { browser, kbit, before, from, to, queue, seen: viewer.seen }));
       before = kbit;
     }
-    if (process.env.LAB_RAW) writeFileSync(process.env.LAB_RAW, JSON.stringify({ ...seen, lines }));
-    if (process.env.LAB_RAW) writeFileSync(`${process.env.LAB_RAW}.relay`, zone.relay.all ?? zone.relay.text);
+    if (process.env.LAB_RAW) writeFileSync(process.env.LAB_RAW, JSON.stringify({ ...viewer.seen, lines }));
     await others?.(check);
     await viewer.close();
     return lines;
@@ -66,8 +54,15 @@ function line(check, { browser, kbit, before, from, to, queue, seen }) {
   const frozen = freezes(seen.pictures, from, to);
   const made = concealed(seen.statistics, from, to);
   const name = `${browser} ${before === undefined ? "" : `${before / 1000} → `}${kbit / 1000} Mbit/s`;
+  const last = turns.at(-1)?.height ?? 0;
+  check(`${name}: encoding at the end`, last, wanted, last === wanted, { fact: true });
   if (before !== undefined) {
-    check(`${name}: right encoding`, seconds(right), down ? "2 s" : "10 s", right !== undefined && right <= (down ? 2_000 : 10_000));
+    check(
+      `${name}: right encoding`,
+      seconds(right),
+      down ? "2 s" : "10 s",
+      right !== undefined && right <= (down ? 2_000 : 10_000),
+    );
   }
   if (down && wanted > 0) {
     check(`${name}: longest freeze`, `${frozen.longest} ms`, "800 ms", frozen.longest <= 800);

@@ -1,0 +1,117 @@
+// RFC 8867: a wire whose width changes (5.1), two listeners on one wire (5.4), beside a download over TCP (5.6).
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { heights, kbps, reached } from "../figures.mjs";
+import { best } from "../ladder.mjs";
+import { Viewer } from "../viewer.mjs";
+import { DOWN, sleep, Zone } from "../zone.mjs";
+
+/** Each of them fills one of the wires of 5.1 to 83 %, with the sound. */
+const FOUR = [
+  { rid: "a", width: 320, height: 180, kbps: 120 },
+  { rid: "b", width: 480, height: 270, kbps: 380 },
+  { rid: "c", width: 640, height: 360, kbps: 710 },
+  { rid: "d", width: 1280, height: 720, kbps: 1950 },
+];
+
+export async function widths(check, { browser = "chromium" } = {}) {
+  const plan = [
+    [1000, 40],
+    [2500, 20],
+    [600, 20],
+    [1000, 20],
+  ];
+  const zone = await Zone.start({ wire: { rate_bps: 1_000_000 } });
+  try {
+    await zone.publish("stage", { encodings: FOUR });
+    const viewer = await Viewer.launch(zone.lab, "l", browser);
+    await viewer.open(`${zone.url()}?stream=stage`);
+    const lines = [];
+    for (const [kbit, seconds] of plan) {
+      const from = Date.now();
+      zone.lab.tell(`rate ${DOWN} ${kbit}kbit`);
+      await sleep(10_000);
+      await zone.lab.queue(DOWN);
+      await sleep((seconds - 10) * 1000);
+      const queue = await zone.lab.queue(DOWN);
+      const to = Date.now();
+      const { pictures, statistics } = await viewer.take();
+      const wanted = best(kbit * 0.875, FOUR);
+      const turns = heights(pictures, from, to);
+      const right = reached(turns, wanted, from);
+      const name = `${browser}, 5.1, ${kbit / 1000} Mbit/s`;
+      check(`${name}: best that fits in 85 %`, secondsOf(right), "10 s", right !== undefined && right <= 10_000);
+      lines.push({
+        wire: name,
+        right: secondsOf(right),
+        turns: turns.map((turn) => `${turn.height || "–"}@${((turn.at - from) / 1000).toFixed(1)}`).join(" "),
+        queue: `${queue.p50} / ${queue.p95} ms`,
+        kbps: kbps(statistics, from + 10_000, to),
+      });
+    }
+    await viewer.close();
+    return lines;
+  } finally {
+    await zone.stop();
+  }
+}
+
+export async function two(check, { browser = "chromium" } = {}) {
+  const zone = await Zone.start({ wire: { rate_bps: 3_000_000 } });
+  try {
+    await zone.publish("stage", { encodings: FOUR });
+    const viewer = await Viewer.launch(zone.lab, "l", browser);
+    await viewer.open(`${zone.url()}?stream=stage`);
+    await viewer.open(`${zone.url()}?stream=stage`, "two");
+    await sleep(30_000);
+    await zone.lab.queue(DOWN);
+    const from = Date.now();
+    await sleep(30_000);
+    const to = Date.now();
+    const queue = await zone.lab.queue(DOWN);
+    const rates = [];
+    for (const page of ["one", "two"]) rates.push(kbps((await viewer.take(page)).statistics, from, to));
+    await viewer.close();
+    const factor = Math.max(...rates) / Math.min(...rates);
+    const name = `${browser}, 5.4, two on 3 Mbit/s`;
+    check(`${name}: one times the other`, factor.toFixed(2), "1.5", factor <= 1.5);
+    return [{ wire: name, kbps: rates.join(" and "), queue: `${queue.p50} / ${queue.p95} ms` }];
+  } finally {
+    await zone.stop();
+  }
+}
+
+export async function besideTcp(check, { browser = "chromium" } = {}) {
+  const zone = await Zone.start({ wire: { rate_bps: 2_000_000 } });
+  try {
+    await zone.publish("stage");
+    const viewer = await Viewer.launch(zone.lab, "l", browser);
+    await viewer.open(`${zone.url()}?stream=stage`);
+    await sleep(10_000);
+    await writeFile(join(zone.data, "large"), Buffer.alloc(64 << 20));
+    zone.lab.spawn("r", "python3", ["-m", "http.server", "9000", "--directory", zone.data]);
+    await sleep(1_000);
+    const download = zone.lab.spawn("l", "curl", ["-s", "-o", "/dev/null", "http://10.77.0.1:9000/large"]);
+    await sleep(5_000);
+    await zone.lab.queue(DOWN);
+    const from = Date.now();
+    await sleep(40_000);
+    const to = Date.now();
+    const queue = await zone.lab.queue(DOWN);
+    await zone.lab.end(download);
+    const { pictures, statistics } = await viewer.take();
+    await viewer.close();
+    const turns = heights(pictures, from, to);
+    const lowest = Math.min(...turns.map(({ height }) => height));
+    const rate = kbps(statistics, from, to);
+    const name = `${browser}, 5.6, 2 Mbit/s beside TCP`;
+    check(`${name}: lowest encoding`, lowest, 180, lowest >= 180);
+    check(`${name}: kbit/s of the picture`, rate, "1500", rate <= 1_500);
+    const line = { wire: name, kbps: rate, lowest, turns: turns.length - 1 };
+    return [{ ...line, queue: `${queue.p50} / ${queue.p95} ms` }];
+  } finally {
+    await zone.stop();
+  }
+}
+
+const secondsOf = (ms) => (ms === undefined ? "never" : `${(ms / 1000).toFixed(1)} s`);
