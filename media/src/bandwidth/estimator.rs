@@ -220,13 +220,27 @@ impl Estimator {
     /// The estimate in bits per second: what may be sent now. Less than what the path carries while a queue
     /// gets shorter.
     pub fn bitrate(&self, now: Instant) -> u64 {
-        let now = self.since_begin(now);
-        let mut rate = self.estimate;
-        if self.state == PathState::Draining {
-            let long = self.queue.standing_us.saturating_sub(SHORT_QUEUE_US) as f64;
-            let drained = rate * (1.0 - long / DRAIN_US).max(DRAIN_LEAST);
-            rate = drained.max(rate.min(LEAST_BY_QUEUE));
+        self.limited(self.drained(), now)
+    }
+
+    /// As [`Estimator::bitrate`], once no queue is left.
+    pub fn bitrate_later(&self, now: Instant) -> u64 {
+        self.limited(self.estimate, now)
+    }
+
+    /// What empties the queue.
+    fn drained(&self) -> f64 {
+        let rate = self.estimate;
+        if self.state != PathState::Draining {
+            return rate;
         }
+        let long = self.queue.standing_us.saturating_sub(SHORT_QUEUE_US) as f64;
+        let drained = rate * (1.0 - long / DRAIN_US).max(DRAIN_LEAST);
+        drained.max(rate.min(LEAST_BY_QUEUE))
+    }
+
+    fn limited(&self, mut rate: f64, now: Instant) -> u64 {
+        let now = self.since_begin(now);
         if let Some((remb, at)) = self.heard.remb
             && now < at + REMB_US
         {

@@ -81,7 +81,9 @@ impl Egress {
     ) -> u32 {
         let Some(last) = self.last else { return packet.timestamp };
         let rate = f64::from(packet.codec.clock_rate());
-        let elapsed = (now.saturating_duration_since(last.at).as_secs_f64() * rate) as u32;
+        // The newest packet of a picture that is caught up with is not of this moment.
+        let elapsed =
+            (packet.received.min(now).saturating_duration_since(last.at).as_secs_f64() * rate) as u32;
         let mut timestamp = last.timestamp.wrapping_add(elapsed);
         if let ([Some(before), Some(after)], Some(run)) = (clocks, &self.run) {
             // the time at which the packet was taken, in the units of the source before

@@ -204,7 +204,9 @@ impl Viewing {
     /// How many rungs are within the estimate, and how many with something to spare.
     fn room(&mut self, picture: &Picture, now: Instant) -> (usize, usize) {
         let rungs = picture.rungs();
-        let bitrate = self.estimator.bitrate(now);
+        // What another encoding begins with waits until the queue is short: it need not empty it.
+        let waits = picture.has_encodings() && self.estimator.is_clogged(now);
+        let bitrate = if waits { self.estimator.bitrate_later(now) } else { self.estimator.bitrate(now) };
         let need = |rung: &Rung| rung.rate + picture.sound();
         let mut fits = rungs.partition_point(|rung| need(rung) <= bitrate);
         let mut roomy = rungs.partition_point(|rung| need(rung) * (100 + SPARE) / 100 <= bitrate);

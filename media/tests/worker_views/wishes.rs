@@ -175,7 +175,7 @@ fn why_it_is_not_the_best_is_told() {
     assert!(gaps.min() >= Some(SECOND), "at most one in a second");
     let stats = view.sim.workers[0].stats();
     assert!(stats.switches[1][Reason::Publisher as usize] >= 1, "{:?}", stats.switches);
-    assert!(stats.pauses[Reason::Link as usize] >= 1 && stats.thinned >= 1, "{stats:?}");
+    assert!(stats.pauses[Reason::Link as usize] >= 1, "{stats:?}");
     let counted: u64 = stats.estimates.buckets.iter().sum();
     assert!(counted > 100 && counted == stats.allocated.buckets.iter().sum::<u64>(), "once a second");
 }
