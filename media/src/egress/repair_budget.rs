@@ -15,9 +15,12 @@ pub struct RepairBudget {
     /// Octets of pictures that may go. Below zero when more went: a packet goes whole.
     octets: f64,
     filled_at: Option<Instant>,
-    /// What went lately: the index and when. There once something was repaired.
-    newest: Option<Box<[Option<(u64, Instant)>; NEWEST]>>,
+    /// What went lately, by the index. There once something was repaired.
+    newest: Option<Box<[Option<Went>; NEWEST]>>,
 }
+
+/// An index, and when it went once more.
+type Went = (u64, Instant);
 
 /// Why a packet does not go once more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
