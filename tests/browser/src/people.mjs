@@ -58,9 +58,12 @@ export const said = (page) =>
     })),
   );
 
-/** From now on the relay's answers name an address where nobody is (RFC 5737): UDP does not get through. */
+/**
+ * From now on the relay's answers to offers name an address where nobody is (RFC 5737): UDP does not get through. What is
+ * below a session goes its way: the answer with its events does not end.
+ */
 export const holdBack = (page) =>
-  page.route(/\/wh[ei]p\//, async (route) => {
+  page.route(/\/wh[ei]p\/[^/]+$/, async (route) => {
     const answer = await route.fetch();
     const body = (await answer.text()).replace(/127\.0\.0\.1 (\d+) typ host/g, "192.0.2.1 $1 typ host");
     await route.fulfill({ response: answer, body });
