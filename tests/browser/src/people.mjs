@@ -58,13 +58,18 @@ export const said = (page) =>
     })),
   );
 
+const OFFERS = /\/wh[ei]p\/[^/]+$/;
+
 /**
  * From now on the relay's answers to offers name an address where nobody is (RFC 5737): UDP does not get through. What is
  * below a session goes its way: the answer with its events does not end.
  */
 export const holdBack = (page) =>
-  page.route(/\/wh[ei]p\/[^/]+$/, async (route) => {
+  page.route(OFFERS, async (route) => {
     const answer = await route.fetch();
     const body = (await answer.text()).replace(/127\.0\.0\.1 (\d+) typ host/g, "192.0.2.1 $1 typ host");
     await route.fulfill({ response: answer, body });
   });
+
+/** There is a way again. */
+export const letThrough = (page) => page.unroute(OFFERS);
