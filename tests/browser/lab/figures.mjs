@@ -16,19 +16,17 @@ export function heights(pictures, from, to, gap = 1_000) {
     if (out.at(-1)?.height !== height) out.push({ at, height });
   };
   let before = from;
+  // What is shown at `from` counts from then on, if it has not stood still for long.
+  const shown = pictures.findLast(([at]) => at < from);
+  if (shown && from - shown[0] <= gap) say(from, shown[2]);
   for (const [at, , height] of pictures) {
-    if (at < from) {
-      say(from, height);
-      continue;
-    }
+    if (at < from) continue;
     if (at > to) break;
     if (at - before > gap) say(before, 0);
     say(at, height);
     before = at;
   }
   if (to - before > gap) say(before, 0);
-  // What was there before `from` counts from then on.
-  while (out.length > 1 && out[1].at <= from) out.shift();
   return out;
 }
 
