@@ -41,7 +41,8 @@ function line(check, { browser, kbit, pictures, statistics, connected, queue }) 
   }
   const late = pictures.filter(([at]) => at > to - 5_000).length;
   const last = late === 0 ? 0 : pictures.at(-1)[2];
-  check(`${name}: encoding at the end`, last, wanted, last === wanted, { fact: true });
+  check(`${name}: encoding at the end`, last, wanted, last === wanted);
+  check(`${name}: sound comes`, seconds(heard), "at all", heard !== undefined, { fact: true });
   check(`${name}: queue p95`, `${queue.p95} ms`, "60 ms", queue.p95 < 60);
   return {
     what: name,
