@@ -58,7 +58,7 @@ pub(super) const MOST: f64 = 20_000_000.0;
 const AFTER_QUEUE: f64 = 0.85;
 /// What arrives is measured over this after a queue showed: a narrower wire shows in two feedbacks.
 const JUST_NOW_US: i64 = 250_000;
-/// And over this where a queue that has just begun to stand carries clearly less than is sent.
+/// And over this to see whether a queue that has just begun to stand carries clearly less than is sent.
 const NARROW_US: i64 = 100_000;
 /// Such a queue: it is seen long before one that stood for [`STANDING_US`] is, at the price of a closer look.
 const NARROW_QUEUE_US: u64 = 40_000;
@@ -203,9 +203,7 @@ impl Estimator {
         if self.lowered_at.is_some_and(|at| (now as f64) < at as f64 + self.response_us + 100_000.0) {
             return;
         }
-        // Before the wire became narrow more arrived.
-        let window = if self.has_become_narrow(now) { NARROW_US } else { JUST_NOW_US };
-        let arrived = delivery::arrival_rate(&self.history, window).unwrap_or(self.estimate);
+        let arrived = delivery::arrival_rate(&self.history, JUST_NOW_US).unwrap_or(self.estimate);
         // what a radio loses has crossed the wire
         let carried = arrived / (1.0 - self.loss.share().unwrap_or_default().min(RADIO_LOSS));
         self.stubborn.get_or_insert(Stubborn {

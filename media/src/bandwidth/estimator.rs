@@ -183,7 +183,7 @@ impl Estimator {
     /// A receiver report about media, of a listener without transport-wide feedback: the share that it lost.
     pub fn handle_reception(&mut self, lost: f64, now: Instant) {
         let now = self.since_begin(now);
-        if self.heard.feedback_at.is_some() || !lost.is_finite() {
+        if self.is_told() || !lost.is_finite() {
             return;
         }
         let sent = self.sending.rate(now);
@@ -202,7 +202,7 @@ impl Estimator {
     /// The receiver's own estimate (REMB), of a listener without transport-wide feedback.
     pub fn handle_remb(&mut self, bitrate: u64, now: Instant) {
         let now = self.since_begin(now);
-        if self.heard.feedback_at.is_none() {
+        if !self.is_told() {
             let told = (bitrate as f64).clamp(LEAST, self.most);
             self.heard.remb = Some((told, now));
             if self.lowered_at.is_none_or(|at| now > at + REMB_US) {
@@ -253,7 +253,7 @@ impl Estimator {
     /// estimate is a guess, and without such feedback it stays one: nothing would tell when there is room again.
     pub fn is_limited(&self) -> bool {
         let lowered = self.lowered_at.is_some() || self.state == PathState::Silent;
-        self.heard.feedback_at.is_some() && lowered
+        self.is_told() && lowered
     }
 
     /// Whether the listener tells what came, packet by packet.
@@ -337,7 +337,7 @@ impl Estimator {
         let clear = self.state == PathState::Clear && self.queue.recent_us < EMPTY_US;
         let wait = (self.response_us as u64 + 500_000).max(1_000_000);
         let rested = self.lowered_at.is_none_or(|at| now > at + wait);
-        if self.heard.feedback_at.is_none() || !clear || !rested || self.loss.is_congested(now) {
+        if !self.is_told() || !clear || !rested || self.loss.is_congested(now) {
             return None;
         }
         let wanted = self.prober.wanted()? as f64;

@@ -4,7 +4,7 @@ use media::{
     Reason, Stats,
     stats::{Bitrates, DelayHistogram, Traffic},
 };
-use metrics::{counter, gauge, histogram};
+use metrics::{Histogram, counter, gauge, histogram};
 
 use crate::drop_reason::DropReason;
 
@@ -54,14 +54,7 @@ impl WorkerMetrics {
             ("relay_listener_estimate_bits_per_second", &stats.estimates, &last.estimates),
             ("relay_listener_allocated_bits_per_second", &stats.allocated, &last.allocated),
         ] {
-            let sampled = histogram!(name);
-            for (bucket, count) in now.buckets.iter().enumerate() {
-                let new = count - before.buckets[bucket];
-                if new > 0 {
-                    let value = Bitrates::BOUNDS.get(bucket).copied().unwrap_or(f64::MAX);
-                    sampled.record_many(value, new as usize);
-                }
-            }
+            record(&histogram!(name), (&now.buckets, &before.buckets), (&Bitrates::BOUNDS, f64::MAX));
         }
         for (reason, count) in &stats.drops {
             let before = last.drops.get(reason).copied().unwrap_or_default();
@@ -73,14 +66,7 @@ impl WorkerMetrics {
             gauge!("relay_sessions", "kind" => kind).increment(now as f64 - before as f64);
         }
         let delay = histogram!("relay_forward_delay_seconds");
-        for (bucket, count) in stats.delay.buckets.iter().enumerate() {
-            let new = count - last.delay.buckets[bucket];
-            if new > 0 {
-                // the upper bound stands for the bucket: never better than it was
-                let value = DelayHistogram::BOUNDS.get(bucket).copied().unwrap_or(1.0);
-                delay.record_many(value, new as usize);
-            }
-        }
+        record(&delay, (&stats.delay.buckets, &last.delay.buckets), (&DelayHistogram::BOUNDS, 1.0));
         self.last = stats.clone();
     }
 
@@ -88,6 +74,17 @@ impl WorkerMetrics {
     pub fn dropped_by_kernel(&self, count: usize) {
         if count > 0 {
             DropReason::SendRefused.count_all(count as u64);
+        }
+    }
+}
+
+/// Adds what was counted since the last call to a histogram. The upper bound stands for each bucket, and `above` for the one
+/// without: never better than it was.
+fn record(histogram: &Histogram, (now, before): (&[u64], &[u64]), (bounds, above): (&[f64], f64)) {
+    let bounds = bounds.iter().copied().chain([above]);
+    for ((now, before), bound) in now.iter().zip(before).zip(bounds) {
+        if now > before {
+            histogram.record_many(bound, (now - before) as usize);
         }
     }
 }

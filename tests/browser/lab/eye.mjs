@@ -27,17 +27,9 @@ function watch() {
       if (one.kind === "audio") {
         out.concealed = (one.concealedSamples ?? 0) - (one.silentConcealedSamples ?? 0);
         out.samples = one.totalSamplesReceived ?? 0;
-        out.audioLost = one.packetsLost;
         out.audio = one.packetsReceived;
       } else {
-        out.height = one.frameHeight;
-        out.decoded = one.framesDecoded;
         out.octets = one.bytesReceived;
-        out.keyframes = one.keyFramesDecoded;
-        out.keyframeRequests = one.pliCount;
-        out.freezes = one.freezeCount;
-        out.freezesLast = one.totalFreezesDuration;
-        out.pictureLost = one.packetsLost;
       }
     }
     seen.statistics.push(out);
@@ -51,12 +43,11 @@ const commands = {
   async launch({ name }) {
     browser = await (name === "firefox" ? Firefox : Chromium).launch();
   },
-  async open({ page: id, url, press }) {
+  async open({ page: id, url }) {
     // A small page would wish for less than the best.
     const page = await browser.open(url, { width: 1280, height: 900, scale: 2 });
     pages.set(id, page);
     await page.evaluate(watch);
-    if (press === false) return;
     await page.waitForSelector("button.play");
     await page.click("button.play");
   },
@@ -71,11 +62,6 @@ const commands = {
   },
   async evaluate({ page: id, script }) {
     return pages.get(id).evaluate(script);
-  },
-  async close({ page: id }) {
-    const page = pages.get(id);
-    pages.delete(id);
-    await (page.context?.() ?? page).close();
   },
   async end() {
     await browser?.close();

@@ -1,13 +1,14 @@
 // What a viewer saw, as figures: which encoding when, how long it stood still, how much of the sound was made up.
 
-/** Longer than this between two pictures is a freeze: 150 ms more than usual at 30 a second, as libwebrtc counts. */
-export const FREEZE_MS = 183;
+/** A time for people. */
+export const seconds = (ms) => (Number.isFinite(ms) ? `${(ms / 1000).toFixed(1)} s` : "never");
 
-export function percentile(values, share) {
-  if (values.length === 0) return 0;
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)];
-}
+/** Heights in turn for people, by the seconds since `from`. */
+export const told = (turns, from) =>
+  turns.map(({ at, height }) => `${height || "–"}@${((at - from) / 1000).toFixed(1)}`).join(" ");
+
+/** Longer than this between two pictures is a freeze: 150 ms more than usual at 30 a second, as libwebrtc counts. */
+const FREEZE_MS = 183;
 
 /** Heights in turn, with the time at which each began; `0` where nothing was shown for `gap` milliseconds. */
 export function heights(pictures, from, to, gap = 1_000) {
@@ -30,7 +31,7 @@ export function heights(pictures, from, to, gap = 1_000) {
   return out;
 }
 
-/** Milliseconds from `from` until this height is shown and stays until `to`, but for `tolerated` short visits elsewhere. */
+/** Milliseconds from `from` until this height is shown and stays. */
 export function settled(turns, height, from) {
   const last = turns.findLastIndex((turn) => turn.height !== height);
   if (last === turns.length - 1) return undefined;
@@ -45,7 +46,7 @@ export function reached(turns, height, from) {
 
 /** Times without a new picture: the longest, and all together, in milliseconds. */
 export function freezes(pictures, from, to) {
-  let [longest, all, count] = [0, 0, 0];
+  let [longest, all] = [0, 0];
   const inside = pictures.filter(([at]) => at >= from && at <= to).map(([at]) => at);
   for (const [index, at] of inside.entries()) {
     if (index === 0) continue;
@@ -53,9 +54,8 @@ export function freezes(pictures, from, to) {
     if (gap <= FREEZE_MS) continue;
     longest = Math.max(longest, gap);
     all += gap;
-    count += 1;
   }
-  return { longest: Math.round(longest), all: Math.round(all), count };
+  return { longest: Math.round(longest), all: Math.round(all) };
 }
 
 /** The statistic nearest before `at`, else the first. */
@@ -66,11 +66,6 @@ export function concealed(statistics, from, to) {
   const [a, b] = [nearest(statistics, from), nearest(statistics, to)];
   const samples = (b.samples ?? 0) - (a.samples ?? 0);
   return samples > 0 ? (100 * ((b.concealed ?? 0) - (a.concealed ?? 0))) / samples : 0;
-}
-
-/** How much of a counter came between two times. */
-export function counted(statistics, name, from, to) {
-  return (nearest(statistics, to)[name] ?? 0) - (nearest(statistics, from)[name] ?? 0);
 }
 
 /** kbit/s of the picture. */

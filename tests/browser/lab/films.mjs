@@ -13,10 +13,7 @@ const BEGIN = 8;
 const KEYFRAMES = 2;
 const RATE = 30;
 
-const CODECS = {
-  vp8: ["-c:v", "libvpx", "-auto-alt-ref", "0", "-lag-in-frames", "0"],
-  vp9: ["-c:v", "libvpx-vp9", "-lag-in-frames", "0", "-row-mt", "1"],
-};
+const CODEC = ["-c:v", "libvpx", "-auto-alt-ref", "0", "-lag-in-frames", "0"];
 
 /** The encodings of the table: rid, size, kbit/s. */
 export const THREE = [
@@ -35,8 +32,8 @@ function ffmpeg() {
  * Gives the path of a film. The noise in it is what makes it as dear as asked: a test picture alone costs too little, and
  * a small one with much noise costs more than asked.
  */
-export function film({ width, height, kbps }, codec = "vp8") {
-  const path = join(FILMS, `${codec}-${width}x${height}-${kbps}.ivf`);
+export function film({ width, height, kbps }) {
+  const path = join(FILMS, `vp8-${width}x${height}-${kbps}.ivf`);
   if (existsSync(path)) return path;
   mkdirSync(FILMS, { recursive: true });
   const rate = `${kbps}k`;
@@ -45,7 +42,7 @@ export function film({ width, height, kbps }, codec = "vp8") {
   const whole = `${path}.part`;
   const made = spawnSync(
     ffmpeg(),
-    ["-v", "error", "-y", "-f", "lavfi", "-i", source, "-t", String(BEGIN + SECONDS), ...CODECS[codec]].concat(
+    ["-v", "error", "-y", "-f", "lavfi", "-i", source, "-t", String(BEGIN + SECONDS), ...CODEC].concat(
       ["-b:v", rate, "-minrate", rate, "-maxrate", rate, "-bufsize", rate, "-qmax", "63"],
       ["-g", String(KEYFRAMES * RATE), "-keyint_min", String(KEYFRAMES * RATE), "-deadline", "realtime"],
       ["-cpu-used", "8", "-f", "ivf", whole],

@@ -87,7 +87,7 @@ export class Lab {
     child.text = "";
     for (const out of [child.stdout, child.stderr]) {
       out?.setEncoding("utf8").on("data", (text) => {
-        child.text = (child.text + text).slice(-3_000_000);
+        child.text = (child.text + text).slice(-100_000);
       });
     }
     child.ended = new Promise((done) => child.once("exit", (code) => done(code)));

@@ -34,7 +34,6 @@ export class Viewer {
 
   /** Opens the listen page and starts it. */
   async open(url, page = "one") {
-    this.opened = Date.now();
     await this.ask("open", { page, url });
   }
 

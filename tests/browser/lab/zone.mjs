@@ -5,15 +5,16 @@ import { join } from "node:path";
 import { sleep, until } from "../src/until.mjs";
 import { film, THREE } from "./films.mjs";
 import { Lab, program } from "./lab.mjs";
+import { Viewer } from "./viewer.mjs";
 
 /** Of the wire of the table: 20 ms each way, 200 ms of queue. */
-export const WIRE = { delay_ms: 20, queue_ms: 200 };
+const WIRE = { delay_ms: 20, queue_ms: 200 };
 /** What leaves the relay for the viewer. */
 export const DOWN = "r>l";
 
 export class Zone {
   /** `hosts` are those of listeners: each has a wire of its own to the relay. `l` is the one whose wire is `wire`. */
-  static async start({ wire = {}, crowd = false, flags = [] } = {}) {
+  static async start({ wire = {}, crowd = false } = {}) {
     const hosts = crowd ? ["l", "c"] : ["l"];
     const wires = hosts.map((host) => ({
       ends: ["r", host],
@@ -22,7 +23,7 @@ export class Zone {
     const lab = await Lab.start(["r", ...hosts], wires);
     const zone = new Zone(lab, await mkdtemp(join(tmpdir(), "zone-")));
     try {
-      zone.relay = await startRelay(lab, "r", zone.data, flags);
+      await startRelay(lab, "r", zone.data);
     } catch (error) {
       await zone.stop();
       throw error;
@@ -31,7 +32,7 @@ export class Zone {
   }
 
   constructor(lab, data) {
-    Object.assign(this, { lab, data, publishers: [] });
+    Object.assign(this, { lab, data });
   }
 
   /** Where the page of a host finds the relay. */
@@ -39,33 +40,24 @@ export class Zone {
     return `http://10.77.${host === "l" ? 0 : 1}.1:8080/`;
   }
 
+  /** How long packets to the viewer wait in so much time, in milliseconds. */
+  async queue(ms) {
+    await this.lab.queue(DOWN);
+    await sleep(ms);
+    return this.lab.queue(DOWN);
+  }
+
   /** A stage goes on air and is known with all its encodings. */
-  async publish(stream, { encodings = THREE, codec = "vp8", more = [] } = {}) {
-    const films = encodings.map((encoding) => film(encoding, codec)).join(",");
+  async publish(stream, encodings) {
+    const films = encodings.map(film).join(",");
     const rids = encodings.map(({ rid }) => rid).join(",");
     const args = ["publish", `http://127.0.0.1:8080/whip/${stream}`, "--tone", "440", "--bitrate", "96000"];
-    const names = encodings.length > 1 ? ["--rids", rids] : [];
-    const publisher = this.lab.spawn("r", program("signaling-client"), [
-      ...args,
-      "--encodings",
-      films,
-      ...names,
-      ...more,
-    ]);
-    this.publishers.push(publisher);
+    this.lab.spawn("r", program("signaling-client"), [...args, "--encodings", films, "--rids", rids]);
     await until(`${stream} is on air`, 15_000, async () => {
       const streams = await this.lab.get("r", "/api/v1/streams");
       const there = streams.find(({ name }) => name === stream)?.encodings ?? [];
       return there.length === encodings.length && there.every((one) => one.kbps > 0 && one.width > 0);
     });
-    return publisher;
-  }
-
-  /** A counter of the relay, over all its labels. */
-  async metric(name) {
-    const text = await this.lab.get("r", "/metrics");
-    const lines = text.split("\n").filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `));
-    return lines.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
   }
 
   async stop() {
@@ -75,9 +67,9 @@ export class Zone {
 }
 
 /** A relay on a host of a lab, once it answers. */
-export async function startRelay(lab, host, data, flags = []) {
-  const own = ["--dev", "--log", "warn", "--zone", host, "--data", join(data, host)];
-  const relay = lab.spawn(host, program("relay-node"), [...own, ...flags]);
+async function startRelay(lab, host, data) {
+  const flags = ["--dev", "--log", "warn", "--zone", host, "--data", join(data, host)];
+  const relay = lab.spawn(host, program("relay-node"), flags);
   relay.ended.then((code) => code && console.error(`the relay of ${host} ended with ${code}: ${relay.text}`));
   await until(`the relay of ${host} answers`, 15_000, () =>
     lab.get(host, "/livez").then(
@@ -85,7 +77,22 @@ export async function startRelay(lab, host, data, flags = []) {
       () => false,
     ),
   );
-  return relay;
 }
 
-export { sleep };
+/**
+ * Somebody with this browser watches the stage of a zone of its own, behind `wire`, for as long as `work` takes with the
+ * zone and the viewer. Gives what that gives.
+ */
+export async function watching({ browser, encodings = THREE, ...hosts }, work) {
+  const zone = await Zone.start(hosts);
+  try {
+    await zone.publish("stage", encodings);
+    const viewer = await Viewer.launch(zone.lab, "l", browser);
+    await viewer.open(`${zone.url()}?stream=stage`);
+    const done = await work(zone, viewer);
+    await viewer.close();
+    return done;
+  } finally {
+    await zone.stop();
+  }
+}

@@ -1,7 +1,7 @@
 // A radio that loses packets on a wire with room: the best encoding stays.
+import { sleep } from "../../src/until.mjs";
 import { concealed, freezes, heights } from "../figures.mjs";
-import { Viewer } from "../viewer.mjs";
-import { DOWN, sleep, Zone } from "../zone.mjs";
+import { DOWN, watching } from "../zone.mjs";
 
 const RADIOS = [
   { name: "2 % lost", loss: "2%", least: 720 },
@@ -11,11 +11,7 @@ const RADIOS = [
 ];
 
 export async function loss(check, { browser = "chromium", radios = RADIOS, seconds = 30 } = {}) {
-  const zone = await Zone.start({ wire: { rate_bps: 3_000_000 } });
-  try {
-    await zone.publish("stage");
-    const viewer = await Viewer.launch(zone.lab, "l", browser);
-    await viewer.open(`${zone.url()}?stream=stage`);
+  return watching({ browser, wire: { rate_bps: 3_000_000 } }, async (zone, viewer) => {
     await sleep(12_000);
     const lines = [];
     for (const { name, loss, least } of radios) {
@@ -42,9 +38,6 @@ export async function loss(check, { browser = "chromium", radios = RADIOS, secon
       zone.lab.tell(`loss ${DOWN} 0%`);
       await sleep(5_000);
     }
-    await viewer.close();
     return lines;
-  } finally {
-    await zone.stop();
-  }
+  });
 }

@@ -1,14 +1,10 @@
 // RFC 8867, section 5.8: the picture pauses because somebody wishes so, and comes back.
-import { concealed, heights, reached } from "../figures.mjs";
-import { Viewer } from "../viewer.mjs";
-import { DOWN, sleep, Zone } from "../zone.mjs";
+import { sleep } from "../../src/until.mjs";
+import { concealed, heights, seconds as inSeconds, reached } from "../figures.mjs";
+import { DOWN, watching } from "../zone.mjs";
 
 export async function pause(check, { browser = "chromium", seconds = 20 } = {}) {
-  const zone = await Zone.start({ wire: { rate_bps: 3_000_000 } });
-  try {
-    await zone.publish("stage");
-    const viewer = await Viewer.launch(zone.lab, "l", browser);
-    await viewer.open(`${zone.url()}?stream=stage`);
+  return watching({ browser, wire: { rate_bps: 3_000_000 } }, async (zone, viewer) => {
     await sleep(12_000);
     const paused = Date.now();
     await viewer.evaluate(choose("sound"));
@@ -21,7 +17,6 @@ export async function pause(check, { browser = "chromium", seconds = 20 } = {}) 
     await sleep(12_000);
     const to = Date.now();
     const { pictures, statistics } = await viewer.take();
-    await viewer.close();
     const late = pictures.filter(([at]) => at > paused + 2_000 && at < resumed).length;
     const rate = Math.round(((after.bytes - before.bytes) * 8) / ((seconds - 2) * 1000));
     const back = reached(heights(pictures, resumed, to), 720, resumed);
@@ -31,13 +26,12 @@ export async function pause(check, { browser = "chromium", seconds = 20 } = {}) 
     check(`${name}: pictures after 2 s`, late, "0", late === 0, { fact: true });
     check(`${name}: kbit/s on the wire`, rate, "160", rate < 160, { fact: true });
     check(`${name}: encoding at the end`, last, 720, last === 720);
-    check(`${name}: best again`, `${((back ?? Number.NaN) / 1000).toFixed(1)} s`, "10 s", back <= 10_000);
+    check(`${name}: best again`, inSeconds(back), "10 s", back <= 10_000);
     check(`${name}: concealed`, `${made.toFixed(2)} %`, "1.5 %", made < 1.5);
-    const again = `${((back ?? Number.NaN) / 1000).toFixed(1)} s`;
-    return [{ what: name, meanwhile: `${rate} kbit/s`, "best again": again, concealed: `${made.toFixed(2)} %` }];
-  } finally {
-    await zone.stop();
-  }
+    return [
+      { what: name, meanwhile: `${rate} kbit/s`, "best again": inSeconds(back), concealed: `${made.toFixed(2)} %` },
+    ];
+  });
 }
 
 /** Presses one of the player's three choices. */

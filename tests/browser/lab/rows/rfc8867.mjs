@@ -1,10 +1,10 @@
 // RFC 8867: a wire whose width changes (5.1), two listeners on one wire (5.4), beside a download over TCP (5.6).
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { heights, kbps, reached } from "../figures.mjs";
+import { sleep } from "../../src/until.mjs";
+import { heights, kbps, reached, seconds, told } from "../figures.mjs";
 import { best } from "../ladder.mjs";
-import { Viewer } from "../viewer.mjs";
-import { DOWN, sleep, Zone } from "../zone.mjs";
+import { DOWN, watching } from "../zone.mjs";
 
 /** Each of them fills one of the wires of 5.1 to 83 %, with the sound. */
 const FOUR = [
@@ -21,86 +21,61 @@ export async function widths(check, { browser = "chromium" } = {}) {
     [600, 20],
     [1000, 20],
   ];
-  const zone = await Zone.start({ wire: { rate_bps: 1_000_000 } });
-  try {
-    await zone.publish("stage", { encodings: FOUR });
-    const viewer = await Viewer.launch(zone.lab, "l", browser);
-    await viewer.open(`${zone.url()}?stream=stage`);
+  return watching({ browser, wire: { rate_bps: 1_000_000 }, encodings: FOUR }, async (zone, viewer) => {
     const lines = [];
-    for (const [kbit, seconds] of plan) {
+    for (const [kbit, time] of plan) {
       const from = Date.now();
       zone.lab.tell(`rate ${DOWN} ${kbit}kbit`);
       await sleep(10_000);
-      await zone.lab.queue(DOWN);
-      await sleep((seconds - 10) * 1000);
-      const queue = await zone.lab.queue(DOWN);
+      const queue = await zone.queue((time - 10) * 1000);
       const to = Date.now();
       const { pictures, statistics } = await viewer.take();
       const wanted = best(kbit * 0.875, FOUR);
       const turns = heights(pictures, from, to);
       const right = reached(turns, wanted, from);
       const name = `${browser}, 5.1, ${kbit / 1000} Mbit/s`;
-      check(`${name}: best that fits in 85 %`, secondsOf(right), "10 s", right !== undefined && right <= 10_000);
+      check(`${name}: best that fits in 85 %`, seconds(right), "10 s", right !== undefined && right <= 10_000);
       lines.push({
         wire: name,
-        right: secondsOf(right),
-        turns: turns.map((turn) => `${turn.height || "–"}@${((turn.at - from) / 1000).toFixed(1)}`).join(" "),
+        right: seconds(right),
+        turns: told(turns, from),
         queue: `${queue.p50} / ${queue.p95} ms`,
         kbps: kbps(statistics, from + 10_000, to),
       });
     }
-    await viewer.close();
     return lines;
-  } finally {
-    await zone.stop();
-  }
+  });
 }
 
 export async function two(check, { browser = "chromium" } = {}) {
-  const zone = await Zone.start({ wire: { rate_bps: 3_000_000 } });
-  try {
-    await zone.publish("stage", { encodings: FOUR });
-    const viewer = await Viewer.launch(zone.lab, "l", browser);
-    await viewer.open(`${zone.url()}?stream=stage`);
+  return watching({ browser, wire: { rate_bps: 3_000_000 }, encodings: FOUR }, async (zone, viewer) => {
     await viewer.open(`${zone.url()}?stream=stage`, "two");
     await sleep(30_000);
-    await zone.lab.queue(DOWN);
     const from = Date.now();
-    await sleep(30_000);
+    const queue = await zone.queue(30_000);
     const to = Date.now();
-    const queue = await zone.lab.queue(DOWN);
     const rates = [];
     for (const page of ["one", "two"]) rates.push(kbps((await viewer.take(page)).statistics, from, to));
-    await viewer.close();
     const factor = Math.max(...rates) / Math.min(...rates);
     const name = `${browser}, 5.4, two on 3 Mbit/s`;
     check(`${name}: one times the other`, factor.toFixed(2), "1.5", factor <= 1.5);
     return [{ wire: name, kbps: rates.join(" and "), queue: `${queue.p50} / ${queue.p95} ms` }];
-  } finally {
-    await zone.stop();
-  }
+  });
 }
 
 export async function besideTcp(check, { browser = "chromium" } = {}) {
-  const zone = await Zone.start({ wire: { rate_bps: 2_000_000 } });
-  try {
-    await zone.publish("stage");
-    const viewer = await Viewer.launch(zone.lab, "l", browser);
-    await viewer.open(`${zone.url()}?stream=stage`);
+  return watching({ browser, wire: { rate_bps: 2_000_000 } }, async (zone, viewer) => {
     await sleep(10_000);
     await writeFile(join(zone.data, "large"), Buffer.alloc(64 << 20));
     zone.lab.spawn("r", "python3", ["-m", "http.server", "9000", "--directory", zone.data]);
     await sleep(1_000);
     const download = zone.lab.spawn("l", "curl", ["-s", "-o", "/dev/null", "http://10.77.0.1:9000/large"]);
     await sleep(5_000);
-    await zone.lab.queue(DOWN);
     const from = Date.now();
-    await sleep(40_000);
+    const queue = await zone.queue(40_000);
     const to = Date.now();
-    const queue = await zone.lab.queue(DOWN);
     await zone.lab.end(download);
     const { pictures, statistics } = await viewer.take();
-    await viewer.close();
     const turns = heights(pictures, from, to);
     const lowest = Math.min(...turns.map(({ height }) => height));
     const rate = kbps(statistics, from, to);
@@ -109,9 +84,5 @@ export async function besideTcp(check, { browser = "chromium" } = {}) {
     check(`${name}: kbit/s of the picture`, rate, "1500", rate <= 1_500);
     const line = { wire: name, kbps: rate, lowest, turns: turns.length - 1 };
     return [{ ...line, queue: `${queue.p50} / ${queue.p95} ms` }];
-  } finally {
-    await zone.stop();
-  }
+  });
 }
-
-const secondsOf = (ms) => (ms === undefined ? "never" : `${(ms / 1000).toFixed(1)} s`);

@@ -1,24 +1,20 @@
 // Steps of what the wire carries: 3, 1, 0.4, 0.2, 0.4, 1, 3 Mbit/s. The right encoding soon, no long freeze, whole sound.
-import { writeFileSync } from "node:fs";
-import { concealed, freezes, heights, kbps, reached, settled } from "../figures.mjs";
+import { sleep } from "../../src/until.mjs";
+import { concealed, freezes, heights, kbps, reached, seconds, settled, told } from "../figures.mjs";
 import { program } from "../lab.mjs";
 import { best } from "../ladder.mjs";
-import { Viewer } from "../viewer.mjs";
-import { DOWN, sleep, Zone } from "../zone.mjs";
+import { DOWN, watching } from "../zone.mjs";
 
-export const STEPS = [3000, 1000, 400, 200, 400, 1000, 3000];
+const STEPS = [3000, 1000, 400, 200, 400, 1000, 3000];
 
 /**
  * Watches a stream while the wire goes through these steps. Gives a line for each; what the table wants of it is told to
  * `check`.
  */
 export async function steps(check, { browser = "chromium", plan = STEPS, seconds = 20, crowd = 0 } = {}) {
-  const zone = await Zone.start({ wire: { rate_bps: plan[0] * 1000 }, crowd: crowd > 0 });
-  try {
-    await zone.publish("stage");
+  const wire = { rate_bps: plan[0] * 1000 };
+  return watching({ browser, wire, crowd: crowd > 0 }, async (zone, viewer) => {
     const others = crowd > 0 ? beside(zone, crowd, (plan.length + 1) * seconds) : undefined;
-    const viewer = await Viewer.launch(zone.lab, "l", browser);
-    await viewer.open(`${zone.url()}?stream=stage`);
     await sleep(15_000);
     await viewer.take();
     const lines = [];
@@ -27,21 +23,15 @@ export async function steps(check, { browser = "chromium", plan = STEPS, seconds
       const from = Date.now();
       zone.lab.tell(`rate ${DOWN} ${kbit}kbit`);
       await sleep(seconds * 500);
-      await zone.lab.queue(DOWN);
-      await sleep(seconds * 500);
-      const queue = await zone.lab.queue(DOWN);
+      const queue = await zone.queue(seconds * 500);
       const to = Date.now();
-      await viewer.take();
-      lines.push(line(check, { browser, kbit, before, from, to, queue, seen: viewer.seen }));
+      const seen = await viewer.take();
+      lines.push(line(check, { browser, kbit, before, from, to, queue, seen }));
       before = kbit;
     }
-    if (process.env.LAB_RAW) writeFileSync(process.env.LAB_RAW, JSON.stringify({ ...viewer.seen, lines }));
     await others?.(check);
-    await viewer.close();
     return lines;
-  } finally {
-    await zone.stop();
-  }
+  });
 }
 
 function line(check, { browser, kbit, before, from, to, queue, seen }) {
@@ -79,15 +69,13 @@ function line(check, { browser, kbit, before, from, to, queue, seen }) {
     wire: name,
     right: seconds(right),
     stays: seconds(stays),
-    turns: turns.map((turn) => `${turn.height || "–"}@${((turn.at - from) / 1000).toFixed(1)}`).join(" "),
+    turns: told(turns, from),
     freeze: `${frozen.longest} / ${frozen.all} ms`,
     concealed: `${made.toFixed(2)} %`,
     queue: `${queue.p50} / ${queue.p95} ms`,
     kbps: kbps(seen.statistics, to - (to - from) / 2, to),
   };
 }
-
-const seconds = (ms) => (ms === undefined ? "never" : `${(ms / 1000).toFixed(1)} s`);
 
 /** Listeners without limits beside it, on a wire of their own: nothing of theirs may be lost. */
 function beside(zone, count, time) {
