@@ -122,7 +122,7 @@ fn a_listener_follows_its_wire_down_and_up_again() {
         assert!(seen.changes.len() <= 4 && seen.freeze < ms(800), "{wire}: {seen:?}");
         assert!(seen.sound >= 970, "{wire}: {seen:?}");
         let queue = view.queue(SECOND * 10);
-
+        println!("{wire}: {seen:?}, queue {queue:?}");
         assert!(queue < ms(80), "{wire}: {queue:?}");
     }
     let paced = view.sim.workers[0].stats().paced;
@@ -130,6 +130,26 @@ fn a_listener_follows_its_wire_down_and_up_again() {
         paced[0] > 1000 && paced[1] == 0,
         "frames wait once the limit is known, and not too long: {paced:?}"
     );
+}
+
+/// RFC 8867, 5.1, with encodings of which one fills each wire to 83 %, with the sound. A scene takes a sixth more and less.
+#[test]
+fn the_best_that_fits_is_found_though_it_leaves_little_to_spare() {
+    let mut view = View::new(&[120_000, 380_000, 710_000, 1_950_000], 1_000_000);
+    view.stage.swing = 0.12;
+    for (wire, expected, time) in
+        [(1_000_000, 2, 40), (2_500_000, 3, 20), (600_000, 1, 20), (1_000_000, 2, 20)]
+    {
+        view.wire(wire);
+        let seen = view.run(SECOND * time);
+        let best = time_of(&seen, expected, SECOND * time);
+        let queue = view.queue(SECOND * (time - 10));
+        println!("{wire}: {expected} for {best:?}, queue {queue:?}, {seen:?}");
+        assert!(seen.sound >= time as usize * 495 / 10, "{wire}: {seen:?}");
+        if wire != 600_000 {
+            assert!(best > SECOND * (time - 10), "{wire}: {seen:?}");
+        }
+    }
 }
 
 #[test]

@@ -7,13 +7,14 @@ use crate::bins::Bins;
 
 /// A tenth of a second.
 const BIN_US: u64 = 100_000;
-/// One is being filled, the others are looked at.
-const BINS: usize = 10;
+/// One is being filled, the others are looked at: three seconds. In one a scene takes a sixth more or less than in the
+/// next, and a step up wants no less to spare than that.
+const BINS: usize = 31;
 /// A bin counts at most so many times the middle one. Three pictures a bin are alike within a factor of two; a
 /// keyframe is ten times a picture, and would make every listener step down for it, and up again.
 const SPIKE: u64 = 2;
 
-/// The rate of what flows, over the last second. A keyframe hardly moves it.
+/// The rate of what flows, over the last three seconds. A keyframe hardly moves it.
 #[derive(Debug, Clone)]
 pub struct Rate {
     began: Instant,
@@ -33,7 +34,7 @@ impl Rate {
         *newest = newest.saturating_add(u32::try_from(octets).unwrap_or(u32::MAX));
     }
 
-    /// Bits per second; 0 if nothing came in the last second.
+    /// Bits per second; 0 if nothing came in that time.
     pub fn bits_per_second(&mut self, now: Instant) -> u64 {
         self.advance(now);
         // The bin that is filled now says nothing yet, but in the first tenth of a second there is no other.
@@ -105,7 +106,7 @@ mod tests {
         let end = flow(&mut rate, half, Duration::from_secs(3), 2500);
         let measured = rate.bits_per_second(end) as f64;
         assert!((measured / 600_000.0 - 1.0).abs() < 0.05, "{measured}");
-        assert_eq!(rate.bits_per_second(end + Duration::from_millis(1100)), 0);
+        assert_eq!(rate.bits_per_second(end + Duration::from_millis(3200)), 0);
     }
 
     #[test]
@@ -120,7 +121,7 @@ mod tests {
             measured < 600_000.0 * 1.25,
             "{measured} with a keyframe of 60 kB, 1 Mbit/s as a plain average"
         );
-        let now = flow(&mut rate, now, Duration::from_secs(2), 7500);
+        let now = flow(&mut rate, now, Duration::from_secs(3), 7500);
         let measured = rate.bits_per_second(now) as f64;
         assert!((measured / 1_800_000.0 - 1.0).abs() < 0.1, "{measured}");
     }

@@ -36,6 +36,24 @@ impl Spread {
     }
 }
 
+/// Somebody else who fills the queue.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rival {
+    /// When the queue was last its.
+    seen_at: u64,
+    /// What arrives beside it, in bits per second.
+    share: f64,
+    /// The least delay before its queue was taken for a longer way.
+    base: Option<i64>,
+}
+
+impl Rival {
+    /// The queue is its: no more arrives than did beside it a while ago.
+    fn fills(&self, arrived: f64, now: u64) -> bool {
+        now < self.seen_at + RIVAL_US && arrived < OWN_QUEUE * self.share.max(SMALL_SHARE)
+    }
+}
+
 /// What is thought of the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathState {
@@ -112,10 +130,22 @@ const CONTESTED_LOSS: f64 = 0.01;
 /// No loss lowers the estimate below this beside others: it is less than anybody's share. If it is not, more than
 /// 10 % is lost.
 const SMALL_SHARE: f64 = 250_000.0;
+/// And where the smallest picture takes more than that, no further than to what it takes, up to this.
+const SMALL_SHARE_MOST: f64 = 500_000.0;
 /// Growth beside others, of that near what the path carries: with all of it more than half would be taken.
 const CONTESTED_GROWTH: f64 = 0.75;
 /// So many times what is sent a step beside others may be: encodings are hardly further apart.
 const ATTEMPT: f64 = 4.0;
+/// Who filled the queue so lately still does: BBR stops for a moment each ten seconds, others after each loss.
+const RIVAL_US: u64 = 20_000_000;
+/// A queue in which so much more arrives than did beside the other is one's own.
+const OWN_QUEUE: f64 = 1.25;
+/// And one that is gone so soon after less was sent is one's own,
+const OWN_US: u64 = 2_000_000;
+/// unless it is back after this: one's own takes longer to grow.
+const BACK_US: u64 = 1_000_000;
+/// What arrives beside others is averaged over this.
+const SHARE_US: f64 = 3_000_000.0;
 /// Flows that fill a queue make it longer and shorter several times in this.
 const CONTEST_US: u64 = 4_000_000;
 /// Clocks and radios make as much of a queue that does not change.
@@ -188,6 +218,16 @@ impl Estimator {
 
     /// A queue stands: what arrives is all that the path carries. Nothing more is concluded until this shows.
     fn lower_by_queue(&mut self, now: u64) {
+        let arrived = delivery::arrival_rate(&self.history, JUST_NOW_US).unwrap_or_default();
+        let narrow = self.has_become_narrow(now);
+        // A wire that is so much narrower is another one than that was on.
+        self.rival = self.rival.filter(|rival| !narrow || arrived > NARROWER * rival.share);
+        if let Some(rival) = self.rival.filter(|rival| rival.fills(arrived, now)) {
+            self.stubborn = None;
+            rival.base.into_iter().for_each(|base| self.trend.lower_base(base));
+            self.begin_contest(now);
+            return;
+        }
         if let Some(stubborn) = &mut self.stubborn {
             stubborn.spread.note(self.queue.standing_us, now > stubborn.began + STUBBORN_US / 2);
             let stubborn = *stubborn;
@@ -232,14 +272,21 @@ impl Estimator {
     fn give_up_on_queue(&mut self, stubborn: Stubborn, now: u64) {
         self.stubborn = None;
         if self.is_longer(stubborn.spread) {
+            // Or somebody keeps it as it is: then it shows again before long. No way becomes longer twice.
+            let base = Some(self.trend.base());
+            self.rival = Some(Rival { seen_at: now, share: stubborn.carried, base });
             self.trend = DelayTrend::default();
             self.state = PathState::Clear;
             self.estimate = self.estimate.max(stubborn.estimate);
             return;
         }
-        self.state = PathState::Contested;
         self.estimate = self.estimate.max(CONTESTED_SHARE * stubborn.carried);
         self.lowered_at = Some(now);
+        self.begin_contest(now);
+    }
+
+    fn begin_contest(&mut self, now: u64) {
+        self.state = PathState::Contested;
         self.contest = (now, Spread::default());
         self.trend.keep_base(true);
     }
@@ -267,8 +314,18 @@ impl Estimator {
             if now > since + CONTEST_OVER_US {
                 self.state = PathState::Clear;
                 self.trend.keep_base(false);
+                if self.lowered_at.is_some_and(|at| now < at + OWN_US) {
+                    // Sending less was all that it took, unless it is back at once.
+                    let seen_at = (now + BACK_US).saturating_sub(RIVAL_US);
+                    self.rival = self.rival.map(|rival| Rival { seen_at, ..rival });
+                }
             }
             return;
+        }
+        if let Some(arrived) = delivery::arrival_rate(&self.history, LATELY_US) {
+            let share = self.rival.map_or(arrived, |rival| rival.share);
+            let part = elapsed * 1e6 / SHARE_US;
+            self.rival = Some(Rival { seen_at: now, share: share + (arrived - share) * part, base: None });
         }
         let (since, spread) = &mut self.contest;
         spread.note(self.queue.standing_us, true);
@@ -285,17 +342,23 @@ impl Estimator {
         if self.loss.share().is_none_or(|share| share > CONTESTED_LOSS) {
             if rested && self.loss.lost() > 0 {
                 let lowered = AFTER_QUEUE * self.estimate;
-                self.lower_to(lowered.max(SMALL_SHARE), now);
+                self.lower_to(lowered.max(self.small_share()), now);
             }
         } else if self.is_filled(now) {
             self.estimate =
                 (self.estimate + CONTESTED_GROWTH * near_growth(self.estimate) * elapsed).min(self.most);
-        } else if let Some(step) = self.prober.attempt(self.estimate, self.estimate < SMALL_SHARE, now) {
+        } else if let Some(step) = self.prober.attempt(self.estimate, self.estimate < self.small_share(), now)
+        {
             // no probe can tell what the share is: the step is tried itself
             let step = step.min(ATTEMPT * self.sending.rate(now)).min(self.most);
             let grown = self.estimate * (1.0 + FAR_GROWTH * elapsed);
             self.estimate = self.estimate.max(grown.min(step));
         }
+    }
+
+    /// Less is nobody's share: what the smallest picture takes, if it is small.
+    fn small_share(&self) -> f64 {
+        self.base.clamp(SMALL_SHARE, SMALL_SHARE_MOST)
     }
 
     fn raise(&mut self, elapsed: f64, now: u64) {

@@ -167,7 +167,13 @@ impl DelayTrend {
         (0..self.len).map(|back| &self.groups[(self.newest + GROUPS - back) % GROUPS])
     }
 
-    fn base(&self) -> i64 {
+    /// A delay that was least before counts again.
+    pub fn lower_base(&mut self, base: i64) {
+        self.bases[0] = self.bases[0].min(base);
+    }
+
+    /// The least delay that is remembered.
+    pub fn base(&self) -> i64 {
         self.bases.iter().copied().min().unwrap_or(i64::MAX)
     }
 

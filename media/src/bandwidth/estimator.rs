@@ -4,12 +4,12 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    decision::{LEAST, LEAST_BY_QUEUE, MOST, PathState, Spread, Stubborn, UNUSED, UNUSED_ANYWAY},
+    decision::{LEAST, LEAST_BY_QUEUE, MOST, PathState, Rival, Spread, Stubborn, UNUSED, UNUSED_ANYWAY},
     delay_trend::{DelayTrend, EMPTY_US, Queue, Usage},
     delivery::SendRate,
     history::{Change, History, MOST_WITH_PICTURE, MOST_WITH_SOUND, Purpose},
     loss::Loss,
-    probe::{Probe, Prober},
+    probe::{Path, Probe, Prober},
 };
 use crate::rtp::transport_cc::{Feedback, TICK_US, TICKS_PER_REFERENCE};
 
@@ -41,6 +41,10 @@ pub struct Estimator {
     pub(super) stubborn: Option<Stubborn>,
     /// The queue of others while the path is contested, and since when it is watched.
     pub(super) contest: (u64, Spread),
+    /// Who else filled the queue.
+    pub(super) rival: Option<Rival>,
+    /// What the smallest picture takes with the sound, bits per second.
+    pub(super) base: f64,
     /// Since when there is no queue.
     pub(super) empty_since: Option<u64>,
     /// When about as much as the estimate was last sent, or shown by a probe.
@@ -74,6 +78,10 @@ const SHORT_QUEUE_US: u64 = 50_000;
 const DRAIN_US: f64 = 1_000_000.0;
 /// But never less than this part.
 const DRAIN_LEAST: f64 = 0.8;
+/// Of what was carried when a queue stood, a source may take so much on average.
+const CARRIES: f64 = 0.97;
+/// With a queue this long less has to be sent whatever comes of it.
+const LONG_QUEUE_US: u64 = 150_000;
 /// A queue this long and the sound is in danger: receivers have about as much in store.
 const FULL_US: u64 = 60_000;
 /// With sound alone a queue of 200 ms of ours is gone by then.
@@ -103,6 +111,8 @@ impl Estimator {
             lowered_at: None,
             stubborn: None,
             contest: (0, Spread::default()),
+            rival: None,
+            base: 0.0,
             empty_since: None,
             proven_at: 0,
             response_us: 100_000.0,
@@ -211,6 +221,11 @@ impl Estimator {
         }
     }
 
+    /// What the smallest picture takes with the sound, bits per second.
+    pub fn set_base(&mut self, base: u64) {
+        self.base = base as f64;
+    }
+
     /// What the next step up would need in all, bits per second, with what the caller wants spare; `None` if
     /// there is none. Probes go so far.
     pub fn set_wanted(&mut self, wanted: Option<u64>) {
@@ -226,6 +241,14 @@ impl Estimator {
     /// As [`Estimator::bitrate`], once no queue is left.
     pub fn bitrate_later(&self, now: Instant) -> u64 {
         self.limited(self.estimate, now)
+    }
+
+    /// Whether a source that takes this on average may go on as it is, bits per second, although the estimate is lower
+    /// for the moment: it takes less than was carried when a queue stood, so the queue gets shorter by itself.
+    pub fn carries(&self, need: u64) -> bool {
+        let own = matches!(self.state, PathState::Clear | PathState::Draining);
+        let short = self.queue.recent_us < LONG_QUEUE_US;
+        own && short && self.capacity.is_some_and(|capacity| (need as f64) < CARRIES * capacity)
     }
 
     /// What empties the queue.
@@ -346,7 +369,15 @@ impl Estimator {
             return None;
         }
         let unproven = now > self.proven_at + PROOF_US && wanted > UNUSED * self.sending.rate(now);
-        self.prober.poll(self.estimate, self.most, unproven, self.trend.jitter_us(), now)
+        let path = Path {
+            estimate: self.estimate,
+            most: self.most,
+            unproven,
+            jitter_us: self.trend.jitter_us(),
+            sent: self.sending.rate(now),
+            capacity: self.capacity,
+        };
+        self.prober.poll(&path, now)
     }
 
     /// When [`Estimator::handle_timeout`] has something to do.

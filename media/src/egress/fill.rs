@@ -177,7 +177,10 @@ impl<S: EgressTable> Fill<'_, S> {
                     }
                     let missed = egress.missed_at(*sent);
                     let ring = missed.and_then(|missed| tracks.get(&missed.track)).map(Track::ring);
-                    let Sent::Octets(len) = egress.probe(*sent, *number, ring, &mut way) else { return true };
+                    let each = *octets / (*packets).max(1);
+                    let Sent::Octets(len) = egress.probe(*sent, (*number, each), ring, &mut way) else {
+                        return true;
+                    };
                     // What waits gets what the probe leaves of the budget: together they are no faster.
                     egress.spend(len as f64);
                     *packets = packets.saturating_sub(1);

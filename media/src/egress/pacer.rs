@@ -229,7 +229,9 @@ impl Egress {
 fn pace(path: &Estimator, now: Instant) -> f64 {
     let estimate = path.bitrate(now) as f64;
     match path.capacity() {
-        Some(capacity) => (PACE * estimate).min((CARRIED * capacity as f64).max(LEAST_PACE * estimate)),
+        Some(capacity) => {
+            (PACE * estimate).min((CARRIED * capacity as f64).max(LEAST_PACE * estimate.min(capacity as f64)))
+        }
         None if path.is_lossy(now) => LOSSY_PACE * estimate,
         None => PACE * estimate,
     }

@@ -12,8 +12,13 @@ use crate::{
     track::{id::TrackId, ring::Ring},
 };
 
+/// Packets that are so many times as large as a probe wants them make it too long: on a narrow wire they would be its
+/// queue. Small ones take a larger part of the wire than they show.
+const PROBE_LARGEST: usize = 3;
 /// Padding that probes: as much as an octet can say.
 const PROBE_PADDING: u8 = 255;
+/// And so little that headers are all that it is.
+const LEAST_PADDING: usize = 16;
 
 /// What a listener asked for again: where it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,10 +74,17 @@ impl Egress {
 
     /// Sends something that tries the path: one of the newest packets once more, else padding, as a retransmission.
     /// Nothing if the listener has none.
-    pub fn probe(&mut self, back: u64, probe: u8, ring: Option<&Ring>, way: &mut Way<'_>) -> Sent {
+    pub fn probe(
+        &mut self,
+        back: u64,
+        (probe, octets): (u8, usize),
+        ring: Option<&Ring>,
+        way: &mut Way<'_>,
+    ) -> Sent {
         let purpose = Purpose::Probe(probe);
+        let fits = |packet: &&Packet| packet.bytes.len() <= PROBE_LARGEST * octets;
         if let (Some(missed), Some(ring)) = (self.missed_at(back), ring)
-            && let Some((packet, _)) = ring.get_sent(missed.number)
+            && let Some(packet) = ring.get_sent(missed.number).map(|(packet, _)| packet).filter(fits)
             && let Some(types) = self.payload_types[packet.codec as usize].filter(|types| types.rtx.is_some())
             && let Some(place) = self.placed_again(missed, packet, types).filter(|place| !place.blank)
         {
@@ -82,7 +94,11 @@ impl Egress {
         let (Some(payload_type), Some(LastSent { timestamp, .. })) = (rtx, self.last) else {
             return Sent::NotThere;
         };
-        let body = Body { payload: &[], numbers: None, padding: PROBE_PADDING };
+        let body = Body {
+            payload: &[],
+            numbers: None,
+            padding: octets.clamp(LEAST_PADDING, PROBE_PADDING.into()) as u8,
+        };
         let elements = self.elements(None, self.transport_number(&body, purpose, way));
         let (ssrc, index) = (self.rtx_ssrc, self.rtx_index);
         self.rtx_index += 1;

@@ -257,7 +257,7 @@ fn play(codec: Codec, layered: bool, rtx: bool, acts: &[Act], late: &[bool]) -> 
         }
         if matches!(act, Act::Probe) {
             let ring = tracks.get(&TrackId(0)).map(Track::ring);
-            egress.probe(0, 1, ring, &mut receiver.way(&mut estimator, &mut batch, now));
+            egress.probe(0, (1, 1500), ring, &mut receiver.way(&mut estimator, &mut batch, now));
             assert!(receiver.open(&mut batch).iter().all(|got| got.ssrc == 2));
         }
         now += Duration::from_millis(33);

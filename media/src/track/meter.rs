@@ -73,8 +73,13 @@ impl Meter {
 
     /// Bits per second at a listener of each temporal layer that flows, with all below it; by rising layer.
     pub fn rates(&mut self, now: Instant) -> impl Iterator<Item = (TemporalLayer, u64)> {
+        let alive = self.is_alive(now);
         let mut sum = 0;
-        let flowing = self.layers.iter_mut().map(move |(layer, rate)| (*layer, rate.bits_per_second(now)));
+        let flowing = self
+            .layers
+            .iter_mut()
+            .filter(move |_| alive)
+            .map(move |(layer, rate)| (*layer, rate.bits_per_second(now)));
         flowing.filter(|(_, rate)| *rate > 0).map(move |(layer, rate)| {
             sum += rate;
             (layer, sum)

@@ -97,7 +97,7 @@ const TURN_MAX: Duration = Duration::from_secs(1);
 const SAMPLE: Duration = Duration::from_secs(1);
 /// What is tried above what a step needs, in percent: probes measure a little less than there is, and what a step needs
 /// goes up and down with the scene.
-const PROBED: u64 = 10;
+const PROBED: u64 = 4;
 
 impl Viewing {
     /// Nothing is known of the path.
@@ -154,6 +154,7 @@ impl Viewing {
         let layer = self.steps.handle(&seen, fits.min(allowed), roomy.min(allowed), now);
         let at = layer.and_then(|layer| rungs.iter().position(|rung| rung.layer == layer));
         let need = |rung: &Rung| rung.rate + picture.sound();
+        self.estimator.set_base(need(&rungs[0]));
         let next = rungs[..allowed].get(at.map_or(0, |at| at + 1));
         let next = next.filter(|rung| need(rung) * (100 + SPARE) / 100 <= self.estimator.most());
         self.estimator.set_wanted(next.map(|rung| need(rung) * (100 + SPARE + PROBED) / 100));
@@ -209,6 +210,9 @@ impl Viewing {
         let bitrate = if waits { self.estimator.bitrate_later(now) } else { self.estimator.bitrate(now) };
         let need = |rung: &Rung| rung.rate + picture.sound();
         let mut fits = rungs.partition_point(|rung| need(rung) <= bitrate);
+        if let Some(sent) = self.sent(picture).filter(|sent| self.estimator.carries(need(&rungs[*sent]))) {
+            fits = fits.max(sent + 1);
+        }
         let mut roomy = rungs.partition_point(|rung| need(rung) * (100 + SPARE) / 100 <= bitrate);
         let most = self.estimator.most();
         let guessed = !self.estimator.is_limited();
@@ -227,6 +231,16 @@ impl Viewing {
             }
         }
         (fits, roomy)
+    }
+
+    /// The rung that is sent.
+    fn sent(&self, picture: &Picture) -> Option<usize> {
+        let encoding = picture.encoding(self.track?)?;
+        let temporal = self.chosen.temporal;
+        picture
+            .rungs()
+            .iter()
+            .position(|rung| rung.layer.encoding == encoding && rung.layer.temporal == temporal)
     }
 
     /// What it sees while it is sent this.

@@ -40,6 +40,8 @@ pub struct Stage {
     pub encodings: Vec<Encoding>,
     /// The wait for a keyframe.
     pub answers_in: Duration,
+    /// The scene takes more and less, by so much of the whole, within two seconds.
+    pub swing: f64,
     began: Instant,
     pictures: u64,
     sounds: u64,
@@ -76,6 +78,7 @@ impl Stage {
         Stage {
             encodings: rates.iter().enumerate().map(encoding).collect(),
             answers_in: ms(100),
+            swing: 0.0,
             began: now,
             pictures: 0,
             sounds: 0,
@@ -134,7 +137,8 @@ impl Stage {
             }
             encoding.picture = encoding.picture.wrapping_add(1) & 0x7fff;
             encoding.tl0 = encoding.tl0.wrapping_add(u8::from(layer == 0));
-            let mean = encoding.rate as f64 / 8.0 / 30.0;
+            let scene = 1.0 + self.swing * (f64::from(ticks) * std::f64::consts::PI / 90_000.0).sin();
+            let mean = scene * encoding.rate as f64 / 8.0 / 30.0;
             // the upper layer takes two fifths
             let size = mean
                 * if keyframe {

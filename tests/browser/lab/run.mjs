@@ -17,6 +17,7 @@ const LONG = {
   "RFC 8867, 5.1": (check) => widths(check),
   "RFC 8867, 5.4": (check) => two(check),
   "RFC 8867, 5.6": (check) => besideTcp(check),
+  "RFC 8867, 5.6 with BBR": (check) => besideTcp(check, { control: "bbr" }),
   "RFC 8867, 5.8": (check) => pause(check),
   "a radio": (check) => loss(check),
   join: (check) => join(check),

@@ -1,6 +1,7 @@
 //! The estimator against simulated wires, in virtual time. Each scenario prints its figures: the table in
 //! docs/media.md is made of them (`cargo test -p media bandwidth -- --nocapture`).
 
+mod bbr;
 mod cost;
 mod lies;
 mod network;

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    source::{Plan, Source},
-    tcp::{SEGMENT, Tcp},
+    source::{Plan, Source, need},
+    tcp::{Flow, SEGMENT},
     wire::{ONE_WAY_US, Packet, Radio, Wire},
 };
 use crate::{
@@ -56,7 +56,7 @@ pub struct Row {
 pub struct Network {
     pub wire: Wire,
     pub listeners: Vec<Listener>,
-    pub tcp: Option<Tcp>,
+    pub tcp: Option<Box<dyn Flow>>,
     pub tcp_arrived: Vec<(f64, f64)>,
     acks: VecDeque<(u64, u64)>,
     begin: Instant,
@@ -148,6 +148,7 @@ impl Listener {
         if now.is_multiple_of(20_000) {
             let wanted = self.source.choose(bitrate, now);
             self.estimator.set_wanted(wanted);
+            self.estimator.set_base(need(1) as u64);
         }
         if let Some(probe) = self.estimator.poll_probe(at(now)) {
             let count = probe.packets.max(probe.octets.div_ceil(1200));

@@ -2,10 +2,11 @@
 
 use super::{
     Extremes, SEEDS,
+    bbr::Bbr,
     network::{Listener, Network},
     range,
     source::Plan,
-    tcp::Tcp,
+    tcp::{Flow, Tcp},
     wire::Radio,
 };
 
@@ -37,12 +38,23 @@ fn two_listeners_come_to_equal_shares() {
     }
 }
 
-fn beside_tcp(plan: Plan, from: f64, radio: Radio, seconds: f64) -> Vec<Listener> {
+/// A flow that begins at that time.
+type Begin = fn(u64) -> Box<dyn Flow>;
+
+fn reno(from: u64) -> Box<dyn Flow> {
+    Box::new(Tcp::new(from))
+}
+
+fn bbr(from: u64) -> Box<dyn Flow> {
+    Box::new(Bbr::new(from))
+}
+
+fn beside(flow: Begin, plan: Plan, from: f64, radio: Radio, seconds: f64) -> Vec<Listener> {
     SEEDS
         .map(|seed| {
             let mut network = Network::new(&[(0.0, 2e6)], radio, seed);
             network.join(plan, 0.0, seed);
-            network.tcp = Some(Tcp::new((from * 1e6) as u64 + seed * 100_000));
+            network.tcp = Some(flow((from * 1e6) as u64 + seed * 100_000));
             network.run(seconds);
             network.listeners.remove(0)
         })
@@ -52,7 +64,7 @@ fn beside_tcp(plan: Plan, from: f64, radio: Radio, seconds: f64) -> Vec<Listener
 #[test]
 fn a_flow_that_fills_the_queue_neither_starves_a_listener_nor_is_starved() {
     for from in [0.0, 20.0] {
-        let all = beside_tcp(Plan::Greedy, from, Radio::default(), 140.0);
+        let all = beside(reno, Plan::Greedy, from, Radio::default(), 140.0);
         // both have come to know each other after ten seconds
         let begin = from + 10.0;
         let windows = |one: &Listener| {
@@ -73,10 +85,28 @@ fn a_flow_that_fills_the_queue_neither_starves_a_listener_nor_is_starved() {
 
 #[test]
 fn a_picture_beside_tcp_keeps_at_least_the_smallest() {
-    let all = beside_tcp(Plan::Picture, 20.0, Radio::default(), 100.0);
+    let all = beside(reno, Plan::Picture, 20.0, Radio::default(), 100.0);
     let arrived = Extremes::of(all.iter().map(|one| one.notes.arrived(40.0, 100.0)));
-    println!("a picture beside TCP, 2 Mbit/s: {} Mbit/s arrive", range(arrived, 1e-6, 2));
-    assert!(arrived.least > 150e3, "{arrived:?}");
+    let without = Extremes::of(all.iter().map(|one| one.source.time_at(0, 25.0, 100.0)));
+    println!(
+        "a picture beside TCP, 2 Mbit/s: {} Mbit/s arrive, {} s without a picture",
+        range(arrived, 1e-6, 2),
+        range(without, 1.0, 1)
+    );
+    assert!(arrived.least > 150e3 && without.most <= 1.5, "{arrived:?}, without {without:?}");
+}
+
+#[test]
+fn nor_is_it_lost_beside_one_that_never_leaves_the_queue() {
+    let all = beside(bbr, Plan::Picture, 20.0, Radio::default(), 100.0);
+    let arrived = Extremes::of(all.iter().map(|one| one.notes.arrived(25.0, 100.0)));
+    let without = Extremes::of(all.iter().map(|one| one.source.time_at(0, 25.0, 100.0)));
+    println!(
+        "a picture beside BBR, 2 Mbit/s: {} Mbit/s arrive, {} s without a picture",
+        range(arrived, 1e-6, 2),
+        range(without, 1.0, 1)
+    );
+    assert!(arrived.least > 250e3 && without.most <= 1.5, "{arrived:?}, without {without:?}");
 }
 
 #[test]
@@ -87,7 +117,7 @@ fn when_the_other_flow_ends_its_room_is_used() {
         network.join(Plan::Greedy, 0.0, seed);
         let mut tcp = Tcp::new(20_000_000);
         tcp.to = 60_000_000;
-        network.tcp = Some(tcp);
+        network.tcp = Some(Box::new(tcp));
         network.run(80.0);
         used.push(network.listeners[0].notes.arrived(65.0, 80.0) / 2e6);
         assert!(network.listeners[0].notes.queue_p95(65.0, 80.0) < 0.06);
@@ -100,7 +130,7 @@ fn when_the_other_flow_ends_its_room_is_used() {
 #[test]
 fn nor_does_it_over_a_radio() {
     let radio = Radio { loss: 0.005, burst: 3, jitter: 30_000, reorders: false };
-    let all = beside_tcp(Plan::Greedy, 20.0, radio, 80.0);
+    let all = beside(reno, Plan::Greedy, 20.0, radio, 80.0);
     let windows = |one: &Listener| [30.0, 40.0, 50.0, 60.0, 70.0].map(|at| one.notes.arrived(at, at + 10.0));
     let shares = Extremes::of(all.iter().flat_map(windows));
     println!("beside TCP over a radio, 2 Mbit/s: {} Mbit/s arrive in ten seconds", range(shares, 1e-6, 2));

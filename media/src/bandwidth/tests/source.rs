@@ -124,6 +124,13 @@ impl Source {
         self.changes.iter().rev().find(|(when, _)| *when <= at).copied().unwrap_or_default()
     }
 
+    /// Seconds at that level between two.
+    pub fn time_at(&self, level: usize, from: f64, to: f64) -> f64 {
+        let ends = self.changes.iter().skip(1).map(|(at, _)| *at).chain([f64::MAX]);
+        let at_level = self.changes.iter().zip(ends).filter(|((_, to), _)| *to == level);
+        at_level.map(|((begin, _), end)| (end.min(to) - begin.max(from)).max(0.0)).sum()
+    }
+
     pub fn changes_in(&self, from: f64, to: f64) -> usize {
         self.changes.iter().filter(|(when, _)| *when > from && *when <= to).count()
     }

@@ -2,6 +2,15 @@
 
 use std::collections::BTreeSet;
 
+/// Somebody else's flow. Times are in microseconds.
+pub trait Flow {
+    /// The number of a segment that may leave now.
+    fn poll(&mut self, now: u64) -> Option<u64>;
+
+    /// A segment has arrived, and the word of it too.
+    fn handle_ack(&mut self, number: u64, now: u64);
+}
+
 #[derive(Debug)]
 pub struct Tcp {
     window: f64,
@@ -30,9 +39,10 @@ impl Tcp {
             to: u64::MAX,
         }
     }
+}
 
-    /// The number of a segment that may leave now.
-    pub fn poll(&mut self, now: u64) -> Option<u64> {
+impl Flow for Tcp {
+    fn poll(&mut self, now: u64) -> Option<u64> {
         if now < self.from || now > self.to {
             return None;
         }
@@ -47,7 +57,7 @@ impl Tcp {
         })
     }
 
-    pub fn handle_ack(&mut self, number: u64, now: u64) {
+    fn handle_ack(&mut self, number: u64, now: u64) {
         self.acked_at = now;
         if !self.flying.remove(&number) {
             return;
