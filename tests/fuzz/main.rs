@@ -2,7 +2,8 @@
 //! may take long. What is fed to what is in `targets.rs`, how inputs are made in `mutation.rs`.
 //!
 //! `script/test fuzz` is a bounded run with a fixed seed. `FUZZ_SECONDS=600 script/test fuzz sdp` looks
-//! longer at one target, with another seed each time (`FUZZ_SEED` replays one). `script/fuzz` runs the same
+//! longer at one target, with another seed each time (`FUZZ_SEED` replays one); `FUZZ_RUNS=1000000` feeds so many
+//! mutations. `script/fuzz` runs the same
 //! targets led by coverage, and what it finds lies in the same corpora. An input that breaks
 //! something is written beside the corpus of its target; keep it there with the fix.
 
@@ -35,10 +36,12 @@ fn main() {
     let filters: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wanted = |target: &Target| filters.is_empty() || filters.iter().any(|f| target.name.contains(f));
     let seconds: Option<u64> = number("FUZZ_SECONDS");
+    let runs: Option<u64> = number("FUZZ_RUNS");
     let seed = number("FUZZ_SEED").unwrap_or_else(|| if seconds.is_some() { rand::random() } else { 1 });
     let (mut passed, mut failed) = (0, 0);
     for target in targets::all().iter().filter(|target| wanted(target)) {
-        match fuzz(target, seed, seconds.map(Duration::from_secs)) {
+        let runs = runs.unwrap_or(target.runs as u64);
+        match fuzz(target, seed, runs, seconds.map(Duration::from_secs)) {
             Ok(said) => {
                 passed += 1;
                 println!("fuzz {:<16} ok      {said}", target.name);
@@ -63,7 +66,7 @@ fn corpus_of(target: &Target) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target.name)
 }
 
-fn fuzz(target: &Target, seed: u64, time: Option<Duration>) -> Result<String, String> {
+fn fuzz(target: &Target, seed: u64, most: u64, time: Option<Duration>) -> Result<String, String> {
     let mut corpus: Vec<Vec<u8>> = (target.samples)();
     let kept = fs::read_dir(corpus_of(target)).into_iter().flatten();
     let mut kept: Vec<PathBuf> = kept.flatten().map(|entry| entry.path()).collect();
@@ -91,7 +94,7 @@ fn fuzz(target: &Target, seed: u64, time: Option<Duration>) -> Result<String, St
     }
     let mut mutation = Mutation::new(seed ^ sum(target.name.as_bytes()));
     let mut runs = 0;
-    while time.map_or(runs < target.runs, |time| began.elapsed() < time) {
+    while time.map_or(runs < most, |time| began.elapsed() < time) {
         feed(&mutation.of(&corpus, target.longest), &format!("input {runs}"))?;
         runs += 1;
     }

@@ -20,6 +20,11 @@ const AT_FIRST: Duration = Duration::from_secs(1);
 const FAILED_WITHIN: Duration = Duration::from_secs(10);
 /// A step that held for so long was none: the wait is short again.
 const HELD: Duration = Duration::from_secs(60);
+/// If there is room again so soon after the picture stopped, this was a mistake: the queue was somebody else's. A wire that
+/// became narrow and wide again takes longer.
+const UNDONE: Duration = Duration::from_secs(2);
+/// Beside others a link seems to become wider each time that they give way. That counts once in so long.
+const FORGIVEN: Duration = Duration::from_secs(10);
 /// What is to spare of a link before a picture gets better, in percent: rates swing by so much from second to second.
 pub const SPARE: u64 = 15;
 
@@ -33,6 +38,10 @@ pub struct Steps {
     stepped: Option<Instant>,
     /// The last step up, until it is known whether it was right.
     up_at: Option<Instant>,
+    /// When there was no room for any picture any more.
+    ended: Option<Instant>,
+    /// When steps that failed were last forgotten.
+    forgiven_at: Option<Instant>,
     wait: Duration,
     between: Duration,
     /// The wish is another since it was looked last.
@@ -46,6 +55,8 @@ impl Default for Steps {
             roomy_since: None,
             stepped: None,
             up_at: None,
+            ended: None,
+            forgiven_at: None,
             wait: AT_FIRST,
             between: AT_FIRST,
             wished: false,
@@ -74,9 +85,19 @@ impl Steps {
         self.up_at = None;
     }
 
+    /// The link carries clearly more than it did: steps that failed say nothing any more.
+    pub fn forgive(&mut self, now: Instant) {
+        let lately = self.forgiven_at.is_some_and(|at| now.saturating_duration_since(at) < FORGIVEN);
+        if !lately {
+            self.wait = self.wait.min(WAIT);
+            self.forgiven_at = Some(now);
+        }
+    }
+
     /// No picture is wished: nothing is sent.
     pub fn stop(&mut self) {
         self.current = None;
+        self.ended = None;
         self.roomy_since = None;
     }
 
@@ -106,16 +127,19 @@ impl Steps {
         } else if fits < current {
             // A wish is no mistake of a step before it.
             let wished = picture.allowed().len() < current;
-            if !wished && !asked {
-                self.fall(now);
-            }
+            let failed = !wished && !asked && self.fall(now);
             self.turn(picture, fits, now);
+            if failed {
+                // What was undone a moment ago is not undone a second time.
+                self.ended = None;
+            }
         } else if (self.stepped.is_none() && roomy > 0) || (asked && roomy > current) {
             // The first picture of somebody who has just come, or what somebody asked for.
             self.turn(picture, roomy, now);
         } else if roomy > current {
             let since = *self.roomy_since.get_or_insert(now);
-            if now >= self.due(since) {
+            let undone = self.ended.take_if(|ended| now.saturating_duration_since(*ended) < UNDONE);
+            if undone.is_some() || now >= self.due(since) {
                 self.turn(picture, current + 1, now);
                 (self.roomy_since, self.up_at) = (Some(since), Some(now));
             }
@@ -123,6 +147,11 @@ impl Steps {
             self.roomy_since = None;
         }
         self.current
+    }
+
+    /// Whether the last step is so long ago.
+    pub fn rested(&self, time: Duration, now: Instant) -> bool {
+        self.stepped.is_none_or(|stepped| now.saturating_duration_since(stepped) > time)
     }
 
     /// When there will be a step up if nothing changes before.
@@ -135,15 +164,17 @@ impl Steps {
         next.map_or(since + self.wait, |next| next.max(since + self.wait))
     }
 
-    /// The link did not carry what it was thought to.
-    fn fall(&mut self, now: Instant) {
+    /// The link did not carry what it was thought to. True if a step up shortly before was a mistake.
+    fn fall(&mut self, now: Instant) -> bool {
         self.between = BETWEEN;
         let failed = self.up_at.take().is_some_and(|up| now.saturating_duration_since(up) < FAILED_WITHIN);
         self.wait = if failed { (2 * self.wait).clamp(2 * WAIT, WAIT_MAX) } else { self.wait.max(WAIT) };
+        failed
     }
 
     fn turn(&mut self, picture: &Picture<'_>, rungs: usize, now: Instant) {
         self.current = rungs.checked_sub(1).map(|top| picture.rungs[top].layer);
+        self.ended = self.current.is_none().then_some(now);
         self.stepped = Some(now);
         self.roomy_since = None;
     }
@@ -260,6 +291,18 @@ mod tests {
         assert_eq!(field.run(3, 5.0), [(15.0, None)]);
         field.rungs = rungs().to_vec();
         assert_eq!(field.run(3, 10.0).last(), Some(&(23.0, Some(2))));
+    }
+
+    #[test]
+    fn a_picture_that_was_stopped_by_mistake_is_back_at_once_but_not_again_and_again() {
+        let mut field = Field::new();
+        field.run(1, 30.0);
+        assert_eq!(field.run(0, 1.0), [(30.0, None)]);
+        assert_eq!(field.run(1, 1.0), [(31.0, Some(0))]);
+        assert_eq!(field.run(0, 1.0), [(32.0, None)]);
+        assert_eq!(field.run(1, 10.0), [(37.0, Some(0))], "the wait after a step that failed");
+        assert_eq!(field.run(0, 3.0), [(43.0, None)]);
+        assert_eq!(field.run(1, 1.0), [], "a wire that was too narrow for so long");
     }
 
     #[test]

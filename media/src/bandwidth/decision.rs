@@ -11,7 +11,7 @@ use super::{
 /// A queue that lasts although less is sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stubborn {
-    began: u64,
+    pub began: u64,
     /// The estimate at the beginning, and what arrived.
     estimate: f64,
     carried: f64,
@@ -100,6 +100,8 @@ const FILLED: f64 = 0.9;
 const NEAR_BELOW: f64 = 0.8;
 /// The path carries more than before: what is known of it is void.
 const BEYOND: f64 = 1.06;
+/// And this is no noise of a measurement.
+const WIDER: f64 = 1.15;
 /// Sends a source less than this part of what is carried over a second, then no queue of its own lasts.
 const BURST: f64 = 0.9;
 /// A queue alone lowers the estimate no further: a flow of that size hardly makes a queue, it suffers one.
@@ -144,6 +146,8 @@ const OWN_QUEUE: f64 = 1.25;
 const OWN_US: u64 = 2_000_000;
 /// unless it is back after this: one's own takes longer to grow.
 const BACK_US: u64 = 1_000_000;
+/// Of what a path carries for all, so much is forgotten in a second if no burst shows it again.
+const FORGOTTEN: f64 = 0.05;
 /// What arrives beside others is averaged over this.
 const SHARE_US: f64 = 3_000_000.0;
 /// Flows that fill a queue make it longer and shorter several times in this.
@@ -161,6 +165,8 @@ impl Estimator {
         match self.prober.judge(fared, queued, now) {
             Some(Outcome::Room(rate)) => {
                 self.proven_at = now;
+                self.whole = self.whole.max(rate);
+                self.wider |= self.capacity.is_some_and(|capacity| rate > WIDER * capacity);
                 if self.capacity.is_some_and(|capacity| rate > BEYOND * capacity) {
                     self.capacity = None;
                     self.prober.forget_failures(now);
@@ -173,6 +179,7 @@ impl Estimator {
                 self.estimate = self.estimate.min(carried.max(arrived));
             }
             Some(Outcome::NoRoom { carried, .. }) => {
+                self.whole = self.whole.max(carried);
                 // beside other flows a burst gets more than its share
                 let raised = (AFTER_QUEUE * carried).min(BESIDE_OTHERS * self.estimate);
                 self.estimate = self.estimate.max(raised).min(self.most);
@@ -187,6 +194,7 @@ impl Estimator {
     pub(super) fn update(&mut self, now: u64) {
         let elapsed = now.saturating_sub(self.heard.updated_at).min(250_000) as f64 / 1e6;
         self.heard.updated_at = now;
+        self.whole *= 1.0 - FORGOTTEN * elapsed;
         if self.loss.is_congested(now) {
             self.lower_by_loss(now);
             return;
@@ -222,6 +230,9 @@ impl Estimator {
         let narrow = self.has_become_narrow(now);
         // A wire that is so much narrower is another one than that was on.
         self.rival = self.rival.filter(|rival| !narrow || arrived > NARROWER * rival.share);
+        if self.loss.lost() > 0 {
+            self.whole = 0.0;
+        }
         if let Some(rival) = self.rival.filter(|rival| rival.fills(arrived, now)) {
             self.stubborn = None;
             rival.base.into_iter().for_each(|base| self.trend.lower_base(base));
@@ -252,6 +263,7 @@ impl Estimator {
             carried,
             spread: Spread::default(),
         });
+        self.carried = carried;
         self.capacity = Some(match self.capacity {
             Some(before) if (carried / before - 1.0).abs() < SAME_PATH => (before + carried) / 2.0,
             before => {

@@ -35,6 +35,13 @@ pub struct Estimator {
     pub(super) state: PathState,
     /// What arrived when a queue last stood: what the path carried then.
     pub(super) capacity: Option<f64>,
+    /// The same without what was known before.
+    pub(super) carried: f64,
+    /// The most that bursts have shown to arrive since a queue was last full: what the path carries for all, about. 0 if
+    /// nothing is known.
+    pub(super) whole: f64,
+    /// A burst has shown that the path carries clearly more than it did.
+    pub(super) wider: bool,
     /// When the estimate was last lowered.
     pub(super) lowered_at: Option<u64>,
     /// When and from where on it was lowered again and again, without the queue getting shorter.
@@ -80,6 +87,8 @@ const DRAIN_US: f64 = 1_000_000.0;
 const DRAIN_LEAST: f64 = 0.8;
 /// Of what was carried when a queue stood, a source may take so much on average.
 const CARRIES: f64 = 0.97;
+/// Who takes most of a path has given way by then: it sees the queue as soon, and waits a second for a keyframe at most.
+const GIVES_WAY_US: u64 = 1_500_000;
 /// With a queue this long less has to be sent whatever comes of it.
 const LONG_QUEUE_US: u64 = 150_000;
 /// A queue this long and the sound is in danger: receivers have about as much in store.
@@ -108,6 +117,9 @@ impl Estimator {
             most: MOST,
             state: PathState::Clear,
             capacity: None,
+            carried: f64::MAX,
+            whole: 0.0,
+            wider: false,
             lowered_at: None,
             stubborn: None,
             contest: (0, Spread::default()),
@@ -245,10 +257,15 @@ impl Estimator {
 
     /// Whether a source that takes this on average may go on as it is, bits per second, although the estimate is lower
     /// for the moment: it takes less than was carried when a queue stood, so the queue gets shorter by itself.
-    pub fn carries(&self, need: u64) -> bool {
+    pub fn carries(&self, need: u64, now: Instant) -> bool {
+        let now = self.since_begin(now);
         let own = matches!(self.state, PathState::Clear | PathState::Draining);
         let short = self.queue.recent_us < LONG_QUEUE_US;
-        own && short && self.capacity.is_some_and(|capacity| (need as f64) < CARRIES * capacity)
+        let carried = self.capacity.map_or(0.0, |capacity| capacity.min(self.carried));
+        // Somebody else takes more than half of the path, and gives way first.
+        let small = (need as f64) < self.whole / 2.0;
+        let patient = self.stubborn.is_none_or(|stubborn| now < stubborn.began + GIVES_WAY_US);
+        own && (short && (need as f64) < CARRIES * carried || small && patient)
     }
 
     /// What empties the queue.
@@ -292,6 +309,11 @@ impl Estimator {
     /// What the path as a whole was seen to carry, in bits per second: when a queue last stood, or a probe filled it.
     pub fn capacity(&self) -> Option<u64> {
         self.capacity.map(|capacity| capacity as u64)
+    }
+
+    /// Whether the path has been seen to carry clearly more than it did, since this was asked last.
+    pub fn take_wider(&mut self) -> bool {
+        std::mem::take(&mut self.wider)
     }
 
     /// Whether transport-wide feedback has told of losses lately, be it of a queue that is full before it shows or of a

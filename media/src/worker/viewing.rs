@@ -87,7 +87,7 @@ pub enum Turn {
 }
 
 /// A path that has shown its limit may be too narrow for the base for so long, before the picture goes: what was there
-/// of a better one is through by then.
+/// of a better one is through by then. Half as long where there was none lately.
 const BASE_HOLD: Duration = Duration::from_millis(500);
 /// And where that is all there is: an estimate that was lowered by chance is back by then.
 const LONE_HOLD: Duration = Duration::from_millis(1500);
@@ -149,6 +149,9 @@ impl Viewing {
         let tracks = (self.track, self.wanted);
         let before = self.track.and_then(|track| picture.encoding(track));
         self.steps.renumber(self.wanted.and_then(|track| picture.encoding(track)));
+        if self.estimator.take_wider() {
+            self.steps.forgive(now);
+        }
         let wish = (allowed < rungs.len()).then(|| rungs[allowed - 1].layer);
         let seen = allocation::Picture { rungs, wish, wanted_by: 1 };
         let layer = self.steps.handle(&seen, fits.min(allowed), roomy.min(allowed), now);
@@ -210,7 +213,8 @@ impl Viewing {
         let bitrate = if waits { self.estimator.bitrate_later(now) } else { self.estimator.bitrate(now) };
         let need = |rung: &Rung| rung.rate + picture.sound();
         let mut fits = rungs.partition_point(|rung| need(rung) <= bitrate);
-        if let Some(sent) = self.sent(picture).filter(|sent| self.estimator.carries(need(&rungs[*sent]))) {
+        if let Some(sent) = self.sent(picture).filter(|sent| self.estimator.carries(need(&rungs[*sent]), now))
+        {
             fits = fits.max(sent + 1);
         }
         let mut roomy = rungs.partition_point(|rung| need(rung) * (100 + SPARE) / 100 <= bitrate);
@@ -224,7 +228,11 @@ impl Viewing {
             self.short_since = None;
         } else {
             let since = *self.short_since.get_or_insert(now);
-            let hold = if picture.has_encodings() { BASE_HOLD } else { LONE_HOLD };
+            let hold = match picture.has_encodings() {
+                true if self.steps.rested(2 * BASE_HOLD, now) => BASE_HOLD / 2,
+                true => BASE_HOLD,
+                false => LONE_HOLD,
+            };
             if now.saturating_duration_since(since) < hold {
                 // What begins with a large picture is measured as more than it takes.
                 (fits, roomy) = (1, usize::from(guessed));

@@ -91,6 +91,8 @@ pub struct Sim {
     pub wanted: Vec<TrackId>,
     /// Narrow wires, by peer.
     pub narrow: HashMap<usize, Narrow>,
+    /// Who is on the narrow wire of another.
+    pub beside: HashMap<usize, usize>,
     /// What links could take.
     pub links: Vec<(Instant, TrackId, Relayed)>,
     /// By peer, SSRC and sequence number.
@@ -131,6 +133,7 @@ impl Sim {
             keyframes_wanted: 0,
             wanted: Vec::new(),
             narrow: HashMap::new(),
+            beside: HashMap::new(),
             links: Vec::new(),
             sealed: HashMap::new(),
             highest: HashMap::new(),
@@ -393,7 +396,8 @@ impl Sim {
             Some(at) => at,
             None => return,
         };
-        let at = match self.narrow.get_mut(&peer) {
+        let wire = self.beside.get(&peer).unwrap_or(&peer);
+        let at = match self.narrow.get_mut(wire) {
             Some(narrow) => narrow.pass(data.len(), self.now).map(|through| through + (at - self.now)),
             None => Some(at),
         };

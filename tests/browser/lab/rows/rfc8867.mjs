@@ -1,6 +1,4 @@
 // RFC 8867: a wire whose width changes (5.1), two listeners on one wire (5.4), beside a download over TCP (5.6).
-import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import { sleep } from "../../src/until.mjs";
 import { heights, kbps, reached, seconds, told } from "../figures.mjs";
 import { best } from "../ladder.mjs";
@@ -63,15 +61,25 @@ export async function two(check, { browser = "chromium" } = {}) {
   });
 }
 
+/** Sends to the first who comes, as fast as it goes. */
+const ENDLESS = `
+import socket, sys
+server = socket.socket()
+server.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, sys.argv[1].encode())
+server.bind(("", 9000))
+server.listen()
+client = server.accept()[0]
+while True:
+    client.sendall(bytes(65536))
+`;
+
 /** `control` is how the download looks for what there is: `cubic` fills the queue, `bbr` keeps a short one all the time. */
 export async function besideTcp(check, { browser = "chromium", control = "cubic" } = {}) {
   return watching({ browser, wire: { rate_bps: 2_000_000 } }, async (zone, viewer) => {
     await sleep(10_000);
-    await zone.lab.run("r", "sysctl", ["-qw", `net.ipv4.tcp_congestion_control=${control}`]);
-    await writeFile(join(zone.data, "large"), Buffer.alloc(64 << 20));
-    zone.lab.spawn("r", "python3", ["-m", "http.server", "9000", "--directory", zone.data]);
+    zone.lab.spawn("r", "python3", ["-c", ENDLESS, control]);
     await sleep(1_000);
-    const download = zone.lab.spawn("l", "curl", ["-s", "-o", "/dev/null", "http://10.77.0.1:9000/large"]);
+    const download = zone.lab.spawn("l", "bash", ["-c", "cat < /dev/tcp/10.77.0.1/9000 > /dev/null"]);
     await sleep(5_000);
     const from = Date.now();
     const queue = await zone.queue(40_000);
