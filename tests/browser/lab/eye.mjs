@@ -28,8 +28,14 @@ function watch() {
         out.concealed = (one.concealedSamples ?? 0) - (one.silentConcealedSamples ?? 0);
         out.samples = one.totalSamplesReceived ?? 0;
         out.audio = one.packetsReceived;
+        out.audioLost = one.packetsLost;
       } else {
         out.octets = one.bytesReceived;
+        out.packets = one.packetsReceived;
+        out.lost = one.packetsLost;
+        out.frames = one.framesReceived;
+        out.decoded = one.framesDecoded;
+        out.plis = one.pliCount;
       }
     }
     seen.statistics.push(out);

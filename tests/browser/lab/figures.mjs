@@ -73,3 +73,8 @@ export function kbps(statistics, from, to) {
   const [a, b] = [nearest(statistics, from), nearest(statistics, to)];
   return b.at > a.at ? Math.round(((b.octets - a.octets) * 8) / (b.at - a.at)) : 0;
 }
+
+/** How much a counter of the browser grew. */
+export function grown(statistics, name, from, to) {
+  return (nearest(statistics, to)[name] ?? 0) - (nearest(statistics, from)[name] ?? 0);
+}

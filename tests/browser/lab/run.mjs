@@ -4,6 +4,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join as path } from "node:path";
 import { parseArgs } from "node:util";
 import { ROOT } from "./lab.mjs";
+import { bridge } from "./rows/bridge.mjs";
 import { join } from "./rows/join.mjs";
 import { loss } from "./rows/loss.mjs";
 import { pause } from "./rows/pause.mjs";
@@ -20,6 +21,7 @@ const LONG = {
   "RFC 8867, 5.8": (check) => pause(check),
   "a radio": (check) => loss(check),
   join: (check) => join(check),
+  bridge: (check) => bridge(check),
 };
 const SHORT = {
   steps: (check) => steps(check, { plan: [3000, 1000, 400], seconds: 14 }),

@@ -2,9 +2,10 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { sleep, until } from "../src/until.mjs";
-import { film, THREE } from "./films.mjs";
-import { Lab, program } from "./lab.mjs";
+import { sleep } from "../src/until.mjs";
+import { THREE } from "./films.mjs";
+import { Lab } from "./lab.mjs";
+import { publish, startRelay } from "./relay.mjs";
 import { Viewer } from "./viewer.mjs";
 
 /** Of the wire of the table: 20 ms each way, 200 ms of queue. */
@@ -47,36 +48,15 @@ export class Zone {
     return this.lab.queue(DOWN);
   }
 
-  /** A stage goes on air and is known with all its encodings. */
-  async publish(stream, encodings) {
-    const films = encodings.map(film).join(",");
-    const rids = encodings.map(({ rid }) => rid).join(",");
-    const args = ["publish", `http://127.0.0.1:8080/whip/${stream}`, "--tone", "440", "--bitrate", "96000"];
-    this.lab.spawn("r", program("signaling-client"), [...args, "--encodings", films, "--rids", rids]);
-    await until(`${stream} is on air`, 15_000, async () => {
-      const streams = await this.lab.get("r", "/api/v1/streams");
-      const there = streams.find(({ name }) => name === stream)?.encodings ?? [];
-      return there.length === encodings.length && there.every((one) => one.kbps > 0 && one.width > 0);
-    });
+  /** A stage goes on air. */
+  publish(stream, encodings) {
+    return publish(this.lab, "r", stream, encodings);
   }
 
   async stop() {
     await this.lab.stop();
     await rm(this.data, { recursive: true, force: true });
   }
-}
-
-/** A relay on a host of a lab, once it answers. */
-async function startRelay(lab, host, data) {
-  const flags = ["--dev", "--log", "warn", "--zone", host, "--data", join(data, host)];
-  const relay = lab.spawn(host, program("relay-node"), flags);
-  relay.ended.then((code) => code && console.error(`the relay of ${host} ended with ${code}: ${relay.text}`));
-  await until(`the relay of ${host} answers`, 15_000, () =>
-    lab.get(host, "/livez").then(
-      () => true,
-      () => false,
-    ),
-  );
 }
 
 /**
