@@ -30,6 +30,13 @@ export class Lab {
         }),
       ),
     );
+    // A picture for fifty listeners is more packets at once than the 500 that a device of the kernel holds by itself.
+    const ends = wires.flatMap(({ ends: [a, b] }) => [
+      [a, b],
+      [b, a],
+    ]);
+    const longer = (to) => ["link", "set", "dev", `to-${to}`, "txqueuelen", "10000"];
+    await Promise.all(ends.map(([host, to]) => lab.run(host, "ip", longer(to))));
     return lab;
   }
 
@@ -108,6 +115,16 @@ export class Lab {
   async get(host, path) {
     const text = await this.run(host, "curl", ["-sf", "--max-time", "5", `http://127.0.0.1:8080${path}`]);
     return path.startsWith("/api/") ? JSON.parse(text) : text;
+  }
+
+  /** Packets that the kernel of a host dropped: on their way out to its wires, and before a program read them. */
+  async kernelDrops(host) {
+    const links = JSON.parse(await this.run(host, "ip", ["-s", "-j", "link"]));
+    const out = links.reduce((all, { stats64 }) => all + (stats64?.tx?.dropped ?? 0), 0);
+    const [names, values] = (await this.run(host, "cat", ["/proc/net/snmp"]))
+      .match(/^Udp: .*$/gm)
+      .map((line) => line.split(" "));
+    return { out, in: Number(values[names.indexOf("RcvbufErrors")]) };
   }
 
   /** Ends a program. */
