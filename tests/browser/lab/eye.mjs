@@ -1,5 +1,6 @@
-// Runs on a host of the lab, beside a browser: opens the listen page and tells what the browser makes of it. Takes
-// commands as lines of JSON and answers each with one.
+// Runs on a host of the lab, beside a browser: opens the listen page, or an empty one, and tells what the browser makes of
+// it. Takes commands as lines of JSON and answers each with one.
+import { createServer } from "node:http";
 import { createInterface } from "node:readline";
 import { Chromium, Firefox } from "../src/browser.mjs";
 
@@ -42,20 +43,35 @@ function watch() {
   }, 100);
 }
 
+/** A small page would wish for less than the best. */
+const SIZE = { width: 1280, height: 900, scale: 2 };
+
 let browser;
+let empty;
 const pages = new Map();
 
 const commands = {
-  async launch({ name }) {
-    browser = await (name === "firefox" ? Firefox : Chromium).launch();
+  async launch({ name, camera }) {
+    browser = await (name === "firefox" ? Firefox : Chromium).launch({ camera });
   },
   async open({ page: id, url }) {
-    // A small page would wish for less than the best.
-    const page = await browser.open(url, { width: 1280, height: 900, scale: 2 });
+    const page = await browser.open(url, SIZE);
     pages.set(id, page);
     await page.evaluate(watch);
     await page.waitForSelector("button.play");
     await page.click("button.play");
+  },
+  /** A page with a picture and nothing else. It is of this host, so that it may use the camera. */
+  async empty({ page: id }) {
+    empty ??= await new Promise((done) => {
+      const server = createServer((_, answer) =>
+        answer.setHeader("content-type", "text/html").end("<video autoplay muted></video>"),
+      );
+      server.listen(0, "127.0.0.1", () => done(server));
+    });
+    const page = await browser.open(`http://127.0.0.1:${empty.address().port}/`, SIZE);
+    pages.set(id, page);
+    await page.evaluate(watch);
   },
   async take({ page: id }) {
     const page = pages.get(id);

@@ -71,7 +71,7 @@ export function concealed(statistics, from, to) {
 /** kbit/s of the picture. */
 export function kbps(statistics, from, to) {
   const [a, b] = [nearest(statistics, from), nearest(statistics, to)];
-  return b.at > a.at ? Math.round(((b.octets - a.octets) * 8) / (b.at - a.at)) : 0;
+  return b.at > a.at ? Math.round((((b.octets ?? 0) - (a.octets ?? 0)) * 8) / (b.at - a.at)) : 0;
 }
 
 /** How much a counter of the browser grew. */

@@ -5,16 +5,19 @@ import { join as path } from "node:path";
 import { parseArgs } from "node:util";
 import { ROOT } from "./lab.mjs";
 import { bridge } from "./rows/bridge.mjs";
+import { bursts } from "./rows/bursts.mjs";
 import { join } from "./rows/join.mjs";
 import { loss } from "./rows/loss.mjs";
 import { pause } from "./rows/pause.mjs";
 import { besideTcp, two, widths } from "./rows/rfc8867.mjs";
 import { steps } from "./rows/steps.mjs";
+import { yardstick } from "./rows/yardstick.mjs";
 
 const LONG = {
   "steps in Chromium": (check) => steps(check),
   "steps in Firefox": (check) => steps(check, { browser: "firefox" }),
   "steps beside 50 others": (check) => steps(check, { crowd: 50, plan: [3000, 1000, 3000] }),
+  "steps without a relay": (check) => yardstick(check),
   "RFC 8867, 5.1": (check) => widths(check),
   "RFC 8867, 5.4": (check) => two(check),
   "RFC 8867, 5.6": (check) => besideTcp(check),
@@ -22,6 +25,7 @@ const LONG = {
   "a radio": (check) => loss(check),
   join: (check) => join(check),
   bridge: (check) => bridge(check),
+  "bursts on a shallow queue": (check) => bursts(check),
 };
 const SHORT = {
   steps: (check) => steps(check, { plan: [3000, 1000, 400], seconds: 14 }),

@@ -9,7 +9,7 @@ import { publish, startRelay } from "./relay.mjs";
 import { Viewer } from "./viewer.mjs";
 
 /** Of the wire of the table: 20 ms each way, 200 ms of queue. */
-const WIRE = { delay_ms: 20, queue_ms: 200 };
+export const WIRE = { delay_ms: 20, queue_ms: 200 };
 /** What leaves the relay for the viewer. */
 export const DOWN = "r>l";
 

@@ -6,7 +6,7 @@ import { best } from "../ladder.mjs";
 import { counter } from "../relay.mjs";
 import { DOWN, watching } from "../zone.mjs";
 
-const STEPS = [3000, 1000, 400, 200, 400, 1000, 3000];
+export const STEPS = [3000, 1000, 400, 200, 400, 1000, 3000];
 
 /**
  * Watches a stream while the wire goes through these steps. Gives a line for each; what the table wants of it is told to
