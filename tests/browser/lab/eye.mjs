@@ -11,7 +11,7 @@ function watch() {
   const wall = (at) => performance.timeOrigin + at;
   const video = document.querySelector("video");
   const shown = (now, about) => {
-    seen.pictures.push([wall(now), about.width, about.height]);
+    seen.pictures.push([wall(now), about.width, about.height, about.rtpTimestamp]);
     video.requestVideoFrameCallback(shown);
   };
   video.requestVideoFrameCallback(shown);
@@ -81,6 +81,11 @@ const commands = {
       window.seen.statistics = [];
       return { pictures, statistics, connected };
     });
+  },
+  /** The address of the page's session, by what it asked for. */
+  async session({ page: id }) {
+    const addresses = pages.get(id).requests.map((url) => url.match(/^.*\/whep\/.*\/[0-9a-f]{32}(?=\/|$)/)?.[0]);
+    return addresses.findLast(Boolean) ?? null;
   },
   async evaluate({ page: id, script }) {
     return pages.get(id).evaluate(script);

@@ -11,6 +11,7 @@ import { loss } from "./rows/loss.mjs";
 import { pause } from "./rows/pause.mjs";
 import { besideTcp, two, widths } from "./rows/rfc8867.mjs";
 import { steps } from "./rows/steps.mjs";
+import { deaths, switches } from "./rows/switches.mjs";
 import { yardstick } from "./rows/yardstick.mjs";
 
 const LONG = {
@@ -25,6 +26,11 @@ const LONG = {
   "a radio": (check) => loss(check),
   join: (check) => join(check),
   bridge: (check) => bridge(check),
+  "switches, VP8": (check) => switches(check, random()),
+  "switches, VP9": (check) => switches(check, { codec: "vp9", ...random() }),
+  "switches, AV1": (check) => switches(check, { codec: "av1", ...random() }),
+  "switches in Firefox": (check) => switches(check, { browser: "firefox", ...random() }),
+  "encodings that die": (check) => deaths(check),
   "bursts on a shallow queue": (check) => bursts(check),
 };
 const SHORT = {
@@ -36,7 +42,12 @@ const SHORT = {
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { short: { type: "boolean" }, store: { type: "boolean" } },
+  options: {
+    short: { type: "boolean" },
+    store: { type: "boolean" },
+    switches: { type: "string", default: "100" },
+    seed: { type: "string", default: "1" },
+  },
 });
 const rows = Object.entries(values.short ? SHORT : LONG).filter(
   ([name]) => positionals.length === 0 || positionals.some((part) => name.includes(part)),
@@ -67,6 +78,11 @@ console.log(`${missed} of what is wanted was missed`);
 if (values.store) await store(text);
 // What depends on how busy the machine is fails nothing in the short form.
 process.exit((values.short ? wrong : missed) > 0 ? 1 : 0);
+
+/** How many wishes, and which. */
+function random() {
+  return { count: Number(values.switches), seed: Number(values.seed) };
+}
 
 function markdown(lines) {
   const names = Object.keys(lines[0]);

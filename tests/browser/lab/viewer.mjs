@@ -48,7 +48,7 @@ export class Viewer {
     return until("the viewer is connected", 15_000, async () => (await this.take(page)).connected);
   }
 
-  /** What was seen so far: pictures as `[at, width, height]`, statistics, and when the session was connected. */
+  /** What was seen so far: pictures as `[at, width, height, timestamp]`, statistics, and when the session was connected. */
   async take(page = "one") {
     const { pictures, statistics, connected } = await this.ask("take", { page });
     const seen = this.of(page);
@@ -66,6 +66,11 @@ export class Viewer {
 
   get seen() {
     return this.of("one");
+  }
+
+  /** The address of a page's session. */
+  session(page = "one") {
+    return this.ask("session", { page });
   }
 
   /** Runs a script in the page. */

@@ -48,9 +48,10 @@ export class Zone {
     return this.lab.queue(DOWN);
   }
 
-  /** A stage goes on air. */
-  publish(stream, encodings) {
-    return publish(this.lab, "r", stream, encodings);
+  /** A stage goes on air; `more` is what else its publisher is told. */
+  async publish(stream, encodings, more) {
+    this.published = Date.now();
+    await publish(this.lab, "r", stream, encodings, more);
   }
 
   async stop() {
@@ -63,10 +64,10 @@ export class Zone {
  * Somebody with this browser watches the stage of a zone of its own, behind `wire`, for as long as `work` takes with the
  * zone and the viewer. Gives what that gives.
  */
-export async function watching({ browser, encodings = THREE, ...hosts }, work) {
+export async function watching({ browser, encodings = THREE, more, ...hosts }, work) {
   const zone = await Zone.start(hosts);
   try {
-    await zone.publish("stage", encodings);
+    await zone.publish("stage", encodings, more);
     const viewer = await Viewer.launch(zone.lab, "l", browser);
     await viewer.open(`${zone.url()}?stream=stage`);
     const done = await work(zone, viewer);

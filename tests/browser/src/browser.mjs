@@ -174,6 +174,8 @@ export class Firefox {
     const page = await this.browser.newPage();
     await page.setViewport({ width, height });
     page.faults = [];
+    page.requests = [];
+    page.on("request", (request) => page.requests.push(request.url()));
     page.on("console", (message) => message.type() === "error" && page.faults.push(message.text()));
     page.on("pageerror", (error) => page.faults.push(error.message));
     await page.evaluateOnNewDocument(keepPeers);
