@@ -30,7 +30,7 @@ const CODECS = {
   vp9: ["-c:v", "libvpx-vp9", "-auto-alt-ref", "0", "-lag-in-frames", "0", "-deadline", "realtime"].concat([
     ...["-cpu-used", "8", "-qmax", "63"],
   ]),
-  av1: ["-c:v", "libaom-av1", "-usage", "realtime", "-lag-in-frames", "0", "-cpu-used", "10", "-qmax", "63"],
+  av1: ["-c:v", "libaom-av1", "-usage", "realtime", "-lag-in-frames", "0", "-cpu-used", "8", "-qmax", "63"],
 };
 
 /** The encodings of the table: rid, size, kbit/s. */

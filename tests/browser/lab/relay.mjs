@@ -31,16 +31,17 @@ export async function publish(lab, host, stream, encodings, more = []) {
     ...["--encodings", films, "--rids", rids],
     ...more,
   ]);
-  await onAir(lab, host, stream, encodings.length);
+  await onAir(lab, host, stream, encodings);
   return publisher;
 }
 
-/** Waits until a relay knows a stream with so many encodings, and how large and dear they are. */
-export async function onAir(lab, host, stream, count) {
+/** Waits until a relay knows a stream with these encodings, and how dear and large they are. No size is known of AV1. */
+export async function onAir(lab, host, stream, encodings) {
+  const sized = encodings.every(({ codec }) => codec !== "av1");
   await until(`${stream} is on air at ${host}`, 30_000, async () => {
     const streams = await lab.get(host, "/api/v1/streams");
     const there = streams.find(({ name }) => name === stream)?.encodings ?? [];
-    return there.length === count && there.every((one) => one.kbps > 0 && one.width > 0);
+    return there.length === encodings.length && there.every((one) => one.kbps > 0 && (one.width > 0 || !sized));
   });
 }
 

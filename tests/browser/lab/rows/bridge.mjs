@@ -32,7 +32,7 @@ export async function bridge(check) {
     await startRelay(lab, "b", data, ["10.77.0.1:8081"]);
     const publishers = new Map();
     for (const { name } of STAGES) publishers.set(name, await publish(lab, "a", name, THREE));
-    for (const { name } of STAGES) await onAir(lab, "b", name, THREE.length);
+    for (const { name } of STAGES) await onAir(lab, "b", name, THREE);
     const viewer = await Viewer.launch(lab, "b");
     const crowds = STAGES.map(({ name, crowd }) => listeners(lab, name, crowd));
     await Promise.all(STAGES.map(({ name }) => viewer.open(`http://127.0.0.1:8080/?stream=${name}`, name)));

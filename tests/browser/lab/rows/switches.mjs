@@ -112,7 +112,7 @@ export async function deaths(check, { browser = "chromium", codec = "vp8" } = {}
         check(`${what}: meanwhile`, told(meanwhile, died), best, meanwhile.at(-1)?.height === best);
         check(`${what}: no picture for at the return`, seconds(atReturn), "2 s", atReturn <= 2_000);
       } else {
-        const late = longest(pictures, died, until) - nothing;
+        const late = Math.max(0, longest(pictures, died, until) - nothing);
         check(`${what}: a picture after the return`, seconds(late), "2 s", late <= 2_000);
       }
       check(`${what}: encoding at the end`, last, 720, last === 720);
