@@ -54,8 +54,8 @@ const commands = {
   async launch({ name, camera }) {
     browser = await (name === "firefox" ? Firefox : Chromium).launch({ camera });
   },
-  async open({ page: id, url }) {
-    const page = await browser.open(url, SIZE);
+  async open({ page: id, url, size = SIZE }) {
+    const page = await browser.open(url, size);
     pages.set(id, page);
     await page.evaluate(watch);
     await page.waitForSelector("button.play");

@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import { ROOT } from "./lab.mjs";
 import { bridge } from "./rows/bridge.mjs";
 import { bursts } from "./rows/bursts.mjs";
+import { hops } from "./rows/hops.mjs";
 import { join } from "./rows/join.mjs";
 import { loss } from "./rows/loss.mjs";
 import { pause } from "./rows/pause.mjs";
@@ -26,6 +27,7 @@ const LONG = {
   "a radio": (check) => loss(check),
   join: (check) => join(check),
   bridge: (check) => bridge(check),
+  "1080p30 over three hops": (check) => hops(check),
   "switches, VP8": (check) => switches(check, random()),
   "switches, VP9": (check) => switches(check, { codec: "vp9", ...random() }),
   "switches, AV1": (check) => switches(check, { codec: "av1", ...random() }),

@@ -33,9 +33,9 @@ export class Viewer {
     return answer;
   }
 
-  /** Opens the listen page and starts it. */
-  async open(url, page = "one") {
-    await this.ask("open", { page, url });
+  /** Opens the listen page and starts it; `size` is that of the page. */
+  async open(url, page = "one", size = undefined) {
+    await this.ask("open", { page, url, size });
   }
 
   /** Opens an empty page. */

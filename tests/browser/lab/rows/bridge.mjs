@@ -1,13 +1,11 @@
 // A narrow bridge between two relays: three stages with three encodings each at one end, ten listeners at the other.
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { sleep, until } from "../../src/until.mjs";
 import { concealed, freezes, grown, heights, reached, seconds, told } from "../figures.mjs";
 import { THREE } from "../films.mjs";
-import { Lab, program } from "../lab.mjs";
+import { program } from "../lab.mjs";
 import { HEADERS, SOUND } from "../ladder.mjs";
-import { drops, onAir, publish, startRelay } from "../relay.mjs";
+import { chain } from "../mesh.mjs";
+import { drops, onAir, publish } from "../relay.mjs";
 import { Viewer } from "../viewer.mjs";
 
 /** The stages, and how many listen to each beside the browser's page. The last is the most heard. */
@@ -23,13 +21,9 @@ const BRIDGED_SOUND = SOUND + (78 * 8 * 50) / 1000;
 /** Reasons for which a link drops sound, or a message. */
 const SOUND_DROPS = ["bridge_too_late", "bridge_queue_full", "bridge_outbox_full"];
 
-export async function bridge(check) {
-  const data = await mkdtemp(join(tmpdir(), "bridge-"));
-  const wire = { ends: ["a", "b"], delay_ms: 50, queue_ms: 500, rate_bps: 5_000_000 };
-  const lab = await Lab.start(["a", "b"], [wire]);
-  try {
-    await startRelay(lab, "a", data);
-    await startRelay(lab, "b", data, ["10.77.0.1:8081"]);
+export function bridge(check) {
+  const wire = { delay_ms: 50, queue_ms: 500, rate_bps: 5_000_000 };
+  return chain(["a", "b"], wire, async (lab) => {
     const publishers = new Map();
     for (const { name } of STAGES) publishers.set(name, await publish(lab, "a", name, THREE));
     for (const { name } of STAGES) await onAir(lab, "b", name, THREE);
@@ -40,18 +34,16 @@ export async function bridge(check) {
     await sleep(15_000);
     const lines = [await row.begin()];
     lines.push(await row.narrow());
-    for (const { name } of STAGES) if (name !== LAST) await lab.end(publishers.get(name));
+    const others = STAGES.filter(({ name }) => name !== LAST);
+    for (const { name } of others) await lab.end(publishers.get(name));
     lines.push(await row.soundAlone());
-    for (const { name } of STAGES) if (name !== LAST) await publish(lab, "a", name, THREE);
+    for (const { name } of others) await publish(lab, "a", name, THREE);
     lines.push(await row.wide());
     await viewer.close();
     await Promise.all(crowds.map((crowd) => lab.end(crowd)));
     await row.nobody();
     return lines;
-  } finally {
-    await lab.stop();
-    await rm(data, { recursive: true, force: true });
-  }
+  });
 }
 
 /** Listeners without limits at the far end. */
