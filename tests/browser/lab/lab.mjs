@@ -10,8 +10,12 @@ export const ROOT = new URL("../../../", import.meta.url).pathname;
 const BIN = process.env.PEDDLENET_BIN_DIR ?? join(ROOT, "target/release");
 export const program = (name) => join(BIN, name);
 
-/** Programs go before whatever else runs on this machine, as those do that the lab starts itself; if they may. */
-const FIRST = spawnSync("chrt", ["--rr", "1", "true"]).status === 0 ? ["chrt", "--rr", "1"] : [];
+/**
+ * Programs go before whatever else runs on this machine, as those do that the lab starts itself; if they may. Relays,
+ * publishers and listeners go before browsers, which would be other machines.
+ */
+const MAY = spawnSync("chrt", ["--rr", "1", "true"]).status === 0;
+const first = (command) => (MAY ? ["chrt", "--rr", command.startsWith(BIN) ? "2" : "1"] : []);
 
 export class Lab {
   /** Hosts, and wires as the JSON of a topology has them. */
@@ -87,7 +91,7 @@ export class Lab {
   /** Starts a program on a host. */
   spawn(host, command, args = [], { stdio = ["ignore", "pipe", "pipe"], env = {} } = {}) {
     const own = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("RELAY_")));
-    const child = spawn("nsenter", [`--net=${this.namespaces.get(host)}`, ...FIRST, command, ...args], {
+    const child = spawn("nsenter", [`--net=${this.namespaces.get(host)}`, ...first(command), command, ...args], {
       stdio,
       env: { ...own, ...env },
     });

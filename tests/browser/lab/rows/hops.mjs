@@ -4,7 +4,7 @@ import { sleep, until } from "../../src/until.mjs";
 import { concealed, freezes, grown, kbps } from "../figures.mjs";
 import { program } from "../lab.mjs";
 import { chain } from "../mesh.mjs";
-import { publish } from "../relay.mjs";
+import { drops, publish } from "../relay.mjs";
 import { Viewer } from "../viewer.mjs";
 
 const HOSTS = ["a", "b", "c", "d"];
@@ -28,10 +28,12 @@ export function hops(check, { browser = "chromium", codec = "vp8", kbit = 5_000,
     // Decodes nothing: it says what came.
     const address = "http://127.0.0.1:8080/whep/stage";
     const listener = lab.spawn(LAST, program("signaling-client"), ["listen", address, "--seconds", String(seconds)]);
+    const shedBefore = await shed(lab);
     const from = Date.now();
     await sleep(seconds * 1000);
     const to = Date.now();
     const { pictures, statistics } = await viewer.take();
+    const left = (await shed(lab)) - shedBefore;
     await listener.ended;
     const { video, lost: soundLost } = JSON.parse(listener.text.slice(listener.text.indexOf("{")));
     await viewer.close();
@@ -44,6 +46,7 @@ export function hops(check, { browser = "chromium", codec = "vp8", kbit = 5_000,
     check(`${name}: height`, height, 1080, height === 1080, { fact: true });
     check(`${name}: packets lost on the way to the browser`, of("lost"), "0", of("lost") === 0);
     check(`${name}: packets lost on the way to a listener beside it`, video?.lost, "0", video?.lost === 0);
+    check(`${name}: packets that a bridge shed`, left, "0", left === 0);
     check(`${name}: times of 200 ms in which the relay delivered no picture`, delivered, "0", delivered === 0);
     check(`${name}: frozen in the browser`, `${frozen.all} ms`, "0 ms", frozen.all === 0);
     return [
@@ -60,4 +63,12 @@ export function hops(check, { browser = "chromium", codec = "vp8", kbit = 5_000,
       },
     ];
   });
+}
+
+/** Packets of pictures that a bridge had no room for, on all of the way. */
+async function shed(lab) {
+  let sum = 0;
+  for (const host of HOSTS)
+    for (const [reason, count] of await drops(lab, host)) sum += reason.startsWith("bridge_shed") ? count : 0;
+  return sum;
 }
