@@ -31,7 +31,9 @@ const LONG = {
   "switches, VP8": (check) => switches(check, random()),
   "switches, VP9": (check) => switches(check, { codec: "vp9", ...random() }),
   "switches, AV1": (check) => switches(check, { codec: "av1", ...random() }),
-  "switches in Firefox": (check) => switches(check, { browser: "firefox", ...random() }),
+  "switches in Firefox, VP8": (check) => switches(check, { browser: "firefox", ...random() }),
+  "switches in Firefox, VP9": (check) => switches(check, { browser: "firefox", codec: "vp9", ...random() }),
+  "switches in Firefox, AV1": (check) => switches(check, { browser: "firefox", codec: "av1", ...random() }),
   "encodings that die": (check) => deaths(check),
   "bursts on a shallow queue": (check) => bursts(check),
 };

@@ -41,6 +41,7 @@ export function bridge(check) {
     lines.push(await row.wide());
     await viewer.close();
     await Promise.all(crowds.map((crowd) => lab.end(crowd)));
+    row.joined(crowds);
     await row.nobody();
     return lines;
   });
@@ -119,6 +120,21 @@ class Phases {
     const top = reached(turns, 720, phase.from);
     this.check(`${phase.name}: best of ${LAST}`, seconds(top), "15 s", top !== undefined && top <= 15_000);
     return phase.line;
+  }
+
+  /** What the listeners beside the browser say at their end. */
+  joined(crowds) {
+    for (const [at, { name, crowd }] of STAGES.entries()) {
+      const { text } = crowds[at];
+      const { joined, join_ms: after } = JSON.parse(text.slice(text.indexOf("{")));
+      const told = `${joined}, the last after ${seconds(after?.max)}`;
+      this.check(
+        `joined, beside the browser, ${name}`,
+        told,
+        `${crowd} in 3 s`,
+        joined === crowd && after.max <= 3_000,
+      );
+    }
   }
 
   /** All listeners have left. */
