@@ -5,6 +5,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { sleep } from "../src/until.mjs";
 
 export const ROOT = new URL("../../../", import.meta.url).pathname;
 const BIN = process.env.PEDDLENET_BIN_DIR ?? join(ROOT, "target/release");
@@ -101,7 +102,10 @@ export class Lab {
         child.text = (child.text + text).slice(-100_000);
       });
     }
-    child.ended = new Promise((done) => child.once("exit", (code) => done(code)));
+    // What it printed last comes after its end, unless somebody else holds its pipe.
+    const read = new Promise((done) => child.once("close", done));
+    const ended = new Promise((done) => child.once("exit", (code) => done(code)));
+    child.ended = ended.then((code) => Promise.race([read, sleep(1_000)]).then(() => code));
     child.ended.then(() => this.programs.delete(child));
     this.programs.add(child);
     return child;
