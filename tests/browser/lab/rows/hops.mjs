@@ -25,7 +25,7 @@ export function hops(check, { browser = "chromium", codec = "vp8", kbit = 5_000,
     await viewer.connected();
     await sleep(10_000);
     await viewer.take();
-    // Decodes nothing: it says what came.
+    // It decodes no picture: it says what came.
     const address = "http://127.0.0.1:8080/whep/stage";
     const listener = lab.spawn(LAST, program("signaling-client"), ["listen", address, "--seconds", String(seconds)]);
     const shedBefore = await shed(lab);
