@@ -1,5 +1,6 @@
-// Runs on a host of the lab, beside a browser: opens the listen page and tells what the browser makes of it. Takes
-// commands as lines of JSON and answers each with one.
+// Runs on a host of the lab, beside a browser: opens the listen page, or an empty one, and tells what the browser makes of
+// it. Takes commands as lines of JSON and answers each with one.
+import { createServer } from "node:http";
 import { createInterface } from "node:readline";
 import { Chromium, Firefox } from "../src/browser.mjs";
 
@@ -10,7 +11,7 @@ function watch() {
   const wall = (at) => performance.timeOrigin + at;
   const video = document.querySelector("video");
   const shown = (now, about) => {
-    seen.pictures.push([wall(now), about.width, about.height]);
+    seen.pictures.push([wall(now), about.width, about.height, about.rtpTimestamp]);
     video.requestVideoFrameCallback(shown);
   };
   video.requestVideoFrameCallback(shown);
@@ -28,28 +29,49 @@ function watch() {
         out.concealed = (one.concealedSamples ?? 0) - (one.silentConcealedSamples ?? 0);
         out.samples = one.totalSamplesReceived ?? 0;
         out.audio = one.packetsReceived;
+        out.audioLost = one.packetsLost;
       } else {
         out.octets = one.bytesReceived;
+        out.packets = one.packetsReceived;
+        out.lost = one.packetsLost;
+        out.frames = one.framesReceived;
+        out.decoded = one.framesDecoded;
+        out.plis = one.pliCount;
       }
     }
     seen.statistics.push(out);
   }, 100);
 }
 
+/** A small page would wish for less than the best. */
+const SIZE = { width: 1280, height: 900, scale: 2 };
+
 let browser;
+let empty;
 const pages = new Map();
 
 const commands = {
-  async launch({ name }) {
-    browser = await (name === "firefox" ? Firefox : Chromium).launch();
+  async launch({ name, camera }) {
+    browser = await (name === "firefox" ? Firefox : Chromium).launch({ camera });
   },
-  async open({ page: id, url }) {
-    // A small page would wish for less than the best.
-    const page = await browser.open(url, { width: 1280, height: 900, scale: 2 });
+  async open({ page: id, url, size = SIZE }) {
+    const page = await browser.open(url, size);
     pages.set(id, page);
     await page.evaluate(watch);
     await page.waitForSelector("button.play");
     await page.click("button.play");
+  },
+  /** A page with a picture and nothing else. It is of this host, so that it may use the camera. */
+  async empty({ page: id }) {
+    empty ??= await new Promise((done) => {
+      const server = createServer((_, answer) =>
+        answer.setHeader("content-type", "text/html").end("<video autoplay muted></video>"),
+      );
+      server.listen(0, "127.0.0.1", () => done(server));
+    });
+    const page = await browser.open(`http://127.0.0.1:${empty.address().port}/`, SIZE);
+    pages.set(id, page);
+    await page.evaluate(watch);
   },
   async take({ page: id }) {
     const page = pages.get(id);
@@ -59,6 +81,11 @@ const commands = {
       window.seen.statistics = [];
       return { pictures, statistics, connected };
     });
+  },
+  /** The address of the page's session, by what it asked for. */
+  async session({ page: id }) {
+    const addresses = pages.get(id).requests.map((url) => url.match(/^.*\/whep\/.*\/[0-9a-f]{32}(?=\/|$)/)?.[0]);
+    return addresses.findLast(Boolean) ?? null;
   },
   async evaluate({ page: id, script }) {
     return pages.get(id).evaluate(script);

@@ -58,6 +58,14 @@ export function freezes(pictures, from, to) {
   return { longest: Math.round(longest), all: Math.round(all) };
 }
 
+/** The longest time without a new picture that ended or went on in this time, in milliseconds. */
+export function longest(pictures, from, to) {
+  const before = pictures.findLast(([at]) => at < from)?.[0] ?? from;
+  const inside = pictures.filter(([at]) => at >= from && at <= to).map(([at]) => at);
+  const all = [before, ...inside, to];
+  return Math.max(...all.slice(1).map((at, index) => at - all[index]));
+}
+
 /** The statistic nearest before `at`, else the first. */
 const nearest = (statistics, at) => statistics.findLast((one) => one.at <= at) ?? statistics[0] ?? {};
 
@@ -71,5 +79,10 @@ export function concealed(statistics, from, to) {
 /** kbit/s of the picture. */
 export function kbps(statistics, from, to) {
   const [a, b] = [nearest(statistics, from), nearest(statistics, to)];
-  return b.at > a.at ? Math.round(((b.octets - a.octets) * 8) / (b.at - a.at)) : 0;
+  return b.at > a.at ? Math.round((((b.octets ?? 0) - (a.octets ?? 0)) * 8) / (b.at - a.at)) : 0;
+}
+
+/** How much a counter of the browser grew. */
+export function grown(statistics, name, from, to) {
+  return (nearest(statistics, to)[name] ?? 0) - (nearest(statistics, from)[name] ?? 0);
 }

@@ -5,13 +5,18 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { sleep } from "../src/until.mjs";
 
 export const ROOT = new URL("../../../", import.meta.url).pathname;
 const BIN = process.env.PEDDLENET_BIN_DIR ?? join(ROOT, "target/release");
 export const program = (name) => join(BIN, name);
 
-/** Programs go before whatever else runs on this machine, as those do that the lab starts itself; if they may. */
-const FIRST = spawnSync("chrt", ["--rr", "1", "true"]).status === 0 ? ["chrt", "--rr", "1"] : [];
+/**
+ * Programs go before whatever else runs on this machine, as those do that the lab starts itself; if they may. Relays,
+ * publishers and listeners go before browsers, which would be other machines.
+ */
+const MAY = spawnSync("chrt", ["--rr", "1", "true"]).status === 0;
+const first = (command) => (MAY ? ["chrt", "--rr", command.startsWith(BIN) ? "2" : "1"] : []);
 
 export class Lab {
   /** Hosts, and wires as the JSON of a topology has them. */
@@ -30,6 +35,13 @@ export class Lab {
         }),
       ),
     );
+    // A picture for fifty listeners is more packets at once than the 500 that a device of the kernel holds by itself.
+    const ends = wires.flatMap(({ ends: [a, b] }) => [
+      [a, b],
+      [b, a],
+    ]);
+    const longer = (to) => ["link", "set", "dev", `to-${to}`, "txqueuelen", "10000"];
+    await Promise.all(ends.map(([host, to]) => lab.run(host, "ip", longer(to))));
     return lab;
   }
 
@@ -80,7 +92,7 @@ export class Lab {
   /** Starts a program on a host. */
   spawn(host, command, args = [], { stdio = ["ignore", "pipe", "pipe"], env = {} } = {}) {
     const own = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("RELAY_")));
-    const child = spawn("nsenter", [`--net=${this.namespaces.get(host)}`, ...FIRST, command, ...args], {
+    const child = spawn("nsenter", [`--net=${this.namespaces.get(host)}`, ...first(command), command, ...args], {
       stdio,
       env: { ...own, ...env },
     });
@@ -90,7 +102,10 @@ export class Lab {
         child.text = (child.text + text).slice(-100_000);
       });
     }
-    child.ended = new Promise((done) => child.once("exit", (code) => done(code)));
+    // What it printed last comes after its end, unless somebody else holds its pipe.
+    const read = new Promise((done) => child.once("close", done));
+    const ended = new Promise((done) => child.once("exit", (code) => done(code)));
+    child.ended = ended.then((code) => Promise.race([read, sleep(1_000)]).then(() => code));
     child.ended.then(() => this.programs.delete(child));
     this.programs.add(child);
     return child;
@@ -108,6 +123,16 @@ export class Lab {
   async get(host, path) {
     const text = await this.run(host, "curl", ["-sf", "--max-time", "5", `http://127.0.0.1:8080${path}`]);
     return path.startsWith("/api/") ? JSON.parse(text) : text;
+  }
+
+  /** Packets that the kernel of a host dropped: on their way out to its wires, and before a program read them. */
+  async kernelDrops(host) {
+    const links = JSON.parse(await this.run(host, "ip", ["-s", "-j", "link"]));
+    const out = links.reduce((all, { stats64 }) => all + (stats64?.tx?.dropped ?? 0), 0);
+    const [names, values] = (await this.run(host, "cat", ["/proc/net/snmp"]))
+      .match(/^Udp: .*$/gm)
+      .map((line) => line.split(" "));
+    return { out, in: Number(values[names.indexOf("RcvbufErrors")]) };
   }
 
   /** Ends a program. */

@@ -2,9 +2,9 @@
 import { THREE } from "./films.mjs";
 
 /** kbit/s of the sound of each stage in the lab. */
-const SOUND = 96;
+export const SOUND = 96;
 /** Headers of RTP, UDP and IP, as a part of what they carry. */
-const HEADERS = 1.04;
+export const HEADERS = 1.04;
 
 /** The height of the best encoding that a wire of so many kbit/s carries with the sound; 0 if none. */
 export function best(kbit, encodings = THREE) {

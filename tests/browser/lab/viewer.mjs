@@ -1,12 +1,13 @@
 // A browser on a host of the lab, as the rows of the table use it: what it showed and heard, by time.
 import { createInterface } from "node:readline";
+import { until } from "../src/until.mjs";
 
 export class Viewer {
-  static async launch(lab, host, name = "chromium") {
+  static async launch(lab, host, name = "chromium", { camera } = {}) {
     const eye = new URL("eye.mjs", import.meta.url).pathname;
     const child = lab.spawn(host, process.execPath, [eye], { stdio: ["pipe", "pipe", "inherit"] });
     const viewer = new Viewer(lab, child);
-    await viewer.ask("launch", { name });
+    await viewer.ask("launch", { name, camera });
     return viewer;
   }
 
@@ -32,12 +33,22 @@ export class Viewer {
     return answer;
   }
 
-  /** Opens the listen page and starts it. */
-  async open(url, page = "one") {
-    await this.ask("open", { page, url });
+  /** Opens the listen page and starts it; `size` is that of the page. */
+  async open(url, page = "one", size = undefined) {
+    await this.ask("open", { page, url, size });
   }
 
-  /** What was seen so far: pictures as `[at, width, height]`, statistics, and when the session was connected. */
+  /** Opens an empty page. */
+  async empty(page = "one") {
+    await this.ask("empty", { page });
+  }
+
+  /** Waits until the session of a page is connected; gives when it was. */
+  connected(page = "one") {
+    return until("the viewer is connected", 15_000, async () => (await this.take(page)).connected);
+  }
+
+  /** What was seen so far: pictures as `[at, width, height, timestamp]`, statistics, and when the session was connected. */
   async take(page = "one") {
     const { pictures, statistics, connected } = await this.ask("take", { page });
     const seen = this.of(page);
@@ -55,6 +66,11 @@ export class Viewer {
 
   get seen() {
     return this.of("one");
+  }
+
+  /** The address of a page's session. */
+  session(page = "one") {
+    return this.ask("session", { page });
   }
 
   /** Runs a script in the page. */

@@ -2,13 +2,14 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { sleep, until } from "../src/until.mjs";
-import { film, THREE } from "./films.mjs";
-import { Lab, program } from "./lab.mjs";
+import { sleep } from "../src/until.mjs";
+import { THREE } from "./films.mjs";
+import { Lab } from "./lab.mjs";
+import { publish, startRelay } from "./relay.mjs";
 import { Viewer } from "./viewer.mjs";
 
 /** Of the wire of the table: 20 ms each way, 200 ms of queue. */
-const WIRE = { delay_ms: 20, queue_ms: 200 };
+export const WIRE = { delay_ms: 20, queue_ms: 200 };
 /** What leaves the relay for the viewer. */
 export const DOWN = "r>l";
 
@@ -47,17 +48,10 @@ export class Zone {
     return this.lab.queue(DOWN);
   }
 
-  /** A stage goes on air and is known with all its encodings. */
-  async publish(stream, encodings) {
-    const films = encodings.map(film).join(",");
-    const rids = encodings.map(({ rid }) => rid).join(",");
-    const args = ["publish", `http://127.0.0.1:8080/whip/${stream}`, "--tone", "440", "--bitrate", "96000"];
-    this.lab.spawn("r", program("signaling-client"), [...args, "--encodings", films, "--rids", rids]);
-    await until(`${stream} is on air`, 15_000, async () => {
-      const streams = await this.lab.get("r", "/api/v1/streams");
-      const there = streams.find(({ name }) => name === stream)?.encodings ?? [];
-      return there.length === encodings.length && there.every((one) => one.kbps > 0 && one.width > 0);
-    });
+  /** A stage goes on air; `more` is what else its publisher is told. */
+  async publish(stream, encodings, more) {
+    this.published = Date.now();
+    await publish(this.lab, "r", stream, encodings, more);
   }
 
   async stop() {
@@ -66,27 +60,14 @@ export class Zone {
   }
 }
 
-/** A relay on a host of a lab, once it answers. */
-async function startRelay(lab, host, data) {
-  const flags = ["--dev", "--log", "warn", "--zone", host, "--data", join(data, host)];
-  const relay = lab.spawn(host, program("relay-node"), flags);
-  relay.ended.then((code) => code && console.error(`the relay of ${host} ended with ${code}: ${relay.text}`));
-  await until(`the relay of ${host} answers`, 15_000, () =>
-    lab.get(host, "/livez").then(
-      () => true,
-      () => false,
-    ),
-  );
-}
-
 /**
  * Somebody with this browser watches the stage of a zone of its own, behind `wire`, for as long as `work` takes with the
  * zone and the viewer. Gives what that gives.
  */
-export async function watching({ browser, encodings = THREE, ...hosts }, work) {
+export async function watching({ browser, encodings = THREE, more, ...hosts }, work) {
   const zone = await Zone.start(hosts);
   try {
-    await zone.publish("stage", encodings);
+    await zone.publish("stage", encodings, more);
     const viewer = await Viewer.launch(zone.lab, "l", browser);
     await viewer.open(`${zone.url()}?stream=stage`);
     const done = await work(zone, viewer);

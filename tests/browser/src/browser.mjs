@@ -41,7 +41,8 @@ function knowOnly(codec) {
 }
 
 export class Chromium {
-  static async launch() {
+  /** With `camera` its camera shows that file of JPEGs, and its addresses are no secret. */
+  static async launch({ camera } = {}) {
     const directory = await mkdtemp(join(tmpdir(), "tone-"));
     const tone = join(directory, "tone.wav");
     await writeTone(tone);
@@ -63,6 +64,8 @@ export class Chromium {
         "--use-fake-ui-for-media-stream",
         "--use-fake-device-for-media-stream=fps=30",
         `--use-file-for-fake-audio-capture=${tone}`,
+        ...(camera ? [`--use-file-for-fake-video-capture=${camera}`] : []),
+        ...(camera ? ["--disable-features=WebRtcHideLocalIpsWithMdns"] : []),
       ],
     });
     return new Chromium(browser, directory);
@@ -171,6 +174,8 @@ export class Firefox {
     const page = await this.browser.newPage();
     await page.setViewport({ width, height });
     page.faults = [];
+    page.requests = [];
+    page.on("request", (request) => page.requests.push(request.url()));
     page.on("console", (message) => message.type() === "error" && page.faults.push(message.text()));
     page.on("pageerror", (error) => page.faults.push(error.message));
     await page.evaluateOnNewDocument(keepPeers);

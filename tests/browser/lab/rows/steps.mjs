@@ -3,9 +3,10 @@ import { sleep } from "../../src/until.mjs";
 import { concealed, freezes, heights, kbps, reached, seconds, settled, told } from "../figures.mjs";
 import { program } from "../lab.mjs";
 import { best } from "../ladder.mjs";
+import { counter } from "../relay.mjs";
 import { DOWN, watching } from "../zone.mjs";
 
-const STEPS = [3000, 1000, 400, 200, 400, 1000, 3000];
+export const STEPS = [3000, 1000, 400, 200, 400, 1000, 3000];
 
 /**
  * Watches a stream while the wire goes through these steps. Gives a line for each; what the table wants of it is told to
@@ -14,10 +15,11 @@ const STEPS = [3000, 1000, 400, 200, 400, 1000, 3000];
 export async function steps(check, { browser = "chromium", plan = STEPS, seconds = 20, crowd = 0 } = {}) {
   const wire = { rate_bps: plan[0] * 1000 };
   return watching({ browser, wire, crowd: crowd > 0 }, async (zone, viewer) => {
-    const others = crowd > 0 ? beside(zone, crowd, (plan.length + 1) * seconds) : undefined;
-    await sleep(15_000);
+    // They stay until the last step is over.
+    const others = crowd > 0 ? await beside(zone, crowd, plan.length * seconds + 20) : await sleep(15_000);
     await viewer.take();
     const lines = [];
+    const begin = Date.now();
     let before;
     for (const kbit of plan) {
       const from = Date.now();
@@ -29,7 +31,7 @@ export async function steps(check, { browser = "chromium", plan = STEPS, seconds
       lines.push(line(check, { browser, kbit, before, from, to, queue, seen }));
       before = kbit;
     }
-    await others?.(check);
+    await others?.(check, heights(viewer.seen.pictures, begin, Date.now(), Number.POSITIVE_INFINITY).length - 1);
     return lines;
   });
 }
@@ -77,15 +79,44 @@ function line(check, { browser, kbit, before, from, to, queue, seen }) {
   };
 }
 
-/** Listeners without limits beside it, on a wire of their own: nothing of theirs may be lost. */
-function beside(zone, count, time) {
+/**
+ * Listeners without limits beside it, on a wire of their own: nothing of theirs may be lost, and no encoding may change.
+ * Gives what tells that at the end; it wants to know how often the viewer's changed.
+ */
+async function beside(zone, count, time) {
   const url = `${zone.url("c")}whep/stage`;
   const args = ["load", "listen", url, "--video", "--transport-cc", "--json", "--count", String(count)];
   const load = zone.lab.spawn("c", program("signaling-client"), [...args, "--seconds", String(time)]);
-  return async (check) => {
+  await sleep(15_000);
+  const switched = () => counter(zone.lab, "r", "relay_video_switch_total");
+  const before = await switched();
+  return async (check, own) => {
+    const switches = (await switched()) - before - own;
     await load.ended;
-    const { lost, duplicates } = JSON.parse(load.text.slice(load.text.indexOf("{")));
-    check(`${count} listeners beside it: packets lost`, lost, "0", lost === 0);
-    check(`${count} listeners beside it: packets twice`, duplicates, "0", duplicates === 0);
+    const { joined, lost, duplicates, packets } = JSON.parse(load.text.slice(load.text.indexOf("{")));
+    const name = `${count} listeners beside it`;
+    check(`${name}: joined`, joined, count, joined === count);
+    check(`${name}: packets lost of ${packets}`, `${lost} (${await where(zone.lab)})`, "0", lost === 0);
+    check(`${name}: packets twice`, duplicates, "0", duplicates === 0);
+    check(`${name}: changes of encoding`, switches, "0", switches === 0);
   };
+}
+
+/** Where packets to the host of the others were dropped. */
+async function where(lab) {
+  const { lost, overflowed } = await lab.crossed("r>c");
+  const refused = await counter(lab, "r", "relay_drop_total", "send_refused");
+  const full = await counter(lab, "r", "relay_drop_total", "worker_queue_full");
+  const [relay, others] = [await lab.kernelDrops("r"), await lab.kernelDrops("c")];
+  const places = {
+    "the relay's queues": full,
+    "its sockets": refused,
+    "kernel of r, in": relay.in,
+    "kernel of r, out": relay.out,
+    "the wire": lost + overflowed,
+    "kernel of c, in": others.in,
+  };
+  return Object.entries(places)
+    .map(([place, packets]) => `${place} ${packets}`)
+    .join(", ");
 }
