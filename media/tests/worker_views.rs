@@ -5,6 +5,8 @@
 
 #[macro_use]
 mod worker_sim;
+#[path = "worker_views/liar.rs"]
+mod liar;
 #[path = "worker_views/wishes.rs"]
 mod wishes;
 

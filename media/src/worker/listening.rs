@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use protocol::Kind;
 
-use super::viewing::Viewing;
+use super::{keyframe_budget::KeyframeBudget, viewing::Viewing};
 use crate::{
     egress::Egress,
     sdp::EgressPlan,
@@ -20,6 +20,8 @@ pub struct Listening {
     pub video: TrackId,
     /// Of who gets a picture.
     pub viewing: Option<Box<Viewing>>,
+    /// Of its own requests for keyframes.
+    pub keyframes: KeyframeBudget,
 }
 
 impl Listening {
@@ -31,6 +33,7 @@ impl Listening {
             tracks: plan.tracks.iter().map(egress).collect(),
             video: tracks.video,
             viewing: sees.then(|| Box::new(Viewing::new(now))),
+            keyframes: KeyframeBudget::default(),
         }
     }
 }

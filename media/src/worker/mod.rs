@@ -5,6 +5,7 @@
 //! [`Worker::poll_relayed`], [`Worker::poll_event`], and sleeps until [`Worker::poll_timeout`].
 
 pub mod advertised;
+mod keyframe_budget;
 mod listening;
 mod pictures;
 pub mod plan;

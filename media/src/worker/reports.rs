@@ -47,7 +47,8 @@ impl Worker {
                         let by_ssrc = |track: &&Egress| track.ssrc() == *ssrc;
                         let wanted = listening.tracks.iter().find(by_ssrc).and_then(Egress::wanted);
                         self.stats.keyframe_requests[1] += 1;
-                        if let Some(track) = wanted {
+                        let came = |id: &TrackId| self.tracks.get(id)?.ring().keyframe_at();
+                        if let Some(track) = wanted.filter(|id| listening.keyframes.take(came(id), now)) {
                             self.want_keyframe(track, now);
                         }
                     }
