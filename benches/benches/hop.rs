@@ -1,0 +1,365 @@
+//! What it costs to pass media on from one neighbor to another: A → B → C over loopback, 40 stages of a picture and
+//! sound each. B is a process of its own and does nothing else. Prints its CPU time for each Gbit that it sent, packets
+//! for each system call, wakeups, the delay, and what was lost.
+//!
+//! `cargo bench -p benches --bench hop`. With `RELAY_A` and `RELAY_B`, two builds of this bench, B is one and the other
+//! in turn, so that both are measured under the same load. `ROUNDS` (5), `SECONDS` (10), `MBITS` (46,200), and `BUSY`
+//! (0), threads that take whatever they get of the cores.
+
+use std::{
+    collections::HashMap,
+    env, fs,
+    io::{BufRead, BufReader, Write},
+    net::SocketAddr,
+    process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use benches::measure::{load_average, median};
+use bytes::Bytes;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use protocol::{
+    ZoneName,
+    mesh::{Alias, Class, DatagramHeader, DatagramKind},
+};
+use relay_node::{
+    bridge::{
+        BridgeConfig, BridgeEvent, Bridges, Child, Forwarding, Identity, LinkId, LinkSender, Route, SPOKEN,
+        Table, Trust, bench,
+    },
+    clock::now,
+    vitals::Pulse,
+};
+use tokio::sync::mpsc;
+
+const STAGES: u16 = 40;
+/// A picture every 40 ms, sound every 20 ms.
+const TICK: Duration = Duration::from_millis(20);
+/// 128 kbit/s.
+const SOUND: usize = 320;
+const PACKET: usize = 1200;
+/// What is in flight at the end arrives.
+const DRAIN: Duration = Duration::from_millis(500);
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// Delays of what arrived at C, in nanoseconds.
+type Delays = Arc<Mutex<Vec<u64>>>;
+
+struct Relay {
+    _bridges: Bridges,
+    _data: tempfile::TempDir,
+    events: mpsc::Receiver<BridgeEvent>,
+    forwarding: Arc<Forwarding>,
+    address: SocketAddr,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the source paces itself")]
+fn sleep_until(at: Instant) {
+    thread::sleep(at.saturating_duration_since(now()));
+}
+
+async fn start(name: &str, peers: Vec<String>, delays: Option<(Delays, Instant)>) -> Relay {
+    let data = tempfile::tempdir().expect("a directory for the key");
+    let local = Arc::new(move |_: u32, _: DatagramHeader, payload: Bytes| {
+        let Some((delays, epoch)) = &delays else { return };
+        let arrived = now().duration_since(*epoch).as_nanos() as u64;
+        let sent = payload[12..].first_chunk::<8>().expect("the source marks each");
+        delays.lock().expect("no thread panics").push(arrived - u64::from_be_bytes(*sent));
+    });
+    let (sender, events) = mpsc::channel(1024);
+    let forwarding = Arc::new(Forwarding::new());
+    let config = BridgeConfig {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        peers,
+        identity: Arc::new(Identity::load_or_create(data.path()).expect("a key")),
+        zone: ZoneName::new(name).expect("a name"),
+        trust: Trust::Anyone,
+        versions: SPOKEN,
+    };
+    let bridges = Bridges::start(config, forwarding.clone(), local, sender, Pulse::unwatched())
+        .await
+        .expect("a socket");
+    let address = bridges.local_addr();
+    Relay { _bridges: bridges, _data: data, events, forwarding, address }
+}
+
+async fn up(relay: &mut Relay) -> (LinkId, LinkSender) {
+    loop {
+        if let BridgeEvent::Up { link, sender, .. } = relay.events.recv().await.expect("bridges run") {
+            return (link, sender);
+        }
+    }
+}
+
+/// Sound and picture of each stage, from this link, for this relay or for a child.
+fn table(from: LinkId, child: Option<&LinkSender>) -> Table {
+    let rows = (0..2 * STAGES).map(|alias| {
+        let class = if alias < STAGES { Class::Audio } else { Class::Video };
+        let children = child.map(|link| Child { link: link.clone(), alias: Alias(alias), precedence: 0 });
+        let children: Vec<Child> = children.into_iter().collect();
+        let local = children.is_empty().then_some(u32::from(alias));
+        ((from, Alias(alias)), Route { track: u64::from(alias) + 1, local, class, children })
+    });
+    Table { incoming: rows.collect(), local: HashMap::new() }
+}
+
+/// One stage: where in a tick it is, and the numbers of its two tracks.
+struct Stage {
+    phase: Duration,
+    sequences: [u16; 2],
+}
+
+/// What is sent to A's link: sound and pictures of all stages, for so long; how many packets.
+fn publish(link: &LinkSender, bits: u64, time: Duration, epoch: Instant, stages: &mut [Stage]) -> u64 {
+    let pictures = bits.saturating_sub(u64::from(STAGES) * SOUND as u64 * 8 * 50);
+    let picture = (pictures / u64::from(STAGES) / 8 / 25) as usize;
+    let begin = now();
+    let mut sent = 0;
+    for tick in 0..(time.as_nanos() / TICK.as_nanos()) as u32 {
+        for (number, stage) in stages.iter_mut().enumerate() {
+            sleep_until(begin + TICK * tick + stage.phase);
+            let mut send = |class: Class, alias: u16, length: usize, sequence: &mut u16| {
+                let mut packet = vec![0x55; length];
+                packet[0] = 0x80;
+                packet[2..4].copy_from_slice(&sequence.to_be_bytes());
+                packet[12..20]
+                    .copy_from_slice(&(now().duration_since(epoch).as_nanos() as u64).to_be_bytes());
+                *sequence = sequence.wrapping_add(1);
+                link.send_media(class, DatagramKind::Rtp, 0, Alias(alias), &packet.into());
+                sent += 1;
+            };
+            let [sound, video] = &mut stage.sequences;
+            send(Class::Audio, number as u16, SOUND, sound);
+            // Half of the pictures in each tick.
+            if (tick as usize + number) % 2 == 0 {
+                let mut left = picture;
+                while left > 0 {
+                    let length = left.min(PACKET);
+                    send(Class::Video, STAGES + number as u16, length.max(20), video);
+                    left -= length;
+                }
+            }
+        }
+    }
+    sent
+}
+
+/// The process in the middle.
+struct Middle {
+    process: Process,
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+/// What it has done so far.
+#[derive(Default, Clone)]
+struct Figures {
+    /// Datagrams, octets, system calls; datagrams in.
+    counts: [u64; 4],
+    cpu_ns: u64,
+    /// User and system, in clock ticks.
+    ticks: [u64; 2],
+    wakeups: u64,
+    losses: String,
+}
+
+impl Middle {
+    fn start(program: &str, to: SocketAddr) -> (Middle, String) {
+        let mut process = Command::new(program)
+            .args(["relay", &to.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a build of this bench");
+        let commands = process.stdin.take().expect("piped");
+        let mut answers = BufReader::new(process.stdout.take().expect("piped"));
+        let mut address = String::new();
+        answers.read_line(&mut address).expect("it says where it listens");
+        (Middle { process, commands, answers }, address.trim().to_owned())
+    }
+
+    fn figures(&mut self) -> Figures {
+        writeln!(self.commands).and_then(|()| self.commands.flush()).expect("it runs");
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("it answers");
+        let mut words = line.split(' ');
+        let counts =
+            std::array::from_fn(|_| words.next().and_then(|word| word.parse().ok()).expect("counts"));
+        let losses = words.collect::<Vec<_>>().join(" ").trim().to_owned();
+        let (mut cpu_ns, mut wakeups) = (0, 0);
+        let id = self.process.id();
+        for task in fs::read_dir(format!("/proc/{id}/task")).expect("Linux has /proc") {
+            let task = task.expect("it runs").path();
+            let read = |name| fs::read_to_string(task.join(name)).unwrap_or_default();
+            let first = |text: &str| text.split_whitespace().next().and_then(|word| word.parse().ok());
+            cpu_ns += first(&read("schedstat")).unwrap_or(0);
+            let status = read("status");
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            wakeups += line.and_then(first).unwrap_or(0);
+        }
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).expect("it runs");
+        let stat: Vec<&str> = stat.rsplit(") ").next().expect("a name").split(' ').collect();
+        let ticks = [11, 12].map(|field: usize| stat[field].parse().expect("a number"));
+        Figures { counts, cpu_ns, ticks, wakeups, losses }
+    }
+}
+
+impl Drop for Middle {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Everything that was dropped or missed so far, by reason.
+fn losses(metrics: &PrometheusHandle) -> Vec<String> {
+    let text = metrics.render();
+    let counted = |line: &&str| {
+        (line.starts_with("relay_drop_total") || line.starts_with("relay_rtp_lost_total"))
+            && !line.ends_with(" 0")
+    };
+    text.lines().filter(counted).map(|line| line.replace(' ', "=")).collect()
+}
+
+/// B: passes on what the first neighbor that dials sends, and says what it has done whenever it is asked.
+async fn relay(to: &str) {
+    let metrics = PrometheusBuilder::new().install_recorder().expect("the only recorder");
+    let mut b = start("b", vec![to.to_owned()], None).await;
+    let (_, to_c) = up(&mut b).await;
+    println!("{}", b.address);
+    let (from_a, a) = up(&mut b).await;
+    b.forwarding.replace(table(from_a, Some(&to_c)));
+    tokio::spawn(async move { while b.events.recv().await.is_some() {} });
+    tokio::task::spawn_blocking(move || {
+        for _ in std::io::stdin().lines() {
+            let [sent, received] = [bench::traffic(&to_c), bench::traffic(&a)];
+            let [datagrams, octets, calls] = sent.sent;
+            println!("{datagrams} {octets} {calls} {} {}", received.received[0], losses(&metrics).join(" "));
+        }
+    })
+    .await
+    .expect("it does not panic");
+}
+
+/// One run: figures by name.
+async fn run(program: &str, bits: u64, time: Duration, epoch: Instant) -> ([f64; 8], String) {
+    let delays = Delays::default();
+    let mut c = start("c", vec![], Some((delays.clone(), epoch))).await;
+    let (mut middle, address) = Middle::start(program, c.address);
+    let (from_b, _) = up(&mut c).await;
+    c.forwarding.replace(table(from_b, None));
+    let mut a = start("a", vec![address], None).await;
+    let (_, to_b) = up(&mut a).await;
+    tokio::spawn(async move { while a.events.recv().await.is_some() {} });
+    tokio::spawn(async move { while c.events.recv().await.is_some() {} });
+    // B has its table before the first packet.
+    tokio::time::sleep(DRAIN).await;
+    tokio::task::spawn_blocking(move || {
+        let mut random = 7_u64;
+        let mut stages: Vec<Stage> = (0..STAGES)
+            .map(|_| {
+                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let phase = TICK.mul_f64((random >> 40) as f64 / (1 << 24) as f64);
+                Stage { phase, sequences: [0; 2] }
+            })
+            .collect();
+        stages.sort_by_key(|stage| stage.phase);
+        publish(&to_b, bits, WARM_UP, epoch, &mut stages);
+        sleep_until(now() + DRAIN);
+        delays.lock().expect("no thread panics").clear();
+        let (before, begin) = (middle.figures(), now());
+        let sent = publish(&to_b, bits, time, epoch, &mut stages);
+        let (took, after) = (now().duration_since(begin).as_secs_f64(), middle.figures());
+        sleep_until(now() + DRAIN);
+        let mut delays = std::mem::take(&mut *delays.lock().expect("no thread panics"));
+        delays.sort_unstable();
+        let count = |i: usize| (after.counts[i] - before.counts[i]) as f64;
+        let gbits = count(1) * 8.0 / 1e9;
+        let at = |share: f64| {
+            let i = ((delays.len() as f64 * share) as usize).min(delays.len().saturating_sub(1));
+            delays.get(i).map_or(f64::NAN, |ns| *ns as f64 / 2e6)
+        };
+        let ticks = |i: usize| (after.ticks[i] - before.ticks[i]) as f64;
+        let figures = [
+            (after.cpu_ns - before.cpu_ns) as f64 / 1e9 / gbits,
+            100.0 * ticks(1) / (ticks(0) + ticks(1)).max(1.0),
+            count(0) / count(2),
+            (after.wakeups - before.wakeups) as f64 / took,
+            at(0.5),
+            at(0.99),
+            100.0 * (sent as f64 - delays.len() as f64) / sent as f64,
+            gbits * 1000.0 / took,
+        ];
+        (figures, after.losses)
+    })
+    .await
+    .expect("it does not panic")
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+const NAMES: [&str; 8] = [
+    "core-s a Gbit",
+    "of it in the kernel, %",
+    "packets a send",
+    "wakeups a second",
+    "per hop p50, ms",
+    "per hop p99, ms",
+    "lost, %",
+    "Mbit/s on the wire",
+];
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 1)]
+async fn main() {
+    let arguments: Vec<String> = env::args().collect();
+    if let [_, role, to] = &arguments[..]
+        && role == "relay"
+    {
+        return relay(to).await;
+    }
+    let metrics = PrometheusBuilder::new().install_recorder().expect("the only recorder");
+    let own = env::current_exe().expect("Linux says").to_string_lossy().into_owned();
+    let programs: Vec<String> = match ["RELAY_A", "RELAY_B"].map(|name| env::var(name).ok()) {
+        [None, None] => vec![own],
+        both => both.into_iter().flatten().collect(),
+    };
+    let (rounds, time) = (number("ROUNDS", 5), Duration::from_secs(number("SECONDS", 10)));
+    let rates = env::var("MBITS").unwrap_or_else(|_| "46,200".to_owned());
+    let stop = Arc::new(AtomicBool::new(false));
+    for _ in 0..number("BUSY", 0) {
+        let stop = stop.clone();
+        thread::spawn(move || while !stop.load(Ordering::Relaxed) {});
+    }
+    let epoch = now();
+    for rate in rates.split(',').filter_map(|rate| rate.parse::<u64>().ok()) {
+        let mut figures = vec![Vec::new(); programs.len()];
+        for _ in 0..rounds {
+            for (program, figures) in programs.iter().zip(&mut figures) {
+                let (run, lost) = run(program, rate * 1_000_000, time, epoch).await;
+                eprintln!("    {program}: {run:.3?} {lost}");
+                figures.push(run);
+            }
+        }
+        println!(
+            "{rate} Mbit/s of {STAGES} stages over A → B → C, medians of {rounds} runs of {} s, load average {}",
+            time.as_secs(),
+            load_average()
+        );
+        for (program, figures) in programs.iter().zip(&figures) {
+            println!("  {program}");
+            for (i, name) in NAMES.iter().enumerate() {
+                let (middle, low, high) = median(&figures.iter().map(|run| run[i]).collect::<Vec<_>>());
+                println!("    {name:<24} {middle:>9.3}   ({low:.3} to {high:.3})");
+            }
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    losses(&metrics).iter().for_each(|line| println!("  at A and C: {line}"));
+}
