@@ -2,9 +2,9 @@
 //! sound each. B is a process of its own and does nothing else. Prints its CPU time for each Gbit that it sent, packets
 //! for each system call, wakeups, the delay, and what was lost.
 //!
-//! `cargo bench -p benches --bench hop`. With `RELAY_A` and `RELAY_B`, two builds of this bench, B is one and the other
-//! in turn, so that both are measured under the same load. `ROUNDS` (5), `SECONDS` (10), `MBITS` (46,200), and `BUSY`
-//! (0), threads that take whatever they get of the cores.
+//! `cargo bench -p benches --bench hop`. With `RELAY_A` and `RELAY_B`, two builds of this bench, all three relays are of
+//! one and of the other in turn, so that both are measured under the same load. `ROUNDS` (5), `SECONDS` (10), `MBITS`
+//! (46,200), and `BUSY` (0), threads that take whatever they get of the cores.
 
 use std::{
     collections::HashMap,
@@ -21,10 +21,11 @@ use std::{
 };
 
 use benches::measure::{load_average, median};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use media::packet::Canonical;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use protocol::{
-    ZoneName,
+    Codec, Kind, ZoneName,
     mesh::{Alias, Class, DatagramHeader, DatagramKind},
 };
 use relay_node::{
@@ -43,6 +44,8 @@ const TICK: Duration = Duration::from_millis(20);
 /// 128 kbit/s.
 const SOUND: usize = 320;
 const PACKET: usize = 1200;
+/// When it was sent, at the end of each packet.
+const STAMP: usize = 8;
 /// What is in flight at the end arrives.
 const DRAIN: Duration = Duration::from_millis(500);
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -68,7 +71,7 @@ async fn start(name: &str, peers: Vec<String>, delays: Option<(Delays, Instant)>
     let local = Arc::new(move |_: u32, _: DatagramHeader, payload: Bytes| {
         let Some((delays, epoch)) = &delays else { return };
         let arrived = now().duration_since(*epoch).as_nanos() as u64;
-        let sent = payload[12..].first_chunk::<8>().expect("the source marks each");
+        let sent = payload.last_chunk::<STAMP>().expect("the source stamps each");
         delays.lock().expect("no thread panics").push(arrived - u64::from_be_bytes(*sent));
     });
     let (sender, events) = mpsc::channel(1024);
@@ -110,8 +113,41 @@ fn table(from: LinkId, child: Option<&LinkSender>) -> Table {
 
 /// One stage: where in a tick it is, and the numbers of its two tracks.
 struct Stage {
+    number: u16,
     phase: Duration,
     sequences: [u16; 2],
+}
+
+impl Stage {
+    fn send(
+        &mut self,
+        link: &LinkSender,
+        codec: Codec,
+        (length, flags): (usize, [u8; 2]),
+        at: (u32, Instant),
+    ) {
+        let (tick, epoch) = at;
+        let sequence = &mut self.sequences[codec.kind() as usize];
+        *sequence = sequence.wrapping_add(1);
+        let canonical = Canonical {
+            codec,
+            marker: false,
+            sequence: *sequence,
+            timestamp: tick * 960,
+            audio_level: None,
+            orientation: None,
+        };
+        let mut packet = BytesMut::with_capacity(length);
+        canonical.write(&mut packet);
+        packet.extend_from_slice(&flags);
+        packet.resize((length - STAMP).max(packet.len()), 0x55);
+        packet.extend_from_slice(&(now().duration_since(epoch).as_nanos() as u64).to_be_bytes());
+        let (class, alias) = match codec.kind() {
+            Kind::Audio => (Class::Audio, self.number),
+            Kind::Video => (Class::Video, STAGES + self.number),
+        };
+        link.send_media(class, DatagramKind::Rtp, 0, Alias(alias), &packet.freeze());
+    }
 }
 
 /// What is sent to A's link: sound and pictures of all stages, for so long; how many packets.
@@ -121,28 +157,23 @@ fn publish(link: &LinkSender, bits: u64, time: Duration, epoch: Instant, stages:
     let begin = now();
     let mut sent = 0;
     for tick in 0..(time.as_nanos() / TICK.as_nanos()) as u32 {
-        for (number, stage) in stages.iter_mut().enumerate() {
+        for stage in &mut *stages {
             sleep_until(begin + TICK * tick + stage.phase);
-            let mut send = |class: Class, alias: u16, length: usize, sequence: &mut u16| {
-                let mut packet = vec![0x55; length];
-                packet[0] = 0x80;
-                packet[2..4].copy_from_slice(&sequence.to_be_bytes());
-                packet[12..20]
-                    .copy_from_slice(&(now().duration_since(epoch).as_nanos() as u64).to_be_bytes());
-                *sequence = sequence.wrapping_add(1);
-                link.send_media(class, DatagramKind::Rtp, 0, Alias(alias), &packet.into());
+            stage.send(link, Codec::Opus, (SOUND, [0; 2]), (tick, epoch));
+            sent += 1;
+            // Half of the pictures in each tick; of each stage one in a second is a keyframe.
+            let turn = tick + u32::from(stage.number);
+            if turn % 2 == 1 {
+                continue;
+            }
+            let delta = u8::from(turn % 50 != 0);
+            // Packets of about the same length, as browsers cut a picture.
+            let count = picture.div_ceil(PACKET);
+            for index in 0..count {
+                // VP8: a descriptor of one octet, then the first of the picture or what goes on with it.
+                let flags = if index == 0 { [0x10, delta] } else { [0, 0x55] };
+                stage.send(link, Codec::Vp8, (picture / count, flags), (tick, epoch));
                 sent += 1;
-            };
-            let [sound, video] = &mut stage.sequences;
-            send(Class::Audio, number as u16, SOUND, sound);
-            // Half of the pictures in each tick.
-            if (tick as usize + number) % 2 == 0 {
-                let mut left = picture;
-                while left > 0 {
-                    let length = left.min(PACKET);
-                    send(Class::Video, STAGES + number as u16, length.max(20), video);
-                    left -= length;
-                }
             }
         }
     }
@@ -162,7 +193,7 @@ struct Figures {
     /// Datagrams, octets, system calls; datagrams in.
     counts: [u64; 4],
     cpu_ns: u64,
-    /// User and system, in clock ticks.
+    /// In user mode and in the kernel, in clock ticks.
     ticks: [u64; 2],
     wakeups: u64,
     losses: String,
@@ -246,8 +277,10 @@ async fn relay(to: &str) {
     .expect("it does not panic");
 }
 
-/// One run: figures by name.
-async fn run(program: &str, bits: u64, time: Duration, epoch: Instant) -> ([f64; 8], String) {
+/// A and C in this process, B in another one. Prints the figures, then what the relays have dropped.
+async fn run(program: &str, bits: u64, time: Duration) {
+    let metrics = PrometheusBuilder::new().install_recorder().expect("the only recorder");
+    let epoch = now();
     let delays = Delays::default();
     let mut c = start("c", vec![], Some((delays.clone(), epoch))).await;
     let (mut middle, address) = Middle::start(program, c.address);
@@ -259,16 +292,8 @@ async fn run(program: &str, bits: u64, time: Duration, epoch: Instant) -> ([f64;
     tokio::spawn(async move { while c.events.recv().await.is_some() {} });
     // B has its table before the first packet.
     tokio::time::sleep(DRAIN).await;
-    tokio::task::spawn_blocking(move || {
-        let mut random = 7_u64;
-        let mut stages: Vec<Stage> = (0..STAGES)
-            .map(|_| {
-                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                let phase = TICK.mul_f64((random >> 40) as f64 / (1 << 24) as f64);
-                Stage { phase, sequences: [0; 2] }
-            })
-            .collect();
-        stages.sort_by_key(|stage| stage.phase);
+    let measured = tokio::task::spawn_blocking(move || {
+        let mut stages = stages();
         publish(&to_b, bits, WARM_UP, epoch, &mut stages);
         sleep_until(now() + DRAIN);
         delays.lock().expect("no thread panics").clear();
@@ -280,12 +305,13 @@ async fn run(program: &str, bits: u64, time: Duration, epoch: Instant) -> ([f64;
         delays.sort_unstable();
         let count = |i: usize| (after.counts[i] - before.counts[i]) as f64;
         let gbits = count(1) * 8.0 / 1e9;
+        // Two hops, in nanoseconds.
         let at = |share: f64| {
             let i = ((delays.len() as f64 * share) as usize).min(delays.len().saturating_sub(1));
             delays.get(i).map_or(f64::NAN, |ns| *ns as f64 / 2e6)
         };
         let ticks = |i: usize| (after.ticks[i] - before.ticks[i]) as f64;
-        let figures = [
+        let figures: [f64; NAMES.len()] = [
             (after.cpu_ns - before.cpu_ns) as f64 / 1e9 / gbits,
             100.0 * ticks(1) / (ticks(0) + ticks(1)).max(1.0),
             count(0) / count(2),
@@ -296,15 +322,31 @@ async fn run(program: &str, bits: u64, time: Duration, epoch: Instant) -> ([f64;
             gbits * 1000.0 / took,
         ];
         (figures, after.losses)
-    })
-    .await
-    .expect("it does not panic")
+    });
+    let (figures, at_b) = measured.await.expect("it does not panic");
+    let figures: Vec<String> = figures.iter().map(f64::to_string).collect();
+    println!("{} A and C: {} B: {at_b}", figures.join(" "), losses(&metrics).join(" "));
+}
+
+/// Where in a tick each stage is: the same in each run.
+fn stages() -> Vec<Stage> {
+    let mut random = 7_u64;
+    let mut stages: Vec<Stage> = (0..STAGES)
+        .map(|number| {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let phase = TICK.mul_f64((random >> 40) as f64 / (1 << 24) as f64);
+            Stage { number, phase, sequences: [0; 2] }
+        })
+        .collect();
+    stages.sort_by_key(|stage| stage.phase);
+    stages
 }
 
 fn number(name: &str, default: u64) -> u64 {
     env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// What a run prints, in this order. CPU time and wakeups are those of B's whole process.
 const NAMES: [&str; 8] = [
     "core-s a Gbit",
     "of it in the kernel, %",
@@ -316,40 +358,26 @@ const NAMES: [&str; 8] = [
     "Mbit/s on the wire",
 ];
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 1)]
-async fn main() {
-    let arguments: Vec<String> = env::args().collect();
-    if let [_, role, to] = &arguments[..]
-        && role == "relay"
-    {
-        return relay(to).await;
-    }
-    let metrics = PrometheusBuilder::new().install_recorder().expect("the only recorder");
-    let own = env::current_exe().expect("Linux says").to_string_lossy().into_owned();
-    let programs: Vec<String> = match ["RELAY_A", "RELAY_B"].map(|name| env::var(name).ok()) {
-        [None, None] => vec![own],
-        both => both.into_iter().flatten().collect(),
-    };
-    let (rounds, time) = (number("ROUNDS", 5), Duration::from_secs(number("SECONDS", 10)));
+/// Runs the builds in turn and prints what they printed in the middle.
+fn compare(programs: &[String]) {
+    let (rounds, seconds) = (number("ROUNDS", 5), number("SECONDS", 10));
     let rates = env::var("MBITS").unwrap_or_else(|_| "46,200".to_owned());
-    let stop = Arc::new(AtomicBool::new(false));
-    for _ in 0..number("BUSY", 0) {
-        let stop = stop.clone();
-        thread::spawn(move || while !stop.load(Ordering::Relaxed) {});
-    }
-    let epoch = now();
-    for rate in rates.split(',').filter_map(|rate| rate.parse::<u64>().ok()) {
+    for rate in rates.split(',') {
         let mut figures = vec![Vec::new(); programs.len()];
         for _ in 0..rounds {
             for (program, figures) in programs.iter().zip(&mut figures) {
-                let (run, lost) = run(program, rate * 1_000_000, time, epoch).await;
-                eprintln!("    {program}: {run:.3?} {lost}");
+                let output =
+                    Command::new(program).args(["run", program, rate, &seconds.to_string()]).output();
+                let output = output.expect("a build of this bench").stdout;
+                let text = String::from_utf8_lossy(&output);
+                eprintln!("    {program} {}", text.trim());
+                let run: Vec<f64> = text.split(' ').map_while(|word| word.parse().ok()).collect();
+                assert_eq!(run.len(), NAMES.len(), "a run prints all its figures");
                 figures.push(run);
             }
         }
         println!(
-            "{rate} Mbit/s of {STAGES} stages over A → B → C, medians of {rounds} runs of {} s, load average {}",
-            time.as_secs(),
+            "{rate} Mbit/s of {STAGES} stages over A → B → C, medians of {rounds} runs of {seconds} s, load average {}",
             load_average()
         );
         for (program, figures) in programs.iter().zip(&figures) {
@@ -360,6 +388,31 @@ async fn main() {
             }
         }
     }
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 1)]
+async fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["relay", to] => return relay(to).await,
+        ["run", program, rate, seconds] => {
+            let rate: u64 = rate.parse().expect("Mbit/s");
+            let seconds = seconds.parse().expect("seconds");
+            return run(program, rate * 1_000_000, Duration::from_secs(seconds)).await;
+        }
+        _ => {}
+    }
+    let own = env::current_exe().expect("Linux says").to_string_lossy().into_owned();
+    let programs: Vec<String> = match ["RELAY_A", "RELAY_B"].map(|name| env::var(name).ok()) {
+        [None, None] => vec![own],
+        both => both.into_iter().flatten().collect(),
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    for _ in 0..number("BUSY", 0) {
+        let stop = stop.clone();
+        thread::spawn(move || while !stop.load(Ordering::Relaxed) {});
+    }
+    tokio::task::spawn_blocking(move || compare(&programs)).await.expect("it does not panic");
     stop.store(true, Ordering::Relaxed);
-    losses(&metrics).iter().for_each(|line| println!("  at A and C: {line}"));
 }
