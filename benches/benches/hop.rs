@@ -99,6 +99,15 @@ async fn up(relay: &mut Relay) -> (LinkId, LinkSender) {
     }
 }
 
+/// A link that goes down is the end of a run that says something.
+async fn watch(mut events: mpsc::Receiver<BridgeEvent>) {
+    while let Some(event) = events.recv().await {
+        if let BridgeEvent::Down { reason, .. } = event {
+            eprintln!("      a link went down: {reason}");
+        }
+    }
+}
+
 /// Sound and picture of each stage, from this link, for this relay or for a child.
 fn table(from: LinkId, child: Option<&LinkSender>) -> Table {
     let rows = (0..2 * STAGES).map(|alias| {
@@ -265,7 +274,7 @@ async fn relay(to: &str) {
     println!("{}", b.address);
     let (from_a, a) = up(&mut b).await;
     b.forwarding.replace(table(from_a, Some(&to_c)));
-    tokio::spawn(async move { while b.events.recv().await.is_some() {} });
+    tokio::spawn(watch(b.events));
     tokio::task::spawn_blocking(move || {
         for _ in std::io::stdin().lines() {
             let [sent, received] = [bench::traffic(&to_c), bench::traffic(&a)];
@@ -288,8 +297,8 @@ async fn run(program: &str, bits: u64, time: Duration) {
     c.forwarding.replace(table(from_b, None));
     let mut a = start("a", vec![address], None).await;
     let (_, to_b) = up(&mut a).await;
-    tokio::spawn(async move { while a.events.recv().await.is_some() {} });
-    tokio::spawn(async move { while c.events.recv().await.is_some() {} });
+    tokio::spawn(watch(a.events));
+    tokio::spawn(watch(c.events));
     // B has its table before the first packet.
     tokio::time::sleep(DRAIN).await;
     let measured = tokio::task::spawn_blocking(move || {
@@ -366,8 +375,10 @@ fn compare(programs: &[String]) {
         let mut figures = vec![Vec::new(); programs.len()];
         for _ in 0..rounds {
             for (program, figures) in programs.iter().zip(&mut figures) {
-                let output =
-                    Command::new(program).args(["run", program, rate, &seconds.to_string()]).output();
+                let output = Command::new(program)
+                    .args(["run", program, rate, &seconds.to_string()])
+                    .stderr(Stdio::inherit())
+                    .output();
                 let output = output.expect("a build of this bench").stdout;
                 let text = String::from_utf8_lossy(&output);
                 eprintln!("    {program} {}", text.trim());
