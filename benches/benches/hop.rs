@@ -68,8 +68,10 @@ fn sleep_until(at: Instant) {
 
 async fn start(name: &str, peers: Vec<String>, delays: Option<(Delays, Instant)>) -> Relay {
     let data = tempfile::tempdir().expect("a directory for the key");
-    let local = Arc::new(move |_: u32, _: DatagramHeader, payload: Bytes| {
-        let Some((delays, epoch)) = &delays else { return };
+    let local = Arc::new(move |_: u32, header: DatagramHeader, payload: Bytes| {
+        let Some((delays, epoch)) = delays.as_ref().filter(|_| header.kind == DatagramKind::Rtp) else {
+            return;
+        };
         let arrived = now().duration_since(*epoch).as_nanos() as u64;
         let sent = payload.last_chunk::<STAMP>().expect("the source stamps each");
         delays.lock().expect("no thread panics").push(arrived - u64::from_be_bytes(*sent));
