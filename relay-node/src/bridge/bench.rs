@@ -54,3 +54,21 @@ impl PacketPath {
         count
     }
 }
+
+/// What a link has sent and received, as QUIC counts it: UDP datagrams, their octets, system calls.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Traffic {
+    /// Datagrams, octets and system calls out.
+    pub sent: [u64; 3],
+    /// Datagrams and octets in.
+    pub received: [u64; 2],
+}
+
+/// What a link has carried so far.
+pub fn traffic(link: &LinkSender) -> Traffic {
+    let stats = link.0.connection().stats();
+    Traffic {
+        sent: [stats.udp_tx.datagrams, stats.udp_tx.bytes, stats.udp_tx.ios],
+        received: [stats.udp_rx.datagrams, stats.udp_rx.bytes],
+    }
+}

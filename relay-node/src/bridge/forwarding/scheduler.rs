@@ -34,6 +34,10 @@ const BUDGET_MAX: u32 = 64;
 /// Packets kept of a track, by number: some 1.3 s of audio, 0.3 s of 8 Mbit/s of video.
 const KEPT_AUDIO: usize = 64;
 const KEPT_VIDEO: usize = 256;
+/// And for so long: nobody asks later. Memory that comes back sooner is still in the cache.
+const KEPT_FOR: Duration = Duration::from_millis(400);
+/// But for the last few: of a slow track it is only the next packet that shows a gap.
+const KEPT_MIN: u16 = 16;
 /// Headers and payloads are put together in slabs of this size, which come back when quinn has sent them.
 const SLAB: usize = 64 * 1024;
 /// Slabs that may be waited for before another one is made.
@@ -191,7 +195,7 @@ impl Scheduler {
                 && let Some(Queued { packet, withheld, .. }) = self.lanes[lane].front()
             {
                 if withheld.is_some() {
-                    if let Some(next) = self.tell(lane, room) {
+                    if let Some(next) = self.tell(lane, room, now) {
                         return next;
                     }
                 } else if DatagramHeader::LEN + packet.payload.len() > longest {
@@ -203,14 +207,14 @@ impl Scheduler {
                     return Next::Wait;
                 }
                 let (fragment, packet) = self.fragments[lane].pop_front().expect("it was there just now");
-                return Next::Datagram(self.send(packet, Some(fragment), lane));
+                return Next::Datagram(self.send(packet, Some(fragment), lane, now));
             }
             if let Some(length) = self.lanes[lane].front().map(|queued| queued.packet.payload.len()) {
                 if room < (DatagramHeader::LEN + length) as u64 {
                     return Next::Wait;
                 }
                 let packet = self.lanes[lane].pop().expect("it was there just now");
-                return Next::Datagram(self.send(packet, None, lane));
+                return Next::Datagram(self.send(packet, None, lane, now));
             }
         }
         Next::Nothing
@@ -256,7 +260,7 @@ impl Scheduler {
 
     /// Tells the neighbor what was shed before the next packet of a lane, if that is any.
     #[cold]
-    fn tell(&mut self, lane: usize, room: u64) -> Option<Next> {
+    fn tell(&mut self, lane: usize, room: u64, now: Instant) -> Option<Next> {
         let Queued { packet, withheld, .. } = self.lanes[lane].front_mut()?;
         let numbers = withheld.as_mut()?;
         if room < (DatagramHeader::LEN + Withheld::LEN) as u64 {
@@ -265,7 +269,7 @@ impl Scheduler {
         let run = numbers.pop();
         withheld.take_if(|numbers| numbers.is_empty());
         let told = notice(packet.class, packet.alias, packet.precedence, run?);
-        Some(Next::Datagram(self.send(told, None, lane)))
+        Some(Next::Datagram(self.send(told, None, lane, now)))
     }
 
     /// Cuts the next packet of a lane into fragments of about the same length. What that is no help for leaves whole,
@@ -290,7 +294,7 @@ impl Scheduler {
         }
     }
 
-    fn send(&mut self, packet: Packet, fragment: Option<Fragment>, lane: usize) -> Bytes {
+    fn send(&mut self, packet: Packet, fragment: Option<Fragment>, lane: usize, now: Instant) -> Bytes {
         let Packet { kind, class, epoch, alias, payload, .. } = packet;
         let outgoing = self.outgoing.entry(alias).or_insert_with(|| Outgoing {
             sequence: 0,
@@ -305,7 +309,7 @@ impl Scheduler {
         let header = DatagramHeader { kind, epoch, alias, sequence };
         let sent = Sent { sequence, kind, epoch, fragment, payload };
         let datagram = self.slabs.put(header, sent.len(), |out| sent.write(out));
-        outgoing.kept.push(sent);
+        outgoing.kept.push(sent, now);
         datagram
     }
 }
@@ -365,7 +369,9 @@ impl Sent {
 pub(crate) struct Kept {
     most: usize,
     /// None, or `most`.
-    slots: Vec<Option<Sent>>,
+    slots: Vec<Option<(Instant, Sent)>>,
+    /// What was sent before this one is not kept any more.
+    oldest: u16,
 }
 
 impl Kept {
@@ -374,22 +380,34 @@ impl Kept {
             Class::Video | Class::File | Class::Prefetch => KEPT_VIDEO,
             _ => KEPT_AUDIO,
         };
-        Kept { most, slots: Vec::new() }
+        Kept { most, slots: Vec::new(), oldest: 0 }
     }
 
-    /// Keeps a packet in place of the oldest.
-    pub fn push(&mut self, sent: Sent) {
+    /// Keeps a packet in place of the oldest, and lets go of those that were sent long ago.
+    pub fn push(&mut self, sent: Sent, now: Instant) {
+        let newest = sent.sequence;
         if self.slots.is_empty() {
             self.slots = vec![None; self.most];
+            self.oldest = newest;
         }
-        let slot = usize::from(sent.sequence) % self.most;
-        self.slots[slot] = Some(sent);
+        let slot = usize::from(newest) % self.most;
+        self.slots[slot] = Some((now, sent));
+        while newest.wrapping_sub(self.oldest) >= KEPT_MIN {
+            let slot = &mut self.slots[usize::from(self.oldest) % self.most];
+            let is_old = |(at, sent): &mut (Instant, Sent)| {
+                sent.sequence == self.oldest && now.saturating_duration_since(*at) > KEPT_FOR
+            };
+            if slot.take_if(is_old).is_none() && usize::from(newest.wrapping_sub(self.oldest)) < self.most {
+                break;
+            }
+            self.oldest = self.oldest.wrapping_add(1);
+        }
     }
 
     /// The packet with this link sequence, if it is still kept.
     pub fn get(&self, sequence: u16) -> Option<&Sent> {
         let slot = self.slots.get(usize::from(sequence) % self.most)?;
-        slot.as_ref().filter(|sent| sent.sequence == sequence)
+        slot.as_ref().map(|(_, sent)| sent).filter(|sent| sent.sequence == sequence)
     }
 
     /// Lets go of all packets, and of their places: a link sees 65,536 aliases before one comes back, and the

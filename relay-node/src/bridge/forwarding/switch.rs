@@ -6,8 +6,9 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap},
     future::poll_fn,
+    pin::pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -77,31 +78,32 @@ fn poll_send(connection: &Connection, link: &LinkShared, cx: &mut Context<'_>) -
     }
 }
 
-/// Reads datagrams and sends each where the table says.
+/// Reads datagrams and sends each where the table says: all that are there in one turn, so that they leave together.
 pub(crate) async fn receive(connection: Connection, mut inbound: Inbound) -> ConnectionError {
-    loop {
-        let due = inbound.poll_timeout();
-        let sleep = async {
-            match due {
-                Some(due) => tokio::time::sleep_until(due.into()).await,
-                None => std::future::pending().await,
+    let mut datagram = pin!(connection.read_datagram());
+    let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
+    poll_fn(|cx| {
+        let now = clock::now();
+        // quinn holds a bounded number of them, and none comes while this thread is here.
+        while let Poll::Ready(read) = datagram.as_mut().poll(cx) {
+            match read {
+                Ok(read) => with(|switch| inbound.handle(switch, read, now)),
+                Err(error) => return Poll::Ready(error),
             }
-        };
-        tokio::select! {
-            biased;
-            datagram = connection.read_datagram() => match datagram {
-                Ok(datagram) => {
-                    let now = clock::now();
-                    with(|switch| inbound.handle(switch, datagram, now));
-                    if due.is_some_and(|due| due <= now) {
-                        with(|switch| inbound.handle_timeout(switch, now));
-                    }
-                }
-                Err(error) => return error,
-            },
-            () = sleep => with(|switch| inbound.handle_timeout(switch, clock::now())),
+            datagram.set(connection.read_datagram());
         }
-    }
+        while let Some(due) = inbound.poll_timeout() {
+            if due > now {
+                if timer.deadline() != due.into() {
+                    timer.as_mut().reset(due.into());
+                }
+                ready!(timer.as_mut().poll(cx));
+            }
+            with(|switch| inbound.handle_timeout(switch, now.max(due)));
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// What the receiving side of a link knows.

@@ -37,6 +37,8 @@ const BASE_AGE: Duration = Duration::from_secs(10);
 const ROUND: Duration = Duration::from_millis(10);
 /// A queue that stays while next to nothing is sent is the path's own delay.
 const STUCK_ROUNDS: u32 = 3;
+/// Twelve packets. More of them at a time are fewer system calls, but behind those nothing urgent passes.
+const BUFFER: u64 = 16 * 1024;
 /// In packets.
 const MIN_WINDOW: u64 = 4;
 const MAX_WINDOW: u64 = 16 * 1024 * 1024;
@@ -75,10 +77,12 @@ impl SendBudget {
         self.window.load(Relaxed).saturating_sub(self.mtu.load(Relaxed)).saturating_sub(self.used(buffered))
     }
 
-    /// Bytes that quinn's own queue should hold at most: what leaves within 4 ms, and three packets.
+    /// Bytes that quinn's own queue should hold at most: what leaves within 4 ms up to [`BUFFER`], more only if it leaves
+    /// within 1 ms, and three packets.
     pub fn buffer(&self) -> u64 {
         let rtt = self.rtt_micros.load(Relaxed).max(1000);
-        (self.window.load(Relaxed).saturating_mul(4000) / rtt).max(3 * self.mtu.load(Relaxed))
+        let leaves_within = |micros| self.window.load(Relaxed).saturating_mul(micros) / rtt;
+        leaves_within(4000).min(BUFFER.max(leaves_within(1000))).max(3 * self.mtu.load(Relaxed))
     }
 
     /// Whether media waits for room.
@@ -524,6 +528,22 @@ mod tests {
         let outcome = Path { delay_jump: jump, ..THIN }.run(20);
         println!("{:.1} Mbit/s, queue {:?}", outcome.rate / 1e6, outcome.queue);
         assert!(outcome.rate > 0.7 * 8e6, "{}", outcome.rate);
+    }
+
+    #[test]
+    fn quinn_holds_more_only_where_it_leaves_at_once() {
+        let budget = SendBudget::default();
+        let buffer = |window: u64, rtt: u64| {
+            budget.window.store(window, Relaxed);
+            budget.rtt_micros.store(rtt, Relaxed);
+            budget.mtu.store(MTU, Relaxed);
+            budget.buffer()
+        };
+        assert_eq!(buffer(256 * 1024, 300), 256 * 1024, "a neighbor nearby");
+        assert_eq!(buffer(256 * 1024, 8_000), 32 * 1024);
+        assert_eq!(buffer(256 * 1024, 40_000), BUFFER, "100 Mbit/s over 20 ms and less");
+        assert_eq!(buffer(40 * 1024, 40_000), 4 * 1024, "8 Mbit/s");
+        assert_eq!(buffer(10 * 1024, 40_000), 3 * MTU);
     }
 
     #[test]

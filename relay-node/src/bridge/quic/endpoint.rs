@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use quinn::{Endpoint, TokioRuntime};
 
-use super::{tls, transport};
+use super::{socket::Socket, tls, transport};
 use crate::bridge::{Identity, Trust};
 
 pub(crate) use super::tls::neighbor_of;
@@ -30,8 +30,9 @@ pub(crate) fn on_socket(
     client.transport_config(transport.clone());
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
     server.transport_config(transport).max_incoming(incoming_max);
+    let (config, socket) = (transport::endpoint(identity), Arc::new(Socket::new(socket)?));
     let mut endpoint =
-        Endpoint::new(transport::endpoint(identity), Some(server), socket, Arc::new(TokioRuntime))?;
+        Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime))?;
     endpoint.set_default_client_config(client);
     Ok(endpoint)
 }

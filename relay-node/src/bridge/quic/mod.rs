@@ -6,5 +6,6 @@ pub(crate) mod congestion;
 pub(crate) mod endpoint;
 pub(crate) mod measure;
 pub(crate) mod node_key;
+pub(crate) mod socket;
 pub(crate) mod tls;
 pub(crate) mod transport;
