@@ -65,10 +65,14 @@ impl SendBudget {
     /// Bytes that may be handed to quinn now. What waits behind the reserve is for the streams: control never
     /// finds the window full of media.
     pub fn for_media(&self, buffered: u64) -> u64 {
-        let mtu = self.mtu.load(Relaxed);
+        let room = self.window.load(Relaxed).saturating_sub(self.reserve());
+        self.for_urgent(buffered).min(room.saturating_sub(self.used(buffered)))
+    }
+
+    /// Of the window, what media leaves free.
+    fn reserve(&self) -> u64 {
         let window = self.window.load(Relaxed);
-        let reserve = (window / 8).clamp(2 * mtu, 16 * 1024);
-        self.for_urgent(buffered).min(window.saturating_sub(reserve).saturating_sub(self.used(buffered)))
+        (window / 8).clamp(2 * self.mtu.load(Relaxed), 16 * 1024)
     }
 
     /// As [`SendBudget::for_media`] for what goes before everything.
@@ -298,9 +302,12 @@ impl Delay {
             self.window = (used as f64 * ratio.max(0.5)) as u64;
         } else if self.round.limited && ratio > 1.02 {
             let careful = self.careful_until.is_some_and(|until| now < until);
-            let step = if careful { 0.0 } else { used as f64 * (ratio.min(2.0) - 1.0) };
+            // Media leaves its reserve, and quinn a packet: what stands free by that is used too. Without it a small window
+            // would never grow again.
+            let full = self.window.min(used + self.budget.reserve() + self.mtu);
+            let step = if careful { 0.0 } else { full as f64 * (ratio.min(2.0) - 1.0) };
             // At least a packet: a window that grows by less does not grow.
-            self.window = self.window.max(used + (step as u64).max(self.mtu));
+            self.window = self.window.max(full + (step as u64).max(self.mtu));
         }
         self.forget_loss();
         self.window = self.window.clamp(self.min_window(), MAX_WINDOW);
@@ -398,6 +405,9 @@ mod tests {
         lose_every: u64,
         offered: u64,
         delay_jump: Option<(Duration, Duration)>,
+        /// What it begins with, and whether it is media, which leaves room for others.
+        window: u64,
+        media: bool,
     }
 
     /// What came of it.
@@ -414,8 +424,12 @@ mod tests {
             #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
             let start = Instant::now();
             let step = Duration::from_micros(100);
-            let mut control = Delay::new(256 * 1024, MTU as u16, start);
+            let mut control = Delay::new(self.window, MTU as u16, start);
             let budget = control.budget();
+            let has_room = |control: &Delay, in_flight: u64| match self.media {
+                true => control.budget.for_media(0) >= MTU,
+                false => in_flight + MTU <= control.open(),
+            };
             let (mut now, mut free_at) = (start, start);
             let (mut backlog, mut in_flight, mut sent, mut came, mut dropped) = (0_f64, 0_u64, 0, 0, 0);
             // Acknowledged or found lost at, sent at, lost.
@@ -423,8 +437,8 @@ mod tests {
             let mut queues = Vec::new();
             while now < start + Duration::from_secs(seconds) {
                 backlog = (backlog + self.offered as f64 / 8.0 * step.as_secs_f64()).min(500_000.0);
-                budget.want(backlog >= MTU as f64 && in_flight + MTU > control.open());
-                while backlog >= MTU as f64 && in_flight + MTU <= control.open() {
+                budget.want(backlog >= MTU as f64 && !has_room(&control, in_flight));
+                while backlog >= MTU as f64 && has_room(&control, in_flight) {
                     backlog -= MTU as f64;
                     sent += 1;
                     in_flight += MTU;
@@ -477,6 +491,8 @@ mod tests {
         lose_every: 0,
         offered: 12_000_000,
         delay_jump: None,
+        window: 256 * 1024,
+        media: false,
     };
 
     #[test]
@@ -486,6 +502,27 @@ mod tests {
             println!("{rate}: {:.1} Mbit/s, queue {:?}", outcome.rate / 1e6, outcome.queue);
             assert!(outcome.rate > 0.93 * rate as f64, "{}", outcome.rate);
             assert!(outcome.queue[1] < Duration::from_millis(45), "{:?}", outcome.queue);
+        }
+    }
+
+    #[test]
+    fn media_that_leaves_room_for_others_fills_a_link_from_the_smallest_window_on() {
+        for delay in [1, 10, 50, 100].map(Duration::from_millis) {
+            for packets in [4, 10, 14, 24, 40] {
+                let path = Path { rate: 5_000_000, delay, window: packets * MTU, media: true, ..THIN };
+                let outcome = path.run(30);
+                println!(
+                    "{delay:?}, {packets} packets: {:.2} Mbit/s, queue {:?}",
+                    outcome.rate / 1e6,
+                    outcome.queue
+                );
+                assert!(outcome.rate > 0.85 * 5e6, "{delay:?}, {packets}: {}", outcome.rate);
+                assert!(
+                    outcome.queue[1] < Duration::from_millis(60),
+                    "{delay:?}, {packets}: {:?}",
+                    outcome.queue
+                );
+            }
         }
     }
 
