@@ -23,6 +23,8 @@ pub struct Placed {
     pub index: u64,
     pub timestamp: u32,
     pub payload_type: u8,
+    /// A picture ends here, of the layers that the listener gets.
+    pub marker: bool,
     /// Padding goes in its place.
     pub blank: bool,
     pub given: Option<Given>,
@@ -37,17 +39,10 @@ impl Placed {
         Body { payload: packet.payload(), numbers, padding }
     }
 
-    fn header(
-        &self,
-        ssrc: u32,
-        index: u64,
-        packet: &Packet,
-        original: Option<u16>,
-        elements: Elements,
-    ) -> Header {
+    fn header(&self, ssrc: u32, index: u64, original: Option<u16>, elements: Elements) -> Header {
         Header {
             payload_type: self.payload_type,
-            marker: packet.marker && !self.blank,
+            marker: self.marker && !self.blank,
             ssrc,
             index,
             timestamp: self.timestamp,
@@ -63,7 +58,7 @@ impl Egress {
         let body = place.body(packet, padding);
         let number = self.number_once(place.index, &body, way);
         let elements = self.elements(Some(packet), number);
-        let header = place.header(self.ssrc, place.index, packet, None, elements);
+        let header = place.header(self.ssrc, place.index, None, elements);
         seal(&header, &body, way.sealer, way.to, way.batch)
     }
 
@@ -98,7 +93,7 @@ impl Egress {
         let elements = self.elements(Some(packet), number);
         let index = self.rtx_index;
         self.rtx_index += 1;
-        let header = place.header(self.rtx_ssrc, index, packet, Some(place.index as u16), elements);
+        let header = place.header(self.rtx_ssrc, index, Some(place.index as u16), elements);
         seal(&header, &body, way.sealer, way.to, way.batch)
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use protocol::{Codec, Kind, mesh::extension};
 
-use super::descriptor::{Description, describe};
+use super::descriptor::{Description, Resolutions, describe, resolutions};
 use super::elements::Elements;
 use super::header::{FIXED_LEN, Header};
 
@@ -150,6 +150,11 @@ impl Packet {
     /// The payload.
     pub fn payload(&self) -> &[u8] {
         &self.bytes[usize::from(self.header_len)..]
+    }
+
+    /// How large its spatial layers are, where it says so: with keyframes.
+    pub fn resolutions(&self) -> Resolutions {
+        resolutions(self.codec, self.payload())
     }
 
     /// Audio or video.

@@ -29,6 +29,32 @@ pub struct SpatialLayer(pub u8);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TemporalLayer(pub u8);
 
+/// How much of an encoding: its layers up to these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Extent {
+    /// This spatial layer and those below.
+    pub spatial: SpatialLayer,
+    /// This temporal layer and those below.
+    pub temporal: TemporalLayer,
+}
+
+impl Extent {
+    /// All layers, whatever there are.
+    pub const ALL: Extent = Extent { spatial: SpatialLayer(u8::MAX), temporal: TemporalLayer(u8::MAX) };
+    /// The base alone.
+    pub const BASE: Extent = Extent { spatial: SpatialLayer(0), temporal: TemporalLayer(0) };
+
+    /// No more than either.
+    pub fn up_to(self, other: Extent) -> Extent {
+        Extent { spatial: self.spatial.min(other.spatial), temporal: self.temporal.min(other.temporal) }
+    }
+
+    /// Whether a layer is within it.
+    pub fn has(self, spatial: SpatialLayer, temporal: TemporalLayer) -> bool {
+        spatial <= self.spatial && temporal <= self.temporal
+    }
+}
+
 /// Width and height in pixels, as a viewer sees them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Resolution {
@@ -37,6 +63,12 @@ pub struct Resolution {
     /// From top to bottom.
     pub height: u16,
 }
+
+/// Of the spatial layers of an encoding, as far as they are said.
+pub type Resolutions = [Option<Resolution>; SPATIAL_MAX];
+
+/// Three bits count them.
+pub const SPATIAL_MAX: usize = 8;
 
 impl Resolution {
     /// By this encodings are ranked.
@@ -68,6 +100,9 @@ pub struct Description {
     /// A receiver that had the temporal layer below may get this one from this picture on. Go up by one layer
     /// at a time: of those in between the picture says nothing.
     pub switch_up: bool,
+    /// A layer frame begins with this packet that refers to nothing of its spatial layer before it: a receiver that
+    /// had the spatial layer below may get this one from here on.
+    pub enters: bool,
     /// Nothing refers to this picture. False where the sender does not say so.
     pub discardable: bool,
     /// It needs the lower spatial layer of the same picture.
@@ -82,8 +117,8 @@ pub struct Description {
 
 impl Description {
     /// Whether a receiver of layers up to these gets the packet.
-    pub fn is_within(&self, spatial: SpatialLayer, temporal: TemporalLayer) -> bool {
-        self.spatial <= spatial && self.temporal <= temporal
+    pub fn is_within(&self, extent: Extent) -> bool {
+        extent.has(self.spatial, self.temporal)
     }
 
     /// Whether a picture ends here for a receiver of spatial layers up to this one: it gets the marker then
@@ -109,6 +144,13 @@ pub fn describe(codec: Codec, payload: &[u8], marker: bool) -> Option<Descriptio
     };
     let layer_ends = said.layer_ends || marker;
     Some(Description { keyframe, picture_ends: marker, layer_ends, ..said })
+}
+
+/// How large the spatial layers are, where a payload says so: with keyframes. Total on any bytes.
+pub fn resolutions(codec: Codec, payload: &[u8]) -> Resolutions {
+    let descriptor = if codec == Codec::Vp9 { vp9::Descriptor::read(payload) } else { None };
+    let structure = descriptor.and_then(|descriptor| descriptor.structure);
+    structure.map(|structure| structure.resolutions).unwrap_or_default()
 }
 
 /// AV1 RTP payload specification section 4.4: Z, the payload goes on with what the packet before began; N, the
@@ -143,9 +185,12 @@ mod tests {
     fn layers_are_chosen_in_both_directions() {
         let (spatial, temporal) = (SpatialLayer(1), TemporalLayer(2));
         let description = Description { spatial, temporal, ..Description::default() };
-        assert!(description.is_within(SpatialLayer(1), TemporalLayer(2)));
-        assert!(!description.is_within(SpatialLayer(0), TemporalLayer(2)));
-        assert!(!description.is_within(SpatialLayer(1), TemporalLayer(1)));
+        let within = |spatial, temporal| {
+            description
+                .is_within(Extent { spatial: SpatialLayer(spatial), temporal: TemporalLayer(temporal) })
+        };
+        assert!(within(1, 2) && description.is_within(Extent::ALL));
+        assert!(!within(0, 2) && !within(1, 1) && !description.is_within(Extent::BASE));
     }
 
     #[test]
@@ -172,6 +217,7 @@ mod tests {
             for codec in Codec::ALL {
                 let Some(said) = describe(codec, &junk, marker) else { continue };
                 prop_assert_eq!(said.picture_ends, marker);
+                let _ = resolutions(codec, &junk);
                 prop_assert_eq!(said.keyframe, keyframe::starts(codec, &junk));
                 for at in said.numbered.places() {
                     prop_assert!(at < junk.len());
