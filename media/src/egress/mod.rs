@@ -142,8 +142,8 @@ pub struct Way<'a> {
 
 /// A receiver takes the first packet's rollover counter to be 0, so the first index is far from the wrap.
 const FIRST_INDEX: u64 = 1000;
-/// The largest packet with our header, padding and tag, and the number of the original in a retransmission.
-pub const MAX_SEALED_LEN: usize = rtp::packet::MAX_LEN + rtp::elements::MAX_EXTENSION_LEN + 2 + 64 + 16;
+/// The largest packet with our header, padding and tag, the number of the original in a retransmission, and a seam.
+pub const MAX_SEALED_LEN: usize = rtp::packet::MAX_LEN + rtp::elements::MAX_EXTENSION_LEN + 2 + 1 + 64 + 16;
 
 impl Egress {
     /// The sending side as negotiated; `track` names what is sent, as a whole.

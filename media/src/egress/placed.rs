@@ -1,13 +1,19 @@
 //! A packet at its place among those that a listener gets: its header and body, and its transport-wide number. Where it
 //! goes more than once under its own number, these are the same octets.
 
+use protocol::Codec;
+
 use super::{
     Egress, Way,
     seal::{Body, Header, seal},
 };
 use crate::{
     bandwidth::Purpose,
-    rtp::{descriptor::numbered::Given, elements::Elements, packet::Packet},
+    rtp::{
+        descriptor::{av1::Seam, numbered::Given},
+        elements::Elements,
+        packet::Packet,
+    },
 };
 
 /// A packet of nothing but padding says how long that is.
@@ -33,10 +39,14 @@ pub struct Placed {
 impl Placed {
     fn body<'a>(&self, packet: &'a Packet, padding: u8) -> Body<'a> {
         if self.blank {
-            return Body { payload: &[], numbers: None, padding: BLANK };
+            return Body { payload: &[], numbers: None, seam: Seam::default(), padding: BLANK };
         }
-        let numbers = self.given.map(|given| (&packet.description.numbered, given));
-        Body { payload: packet.payload(), numbers, padding }
+        let (said, payload) = (&packet.description, packet.payload());
+        let seam = match packet.codec {
+            Codec::Av1 => Seam::of(said, payload, self.marker),
+            _ => Seam::default(),
+        };
+        Body { payload, numbers: self.given.map(|given| (&said.numbered, given)), seam, padding }
     }
 
     fn header(&self, ssrc: u32, index: u64, original: Option<u16>, elements: Elements) -> Header {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     bandwidth::Purpose,
-    rtp::{self, packet::Packet},
+    rtp::{self, descriptor::av1::Seam, packet::Packet},
     track::{id::TrackId, ring::Ring},
 };
 
@@ -82,7 +82,7 @@ impl Egress {
         let (Some(payload_type), Some(LastSent { timestamp, .. })) = (rtx, self.last) else {
             return Sent::NotThere;
         };
-        let body = Body { payload: &[], numbers: None, padding: PROBE_PADDING };
+        let body = Body { payload: &[], numbers: None, seam: Seam::default(), padding: PROBE_PADDING };
         let elements = self.elements(None, self.transport_number(&body, purpose, way));
         let (ssrc, index) = (self.rtx_ssrc, self.rtx_index);
         self.rtx_index += 1;

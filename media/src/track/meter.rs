@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::{
     allocation::price::Rate,
     rtp::{
-        descriptor::{Extent, Resolution, Resolutions, SpatialLayer, TemporalLayer},
+        descriptor::{Description, Extent, Resolution, Resolutions, SpatialLayer, TemporalLayer},
         packet::Packet,
     },
 };
@@ -52,6 +52,12 @@ impl Meter {
         if packet.description.resolution.is_some() {
             self.resolution = packet.description.resolution;
             self.resolutions = packet.resolutions();
+        }
+        let Description { spatial, scale, .. } = packet.description;
+        if let Some(resolution) = self.resolution.and_then(|largest| scale.resolution(largest))
+            && let Some(place) = self.resolutions.get_mut(usize::from(spatial.0))
+        {
+            *place = Some(resolution);
         }
         let layer = (packet.description.spatial, packet.description.temporal);
         let place = match self.layers.iter().position(|(known, _)| *known >= layer) {
@@ -135,6 +141,7 @@ mod tests {
             timestamp: 0,
             audio_level: None,
             orientation: None,
+            dependency: None,
         };
         let mut buffer = BytesMut::new();
         canonical.write(&mut buffer);

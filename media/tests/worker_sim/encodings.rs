@@ -156,6 +156,7 @@ impl Stage {
                     timestamp: encoding.timestamp.wrapping_add(ticks),
                     audio_level: None,
                     orientation: None,
+                    dependency: None,
                 };
                 encoding.sequence = encoding.sequence.wrapping_add(1);
                 let mut buffer = BytesMut::new();
@@ -203,6 +204,7 @@ impl Stage {
             timestamp: (self.sounds * 960) as u32,
             audio_level: None,
             orientation: None,
+            dependency: None,
         };
         self.sounds += 1;
         self.sound_sequence = self.sound_sequence.wrapping_add(1);

@@ -126,7 +126,7 @@ async function choosing(t, browser, name) {
   ]) {
     await wish(page, body);
     await shows(page, what, width);
-    await sleep(1_500);
+    await sleep(1_000);
     const later = await look(page);
     t.diagnostic(`${what}: ${JSON.stringify(later)}`);
     assert.equal(later.width, width, `${what} goes on`);
@@ -136,17 +136,17 @@ async function choosing(t, browser, name) {
   assert.equal(last.plis, first.plis, "nothing that was left out is missed");
 }
 
-for (const [codec, mode] of [
-  ["VP9", "L3T3"],
-  ["VP9", "L3T3_KEY"],
+for (const [title, codec, mode] of [
+  ["spatial_layers_of_vp9", "VP9", "L3T3"],
+  ["spatial_layers_of_vp9_that_refer_to_each_other_in_keyframes_alone", "VP9", "L3T3_KEY"],
+  ["spatial_layers_of_av1", "AV1", "L3T3"],
 ]) {
-  test(`spatial_layers_of_${codec.toLowerCase()}_in_${mode.toLowerCase()}`, async (t) => {
+  test(title, async (t) => {
     const name = `${codec}-${mode}`.toLowerCase().replace("_", "-");
     const publisher = await chromium.open(relays[0].url("/"));
     t.after(() => publisher.context().close());
     await publish(publisher, name, codec, mode);
     await until("it is live", 20_000, async () => (await relays[1].stream(name)) !== undefined);
-    await choosing(t, chromium, name);
-    await choosing(t, firefox, name);
+    await Promise.all([choosing(t, chromium, name), choosing(t, firefox, name)]);
   });
 }

@@ -47,6 +47,7 @@ impl Svc {
                     timestamp: self.timestamp,
                     audio_level: None,
                     orientation: None,
+                    dependency: None,
                 };
                 self.sequence = self.sequence.wrapping_add(1);
                 let mut buffer = BytesMut::new();

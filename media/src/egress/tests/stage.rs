@@ -186,6 +186,7 @@ impl Stage {
                 timestamp: self.timestamp,
                 audio_level: None,
                 orientation: None,
+                dependency: None,
             };
             let mut buffer = BytesMut::new();
             canonical.write(&mut buffer);
@@ -236,6 +237,7 @@ impl Stage {
             timestamp: u32::from(number) * 960,
             audio_level: None,
             orientation: None,
+            dependency: None,
         };
         let mut buffer = BytesMut::new();
         canonical.write(&mut buffer);

@@ -13,6 +13,7 @@ use super::{
     bits::Bits,
     numbered::{Numbered, PictureId},
     structure::{Differences, Indication, Indications, Structure, Template, push},
+    summary::{Scale, Summary},
 };
 
 /// As `a=extmap` names it.
@@ -282,6 +283,11 @@ impl Dependency {
         Numbered { picture_id, ..Numbered::default() }
     }
 
+    /// What relays tell each other of it.
+    pub fn summary(&self, marker: bool) -> Summary {
+        Summary::new(&self.describe(marker), self.resolution, self.largest)
+    }
+
     /// In the shape of all codecs, with the marker of the RTP header. The numbers stand in the extension, not
     /// in the payload.
     pub fn describe(&self, marker: bool) -> Description {
@@ -300,6 +306,7 @@ impl Dependency {
             inter_layer: self.spatial > SpatialLayer(0) && !self.references.is_empty(),
             not_needed_above: self.not_needed_above,
             resolution: self.largest.filter(|_| self.brings_structure),
+            scale: Scale::default(),
             numbered: self.numbered(),
         }
     }

@@ -2,6 +2,7 @@
 //! to it, and the numbers that have to be written anew where pictures are withheld. Every codec says it in its
 //! own way; here it gets one shape. Which packets leave is decided elsewhere.
 
+pub mod av1;
 mod bits;
 pub mod dependency;
 #[cfg(test)]
@@ -13,12 +14,13 @@ pub mod numbers;
 #[cfg(test)]
 mod numbers_tests;
 pub mod structure;
+pub mod summary;
 pub mod vp8;
 pub mod vp9;
 
 use protocol::Codec;
 
-use self::numbered::Numbered;
+use self::{numbered::Numbered, summary::Scale};
 use super::keyframe;
 
 /// Scalability inside an encoding: pictures of one instant in one of several sizes or qualities. 0 is the base.
@@ -111,6 +113,8 @@ pub struct Description {
     pub not_needed_above: bool,
     /// Of the picture, or of the largest of its spatial layers, where it is said: with keyframes.
     pub resolution: Option<Resolution>,
+    /// How large its spatial layer is beside the largest, where the payload does not say it.
+    pub scale: Scale,
     /// What has to be written anew in a packet that leaves.
     pub numbered: Numbered,
 }
@@ -131,8 +135,7 @@ impl Description {
 /// What a video payload says of itself. `marker` is that of its RTP header. `None`: it cannot be read. Treat it
 /// as base layer then, to which everything refers. Total on any bytes.
 ///
-/// What AV1 says is in a header extension, see [`dependency::Reader`]; here it has one layer. If that extension
-/// comes with another codec it is the one to believe: it says all that the payload says, and often more.
+/// Of which layer a packet of AV1 is stands in a header extension, see [`dependency::Reader`]; here it has one layer.
 pub fn describe(codec: Codec, payload: &[u8], marker: bool) -> Option<Description> {
     let keyframe = keyframe::starts(codec, payload);
     let said = match codec {
@@ -140,7 +143,7 @@ pub fn describe(codec: Codec, payload: &[u8], marker: bool) -> Option<Descriptio
         Codec::Vp8 => vp8::Descriptor::read(payload)?.describe(payload),
         Codec::Vp9 => vp9::Descriptor::read(payload)?.describe(),
         Codec::H264 => h264::describe(payload)?,
-        Codec::Av1 => av1(payload)?,
+        Codec::Av1 => av1::describe(payload)?,
     };
     let layer_ends = said.layer_ends || marker;
     Some(Description { keyframe, picture_ends: marker, layer_ends, ..said })
@@ -151,18 +154,6 @@ pub fn resolutions(codec: Codec, payload: &[u8]) -> Resolutions {
     let descriptor = if codec == Codec::Vp9 { vp9::Descriptor::read(payload) } else { None };
     let structure = descriptor.and_then(|descriptor| descriptor.structure);
     structure.map(|structure| structure.resolutions).unwrap_or_default()
-}
-
-/// AV1 RTP payload specification section 4.4: Z, the payload goes on with what the packet before began; N, the
-/// first packet of a coded video sequence.
-fn av1(payload: &[u8]) -> Option<Description> {
-    let head = *payload.first()?;
-    let (goes_on, new_sequence) = (head & 0x80 != 0, head & 0x08 != 0);
-    // Both at once cannot be.
-    if goes_on && new_sequence {
-        return None;
-    }
-    Some(Description { picture_begins: new_sequence, layer_begins: new_sequence, ..Description::default() })
 }
 
 #[cfg(test)]
