@@ -5,6 +5,8 @@
 
 #[macro_use]
 mod worker_sim;
+#[path = "worker_views/spatial.rs"]
+mod spatial;
 #[path = "worker_views/wishes.rs"]
 mod wishes;
 

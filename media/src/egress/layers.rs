@@ -1,4 +1,7 @@
 //! Which layers of an encoding a listener gets. They change where pictures begin; up only where a decoder can.
+//!
+//! A spatial layer more is sent from a keyframe on. It could begin too where a layer frame refers to nothing of its past
+//! ([`Description::enters`]), but by then the marker of the picture has left with the layer below.
 
 use crate::rtp::descriptor::{Description, Extent};
 
@@ -31,11 +34,6 @@ impl Layers {
             if above && said.switch_up && said.temporal <= most.temporal {
                 sent.temporal = said.temporal;
             }
-        }
-        // All that the layer frame refers to is of this picture, and of layers that are sent.
-        let above = said.spatial.0 == sent.spatial.0.saturating_add(1);
-        if above && said.enters && said.is_within(*most) && said.temporal <= sent.temporal {
-            sent.spatial = said.spatial;
         }
     }
 }
@@ -86,13 +84,10 @@ mod tests {
     }
 
     #[test]
-    fn a_spatial_layer_is_entered_where_it_refers_to_nothing_of_its_past() {
+    fn a_picture_that_has_ended_becomes_no_larger() {
         let mut layers = Layers { most: Extent::ALL, sent: extent(0, u8::MAX) };
-        let enters = |spatial| Description { enters: true, ..frame(spatial, 0) };
-        assert!(!layers.pass(&enters(2)), "the layer between them is not there");
-        assert!(layers.pass(&enters(1)) && layers.pass(&frame(1, 2)) && !layers.pass(&frame(2, 0)));
-        layers.most = extent(1, u8::MAX);
-        assert!(!layers.pass(&enters(2)), "it is not wanted");
+        assert!(layers.pass(&frame(0, 0)));
+        assert!(!layers.pass(&Description { enters: true, ..frame(1, 0) }));
     }
 
     #[test]

@@ -240,8 +240,7 @@ impl Egress {
         self.layers.sent
     }
 
-    /// Whether a spatial layer of it is wanted that is not sent, of those up to `highest`: it begins with a keyframe, or
-    /// where the encoder lets it begin.
+    /// Whether a spatial layer of it is wanted that is not sent, of those up to `highest`: it begins with a keyframe.
     pub fn waits_for_layer(&self, highest: SpatialLayer) -> bool {
         self.source.is_some() && self.layers.sent.spatial < self.layers.most.spatial.min(highest)
     }

@@ -2,10 +2,11 @@
 //! more than that.
 
 use super::*;
-use crate::rtp::descriptor::SpatialLayer;
+use crate::rtp::descriptor::{SpatialLayer, summary::Summary};
 
-/// One encoding of VP9 in three spatial and three temporal layers.
+/// One encoding of VP9 or AV1 in three spatial and three temporal layers.
 struct Svc {
+    codec: Codec,
     sequence: u16,
     timestamp: u32,
     picture: u16,
@@ -23,9 +24,9 @@ const SPATIAL: u8 = 3;
 const TEMPORAL: [u8; 4] = [0, 2, 1, 2];
 
 impl Svc {
-    fn new(key_only: bool, flexible: bool) -> Svc {
+    fn new(codec: Codec, key_only: bool, flexible: bool) -> Svc {
         let (sequence, timestamp, picture) = (65_500, u32::MAX - 50_000, 0x7ff0);
-        Svc { sequence, timestamp, picture, tl0: 250, at: 0, key: true, key_only, flexible }
+        Svc { codec, sequence, timestamp, picture, tl0: 250, at: 0, key: true, key_only, flexible }
     }
 
     /// The packets of the next picture, up to three of each layer frame.
@@ -40,20 +41,36 @@ impl Svc {
         for spatial in 0..SPATIAL {
             for packet in 0..packets {
                 let (first, last) = (packet == 0, packet + 1 == packets);
+                let said = Description {
+                    layer_begins: first,
+                    layer_ends: last,
+                    switch_up: true,
+                    spatial: SpatialLayer(spatial),
+                    temporal: TemporalLayer(temporal),
+                    ..Description::default()
+                };
                 let canonical = Canonical {
-                    codec: Codec::Vp9,
+                    codec: self.codec,
                     marker: last && spatial + 1 == SPATIAL,
                     sequence: self.sequence,
                     timestamp: self.timestamp,
                     audio_level: None,
                     orientation: None,
-                    dependency: None,
+                    dependency: (self.codec == Codec::Av1).then(|| Summary::new(&said, None, None)),
                 };
                 self.sequence = self.sequence.wrapping_add(1);
                 let mut buffer = BytesMut::new();
                 canonical.write(&mut buffer);
                 let flag = |is: bool, at: u8| u8::from(is) << at;
                 let structure = key && first && spatial == 0;
+                if self.codec == Codec::Av1 {
+                    // Z, Y, W of 1, N; then a frame, of which these are some octets.
+                    buffer.put_u8(flag(!first, 7) | flag(!last, 6) | 0x10 | flag(structure, 3));
+                    buffer.put_slice(&[0x34, temporal << 5 | spatial << 3]);
+                    buffer.resize(buffer.len() + 40, spatial);
+                    out.push(Packet::from_parts(canonical, buffer, 0, now));
+                    continue;
+                }
                 let head = 0xa0
                     | flag(!key, 6)
                     | flag(self.flexible, 4)
@@ -84,9 +101,9 @@ impl Svc {
     }
 }
 
-/// What a decoder has got: of each spatial layer the temporal layers that are whole since the last keyframe.
-#[derive(Default)]
+/// What a decoder has got.
 struct Decoder {
+    codec: Codec,
     /// The highest spatial layer of the picture before.
     top: Option<u8>,
     pictures: usize,
@@ -94,12 +111,30 @@ struct Decoder {
 }
 
 impl Decoder {
+    fn new(codec: Codec) -> Decoder {
+        Decoder { codec, top: None, pictures: 0, tops: BTreeMap::new() }
+    }
+
+    fn describe(&self, got: &Got) -> Description {
+        if self.codec != Codec::Av1 {
+            return describe(self.codec, &got.payload, got.marker).expect("readable");
+        }
+        // A seam is an OBU of no length before the one that begins.
+        let seam = got.payload[0] & 0xb0 == 0xa0 && got.payload[1] == 0;
+        let obu = &got.payload[if seam { 2 } else { 1 }..];
+        Description {
+            keyframe: got.payload[0] & 0x08 != 0,
+            layer_begins: seam || got.payload[0] & 0x80 == 0,
+            layer_ends: true,
+            spatial: SpatialLayer(obu[1] >> 3 & 0x03),
+            temporal: TemporalLayer(obu[1] >> 5),
+            ..Description::default()
+        }
+    }
+
     /// The packets of one picture, as they were received. Gives its highest layers.
     fn decode(&mut self, packets: &[Got]) -> (u8, u8) {
-        let said: Vec<Description> = packets
-            .iter()
-            .map(|got| describe(Codec::Vp9, &got.payload, got.marker).expect("readable"))
-            .collect();
+        let said: Vec<Description> = packets.iter().map(|got| self.describe(got)).collect();
         let top = said.iter().map(|said| said.spatial.0).max().expect("a packet");
         for spatial in 0..=top {
             let of: Vec<&Description> = said.iter().filter(|said| said.spatial.0 == spatial).collect();
@@ -112,6 +147,12 @@ impl Decoder {
             *last && before.iter().all(|marker| !marker),
             "the marker is on the last packet: {markers:?}"
         );
+        if self.codec == Codec::Av1 {
+            let unfinished = |got: &Got| got.payload[0] & 0x40 != 0;
+            let goes_on = |got: &Got| got.payload[0] & 0x80 != 0;
+            assert!(packets.windows(2).all(|pair| unfinished(&pair[0]) && goes_on(&pair[1])), "one frame");
+            assert!(!goes_on(&packets[0]) && !unfinished(&packets[packets.len() - 1]));
+        }
         assert!(said[0].keyframe || self.top.is_some_and(|before| top <= before), "up at a keyframe alone");
         self.top = Some(top);
         self.pictures += 1;
@@ -133,8 +174,8 @@ fn switches(mut source: Svc, rtx: bool, mut seed: u64) {
     let mut now = Instant::now();
     let (mut estimator, mut receiver) = (Estimator::new(true, now), Receiver::new());
     let (mut batch, mut track, id) = (Batch::default(), Track::new(Kind::Video), TrackId(0));
-    let mut egress = Egress::new(&plan(Codec::Vp9, rtx), id);
-    let (mut decoder, mut most) = (Decoder::default(), Extent::ALL);
+    let mut egress = Egress::new(&plan(source.codec, rtx), id);
+    let (mut decoder, mut most) = (Decoder::new(source.codec), Extent::ALL);
     let (mut last, mut switches, mut waited): (Option<Got>, u32, u32) = (None, 0, 0);
     while switches < 1000 {
         if random(&mut seed, 4) == 0 {
@@ -197,9 +238,16 @@ fn a_thousand_switches_among_the_layers_of_vp9() {
     for (at, key_only) in [false, true].into_iter().enumerate() {
         for flexible in [false, true] {
             for rtx in [false, true] {
-                switches(Svc::new(key_only, flexible), rtx, 0x9e37_79b9_7f4a_7c15 + at as u64);
+                switches(Svc::new(Codec::Vp9, key_only, flexible), rtx, 0x9e37_79b9_7f4a_7c15 + at as u64);
             }
         }
+    }
+}
+
+#[test]
+fn a_thousand_switches_among_the_layers_of_av1() {
+    for rtx in [false, true] {
+        switches(Svc::new(Codec::Av1, false, false), rtx, 0x2545_f491_4f6c_dd1d);
     }
 }
 
@@ -210,7 +258,7 @@ fn a_repair_has_the_marker_that_was_sent() {
     let (mut estimator, mut receiver) = (Estimator::new(true, now), Receiver::new());
     let (mut batch, mut track, id) = (Batch::default(), Track::new(Kind::Video), TrackId(0));
     let mut egress = Egress::new(&plan(Codec::Vp9, true), id);
-    let mut source = Svc::new(false, true);
+    let mut source = Svc::new(Codec::Vp9, false, true);
     let mut sent = Vec::new();
     for picture in 0..30_u8 {
         egress.set_layers(Extent { spatial: SpatialLayer(2 - picture / 10), ..Extent::ALL });
