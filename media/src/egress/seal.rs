@@ -51,7 +51,7 @@ pub fn seal(header: &Header, body: &Body<'_>, sealer: &Sealer, to: SocketAddr, b
     let header_len = rtp::FIXED_LEN + extension;
     let original = header.original.map(u16::to_be_bytes);
     let original = original.as_ref().map_or(&[][..], |octets| octets);
-    let payload_len = body.payload.len() + body.seam.len();
+    let payload_len = body.payload.len() + body.seam.octets();
     let plain_len = header_len + original.len() + payload_len + usize::from(body.padding);
     let sealed_len = plain_len + sealer.profile().rtp_overhead();
     batch.push(to, sealed_len, |out| {

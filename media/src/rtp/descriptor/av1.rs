@@ -60,11 +60,11 @@ impl Seam {
     }
 
     /// How much longer the payload becomes.
-    pub fn len(self) -> usize {
+    pub fn octets(self) -> usize {
         usize::from(self.before)
     }
 
-    /// Writes a payload into its place, which is longer by [`Seam::len`].
+    /// Writes a payload into its place, which is longer by [`Seam::octets`].
     pub fn write(self, payload: &[u8], out: &mut [u8]) {
         let Some((head, rest)) = payload.split_first() else { return };
         let [first, behind @ ..] = out else { return };
@@ -200,7 +200,7 @@ mod tests {
         };
         let written = |said: &Description, payload: &[u8], ends| {
             let seam = Seam::of(said, payload, ends);
-            let mut out = vec![0xee; payload.len() + seam.len()];
+            let mut out = vec![0xee; payload.len() + seam.octets()];
             seam.write(payload, &mut out);
             out
         };
