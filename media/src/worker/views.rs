@@ -251,7 +251,8 @@ impl Worker {
         // Nothing is lost by leaving it at once.
         let over = egress.source().is_none_or(|source| picture.is_stalled(source));
         let elsewhere = picture.is_from_elsewhere();
-        let highest = picture.highest(0).spatial;
+        let encoding = egress.source().and_then(|source| picture.encoding(source)).unwrap_or_default();
+        let highest = picture.highest(encoding).spatial;
         match choice {
             Choice::AsBefore => {}
             Choice::Nothing(why) => self.stats.pauses[why as usize] += u64::from(self.stop(listener)),
