@@ -166,6 +166,7 @@ impl Stage {
             timestamp: u32::from(*sequence) * 960,
             audio_level: (codec.kind() == Kind::Audio).then_some(30),
             orientation: None,
+            dependency: None,
         };
         let mut bytes = BytesMut::with_capacity(len);
         canonical.write(&mut bytes);

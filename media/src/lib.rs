@@ -47,6 +47,7 @@ pub use stats::Stats;
 pub use track::{
     epoch::{Epochs, HeldEpoch},
     id::{MAX_ENCODINGS, StreamTrack, StreamTracks, TrackId},
+    meter::LayerRate,
 };
 pub use worker::{
     Claim, Holdings, Worker,

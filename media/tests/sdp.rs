@@ -265,6 +265,22 @@ fn a_publisher_is_given_no_extension_that_some_listeners_lack() {
 }
 
 #[test]
+fn who_sends_av1_is_given_the_dependency_descriptor_and_nobody_else() {
+    let uri = media::rtp::descriptor::dependency::URI;
+    let mut offered = 0;
+    for (who, offer) in PUBLISHERS {
+        offered += offer.matches(uri).count();
+        let (answer, _) = ingest(offer).unwrap_or_else(|error| panic!("{who}: {error}"));
+        assert!(!answer.contains(uri), "{who} sends something else first");
+    }
+    assert!(offered > 0, "none offered it");
+    let offer = offer!("chromium_publish_simulcast").replace("SAVPF 96 97", "SAVPF 45 46 96 97");
+    let (answer, plan) = ingest(&offer.replace(" 40 45 46 98", " 40 98")).unwrap();
+    assert!(answer.contains(&format!("a=extmap:12 {uri}")) && answer.contains("a=extmap-allow-mixed"));
+    assert_eq!(plan.tracks[1].extensions.dependency, Some(12));
+}
+
+#[test]
 fn ssrcs_come_with_their_retransmissions() {
     let (_, plan) = ingest(offer!("ffmpeg_passive")).unwrap();
     let [(video, Some(rtx))] = plan.tracks[1].ssrcs[..] else { panic!("{:?}", plan.tracks[1].ssrcs) };

@@ -7,6 +7,8 @@
 mod worker_sim;
 #[path = "worker_views/liar.rs"]
 mod liar;
+#[path = "worker_views/spatial.rs"]
+mod spatial;
 #[path = "worker_views/wishes.rs"]
 mod wishes;
 

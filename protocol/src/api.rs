@@ -160,7 +160,7 @@ pub struct PictureLayers {
     pub active: Vec<PictureLayer>,
     /// Encodings that the publisher does not send now, the best first.
     pub inactive: Vec<PictureEncoding>,
-    /// Each temporal layer of each encoding, the best first.
+    /// Each layer of each encoding, the best first.
     pub layers: Vec<PictureLayer>,
 }
 
@@ -173,7 +173,7 @@ pub struct PictureLayer {
     /// The place of the encoding in the publisher's answer.
     #[serde(rename = "simulcastIdx")]
     pub simulcast_idx: u8,
-    /// Always 0; absent for a whole encoding.
+    /// This spatial layer with those below; absent for a whole encoding.
     #[serde(default, rename = "spatialLayerId", skip_serializing_if = "Option::is_none")]
     pub spatial_layer_id: Option<u8>,
     /// This layer with those below; absent for a whole encoding.
@@ -202,7 +202,7 @@ pub struct LayerWish {
     /// As `maxTemporalLayerId`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temporal_layer_id: Option<u8>,
-    /// No higher spatial layer of the encoding; each has one today.
+    /// No higher spatial layer of the encoding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_spatial_layer_id: Option<u8>,
     /// No higher temporal layer of the encoding.

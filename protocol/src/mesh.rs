@@ -138,6 +138,12 @@ pub mod extension {
     pub const AUDIO_LEVEL: u8 = 1;
     /// 3GPP TS 26.114 coordination of video orientation, one byte.
     pub const VIDEO_ORIENTATION: u8 = 2;
+    /// Of AV1, three bytes: of which layer the packet is, and what its dependency descriptor says else. The first byte are
+    /// flags, from the highest bit on: a layer frame begins, it ends, it refers to nothing of its spatial layer before it, a
+    /// receiver may go up by a temporal layer here, nothing refers to it, it refers to the spatial layer below, no higher
+    /// spatial layer refers to it; the last is 0. The second: two bits of spatial layer, three of temporal layer, then 0.
+    /// The third: the width of the spatial layer in 144ths of the largest one, or 0. Who does not know it passes it over.
+    pub const DEPENDENCY: u8 = 3;
 }
 
 /// The child-chosen number of a track on one link: the parent writes it on each packet.

@@ -101,7 +101,7 @@ drop_reasons! {
     BridgeQueueFull = "bridge_queue_full",
     /// The link is too thin: sound that had waited too long.
     BridgeTooLate = "bridge_too_late",
-    /// The link is too thin: higher temporal layers of a picture.
+    /// The link is too thin: higher layers of a picture.
     BridgeShedLayers = "bridge_shed_layers",
     /// The link is too thin: a picture up to its next keyframe.
     BridgeShedPictures = "bridge_shed_pictures",

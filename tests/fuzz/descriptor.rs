@@ -1,7 +1,7 @@
 //! What packets say of themselves: payloads of each video codec, and the header extensions that say more.
 
 use media::rtp::descriptor::{
-    SpatialLayer, dependency, describe,
+    Description, SpatialLayer, dependency, describe,
     layers_allocation::LayersAllocation,
     numbered::Given,
     numbers::{Gaps, Numbers},
@@ -44,7 +44,12 @@ pub fn payloads() -> Vec<Vec<u8>> {
             0x10,
         ],
     ];
-    let av1: [&[u8]; 2] = [&[0x18, 0x0a, 0x0b], &[0x90, 1]];
+    // The second one begins with a sequence header of 1280 by 720.
+    let av1: [&[u8]; 3] = [
+        &[0x18, 0x0a, 0x0b],
+        &[0x28, 10, 0x08, 0x00, 0x07, 0x01, 0x42, 0xe9, 0x3f, 0xd6, 0x78, 0x00, 0x32],
+        &[0x90, 1],
+    ];
     let all: [&[&[u8]]; 4] = [&vp8, &vp9, &h264, &av1];
     let of = |codec: usize| {
         let marked = all[codec].iter().enumerate();
@@ -105,6 +110,8 @@ pub fn dependency(bytes: &[u8]) {
         let description = said.describe(head & 0x80 != 0);
         assert!(description.spatial <= SpatialLayer(3) && description.temporal.0 <= 7);
         assert!(!said.brings_structure || reader.structure().is_some());
+        let summary = said.summary(false).describe(Description::default());
+        assert_eq!((summary.spatial, summary.temporal), (description.spatial, description.temporal));
         let mut written = value.to_vec();
         said.numbered().write(&mut written, Given { picture_id: said.frame_number, ..Given::default() });
         assert_eq!(written, value, "the same number changes nothing");

@@ -66,7 +66,6 @@ impl Default for Steps {
 
 impl Steps {
     /// What is sent now.
-    #[cfg(test)]
     pub fn current(&self) -> Option<Layer> {
         self.current
     }

@@ -24,7 +24,6 @@ use std::{net::SocketAddr, ops::Range, time::Instant};
 use protocol::{Codec, Kind, mesh::SenderClock};
 
 use batch::Batch;
-pub use layers::ALL_LAYERS;
 use layers::Layers;
 use pacer::Pacer;
 use placed::{KEPT, Placed, is_forgotten};
@@ -37,7 +36,7 @@ use crate::{
     rtp::{
         self,
         descriptor::{
-            TemporalLayer,
+            Extent, SpatialLayer, TemporalLayer,
             numbers::{Gaps, Numbers},
         },
         packet::Packet,
@@ -62,7 +61,7 @@ pub struct Egress {
     /// What it is taken from now, as long as that has not started anew.
     source: Option<TrackId>,
     /// What it will be taken from, from the next keyframe on, and how much of it.
-    next_source: Option<(TrackId, TemporalLayer)>,
+    next_source: Option<(TrackId, Extent)>,
     run: Option<Run>,
     /// For repairs of what was sent before the run.
     before: Option<Box<Run>>,
@@ -143,8 +142,8 @@ pub struct Way<'a> {
 
 /// A receiver takes the first packet's rollover counter to be 0, so the first index is far from the wrap.
 const FIRST_INDEX: u64 = 1000;
-/// The largest packet with our header, padding and tag, and the number of the original in a retransmission.
-pub const MAX_SEALED_LEN: usize = rtp::packet::MAX_LEN + rtp::elements::MAX_EXTENSION_LEN + 2 + 64 + 16;
+/// The largest packet with our header, padding and tag, the number of the original in a retransmission, and a seam.
+pub const MAX_SEALED_LEN: usize = rtp::packet::MAX_LEN + rtp::elements::MAX_EXTENSION_LEN + 2 + 1 + 64 + 16;
 
 impl Egress {
     /// The sending side as negotiated; `track` names what is sent, as a whole.
@@ -169,11 +168,11 @@ impl Egress {
             transport_cc,
             whole: track,
             source: None,
-            next_source: Some((track, ALL_LAYERS)),
+            next_source: Some((track, Extent::ALL)),
             run: None,
             before: None,
             runs: 0,
-            layers: Layers { most: ALL_LAYERS, sent: ALL_LAYERS },
+            layers: Layers { most: Extent::ALL, sent: Extent::ALL },
             numbers: None,
             kept: vec![(u16::MAX, 0); kept].into(),
             next: FIRST_INDEX,
@@ -225,15 +224,25 @@ impl Egress {
 
     /// From the next keyframe of this track on it is the source, with these layers. Until then the present one goes on.
     /// Gives what was waited for and is not any more.
-    pub fn turn_to(&mut self, track: TrackId, most: TemporalLayer) -> Option<TrackId> {
+    pub fn turn_to(&mut self, track: TrackId, most: Extent) -> Option<TrackId> {
         let waited = self.next().filter(|waited| *waited != track);
         self.next_source = Some((track, most)).filter(|_| self.source != Some(track));
         waited
     }
 
-    /// Of what is taken from now on no more than this temporal layer and those below.
-    pub fn set_layers(&mut self, most: TemporalLayer) {
+    /// Of what is taken from now on no more than these layers.
+    pub fn set_layers(&mut self, most: Extent) {
         self.layers.most = most;
+    }
+
+    /// What of it is sent.
+    pub fn extent(&self) -> Extent {
+        self.layers.sent
+    }
+
+    /// Whether a spatial layer of it is wanted that is not sent, of those up to `highest`: it begins with a keyframe.
+    pub fn waits_for_layer(&self, highest: SpatialLayer) -> bool {
+        self.source.is_some() && self.layers.sent.spatial < self.layers.most.spatial.min(highest)
     }
 
     /// Nothing is sent until the next source begins, if one is waited for.
@@ -286,13 +295,13 @@ impl Egress {
     fn begin(&mut self, (track, number): (TrackId, u64), codec: Codec, timeline: Timeline) {
         self.end_run();
         self.runs += 1;
-        let run = Run::new(track, self.runs, (number, self.next), timeline);
-        self.run = Some(run);
         if let Some((_, most)) = self.next_source.take() {
             self.layers.most = most;
         }
-        self.source = Some(track);
         self.layers.sent = self.layers.most;
+        let run = Run::new(track, self.runs, (number, self.next), timeline, self.layers.sent.spatial);
+        self.run = Some(run);
+        self.source = Some(track);
         if let Some(numbers) = &mut self.numbers {
             numbers.1.switch(self.runs);
             let kept = gaps_of(codec) == Some(numbers.0);
@@ -356,11 +365,17 @@ impl Egress {
         if said.temporal > TemporalLayer(0) {
             self.number_pictures(packet.codec);
         }
+        let top = self.layers.sent.spatial;
         let within = self.layers.pass(said);
         let Some(run) = self.run.as_mut().filter(|run| run.track == track) else { return Sent::NotThere };
+        if self.layers.sent.spatial != top {
+            run.set_top(self.layers.sent.spatial);
+        }
         let mut blank = false;
         if !within {
-            if let Some(numbers) = &mut self.numbers {
+            // Of a picture that is only smaller the rest leaves.
+            if let Some(numbers) = self.numbers.as_mut().filter(|_| said.temporal > self.layers.sent.temporal)
+            {
                 numbers.1.withhold(run.name, said);
             }
             if run.withhold(number) {
@@ -383,7 +398,8 @@ impl Egress {
         }
         run.sent(number);
         let timestamp = run.timeline.at(packet.timestamp);
-        let place = Placed { index, timestamp, payload_type: types.media, blank, given };
+        let marker = packet.marker || said.layer_ends && run.ends(number, said);
+        let place = Placed { index, timestamp, payload_type: types.media, marker, blank, given };
         let len = self.seal(place, packet, padding, way);
         if index >= self.next {
             self.next = index + 1;

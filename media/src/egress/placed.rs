@@ -1,13 +1,19 @@
 //! A packet at its place among those that a listener gets: its header and body, and its transport-wide number. Where it
 //! goes more than once under its own number, these are the same octets.
 
+use protocol::Codec;
+
 use super::{
     Egress, Way,
     seal::{Body, Header, seal},
 };
 use crate::{
     bandwidth::Purpose,
-    rtp::{descriptor::numbered::Given, elements::Elements, packet::Packet},
+    rtp::{
+        descriptor::{av1::Seam, numbered::Given},
+        elements::Elements,
+        packet::Packet,
+    },
 };
 
 /// A packet of nothing but padding says how long that is.
@@ -23,6 +29,8 @@ pub struct Placed {
     pub index: u64,
     pub timestamp: u32,
     pub payload_type: u8,
+    /// A picture ends here, of the layers that the listener gets.
+    pub marker: bool,
     /// Padding goes in its place.
     pub blank: bool,
     pub given: Option<Given>,
@@ -31,23 +39,20 @@ pub struct Placed {
 impl Placed {
     fn body<'a>(&self, packet: &'a Packet, padding: u8) -> Body<'a> {
         if self.blank {
-            return Body { payload: &[], numbers: None, padding: BLANK };
+            return Body { payload: &[], numbers: None, seam: Seam::default(), padding: BLANK };
         }
-        let numbers = self.given.map(|given| (&packet.description.numbered, given));
-        Body { payload: packet.payload(), numbers, padding }
+        let (said, payload) = (&packet.description, packet.payload());
+        let seam = match packet.codec {
+            Codec::Av1 => Seam::of(said, payload, self.marker),
+            _ => Seam::default(),
+        };
+        Body { payload, numbers: self.given.map(|given| (&said.numbered, given)), seam, padding }
     }
 
-    fn header(
-        &self,
-        ssrc: u32,
-        index: u64,
-        packet: &Packet,
-        original: Option<u16>,
-        elements: Elements,
-    ) -> Header {
+    fn header(&self, ssrc: u32, index: u64, original: Option<u16>, elements: Elements) -> Header {
         Header {
             payload_type: self.payload_type,
-            marker: packet.marker && !self.blank,
+            marker: self.marker && !self.blank,
             ssrc,
             index,
             timestamp: self.timestamp,
@@ -63,7 +68,7 @@ impl Egress {
         let body = place.body(packet, padding);
         let number = self.number_once(place.index, &body, way);
         let elements = self.elements(Some(packet), number);
-        let header = place.header(self.ssrc, place.index, packet, None, elements);
+        let header = place.header(self.ssrc, place.index, None, elements);
         seal(&header, &body, way.sealer, way.to, way.batch)
     }
 
@@ -98,7 +103,7 @@ impl Egress {
         let elements = self.elements(Some(packet), number);
         let index = self.rtx_index;
         self.rtx_index += 1;
-        let header = place.header(self.rtx_ssrc, index, packet, Some(place.index as u16), elements);
+        let header = place.header(self.rtx_ssrc, index, Some(place.index as u16), elements);
         seal(&header, &body, way.sealer, way.to, way.batch)
     }
 

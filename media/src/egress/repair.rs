@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     bandwidth::Purpose,
-    rtp::{self, packet::Packet},
+    rtp::{self, descriptor::av1::Seam, packet::Packet},
     track::{id::TrackId, ring::Ring},
 };
 
@@ -97,6 +97,7 @@ impl Egress {
         let body = Body {
             payload: &[],
             numbers: None,
+            seam: Seam::default(),
             padding: octets.clamp(LEAST_PADDING, PROBE_PADDING.into()) as u8,
         };
         let elements = self.elements(None, self.transport_number(&body, purpose, way));
@@ -112,12 +113,13 @@ impl Egress {
         let run = self.run_of(index)?;
         let (name, blank) = (run.name, run.is_blank(number));
         let timestamp = run.timeline.at(packet.timestamp);
+        let marker = packet.marker || run.ends(number, &packet.description);
         let numbered = run.numbered_from.is_some_and(|from| index >= from);
         let given = match numbered && !blank {
             true => Some(self.numbers.as_mut()?.1.forward(name, &packet.description)?),
             false => None,
         };
         let payload_type = types.rtx.unwrap_or(types.media);
-        Some(Placed { index, timestamp, payload_type, blank, given })
+        Some(Placed { index, timestamp, payload_type, marker, blank, given })
     }
 }

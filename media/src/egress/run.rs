@@ -4,7 +4,10 @@
 use std::{collections::VecDeque, ops::Range};
 
 use super::timeline::Timeline;
-use crate::track::id::TrackId;
+use crate::{
+    rtp::descriptor::{Description, SpatialLayer},
+    track::id::TrackId,
+};
 
 /// Packets of one source, one after the other.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub struct Run {
     known_from: u64,
     /// Numbers that went as nothing but padding.
     blanks: VecDeque<u64>,
+    /// The highest spatial layer that is sent, and from which number on.
+    tops: VecDeque<(u64, SpatialLayer)>,
 }
 
 /// Numbers that were withheld, one after the other.
@@ -64,10 +69,19 @@ pub enum Place {
 const SKIPS_MAX: usize = 128;
 /// Late packets of pictures that were withheld: few, a publisher's repairs.
 const BLANKS_MAX: usize = 64;
+/// Changes of the highest spatial layer: about one a second at most.
+const TOPS_MAX: usize = 32;
 
 impl Run {
-    /// A run that begins with the number `first` of the ring; the listener gets it under `index`.
-    pub fn new(track: TrackId, name: u64, (first, index): (u64, u64), timeline: Timeline) -> Run {
+    /// A run that begins with the number `first` of the ring; the listener gets it under `index`. `top` is the highest
+    /// spatial layer that is sent.
+    pub fn new(
+        track: TrackId,
+        name: u64,
+        (first, index): (u64, u64),
+        timeline: Timeline,
+        top: SpatialLayer,
+    ) -> Run {
         Run {
             track,
             name,
@@ -80,6 +94,7 @@ impl Run {
             skips: VecDeque::new(),
             known_from: first,
             blanks: VecDeque::new(),
+            tops: VecDeque::from([(first, top)]),
         }
     }
 
@@ -146,6 +161,24 @@ impl Run {
         }
     }
 
+    /// From now on this is the highest spatial layer that is sent. What has left stays as it was.
+    pub fn set_top(&mut self, top: SpatialLayer) {
+        self.tops.push_back((self.next, top));
+        if self.tops.len() > TOPS_MAX {
+            self.tops.pop_front();
+            // Where pictures ended before is not known any more.
+            let first = self.tops.front().map_or(0, |(from, _)| *from);
+            self.known_from = self.known_from.max(first);
+        }
+    }
+
+    /// Whether a picture ends with this packet of layers that are sent, where the packet is not the last one of the
+    /// whole picture.
+    pub fn ends(&self, number: u64, said: &Description) -> bool {
+        let top = self.tops.iter().rev().find(|(from, _)| *from <= number);
+        top.is_some_and(|(_, top)| said.ends_at(*top))
+    }
+
     /// Padding goes in the place of a packet, and whenever it is asked for again.
     pub fn blank(&mut self, number: u64) {
         if !self.is_blank(number) {
@@ -172,7 +205,7 @@ mod tests {
     use super::*;
 
     fn run() -> Run {
-        Run::new(TrackId(1), 1, (100, 1000), Timeline::new(0))
+        Run::new(TrackId(1), 1, (100, 1000), Timeline::new(0), SpatialLayer(2))
     }
 
     #[test]
@@ -224,6 +257,27 @@ mod tests {
         assert_eq!([1001, 1002].map(|index| run.number(index)), [Some(107), Some(109)]);
         run.skip(50..109);
         assert_eq!(run.place(109), Place::At(1002), "nothing of what has left is another now");
+    }
+
+    #[test]
+    fn a_picture_ends_where_it_ended_when_it_left() {
+        let mut run = run();
+        let end = |spatial| Description {
+            layer_ends: true,
+            spatial: SpatialLayer(spatial),
+            ..Description::default()
+        };
+        (100..110).for_each(|number| run.sent(number));
+        run.set_top(SpatialLayer(0));
+        (110..120).for_each(|number| run.sent(number));
+        let ends = |run: &Run, number| [0, 1, 2].map(|spatial| run.ends(number, &end(spatial)));
+        assert_eq!((ends(&run, 109), ends(&run, 110)), ([false, false, true], [true, false, false]));
+        assert!(!run.ends(110, &Description { layer_ends: false, ..end(0) }));
+        for change in 0..TOPS_MAX {
+            run.set_top(SpatialLayer((change % 2) as u8));
+            run.sent(120 + change as u64);
+        }
+        assert_eq!(run.place(109), Place::Unknown);
     }
 
     proptest! {

@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use super::batch::Batch;
 use crate::rtp::{
     self,
-    descriptor::numbered::{Given, Numbered},
+    descriptor::{
+        av1::Seam,
+        numbered::{Given, Numbered},
+    },
     elements::Elements,
     srtp::Sealer,
 };
@@ -36,6 +39,8 @@ pub struct Body<'a> {
     pub payload: &'a [u8],
     /// Written over the payload: the numbers of its picture.
     pub numbers: Option<(&'a Numbered, Given)>,
+    /// How it goes on behind what was before.
+    pub seam: Seam,
     /// Octets of padding.
     pub padding: u8,
 }
@@ -46,7 +51,8 @@ pub fn seal(header: &Header, body: &Body<'_>, sealer: &Sealer, to: SocketAddr, b
     let header_len = rtp::FIXED_LEN + extension;
     let original = header.original.map(u16::to_be_bytes);
     let original = original.as_ref().map_or(&[][..], |octets| octets);
-    let plain_len = header_len + original.len() + body.payload.len() + usize::from(body.padding);
+    let payload_len = body.payload.len() + body.seam.octets();
+    let plain_len = header_len + original.len() + payload_len + usize::from(body.padding);
     let sealed_len = plain_len + sealer.profile().rtp_overhead();
     batch.push(to, sealed_len, |out| {
         out[0] = 0x80 | u8::from(body.padding > 0) << 5 | u8::from(extension > 0) << 4;
@@ -57,8 +63,12 @@ pub fn seal(header: &Header, body: &Body<'_>, sealer: &Sealer, to: SocketAddr, b
         header.elements.write(&mut &mut out[rtp::FIXED_LEN..header_len]);
         let (first, rest) = out[header_len..plain_len].split_at_mut(original.len());
         first.copy_from_slice(original);
-        let (copy, pad) = rest.split_at_mut(body.payload.len());
-        copy.copy_from_slice(body.payload);
+        let (copy, pad) = rest.split_at_mut(payload_len);
+        if body.seam == Seam::default() {
+            copy.copy_from_slice(body.payload);
+        } else {
+            body.seam.write(body.payload, copy);
+        }
         if let Some((numbered, given)) = body.numbers {
             numbered.write(copy, given);
         }

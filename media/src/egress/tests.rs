@@ -4,6 +4,7 @@
 mod latecomers;
 mod pacing;
 mod shallow;
+mod spatial;
 mod stage;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -60,6 +61,7 @@ impl Source {
                     timestamp: self.timestamp,
                     audio_level: None,
                     orientation: None,
+                    dependency: None,
                 };
                 self.sequence = self.sequence.wrapping_add(1);
                 let mut buffer = BytesMut::new();
@@ -206,12 +208,12 @@ fn play(codec: Codec, layered: bool, rtx: bool, acts: &[Act], late: &[bool]) -> 
         .collect();
     // None of the encodings is the track as a whole.
     let mut egress = Egress::new(&plan(codec, rtx), TrackId(9));
-    egress.turn_to(TrackId(0), ALL_LAYERS);
+    egress.turn_to(TrackId(0), Extent::ALL);
     let (mut out, mut turns) = (Vec::new(), 0);
     for (at, act) in acts.iter().enumerate() {
         match act {
-            Act::Turn(to) => drop(egress.turn_to(TrackId((*to).into()), ALL_LAYERS)),
-            Act::Layers(most) => egress.set_layers(TemporalLayer(*most)),
+            Act::Turn(to) => drop(egress.turn_to(TrackId((*to).into()), Extent::ALL)),
+            Act::Layers(most) => egress.set_layers(Extent { temporal: TemporalLayer(*most), ..Extent::ALL }),
             Act::Pause => egress.handle_anew(TrackId(0)),
             Act::Key(of) => sources[usize::from(*of)].key = true,
             Act::Nack(_) | Act::Probe | Act::Nothing => {}

@@ -39,6 +39,7 @@ use crate::{
     drop_reason::DropReason,
     rtp::{
         self,
+        descriptor::{dependency, summary::Summary},
         packet::{self, Canonical, Packet},
         parameter_sets::ParameterSets,
         rtcp::Report,
@@ -83,6 +84,7 @@ struct Track {
     missing: Missing,
     renumber: Renumber,
     sets: ParameterSets,
+    dependency: dependency::Reader,
     reception: ReceptionState,
     keyframe: KeyframeRequest,
     /// Numbers the full intra requests (RFC 5104 section 4.3.1.1).
@@ -202,10 +204,17 @@ impl Ingest {
             timestamp: header.timestamp,
             audio_level: None,
             orientation: None,
+            dependency: None,
         };
+        let mut dependency = None;
         for (id, value) in header.extensions(sealed) {
             let id = Some(id);
             match *value {
+                _ if id == extensions.dependency && codec == Codec::Av1 => {
+                    // Its place: it is read once the packet is known to be the publisher's own.
+                    canonical.dependency = Some(Summary::default());
+                    dependency = Some(value);
+                }
                 [level] if id == extensions.audio_level => canonical.audio_level = Some(level),
                 [turn] if id == extensions.video_orientation => canonical.orientation = Some(turn),
                 [high, low] if id == extensions.transport_cc => {
@@ -269,6 +278,13 @@ impl Ingest {
         }
         let Some(epoch) = track.epoch.map(HeldEpoch::epoch) else { return Ok(Received::Nothing) };
         // A browser that probes its path repeats what came long ago.
+        if let Some(value) = dependency {
+            canonical.dependency = track.dependency.read(value).map(|said| said.summary(canonical.marker));
+            // What cannot be read is of the base.
+            canonical.dependency.get_or_insert_default();
+            let header_len = canonical.header_len();
+            canonical.write(&mut &mut buffer[..header_len]);
+        }
         let is_news = place.repeats.is_none() || track.missing.misses(canonical.sequence);
         let lost = track.missing.handle_packet(canonical.sequence, now);
         if let Some(estimate) = &mut self.estimate {
@@ -373,6 +389,7 @@ impl Track {
             missing: Missing::default(),
             renumber: Renumber::default(),
             sets: ParameterSets::new(&plan.parameter_sets),
+            dependency: dependency::Reader::default(),
             reception: ReceptionState::default(),
             keyframe: KeyframeRequest::default(),
             intra_requests: 0,
@@ -397,6 +414,7 @@ impl Track {
         self.missing = Missing::default();
         self.renumber = Renumber::default();
         self.sets.start_anew();
+        self.dependency = dependency::Reader::default();
         self.reception = ReceptionState::default();
     }
 

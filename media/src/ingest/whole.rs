@@ -189,6 +189,7 @@ mod tests {
                 timestamp: self.timestamp,
                 audio_level: None,
                 orientation: None,
+                dependency: None,
             };
             let mut buffer = BytesMut::new();
             canonical.write(&mut buffer);

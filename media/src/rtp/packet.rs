@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use protocol::{Codec, Kind, mesh::extension};
 
-use super::descriptor::{Description, describe};
+use super::descriptor::{Description, Resolutions, describe, resolutions, summary::Summary};
 use super::elements::Elements;
 use super::header::{FIXED_LEN, Header};
 
@@ -54,13 +54,15 @@ pub struct Canonical {
     pub audio_level: Option<u8>,
     /// See [`Packet::orientation`].
     pub orientation: Option<u8>,
+    /// What the publisher's dependency descriptor says.
+    pub dependency: Option<Summary>,
 }
 
 /// The longest RTP packet of a publisher: what a path of 1500 carries, and a little more.
 pub const MAX_RTP_LEN: usize = 1500;
 /// The longest canonical packet: as long, with our header in place of the publisher's.
 pub const MAX_LEN: usize = MAX_RTP_LEN - FIXED_LEN + MAX_HEADER_LEN;
-/// The fixed header, the extension's head and two elements of two octets.
+/// The fixed header, the extension's head and two elements of two octets, or one of four.
 pub const MAX_HEADER_LEN: usize = FIXED_LEN + 4 + 4;
 
 impl Canonical {
@@ -89,6 +91,9 @@ impl Canonical {
                 elements.push(id, &[hint]);
             }
         }
+        if let Some(Summary(octets)) = self.dependency {
+            elements.push(extension::DEPENDENCY, &octets);
+        }
         elements
     }
 }
@@ -106,15 +111,17 @@ impl Packet {
         }
         let mut audio_level = None;
         let mut orientation = None;
+        let mut dependency = None;
         for (id, value) in header.extensions(&bytes) {
             match (id, value) {
                 (extension::AUDIO_LEVEL, [level]) => audio_level = Some(*level),
                 (extension::VIDEO_ORIENTATION, [turn]) => orientation = Some(*turn),
+                (extension::DEPENDENCY, [a, b, c]) => dependency = Some(Summary([*a, *b, *c])),
                 _ => {}
             }
         }
         Some(Packet {
-            description: describe(codec, &bytes[header.header_len..], header.marker).unwrap_or_default(),
+            description: description(codec, &bytes[header.header_len..], header.marker, dependency),
             header_len: header.header_len as u16,
             sequence: header.sequence,
             timestamp: header.timestamp,
@@ -132,8 +139,12 @@ impl Packet {
     pub fn from_parts(canonical: Canonical, buffer: BytesMut, epoch: u8, now: Instant) -> Packet {
         let header_len = canonical.header_len();
         Packet {
-            description: describe(canonical.codec, &buffer[header_len..], canonical.marker)
-                .unwrap_or_default(),
+            description: description(
+                canonical.codec,
+                &buffer[header_len..],
+                canonical.marker,
+                canonical.dependency,
+            ),
             header_len: header_len as u16,
             sequence: canonical.sequence,
             timestamp: canonical.timestamp,
@@ -152,10 +163,21 @@ impl Packet {
         &self.bytes[usize::from(self.header_len)..]
     }
 
+    /// How large its spatial layers are, where it says so: with keyframes.
+    pub fn resolutions(&self) -> Resolutions {
+        resolutions(self.codec, self.payload())
+    }
+
     /// Audio or video.
     pub fn kind(&self) -> Kind {
         self.codec.kind()
     }
+}
+
+/// What the payload says, and the dependency descriptor in its place where there is one.
+fn description(codec: Codec, payload: &[u8], marker: bool, dependency: Option<Summary>) -> Description {
+    let said = describe(codec, payload, marker).unwrap_or_default();
+    dependency.filter(|_| codec == Codec::Av1).map_or(said, |dependency| dependency.describe(said))
 }
 
 /// Moves the canonical header that ends at `payload_at` two octets up, over the original sequence number
@@ -188,6 +210,7 @@ mod tests {
             timestamp: 0x0102_0304,
             audio_level: Some(0x85),
             orientation: None,
+            dependency: None,
         }
     }
 

@@ -156,8 +156,12 @@ fn accept(
     ssrcs: &mut Ssrcs,
     policy: &EgressPolicy<'_>,
 ) -> EgressTrack {
-    let mut extensions =
-        ExtensionIds { rid: None, repaired_rid: None, ..line.extensions(Direction::RecvOnly) };
+    let mut extensions = ExtensionIds {
+        rid: None,
+        repaired_rid: None,
+        dependency: None,
+        ..line.extensions(Direction::RecvOnly)
+    };
     let mut feedback = Feedback::offered(kind, codecs.iter().map(|codec| codec.payload));
     feedback.nack |= kind == Kind::Audio && policy.audio_nack;
     feedback.remb &= policy.remb;

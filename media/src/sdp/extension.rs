@@ -2,6 +2,7 @@
 //! `a=extmap` lines that accept them.
 
 use super::direction::Direction;
+use crate::rtp::descriptor::dependency;
 
 /// The ids of the header extensions in use on one m-line. Ids of 1 to 14 fit one-byte headers,
 /// those above need two-byte headers.
@@ -23,11 +24,13 @@ pub struct ExtensionIds {
     pub abs_send_time: Option<u8>,
     /// `playout-delay`.
     pub playout_delay: Option<u8>,
+    /// The dependency descriptor of AV1.
+    pub dependency: Option<u8>,
 }
 
 impl ExtensionIds {
     /// Every extension we know, with its place in this table.
-    fn entries(&mut self) -> [(&'static str, &mut Option<u8>); 8] {
+    fn entries(&mut self) -> [(&'static str, &mut Option<u8>); 9] {
         [
             (MID, &mut self.mid),
             (RID, &mut self.rid),
@@ -37,6 +40,7 @@ impl ExtensionIds {
             (TRANSPORT_CC, &mut self.transport_cc),
             (ABS_SEND_TIME, &mut self.abs_send_time),
             (PLAYOUT_DELAY, &mut self.playout_delay),
+            (dependency::URI, &mut self.dependency),
         ]
     }
 

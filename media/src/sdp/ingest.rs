@@ -1,8 +1,8 @@
 //! The answer to a publisher (WHIP, RFC 9725): at most one audio and one video track, every codec we
 //! can forward, music settings for Opus, and of a picture all encodings that are offered (simulcast).
 
-use protocol::Kind;
 pub use protocol::mesh::MAX_ENCODINGS;
+use protocol::{Codec, Kind};
 
 use super::answer::{Answer, Local, Track};
 use super::codec_choice::{Feedback, NegotiatedCodec, choose};
@@ -125,6 +125,9 @@ fn accept(
         repaired_rid: extensions.repaired_rid.filter(|_| named),
         video_orientation: None,
         playout_delay: None,
+        // With it Chromium leaves the numbers of pictures out of VP8, which receivers without it go by. A browser sends
+        // the first codec.
+        dependency: extensions.dependency.filter(|_| codecs[0].negotiated.codec == Codec::Av1),
         ..extensions
     };
     let mut feedback = Feedback::offered(kind, codecs.iter().map(|codec| codec.payload));

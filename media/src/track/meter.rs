@@ -1,4 +1,4 @@
-//! What flows of a track: how much of each temporal layer, in what size, and when something last came. What is made
+//! What flows of a track: how much of each layer, in what size, and when something last came. What is made
 //! of it is decided by whoever chooses for a listener.
 
 use std::time::{Duration, Instant};
@@ -6,20 +6,33 @@ use std::time::{Duration, Instant};
 use crate::{
     allocation::price::Rate,
     rtp::{
-        descriptor::{Resolution, TemporalLayer},
+        descriptor::{Description, Extent, Resolution, Resolutions, SpatialLayer, TemporalLayer},
         packet::Packet,
     },
 };
 
-/// The rates of one track, by temporal layer.
+/// The rates of one track, by layer.
 #[derive(Debug, Default)]
 pub struct Meter {
     /// By rising layer; most tracks have one.
-    layers: Vec<(TemporalLayer, Rate)>,
+    layers: Vec<((SpatialLayer, TemporalLayer), Rate)>,
     resolution: Option<Resolution>,
+    /// Of its spatial layers.
+    resolutions: Resolutions,
     last: Option<Instant>,
     /// Since when it comes without a pause.
     since: Option<Instant>,
+}
+
+/// Layers of an encoding up to one of them, as they flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerRate {
+    /// This spatial and this temporal layer, with those below.
+    pub extent: Extent,
+    /// Bits per second at a listener.
+    pub rate: u64,
+    /// How large a picture of it is, where that is said.
+    pub resolution: Option<Resolution>,
 }
 
 /// A track of which nothing came for so long is dormant: its publisher has stopped sending it.
@@ -38,8 +51,15 @@ impl Meter {
         self.last = Some(now);
         if packet.description.resolution.is_some() {
             self.resolution = packet.description.resolution;
+            self.resolutions = packet.resolutions();
         }
-        let layer = packet.description.temporal;
+        let Description { spatial, scale, .. } = packet.description;
+        if let Some(resolution) = self.resolution.and_then(|largest| scale.resolution(largest))
+            && let Some(place) = self.resolutions.get_mut(usize::from(spatial.0))
+        {
+            *place = Some(resolution);
+        }
+        let layer = (packet.description.spatial, packet.description.temporal);
         let place = match self.layers.iter().position(|(known, _)| *known >= layer) {
             Some(place) if self.layers[place].0 == layer => place,
             place => {
@@ -71,24 +91,39 @@ impl Meter {
         self.resolution
     }
 
-    /// Bits per second at a listener of each temporal layer that flows, with all below it; by rising layer.
-    pub fn rates(&mut self, now: Instant) -> impl Iterator<Item = (TemporalLayer, u64)> {
-        let alive = self.is_alive(now);
-        let mut sum = 0;
-        let flowing = self
-            .layers
-            .iter_mut()
-            .filter(move |_| alive)
-            .map(move |(layer, rate)| (*layer, rate.bits_per_second(now)));
-        flowing.filter(|(_, rate)| *rate > 0).map(move |(layer, rate)| {
-            sum += rate;
-            (layer, sum)
-        })
+    /// What each spatial layer that flows takes at a listener up to each temporal layer, with all below both; by rising
+    /// layer. The last one is all that flows.
+    pub fn rates(&mut self, now: Instant) -> Vec<LayerRate> {
+        if !self.is_alive(now) {
+            return Vec::new();
+        }
+        let flowing = self.layers.iter_mut().map(|(layer, rate)| (*layer, rate.bits_per_second(now)));
+        let flowing: Vec<_> = flowing.filter(|(_, rate)| *rate > 0).collect();
+        let mut spatial: Vec<SpatialLayer> = flowing.iter().map(|((spatial, _), _)| *spatial).collect();
+        spatial.dedup();
+        let mut temporal: Vec<TemporalLayer> = flowing.iter().map(|((_, temporal), _)| *temporal).collect();
+        temporal.sort_unstable();
+        temporal.dedup();
+        let rate = |extent: Extent| {
+            let within = flowing.iter().filter(|((spatial, temporal), _)| extent.has(*spatial, *temporal));
+            within.map(|(_, rate)| rate).sum()
+        };
+        let resolutions = self.resolutions;
+        let alone = spatial.len() == 1;
+        let layer = |extent: Extent| {
+            let said = resolutions.get(usize::from(extent.spatial.0)).copied().flatten();
+            let resolution = said.or(self.resolution.filter(|_| alone));
+            LayerRate { extent, rate: rate(extent), resolution }
+        };
+        let layers = spatial.iter().flat_map(|spatial| {
+            temporal.iter().map(|temporal| Extent { spatial: *spatial, temporal: *temporal })
+        });
+        layers.map(layer).collect()
     }
 
     /// Bits per second at a listener of all of it.
     pub fn bits_per_second(&mut self, now: Instant) -> u64 {
-        self.rates(now).last().map_or(0, |(_, rate)| rate)
+        self.layers.iter_mut().map(|(_, rate)| rate.bits_per_second(now)).sum()
     }
 }
 
@@ -109,6 +144,7 @@ mod tests {
             timestamp: 0,
             audio_level: None,
             orientation: None,
+            dependency: None,
         };
         let mut buffer = BytesMut::new();
         canonical.write(&mut buffer);
@@ -128,7 +164,8 @@ mod tests {
             meter.handle_packet(&packet(layer, len - OVERHEAD, now), now);
             now += Duration::from_millis(20);
         }
-        let rates: Vec<(u8, u64)> = meter.rates(now).map(|(layer, rate)| (layer.0, rate)).collect();
+        let rates: Vec<_> =
+            meter.rates(now).iter().map(|layer| (layer.extent.temporal.0, layer.rate)).collect();
         let [(0, base), (1, both)] = rates[..] else { panic!("{rates:?}") };
         assert!((190_000..210_000).contains(&base), "{base}");
         assert!((285_000..315_000).contains(&both), "{both}");

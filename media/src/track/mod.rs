@@ -302,8 +302,15 @@ mod tests {
     use crate::rtp::packet::Canonical;
 
     fn packet(sequence: u16, epoch: u8, codec: Codec, marker: bool, now: Instant) -> Packet {
-        let canonical =
-            Canonical { codec, marker, sequence, timestamp: 0, audio_level: None, orientation: None };
+        let canonical = Canonical {
+            codec,
+            marker,
+            sequence,
+            timestamp: 0,
+            audio_level: None,
+            orientation: None,
+            dependency: None,
+        };
         let mut buffer = BytesMut::new();
         canonical.write(&mut buffer);
         buffer.extend_from_slice(&[1, 2, 3]);

@@ -239,6 +239,7 @@ mod tests {
             timestamp: u32::from(sequence) / 3,
             audio_level: None,
             orientation: None,
+            dependency: None,
         };
         let mut buffer = BytesMut::new();
         canonical.write(&mut buffer);

@@ -9,8 +9,7 @@ use std::{
 use super::{advertised::AdvertisedEncoding, ranked::Ranked, sight::Shown, stall::Stall, standby::Standby};
 use crate::{
     allocation::{Layer, Rung, price::ladder},
-    egress::ALL_LAYERS,
-    rtp::descriptor::{Resolution, SpatialLayer, TemporalLayer},
+    rtp::descriptor::{Extent, Resolution},
     track::{
         Listener, Tracks,
         id::{MAX_ENCODINGS, StreamTrack, StreamTracks, TrackId},
@@ -308,10 +307,10 @@ impl Picture {
         below.saturating_sub(1) as u8
     }
 
-    /// The highest temporal layer that comes of an encoding.
-    pub fn layers(&self, encoding: u8) -> TemporalLayer {
+    /// The highest layers that come of an encoding.
+    pub fn highest(&self, encoding: u8) -> Extent {
         let last = self.ranked.get(usize::from(encoding)).and_then(|ranked| ranked.layers.last());
-        last.map_or(TemporalLayer(0), |(layer, _)| *layer)
+        last.map_or(Extent::BASE, |layer| layer.extent)
     }
 
     /// Whether nothing of it comes.
@@ -418,19 +417,11 @@ impl Picture {
             return; // the publisher is silent: who it comes back for is as before
         }
         self.rank(alive, tracks);
-        let mut layers = Vec::new();
-        for (encoding, ranked) in self.ranked.iter().enumerate() {
-            let layer = |temporal| Layer { encoding: encoding as u8, spatial: SpatialLayer(0), temporal };
+        self.rungs = match &self.ranked[..] {
+            [alone] => ladder(alone.rungs()),
             // Where there are others, less of one would be a picture that stutters: the one below is better than that.
-            if self.ranked.len() == 1
-                && let Some(track) = tracks.get_mut(&ranked.track)
-            {
-                layers.extend(track.meter().rates(now).map(|(temporal, rate)| (layer(temporal), rate)));
-                layers.pop();
-            }
-            layers.push((layer(ALL_LAYERS), ranked.rate));
-        }
-        self.rungs = ladder(layers);
+            several => ladder(several.iter().enumerate().map(|(at, ranked)| ranked.rung(at))),
+        };
     }
 
     /// As [`Picture::look`], of what can be had from elsewhere: its origin has ranked it. What does not come, or has just
@@ -452,12 +443,7 @@ impl Picture {
         let before = std::mem::replace(&mut self.ranked, ranked);
         self.lose(before, tracks);
         self.silent = !self.ranked.iter().any(|ranked| ranked.alive);
-        let layer = |encoding: usize| Layer {
-            encoding: encoding as u8,
-            spatial: SpatialLayer(0),
-            temporal: ALL_LAYERS,
-        };
-        self.rungs = ladder(self.ranked.iter().enumerate().map(|(at, ranked)| (layer(at), ranked.rate)));
+        self.rungs = ladder(self.ranked.iter().enumerate().map(|(at, ranked)| ranked.rung(at)));
     }
 
     /// Keeps the order as it is, but where one is clearly better than the next.

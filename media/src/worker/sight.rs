@@ -3,7 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::rtp::descriptor::{Resolution, TemporalLayer};
+use crate::{
+    rtp::descriptor::{Extent, Resolution},
+    track::meter::LayerRate,
+};
 
 /// What a listener sees of a picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,12 +28,23 @@ pub struct Sight {
 pub struct Shown {
     /// Its place in the publisher's answer; `None` for a picture that comes as a whole.
     pub place: Option<u8>,
-    /// As its last keyframe said.
+    /// As its last keyframe said. Of what is sent, that of the highest spatial layer that is.
     pub resolution: Option<Resolution>,
     /// Bits per second.
     pub rate: u64,
-    /// What each of its temporal layers takes with those below, by rising layer; empty if that is not known.
-    pub layers: Vec<(TemporalLayer, u64)>,
+    /// What each of its layers takes with those below, by rising layer; empty if that is not known.
+    pub layers: Vec<LayerRate>,
+}
+
+impl Shown {
+    /// Only so much of it.
+    pub(super) fn cut(&mut self, extent: Extent) {
+        self.layers.retain(|layer| extent.has(layer.extent.spatial, layer.extent.temporal));
+        if let Some(layer) = self.layers.last() {
+            self.rate = layer.rate;
+            self.resolution = layer.resolution.or(self.resolution);
+        }
+    }
 }
 
 /// Why a listener does not see the best there is.

@@ -14,8 +14,8 @@ use crate::{
         steps::{SPARE, Steps},
     },
     bandwidth::Estimator,
-    egress::ALL_LAYERS,
-    rtp::descriptor::TemporalLayer,
+    egress::Egress,
+    rtp::descriptor::Extent,
     track::id::TrackId,
 };
 
@@ -33,6 +33,8 @@ pub struct Viewing {
     short_since: Option<Instant>,
     /// Since when a worse encoding is waited for, and why.
     waiting_since: Option<(Instant, Reason)>,
+    /// When a keyframe was last asked for because of a spatial layer, and how often in a row.
+    layer_asked: Option<(Instant, u32)>,
     wish: Wish,
     /// The wish is another, and nothing has come of it yet.
     asked: bool,
@@ -51,8 +53,6 @@ pub struct Viewing {
 struct Chosen {
     /// What it takes.
     rate: u64,
-    /// Its temporal layers up to this one.
-    temporal: TemporalLayer,
     /// Why it is not the best of what there is.
     less: Option<Reason>,
     /// Another one is taken as long as it does not come.
@@ -70,8 +70,8 @@ pub enum Choice {
     Layer {
         /// An encoding, or the whole.
         track: TrackId,
-        /// Its temporal layers up to this one.
-        temporal: TemporalLayer,
+        /// Its layers up to these.
+        extent: Extent,
         /// Better or worse than before, if it is another encoding, and why.
         turn: Option<(Turn, Reason)>,
     },
@@ -93,6 +93,10 @@ const BASE_HOLD: Duration = Duration::from_millis(500);
 const LONE_HOLD: Duration = Duration::from_millis(1500);
 /// Where the next worse encoding does not begin within this time, the picture stops until it does.
 const TURN_MAX: Duration = Duration::from_secs(1);
+/// A spatial layer that does not begin is asked for again after this time, doubled each time.
+const LAYER_AGAIN: Duration = Duration::from_millis(500);
+/// As often at most.
+const LAYER_DOUBLINGS: u32 = 4;
 /// How often what it is thought to carry and gets is counted.
 const SAMPLE: Duration = Duration::from_secs(1);
 /// What is tried above what a step needs, in percent: probes measure a little less than there is, and what a step needs
@@ -109,6 +113,7 @@ impl Viewing {
             wanted: None,
             short_since: None,
             waiting_since: None,
+            layer_asked: None,
             wish: Wish::default(),
             asked: false,
             chosen: Chosen::NOTHING,
@@ -169,10 +174,9 @@ impl Viewing {
         };
         let asked = std::mem::take(&mut self.asked);
         let taken = picture.taken_from(layer);
-        let temporal = bound.temporal(layer.temporal);
+        let extent = bound.extent(layer);
         self.chosen = Chosen {
             rate: rungs[at].rate,
-            temporal,
             less: less(picture, bound, (at, allowed, layer.encoding)),
             missing: taken.is_none() || taken != self.wanted,
         };
@@ -193,7 +197,7 @@ impl Viewing {
             Some(_) => self.waiting_since = None,
             None => {}
         }
-        Choice::Layer { track, temporal, turn }
+        Choice::Layer { track, extent, turn }
     }
 
     /// No picture is wished.
@@ -243,25 +247,25 @@ impl Viewing {
 
     /// The rung that is sent.
     fn sent(&self, picture: &Picture) -> Option<usize> {
-        let encoding = picture.encoding(self.track?)?;
-        let temporal = self.chosen.temporal;
-        picture
-            .rungs()
-            .iter()
-            .position(|rung| rung.layer.encoding == encoding && rung.layer.temporal == temporal)
+        let (encoding, layer) = (picture.encoding(self.track?)?, self.steps.current()?);
+        let rung = picture.rungs().iter().position(|rung| rung.layer == layer);
+        rung.filter(|_| layer.encoding == encoding)
     }
 
     /// What it sees while it is sent this.
-    pub fn sight(&mut self, picture: &Picture, source: Option<TrackId>) -> Sight {
-        let sent = source.and_then(|source| picture.coming(source)).map(|mut shown| {
-            // Another one goes on as it is until what is chosen begins.
-            if source == self.track {
-                shown.layers.retain(|(layer, _)| *layer <= self.chosen.temporal);
-                shown.rate = shown.layers.last().map_or(shown.rate, |(_, rate)| *rate);
-            }
-            shown
+    pub fn sight(&mut self, picture: &Picture, egress: Option<&Egress>) -> Sight {
+        let source = egress.and_then(Egress::source);
+        let sent = egress.zip(source).and_then(|(egress, source)| {
+            let mut shown = picture.coming(source)?;
+            shown.cut(egress.extent());
+            Some(shown)
         });
-        self.reason = self.reason_of(picture, source);
+        // Until what is chosen begins it is as it was.
+        let waits = egress.is_none_or(|egress| {
+            let encoding = self.track.and_then(|track| picture.encoding(track)).unwrap_or_default();
+            egress.source() != self.track || egress.waits_for_layer(picture.highest(encoding).spatial)
+        });
+        self.reason = self.reason_of(picture, waits);
         let lost = picture.lost_best();
         Sight {
             sent,
@@ -272,12 +276,11 @@ impl Viewing {
         }
     }
 
-    fn reason_of(&self, picture: &Picture, source: Option<TrackId>) -> Reason {
+    fn reason_of(&self, picture: &Picture, waits: bool) -> Reason {
         match self.chosen.less {
             Some(Reason::Wish) if self.wish == Wish::Sound => Reason::Wish,
             _ if picture.is_silent() && !picture.is_from_elsewhere() => Reason::Publisher,
-            // Until what is chosen begins it is as it was.
-            _ if source != self.track => self.reason,
+            _ if waits => self.reason,
             less if self.chosen.missing => {
                 if picture.is_from_elsewhere() {
                     Reason::Bridge
@@ -310,6 +313,23 @@ impl Viewing {
         self.waiting_since.take().is_some_and(|(_, why)| why != Reason::Wish)
     }
 
+    /// Whether a keyframe is to be asked for now, because a spatial layer of what is sent is waited for or not.
+    pub fn asks_for_layer(&mut self, waits: bool, now: Instant) -> bool {
+        if !waits {
+            self.layer_asked = None;
+            return false;
+        }
+        let (next, times) = match self.layer_asked {
+            Some((asked, times)) => (asked + LAYER_AGAIN * (1 << times.min(LAYER_DOUBLINGS)), times + 1),
+            None => (now, 0),
+        };
+        let due = now >= next;
+        if due {
+            self.layer_asked = Some((now, times));
+        }
+        due
+    }
+
     /// The present encoding may not go on until the worse one begins.
     pub fn is_too_much(&self, now: Instant) -> bool {
         self.waiting_since.is_some_and(|(since, why)| {
@@ -320,7 +340,7 @@ impl Viewing {
 }
 
 impl Chosen {
-    const NOTHING: Chosen = Chosen { rate: 0, temporal: ALL_LAYERS, less: None, missing: false };
+    const NOTHING: Chosen = Chosen { rate: 0, less: None, missing: false };
 }
 
 /// Why this rung is not the best.

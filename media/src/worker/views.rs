@@ -16,8 +16,8 @@ use super::{
     wish::Wish,
 };
 use crate::{
-    egress::{ALL_LAYERS, Egress, Role, fan_out::Started},
-    rtp::{descriptor::TemporalLayer, transport_cc::Feedback},
+    egress::{Egress, Role, fan_out::Started},
+    rtp::{descriptor::Extent, transport_cc::Feedback},
     track::{
         Listener, Track,
         id::{StreamTracks, TrackId},
@@ -92,7 +92,7 @@ impl Worker {
             self.stop(*listener);
             let wants = self.sessions.viewing_mut(*listener).is_some_and(|viewing| viewing.wants_picture());
             if let Some(whole) = whole.filter(|_| wants) {
-                self.turn_to(*listener, whole, ALL_LAYERS);
+                self.turn_to(*listener, whole, Extent::ALL);
             }
         }
     }
@@ -154,7 +154,7 @@ impl Worker {
         let Some(session) = self.sessions.get_mut(listener.session) else { return };
         let id = session.plan.id;
         let Media::Egress(listening) = &mut session.media else { return };
-        let source = listening.tracks.get(listener.egress).and_then(Egress::source);
+        let egress = listening.tracks.get(listener.egress);
         let (Some(viewing), Some(picture)) = (&mut listening.viewing, self.pictures.get(listening.video))
         else {
             return;
@@ -164,7 +164,7 @@ impl Worker {
             self.stats.allocated.record(allocated);
         }
         if viewing.telling.is_due(now) {
-            let sight = viewing.sight(picture, source);
+            let sight = viewing.sight(picture, egress);
             let news = viewing.telling.handle_sight(sight, now).map(Box::new);
             self.events.extend(news.map(|sight| Event::Sight { session: id, sight }));
         }
@@ -251,14 +251,20 @@ impl Worker {
         // Nothing is lost by leaving it at once.
         let over = egress.source().is_none_or(|source| picture.is_stalled(source));
         let elsewhere = picture.is_from_elsewhere();
+        let encoding = egress.source().and_then(|source| picture.encoding(source)).unwrap_or_default();
+        let highest = picture.highest(encoding).spatial;
         match choice {
             Choice::AsBefore => {}
             Choice::Nothing(why) => self.stats.pauses[why as usize] += u64::from(self.stop(listener)),
-            Choice::Layer { track, temporal, turn } => match egress.role(track) {
+            Choice::Layer { track, extent, turn } => match egress.role(track) {
                 Role::Source => {
-                    egress.set_layers(temporal);
-                    let waited = egress.turn_to(track, temporal);
+                    egress.set_layers(extent);
+                    let waited = egress.turn_to(track, extent);
+                    let asks = viewing.asks_for_layer(egress.waits_for_layer(highest), now);
                     waited.into_iter().for_each(|other| self.unsubscribe(listener, other));
+                    if asks {
+                        self.want_keyframe(track, now);
+                    }
                 }
                 Role::NextSource => {
                     let blank = egress.source().is_none();
@@ -276,12 +282,12 @@ impl Worker {
                     let why = turn.map_or(Reason::Link, |(_, why)| why);
                     // What was wished can wait for its keyframe, and what does not come takes nothing.
                     if worse && why == Reason::Link {
-                        egress.set_layers(TemporalLayer(0));
+                        egress.set_layers(Extent::BASE);
                     }
                     if egress.source().is_some() {
                         self.stats.switches[usize::from(worse)][why as usize] += 1;
                     }
-                    self.turn_to(listener, track, temporal);
+                    self.turn_to(listener, track, extent);
                     if worse && too_much {
                         self.pause(listener);
                     }
@@ -317,9 +323,9 @@ impl Worker {
     }
 
     /// From its next keyframe on a listener gets this track.
-    fn turn_to(&mut self, listener: Listener, track: TrackId, temporal: TemporalLayer) {
+    fn turn_to(&mut self, listener: Listener, track: TrackId, extent: Extent) {
         let Some(egress) = self.sessions.egress_mut(listener) else { return };
-        let waited = egress.turn_to(track, temporal);
+        let waited = egress.turn_to(track, extent);
         waited.into_iter().for_each(|other| self.unsubscribe(listener, other));
         self.subscribe(listener, track);
     }

@@ -1,7 +1,10 @@
 //! What a listener wishes of a picture. It is a bound: what its path carries may be less.
 
 use super::pictures::Picture;
-use crate::{egress::ALL_LAYERS, rtp::descriptor::TemporalLayer};
+use crate::{
+    allocation::Layer,
+    rtp::descriptor::{Extent, SpatialLayer, TemporalLayer},
+};
 
 /// What a listener asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub enum Wish {
 pub struct Bound {
     /// The encoding with this place in the publisher's answer.
     pub encoding: Option<u8>,
+    /// Of its spatial layers, this one and those below.
+    pub spatial: Option<SpatialLayer>,
     /// Of its temporal layers, this one and those below.
     pub temporal: Option<TemporalLayer>,
 }
@@ -34,22 +39,32 @@ impl Bound {
         let top = self.encoding.map_or(u8::MAX, |place| picture.bound(place));
         let rungs = picture.rungs();
         let alone = picture.encodings().len() == 1;
-        let within = |layer: TemporalLayer| {
-            let Some(most) = self.temporal else { return true };
-            // Of several encodings each is one rung: less of it is sent then, and it stays the same rung.
-            !alone || layer <= most || layer == ALL_LAYERS && picture.layers(0) <= most
+        let (most, there) = (self.most(), picture.highest(0));
+        // Where quality rises by size, less of a rung is sent, and it stays the same rung: so it is with several
+        // encodings, and of the temporal layers where there are several spatial ones.
+        let within = |layer: Layer| {
+            let spatial = layer.spatial.min(there.spatial) <= most.spatial;
+            let temporal =
+                there.spatial > SpatialLayer(0) || layer.temporal.min(there.temporal) <= most.temporal;
+            !alone || spatial && temporal
         };
-        let allowed = rungs.partition_point(|rung| rung.layer.encoding <= top && within(rung.layer.temporal));
+        let allowed = rungs.partition_point(|rung| rung.layer.encoding <= top && within(rung.layer));
         allowed.max(1).min(rungs.len())
     }
 
     /// Of what a layer has, so much.
-    pub(super) fn temporal(&self, layer: TemporalLayer) -> TemporalLayer {
-        self.temporal.map_or(layer, |most| layer.min(most))
+    pub(super) fn extent(&self, layer: Layer) -> Extent {
+        Extent { spatial: layer.spatial, temporal: layer.temporal }.up_to(self.most())
     }
 
     /// Whether less of an encoding is sent than there is.
     pub(super) fn cuts(&self, picture: &Picture, encoding: u8) -> bool {
-        self.temporal.is_some_and(|most| picture.layers(encoding) > most)
+        let there = picture.highest(encoding);
+        there.up_to(self.most()) != there
+    }
+
+    fn most(&self) -> Extent {
+        let Extent { spatial, temporal } = Extent::ALL;
+        Extent { spatial: self.spatial.unwrap_or(spatial), temporal: self.temporal.unwrap_or(temporal) }
     }
 }

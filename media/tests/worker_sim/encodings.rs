@@ -38,6 +38,8 @@ pub struct Encoding {
 /// What publishes.
 pub struct Stage {
     pub encodings: Vec<Encoding>,
+    /// They are no encodings, but spatial layers of one in VP9, with two temporal layers, as the whole picture.
+    pub spatial: bool,
     /// The wait for a keyframe.
     pub answers_in: Duration,
     /// The scene takes more and less, by so much of the whole, within two seconds.
@@ -77,6 +79,7 @@ impl Stage {
         };
         Stage {
             encodings: rates.iter().enumerate().map(encoding).collect(),
+            spatial: false,
             answers_in: ms(100),
             swing: 0.0,
             began: now,
@@ -110,7 +113,7 @@ impl Stage {
 
     fn heed(&mut self, sim: &Sim) {
         for track in &sim.wanted[self.seen..] {
-            let whole = self.encodings.iter().position(|encoding| encoding.whole);
+            let whole = self.encodings.iter().position(|encoding| encoding.whole || self.spatial);
             let of = TRACKS.encodings.iter().position(|encoding| encoding == track);
             let asked = if *track == TRACKS.video { whole } else { of };
             if let Some(encoding) = asked.and_then(|at| self.encodings.get_mut(at)) {
@@ -120,7 +123,73 @@ impl Stage {
         self.seen = sim.wanted.len();
     }
 
+    /// A picture in spatial layers. Numbers and keyframes are those of the first of them.
+    fn spatial_picture(&mut self, sim: &mut Sim) {
+        let number = self.pictures;
+        self.pictures += 1;
+        let ticks = (sim.now.duration_since(self.began).as_secs_f64() * 90_000.0) as u32;
+        let count = self.encodings.len();
+        let sizes: Vec<(u64, u16, u16)> =
+            self.encodings.iter().map(|layer| (layer.rate, layer.width, layer.height)).collect();
+        let base = &mut self.encodings[0];
+        let keyframe = base.keyframe_at.is_some_and(|at| at <= sim.now);
+        base.keyframe_at = base.keyframe_at.filter(|_| !keyframe);
+        let temporal = if keyframe { 0 } else { (number % 2) as u8 };
+        base.picture = base.picture.wrapping_add(1) & 0x7fff;
+        base.tl0 = base.tl0.wrapping_add(u8::from(temporal == 0));
+        let factor = match (keyframe, temporal) {
+            (true, _) => 5.0,
+            (false, 0) => 1.2,
+            (false, _) => 0.8,
+        };
+        for (spatial, (rate, ..)) in sizes.iter().enumerate() {
+            let mut left = (*rate as f64 / 8.0 / 30.0 * factor) as usize;
+            let mut first = true;
+            while left > 0 {
+                let len = left.clamp(2 * MARK, LARGEST);
+                left = left.saturating_sub(LARGEST);
+                let canonical = Canonical {
+                    codec: Codec::Vp9,
+                    marker: left == 0 && spatial + 1 == count,
+                    sequence: base.sequence,
+                    timestamp: ticks,
+                    audio_level: None,
+                    orientation: None,
+                    dependency: None,
+                };
+                base.sequence = base.sequence.wrapping_add(1);
+                let mut buffer = BytesMut::new();
+                canonical.write(&mut buffer);
+                // RFC 9628 section 4.2: I, P, L, B, E, V; the picture id; TID, U, SID, D; TL0PICIDX
+                let structure = keyframe && first && spatial == 0;
+                let flag = |is: bool, at: u8| u8::from(is) << at;
+                let head = flag(!keyframe, 6) | flag(first, 3) | flag(left == 0, 2) | flag(structure, 1);
+                buffer.put_u8(0xa0 | head);
+                buffer.put_u16(0x8000 | base.picture);
+                buffer.put_u8(temporal << 5 | 0x10 | (spatial as u8) << 1 | u8::from(spatial > 0));
+                buffer.put_u8(base.tl0);
+                if structure {
+                    buffer.put_u8((count as u8 - 1) << 5 | 0x10);
+                    for (_, width, height) in &sizes {
+                        buffer.put_u16(*width);
+                        buffer.put_u16(*height);
+                    }
+                }
+                buffer.resize(canonical.header_len() + len, 0xab);
+                first = false;
+                let packet = Packet::from_parts(canonical, buffer, base.epoch, sim.now);
+                for worker in &mut sim.workers {
+                    worker.handle_packet(TRACKS.video, packet.clone(), sim.now);
+                }
+            }
+        }
+        sim.run(Duration::ZERO);
+    }
+
     fn picture(&mut self, sim: &mut Sim) {
+        if self.spatial {
+            return self.spatial_picture(sim);
+        }
         let number = self.pictures;
         self.pictures += 1;
         let ticks = (sim.now.duration_since(self.began).as_secs_f64() * 90_000.0) as u32;
@@ -160,6 +229,7 @@ impl Stage {
                     timestamp: encoding.timestamp.wrapping_add(ticks),
                     audio_level: None,
                     orientation: None,
+                    dependency: None,
                 };
                 encoding.sequence = encoding.sequence.wrapping_add(1);
                 let mut buffer = BytesMut::new();
@@ -207,6 +277,7 @@ impl Stage {
             timestamp: (self.sounds * 960) as u32,
             audio_level: None,
             orientation: None,
+            dependency: None,
         };
         self.sounds += 1;
         self.sound_sequence = self.sound_sequence.wrapping_add(1);

@@ -20,6 +20,8 @@ pub struct Feed {
     pub rid: Option<String>,
     /// Whether packets say of which m-line and which encoding they are.
     pub names_itself: bool,
+    /// The dependency descriptor of the packets to come.
+    pub dependency: Option<Vec<u8>>,
     /// Whether header extensions have two-byte headers.
     pub two_byte: bool,
     extensions: ExtensionIds,
@@ -42,6 +44,7 @@ impl Feed {
             audio_level: None,
             rid: None,
             names_itself: true,
+            dependency: None,
             two_byte: false,
             extensions: track.extensions.clone(),
             mid: track.mid.clone(),
@@ -126,6 +129,9 @@ impl Feed {
         element(self.extensions.transport_cc, &transport.to_be_bytes());
         if let Some(level) = self.audio_level {
             element(self.extensions.audio_level, &[level]);
+        }
+        if let Some(value) = &self.dependency {
+            element(self.extensions.dependency, value);
         }
         elements.resize(elements.len().next_multiple_of(4), 0);
         let mut out = vec![if elements.is_empty() { 0x80 } else { 0x90 }, head];

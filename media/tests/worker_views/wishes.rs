@@ -4,10 +4,10 @@ use media::{Bound, Reason, Sight, Wish, rtp::descriptor::TemporalLayer};
 
 use super::*;
 
-const AUTO: Wish = Wish::UpTo(Bound { encoding: None, temporal: None });
+const AUTO: Wish = Wish::UpTo(Bound { encoding: None, spatial: None, temporal: None });
 
 fn up_to(place: u8) -> Wish {
-    Wish::UpTo(Bound { encoding: Some(place), temporal: None })
+    Wish::UpTo(Bound { encoding: Some(place), spatial: None, temporal: None })
 }
 
 impl View {
@@ -121,7 +121,7 @@ fn fewer_pictures_a_second_can_be_wished() {
             times.len()
         };
         let all = pictures(&mut view);
-        view.wish(Wish::UpTo(Bound { encoding: None, temporal: Some(TemporalLayer(0)) }));
+        view.wish(Wish::UpTo(Bound { encoding: None, spatial: None, temporal: Some(TemporalLayer(0)) }));
         view.run(SECOND);
         let half = pictures(&mut view);
         assert!(half * 2 < all + 20 && half > 50, "{half} of {all}");

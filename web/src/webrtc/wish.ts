@@ -12,6 +12,7 @@ export const choiceOf = (kept: string | undefined): PictureChoice => CHOICES.fin
 export interface Wish {
   video?: false;
   encodingId?: string;
+  maxSpatialLayerId?: number;
   maxTemporalLayerId?: number;
 }
 
@@ -32,11 +33,12 @@ export function wishOf({ choice, away, encodings, drawn }: Situation): Wish {
   return choice === "save" ? base(encodings) : drawn ? fitting(encodings, drawn) : {};
 }
 
-/** The encoding that costs least; the fewest pictures of it, if it is the only one. */
+/** The encoding that costs least; the smallest and fewest pictures of it, if it is the only one. */
 function base({ active, inactive }: Encodings): Wish {
   const last = active.at(-1);
   if (!last) return {};
-  return active.length + inactive > 1 ? { encodingId: last.id } : { encodingId: last.id, maxTemporalLayerId: 0 };
+  const least = { maxSpatialLayerId: 0, maxTemporalLayerId: 0 };
+  return active.length + inactive > 1 ? { encodingId: last.id } : { encodingId: last.id, ...least };
 }
 
 /** The smallest encoding with as many pixels as are drawn, if the best has far more. */

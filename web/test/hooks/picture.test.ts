@@ -129,7 +129,7 @@ describe("picture", () => {
     }
     expect(wishes()).toEqual(['{"encodingId":"l"}']);
     await playback.act(() => feed().say("layers", JSON.stringify({ 1: { active: LADDER.slice(0, 1), inactive: [] } })));
-    expect(wishes().slice(1)).toEqual(['{"encodingId":"h","maxTemporalLayerId":0}']);
+    expect(wishes().slice(1)).toEqual(['{"encodingId":"h","maxSpatialLayerId":0,"maxTemporalLayerId":0}']);
   });
 
   it("shows the lights at once for who wants sound only, and the picture when it is back", async () => {

@@ -26,6 +26,7 @@ describe("wish", () => {
     const one = [encoding("0", 1280, 720)];
     expect(wish({ choice: "save", encodings: { active: one, inactive: 0 } })).toEqual({
       encodingId: "0",
+      maxSpatialLayerId: 0,
       maxTemporalLayerId: 0,
     });
     // The others may come back: then it is the base of them.

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::stage::{Left, SOUND, Stage, VIDEO_EGRESS};
 use crate::{
     drop_reason::DropReason,
-    rtp::descriptor::TemporalLayer,
+    rtp::descriptor::{Extent, TemporalLayer},
     track::{Listener, id::TrackId},
 };
 
@@ -437,7 +437,7 @@ fn a_layer_that_is_given_up_leaves_no_more_of_what_waits() {
         }
     }
     stage.pump();
-    stage.viewers.0[0].video.set_layers(TemporalLayer(0));
+    stage.viewers.0[0].video.set_layers(Extent { temporal: TemporalLayer(0), ..Extent::ALL });
     stage.run(ms(300));
     let numbers: Vec<u16> = left(&stage).iter().map(|left| left.from.1).collect();
     let lower: Vec<u16> = (1..=30).filter(|number| (number - 1) / 5 % 2 == 0).collect();

@@ -15,11 +15,12 @@ use crate::{
     Stats,
     bandwidth::Estimator,
     egress::{
-        ALL_LAYERS, Batch, Egress,
+        Batch, Egress,
         fan_out::{EgressTable, FanOut, Sending},
     },
     rtp::{
         Header,
+        descriptor::Extent,
         packet::{Canonical, Packet},
         srtp::{Opener, Sealer, SrtpProfile},
     },
@@ -121,7 +122,7 @@ impl Stage {
         limit.into_iter().for_each(|limit| path.limit_to(limit, self.now));
         // None of the encodings is the track as a whole.
         let mut video = Egress::new(&video, TrackId(99));
-        video.turn_to(TrackId(0), ALL_LAYERS);
+        video.turn_to(TrackId(0), Extent::ALL);
         self.viewers.0.push(Viewer {
             video,
             audio: Egress::new(&audio, SOUND),
@@ -143,7 +144,7 @@ impl Stage {
 
     /// From its next keyframe on a listener gets this.
     pub fn turn(&mut self, session: usize, to: TrackId) {
-        let waited = self.viewers.0[session].video.turn_to(to, ALL_LAYERS);
+        let waited = self.viewers.0[session].video.turn_to(to, Extent::ALL);
         if let Some(track) = waited.and_then(|waited| self.tracks.get_mut(&waited)) {
             track.unsubscribe(Listener { session, egress: VIDEO_EGRESS });
         }
@@ -185,6 +186,7 @@ impl Stage {
                 timestamp: self.timestamp,
                 audio_level: None,
                 orientation: None,
+                dependency: None,
             };
             let mut buffer = BytesMut::new();
             canonical.write(&mut buffer);
@@ -235,6 +237,7 @@ impl Stage {
             timestamp: u32::from(number) * 960,
             audio_level: None,
             orientation: None,
+            dependency: None,
         };
         let mut buffer = BytesMut::new();
         canonical.write(&mut buffer);

@@ -13,6 +13,7 @@ use super::{
     bits::Bits,
     numbered::{Numbered, PictureId},
     structure::{Differences, Indication, Indications, Structure, Template, push},
+    summary::{Scale, Summary},
 };
 
 /// As `a=extmap` names it.
@@ -46,6 +47,7 @@ pub struct Dependency {
     pub resolution: Option<Resolution>,
     largest: Option<Resolution>,
     switch_up: bool,
+    enters: bool,
     discardable: bool,
     not_needed_above: bool,
 }
@@ -56,6 +58,8 @@ pub struct Reader {
     current: Option<Known>,
     /// Frames of the sequence before may come late.
     former: Option<Known>,
+    /// The newest frame of the base.
+    base: Option<u16>,
 }
 
 #[derive(Debug)]
@@ -123,6 +127,7 @@ impl Reader {
             resolution: structure.resolution(frame.spatial),
             largest: structure.largest(),
             switch_up: own.is_some_and(|own| said(own) == Indication::Switch),
+            enters: false,
             discardable: all.clone().any(|target| said(target) == Indication::Discardable)
                 && all
                     .clone()
@@ -135,6 +140,10 @@ impl Reader {
             chains: frame.chains,
         };
         self.keep(brought, extended.active.then_some(active), template, frame_number);
+        if frame_begins && dependency.spatial == SpatialLayer(0) {
+            self.base = Some(frame_number);
+        }
+        dependency.enters = frame_begins && self.is_of_one_picture(&dependency);
         dependency.switch_up |= self.of_mut(template).is_some_and(|known| known.note(&dependency));
         Some(dependency)
     }
@@ -142,6 +151,14 @@ impl Reader {
     /// The structure of the newest coded video sequence.
     pub fn structure(&self) -> Option<&Structure> {
         self.current.as_ref().map(|known| &known.structure)
+    }
+
+    /// Whether a frame refers to frames of its own picture alone: those of lower spatial layers, which are right before
+    /// it.
+    fn is_of_one_picture(&self, frame: &Dependency) -> bool {
+        let ahead = self.base.map_or(0, |base| frame.frame_number.wrapping_sub(base));
+        let most = ahead.min(u16::from(frame.spatial.0));
+        frame.references.iter().all(|back| *back <= most)
     }
 
     /// Where a template of that name is. Names of one sequence and the next differ (section A.8.3).
@@ -266,6 +283,11 @@ impl Dependency {
         Numbered { picture_id, ..Numbered::default() }
     }
 
+    /// What relays tell each other of it.
+    pub fn summary(&self, marker: bool) -> Summary {
+        Summary::new(&self.describe(marker), self.resolution, self.largest)
+    }
+
     /// In the shape of all codecs, with the marker of the RTP header. The numbers stand in the extension, not
     /// in the payload.
     pub fn describe(&self, marker: bool) -> Description {
@@ -278,11 +300,13 @@ impl Dependency {
             spatial: self.spatial,
             temporal: self.temporal,
             switch_up: self.switch_up,
+            enters: self.enters,
             discardable: self.discardable,
             // Whether what it refers to is of the same picture is not said.
             inter_layer: self.spatial > SpatialLayer(0) && !self.references.is_empty(),
             not_needed_above: self.not_needed_above,
             resolution: self.largest.filter(|_| self.brings_structure),
+            scale: Scale::default(),
             numbered: self.numbered(),
         }
     }

@@ -2,6 +2,7 @@
 //! to it, and the numbers that have to be written anew where pictures are withheld. Every codec says it in its
 //! own way; here it gets one shape. Which packets leave is decided elsewhere.
 
+pub mod av1;
 mod bits;
 pub mod dependency;
 #[cfg(test)]
@@ -13,12 +14,13 @@ pub mod numbers;
 #[cfg(test)]
 mod numbers_tests;
 pub mod structure;
+pub mod summary;
 pub mod vp8;
 pub mod vp9;
 
 use protocol::Codec;
 
-use self::numbered::Numbered;
+use self::{numbered::Numbered, summary::Scale};
 use super::keyframe;
 
 /// Scalability inside an encoding: pictures of one instant in one of several sizes or qualities. 0 is the base.
@@ -29,6 +31,32 @@ pub struct SpatialLayer(pub u8);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TemporalLayer(pub u8);
 
+/// How much of an encoding: its layers up to these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Extent {
+    /// This spatial layer and those below.
+    pub spatial: SpatialLayer,
+    /// This temporal layer and those below.
+    pub temporal: TemporalLayer,
+}
+
+impl Extent {
+    /// All layers, whatever there are.
+    pub const ALL: Extent = Extent { spatial: SpatialLayer(u8::MAX), temporal: TemporalLayer(u8::MAX) };
+    /// The base alone.
+    pub const BASE: Extent = Extent { spatial: SpatialLayer(0), temporal: TemporalLayer(0) };
+
+    /// No more than either.
+    pub fn up_to(self, other: Extent) -> Extent {
+        Extent { spatial: self.spatial.min(other.spatial), temporal: self.temporal.min(other.temporal) }
+    }
+
+    /// Whether a layer is within it.
+    pub fn has(self, spatial: SpatialLayer, temporal: TemporalLayer) -> bool {
+        spatial <= self.spatial && temporal <= self.temporal
+    }
+}
+
 /// Width and height in pixels, as a viewer sees them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Resolution {
@@ -37,6 +65,12 @@ pub struct Resolution {
     /// From top to bottom.
     pub height: u16,
 }
+
+/// Of the spatial layers of an encoding, as far as they are said.
+pub type Resolutions = [Option<Resolution>; SPATIAL_MAX];
+
+/// Three bits count them.
+pub const SPATIAL_MAX: usize = 8;
 
 impl Resolution {
     /// By this encodings are ranked.
@@ -68,6 +102,9 @@ pub struct Description {
     /// A receiver that had the temporal layer below may get this one from this picture on. Go up by one layer
     /// at a time: of those in between the picture says nothing.
     pub switch_up: bool,
+    /// A layer frame begins with this packet that refers to nothing of its spatial layer before it: a receiver that
+    /// had the spatial layer below may get this one from here on.
+    pub enters: bool,
     /// Nothing refers to this picture. False where the sender does not say so.
     pub discardable: bool,
     /// It needs the lower spatial layer of the same picture.
@@ -76,14 +113,16 @@ pub struct Description {
     pub not_needed_above: bool,
     /// Of the picture, or of the largest of its spatial layers, where it is said: with keyframes.
     pub resolution: Option<Resolution>,
+    /// How large its spatial layer is beside the largest, where the payload does not say it.
+    pub scale: Scale,
     /// What has to be written anew in a packet that leaves.
     pub numbered: Numbered,
 }
 
 impl Description {
     /// Whether a receiver of layers up to these gets the packet.
-    pub fn is_within(&self, spatial: SpatialLayer, temporal: TemporalLayer) -> bool {
-        self.spatial <= spatial && self.temporal <= temporal
+    pub fn is_within(&self, extent: Extent) -> bool {
+        extent.has(self.spatial, self.temporal)
     }
 
     /// Whether a picture ends here for a receiver of spatial layers up to this one: it gets the marker then
@@ -96,8 +135,7 @@ impl Description {
 /// What a video payload says of itself. `marker` is that of its RTP header. `None`: it cannot be read. Treat it
 /// as base layer then, to which everything refers. Total on any bytes.
 ///
-/// What AV1 says is in a header extension, see [`dependency::Reader`]; here it has one layer. If that extension
-/// comes with another codec it is the one to believe: it says all that the payload says, and often more.
+/// Of which layer a packet of AV1 is stands in a header extension, see [`dependency::Reader`]; here it has one layer.
 pub fn describe(codec: Codec, payload: &[u8], marker: bool) -> Option<Description> {
     let keyframe = keyframe::starts(codec, payload);
     let said = match codec {
@@ -105,22 +143,17 @@ pub fn describe(codec: Codec, payload: &[u8], marker: bool) -> Option<Descriptio
         Codec::Vp8 => vp8::Descriptor::read(payload)?.describe(payload),
         Codec::Vp9 => vp9::Descriptor::read(payload)?.describe(),
         Codec::H264 => h264::describe(payload)?,
-        Codec::Av1 => av1(payload)?,
+        Codec::Av1 => av1::describe(payload)?,
     };
     let layer_ends = said.layer_ends || marker;
     Some(Description { keyframe, picture_ends: marker, layer_ends, ..said })
 }
 
-/// AV1 RTP payload specification section 4.4: Z, the payload goes on with what the packet before began; N, the
-/// first packet of a coded video sequence.
-fn av1(payload: &[u8]) -> Option<Description> {
-    let head = *payload.first()?;
-    let (goes_on, new_sequence) = (head & 0x80 != 0, head & 0x08 != 0);
-    // Both at once cannot be.
-    if goes_on && new_sequence {
-        return None;
-    }
-    Some(Description { picture_begins: new_sequence, layer_begins: new_sequence, ..Description::default() })
+/// How large the spatial layers are, where a payload says so: with keyframes. Total on any bytes.
+pub fn resolutions(codec: Codec, payload: &[u8]) -> Resolutions {
+    let descriptor = if codec == Codec::Vp9 { vp9::Descriptor::read(payload) } else { None };
+    let structure = descriptor.and_then(|descriptor| descriptor.structure);
+    structure.map(|structure| structure.resolutions).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -143,9 +176,12 @@ mod tests {
     fn layers_are_chosen_in_both_directions() {
         let (spatial, temporal) = (SpatialLayer(1), TemporalLayer(2));
         let description = Description { spatial, temporal, ..Description::default() };
-        assert!(description.is_within(SpatialLayer(1), TemporalLayer(2)));
-        assert!(!description.is_within(SpatialLayer(0), TemporalLayer(2)));
-        assert!(!description.is_within(SpatialLayer(1), TemporalLayer(1)));
+        let within = |spatial, temporal| {
+            description
+                .is_within(Extent { spatial: SpatialLayer(spatial), temporal: TemporalLayer(temporal) })
+        };
+        assert!(within(1, 2) && description.is_within(Extent::ALL));
+        assert!(!within(0, 2) && !within(1, 1) && !description.is_within(Extent::BASE));
     }
 
     #[test]
@@ -172,6 +208,7 @@ mod tests {
             for codec in Codec::ALL {
                 let Some(said) = describe(codec, &junk, marker) else { continue };
                 prop_assert_eq!(said.picture_ends, marker);
+                let _ = resolutions(codec, &junk);
                 prop_assert_eq!(said.keyframe, keyframe::starts(codec, &junk));
                 for at in said.numbered.places() {
                     prop_assert!(at < junk.len());

@@ -2,7 +2,7 @@
 //! structure that comes with keyframes (section 4.2.1). VP9 does not say which pictures nothing refers to.
 
 use super::{
-    Description, Resolution, SpatialLayer, TemporalLayer,
+    Description, Resolution, Resolutions, SpatialLayer, TemporalLayer,
     numbered::{Index, Numbered, PictureId},
 };
 
@@ -51,15 +51,13 @@ pub struct Structure {
     /// Spatial layers, 1 to 8 (N_S + 1).
     pub spatial_layers: u8,
     /// Of each of them, if they are said (Y).
-    pub resolutions: [Option<Resolution>; SPATIAL_MAX],
+    pub resolutions: Resolutions,
     /// Pictures in the picture group (N_G), if there is one (G). What is said of each is passed over.
     pub pictures: Option<u8>,
 }
 
 /// In flexible mode a layer frame names at most so many (RFC 9628 section 4.2).
 pub const REFERENCES_MAX: usize = 3;
-/// Three bits count them.
-pub const SPATIAL_MAX: usize = 8;
 
 // The first octet.
 const HAS_PICTURE_ID: u8 = 0x80;
@@ -119,6 +117,7 @@ impl Descriptor {
             spatial: SpatialLayer(layers.spatial),
             temporal: TemporalLayer(layers.temporal),
             switch_up: layers.switching_up,
+            enters: self.begins && !self.inter_picture,
             inter_layer: layers.inter_layer,
             not_needed_above: self.not_needed_above,
             resolution: self.structure.and_then(|structure| structure.largest()),
@@ -196,7 +195,7 @@ mod tests {
     use protocol::Codec;
 
     use super::{
-        super::{describe, numbered::Given},
+        super::{SPATIAL_MAX, describe, numbered::Given},
         *,
     };
 

@@ -1,6 +1,6 @@
 //! What leaves a lane of video that is too full: pictures, not packets. A picture that lacks a packet is of no use, nor
-//! is any that refers to it, so a track that has to give way gives up its higher temporal layers, and if that is not
-//! enough, everything up to its next keyframe. The best encodings give way first. No clock.
+//! is any that refers to it, so a track that has to give way gives up its higher temporal layers, then its higher spatial
+//! layers, and if that is not enough, everything up to its next keyframe. The best encodings give way first. No clock.
 
 use std::{
     cmp::Reverse,
@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::{Bytes, BytesMut};
+use media::rtp::descriptor::{Description, Extent, SpatialLayer, TemporalLayer};
 use protocol::mesh::{Alias, DatagramKind, Withheld};
 
 use super::{
@@ -25,6 +27,11 @@ pub(crate) const SOON: Duration = Duration::from_millis(100);
 /// A keyframe that does not come is asked for again after this time.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
+/// All spatial layers of the pictures that the others refer to.
+const BASE_OF_TIME: Extent = Extent { spatial: SpatialLayer(u8::MAX), temporal: TemporalLayer(0) };
+/// In the second octet of an RTP header.
+const MARKER: u8 = 0x80;
+
 /// Of a track that is silent for so many ticks nothing is waited for.
 const QUIET: u8 = 2;
 /// And after so many it is forgotten: most have ended. If one goes on all the same, its listeners see a gap.
@@ -41,7 +48,7 @@ pub(crate) struct Shedding {
 /// Packets that were shed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shed {
-    /// Of higher temporal layers.
+    /// Of higher temporal and spatial layers.
     pub layers: u64,
     /// Of pictures that nobody could decode any more.
     pub pictures: u64,
@@ -63,8 +70,9 @@ struct Track {
 /// What a track gives up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Gives {
-    /// Temporal layers above `sent`; there are some up to `highest`.
-    Layers { sent: u8, highest: u8 },
+    /// Layers above `sent`; there are some up to `highest`. Not of the picture of this timestamp: some of it has left
+    /// without the marker.
+    Layers { sent: Extent, highest: Extent, but: Option<u32> },
     /// Everything up to its next keyframe, but for the picture of this timestamp: a keyframe of which some has left
     /// already. Without it a picture whose keyframe takes long would never come through.
     Pictures { but: Option<u32> },
@@ -87,7 +95,7 @@ impl Shedding {
 
     /// Queues a packet, unless its track gives it up. `is_low`: the lane has drained.
     #[cold]
-    pub fn push(&mut self, packet: Packet, lane: &mut Queue, is_low: bool, now: Instant) {
+    pub fn push(&mut self, mut packet: Packet, lane: &mut Queue, is_low: bool, now: Instant) {
         let is_held_back = self.is_held_back(packet.precedence);
         if is_held_back {
             self.tracks.entry(packet.alias).or_insert_with(|| Track::new(packet.precedence));
@@ -100,6 +108,9 @@ impl Shedding {
                 let read = read(&packet, now);
                 if track.passes(read.as_ref(), is_low && !is_held_back) {
                     let withheld = std::mem::take(&mut track.withheld).boxed();
+                    if let Some(read) = read.filter(|read| track.gives.ends(read)) {
+                        packet.payload = with_marker(&read.bytes);
+                    }
                     if track.is_over() {
                         self.tracks.remove(&alias);
                     }
@@ -111,7 +122,7 @@ impl Shedding {
                     Gives::Pictures { .. } => self.shed.pictures += 1,
                 }
                 // Not before it would be taken.
-                let waits = matches!(track.gives, Gives::Pictures { .. }) && is_low && !is_held_back;
+                let waits = track.gives.needs_keyframe() && is_low && !is_held_back;
                 if waits && next.is_none_or(|next| next <= now) {
                     track.asked = Some(now);
                     self.wanted.push_back(alias);
@@ -148,9 +159,11 @@ impl Shedding {
         let loads = loads(lane);
         let lowest = loads.last().map(|load| load.precedence);
         for load in loads {
-            self.shed_layers(load, lane, now);
-            if is_relieved(lane) {
-                return;
+            for most in [BASE_OF_TIME, Extent::BASE] {
+                self.shed_layers(load, most, lane, now);
+                if is_relieved(lane) {
+                    return;
+                }
             }
             // A keyframe of a better encoding is not worth the base of another picture.
             let may_finish = Some(load.precedence) == lowest;
@@ -204,22 +217,42 @@ impl Shedding {
         })
     }
 
-    fn shed_layers(&mut self, load: Load, lane: &mut Queue, now: Instant) {
+    /// Gives up the layers above `most`.
+    fn shed_layers(&mut self, load: Load, most: Extent, lane: &mut Queue, now: Instant) {
         if let Some(Track { gives: Gives::Pictures { .. }, .. }) = self.tracks.get(&load.alias) {
             return;
         }
-        let of = |packet: &Packet| read(packet, now).map_or(0, |packet| packet.description.temporal.0);
-        let highest = lane.iter().filter(|packet| load.is_of(packet)).map(of).max().unwrap_or_default();
-        if highest == 0 {
+        let of = |packet: &Packet| {
+            read(packet, now).map(|packet| (packet.timestamp, packet.description)).unwrap_or_default()
+        };
+        let all = || lane.iter().filter(|packet| load.is_of(packet)).map(of);
+        let highest = all().fold(Extent::BASE, |highest, (_, said)| above(highest, &said));
+        if highest.up_to(most) == highest {
             return;
         }
+        // Of a picture that has begun to leave the rest does, or it would have no end.
+        let left = all().next().filter(|(_, said)| !said.picture_begins).map(|(timestamp, _)| timestamp);
+        let but = left.filter(|_| most.spatial < highest.spatial);
         let track = self.tracks.entry(load.alias).or_insert_with(|| Track::new(load.precedence));
-        let known = match track.gives {
-            Gives::Layers { highest, .. } => highest,
-            Gives::Pictures { .. } => 0,
+        let (sent, highest) = match track.gives {
+            Gives::Layers { sent, highest: known, .. } => (sent.up_to(most), highest_of(highest, known)),
+            Gives::Pictures { .. } => (most, highest),
         };
-        track.gives = Gives::Layers { sent: 0, highest: highest.max(known) };
-        self.shed.layers += track.shed(load, lane, |packet| of(packet) > 0);
+        let gives = Gives::Layers { sent, highest, but };
+        track.gives = gives;
+        self.shed.layers += track.shed(load, lane, |packet| {
+            let (timestamp, said) = of(packet);
+            !gives.has(timestamp, &said)
+        });
+        lane.retain(|queued| {
+            let packet = &mut queued.packet;
+            if load.is_of(packet)
+                && let Some(read) = read(packet, now).filter(|read| gives.ends(read))
+            {
+                packet.payload = with_marker(&read.bytes);
+            }
+            true
+        });
     }
 
     fn shed_pictures(&mut self, load: Load, lane: &mut Queue, leaving: impl Fn() -> Option<u32>) {
@@ -229,6 +262,47 @@ impl Shedding {
         self.shed.pictures +=
             track.shed(load, lane, |packet| but.is_none() || timestamp(&packet.payload) != but);
     }
+}
+
+impl Gives {
+    /// Whether a packet leaves.
+    fn has(&self, timestamp: u32, said: &Description) -> bool {
+        let Gives::Layers { sent, but, .. } = self else { return true };
+        said.is_within(*sent) || said.temporal <= sent.temporal && *but == Some(timestamp)
+    }
+
+    /// Whether a picture ends with a packet, because what follows of it does not leave.
+    fn ends(&self, packet: &media::Packet) -> bool {
+        let Gives::Layers { sent, highest, but } = self else { return false };
+        let is_cut = sent.spatial < highest.spatial && *but != Some(packet.timestamp);
+        is_cut && !packet.marker && packet.description.ends_at(sent.spatial)
+    }
+
+    /// Whether some of what it gives up comes back with a keyframe alone.
+    fn needs_keyframe(&self) -> bool {
+        match self {
+            Gives::Layers { sent, highest, .. } => sent.spatial < highest.spatial,
+            Gives::Pictures { .. } => true,
+        }
+    }
+}
+
+/// The higher of both, and of what a packet is of.
+fn above(highest: Extent, said: &Description) -> Extent {
+    highest_of(highest, Extent { spatial: said.spatial, temporal: said.temporal })
+}
+
+fn highest_of(one: Extent, other: Extent) -> Extent {
+    Extent { spatial: one.spatial.max(other.spatial), temporal: one.temporal.max(other.temporal) }
+}
+
+/// The packet as the last one of its picture. It is shared with other links and with listeners here.
+fn with_marker(packet: &[u8]) -> Bytes {
+    let mut packet = BytesMut::from(packet);
+    if let Some(octet) = packet.get_mut(1) {
+        *octet |= MARKER;
+    }
+    packet.freeze()
 }
 
 impl Load {
@@ -252,18 +326,18 @@ impl Track {
     fn passes(&mut self, packet: Option<&media::Packet>, may_rise: bool) -> bool {
         let said = packet.map(|packet| packet.description).unwrap_or_default();
         match &mut self.gives {
-            Gives::Layers { sent, highest } => {
-                let layer = said.temporal.0;
-                *highest = layer.max(*highest);
+            Gives::Layers { sent, highest, .. } => {
+                *highest = above(*highest, &said);
+                let next = said.temporal.0 == sent.temporal.0.saturating_add(1);
                 if may_rise && said.keyframe {
                     *sent = *highest;
-                } else if may_rise && said.picture_begins && said.switch_up && layer == *sent + 1 {
-                    *sent = layer;
+                } else if may_rise && said.picture_begins && said.switch_up && next {
+                    sent.temporal = said.temporal;
                 }
-                layer <= *sent
+                self.gives.has(packet.map_or(0, |packet| packet.timestamp), &said)
             }
             Gives::Pictures { .. } if may_rise && said.keyframe => {
-                self.gives = Gives::Layers { sent: 0, highest: 0 };
+                self.gives = Gives::Layers { sent: Extent::BASE, highest: Extent::BASE, but: None };
                 true
             }
             Gives::Pictures { but } => but.is_some() && packet.map(|packet| packet.timestamp) == *but,
@@ -272,7 +346,7 @@ impl Track {
 
     /// Whether it gives up nothing any more.
     fn is_over(&self) -> bool {
-        matches!(self.gives, Gives::Layers { sent, highest } if sent >= highest)
+        matches!(self.gives, Gives::Layers { sent, highest, .. } if highest.up_to(sent) == highest)
     }
 
     /// Takes packets out of the lane. In their place stays what was withheld, before the next packet of the track.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use media::rtp::descriptor::SpatialLayer;
 use proptest::prelude::*;
 use protocol::Codec;
 
@@ -78,6 +79,8 @@ struct Link {
     scheduler: Scheduler,
     now: Instant,
     left: Vec<Left>,
+    /// Of each packet that left its timestamp, whether it has the marker, and its layer.
+    said: Vec<(u32, bool, SpatialLayer)>,
     room: u64,
 }
 
@@ -90,7 +93,13 @@ enum Left {
 
 impl Link {
     fn new() -> Link {
-        Link { scheduler: Scheduler::default(), now: clock::now(), left: Vec::new(), room: 0 }
+        Link {
+            scheduler: Scheduler::default(),
+            now: clock::now(),
+            left: Vec::new(),
+            said: Vec::new(),
+            room: 0,
+        }
     }
 
     fn push(&mut self, source: &mut Source, picture: Picture) {
@@ -108,7 +117,10 @@ impl Link {
             let alias = header.alias.0;
             self.left.push(match header.kind {
                 DatagramKind::Rtp => {
-                    Left::Packet { alias, number: sequence(&payload).expect("an RTP packet") }
+                    let number = sequence(&payload).expect("an RTP packet");
+                    let packet = media::Packet::from_canonical(payload, 3, self.now).expect("canonical");
+                    self.said.push((packet.timestamp, packet.marker, packet.description.spatial));
+                    Left::Packet { alias, number }
                 }
                 DatagramKind::Withheld => {
                     let Withheld { first, count } = Withheld::read(&payload).expect("a run");
@@ -168,6 +180,58 @@ fn of_a_link_that_is_a_little_too_thin_the_best_encoding_gives_up_its_higher_lay
     let whole = left.iter().rev().take_while(|left| matches!(left, Left::Packet { .. })).count();
     assert!(count > 0 && whole >= 34, "nothing is withheld any more: {left:?}");
     assert!(!link.scheduler.shedding.is_active());
+}
+
+/// A picture of VP9 in three spatial layers of a packet each.
+fn spatial(source: &mut Source, keyframe: bool) -> Vec<Packet> {
+    let mut packets = source.next(Picture { packets: 3, ..BASE });
+    for (packet, spatial) in packets.iter_mut().zip(0..) {
+        let mut payload = packet.payload.to_vec();
+        payload[1] = Codec::Vp9.canonical_payload_type() | u8::from(spatial == 2) << 7;
+        // RFC 9628 section 4.2: I, P, L, B, E; the picture id; TID, SID, D; TL0PICIDX.
+        payload[12] = 0xac | u8::from(!keyframe) << 6;
+        payload[13..16].copy_from_slice(&[1, spatial << 1 | u8::from(spatial > 0), 1]);
+        packet.payload = payload.into();
+    }
+    packets
+}
+
+#[test]
+fn an_encoding_in_spatial_layers_becomes_smaller_and_its_pictures_have_an_end() {
+    let (mut link, mut source) = (Link::new(), Source::new(1, 0));
+    let mut push = |link: &mut Link, keyframe| {
+        for packet in spatial(&mut source, keyframe) {
+            link.scheduler.push(packet, link.now);
+            // The lane may be looked at amid a picture.
+            link.pass(MS, 0);
+        }
+    };
+    push(&mut link, true);
+    // Of six packets in 80 ms five leave.
+    for _ in 0..100 {
+        push(&mut link, false);
+        link.pass(37 * MS, 5 * LENGTH / 2);
+    }
+    let (layers, pictures) = link.shed();
+    assert!(layers > 60 && pictures == 0, "{layers} {pictures}");
+    for _ in 0..10 {
+        push(&mut link, false);
+        link.pass(37 * MS, 20 * LENGTH);
+    }
+    assert_eq!(link.scheduler.poll_keyframe(), Some(Alias(1)), "the layers begin with a keyframe");
+    push(&mut link, true);
+    link.pass(37 * MS, 20 * LENGTH);
+    assert!(!link.scheduler.shedding.is_active());
+    let mut pictures: BTreeMap<u32, Vec<(bool, SpatialLayer)>> = BTreeMap::new();
+    link.said.iter().for_each(|(at, marker, layer)| pictures.entry(*at).or_default().push((*marker, *layer)));
+    assert_eq!(pictures.len(), 112, "no picture is missing");
+    for picture in pictures.values() {
+        let layers: Vec<u8> = picture.iter().map(|(_, layer)| layer.0).collect();
+        assert!(layers == [0] || layers == [0, 1, 2], "{picture:?}");
+        let (last, before) = picture.split_last().expect("a packet");
+        assert!(last.0 && before.iter().all(|(marker, _)| !marker), "{picture:?}");
+    }
+    assert_eq!(pictures.values().next_back().map(Vec::len), Some(3));
 }
 
 #[test]

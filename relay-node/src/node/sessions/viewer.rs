@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use media::{Bound, Reason, Shown, Sight, Wish, rtp::descriptor::TemporalLayer};
+use media::{
+    Bound, LayerRate, Reason, Shown, Sight, Wish,
+    rtp::descriptor::{Resolution, SpatialLayer, TemporalLayer},
+};
 use protocol::api::{
     LayerWish, Picture, PictureEncoding, PictureLayer, PictureLayers, PictureReason, PictureSent,
 };
@@ -93,7 +96,12 @@ impl Viewer {
             return Ok(Wish::Sound);
         }
         let temporal = [wish.temporal_layer_id, wish.max_temporal_layer_id].into_iter().flatten().min();
-        Ok(Wish::UpTo(Bound { encoding: encoding.flatten(), temporal: temporal.map(TemporalLayer) }))
+        let spatial = [wish.spatial_layer_id, wish.max_spatial_layer_id].into_iter().flatten().min();
+        Ok(Wish::UpTo(Bound {
+            encoding: encoding.flatten(),
+            spatial: spatial.map(SpatialLayer),
+            temporal: temporal.map(TemporalLayer),
+        }))
     }
 
     /// What it sees, of a stream that has a picture now or has none.
@@ -120,19 +128,23 @@ impl Viewer {
         let Some(sight) = self.sight.as_ref().filter(|_| has_picture) else {
             return PictureLayers::default();
         };
-        let layer = |shown: &Shown, temporal: Option<TemporalLayer>, rate| PictureLayer {
+        let whole = |shown: &Shown| PictureLayer {
             encoding: names.encoding(shown),
             simulcast_idx: shown.place.unwrap_or(0),
-            spatial_layer_id: temporal.map(|_| 0),
-            temporal_layer_id: temporal.map(|layer| layer.0),
-            bitrate: rate,
+            spatial_layer_id: None,
+            temporal_layer_id: None,
+            bitrate: shown.rate,
         };
-        let all = |shown: &Shown| {
-            let layers = shown.layers.iter().rev();
-            layers.map(|(temporal, rate)| layer(shown, Some(*temporal), *rate)).collect::<Vec<_>>()
+        let layer = |shown: &Shown, layer: &LayerRate| PictureLayer {
+            encoding: names.sized(shown, layer.resolution),
+            spatial_layer_id: Some(layer.extent.spatial.0),
+            temporal_layer_id: Some(layer.extent.temporal.0),
+            bitrate: layer.rate,
+            ..whole(shown)
         };
+        let all = |shown: &Shown| shown.layers.iter().rev().map(|of| layer(shown, of)).collect::<Vec<_>>();
         PictureLayers {
-            active: sight.active.iter().map(|shown| layer(shown, None, shown.rate)).collect(),
+            active: sight.active.iter().map(whole).collect(),
             inactive: sight.inactive.iter().map(|shown| names.encoding(shown)).collect(),
             layers: sight.active.iter().flat_map(all).collect(),
         }
@@ -141,10 +153,14 @@ impl Viewer {
 
 impl Names {
     fn encoding(&self, shown: &Shown) -> PictureEncoding {
+        self.sized(shown, shown.resolution)
+    }
+
+    fn sized(&self, shown: &Shown, resolution: Option<Resolution>) -> PictureEncoding {
         PictureEncoding {
             encoding_id: self.id(shown.place),
-            width: shown.resolution.map(|resolution| resolution.width),
-            height: shown.resolution.map(|resolution| resolution.height),
+            width: resolution.map(|resolution| resolution.width),
+            height: resolution.map(|resolution| resolution.height),
         }
     }
 
@@ -173,7 +189,7 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
-    use media::rtp::descriptor::Resolution;
+    use media::rtp::descriptor::Extent;
 
     use super::*;
 
@@ -194,9 +210,11 @@ mod tests {
     fn what_is_wished_is_a_bound_by_the_names_of_the_publisher() {
         let now = crate::clock::now();
         let of = |text: &str, names: &Names| Viewer::new("1".into()).handle_wish(&wish(text), names, now);
-        let bound = |encoding, temporal: Option<u8>| {
-            Ok(Wish::UpTo(Bound { encoding, temporal: temporal.map(TemporalLayer) }))
+        let spatial = |encoding, spatial: Option<u8>, temporal: Option<u8>| {
+            let (spatial, temporal) = (spatial.map(SpatialLayer), temporal.map(TemporalLayer));
+            Ok(Wish::UpTo(Bound { encoding, spatial, temporal }))
         };
+        let bound = |encoding, temporal| spatial(encoding, None, temporal);
         let three = names(&["l", "m", "h"]);
         assert_eq!(of("{}", &three), Ok(Wish::default()));
         assert_eq!(of(r#"{"video":true,"mediaId":"1"}"#, &three), Ok(Wish::default()));
@@ -204,8 +222,9 @@ mod tests {
         assert_eq!(of(r#"{"encodingId":"m","maxTemporalLayerId":0}"#, &three), bound(Some(1), Some(0)));
         assert_eq!(
             of(r#"{"encodingId":"h","spatialLayerId":0,"temporalLayerId":1}"#, &three),
-            bound(Some(2), Some(1))
+            spatial(Some(2), Some(0), Some(1))
         );
+        assert_eq!(of(r#"{"maxSpatialLayerId":1}"#, &names(&[])), spatial(None, Some(1), None));
         let ids =
             |ids: &[&str]| Err(WishError::Encoding { ids: ids.iter().map(|id| (*id).to_owned()).collect() });
         assert_eq!(of(r#"{"encodingId":"1"}"#, &three), ids(&["l", "m", "h"]));
@@ -238,7 +257,13 @@ mod tests {
             place,
             resolution: width.map(|width| Resolution { width, height: width / 2 }),
             rate,
-            layers: vec![(TemporalLayer(0), rate / 2), (TemporalLayer(1), rate)],
+            layers: [(0, rate / 2), (1, rate)]
+                .map(|(temporal, rate)| LayerRate {
+                    extent: Extent { spatial: SpatialLayer(0), temporal: TemporalLayer(temporal) },
+                    rate,
+                    resolution: None,
+                })
+                .to_vec(),
         };
         let mut viewer = Viewer::new("1".into());
         let (three, nothing) = (names(&["l", "m", "h"]), PictureLayers::default());
