@@ -147,6 +147,7 @@ impl Stage {
             timestamp: tick * 960,
             audio_level: None,
             orientation: None,
+            dependency: None,
         };
         let mut packet = BytesMut::with_capacity(length);
         canonical.write(&mut packet);

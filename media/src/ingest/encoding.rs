@@ -45,7 +45,7 @@ pub struct EncodingView {
     pub resolution: Option<Resolution>,
     /// Pictures in the last second.
     pub frames_per_second: u32,
-    /// What came in the last second, in kbit/s; a keyframe hardly moves it.
+    /// What came in the last three seconds on average, in kbit/s; a keyframe hardly moves it.
     pub kilobits_per_second: u64,
     /// Nothing came for a second.
     pub dormant: bool,
@@ -100,7 +100,7 @@ impl Encoding {
 
     /// Bits per second.
     pub(super) fn bits_per_second(&mut self, now: Instant) -> u64 {
-        self.rate.bits_per_second(now)
+        if self.is_alive(now) { self.rate.bits_per_second(now) } else { 0 }
     }
 
     /// How it is now. Pictures are counted from one time that this is asked to the next.
@@ -112,7 +112,7 @@ impl Encoding {
             rid: rid.map(str::to_owned),
             resolution: self.resolution,
             frames_per_second: if passed > 0.0 { (pictures / passed).round() as u32 } else { 0 },
-            kilobits_per_second: self.rate.bits_per_second(now) / 1000,
+            kilobits_per_second: self.bits_per_second(now) / 1000,
             dormant: !self.is_alive(now),
         }
     }

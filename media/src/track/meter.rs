@@ -123,6 +123,9 @@ impl Meter {
 
     /// Bits per second at a listener of all of it.
     pub fn bits_per_second(&mut self, now: Instant) -> u64 {
+        if !self.is_alive(now) {
+            return 0;
+        }
         self.layers.iter_mut().map(|(_, rate)| rate.bits_per_second(now)).sum()
     }
 }

@@ -40,7 +40,7 @@ mod tests {
     /// How many of the requests, one each 100 ms for so many seconds, are heeded in spans of half a second.
     fn spans(budget: &mut KeyframeBudget, from: Instant, seconds: u64) -> u64 {
         let heeded = |span: &u64| {
-            let at = |tenth| from + Duration::from_millis(500 * span + 100 * tenth);
+            let at = |tenth: u64| from + Duration::from_millis(500 * span + 100 * tenth);
             (0..5).any(|tenth| budget.take(Some(at(tenth)), at(tenth)))
         };
         (0..2 * seconds).filter(heeded).count() as u64
@@ -56,7 +56,7 @@ mod tests {
             assert!(budget.take(Some(at), at), "{second}");
         }
         let mut budget = KeyframeBudget::default();
-        let ignored = |tenth| budget.take(Some(began), began + Duration::from_millis(100 * tenth + 1));
+        let ignored = |tenth: u64| budget.take(Some(began), began + Duration::from_millis(100 * tenth + 1));
         assert!((0..300).all(ignored), "a publisher that does not answer is asked on");
         let mut budget = KeyframeBudget::default();
         let heeded = spans(&mut budget, began, 120);
