@@ -203,9 +203,10 @@ impl Estimator {
             self.contend(elapsed, now);
             return;
         }
+        let narrow = self.has_become_narrow(now);
         match self.queue.usage() {
-            Usage::Over => self.lower_by_queue(now),
-            Usage::Draining | Usage::Normal if self.has_become_narrow(now) => self.lower_by_queue(now),
+            Usage::Over => self.lower_by_queue(narrow, now),
+            Usage::Draining | Usage::Normal if narrow => self.lower_by_queue(narrow, now),
             Usage::Draining => {}
             Usage::Normal => {
                 self.state = PathState::Clear;
@@ -225,9 +226,9 @@ impl Estimator {
     }
 
     /// A queue stands: what arrives is all that the path carries. Nothing more is concluded until this shows.
-    fn lower_by_queue(&mut self, now: u64) {
-        let arrived = delivery::arrival_rate(&self.history, JUST_NOW_US).unwrap_or_default();
-        let narrow = self.has_become_narrow(now);
+    fn lower_by_queue(&mut self, narrow: bool, now: u64) {
+        let just_now = delivery::arrival_rate(&self.history, JUST_NOW_US);
+        let arrived = just_now.unwrap_or_default();
         // A wire that is so much narrower is another one than that was on.
         self.rival = self.rival.filter(|rival| !narrow || arrived > NARROWER * rival.share);
         if self.loss.lost() > 0 {
@@ -254,7 +255,7 @@ impl Estimator {
         if self.lowered_at.is_some_and(|at| (now as f64) < at as f64 + self.response_us + 100_000.0) {
             return;
         }
-        let arrived = delivery::arrival_rate(&self.history, JUST_NOW_US).unwrap_or(self.estimate);
+        let arrived = just_now.unwrap_or(self.estimate);
         // what a radio loses has crossed the wire
         let carried = arrived / (1.0 - self.loss.share().unwrap_or_default().min(RADIO_LOSS));
         self.stubborn.get_or_insert(Stubborn {

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Chromium, Firefox } from "../src/browser.mjs";
+import { publishDrawing } from "../src/drawing.mjs";
 import { look } from "../src/ear.mjs";
 import { goLive, listen, onAir, textOf } from "../src/people.mjs";
 import { chain, Relay } from "../src/relay.mjs";
@@ -18,42 +19,14 @@ after(async () => {
   await Promise.all((relays ?? []).map((relay) => relay.stop()));
 });
 
-/** Publishes what a drawn canvas shows, in encodings of these names and divisors of its size. */
-function simulcast(page, name, encodings, codec) {
-  return page.evaluate(
-    async ([name, encodings, codec]) => {
-      const canvas = Object.assign(document.createElement("canvas"), { width: 1280, height: 720 });
-      const drawing = canvas.getContext("2d");
-      let frame = 0;
-      window.drawn = setInterval(() => {
-        frame += 1;
-        drawing.fillStyle = `hsl(${frame % 360} 80% 50%)`;
-        drawing.fillRect(0, 0, 1280, 720);
-        drawing.fillStyle = "white";
-        drawing.fillRect((frame * 7) % 1280, 100, 200, 500);
-      }, 40);
-      const sender = new RTCPeerConnection();
-      const [track] = canvas.captureStream(25).getVideoTracks();
-      const sendEncodings = encodings.map(([rid, scaleResolutionDownBy]) => ({ rid, scaleResolutionDownBy }));
-      const transceiver = sender.addTransceiver(track, { direction: "sendonly", sendEncodings });
-      if (codec) {
-        const { codecs } = RTCRtpSender.getCapabilities("video");
-        const rank = (one) => (one.mimeType === `video/${codec}` ? 0 : 1);
-        transceiver.setCodecPreferences(codecs.toSorted((a, b) => rank(a) - rank(b)));
-      }
-      await sender.setLocalDescription();
-      const answer = await fetch(`/whip/${name}`, {
-        method: "POST",
-        headers: { "Content-Type": "application/sdp" },
-        body: sender.localDescription.sdp,
-      });
-      if (answer.status !== 201) throw new Error(await answer.text());
-      await sender.setRemoteDescription({ type: "answer", sdp: await answer.text() });
-      window.sender = sender;
-    },
-    [name, encodings, codec],
+/** Publishes a drawing in encodings of these names and divisors of its size. */
+const simulcast = (page, name, encodings, codec) =>
+  publishDrawing(
+    page,
+    name,
+    encodings.map(([rid, scaleResolutionDownBy]) => ({ rid, scaleResolutionDownBy })),
+    codec,
   );
-}
 
 const shown = (one) => `${one.rid} ${one.width}x${one.height} ${one.frames_per_second}/s ${one.kbps} kbit/s`;
 

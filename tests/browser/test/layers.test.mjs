@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Chromium, Firefox } from "../src/browser.mjs";
+import { publishDrawing } from "../src/drawing.mjs";
 import { chain } from "../src/relay.mjs";
 import { sleep, until } from "../src/until.mjs";
 
@@ -15,41 +16,6 @@ after(async () => {
   await Promise.all([chromium?.close(), firefox?.close()]);
   await Promise.all((relays ?? []).map((relay) => relay.stop()));
 });
-
-/** Publishes what a drawn canvas shows, in layers of one encoding. */
-function publish(page, name, codec, scalabilityMode) {
-  return page.evaluate(
-    async ([name, codec, scalabilityMode]) => {
-      const canvas = Object.assign(document.createElement("canvas"), { width: 1280, height: 720 });
-      const drawing = canvas.getContext("2d");
-      let frame = 0;
-      window.drawn = setInterval(() => {
-        frame += 1;
-        drawing.fillStyle = `hsl(${frame % 360} 80% 50%)`;
-        drawing.fillRect(0, 0, 1280, 720);
-        drawing.fillStyle = "white";
-        drawing.fillRect((frame * 7) % 1280, 100, 200, 500);
-      }, 40);
-      const sender = new RTCPeerConnection();
-      const [track] = canvas.captureStream(25).getVideoTracks();
-      const sendEncodings = [{ scalabilityMode }];
-      const transceiver = sender.addTransceiver(track, { direction: "sendonly", sendEncodings });
-      const { codecs } = RTCRtpSender.getCapabilities("video");
-      const rank = (one) => (one.mimeType === `video/${codec}` ? 0 : 1);
-      transceiver.setCodecPreferences(codecs.toSorted((a, b) => rank(a) - rank(b)));
-      await sender.setLocalDescription();
-      const answer = await fetch(`/whip/${name}`, {
-        method: "POST",
-        headers: { "Content-Type": "application/sdp" },
-        body: sender.localDescription.sdp,
-      });
-      if (answer.status !== 201) throw new Error(await answer.text());
-      await sender.setRemoteDescription({ type: "answer", sdp: await answer.text() });
-      window.sender = sender;
-    },
-    [name, codec, scalabilityMode],
-  );
-}
 
 /** Plays a stream without the listen page, which wishes by itself. */
 function play(page, name) {
@@ -145,7 +111,7 @@ for (const [title, codec, mode] of [
     const name = `${codec}-${mode}`.toLowerCase().replace("_", "-");
     const publisher = await chromium.open(relays[0].url("/"));
     t.after(() => publisher.context().close());
-    await publish(publisher, name, codec, mode);
+    await publishDrawing(publisher, name, [{ scalabilityMode: mode }], codec);
     await until("it is live", 20_000, async () => (await relays[1].stream(name)) !== undefined);
     await Promise.all([choosing(t, chromium, name), choosing(t, firefox, name)]);
   });

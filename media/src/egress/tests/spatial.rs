@@ -169,6 +169,17 @@ fn random(seed: &mut u64, end: u64) -> u64 {
     *seed % end
 }
 
+/// What the packets of a picture become in the ring, ready to be sent.
+fn taken(track: &mut Track, packets: Vec<Packet>, now: Instant) -> Vec<u64> {
+    for packet in packets {
+        track.handle_packet(packet, now);
+    }
+    let mut numbers = Vec::new();
+    track.take_pending(&mut numbers, now + Duration::from_millis(2));
+    numbers.iter().for_each(|number| track.ring_mut().fix_padding(*number, 0));
+    numbers
+}
+
 fn switches(mut source: Svc, rtx: bool, mut seed: u64) {
     #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
     let mut now = Instant::now();
@@ -191,13 +202,7 @@ fn switches(mut source: Svc, rtx: bool, mut seed: u64) {
         let mut before = egress.extent();
         let packets = source.picture(1 + random(&mut seed, 3) as usize, now);
         let key = packets[0].description.keyframe;
-        for packet in packets {
-            track.handle_packet(packet, now);
-        }
-        let mut numbers = Vec::new();
-        track.take_pending(&mut numbers, now + Duration::from_millis(2));
-        for number in numbers {
-            track.ring_mut().fix_padding(number, 0);
+        for number in taken(&mut track, packets, now) {
             let (packet, padding) = track.ring().get(number).expect("it has come");
             if last.is_none() && packet.description.keyframe {
                 egress.start((id, number), packet, [None, None], now);
@@ -262,13 +267,7 @@ fn a_repair_has_the_marker_that_was_sent() {
     let mut sent = Vec::new();
     for picture in 0..30_u8 {
         egress.set_layers(Extent { spatial: SpatialLayer(2 - picture / 10), ..Extent::ALL });
-        for packet in source.picture(2, now) {
-            track.handle_packet(packet, now);
-        }
-        let mut numbers = Vec::new();
-        track.take_pending(&mut numbers, now + Duration::from_millis(2));
-        for number in numbers {
-            track.ring_mut().fix_padding(number, 0);
+        for number in taken(&mut track, source.picture(2, now), now) {
             let (packet, padding) = track.ring().get(number).expect("it has come");
             if picture == 0 && packet.description.keyframe {
                 egress.start((id, number), packet, [None, None], now);
