@@ -54,6 +54,7 @@ pub use track::{
 pub use worker::{
     Claim, Holdings, Worker,
     advertised::AdvertisedEncoding,
+    hearing::SoundWish,
     plan::{Audience, Command, Event, Flow, Relayed, SessionPlan},
     sight::{Reason, Shown, Sight},
     wish::{Bound, Wish},

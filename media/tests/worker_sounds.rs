@@ -5,6 +5,8 @@
 
 #[macro_use]
 mod worker_sim;
+#[path = "worker_sounds/rungs.rs"]
+mod rungs;
 
 use std::collections::BTreeSet;
 
@@ -18,6 +20,9 @@ struct Hall {
     publisher: usize,
     listener: usize,
 }
+
+/// What packets of the publisher begin with; those of rungs begin with the number of the rung.
+const PUBLISHED: u8 = 9;
 
 /// What somebody heard in some time.
 #[derive(Debug)]
@@ -38,7 +43,11 @@ impl Heard {
 impl Hall {
     /// `tells` says whether the listener tells of each packet.
     fn new(seed: u64, tells: bool) -> Hall {
-        let mut sim = Sim::new(1, seed);
+        Hall::with_workers(1, seed, tells)
+    }
+
+    fn with_workers(workers: u8, seed: u64, tells: bool) -> Hall {
+        let mut sim = Sim::new(workers, seed);
         let publisher = sim.publisher(offer!("chromium_publish"), 0);
         let listener = sim.listener_with(offer!("firefox_recvonly"), &[Codec::Opus], |plan| {
             plan.tracks.retain(|track| track.kind == Kind::Audio);
@@ -66,10 +75,10 @@ impl Hall {
         Heard { sent, missing: sent.saturating_sub(came), left: self.left() - before }
     }
 
-    /// 20 ms of sound at 80 kbit/s.
+    /// 20 ms of sound at 120 kbit/s.
     fn say(&mut self) {
         let peer = &mut self.sim.peers[self.publisher];
-        peer.publish(Kind::Audio, &[7; 200], false);
+        peer.publish(Kind::Audio, &[PUBLISHED; 300], false);
         peer.feed(Kind::Audio).timestamp += 960;
         self.sim.run(ms(20));
     }
@@ -183,7 +192,7 @@ fn a_path_without_room_is_not_made_fuller() {
     let mut hall = Hall::new(5, true);
     let (listener, now) = (hall.listener, hall.sim.now);
     // The wire is too narrow for the sound alone: what is lost is lost by that.
-    hall.sim.narrow.insert(listener, Narrow::new(80_000, ms(200), now));
+    hall.sim.narrow.insert(listener, Narrow::new(110_000, ms(200), now));
     hall.play(10, nothing);
     let heard = hall.play(30, nothing);
     assert!(heard.left <= heard.sent as u64 * 11 / 10, "{heard:?}");

@@ -180,6 +180,11 @@ impl History {
         }
     }
 
+    /// The number that the next packet gets.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
     /// A packet by its number, while it is remembered.
     pub fn get(&self, number: u64) -> Option<&SentPacket> {
         (number < self.next && number >= self.oldest()).then(|| &self.ring[self.place(number)])

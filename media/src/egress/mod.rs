@@ -15,6 +15,7 @@ mod repair;
 mod repair_budget;
 mod repeats;
 mod run;
+mod rungs;
 mod seal;
 #[cfg(test)]
 mod tests;
@@ -83,6 +84,8 @@ pub struct Egress {
     report_at: Option<Instant>,
     repairs: RepairBudget,
     repeated: Repeated,
+    /// Since when nothing of the present rung leaves, because the next one is behind.
+    held_since: Option<Instant>,
     /// There once its path has shown a limit.
     pacer: Option<Box<Pacer>>,
 }
@@ -186,6 +189,7 @@ impl Egress {
             report_at: None,
             repairs: RepairBudget::default(),
             repeated: Repeated::default(),
+            held_since: None,
             pacer: None,
         }
     }
@@ -203,6 +207,11 @@ impl Egress {
     /// What it is taken from.
     pub fn source(&self) -> Option<TrackId> {
         self.source
+    }
+
+    /// The track as a whole.
+    pub fn whole(&self) -> TrackId {
+        self.whole
     }
 
     /// What this track is to the listener.
@@ -281,7 +290,7 @@ impl Egress {
     ) {
         let timestamp = self.first_timestamp(packet, clocks, now);
         let timeline = Timeline::new(timestamp.wrapping_sub(packet.timestamp));
-        self.begin((track, number), packet.codec, timeline);
+        self.begin((track, number), packet, timeline);
     }
 
     /// As [`Egress::start`], with a picture that began before: `live` is the newest packet of it.
@@ -293,17 +302,20 @@ impl Egress {
         now: Instant,
     ) {
         let timeline = self.catching_up([packet, live], clocks, now);
-        self.begin(first, packet.codec, timeline);
+        self.begin(first, packet, timeline);
     }
 
-    fn begin(&mut self, (track, number): (TrackId, u64), codec: Codec, timeline: Timeline) {
+    fn begin(&mut self, (track, number): (TrackId, u64), packet: &Packet, timeline: Timeline) {
+        let codec = packet.codec;
         self.end_run();
+        self.held_since = None;
         self.runs += 1;
         if let Some((_, most)) = self.next_source.take() {
             self.layers.most = most;
         }
         self.layers.sent = self.layers.most;
-        let run = Run::new(track, self.runs, (number, self.next), timeline, self.layers.sent.spatial);
+        let mut run = Run::new(track, self.runs, (number, self.next), timeline, self.layers.sent.spatial);
+        run.epoch = packet.epoch;
         self.run = Some(run);
         self.source = Some(track);
         if let Some(numbers) = &mut self.numbers {

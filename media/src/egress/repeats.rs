@@ -13,6 +13,10 @@ pub(super) struct Repeated {
     times: Times,
     /// The next index to leave for the second and for the third time.
     next: [u64; 2],
+    /// So many leave once more right before the next new one.
+    again: Option<usize>,
+    /// They did, so many bits; and the transport-wide number of the new one.
+    went: Option<(u64, u64)>,
 }
 
 /// After this much of the sound a packet leaves again: 20 and 60 ms at 48 kHz, less what a clock may be off.
@@ -28,6 +32,39 @@ impl Egress {
             *next = self.next;
         }
         self.repeated.times = times;
+    }
+
+    /// So many of the newest packets leave once more right before the next new one.
+    pub fn go_again(&mut self, count: usize) {
+        self.repeated.again = Some(count);
+    }
+
+    /// They did: the transport-wide number of the new one, and the bits that left before it.
+    pub fn take_again(&mut self) -> Option<(u64, u64)> {
+        self.repeated.went.take()
+    }
+
+    /// A new packet leaves next: sends what is to leave before it. Gives how many packets and octets that were.
+    pub(super) fn repeat_before(&mut self, tracks: &Tracks, way: &mut Way<'_>) -> (u64, u64) {
+        let (mut packets, mut octets) = (0, 0);
+        let Some(count) = self.repeated.again.take() else { return (packets, octets) };
+        for back in (0..count as u64).rev() {
+            let missed = self.missed_at(back);
+            let ring = missed.and_then(|missed| tracks.get(&missed.track)).map(Track::ring);
+            let there =
+                missed.zip(ring).and_then(|(missed, ring)| Some((missed, ring.get_sent(missed.number)?)));
+            if let Some((missed, there)) = there
+                && way.batch.has_room(2, MAX_SEALED_LEN)
+                && let Sent::Octets(len) = self.once_more(missed, there, way)
+            {
+                packets += 1;
+                octets += len as u64;
+            }
+        }
+        if let Some(path) = &way.path {
+            self.repeated.went = Some((path.next_number(), octets * 8)).filter(|_| packets > 0);
+        }
+        (packets, octets)
     }
 
     /// Sends again what is due by now, a packet having just left. Gives how many packets and octets that were.

@@ -16,6 +16,7 @@ use std::{
 use protocol::{Codec, SessionId};
 
 use super::{
+    hearing::SoundWish,
     listening::Listening,
     plan::{Flow, SessionPlan},
     viewing::Viewing,
@@ -66,6 +67,8 @@ pub(super) enum Ufrag {
 pub(super) struct Asked {
     /// What it wishes.
     pub(super) wish: Wish,
+    /// What it wishes of the sound.
+    pub(super) sound: SoundWish,
     /// Somebody wants to know what it sees.
     pub(super) watched: bool,
 }
@@ -373,6 +376,9 @@ impl Session {
         let Media::Egress(listening) = &mut self.media else { return };
         if let Some(most) = most {
             listening.path.set_most(most);
+        }
+        if let Some(hearing) = &mut listening.hearing {
+            hearing.handle_wish(asked.sound);
         }
         if let Some(viewing) = &mut listening.viewing {
             if asked.wish != Wish::default() {

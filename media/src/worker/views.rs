@@ -30,6 +30,7 @@ const FRESH: Duration = Duration::from_millis(300);
 impl Worker {
     /// A listener's session is connected: it gets what there is.
     pub(super) fn join(&mut self, key: usize, now: Instant) {
+        let Some(stream) = self.sessions.get_mut(key).map(|session| session.plan.tracks()) else { return };
         let Some(listening) = self.sessions.listening_mut(key) else { return };
         let video = listening.video;
         let egress: Vec<_> = listening.tracks.iter().map(|egress| (egress.wanted(), egress.kind())).collect();
@@ -38,6 +39,8 @@ impl Worker {
             let Some(wanted) = wanted else { continue };
             if kind == protocol::Kind::Audio {
                 self.subscribe(listener, wanted);
+                self.sounds.join(stream, listener, now);
+                self.hear(key, now);
                 continue;
             }
             self.pictures.join(video, listener, &mut self.tracks, now);
@@ -61,6 +64,10 @@ impl Worker {
             let listener = Listener { session: key, egress: index };
             if self.pictures.leave(video, listener) {
                 self.tell_wanted(video, &[]);
+            }
+            if egress.kind() == protocol::Kind::Audio {
+                self.sounds.leave(egress.whole(), listener);
+                self.tell_rungs(egress.whole(), None);
             }
             for source in egress.sources() {
                 self.unsubscribe(listener, source);
@@ -176,7 +183,9 @@ impl Worker {
         if let Some(before) = before {
             self.unsubscribe(listener, before);
         }
-        if let Some(viewing) = self.sessions.viewing_mut(listener) {
+        let sound =
+            self.sessions.egress_mut(listener).is_some_and(|egress| egress.kind() == protocol::Kind::Audio);
+        if let Some(viewing) = self.sessions.viewing_mut(listener).filter(|_| !sound) {
             let thinned = viewing.handle_started();
             self.stats.thinned += u64::from(thinned && before.is_some());
         }
@@ -246,6 +255,10 @@ impl Worker {
         };
         let path = &mut listening.path;
         let choice = viewing.choose(picture, path, now);
+        if listening.hearing.as_ref().is_some_and(|hearing| hearing.is_lowered()) {
+            // First the sound gets better.
+            path.set_wanted(None);
+        }
         let too_much = viewing.is_too_much(path, now);
         let clogged = path.is_clogged(now);
         let Some(egress) = listening.tracks.get_mut(listener.egress) else { return };
@@ -355,13 +368,13 @@ impl Worker {
         begins
     }
 
-    fn subscribe(&mut self, listener: Listener, id: TrackId) {
+    pub(super) fn subscribe(&mut self, listener: Listener, id: TrackId) {
         let kind = self.sessions.egress_mut(listener).map(|egress| egress.kind());
         let Some(kind) = kind else { return };
         self.tracks.entry(id).or_insert_with(|| Track::new(kind)).subscribe(listener);
     }
 
-    fn unsubscribe(&mut self, listener: Listener, id: TrackId) {
+    pub(super) fn unsubscribe(&mut self, listener: Listener, id: TrackId) {
         if let Some(track) = self.tracks.get_mut(&id) {
             track.unsubscribe(listener);
         }
