@@ -10,6 +10,7 @@
 //! | `stats`, `bins` | what is counted; what happened lately |
 //! | [`rtp`] | its header, its seal, its canonical form; RTCP about it |
 //! | [`allocation`] | which layer of a picture a rate is spent on |
+//! | [`ladder`] | how its sound becomes sound at lower rates |
 //! | [`sdp`] | what was agreed about it in offer and answer |
 //! | [`transport`] | ICE, DTLS and data channels of the peer that it comes from or goes to |
 //! | `track` | the ring that it waits in, and who listens |
@@ -20,7 +21,7 @@
 //!
 //! A folder imports from those to its left; those in one position do not know each other.
 //!
-//! order: drop_reason | stats bins | rtp | allocation sdp transport | track | bandwidth | ingest egress | worker | lib
+//! order: drop_reason | stats bins | rtp | allocation ladder sdp transport | track | bandwidth | ingest egress | worker | lib
 
 pub mod allocation;
 pub mod bandwidth;
@@ -28,6 +29,7 @@ mod bins;
 mod drop_reason;
 mod egress;
 mod ingest;
+pub mod ladder;
 pub mod rtp;
 pub mod sdp;
 pub mod stats;
