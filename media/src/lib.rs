@@ -48,7 +48,7 @@ pub use rtp::{
 pub use stats::Stats;
 pub use track::{
     epoch::{Epochs, HeldEpoch},
-    id::{MAX_ENCODINGS, StreamTrack, StreamTracks, TrackId},
+    id::{MAX_ENCODINGS, MAX_RUNGS, StreamTrack, StreamTracks, TrackId},
     meter::LayerRate,
 };
 pub use worker::{

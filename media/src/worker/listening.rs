@@ -6,6 +6,7 @@ use protocol::Kind;
 
 use super::{keyframe_budget::KeyframeBudget, viewing::Viewing};
 use crate::{
+    bandwidth::Estimator,
     egress::Egress,
     sdp::EgressPlan,
     track::id::{StreamTracks, TrackId},
@@ -18,6 +19,8 @@ pub struct Listening {
     pub tracks: Vec<Egress>,
     /// Names the picture, in whatever encodings it comes.
     pub video: TrackId,
+    /// What the path is thought to carry.
+    pub path: Box<Estimator>,
     /// Of who gets a picture.
     pub viewing: Option<Box<Viewing>>,
     /// Of its own requests for keyframes.
@@ -32,7 +35,8 @@ impl Listening {
         Listening {
             tracks: plan.tracks.iter().map(egress).collect(),
             video: tracks.video,
-            viewing: sees.then(|| Box::new(Viewing::new(now))),
+            path: Box::new(Estimator::new(sees, now)),
+            viewing: sees.then(|| Box::new(Viewing::new())),
             keyframes: KeyframeBudget::default(),
         }
     }

@@ -55,20 +55,14 @@ impl Worker {
                     Report::Reception(reception) => {
                         let sees =
                             |track: &Egress| track.kind() == Kind::Video && track.ssrc() == reception.ssrc;
-                        if let Some(viewing) = &mut listening.viewing
-                            && listening.tracks.iter().any(sees)
-                        {
-                            viewing
-                                .estimator
-                                .handle_reception(f64::from(reception.fraction_lost) / 256.0, now);
+                        if listening.tracks.iter().any(sees) {
+                            listening.path.handle_reception(f64::from(reception.fraction_lost) / 256.0, now);
                             self.see(key, now);
                         }
                     }
                     Report::Estimate { bitrate } => {
-                        if let Some(viewing) = &mut listening.viewing {
-                            viewing.estimator.handle_remb(*bitrate, now);
-                            self.see(key, now);
-                        }
+                        listening.path.handle_remb(*bitrate, now);
+                        self.see(key, now);
                     }
                     Report::Sender { .. } | Report::Bye { .. } => {}
                 },

@@ -287,12 +287,11 @@ impl EgressTable for Sessions {
         let session = self.get_mut(listener.session)?;
         let Media::Egress(listening) = &mut session.media else { return None };
         let Keys { sealer, .. } = session.keys.as_ref()?;
-        let path = listening.viewing.as_deref_mut().map(|viewing| &mut viewing.estimator);
         Some(Sending {
             egress: listening.tracks.get_mut(listener.egress)?,
             sealer,
             to: session.remote?,
-            path,
+            path: Some(&mut listening.path),
         })
     }
 }
@@ -371,12 +370,11 @@ impl Session {
 
     /// What was asked for it before it came.
     pub(super) fn handle_asked(&mut self, asked: Asked, most: Option<u64>, now: Instant) {
-        if let Media::Egress(listening) = &mut self.media
-            && let Some(viewing) = &mut listening.viewing
-        {
-            if let Some(most) = most {
-                viewing.estimator.set_most(most);
-            }
+        let Media::Egress(listening) = &mut self.media else { return };
+        if let Some(most) = most {
+            listening.path.set_most(most);
+        }
+        if let Some(viewing) = &mut listening.viewing {
             if asked.wish != Wish::default() {
                 viewing.handle_wish(asked.wish, now);
             }

@@ -159,7 +159,7 @@ impl Worker {
         else {
             return;
         };
-        if let Some((estimate, allocated)) = viewing.poll_sample(now) {
+        if let Some((estimate, allocated)) = viewing.poll_sample(&listening.path, now) {
             self.stats.estimates.record(estimate);
             self.stats.allocated.record(allocated);
         }
@@ -186,8 +186,7 @@ impl Worker {
     /// A listener tells what came.
     pub(super) fn handle_transport_feedback(&mut self, key: usize, feedback: &Feedback<'_>, now: Instant) {
         let Some(listening) = self.sessions.listening_mut(key) else { return };
-        let Some(viewing) = &mut listening.viewing else { return };
-        viewing.estimator.handle_feedback(feedback, now);
+        listening.path.handle_feedback(feedback, now);
         self.see(key, now);
     }
 
@@ -200,8 +199,8 @@ impl Worker {
         };
         let listener = Listener { session: key, egress };
         self.choose(listener, now);
-        let Some(viewing) = self.sessions.viewing_mut(listener) else { return };
-        if let Some(probe) = viewing.estimator.poll_probe(now) {
+        let Some(listening) = self.sessions.listening_mut(key) else { return };
+        if let Some(probe) = listening.path.poll_probe(now) {
             self.stats.probes += 1;
             self.fan_out.handle_probe(listener, probe, now);
         }
@@ -218,10 +217,10 @@ impl Worker {
             }
             for listener in listeners.iter().copied() {
                 self.guarded(listener.session, |own| {
-                    if let Some(viewing) = own.sessions.viewing_mut(listener)
-                        && viewing.estimator.poll_timeout().is_some_and(|at| at <= now)
+                    if let Some(listening) = own.sessions.listening_mut(listener.session)
+                        && listening.path.poll_timeout().is_some_and(|at| at <= now)
                     {
-                        viewing.estimator.handle_timeout(now);
+                        listening.path.handle_timeout(now);
                     }
                     own.choose(listener, now);
                     own.look_at(listener, now);
@@ -244,9 +243,10 @@ impl Worker {
         else {
             return;
         };
-        let choice = viewing.choose(picture, now);
-        let too_much = viewing.is_too_much(now);
-        let clogged = viewing.estimator.is_clogged(now);
+        let path = &mut listening.path;
+        let choice = viewing.choose(picture, path, now);
+        let too_much = viewing.is_too_much(path, now);
+        let clogged = path.is_clogged(now);
         let Some(egress) = listening.tracks.get_mut(listener.egress) else { return };
         // Nothing is lost by leaving it at once.
         let over = egress.source().is_none_or(|source| picture.is_stalled(source));
