@@ -10,18 +10,18 @@
 //! | `stats`, `bins` | what is counted; what happened lately |
 //! | [`rtp`] | its header, its seal, its canonical form; RTCP about it |
 //! | [`allocation`] | which layer of a picture a rate is spent on |
-//! | [`ladder`] | how its sound becomes sound at lower rates |
 //! | [`sdp`] | what was agreed about it in offer and answer |
 //! | [`transport`] | ICE, DTLS and data channels of the peer that it comes from or goes to |
 //! | `track` | the ring that it waits in, and who listens |
 //! | [`bandwidth`] | how much of it the path to one listener is thought to carry |
+//! | [`ladder`] | how its sound becomes sound at lower rates |
 //! | `ingest` | the way in: which track it is of, and what its publisher is told |
 //! | `egress` | the way out: fan-out, the numbers of each listener, the batch that leaves |
 //! | `worker` | the doors, and the sessions behind them |
 //!
 //! A folder imports from those to its left; those in one position do not know each other.
 //!
-//! order: drop_reason | stats bins | rtp | allocation ladder sdp transport | track | bandwidth | ingest egress | worker | lib
+//! order: drop_reason | stats bins | rtp | allocation sdp transport | track | bandwidth ladder | ingest egress | worker | lib
 
 pub mod allocation;
 pub mod bandwidth;

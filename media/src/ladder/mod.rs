@@ -5,7 +5,8 @@
 //! sample. So a listener can be switched at every packet. Packets in by `handle_packet`, rung packets out by
 //! `poll_packet`. Who gets which rung is not decided here.
 //!
-//! [`Load`] says how many stages have to do without when the thread is behind, [`Trial`] how many there can be.
+//! [`Stages`] are all of a relay. [`Load`] says how many of them have to do without when their thread is behind,
+//! [`Trial`] how many there can be.
 
 mod decoder;
 mod encoder;
@@ -16,12 +17,14 @@ mod order;
 mod sound;
 mod speech;
 mod stage;
+mod stages;
 #[cfg(test)]
 mod tests;
 mod trial;
 
 pub use load::Load;
 pub use stage::Stage;
+pub use stages::{Event, Stages};
 pub use trial::Trial;
 
 /// How many rungs there are below the publisher's packets.

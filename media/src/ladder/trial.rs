@@ -76,9 +76,9 @@ impl Trial {
         self.sound.forget_before(start.saturating_sub(3 * frame));
     }
 
-    /// How many stages one core does with both rungs, if all that ran so far took it so long.
-    pub fn stages_per_core(&self, took: Duration) -> u32 {
-        let played = self.frames as f64 * FRAME as f64 / f64::from(SAMPLE_RATE);
+    /// How many stages one core does with both rungs, if it took so long to run so many packets.
+    pub fn stages_per_core(packets: u32, took: Duration) -> u32 {
+        let played = f64::from(packets) * FRAME as f64 / f64::from(SAMPLE_RATE);
         // As a float becomes an integer it ends at the largest one.
         (played / took.as_secs_f64().max(1e-9)) as u32
     }

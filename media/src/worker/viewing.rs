@@ -214,8 +214,7 @@ impl Viewing {
         let bitrate = if waits { path.bitrate_later(now) } else { path.bitrate(now) };
         let need = |rung: &Rung| rung.rate + picture.sound();
         let mut fits = rungs.partition_point(|rung| need(rung) <= bitrate);
-        if let Some(sent) = self.sent(picture).filter(|sent| path.carries(need(&rungs[*sent]), now))
-        {
+        if let Some(sent) = self.sent(picture).filter(|sent| path.carries(need(&rungs[*sent]), now)) {
             fits = fits.max(sent + 1);
         }
         let mut roomy = rungs.partition_point(|rung| need(rung) * (100 + SPARE) / 100 <= bitrate);

@@ -6,6 +6,7 @@ mod losses;
 mod pauses;
 mod rungs;
 mod signal;
+mod stages;
 mod strangers;
 mod switching;
 mod time;
