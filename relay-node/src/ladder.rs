@@ -37,8 +37,10 @@ enum Input {
     Stop,
 }
 
-/// Inputs that may wait: 30 stages of 50 packets a second fill it in 0.7 s.
-const INPUTS_MAX: usize = 1024;
+/// Packets that may wait: 30 stages of 50 packets a second fill it in 0.7 s.
+const PACKETS_MAX: usize = 1024;
+/// Room for the node beside them: it does not wait for packets to be encoded.
+const WISHES_MAX: usize = 512;
 /// Inputs taken in one turn, so that timers get theirs.
 const INPUTS_PER_TURN: usize = 64;
 /// Below the other threads by so much (`nice`).
@@ -52,6 +54,8 @@ const TRIAL_PACKETS: u32 = 10;
 #[derive(Debug, Clone)]
 pub struct Ladder {
     inputs: SyncSender<Input>,
+    /// Packets that wait.
+    waiting: Arc<AtomicUsize>,
     /// Stages that are closed because the machine is short of CPU.
     closed: Arc<AtomicUsize>,
 }
@@ -60,12 +64,20 @@ impl Ladder {
     /// Hands over a packet of the sound of a stage, by its track; dropped and counted if the ladder is that far
     /// behind. Packets of stages of which nobody wants a rung are welcome: the rung that is wanted first begins warm.
     pub fn offer(&self, audio: TrackId, packet: &Packet) {
-        if let Err(TrySendError::Full(_)) = self.inputs.try_send(Input::Packet(audio, packet.clone())) {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) < PACKETS_MAX {
+            match self.inputs.try_send(Input::Packet(audio, packet.clone())) {
+                Ok(()) => return,
+                Err(TrySendError::Full(_)) => DropReason::LadderQueueFull.count(),
+                // The ladder has stopped, and with it the relay.
+                Err(TrySendError::Disconnected(_)) => {}
+            }
+        } else {
             DropReason::LadderQueueFull.count();
         }
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Says which rungs of a stage somebody wants, waiting for room.
+    /// Says which rungs of a stage somebody wants. There is room beside the packets, so this does not wait for them.
     pub fn tell(&self, tracks: StreamTracks, rungs: [bool; RUNGS]) {
         // The error says that the ladder has stopped, and then there is nobody to tell.
         let _ = self.inputs.send(Input::Wanted(tracks, rungs));
@@ -136,11 +148,13 @@ pub fn start(
     happened: impl FnMut(Event) + Send + 'static,
     mut pulse: Pulse,
 ) -> io::Result<(Ladder, thread::JoinHandle<()>)> {
-    let (inputs, inbox) = sync_channel(INPUTS_MAX);
+    let (inputs, inbox) = sync_channel(PACKETS_MAX + WISHES_MAX);
+    let waiting = Arc::new(AtomicUsize::new(0));
     let closed = Arc::new(AtomicUsize::new(0));
     let mut ladder = LadderThread {
         stages: Stages::default(),
         inbox,
+        waiting: waiting.clone(),
         closed: closed.clone(),
         deliver,
         happened,
@@ -157,12 +171,13 @@ pub fn start(
         pulse.finish();
     };
     let thread = thread::Builder::new().name("ladder".to_owned()).spawn(run)?;
-    Ok((Ladder { inputs, closed }, thread))
+    Ok((Ladder { inputs, waiting, closed }, thread))
 }
 
 struct LadderThread<D, H> {
     stages: Stages,
     inbox: Inbox<Input>,
+    waiting: Arc<AtomicUsize>,
     closed: Arc<AtomicUsize>,
     deliver: D,
     happened: H,
@@ -212,7 +227,10 @@ impl<D: FnMut(TrackId, Packet), H: FnMut(Event)> LadderThread<D, H> {
 
     fn take(&mut self, input: Input, now: Instant) {
         match input {
-            Input::Packet(audio, packet) => self.stages.handle_packet(audio, &packet, now),
+            Input::Packet(audio, packet) => {
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                self.stages.handle_packet(audio, &packet, now);
+            }
             Input::Wanted(tracks, rungs) => self.stages.handle_wanted(tracks, rungs, now),
             Input::Stop => self.stopping = true,
         }
@@ -278,22 +296,29 @@ mod tests {
     }
 
     /// A ladder, what it delivers, and what happens.
-    fn ladder() -> (Ladder, thread::JoinHandle<()>, mpsc::Receiver<(TrackId, Packet)>, mpsc::Receiver<Event>)
-    {
+    struct Running {
+        ladder: Ladder,
+        thread: thread::JoinHandle<()>,
+        delivery: mpsc::Receiver<(TrackId, Packet)>,
+        events: mpsc::Receiver<Event>,
+    }
+
+    fn running() -> Running {
         let (delivered, delivery) = mpsc::channel();
         let (told, events) = mpsc::channel();
-        let (ladder, thread) = start(
-            move |track, packet| drop(delivered.send((track, packet))),
-            move |event| drop(told.send(event)),
-            Pulse::unwatched(),
-        )
-        .unwrap();
-        (ladder, thread, delivery, events)
+        let deliver = move |track, packet| {
+            let _ = delivered.send((track, packet));
+        };
+        let happened = move |event| {
+            let _ = told.send(event);
+        };
+        let (ladder, thread) = start(deliver, happened, Pulse::unwatched()).unwrap();
+        Running { ladder, thread, delivery, events }
     }
 
     #[test]
     fn packets_of_a_stage_come_out_as_packets_of_its_rungs() {
-        let (ladder, thread, delivery, events) = ladder();
+        let Running { ladder, thread, delivery, events } = running();
         // What nobody wants is heard, and nothing comes of it.
         (0..5).for_each(|sequence| ladder.offer(tracks(2).audio, &packet(sequence, clock::now())));
         ladder.tell(tracks(2), [true, true]);
@@ -322,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_is_behind_says_which_stages_it_closes() {
-        let (ladder, thread, _delivery, events) = ladder();
+        let Running { ladder, thread, delivery: _delivery, events } = running();
         (1..3).for_each(|nth| ladder.tell(tracks(nth), [true, false]));
         let late = |sequence| packet(sequence, clock::now() - Duration::from_secs(1));
         let mut closed = Vec::new();
@@ -344,15 +369,18 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_dropped_and_no_packet_waits() {
-        let (inputs, inbox) = sync_channel(2);
-        let ladder = Ladder { inputs, closed: Arc::default() };
+    fn packets_that_do_not_fit_are_dropped_and_a_wish_has_room() {
+        let (inputs, inbox) = sync_channel(PACKETS_MAX + WISHES_MAX);
+        let ladder = Ladder { inputs, waiting: Arc::default(), closed: Arc::default() };
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let packet = packet(0, clock::now());
         metrics::with_local_recorder(&recorder, || {
-            (0..5).for_each(|sequence| ladder.offer(tracks(1).audio, &packet(sequence, clock::now())));
+            (0..PACKETS_MAX + 3).for_each(|_| ladder.offer(tracks(1).audio, &packet));
         });
+        ladder.tell(tracks(1), [true, true]);
+        ladder.stop();
         assert!(recorder.handle().render().contains("relay_drop_total{reason=\"ladder_queue_full\"} 3\n"));
-        assert_eq!(inbox.try_iter().count(), 2);
+        assert_eq!(inbox.try_iter().count(), PACKETS_MAX + 2);
     }
 
     #[test]

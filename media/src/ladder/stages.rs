@@ -19,7 +19,7 @@ use crate::{
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 /// How often it is looked whether the thread is behind.
 const LOOK: Duration = Duration::from_millis(200);
-/// Stages at a time. One more has no rungs. Each takes some 100 kB with both.
+/// Stages at a time. One more has no rungs. Each takes some 150 kB with both.
 const STAGES_MAX: usize = 256;
 
 /// What others have to know of a stage, by the track of its sound.
