@@ -128,16 +128,22 @@ impl Stage {
             self.keep(packet);
             return;
         }
-        if !self.is_in_time(layout.map_or(SHORTEST, |layout| layout.samples), now) {
+        let samples = match layout {
+            Some(layout) => layout.samples,
+            None if packet.payload().is_empty() => 0,
+            // It is concealed.
+            None => self.usual.unwrap_or(USUAL),
+        };
+        let Some(plays_until) = self.plays_until(samples, now) else {
             self.dropped.push(DropReason::LadderTooFast);
             return;
-        }
+        };
         if !self.running {
             self.start(packet.sequence);
         }
         self.keep(packet);
         match self.order.handle_packet(packet.clone(), now) {
-            Ok(()) => {}
+            Ok(()) => self.plays_until = Some(plays_until),
             Err(Refused::Late) => self.dropped.push(DropReason::LadderLate),
             Err(Refused::Jumped) => {
                 self.finish_all();
@@ -192,14 +198,10 @@ impl Stage {
         true
     }
 
-    fn is_in_time(&mut self, samples: u32, now: Instant) -> bool {
+    /// Until when the sound that came plays with so many samples more; `None` if that is too far ahead.
+    fn plays_until(&self, samples: u32, now: Instant) -> Option<Instant> {
         let from = self.plays_until.map_or(now, |until| until.max(now));
-        let until = from + duration(samples);
-        let in_time = until <= now + AHEAD_MAX;
-        if in_time {
-            self.plays_until = Some(until);
-        }
-        in_time
+        Some(from + duration(samples)).filter(|until| *until <= now + AHEAD_MAX)
     }
 
     fn keep(&mut self, packet: &Packet) {
@@ -317,11 +319,13 @@ impl Stage {
             return;
         };
         let lost = timestamp.wrapping_sub(expected);
-        let each = self.lost_samples(lost, count).filter(|each| self.is_in_time(each * count as u32, now));
-        let Some(each) = each else {
+        let each = self.lost_samples(lost, count);
+        let plays_until = each.and_then(|each| self.plays_until(each * count as u32, now));
+        let (Some(each), Some(_)) = (each, plays_until) else {
             self.finish_all();
             return self.forget_sound();
         };
+        self.plays_until = plays_until;
         let says_what_was = Layout::read(&payload).is_some_and(|layout| !layout.is_celt());
         for nth in 0..count as u32 {
             let Some(decoder) = decoder(&mut self.decoder) else { return };

@@ -65,6 +65,20 @@ fn more_sound_than_plays_is_dropped() {
     assert_eq!(dropped, 83);
 }
 
+#[test]
+fn a_publisher_who_sends_everything_twice_is_not_too_fast() {
+    let packets = number(&encode(&signal::noise(5000, 0.3, 0.5), MUSIC), 0, 0, 0, start());
+    let mut ladder = Ladder::new([true, false]);
+    ladder.feed(packets.iter().flat_map(|packet| [packet, packet]));
+    assert_eq!(ladder.dropped, [DropReason::LadderLate; 250]);
+    // What is no Opus is concealed, and counts as what came before it.
+    let mut ladder = Ladder::new([true, false]);
+    ladder.feed(&packets[..1]);
+    let bad = |nth: u16| packet(nth, u32::from(nth) * 960, 0, &[0xff, 0], packets[0].received);
+    ladder.feed(&(1..200).map(bad).collect::<Vec<_>>());
+    assert_eq!(ladder.dropped.iter().filter(|reason| **reason == DropReason::LadderTooFast).count(), 100);
+}
+
 /// Each packet: how the number goes on, how the timestamp does, milliseconds that pass, and the payload.
 type Step = (u16, u32, u64, Vec<u8>);
 
