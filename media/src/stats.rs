@@ -28,6 +28,8 @@ pub struct Stats {
     pub nacks: [u64; 2],
     /// Packets sent again to listeners.
     pub repairs: u64,
+    /// Packets of sound sent again to listeners before they asked.
+    pub repeats: u64,
     /// Keyframe requests: to publishers, by listeners.
     pub keyframe_requests: [u64; 2],
     /// Dropped, by reason.

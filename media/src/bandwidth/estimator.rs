@@ -8,7 +8,8 @@ use super::{
     delay_trend::{DelayTrend, EMPTY_US, Queue, Usage},
     delivery::SendRate,
     history::{Change, History, MOST_WITH_PICTURE, MOST_WITH_SOUND, Purpose},
-    loss::Loss,
+    lateness::Lateness,
+    loss::{Loss, Told},
     probe::{Path, Probe, Prober},
 };
 use crate::rtp::transport_cc::{Feedback, TICK_US, TICKS_PER_REFERENCE};
@@ -26,6 +27,7 @@ pub struct Estimator {
     pub(super) trend: DelayTrend,
     pub(super) queue: Queue,
     pub(super) loss: Loss,
+    lateness: Lateness,
     pub(super) prober: Prober,
     pub(super) sending: SendRate,
     /// Bits per second.
@@ -111,6 +113,7 @@ impl Estimator {
             trend: DelayTrend::default(),
             queue: Queue::default(),
             loss: Loss::default(),
+            lateness: Lateness::default(),
             prober: Prober::default(),
             sending: SendRate::default(),
             estimate: START,
@@ -156,6 +159,12 @@ impl Estimator {
         number as u16
     }
 
+    /// The packet with this number leaves once more, octet for octet. What is told of it from now on may be of either, so
+    /// the second one is counted neither as sent nor as arrived.
+    pub fn handle_repeated(&mut self, number: u16) {
+        self.history.repeat(self.history.extend(number));
+    }
+
     /// A packet leaves for a listener that does not tell what came.
     pub fn handle_untold(&mut self, octets: usize, now: Instant) {
         let now = self.since_begin(now);
@@ -172,19 +181,29 @@ impl Estimator {
             match self.history.report(told.number, ticks.map(|ticks| ticks as u32)) {
                 Some(Change::Arrived { packet, was_lost }) => {
                     newest = newest.max(Some(packet.sent));
+                    let arrived = ticks.unwrap_or_default().saturating_mul(TICK_US);
+                    let delay = arrived - packet.sent as i64;
+                    let late = self.lateness.handle_arrival(delay);
                     match packet.purpose() {
+                        // It is the one that was sent later.
+                        Purpose::Media if packet.is_repeated() => {
+                            self.loss.handle_repeated(!late && !was_lost);
+                            if late {
+                                continue;
+                            }
+                        }
                         // they are smaller than others, so they wait less for themselves
                         Purpose::Probe(_) => continue,
                         Purpose::Media if self.is_recent(packet.sent) => self.loss.handle_arrival(was_lost),
                         Purpose::Media | Purpose::Repair => {}
                     }
-                    let arrived = ticks.unwrap_or_default().saturating_mul(TICK_US);
-                    self.trend.handle_arrival(packet.sent, arrived - packet.sent as i64);
+                    self.trend.handle_arrival(packet.sent, delay);
                 }
+                Some(Change::Lost { packet }) if packet.is_repeated() => self.loss.handle_repeated(false),
                 Some(Change::Lost { packet })
                     if packet.purpose() == Purpose::Media && self.is_recent(packet.sent) =>
                 {
-                    self.loss.handle_lost();
+                    self.loss.handle_lost(self.history.extend(told.number));
                 }
                 _ => {}
             }
@@ -358,6 +377,16 @@ impl Estimator {
     pub fn is_clogged(&self, now: Instant) -> bool {
         let now = self.since_begin(now);
         self.is_full() && self.lowered_at.is_some_and(|at| now < at + CLOGGED_US)
+    }
+
+    /// Bits per second that are sent, without what is sent again unchanged.
+    pub fn sent(&mut self, now: Instant) -> u64 {
+        self.sending.rate(self.since_begin(now)) as u64
+    }
+
+    /// What was told of media since the beginning.
+    pub fn told(&self) -> Told {
+        self.loss.total()
     }
 
     /// The share of media lost in the last second, if enough was told.

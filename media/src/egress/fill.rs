@@ -260,6 +260,12 @@ impl<S: EgressTable> Fill<'_, S> {
                     Sent::Withheld | Sent::NotThere | Sent::OnItsWay | Sent::Budget => {}
                 }
             }
+            if kind == Kind::Audio {
+                let (packets, octets) = egress.repeat(tracks, &mut way);
+                traffic.packets += packets;
+                traffic.octets += octets;
+                stats.repeats += packets;
+            }
         }
         let total = Stats::traffic(&mut stats.sent, kind);
         total.packets += traffic.packets;

@@ -13,6 +13,7 @@ mod pacer;
 mod placed;
 mod repair;
 mod repair_budget;
+mod repeats;
 mod run;
 mod seal;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use layers::Layers;
 use pacer::Pacer;
 use placed::{KEPT, Placed, is_forgotten};
 use repair_budget::RepairBudget;
+use repeats::Repeated;
 use run::{Place, Run};
 use timeline::Timeline;
 
@@ -80,6 +82,7 @@ pub struct Egress {
     octets: u32,
     report_at: Option<Instant>,
     repairs: RepairBudget,
+    repeated: Repeated,
     /// There once its path has shown a limit.
     pacer: Option<Box<Pacer>>,
 }
@@ -182,6 +185,7 @@ impl Egress {
             octets: 0,
             report_at: None,
             repairs: RepairBudget::default(),
+            repeated: Repeated::default(),
             pacer: None,
         }
     }
@@ -407,6 +411,9 @@ impl Egress {
         }
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(packet.payload().len() as u32);
+        if self.kind == Kind::Audio {
+            self.repairs.handle_sound();
+        }
         Sent::Octets(len)
     }
 

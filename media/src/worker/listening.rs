@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use protocol::Kind;
 
-use super::{keyframe_budget::KeyframeBudget, viewing::Viewing};
+use super::{hearing::Hearing, keyframe_budget::KeyframeBudget, viewing::Viewing};
 use crate::{
     bandwidth::Estimator,
     egress::Egress,
@@ -21,6 +21,8 @@ pub struct Listening {
     pub video: TrackId,
     /// What the path is thought to carry.
     pub path: Box<Estimator>,
+    /// Of who gets a sound.
+    pub hearing: Option<Box<Hearing>>,
     /// Of who gets a picture.
     pub viewing: Option<Box<Viewing>>,
     /// Of its own requests for keyframes.
@@ -31,11 +33,13 @@ impl Listening {
     /// As negotiated.
     pub fn new(plan: &EgressPlan, tracks: &StreamTracks, now: Instant) -> Listening {
         let egress = |track| Egress::new(track, tracks.of(track.kind));
-        let sees = plan.tracks.iter().any(|track| track.kind == Kind::Video);
+        let has = |kind| plan.tracks.iter().any(|track| track.kind == kind);
+        let sees = has(Kind::Video);
         Listening {
             tracks: plan.tracks.iter().map(egress).collect(),
             video: tracks.video,
             path: Box::new(Estimator::new(sees, now)),
+            hearing: has(Kind::Audio).then(|| Box::new(Hearing::new(now))),
             viewing: sees.then(|| Box::new(Viewing::new())),
             keyframes: KeyframeBudget::default(),
         }

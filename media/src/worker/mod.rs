@@ -5,6 +5,7 @@
 //! [`Worker::poll_relayed`], [`Worker::poll_event`], and sleeps until [`Worker::poll_timeout`].
 
 pub mod advertised;
+mod hearing;
 mod keyframe_budget;
 mod listening;
 mod pictures;
@@ -13,6 +14,7 @@ mod ranked;
 mod reports;
 mod sessions;
 pub mod sight;
+mod sounds;
 mod stall;
 mod standby;
 mod viewing;

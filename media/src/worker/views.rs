@@ -187,6 +187,7 @@ impl Worker {
     pub(super) fn handle_transport_feedback(&mut self, key: usize, feedback: &Feedback<'_>, now: Instant) {
         let Some(listening) = self.sessions.listening_mut(key) else { return };
         listening.path.handle_feedback(feedback, now);
+        self.hear(key, now);
         self.see(key, now);
     }
 

@@ -32,6 +32,7 @@ impl WorkerMetrics {
             counter!("relay_pli_total", "direction" => name).increment(requests);
         }
         counter!("relay_repair_total").increment(stats.repairs - last.repairs);
+        counter!("relay_repeat_total").increment(stats.repeats - last.repeats);
         counter!("relay_probe_total").increment(stats.probes - last.probes);
         for (speed, name) in ["pace", "haste"].into_iter().enumerate() {
             let paced = stats.paced[speed] - last.paced[speed];
