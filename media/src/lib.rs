@@ -14,6 +14,7 @@
 //! | [`transport`] | ICE, DTLS and data channels of the peer that it comes from or goes to |
 //! | `track` | the ring that it waits in, and who listens |
 //! | [`bandwidth`] | how much of it the path to one listener is thought to carry |
+//! | [`ladder`] | how its sound becomes sound at lower rates |
 //! | `mending` | whether what the listener loses of it is sent again before it asks |
 //! | `ingest` | the way in: which track it is of, and what its publisher is told |
 //! | `egress` | the way out: fan-out, the numbers of each listener, the batch that leaves |
@@ -21,7 +22,7 @@
 //!
 //! A folder imports from those to its left; those in one position do not know each other.
 //!
-//! order: drop_reason | stats bins | rtp | allocation sdp transport | track | bandwidth | mending | ingest egress | worker | lib
+//! order: drop_reason | stats bins | rtp | allocation sdp transport | track | bandwidth ladder | mending | ingest egress | worker | lib
 
 pub mod allocation;
 pub mod bandwidth;
@@ -29,6 +30,7 @@ mod bins;
 mod drop_reason;
 mod egress;
 mod ingest;
+pub mod ladder;
 mod mending;
 pub mod rtp;
 pub mod sdp;

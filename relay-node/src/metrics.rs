@@ -65,6 +65,12 @@ fn describe() {
         Unit::Count,
         "what the pictures of listeners take, each once a second; 0 is no picture"
     );
+    describe_gauge!("relay_ladder_seconds", Unit::Seconds, "time that the ladder has spent; it only grows");
+    describe_gauge!(
+        "relay_ladder_stages",
+        Unit::Count,
+        "stages whose rungs are wanted, by state (open, closed: the machine is short of CPU)"
+    );
     describe_gauge!("relay_bridge_up", Unit::Count, "links to other relays that are up, by their zone");
     describe_gauge!("relay_bridge_rtt_seconds", Unit::Seconds, "round trip to a neighbor, by its zone");
     describe_gauge!(
