@@ -37,6 +37,11 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
 
 fn describe() {
     describe_gauge!("relay_sessions", Unit::Count, "WebRTC sessions now, by kind (ingest, egress)");
+    describe_gauge!(
+        "relay_audio_listeners",
+        Unit::Count,
+        "listeners by what they get of the sound (low, mid, high)"
+    );
     for (name, unit, text) in COUNTERS {
         describe_counter!(name, unit, text);
     }
@@ -96,6 +101,7 @@ const COUNTERS: [(&str, Unit, &str); 17] = [
     ),
     ("relay_nack_total", Unit::Count, "packets asked for again, by direction"),
     ("relay_repair_total", Unit::Count, "packets sent to listeners once more because they asked"),
+    ("relay_repeat_total", Unit::Count, "packets of sound sent once more before the listener asked"),
     ("relay_pli_total", Unit::Count, "keyframes asked for, by direction"),
     ("relay_probe_total", Unit::Count, "bursts that tried whether the path to a listener carries more"),
     ("relay_paced_packets_total", Unit::Count, "packets of pictures that waited for their run, by speed"),

@@ -151,10 +151,11 @@ impl Worker {
                 wanted[rung] += 1;
             }
         }
-        if let Some(sound) = self.sounds.get_mut(audio)
-            && sound.handle_wanted(wanted, now)
-        {
+        let Some(sound) = self.sounds.get_mut(audio) else { return };
+        sound.handle_heard(wanted);
+        if sound.handle_wanted(wanted, now) {
             self.events.push_back(Event::Rungs { worker: self.index, track: audio, wanted });
         }
+        self.stats.hearing = self.sounds.heard();
     }
 }

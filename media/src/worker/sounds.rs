@@ -8,6 +8,7 @@ use std::{
 use crate::{
     allocation::{Layer, Rung, price::ladder},
     rtp::descriptor::{SpatialLayer, TemporalLayer},
+    stats::HEARD,
     track::{
         Listener, Track, Tracks,
         id::{MAX_RUNGS, StreamTracks, TrackId},
@@ -31,6 +32,8 @@ pub struct Sound {
     listeners: Vec<Listener>,
     /// How many want each rung, as the node was told.
     told: [u32; MAX_RUNGS],
+    /// How many get each rung, and what the publisher sends.
+    heard: [u64; HEARD],
     /// Since when anybody does.
     wanted_since: [Option<Instant>; MAX_RUNGS],
     /// What it can be had in, by rising quality; the last one is what its publisher sends.
@@ -133,6 +136,12 @@ impl Sounds {
         self.known.get_mut(&audio)
     }
 
+    /// How many hear each rung, and what publishers send, of all sounds.
+    pub fn heard(&self) -> [u64; HEARD] {
+        let sum = |rung: usize| self.known.values().map(|sound| sound.heard[rung]).sum();
+        std::array::from_fn(sum)
+    }
+
     /// When [`Sounds::poll_look`] has something.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.known.values().filter_map(|sound| sound.look_at).min()
@@ -184,6 +193,7 @@ impl Sounds {
             stalled_until: None,
             listeners: Vec::new(),
             told: [0; MAX_RUNGS],
+            heard: [0; HEARD],
             wanted_since: [None; MAX_RUNGS],
             rungs: Vec::new(),
             spoken_at: None,
@@ -212,6 +222,13 @@ impl Sound {
     /// Who hears it.
     pub fn listeners(&self) -> &[Listener] {
         &self.listeners
+    }
+
+    /// So many get each rung.
+    pub fn handle_heard(&mut self, wanted: [u32; MAX_RUNGS]) {
+        let below: u32 = wanted.iter().sum();
+        let whole = self.listeners.len() as u64 - u64::from(below);
+        self.heard = std::array::from_fn(|rung| wanted.get(rung).map_or(whole, |count| u64::from(*count)));
     }
 
     /// So many want each rung. True if the node has to be told.

@@ -41,6 +41,7 @@ impl Worker {
                 self.subscribe(listener, wanted);
                 self.sounds.join(stream, listener, now);
                 self.hear(key, now);
+                self.tell_rungs(wanted, Some(now));
                 continue;
             }
             self.pictures.join(video, listener, &mut self.tracks, now);

@@ -80,6 +80,8 @@ fn a_wish_is_heard_at_once_and_leaves_no_hole() {
         hall.play(1, nothing);
         assert_eq!(hall.rung(), rung);
         assert_eq!(hall.switches(before), 1);
+        let heard = hall.sim.workers[0].stats().hearing;
+        assert_eq!(heard[usize::from(rung.min(2))], 1, "{heard:?}");
         // A rung is a frame behind the publisher.
         assert!(hall.longest_gap(before) <= ms(61), "{wish:?}: {:?}", hall.longest_gap(before));
     }
@@ -89,6 +91,7 @@ fn a_wish_is_heard_at_once_and_leaves_no_hole() {
     let made = hall.sim.ladder.made;
     hall.play(5, nothing);
     assert_eq!(hall.sim.ladder.made, made, "nobody wants one any more");
+    assert_eq!(hall.sim.workers[0].stats().hearing, [0, 0, 1]);
 }
 
 #[test]

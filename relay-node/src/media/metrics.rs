@@ -66,6 +66,10 @@ impl WorkerMetrics {
         {
             gauge!("relay_sessions", "kind" => kind).increment(now as f64 - before as f64);
         }
+        for (rung, name) in ["low", "mid", "high"].into_iter().enumerate() {
+            gauge!("relay_audio_listeners", "rung" => name)
+                .increment(stats.hearing[rung] as f64 - last.hearing[rung] as f64);
+        }
         let delay = histogram!("relay_forward_delay_seconds");
         record(&delay, (&stats.delay.buckets, &last.delay.buckets), (&DelayHistogram::BOUNDS, 1.0));
         self.last = stats.clone();
