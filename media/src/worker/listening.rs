@@ -45,3 +45,23 @@ impl Listening {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bandwidth::Purpose;
+
+    #[test]
+    fn who_hears_takes_little_memory() {
+        #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
+        let mut now = Instant::now();
+        let mut path = Estimator::new(false, now);
+        for _ in 0..1000 {
+            now += std::time::Duration::from_millis(20);
+            path.handle_sent(300, Purpose::Media, now);
+        }
+        let (path, hearing) = (path.memory(), size_of::<Hearing>());
+        println!("path {path}, hearing {hearing}, egress {}", size_of::<Egress>());
+        assert!(path + hearing <= 6 * 1024, "{path} for the path, {hearing} for what mends");
+    }
+}
