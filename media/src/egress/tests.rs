@@ -151,6 +151,7 @@ fn plan(codec: Codec, rtx: bool) -> EgressTrack {
             codec,
             payload_type: MEDIA,
             rtx: rtx.then_some(RTX),
+            red: None,
             profile_level_id: None,
         }],
         ssrc: 1,
