@@ -328,7 +328,9 @@ fn red_of_anything_else_is_not_taken() {
     };
     assert_eq!(red("a=fmtp:63 111/111/111"), Some(63));
     assert_eq!(red("a=fmtp:63  111 / 111 "), Some(63));
-    for other in ["", "a=fmtp:63 ", "a=fmtp:63 111", "a=fmtp:63 111/0", "a=fmtp:63 0/111", "a=fmtp:63 111/111/x"] {
+    for other in
+        ["", "a=fmtp:63 ", "a=fmtp:63 111", "a=fmtp:63 111/0", "a=fmtp:63 0/111", "a=fmtp:63 111/111/x"]
+    {
         assert_eq!(red(other), None, "{other}");
     }
     let first = offer.replace(" 111 63 ", " 63 111 ");

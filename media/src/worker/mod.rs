@@ -347,7 +347,7 @@ impl Worker {
                     session.transport.handle_heard(from, now);
                 }
                 match received {
-                    Received::Packet { track, packet, lost, before, whole } => {
+                    Received::Packet { track, packet, lost, before, mended, whole } => {
                         let traffic = Stats::traffic(&mut self.stats.received, packet.kind());
                         traffic.packets += 1;
                         traffic.octets += data.len() as u64;
@@ -358,6 +358,10 @@ impl Worker {
                         }
                         if let Some(before) = before {
                             self.bring(track, *before, whole, now);
+                        }
+                        self.stats.mended += mended.len() as u64;
+                        for packet in mended {
+                            self.bring(track, packet, whole, now);
                         }
                         self.bring(track, packet, whole, now);
                     }

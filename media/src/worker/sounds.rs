@@ -190,6 +190,11 @@ impl Sound {
         self.tracks.rungs.iter().position(|known| *known == track)
     }
 
+    /// The track of the cheapest rung, if it can be had.
+    pub fn low(&self) -> Option<TrackId> {
+        self.open[0].then_some(self.tracks.rungs[0])
+    }
+
     /// Who hears it.
     pub fn listeners(&self) -> &[Listener] {
         &self.listeners
