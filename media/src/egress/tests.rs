@@ -3,6 +3,7 @@
 
 mod latecomers;
 mod pacing;
+mod red;
 mod shallow;
 mod spatial;
 mod stage;

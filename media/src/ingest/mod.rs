@@ -70,6 +70,8 @@ pub struct Ingest {
     told: Health,
     /// What its sound was last said to take, in kbit/s.
     told_sound: u64,
+    /// What the last packet brought of those before it.
+    mended: Vec<Packet>,
     slab: BytesMut,
 }
 
@@ -140,8 +142,6 @@ pub enum Received {
         lost: u32,
         /// A packet of ours that goes before it.
         before: Option<Box<Packet>>,
-        /// Packets before it that were missing, and that it brings copies of. They go before it too.
-        mended: Vec<Packet>,
         /// Both are of the picture as a whole too.
         whole: Option<Part>,
     },
@@ -182,6 +182,7 @@ impl Ingest {
             health: Health::default(),
             told: Health::default(),
             told_sound: 0,
+            mended: Vec::new(),
             slab: BytesMut::new(),
         }
     }
@@ -191,6 +192,11 @@ impl Ingest {
         match self.receive(sealed, opener, now) {
             Ok(received) | Err(received) => received,
         }
+    }
+
+    /// What was missing before the packet that came last, and that it brought copies of: it goes before it.
+    pub fn take_mended(&mut self) -> Vec<Packet> {
+        std::mem::take(&mut self.mended)
     }
 
     fn receive(&mut self, sealed: &[u8], opener: &mut Opener, now: Instant) -> Result<Received, Received> {
@@ -321,7 +327,7 @@ impl Ingest {
         let packet = Packet::from_parts(canonical, buffer, epoch, now);
         track.neighbors.handle_packet(header.sequence, header.timestamp);
         let carried = carried.as_deref().and_then(Red::parse);
-        let mended = carried.map(|red| track.mend(&red, &header, &packet)).unwrap_or_default();
+        self.mended = carried.map(|red| track.mend(&red, &header, &packet)).unwrap_or_default();
         let id = track.id;
         if is_news && packet.description.keyframe {
             track.keyframe.handle_keyframe(now);
@@ -331,7 +337,7 @@ impl Ingest {
             self.handle_picture(place.track, before.as_deref(), &packet, now);
         }
         let whole = self.part(place.track);
-        Ok(Received::Packet { track: id, packet, lost, before, mended, whole })
+        Ok(Received::Packet { track: id, packet, lost, before, whole })
     }
 
     /// A packet of a picture came that was not here before: from now on another encoding may stand for the whole.

@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn it_begins_above_two_percent_and_ends_when_nothing_was_lost_for_long() {
         assert_eq!(Listener::new().tell(600, (1, 0)), []);
-        assert_eq!(Listener::new().tell(600, (1, 60)), [], "1.7 %");
+        assert_eq!(Listener::new().tell(600, (1, 80)), [], "1.25 %");
         let mut listener = Listener::new();
         assert_eq!(listener.tell(20, (1, 30)), [Times::Once], "3.3 %");
         assert_eq!(listener.tell(60, (1, 100)), [], "1 % is not nothing");

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     allocation::{
-        Picture,
+        Picture, Rung,
         steps::{SPARE, Steps},
     },
     bandwidth::{Estimator, PathState},
@@ -164,9 +164,9 @@ impl Hearing {
         };
         let wanted = self.mends.wanted();
         let room = if path.is_limited() { path.bitrate(now) } else { u64::MAX };
-        let takes = |rate: u64| rate * (1 + wanted.count() as u64);
-        let mut fits = rungs.iter().take_while(|rung| takes(rung.rate) <= room).count().max(1);
-        let roomy = rungs.iter().take_while(|rung| takes(rung.rate) * (100 + SPARE) / 100 <= room).count();
+        let takes = |rung: &Rung| rung.rate + self.mends.takes(sound, rung, wanted);
+        let mut fits = rungs.iter().take_while(|rung| takes(rung) <= room).count().max(1);
+        let roomy = rungs.iter().take_while(|rung| takes(rung) * (100 + SPARE) / 100 <= room).count();
         let current =
             self.steps.current().and_then(|layer| rungs.iter().position(|rung| rung.layer == layer));
         if let Some(current) =
@@ -183,12 +183,12 @@ impl Hearing {
         self.lowered = at + 1 < allowed;
         let track = sound.track(layer);
         self.chosen = Some(track);
-        let need = rungs[..allowed].get(at + 1).map(|next| takes(next.rate) * (100 + SPARE + TRIED) / 100);
+        let need = rungs[..allowed].get(at + 1).map(|next| takes(next) * (100 + SPARE + TRIED) / 100);
         let each = rungs[at].rate / 50;
         let tries = path.is_told() && path.state() == PathState::Clear && path.queue() < QUEUED;
         let need = need.filter(|need| tries && *need > room);
         let again = need.and_then(|need| self.trial.poll(need, each, now));
-        let times = self.times(rungs[at].rate, room, path, now);
+        let times = self.times(sound, &rungs[at], room, path, now);
         let (times, copies) = match self.mends {
             Mends::Red(_) => (Times::Never, times),
             Mends::Repeats(_) => (times, Times::Never),
@@ -196,8 +196,8 @@ impl Hearing {
         Some(Heard { track, times, copies, again })
     }
 
-    /// How often the sound leaves again, which takes so many bits per second: by itself or as copies.
-    fn times(&self, sound: u64, room: u64, path: &mut Estimator, now: Instant) -> Times {
+    /// How often the sound leaves again at this rung: by itself or as copies.
+    fn times(&self, sound: &Sound, rung: &Rung, room: u64, path: &mut Estimator, now: Instant) -> Times {
         let asks = self.asked_at.is_some_and(|at| now.saturating_duration_since(at) < ASKS);
         if asks && path.response() < ANSWERED {
             return Times::Never;
@@ -207,7 +207,7 @@ impl Hearing {
             Some(capacity) => capacity.max(room).saturating_sub(path.sent(now)),
             None => u64::MAX,
         };
-        let fits = |times: &Times| times.count() as u64 * sound <= left;
+        let fits = |times: &Times| self.mends.takes(sound, rung, *times) <= left;
         let wanted = self.mends.wanted();
         [Times::Twice, Times::Once]
             .into_iter()
@@ -222,6 +222,16 @@ impl Mends {
             Mends::Red(red) => red.copies(),
             Mends::Repeats(repeats) => repeats.times(),
         }
+    }
+
+    /// Bits per second beside those of the rung itself.
+    fn takes(&self, sound: &Sound, rung: &Rung, times: Times) -> u64 {
+        let count = times.count() as u64;
+        let low = sound.low_rate().filter(|low| matches!(self, Mends::Red(_)) && *low < rung.rate);
+        let Some(low) = low else { return rung.rate * count };
+        // The cheapest rung is behind the publisher: of the packet right before there is none yet.
+        let own = count.min(u64::from(usize::from(rung.layer.encoding) >= MAX_RUNGS));
+        rung.rate * own + low * (count - own)
     }
 }
 

@@ -343,11 +343,12 @@ impl Worker {
                     return self.stats.drop(DropReason::RtpUnexpected);
                 };
                 let received = ingest.handle_rtp(data, &mut keys.opener, now);
+                let mended = ingest.take_mended();
                 if !matches!(received, Received::Dropped(_)) {
                     session.transport.handle_heard(from, now);
                 }
                 match received {
-                    Received::Packet { track, packet, lost, before, mended, whole } => {
+                    Received::Packet { track, packet, lost, before, whole } => {
                         let traffic = Stats::traffic(&mut self.stats.received, packet.kind());
                         traffic.packets += 1;
                         traffic.octets += data.len() as u64;
