@@ -80,6 +80,8 @@ drop_reasons! {
     RtpUnknownSource = "rtp_unknown_source",
     /// Of a track of the answer, with a payload type that is not.
     RtpUnknownPayloadType = "rtp_unknown_payload_type",
+    /// RED whose blocks are longer than it is, or without a packet of its own.
+    RedMalformed = "red_malformed",
     /// Of an SSRC that the track is not taken from.
     RtpOtherSource = "rtp_other_source",
     /// A retransmission of what nobody misses.

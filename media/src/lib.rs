@@ -45,7 +45,7 @@ pub use ingest::{encoding::EncodingView, feedback::Health, transport_cc::Arrival
 pub use rtp::{
     keyframe,
     packet::{self, Packet},
-    rtcp, srtp, transport_cc,
+    red, rtcp, srtp, transport_cc,
 };
 pub use stats::Stats;
 pub use track::{

@@ -24,12 +24,16 @@ pub struct Stats {
     pub sent: [Traffic; 2],
     /// Packets of publishers that were missing when the next one came.
     pub lost: u64,
+    /// Of those, packets of sound that a later one brought a copy of.
+    pub mended: u64,
     /// Asked again: entries of NACKs to publishers, each 1 to 17 packets; packets that listeners asked for.
     pub nacks: [u64; 2],
     /// Packets sent again to listeners.
     pub repairs: u64,
     /// Packets of sound sent again to listeners before they asked.
     pub repeats: u64,
+    /// Packets of sound that left with copies of those before them.
+    pub red: u64,
     /// Keyframe requests: to publishers, by listeners.
     pub keyframe_requests: [u64; 2],
     /// Dropped, by reason.

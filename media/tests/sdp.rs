@@ -296,7 +296,49 @@ fn constrained_baseline_is_taken_from_several_h264() {
     assert_eq!((h264.codec, h264.payload_type, h264.rtx), (Codec::H264, 98, Some(99)));
     assert_eq!(h264.profile_level_id, Some([0x42, 0xe0, 0x1f]));
     assert!(!answer.contains("640c1f"));
-    assert!(!answer.to_lowercase().contains("red/") && !answer.contains("fec/"));
+    assert!(!answer.to_lowercase().contains("red/90000") && !answer.contains("fec/"));
+}
+
+#[test]
+fn red_is_taken_behind_the_opus_that_it_wraps() {
+    let chromium = (offer!("chromium_recvonly"), offer!("chromium_publish"));
+    for (listens, publishes) in [chromium, (offer!("safari_sendrecv"), offer!("safari_sendrecv"))] {
+        let listener = egress(listens).map(|(answer, plan)| (answer, plan.tracks[0].codecs[0].clone()));
+        let publisher = ingest(publishes).map(|(answer, plan)| (answer, plan.tracks[0].codecs[0].clone()));
+        for (answer, opus) in [listener.unwrap(), publisher.unwrap()] {
+            assert_eq!((opus.codec, opus.payload_type, opus.red), (Codec::Opus, 111, Some(63)));
+            assert!(answer.contains("a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n"), "{answer}");
+            assert!(answer.contains(" UDP/TLS/RTP/SAVPF 111 63\r\n"), "a sender takes the first: {answer}");
+            assert!(!answer.contains("a=rtcp-fb:63"), "it is asked for under its number: {answer}");
+        }
+    }
+    for offer in [offer!("firefox_recvonly"), offer!("aiortc_recvonly")] {
+        assert!(egress(offer).unwrap().1.tracks[0].codecs.iter().all(|codec| codec.red.is_none()));
+    }
+}
+
+#[test]
+fn red_of_anything_else_is_not_taken() {
+    let offer = offer!("chromium_recvonly");
+    let red = |fmtp: &str| {
+        let (answer, plan) = egress(&offer.replace("a=fmtp:63 111/111", fmtp)).unwrap();
+        let red = plan.tracks[0].codecs[0].red;
+        assert_eq!(answer.contains("red/48000"), red.is_some(), "{fmtp}");
+        red
+    };
+    assert_eq!(red("a=fmtp:63 111/111/111"), Some(63));
+    assert_eq!(red("a=fmtp:63  111 / 111 "), Some(63));
+    for other in
+        ["", "a=fmtp:63 ", "a=fmtp:63 111", "a=fmtp:63 111/0", "a=fmtp:63 0/111", "a=fmtp:63 111/111/x"]
+    {
+        assert_eq!(red(other), None, "{other}");
+    }
+    let first = offer.replace(" 111 63 ", " 63 111 ");
+    assert!(first.contains(" 63 111 "), "the offer has both");
+    let (answer, plan) = egress(&first).unwrap();
+    assert_eq!(plan.tracks[0].codecs[0].red, Some(63));
+    assert!(answer.contains(" UDP/TLS/RTP/SAVPF 111 63\r\n"), "behind all the same: {answer}");
+    assert_eq!(egress(&offer.replace("red/48000/2", "red/8000")).unwrap().1.tracks[0].codecs[0].red, None);
 }
 
 #[test]

@@ -5,6 +5,8 @@
 
 #[macro_use]
 mod worker_sim;
+#[path = "worker_sounds/red.rs"]
+mod red;
 #[path = "worker_sounds/rungs.rs"]
 mod rungs;
 
@@ -49,9 +51,13 @@ impl Hall {
     }
 
     fn with_workers(workers: u8, seed: u64, tells: bool) -> Hall {
+        Hall::with_listener(offer!("firefox_recvonly"), workers, seed, tells)
+    }
+
+    fn with_listener(offer: &str, workers: u8, seed: u64, tells: bool) -> Hall {
         let mut sim = Sim::new(workers, seed);
         let publisher = sim.publisher(offer!("chromium_publish"), 0);
-        let listener = sim.listener_with(offer!("firefox_recvonly"), &[Codec::Opus], |plan| {
+        let listener = sim.listener_with(offer, &[Codec::Opus], |plan| {
             plan.tracks.retain(|track| track.kind == Kind::Audio);
             for track in plan.tracks.iter_mut().filter(|_| !tells) {
                 track.feedback.transport_cc = false;
@@ -80,14 +86,19 @@ impl Hall {
     /// 20 ms of sound at 120 kbit/s.
     fn say(&mut self) {
         let peer = &mut self.sim.peers[self.publisher];
-        peer.publish(Kind::Audio, &[self.published; 300], false);
+        let timestamp = peer.feeds[0].as_ref().unwrap().timestamp;
+        let mut payload = red::sound(timestamp);
+        payload[0] = self.published;
+        peer.publish(Kind::Audio, &payload, false);
         peer.feed(Kind::Audio).timestamp += 960;
         self.sim.run(ms(20));
     }
 
     /// The timestamps that came.
     fn came(&self) -> BTreeSet<u32> {
-        self.sim.peers[self.listener].got_media(Kind::Audio).iter().map(|got| got.timestamp).collect()
+        let peer = &self.sim.peers[self.listener];
+        let red = peer.egress(Kind::Audio).codecs[0].red;
+        peer.got_media(Kind::Audio).iter().flat_map(|got| red::heard(got, red)).collect()
     }
 
     fn left(&self) -> u64 {
@@ -128,8 +139,16 @@ fn what_a_path_loses_is_hardly_heard() {
 fn who_reports_only_what_share_came_is_helped_too() {
     let mut hall = Hall::new(7, false);
     hall.sim.down.loss_percent = 5;
-    let mut seen = (hall.sim.now, 0);
-    let mut report = |sim: &mut Sim, listener: usize| {
+    let mut report = reporter(&hall.sim);
+    hall.play(10, &mut report);
+    let heard = hall.play(9, &mut report);
+    assert!(heard.missing_per_mille() <= 10, "{heard:?}");
+}
+
+/// Tells each second which share came.
+fn reporter(sim: &Sim) -> impl FnMut(&mut Sim, usize) + use<> {
+    let mut seen = (sim.now, 0);
+    move |sim: &mut Sim, listener: usize| {
         let got = sim.peers[listener].got_media(Kind::Audio);
         let came: BTreeSet<u16> = got.iter().filter(|got| got.at >= seen.0).map(|got| got.sequence).collect();
         let lost = 1.0 - came.len() as f64 / 50.0;
@@ -140,10 +159,7 @@ fn who_reports_only_what_share_came_is_helped_too() {
         let mut compound = Compound::default();
         compound.receiver_report(7, &[reception]);
         sim.peers[listener].send_rtcp(compound.bytes());
-    };
-    hall.play(10, &mut report);
-    let heard = hall.play(9, &mut report);
-    assert!(heard.missing_per_mille() <= 10, "{heard:?}");
+    }
 }
 
 #[test]
@@ -151,28 +167,29 @@ fn who_asks_again_is_answered_and_not_sent_everything_twice() {
     let mut hall = Hall::new(3, true);
     hall.sim.down.loss_percent = 5;
     let mut asked = 0;
-    let mut ask = |sim: &mut Sim, listener: usize| {
-        let track = sim.peers[listener].egress(Kind::Audio).ssrc;
-        let got = sim.peers[listener].got_media(Kind::Audio);
-        let came: BTreeSet<u16> = got.iter().map(|got| got.sequence).collect();
-        let newest = got.last().unwrap().sequence;
-        let missing: Vec<u16> = (1..9)
-            .map(|back| newest.wrapping_sub(back))
-            .filter(|sequence| !came.contains(sequence))
-            .collect();
-        asked += missing.len();
-        if !missing.is_empty() {
-            sim.peers[listener].nack(track, missing);
-        }
-    };
     for _ in 0..200 {
         (0..5).for_each(|_| hall.say());
-        ask(&mut hall.sim, hall.listener);
+        asked += ask(&mut hall.sim, hall.listener);
     }
     hall.sim.run(ms(200));
     let stats = hall.sim.workers[0].stats();
     assert!(asked > 20 && stats.repairs > 20, "{asked} {}", stats.repairs);
     assert!(stats.repeats < 100, "{} before the first question", stats.repeats);
+}
+
+/// Asks for what is missing of the last packets; gives how many that are.
+fn ask(sim: &mut Sim, listener: usize) -> usize {
+    let track = sim.peers[listener].egress(Kind::Audio).ssrc;
+    let got = sim.peers[listener].got_media(Kind::Audio);
+    let came: BTreeSet<u16> = got.iter().map(|got| got.sequence).collect();
+    let newest = got.last().unwrap().sequence;
+    let missing: Vec<u16> =
+        (1..9).map(|back| newest.wrapping_sub(back)).filter(|sequence| !came.contains(sequence)).collect();
+    let asked = missing.len();
+    if !missing.is_empty() {
+        sim.peers[listener].nack(track, missing);
+    }
+    asked
 }
 
 #[test]

@@ -77,6 +77,7 @@ pub fn all() -> Vec<Target> {
         Target { name: "ladder", longest: 8000, runs: 400, samples: ladder::packets, feed: ladder::ladder },
         Target { name: "rtcp", longest: 2000, runs: 100_000, samples: reports, feed: rtcp },
         Target { name: "transport_cc", longest: 2000, runs: 100_000, samples: feedbacks, feed: transport_cc },
+        Target { name: "red", longest: 2000, runs: 100_000, samples: reds, feed: red },
         Target { name: "stun", longest: 2000, runs: 100_000, samples: none, feed: stun },
         Target { name: "datagram", longest: 2000, runs: 100_000, samples: packets, feed: datagram },
         Target {
@@ -257,6 +258,37 @@ fn feedbacks() -> Vec<Vec<u8>> {
 }
 
 /// Told twice to an estimator that has sent something, a little and much later.
+fn reds() -> Vec<Vec<u8>> {
+    let sound = [0xfc; 120];
+    let red = |offsets: &[u16]| {
+        let copies = offsets.iter().map(|offset| media::red::Block {
+            payload_type: 111,
+            offset: *offset,
+            payload: &sound,
+        });
+        let mut out = vec![0; media::red::octets(copies.clone())];
+        media::red::write(copies, 111, &mut out);
+        out.extend(sound);
+        out
+    };
+    vec![red(&[]), red(&[960]), red(&[2880, 960]), red(&[16_383; 9])]
+}
+
+/// What is taken apart is all of it, and what is written of that is taken apart again.
+fn red(bytes: &[u8]) {
+    let Some(red) = media::red::Red::parse(bytes) else { return };
+    assert!(!red.primary.is_empty());
+    let copies = red.copies();
+    let octets = media::red::octets(red.copies());
+    assert_eq!(octets + red.primary.len(), bytes.len(), "nothing is left over");
+    let copies: Vec<_> = copies.filter(media::red::Block::fits).collect();
+    let mut out = vec![0; media::red::octets(copies.iter().copied())];
+    media::red::write(copies.iter().copied(), red.payload_type, &mut out);
+    out.extend_from_slice(red.primary);
+    let again = media::red::Red::parse(&out).expect("it was written");
+    assert!(again.copies().eq(copies.iter().copied()) && again.primary == red.primary);
+}
+
 fn transport_cc(bytes: &[u8]) {
     let Ok(feedback) = media::transport_cc::Feedback::parse(bytes) else { return };
     let told = feedback.packets().inspect(|told| assert!(told.number.wrapping_sub(feedback.base) < 4096));

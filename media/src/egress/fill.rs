@@ -274,10 +274,13 @@ impl<S: EgressTable> Fill<'_, S> {
                 let Some((packet, padding)) = ring.get(number).filter(|_| egress.wants(number)) else {
                     continue;
                 };
-                match egress.send((id, number), packet, padding, &mut way) {
+                let copies = egress.copies((id, number), packet, tracks);
+                let carries = !copies.is_empty();
+                match egress.send_with((id, number), packet, padding, copies, &mut way) {
                     Sent::Octets(octets) => {
                         traffic.packets += 1;
                         traffic.octets += octets as u64;
+                        stats.red += u64::from(carries);
                     }
                     Sent::Codec => stats.drop(DropReason::CodecNotNegotiated),
                     Sent::Withheld | Sent::NotThere | Sent::OnItsWay | Sent::Budget => {}

@@ -11,6 +11,7 @@ mod fill;
 mod layers;
 mod pacer;
 mod placed;
+mod red;
 mod repair;
 mod repair_budget;
 mod repeats;
@@ -29,9 +30,11 @@ use batch::Batch;
 use layers::Layers;
 use pacer::Pacer;
 use placed::{KEPT, Placed, is_forgotten};
+use red::{Copies, Redundancy};
 use repair_budget::RepairBudget;
 use repeats::Repeated;
 use run::{Place, Run};
+use seal::Wrapped;
 use timeline::Timeline;
 
 use crate::{
@@ -45,7 +48,7 @@ use crate::{
         packet::Packet,
         srtp::Sealer,
     },
-    sdp::EgressTrack,
+    sdp::{EgressTrack, NegotiatedCodec},
     track::id::TrackId,
 };
 
@@ -84,6 +87,7 @@ pub struct Egress {
     report_at: Option<Instant>,
     repairs: RepairBudget,
     repeated: Repeated,
+    redundancy: Redundancy,
     /// Since when nothing of the present rung leaves, because the next one is behind.
     held_since: Option<Instant>,
     /// There once its path has shown a limit.
@@ -94,6 +98,15 @@ pub struct Egress {
 struct PayloadTypes {
     media: u8,
     rtx: Option<u8>,
+    red: Option<u8>,
+}
+
+impl PayloadTypes {
+    /// How a packet leaves with these copies, if there are any and the listener takes them apart.
+    fn wrap<'a>(&self, copies: &'a Copies) -> Option<Wrapped<'a>> {
+        let red = self.red.filter(|_| !copies.is_empty())?;
+        Some(Wrapped { red, payload_type: self.media, copies })
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -156,8 +169,8 @@ impl Egress {
     pub fn new(plan: &EgressTrack, track: TrackId) -> Egress {
         let mut payload_types = [None; Codec::ALL.len()];
         for negotiated in &plan.codecs {
-            payload_types[negotiated.codec as usize]
-                .get_or_insert(PayloadTypes { media: negotiated.payload_type, rtx: negotiated.rtx });
+            let NegotiatedCodec { payload_type: media, rtx, red, .. } = *negotiated;
+            payload_types[negotiated.codec as usize].get_or_insert(PayloadTypes { media, rtx, red });
         }
         // an id above 14 needs two-byte elements: such a listener goes without
         let one_byte = |id: Option<u8>| id.filter(|id| *id <= 14).unwrap_or_default();
@@ -189,6 +202,7 @@ impl Egress {
             report_at: None,
             repairs: RepairBudget::default(),
             repeated: Repeated::default(),
+            redundancy: Redundancy::default(),
             held_since: None,
             pacer: None,
         }
@@ -377,6 +391,18 @@ impl Egress {
         padding: u8,
         way: &mut Way<'_>,
     ) -> Sent {
+        self.send_with((track, number), packet, padding, Copies::default(), way)
+    }
+
+    /// As [`Egress::send`], with what the packet takes along.
+    fn send_with(
+        &mut self,
+        (track, number): (TrackId, u64),
+        packet: &Packet,
+        padding: u8,
+        copies: Copies,
+        way: &mut Way<'_>,
+    ) -> Sent {
         let said = &packet.description;
         if said.temporal > TemporalLayer(0) {
             self.number_pictures(packet.codec);
@@ -416,13 +442,18 @@ impl Egress {
         let timestamp = run.timeline.at(packet.timestamp);
         let marker = packet.marker || said.layer_ends && run.ends(number, said);
         let place = Placed { index, timestamp, payload_type: types.media, marker, blank, given };
-        let len = self.seal(place, packet, padding, way);
+        let red = types.wrap(&copies);
+        let copied = red.map_or(0, Wrapped::octets);
+        let len = self.seal(place, packet, padding, red, way);
+        if red.is_some() {
+            self.redundancy.handle_left(index, copies);
+        }
         if index >= self.next {
             self.next = index + 1;
             self.last = Some(LastSent { index, timestamp, at: packet.received });
         }
         self.packets = self.packets.wrapping_add(1);
-        self.octets = self.octets.wrapping_add(packet.payload().len() as u32);
+        self.octets = self.octets.wrapping_add(packet.payload().len() as u32 + copied as u32);
         if self.kind == Kind::Audio {
             self.repairs.handle_sound();
         }

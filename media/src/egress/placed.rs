@@ -5,7 +5,7 @@ use protocol::Codec;
 
 use super::{
     Egress, Way,
-    seal::{Body, Header, seal},
+    seal::{Body, Header, Wrapped, seal},
 };
 use crate::{
     bandwidth::Purpose,
@@ -37,16 +37,16 @@ pub struct Placed {
 }
 
 impl Placed {
-    fn body<'a>(&self, packet: &'a Packet, padding: u8) -> Body<'a> {
+    fn body<'a>(&self, packet: &'a Packet, padding: u8, red: Option<Wrapped<'a>>) -> Body<'a> {
         if self.blank {
-            return Body { payload: &[], numbers: None, seam: Seam::default(), padding: BLANK };
+            return Body { payload: &[], numbers: None, seam: Seam::default(), padding: BLANK, red: None };
         }
         let (said, payload) = (&packet.description, packet.payload());
         let seam = match packet.codec {
             Codec::Av1 => Seam::of(said, payload, self.marker),
             _ => Seam::default(),
         };
-        Body { payload, numbers: self.given.map(|given| (&said.numbered, given)), seam, padding }
+        Body { payload, numbers: self.given.map(|given| (&said.numbered, given)), seam, padding, red }
     }
 
     fn header(&self, ssrc: u32, index: u64, original: Option<u16>, elements: Elements) -> Header {
@@ -64,8 +64,15 @@ impl Placed {
 
 impl Egress {
     /// Seals a packet under its own number. Where it was sent under it before these are the same octets.
-    pub(super) fn seal(&mut self, place: Placed, packet: &Packet, padding: u8, way: &mut Way<'_>) -> usize {
-        let body = place.body(packet, padding);
+    pub(super) fn seal(
+        &mut self,
+        place: Placed,
+        packet: &Packet,
+        padding: u8,
+        red: Option<Wrapped<'_>>,
+        way: &mut Way<'_>,
+    ) -> usize {
+        let body = place.body(packet, padding, red);
         let number = self.number_once(place.index, &body, way);
         let elements = self.elements(Some(packet), number);
         let header = place.header(self.ssrc, place.index, None, elements);
@@ -101,7 +108,7 @@ impl Egress {
         way: &mut Way<'_>,
     ) -> usize {
         // it needs no padding but where that is all there is
-        let body = place.body(packet, u8::from(packet.payload().is_empty()));
+        let body = place.body(packet, u8::from(packet.payload().is_empty()), None);
         let number = self.transport_number(&body, purpose, way);
         let elements = self.elements(Some(packet), number);
         let index = self.rtx_index;
@@ -118,7 +125,7 @@ impl Egress {
         way: &mut Way<'_>,
     ) -> Option<u16> {
         let path = way.path.as_deref_mut()?;
-        let octets = body.payload.len() + usize::from(body.padding) + OVERHEAD;
+        let octets = body.carried() + body.payload.len() + usize::from(body.padding) + OVERHEAD;
         if self.transport_cc > 0 {
             return Some(path.handle_sent(octets, purpose, way.now));
         }

@@ -85,10 +85,11 @@ impl Egress {
         if types.rtx.is_none() && is_forgotten(&self.kept, missed.index, self.next) {
             return Sent::NotThere;
         }
+        let Some(copies) = self.redundancy.left_with(missed.index) else { return Sent::NotThere };
         let Some(place) = self.placed_again(missed, packet, types) else { return Sent::NotThere };
         Sent::Octets(match types.rtx {
             Some(_) => self.seal_again(place, packet, Purpose::Repair, way),
-            None => self.seal(place, packet, padding, way),
+            None => self.seal(place, packet, padding, types.wrap(&copies), way),
         })
     }
 
@@ -118,6 +119,7 @@ impl Egress {
             payload: &[],
             numbers: None,
             seam: Seam::default(),
+            red: None,
             padding: octets.clamp(LEAST_PADDING, PROBE_PADDING.into()) as u8,
         };
         let elements = self.elements(None, self.transport_number(&body, purpose, way));

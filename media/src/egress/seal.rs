@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::batch::Batch;
+use super::{batch::Batch, red::Copies};
 use crate::rtp::{
     self,
     descriptor::{
@@ -10,6 +10,7 @@ use crate::rtp::{
         numbered::{Given, Numbered},
     },
     elements::Elements,
+    red,
     srtp::Sealer,
 };
 
@@ -43,6 +44,33 @@ pub struct Body<'a> {
     pub seam: Seam,
     /// Octets of padding.
     pub padding: u8,
+    /// What goes before the payload.
+    pub red: Option<Wrapped<'a>>,
+}
+
+/// A packet that carries others along (RFC 2198).
+#[derive(Debug, Clone, Copy)]
+pub struct Wrapped<'a> {
+    /// The payload type of the whole.
+    pub red: u8,
+    /// That of the packet, and of those that it carries.
+    pub payload_type: u8,
+    /// What it carries.
+    pub copies: &'a Copies,
+}
+
+impl Wrapped<'_> {
+    /// Octets before the payload.
+    pub fn octets(self) -> usize {
+        red::octets(self.copies.blocks(self.payload_type))
+    }
+}
+
+impl Body<'_> {
+    /// Octets before the payload.
+    pub fn carried(&self) -> usize {
+        self.red.map_or(0, Wrapped::octets)
+    }
 }
 
 /// Seals a packet for the listener at `to`; gives its length.
@@ -52,17 +80,23 @@ pub fn seal(header: &Header, body: &Body<'_>, sealer: &Sealer, to: SocketAddr, b
     let original = header.original.map(u16::to_be_bytes);
     let original = original.as_ref().map_or(&[][..], |octets| octets);
     let payload_len = body.payload.len() + body.seam.octets();
-    let plain_len = header_len + original.len() + payload_len + usize::from(body.padding);
+    let carried = body.carried();
+    let plain_len = header_len + original.len() + carried + payload_len + usize::from(body.padding);
     let sealed_len = plain_len + sealer.profile().rtp_overhead();
     batch.push(to, sealed_len, |out| {
         out[0] = 0x80 | u8::from(body.padding > 0) << 5 | u8::from(extension > 0) << 4;
-        out[1] = u8::from(header.marker) << 7 | header.payload_type;
+        let payload_type = body.red.map_or(header.payload_type, |wrapped| wrapped.red);
+        out[1] = u8::from(header.marker) << 7 | payload_type;
         out[2..4].copy_from_slice(&(header.index as u16).to_be_bytes());
         out[4..8].copy_from_slice(&header.timestamp.to_be_bytes());
         out[8..12].copy_from_slice(&header.ssrc.to_be_bytes());
         header.elements.write(&mut &mut out[rtp::FIXED_LEN..header_len]);
         let (first, rest) = out[header_len..plain_len].split_at_mut(original.len());
         first.copy_from_slice(original);
+        let (before, rest) = rest.split_at_mut(carried);
+        if let Some(wrapped) = body.red {
+            red::write(wrapped.copies.blocks(wrapped.payload_type), wrapped.payload_type, before);
+        }
         let (copy, pad) = rest.split_at_mut(payload_len);
         if body.seam == Seam::default() {
             copy.copy_from_slice(body.payload);

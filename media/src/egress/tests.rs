@@ -3,6 +3,7 @@
 
 mod latecomers;
 mod pacing;
+mod red;
 mod shallow;
 mod spatial;
 mod stage;
@@ -151,6 +152,7 @@ fn plan(codec: Codec, rtx: bool) -> EgressTrack {
             codec,
             payload_type: MEDIA,
             rtx: rtx.then_some(RTX),
+            red: None,
             profile_level_id: None,
         }],
         ssrc: 1,

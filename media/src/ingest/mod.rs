@@ -11,6 +11,7 @@ mod keyframe_request;
 mod nack;
 mod place;
 mod reception;
+mod red;
 mod remb;
 mod renumber;
 mod source;
@@ -27,8 +28,9 @@ use encoding::EncodingView;
 use feedback::{Health, REPORT_INTERVAL};
 use keyframe_request::KeyframeRequest;
 use nack::Missing;
-use place::{Places, codec_of};
+use place::{Form, Places, codec_of};
 use reception::ReceptionState;
+use red::{Neighbors, is_plain};
 use remb::LossEstimate;
 use renumber::Renumber;
 use source::{Sources, Turn};
@@ -42,6 +44,7 @@ use crate::{
         descriptor::{dependency, summary::Summary},
         packet::{self, Canonical, Packet},
         parameter_sets::ParameterSets,
+        red::Red,
         rtcp::Report,
         srtp::{Opener, SrtpError},
     },
@@ -67,6 +70,8 @@ pub struct Ingest {
     told: Health,
     /// What its sound was last said to take, in kbit/s.
     told_sound: u64,
+    /// What the last packet brought of those before it.
+    mended: Vec<Packet>,
     slab: BytesMut,
 }
 
@@ -82,6 +87,7 @@ struct Track {
     sources: Sources,
     behind: Behind,
     missing: Missing,
+    neighbors: Neighbors,
     renumber: Renumber,
     sets: ParameterSets,
     dependency: dependency::Reader,
@@ -176,6 +182,7 @@ impl Ingest {
             health: Health::default(),
             told: Health::default(),
             told_sound: 0,
+            mended: Vec::new(),
             slab: BytesMut::new(),
         }
     }
@@ -187,13 +194,18 @@ impl Ingest {
         }
     }
 
+    /// What was missing before the packet that came last, and that it brought copies of: it goes before it.
+    pub fn take_mended(&mut self) -> Vec<Packet> {
+        std::mem::take(&mut self.mended)
+    }
+
     fn receive(&mut self, sealed: &[u8], opener: &mut Opener, now: Instant) -> Result<Received, Received> {
         let dropped = Received::Dropped;
         let header = rtp::Header::parse(sealed).map_err(|_| dropped(DropReason::RtpMalformed))?;
         let place =
             self.places.find(&self.tracks, &header, sealed).ok_or(dropped(DropReason::RtpUnknownSource))?;
         let track = &mut self.tracks[place.track];
-        let (codec, _) =
+        let (codec, form) =
             codec_of(&track.plan, header.payload_type).ok_or(dropped(DropReason::RtpUnknownPayloadType))?;
         let extensions = &track.plan.extensions;
         let mut transport_sequence = None;
@@ -255,6 +267,18 @@ impl Ingest {
             .payload_len(&buffer[canonical.header_len()..])
             .map_err(|_| dropped(DropReason::RtpMalformedPadding))?;
         buffer.truncate(canonical.header_len() + payload_len);
+        let mut carried = None;
+        if form == Form::Red && payload_len > 0 {
+            if place.repeats.is_some() {
+                return Err(dropped(DropReason::RtpUnknownPayloadType));
+            }
+            let wrapped = buffer.split_off(canonical.header_len()).freeze();
+            let red = Red::parse(&wrapped).filter(|red| is_plain(&track.plan, red.payload_type));
+            let red = red.ok_or(Received::Aside(DropReason::RedMalformed))?;
+            buffer.extend_from_slice(red.primary);
+            carried = Some(wrapped.clone());
+        }
+        let payload_len = buffer.len() - canonical.header_len();
         if let Some(of) = place.repeats {
             if payload_len <= 2 {
                 return Ok(Received::Nothing); // padding, sent to probe the bandwidth
@@ -301,6 +325,9 @@ impl Ingest {
         };
         buffer[2..4].copy_from_slice(&canonical.sequence.to_be_bytes());
         let packet = Packet::from_parts(canonical, buffer, epoch, now);
+        track.neighbors.handle_packet(header.sequence, header.timestamp);
+        let carried = carried.as_deref().and_then(Red::parse);
+        self.mended = carried.map(|red| track.mend(&red, &header, &packet)).unwrap_or_default();
         let id = track.id;
         if is_news && packet.description.keyframe {
             track.keyframe.handle_keyframe(now);
@@ -387,6 +414,7 @@ impl Track {
             sources: Sources::new(announced),
             behind: Behind::default(),
             missing: Missing::default(),
+            neighbors: Neighbors::default(),
             renumber: Renumber::default(),
             sets: ParameterSets::new(&plan.parameter_sets),
             dependency: dependency::Reader::default(),
@@ -412,6 +440,7 @@ impl Track {
     fn start_anew(&mut self, epochs: &Epochs) {
         self.epoch = self.epoch.map(|held| epochs.advance(self.of, held).unwrap_or(held));
         self.missing = Missing::default();
+        self.neighbors = Neighbors::default();
         self.renumber = Renumber::default();
         self.sets.start_anew();
         self.dependency = dependency::Reader::default();

@@ -57,7 +57,8 @@ impl Places {
         let by_mid = tracks.iter().position(|track| says(track.plan.extensions.mid, &track.plan.mid));
         let has_it = |track: &Track| codec_of(&track.plan, header.payload_type).is_some();
         let line = by_mid.or_else(|| tracks.iter().position(has_it))?;
-        let (_, retransmission) = codec_of(&tracks[line].plan, header.payload_type)?;
+        let (_, form) = codec_of(&tracks[line].plan, header.payload_type)?;
+        let retransmission = form == Form::Retransmission;
         let is_named = |track: &Track| {
             let (ids, rid) = (&track.plan.extensions, track.rid.as_deref().unwrap_or_default());
             says(ids.rid, rid) || (retransmission && says(ids.repaired_rid, rid))
@@ -85,13 +86,26 @@ impl Places {
     }
 }
 
-/// The codec of a payload type, and whether it is its retransmission.
-pub(super) fn codec_of(plan: &IngestTrack, payload_type: u8) -> Option<(Codec, bool)> {
+/// What is in a packet of a payload type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// The codec.
+    Plain,
+    /// A retransmission.
+    Retransmission,
+    /// The codec, with copies of packets before.
+    Red,
+}
+
+/// The codec of a payload type, and in which form.
+pub(super) fn codec_of(plan: &IngestTrack, payload_type: u8) -> Option<(Codec, Form)> {
     plan.codecs.iter().find_map(|codec| {
         if codec.payload_type == payload_type {
-            Some((codec.codec, false))
+            Some((codec.codec, Form::Plain))
         } else if codec.rtx == Some(payload_type) {
-            Some((codec.codec, true))
+            Some((codec.codec, Form::Retransmission))
+        } else if codec.red == Some(payload_type) {
+            Some((codec.codec, Form::Red))
         } else {
             None
         }

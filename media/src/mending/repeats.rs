@@ -22,6 +22,10 @@ pub enum Times {
 #[derive(Debug)]
 pub struct Repeats {
     began: Instant,
+    /// Above this share something is done.
+    loses: f64,
+    /// What is mended by it shows as lost all the same, whatever the listener tells.
+    shows: bool,
     /// Seconds.
     bins: Bins<Told, SECONDS, 1_000_000>,
     /// What was told when it was looked last.
@@ -45,7 +49,7 @@ pub struct Repeats {
 const SECONDS: usize = 20;
 /// A loss counts over so many of them.
 const LATELY: usize = 5;
-/// Above this share something is done: what is lost by chance now and then is less.
+/// Above this share it is repeated: what is lost by chance now and then is less.
 const LOSES: f64 = 0.01;
 /// And so many packets in this time: three of a burst may be chance.
 const LEAST_LOST: u64 = 4;
@@ -77,8 +81,16 @@ const REPORTED: u64 = 100;
 impl Repeats {
     /// Nothing is known of the path.
     pub fn new(now: Instant) -> Repeats {
+        Repeats::of(LOSES, false, now)
+    }
+
+    /// The decision for something else that mends before it is asked: above this share. `shows` says whether what it mends
+    /// shows as lost all the same.
+    pub(super) fn of(loses: f64, shows: bool, now: Instant) -> Repeats {
         Repeats {
             began: now,
+            loses,
+            shows,
             bins: Bins::default(),
             before: Told::default(),
             times: Times::Never,
@@ -139,7 +151,7 @@ impl Repeats {
 
     fn look(&mut self, now: u64) {
         let lately = self.sum(LATELY);
-        let loses = lately.lost >= LEAST_LOST && share(lately) > LOSES;
+        let loses = lately.lost >= LEAST_LOST && share(lately) > self.loses;
         let much = if self.times == Times::Twice { LOSES_LESS } else { LOSES_MUCH };
         let bursts = lately.in_row >= LEAST_IN_ROW && lately.in_row as f64 >= IN_ROW * lately.lost as f64;
         let worse = self.is_worse(now, share(lately));
@@ -177,7 +189,7 @@ impl Repeats {
             self.tried = Some((share(self.sum(LATELY)), now));
         }
         if self.times == Times::Never {
-            let soon = self.blind && self.ended.is_some_and(|ended| now < ended + 2 * HOLD_US);
+            let soon = self.blind && !self.shows && self.ended.is_some_and(|ended| now < ended + 2 * HOLD_US);
             self.hold_us = if soon { (2 * self.hold_us).min(HOLD_MOST_US) } else { HOLD_US };
         }
         if times == Times::Never {

@@ -9,6 +9,7 @@ pub mod keyframe;
 mod nal;
 pub mod packet;
 pub(crate) mod parameter_sets;
+pub mod red;
 pub mod rtcp;
 pub(crate) mod sequence;
 pub mod srtp;

@@ -163,6 +163,11 @@ impl Packet {
         &self.bytes[usize::from(self.header_len)..]
     }
 
+    /// The payload, shared with the packet.
+    pub fn payload_bytes(&self) -> Bytes {
+        self.bytes.slice(usize::from(self.header_len)..)
+    }
+
     /// How large its spatial layers are, where it says so: with keyframes.
     pub fn resolutions(&self) -> Resolutions {
         resolutions(self.codec, self.payload())

@@ -65,6 +65,8 @@ impl<'a> Answer<'a> {
         for codec in track.codecs {
             formats.push(codec.negotiated.payload_type.to_string());
             formats.extend(codec.negotiated.rtx.map(|rtx| rtx.to_string()));
+            // Behind what it wraps: a sender takes the first, and changes from packet to packet.
+            formats.extend(codec.negotiated.red.map(|red| red.to_string()));
         }
         let mut media = description(line, 9, formats);
         self.transport(&mut media, line);
@@ -170,6 +172,10 @@ fn codec_lines(media: &mut MediaDescription, choice: &Choice<'_>, track: &Track<
     if let Some(rtx) = choice.negotiated.rtx {
         attribute(media, "rtpmap", format!("{rtx} rtx/90000"));
         attribute(media, "fmtp", format!("{rtx} apt={number}"));
+    }
+    if let Some(red) = choice.negotiated.red {
+        attribute(media, "rtpmap", format!("{red} red/48000/2"));
+        attribute(media, "fmtp", format!("{red} {number}/{number}"));
     }
 }
 

@@ -1,5 +1,5 @@
-//! Which payload types of an m-line we take, one per codec, each with its RTX. RED, FEC, comfort
-//! noise and telephone events are never taken.
+//! Which payload types of an m-line we take, one per codec, each with its RTX, and Opus with its RED. Other FEC,
+//! comfort noise and telephone events are never taken.
 
 use protocol::{Codec, Kind};
 
@@ -14,6 +14,8 @@ pub struct NegotiatedCodec {
     pub payload_type: u8,
     /// The payload type of its retransmissions (RFC 4588).
     pub rtx: Option<u8>,
+    /// The payload type of packets that carry those before them as well (RFC 2198), of Opus.
+    pub red: Option<u8>,
     /// H264: profile, constraints and level (RFC 6184 section 8.1), 42e01f for example.
     pub profile_level_id: Option<[u8; 3]>,
 }
@@ -90,7 +92,9 @@ pub(super) fn choose(line: &MediaLine, kind: Kind) -> Vec<Choice<'_>> {
             let payload_type = payload.payload_type;
             let profile_level_id = if codec == Codec::H264 { profile_level_id(payload) } else { None };
             let rtx = rtx(line, kind, payload_type);
-            Choice { payload, negotiated: NegotiatedCodec { codec, payload_type, rtx, profile_level_id } }
+            let red = if codec == Codec::Opus { red(line, payload_type) } else { None };
+            let negotiated = NegotiatedCodec { codec, payload_type, rtx, red, profile_level_id };
+            Choice { payload, negotiated }
         })
         .collect()
 }
@@ -154,6 +158,18 @@ fn rtx(line: &MediaLine, kind: Kind, payload_type: u8) -> Option<u8> {
             && payload.parameter("apt").and_then(|apt| apt.parse().ok()) == Some(payload_type)
     };
     line.payloads.iter().find(repairs).map(|payload| payload.payload_type)
+}
+
+/// The payload type of RED that wraps nothing but this payload type of Opus (RFC 2198 section 5).
+fn red(line: &MediaLine, payload_type: u8) -> Option<u8> {
+    let wraps = |payload: &&Payload| {
+        let mut wrapped = payload.fmtp.trim().split('/');
+        payload.name.eq_ignore_ascii_case("red")
+            && payload.clock == "48000/2"
+            && wrapped.clone().nth(1).is_some()
+            && wrapped.all(|wrapped| wrapped.trim().parse() == Ok(payload_type))
+    };
+    line.payloads.iter().find(wraps).map(|payload| payload.payload_type)
 }
 
 #[cfg(test)]

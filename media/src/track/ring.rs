@@ -137,6 +137,14 @@ impl Ring {
         self.slot_of(number).and_then(|slot| Some((&slot.packet, slot.padding?)))
     }
 
+    /// The packet that stands for the same of a source as this one of another ring: a rung of the same sound.
+    pub fn get_alike(&self, packet: &Packet) -> Option<&Packet> {
+        let number = rtp::extend(self.highest?, packet.sequence);
+        let (alike, _) = self.get(number)?;
+        let is_it = (alike.timestamp, alike.epoch) == (packet.timestamp, packet.epoch);
+        Some(alike).filter(|alike| is_it && alike.codec == packet.codec)
+    }
+
     /// Fixes the padding a packet is sent with, before it leaves for the first time: it has to be the same
     /// each time, because the same number may never be sealed with different octets. Later calls for the
     /// same packet change nothing.

@@ -9,18 +9,18 @@ use super::{
 };
 use crate::{
     allocation::{
-        Picture,
+        Picture, Rung,
         steps::{SPARE, Steps},
     },
     bandwidth::{Estimator, PathState},
-    mending::{Repeats, Times},
+    mending::{Red, Repeats, Times},
     track::id::{MAX_RUNGS, TrackId},
 };
 
 /// How one listener hears.
 #[derive(Debug)]
 pub struct Hearing {
-    repeats: Repeats,
+    mends: Mends,
     steps: Steps,
     trial: Trial,
     /// No better rung than this is wished.
@@ -33,6 +33,15 @@ pub struct Hearing {
     queued_at: Option<Instant>,
     /// When it last asked for sound again.
     asked_at: Option<Instant>,
+}
+
+/// How what it loses is mended before it asks.
+#[derive(Debug)]
+enum Mends {
+    /// It takes copies apart: they cost less.
+    Red(Red),
+    /// It does not.
+    Repeats(Repeats),
 }
 
 /// What a listener wishes of the sound. It is a bound: what its path carries may be less.
@@ -54,6 +63,8 @@ pub struct Heard {
     pub track: TrackId,
     /// So often again.
     pub times: Times,
+    /// With so many copies of those before.
+    pub copies: Times,
     /// So many packets once more right before the next one.
     pub again: Option<usize>,
 }
@@ -70,10 +81,10 @@ const CLEARS: Duration = Duration::from_secs(2);
 const TRIED: u64 = 4;
 
 impl Hearing {
-    /// Nothing is known of the path.
-    pub fn new(now: Instant) -> Hearing {
+    /// Nothing is known of the path. `red` says whether it takes copies apart.
+    pub fn new(red: bool, now: Instant) -> Hearing {
         Hearing {
-            repeats: Repeats::new(now),
+            mends: if red { Mends::Red(Red::new(now)) } else { Mends::Repeats(Repeats::new(now)) },
             steps: Steps::default(),
             trial: Trial::new(now),
             wish: SoundWish::default(),
@@ -104,9 +115,12 @@ impl Hearing {
             self.trial.handle_congestion(now);
         }
         // Behind a queue it is what was too much that is lost, and more would be too much too.
-        match self.queued_at.is_some_and(|at| now < at + CLEARS) {
-            true => self.repeats.handle_told_in_queue(path.told()),
-            false => self.repeats.handle_told(path.told(), now),
+        let told = path.told();
+        match (&mut self.mends, self.queued_at.is_some_and(|at| now < at + CLEARS)) {
+            (Mends::Red(red), true) => red.handle_told_in_queue(told),
+            (Mends::Red(red), false) => red.handle_told(told, now),
+            (Mends::Repeats(repeats), true) => repeats.handle_told_in_queue(told),
+            (Mends::Repeats(repeats), false) => repeats.handle_told(told, now),
         }
         let later = self.trial.waits().and_then(|number| path.lateness(number));
         if let Some(later) = later
@@ -118,7 +132,10 @@ impl Hearing {
 
     /// It reports this share of the sound as lost.
     pub fn handle_report(&mut self, lost: f64, now: Instant) {
-        self.repeats.handle_report(lost, now);
+        match &mut self.mends {
+            Mends::Red(red) => red.handle_report(lost, now),
+            Mends::Repeats(repeats) => repeats.handle_report(lost, now),
+        }
     }
 
     /// Packets have left once more, and then the one with this number.
@@ -145,11 +162,11 @@ impl Hearing {
             SoundWish::High => rungs.len(),
             wish => rungs.iter().filter(|rung| rung.layer.encoding <= wish as u8).count().max(1),
         };
-        let wanted = self.repeats.times();
+        let wanted = self.mends.wanted();
         let room = if path.is_limited() { path.bitrate(now) } else { u64::MAX };
-        let takes = |rate: u64| rate * (1 + wanted.count() as u64);
-        let mut fits = rungs.iter().take_while(|rung| takes(rung.rate) <= room).count().max(1);
-        let roomy = rungs.iter().take_while(|rung| takes(rung.rate) * (100 + SPARE) / 100 <= room).count();
+        let takes = |rung: &Rung| rung.rate + self.mends.takes(sound, rung, wanted);
+        let mut fits = rungs.iter().take_while(|rung| takes(rung) <= room).count().max(1);
+        let roomy = rungs.iter().take_while(|rung| takes(rung) * (100 + SPARE) / 100 <= room).count();
         let current =
             self.steps.current().and_then(|layer| rungs.iter().position(|rung| rung.layer == layer));
         if let Some(current) =
@@ -166,17 +183,21 @@ impl Hearing {
         self.lowered = at + 1 < allowed;
         let track = sound.track(layer);
         self.chosen = Some(track);
-        let need = rungs[..allowed].get(at + 1).map(|next| takes(next.rate) * (100 + SPARE + TRIED) / 100);
+        let need = rungs[..allowed].get(at + 1).map(|next| takes(next) * (100 + SPARE + TRIED) / 100);
         let each = rungs[at].rate / 50;
         let tries = path.is_told() && path.state() == PathState::Clear && path.queue() < QUEUED;
         let need = need.filter(|need| tries && *need > room);
         let again = need.and_then(|need| self.trial.poll(need, each, now));
-        let times = self.times(rungs[at].rate, room, path, now);
-        Some(Heard { track, times, again })
+        let times = self.times(sound, &rungs[at], room, path, now);
+        let (times, copies) = match self.mends {
+            Mends::Red(_) => (Times::Never, times),
+            Mends::Repeats(_) => (times, Times::Never),
+        };
+        Some(Heard { track, times, copies, again })
     }
 
-    /// How often the sound leaves again, which takes so many bits per second.
-    fn times(&self, sound: u64, room: u64, path: &mut Estimator, now: Instant) -> Times {
+    /// How often the sound leaves again at this rung: by itself or as copies.
+    fn times(&self, sound: &Sound, rung: &Rung, room: u64, path: &mut Estimator, now: Instant) -> Times {
         let asks = self.asked_at.is_some_and(|at| now.saturating_duration_since(at) < ASKS);
         if asks && path.response() < ANSWERED {
             return Times::Never;
@@ -186,12 +207,31 @@ impl Hearing {
             Some(capacity) => capacity.max(room).saturating_sub(path.sent(now)),
             None => u64::MAX,
         };
-        let fits = |times: &Times| times.count() as u64 * sound <= left;
-        let wanted = self.repeats.times();
+        let fits = |times: &Times| self.mends.takes(sound, rung, *times) <= left;
+        let wanted = self.mends.wanted();
         [Times::Twice, Times::Once]
             .into_iter()
             .find(|times| *times <= wanted && fits(times))
             .unwrap_or_default()
+    }
+}
+
+impl Mends {
+    fn wanted(&self) -> Times {
+        match self {
+            Mends::Red(red) => red.copies(),
+            Mends::Repeats(repeats) => repeats.times(),
+        }
+    }
+
+    /// Bits per second beside those of the rung itself.
+    fn takes(&self, sound: &Sound, rung: &Rung, times: Times) -> u64 {
+        let count = times.count() as u64;
+        let low = sound.low_rate().filter(|low| matches!(self, Mends::Red(_)) && *low < rung.rate);
+        let Some(low) = low else { return rung.rate * count };
+        // The cheapest rung is behind the publisher: of the packet right before there is none yet.
+        let own = count.min(u64::from(usize::from(rung.layer.encoding) >= MAX_RUNGS));
+        rung.rate * own + low * (count - own)
     }
 }
 

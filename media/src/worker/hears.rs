@@ -9,7 +9,7 @@ use super::{
     hearing::SoundWish,
     plan::{Audience, Event, Relayed},
     sessions::Media,
-    sounds::Look,
+    sounds::{Look, Sound},
 };
 use crate::{
     rtp::descriptor::Extent,
@@ -119,6 +119,7 @@ impl Worker {
         let before = hearing.chosen();
         let heard = hearing.choose(self.sounds.get(audio)?, &mut listening.path, now)?;
         egress.set_repeats(heard.times);
+        egress.set_copies(heard.copies.count(), self.sounds.get(audio).and_then(Sound::low));
         if let Some(count) = heard.again {
             egress.go_again(count);
         }

@@ -35,11 +35,13 @@ impl Listening {
         let egress = |track| Egress::new(track, tracks.of(track.kind));
         let has = |kind| plan.tracks.iter().any(|track| track.kind == kind);
         let sees = has(Kind::Video);
+        let mut sounds = plan.tracks.iter().filter(|track| track.kind == Kind::Audio);
+        let red = sounds.any(|track| track.codecs.iter().any(|codec| codec.red.is_some()));
         Listening {
             tracks: plan.tracks.iter().map(egress).collect(),
             video: tracks.video,
             path: Box::new(Estimator::new(sees, now)),
-            hearing: has(Kind::Audio).then(|| Box::new(Hearing::new(now))),
+            hearing: has(Kind::Audio).then(|| Box::new(Hearing::new(red, now))),
             viewing: sees.then(|| Box::new(Viewing::new())),
             keyframes: KeyframeBudget::default(),
         }

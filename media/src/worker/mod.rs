@@ -343,6 +343,7 @@ impl Worker {
                     return self.stats.drop(DropReason::RtpUnexpected);
                 };
                 let received = ingest.handle_rtp(data, &mut keys.opener, now);
+                let mended = ingest.take_mended();
                 if !matches!(received, Received::Dropped(_)) {
                     session.transport.handle_heard(from, now);
                 }
@@ -358,6 +359,10 @@ impl Worker {
                         }
                         if let Some(before) = before {
                             self.bring(track, *before, whole, now);
+                        }
+                        self.stats.mended += mended.len() as u64;
+                        for packet in mended {
+                            self.bring(track, packet, whole, now);
                         }
                         self.bring(track, packet, whole, now);
                     }

@@ -219,6 +219,17 @@ impl Sound {
         self.tracks.rungs.iter().position(|known| *known == track)
     }
 
+    /// The track of the cheapest rung, if it can be had.
+    pub fn low(&self) -> Option<TrackId> {
+        self.open[0].then_some(self.tracks.rungs[0])
+    }
+
+    /// What that takes, if somebody here wants it: then it comes.
+    pub fn low_rate(&self) -> Option<u64> {
+        let low = self.rungs.first().filter(|low| low.layer.encoding == 0 && self.told[0] > 0);
+        low.map(|low| low.rate)
+    }
+
     /// Who hears it.
     pub fn listeners(&self) -> &[Listener] {
         &self.listeners

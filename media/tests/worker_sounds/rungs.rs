@@ -18,7 +18,7 @@ impl Hall {
         hall
     }
 
-    fn open(&mut self, open: [bool; 2]) {
+    pub fn open(&mut self, open: [bool; 2]) {
         self.sim.tell(&Command::Rungs { tracks: TRACKS, open });
     }
 
@@ -28,7 +28,7 @@ impl Hall {
         wire.rate = rate;
     }
 
-    fn wish(&mut self, wish: SoundWish) {
+    pub fn wish(&mut self, wish: SoundWish) {
         let session = self.sim.peers[self.listener].session;
         self.sim.tell(&Command::SoundWish { session, wish });
     }

@@ -25,6 +25,7 @@ impl WorkerMetrics {
             traffic(stats.sent[kind], last.sent[kind], name, "out");
         }
         counter!("relay_rtp_lost_total", "direction" => "in").increment(stats.lost - last.lost);
+        counter!("relay_rtp_mended_total", "direction" => "in").increment(stats.mended - last.mended);
         for (direction, name) in ["out", "in"].into_iter().enumerate() {
             let nacks = stats.nacks[direction] - last.nacks[direction];
             counter!("relay_nack_total", "direction" => name).increment(nacks);
@@ -33,6 +34,7 @@ impl WorkerMetrics {
         }
         counter!("relay_repair_total").increment(stats.repairs - last.repairs);
         counter!("relay_repeat_total").increment(stats.repeats - last.repeats);
+        counter!("relay_red_total").increment(stats.red - last.red);
         counter!("relay_probe_total").increment(stats.probes - last.probes);
         for (speed, name) in ["pace", "haste"].into_iter().enumerate() {
             let paced = stats.paced[speed] - last.paced[speed];

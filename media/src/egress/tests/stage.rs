@@ -114,6 +114,7 @@ impl Stage {
                 codec: Codec::Opus,
                 payload_type: 111,
                 rtx: None,
+                red: None,
                 profile_level_id: None,
             }],
             ..plan(Codec::Opus, false)
