@@ -19,10 +19,12 @@ struct Hall {
     sim: Sim,
     publisher: usize,
     listener: usize,
+    /// What its packets begin with.
+    published: u8,
 }
 
-/// What packets of the publisher begin with; those of rungs begin with the number of the rung.
-const PUBLISHED: u8 = 9;
+/// What packets of the publisher begin with, music of 20 ms in stereo; those of rungs begin with the number of the rung.
+const PUBLISHED: u8 = 0xfc;
 
 /// What somebody heard in some time.
 #[derive(Debug)]
@@ -57,7 +59,7 @@ impl Hall {
             }
         });
         sim.connect();
-        Hall { sim, publisher, listener }
+        Hall { sim, publisher, listener, published: PUBLISHED }
     }
 
     /// So many seconds of sound. Each second the listener does what it does beside hearing.
@@ -78,7 +80,7 @@ impl Hall {
     /// 20 ms of sound at 120 kbit/s.
     fn say(&mut self) {
         let peer = &mut self.sim.peers[self.publisher];
-        peer.publish(Kind::Audio, &[PUBLISHED; 300], false);
+        peer.publish(Kind::Audio, &[self.published; 300], false);
         peer.feed(Kind::Audio).timestamp += 960;
         self.sim.run(ms(20));
     }

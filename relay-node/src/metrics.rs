@@ -114,7 +114,11 @@ const COUNTERS: [(&str, Unit, &str); 17] = [
         Unit::Count,
         "pictures that went on with fewer frames until a worse encoding began, and did not stop",
     ),
-    ("relay_wish_total", Unit::Count, "wishes of listeners: auto, encoding, sound"),
+    (
+        "relay_wish_total",
+        Unit::Count,
+        "wishes of listeners: auto, encoding, sound, sound_low, sound_mid, sound_high",
+    ),
     ("relay_drop_total", Unit::Count, "what was dropped, by reason"),
     ("relay_bridge_bytes_total", Unit::Bytes, "bytes over bridges, by direction"),
     (

@@ -35,6 +35,8 @@ pub struct Sound {
     wanted_since: [Option<Instant>; MAX_RUNGS],
     /// What it can be had in, by rising quality; the last one is what its publisher sends.
     rungs: Vec<Rung>,
+    /// When its publisher last sent speech (SILK or hybrid).
+    spoken_at: Option<Instant>,
     /// Packets go to whoever makes the rungs.
     feeds: bool,
     look_at: Option<Instant>,
@@ -64,6 +66,11 @@ const LOOK: Duration = Duration::from_millis(500);
 const LAGS_MOST: u16 = 4;
 /// It has begun by then.
 const BEGINS: Duration = Duration::from_millis(500);
+/// Between speech (SILK, hybrid) and music (CELT) a switch is heard, and rungs are music. A publisher that has sent speech is
+/// not taken in rungs for so long.
+const SPEAKS: Duration = Duration::from_secs(5);
+/// Configurations of the TOC below this are speech (RFC 6716 section 3.1).
+const FIRST_OF_MUSIC: u8 = 16;
 /// And not taken for so long.
 const STALLED: Duration = Duration::from_secs(5);
 
@@ -141,10 +148,19 @@ impl Sounds {
         Some(Look { audio: sound.tracks.audio, listeners })
     }
 
-    /// A packet of a publisher has come. Gives who hears it if a rung has stopped coming meanwhile.
+    /// A packet of a publisher has come. Gives who hears it if a rung has stopped coming meanwhile, or may not be taken any
+    /// more.
     pub fn handle_packet(&mut self, audio: TrackId, tracks: &Tracks, now: Instant) -> Option<Vec<Listener>> {
         let sound = self.known.get_mut(&audio)?;
-        let mut stalled = false;
+        let newest = tracks.get(&audio).map(Track::ring);
+        let newest = newest.and_then(|ring| ring.get(ring.highest()?));
+        let toc = newest.and_then(|(packet, _)| packet.payload().first());
+        let speaks = toc.is_some_and(|toc| toc >> 3 < FIRST_OF_MUSIC);
+        let begins = speaks && sound.spoken_at.is_none_or(|at| now >= at + SPEAKS);
+        if speaks {
+            sound.spoken_at = Some(now);
+        }
+        let mut stalled = begins && sound.told.iter().any(|count| *count > 0);
         for (rung, track) in sound.tracks.rungs.iter().enumerate() {
             let settled = sound.wanted_since[rung].is_some_and(|since| now >= since + BEGINS);
             let comes = tracks.get(track).filter(|_| settled && sound.is_open(rung, now));
@@ -153,7 +169,9 @@ impl Sounds {
             }
         }
         stalled.then(|| {
-            sound.stalled_until = Some(now + STALLED);
+            if !begins {
+                sound.stalled_until = Some(now + STALLED);
+            }
             sound.price(&mut Tracks::new(), now);
             sound.listeners.clone()
         })
@@ -168,6 +186,7 @@ impl Sounds {
             told: [0; MAX_RUNGS],
             wanted_since: [None; MAX_RUNGS],
             rungs: Vec::new(),
+            spoken_at: None,
             feeds: false,
             look_at: None,
         })
@@ -204,7 +223,8 @@ impl Sound {
     }
 
     fn is_open(&self, rung: usize, now: Instant) -> bool {
-        self.open[rung] && self.stalled_until.is_none_or(|until| now >= until)
+        let speaks = self.spoken_at.is_some_and(|at| now < at + SPEAKS);
+        self.open[rung] && !speaks && self.stalled_until.is_none_or(|until| now >= until)
     }
 
     /// What each rung takes at a listener. Of what the publisher sends it is measured, if `tracks` has it.

@@ -133,6 +133,21 @@ fn a_rung_that_stops_coming_gives_way_to_the_publisher() {
     hall.assert_seamless();
 }
 
+#[test]
+fn a_publisher_that_speaks_is_not_taken_in_rungs() {
+    let mut hall = Hall::with_rungs(1, 1);
+    hall.wish(SoundWish::Low);
+    hall.play(2, nothing);
+    assert_eq!(hall.rung(), 0);
+    hall.published = 0x78;
+    hall.play(2, nothing);
+    assert_eq!(hall.rung(), 0x78, "hybrid speech");
+    hall.published = PUBLISHED;
+    hall.play(8, nothing);
+    assert_eq!(hall.rung(), 0);
+    hall.assert_seamless();
+}
+
 /// What came of some time on a wire.
 fn fares(hall: &mut Hall, seconds: usize) -> (super::Heard, Duration) {
     let from = hall.sim.now;
