@@ -99,9 +99,10 @@ for (const [name, row] of rows) {
   console.table(lines);
   const last = misses.length > 0 ? `Not held: ${misses.join("; ")}.` : "All held.";
   text.set(name, [`**${name}**`, "", ...(lines.length > 0 ? [...markdown(lines), ""] : []), last].join("\n"));
+  // At once: half a table is worth more than none.
+  if (values.store) await store(text);
 }
 console.log(`${missed} of what is wanted was missed`);
-if (values.store) await store(text);
 // What depends on how busy the machine is fails nothing in the short form.
 process.exit((values.short ? wrong : missed) > 0 ? 1 : 0);
 
