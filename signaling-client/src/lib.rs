@@ -7,7 +7,7 @@
 //!
 //! Each file imports only from files to its left (`script/imports` holds it):
 //!
-//! order: bits clock downlink error feedback histogram keyframe_request picture stamp | endpoint participant peer reception source | chat sound video whip | descriptor ivf publish whep | hearing payload view | encoding listen listener | audience simulcast | load | lib main
+//! order: bits clock downlink error feedback histogram keyframe_request picture stamp | endpoint participant peer reception source | chat playout rung sound video whip | descriptor ivf publish whep | hearing payload view | encoding listen listener | audience simulcast | load | lib main
 
 mod audience;
 mod bits;
@@ -30,8 +30,10 @@ pub mod participant;
 pub mod payload;
 pub mod peer;
 pub mod picture;
+pub mod playout;
 pub mod publish;
 pub mod reception;
+pub mod rung;
 pub mod simulcast;
 pub mod sound;
 pub mod source;

@@ -19,7 +19,9 @@ use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::histogram::{Histogram, Percentiles, round};
 use crate::participant::gone;
+use crate::playout::{Concealed, Playout};
 use crate::reception::{Arrival, Reception, Silence};
+use crate::rung::{self, Rung, Rungs};
 use crate::sound::Sound;
 use crate::stamp;
 use crate::video::{Picture, VideoCodec};
@@ -67,7 +69,8 @@ pub struct Report {
     /// Audio packets that never came.
     pub lost: u64,
     /// Audio packets that were there before, under the same number or the same time. What repeats a
-    /// number within the SRTP replay window is dropped below us and not seen here.
+    /// number within the SRTP replay window is dropped below us and not seen here: what a relay sends twice because the
+    /// path loses is a duplicate of `load listen`, which has no such window and never asks for sound.
     pub duplicates: u64,
     /// RFC 3550 interarrival jitter.
     pub jitter_ms: f64,
@@ -90,6 +93,12 @@ pub struct Report {
     pub decoded_seconds: f64,
     /// Packets that were no Opus.
     pub undecodable: u64,
+    /// What a receiver with a small store would have made up, see [`crate::playout`].
+    pub concealed: Option<Concealed>,
+    /// How often the sound became another rung, see [`crate::rung`].
+    pub rung_changes: u64,
+    /// Which rung it was when.
+    pub rungs: Vec<Rung>,
     /// The video track, where there is one.
     pub video: Option<VideoReport>,
     /// Why it ended.
@@ -221,8 +230,20 @@ async fn wait(length: Option<Duration>) {
 
 /// What one track brought.
 enum Track {
-    Audio { reception: Reception, sound: Box<Sound>, delays: Histogram, first: Option<Instant> },
-    Video { reception: Reception, picture: Picture, codec: String, first: Option<Instant> },
+    Audio {
+        reception: Reception,
+        sound: Box<Sound>,
+        playout: Playout,
+        rungs: Rungs,
+        delays: Histogram,
+        first: Option<Instant>,
+    },
+    Video {
+        reception: Reception,
+        picture: Picture,
+        codec: String,
+        first: Option<Instant>,
+    },
 }
 
 /// Takes in one track until `over`.
@@ -242,6 +263,8 @@ async fn follow(
         _ => Track::Audio {
             reception: Reception::audio().with_timeline(silences_above),
             sound: Box::new(Sound::new()?),
+            playout: Playout::default(),
+            rungs: Rungs::default(),
             delays: Histogram::default(),
             first: None,
         },
@@ -250,7 +273,7 @@ async fn follow(
     loop {
         let event = tokio::select! {
             event = track.poll() => event,
-            _ = over.wait_for(|over| *over) => return Ok(taken),
+            _ = over.wait_for(|over| *over) => return Ok(taken.at_the_end(clock::now())),
         };
         match event {
             Some(TrackRemoteEvent::OnRtpPacket(packet)) => {
@@ -272,7 +295,7 @@ async fn follow(
                 }
             }
             Some(_) => {}
-            None => return Ok(taken),
+            None => return Ok(taken.at_the_end(clock::now())),
         }
     }
 }
@@ -281,11 +304,13 @@ impl Track {
     fn handle_packet(&mut self, packet: &rtc::rtp::Packet, view: &Mutex<View>, now: Instant) {
         let octets = packet.header.marshal_size() + packet.payload.len();
         match self {
-            Track::Audio { reception, sound, delays, first } => {
+            Track::Audio { reception, sound, playout, rungs, delays, first } => {
                 first.get_or_insert(now);
                 if reception.handle_packet(&packet.header, now) == Arrival::New {
                     seen(view).handle_sound(octets);
                     sound.handle_packet(&packet.payload);
+                    playout.handle_packet(packet.header.timestamp, rung::samples(&packet.payload), now);
+                    rungs.handle_packet(&packet.payload, now);
                     if let Some(delay) = delay(&packet.payload) {
                         delays.add(delay);
                     }
@@ -299,6 +324,14 @@ impl Track {
                 }
             }
         }
+    }
+
+    /// What was due until now is played.
+    fn at_the_end(mut self, now: Instant) -> Self {
+        if let Track::Audio { playout, .. } = &mut self {
+            playout.advance(now);
+        }
+        self
     }
 
     fn wants_keyframe(&self) -> bool {
@@ -340,12 +373,15 @@ impl Heard {
             delay_ms: None,
             decoded_seconds: 0.0,
             undecodable: 0,
+            concealed: None,
+            rung_changes: 0,
+            rungs: Vec::new(),
             video: None,
             ended,
         };
         for track in &mut self.tracks {
             match track {
-                Track::Audio { reception, sound, delays, .. } => {
+                Track::Audio { reception, sound, playout, rungs, delays, .. } => {
                     report.packets += reception.packets();
                     report.lost += reception.lost();
                     report.duplicates += reception.duplicates();
@@ -358,6 +394,9 @@ impl Heard {
                     report.delay_ms = delays.percentiles().or(report.delay_ms);
                     report.decoded_seconds += round(sound.seconds());
                     report.undecodable += sound.undecodable();
+                    report.concealed = Some(playout.concealed());
+                    report.rung_changes += rungs.changes();
+                    report.rungs.extend(rungs.turns());
                 }
                 Track::Video { reception, picture, codec, .. } if reception.packets() > 0 => {
                     report.video = Some(VideoReport {

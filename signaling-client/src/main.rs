@@ -14,7 +14,7 @@ use signaling_client::encoding::{Pause, Rid};
 use signaling_client::endpoint::Endpoint;
 use signaling_client::ivf::Film;
 use signaling_client::payload::TemporalPattern;
-use signaling_client::source::{Demo, Source, Tone};
+use signaling_client::source::{Chords, Demo, Source, Tone};
 use signaling_client::view::Second;
 use signaling_client::whep::Wanted;
 use signaling_client::{Error, listen, load, publish, simulcast};
@@ -37,7 +37,8 @@ struct Cli {
 enum Command {
     /// Publish a stream: sound made in code, stereo Opus in frames of 20 ms, and pictures from files
     Publish(Publish),
-    /// Play a stream and print what arrived as one JSON object
+    /// Play a stream and print what arrived as one JSON object: packets, losses, what a receiver would have
+    /// made up, which rung of the sound came when, and the picture
     Listen(Listen),
     /// Follow a room as JSON lines; each line typed is said there
     Chat(ChatArgs),
@@ -88,8 +89,11 @@ struct What {
     #[arg(long, value_name = "HZ", conflicts_with = "demo")]
     tone: Option<f64>,
     /// Music
-    #[arg(long)]
+    #[arg(long, conflicts_with = "tone_pair")]
     demo: bool,
+    /// One chord on the left, another on the right, and a burst of noise each second
+    #[arg(long, conflicts_with = "tone")]
+    tone_pair: bool,
     /// A picture from IVF files of VP8, VP9 or AV1, each an encoding of a simulcast, over and over
     #[arg(long, value_name = "FILE,FILE,…", value_delimiter = ',')]
     encodings: Vec<PathBuf>,
@@ -243,10 +247,11 @@ async fn run_publish(args: Publish) -> Result<(), Error> {
     let endpoint = Endpoint::new(&args.url, args.token)?;
     let mut source: Box<dyn Source> = match args.what.tone {
         Some(frequency) => Box::new(Tone::new(frequency)?),
+        None if args.what.tone_pair => Box::new(Chords::default()),
         None => Box::new(Demo::new(1)),
     };
     if !args.what.encodings.is_empty() {
-        let sounds = args.what.tone.is_some() || args.what.demo;
+        let sounds = args.what.tone.is_some() || args.what.demo || args.what.tone_pair;
         let options = simulcast::Options {
             films: films(&args.what.encodings, args.rids)?,
             pauses: args.pause,

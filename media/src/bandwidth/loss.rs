@@ -77,6 +77,10 @@ impl Loss {
     pub fn handle_repeated(&mut self, first: bool) {
         self.total.repeated += 1;
         self.total.mended += u64::from(!first);
+        // A path that is too narrow loses too much, whatever comes in the second place.
+        let bin = self.bins.newest();
+        bin.told = bin.told.saturating_add(1);
+        bin.lost = bin.lost.saturating_add(u16::from(!first));
     }
 
     /// The packet with this number is told to be lost, for now.

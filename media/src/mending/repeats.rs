@@ -66,6 +66,10 @@ const LOSES_NOTHING: f64 = 0.005;
 const HOLD_US: u64 = SECONDS as u64 * 1_000_000;
 /// Who only reports shares hears the losses each time that it is tried whether they are over: seldom.
 const HOLD_MOST_US: u64 = 16 * HOLD_US;
+/// Who loses more than this loses because it is too much: what is more then is lost too.
+const TOO_MUCH: f64 = 0.35;
+/// Fewer packets say nothing of that.
+const LEAST_TOLD: u64 = 40;
 /// A path that drops what is too much, and has no queue, loses more by it. That is seen after so long, which is as long as
 /// what was lost before counts.
 const TRIED_US: u64 = LATELY as u64 * 1_000_000;
@@ -155,8 +159,9 @@ impl Repeats {
         let much = if self.times == Times::Twice { LOSES_LESS } else { LOSES_MUCH };
         let bursts = lately.in_row >= LEAST_IN_ROW && lately.in_row as f64 >= IN_ROW * lately.lost as f64;
         let worse = self.is_worse(now, share(lately));
+        let too_much = lately.packets >= LEAST_TOLD && share(lately) > TOO_MUCH;
         let times = match self.times {
-            _ if worse || now < self.not_before => Times::Never,
+            _ if worse || too_much || now < self.not_before => Times::Never,
             _ if loses && (bursts || share(lately) > much) => Times::Twice,
             _ if loses => Times::Once,
             Times::Never => Times::Never,
@@ -173,7 +178,7 @@ impl Repeats {
         let due = self.tried.filter(|(_, since)| now >= since + TRIED_US);
         let Some((before, _)) = due else { return false };
         self.tried = None;
-        let worse = self.times > Times::Never && !self.blind && lost > WORSE * before + WORSE_BY;
+        let worse = self.times > Times::Never && !self.blind && lost > (WORSE * before + WORSE_BY).max(TOO_MUCH);
         if worse {
             self.not_before = now + self.pause_us;
             self.pause_us = (2 * self.pause_us).min(PAUSE_MOST_US);

@@ -199,19 +199,22 @@ impl Hearing {
     /// How often the sound leaves again at this rung: by itself or as copies.
     fn times(&self, sound: &Sound, rung: &Rung, room: u64, path: &mut Estimator, now: Instant) -> Times {
         let asks = self.asked_at.is_some_and(|at| now.saturating_duration_since(at) < ASKS);
-        if asks && path.response() < ANSWERED {
-            return Times::Never;
-        }
+        let asks = asks && path.response() < ANSWERED;
+        let most = match self.mends.wanted() {
+            // Of much the answers are lost too.
+            Times::Twice if asks => Times::Once,
+            _ if asks => return Times::Never,
+            wanted => wanted,
+        };
         // Without a queue that ever stood, losses say nothing of what there is room for.
         let left = match path.capacity() {
             Some(capacity) => capacity.max(room).saturating_sub(path.sent(now)),
             None => u64::MAX,
         };
         let fits = |times: &Times| self.mends.takes(sound, rung, *times) <= left;
-        let wanted = self.mends.wanted();
         [Times::Twice, Times::Once]
             .into_iter()
-            .find(|times| *times <= wanted && fits(times))
+            .find(|times| *times <= most && fits(times))
             .unwrap_or_default()
     }
 }

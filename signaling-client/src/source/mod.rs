@@ -1,11 +1,13 @@
 //! Where the sound of a publication comes from: each source fills frames of 20 ms, stereo, 48 kHz.
 //! Pacing and encoding are [`crate::publish`]'s.
 
+pub mod chords;
 pub mod demo;
 pub mod tone;
 
 use crate::error::Error;
 
+pub use chords::Chords;
 pub use demo::Demo;
 pub use tone::Tone;
 

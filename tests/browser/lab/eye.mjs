@@ -27,8 +27,14 @@ function watch() {
       if (one.type !== "inbound-rtp") continue;
       if (one.kind === "audio") {
         out.concealed = (one.concealedSamples ?? 0) - (one.silentConcealedSamples ?? 0);
+        out.made = one.concealedSamples ?? 0;
+        out.concealments = one.concealmentEvents ?? 0;
         out.samples = one.totalSamplesReceived ?? 0;
         out.audio = one.packetsReceived;
+        out.audioOctets = one.bytesReceived;
+        out.audioAsked = one.nackCount ?? 0;
+        out.bufferSeconds = one.jitterBufferDelay ?? 0;
+        out.bufferSamples = one.jitterBufferEmittedCount ?? 0;
         out.audioLost = one.packetsLost;
       } else {
         out.octets = one.bytesReceived;
@@ -60,6 +66,10 @@ const commands = {
     await page.evaluate(watch);
     await page.waitForSelector("button.play");
     await page.click("button.play");
+  },
+  /** Presses the button of the listen page: it stops, or plays in another session. */
+  async press({ page: id }) {
+    await pages.get(id).click("button.play");
   },
   /** A page with a picture and nothing else. It is of this host, so that it may use the camera. */
   async empty({ page: id }) {

@@ -9,6 +9,8 @@ export const told = (turns, from) =>
 
 /** Longer than this between two pictures is a freeze: 150 ms more than usual at 30 a second, as libwebrtc counts. */
 const FREEZE_MS = 183;
+/** Opus is played at 48 kHz. */
+const SAMPLES_PER_MS = 48;
 
 /** Heights in turn, with the time at which each began; `0` where nothing was shown for `gap` milliseconds. */
 export function heights(pictures, from, to, gap = 1_000) {
@@ -85,4 +87,47 @@ export function kbps(statistics, from, to) {
 /** How much a counter of the browser grew. */
 export function grown(statistics, name, from, to) {
   return (nearest(statistics, to)[name] ?? 0) - (nearest(statistics, from)[name] ?? 0);
+}
+
+/** Percent of the samples of sound that the browser made up, those that it made silent too. */
+export function madeUp(statistics, from, to) {
+  const [made, samples] = ["made", "samples"].map((name) => grown(statistics, name, from, to));
+  return samples > 0 ? (100 * made) / samples : 100;
+}
+
+/** kbit/s of the sound, without headers. */
+export function soundKbps(statistics, from, to) {
+  const [a, b] = [nearest(statistics, from), nearest(statistics, to)];
+  return b.at > a.at ? Math.round((((b.audioOctets ?? 0) - (a.audioOctets ?? 0)) * 8) / (b.at - a.at)) : 0;
+}
+
+/** Milliseconds of sound between its arrival and its playing, on average. */
+export function stored(statistics, from, to) {
+  const [seconds, samples] = ["bufferSeconds", "bufferSamples"].map((name) => grown(statistics, name, from, to));
+  return samples > 0 ? Math.round((1000 * seconds) / samples) : 0;
+}
+
+/**
+ * The longest time that was made up in one piece, in milliseconds. The browser counts samples and pieces; where a reading
+ * has several pieces their mean is taken, and what goes on in the next reading is added.
+ */
+export function longestMadeUp(statistics, from, to) {
+  const inside = statistics.filter(({ at, samples }) => at >= from && at <= to && samples !== undefined);
+  let [longest, piece] = [0, 0];
+  for (const [index, now] of inside.entries()) {
+    if (index === 0) continue;
+    const made = now.made - inside[index - 1].made;
+    const pieces = now.concealments - inside[index - 1].concealments;
+    if (made <= 0) piece = 0;
+    else piece = pieces > 0 ? made / pieces : piece + made;
+    longest = Math.max(longest, piece);
+  }
+  return Math.round(longest / SAMPLES_PER_MS);
+}
+
+/** Milliseconds from `from` until the sound of a second is more than so many kbit/s; undefined if it never is. */
+export function richer(statistics, kbit, from, to) {
+  const later = statistics.filter(({ at, audioOctets }) => at >= from + 1_000 && at <= to && audioOctets !== undefined);
+  const found = later.find(({ at }) => soundKbps(statistics, at - 1_000, at) > kbit);
+  return found && found.at - from;
 }

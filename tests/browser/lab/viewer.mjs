@@ -38,6 +38,11 @@ export class Viewer {
     await this.ask("open", { page, url, size });
   }
 
+  /** Stops what a page plays, or plays it in another session. */
+  async press(page = "one") {
+    await this.ask("press", { page });
+  }
+
   /** Opens an empty page. */
   async empty(page = "one") {
     await this.ask("empty", { page });

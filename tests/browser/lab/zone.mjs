@@ -14,8 +14,11 @@ export const WIRE = { delay_ms: 20, queue_ms: 200 };
 export const DOWN = "r>l";
 
 export class Zone {
-  /** `hosts` are those of listeners: each has a wire of its own to the relay. `l` is the one whose wire is `wire`. */
-  static async start({ wire = {}, crowd = false } = {}) {
+  /**
+   * `hosts` are those of listeners: each has a wire of its own to the relay. `l` is the one whose wire is `wire`. `flags`
+   * are more of the relay's.
+   */
+  static async start({ wire = {}, crowd = false, flags = [] } = {}) {
     const hosts = crowd ? ["l", "c"] : ["l"];
     const wires = hosts.map((host) => ({
       ends: ["r", host],
@@ -24,7 +27,7 @@ export class Zone {
     const lab = await Lab.start(["r", ...hosts], wires);
     const zone = new Zone(lab, await mkdtemp(join(tmpdir(), "zone-")));
     try {
-      await startRelay(lab, "r", zone.data);
+      await startRelay(lab, "r", zone.data, [], flags);
     } catch (error) {
       await zone.stop();
       throw error;
@@ -48,10 +51,10 @@ export class Zone {
     return this.lab.queue(DOWN);
   }
 
-  /** A stage goes on air; `more` is what else its publisher is told. */
-  async publish(stream, encodings, more) {
+  /** A stage goes on air; `more` is what else its publisher is told, `sound` which sound it has. */
+  async publish(stream, encodings, more, sound) {
     this.published = Date.now();
-    await publish(this.lab, "r", stream, encodings, more);
+    await publish(this.lab, "r", stream, encodings, more, sound);
   }
 
   async stop() {
@@ -64,10 +67,10 @@ export class Zone {
  * Somebody with this browser watches the stage of a zone of its own, behind `wire`, for as long as `work` takes with the
  * zone and the viewer. Gives what that gives.
  */
-export async function watching({ browser, encodings = THREE, more, ...hosts }, work) {
+export async function watching({ browser, encodings = THREE, more, sound, ...hosts }, work) {
   const zone = await Zone.start(hosts);
   try {
-    await zone.publish("stage", encodings, more);
+    await zone.publish("stage", encodings, more, sound);
     const viewer = await Viewer.launch(zone.lab, "l", browser);
     await viewer.open(`${zone.url()}?stream=stage`);
     const done = await work(zone, viewer);

@@ -113,3 +113,31 @@ test("listen_page_weighs_under_60_kB", async (t) => {
   t.diagnostic(`${(bytes / 1000).toFixed(1)} kB over the wire`);
   assert.ok(bytes > 1_000 && bytes < 60_000, `${bytes} bytes`);
 });
+
+test("while_losses_are_mended_more_of_the_sound_is_kept_and_the_line_says_so", async (t) => {
+  const page = await browser.open(relays[1].url("/?stream=main-stage"));
+  t.after(() => page.context().close());
+  await listen(page);
+  const stored = () =>
+    page.evaluate(() => {
+      const receivers = window.peers.at(-1).getReceivers();
+      return receivers.find(({ track }) => track.kind === "audio").jitterBufferTarget;
+    });
+  await until("it is measured", 5_000, async () => (await stored()) === 0);
+  // No packet is lost between two programs of one machine: the statistics say that each reading asked for one.
+  await page.evaluate(() => {
+    const peer = window.peers.at(-1);
+    const statistics = peer.getStats.bind(peer);
+    let nackCount = 0;
+    peer.getStats = async () => {
+      nackCount += 1;
+      const isSound = (one) => one.type === "inbound-rtp" && one.kind === "audio";
+      const all = [...(await statistics())];
+      return new Map(all.map(([id, one]) => [id, isSound(one) ? { ...one, nackCount } : one]));
+    };
+  });
+  await until("the line says so", 5_000, async () =>
+    (await textOf(page, ".player .status")).includes("mending losses"),
+  );
+  await until("more is kept", 2_000, async () => (await stored()) === 80);
+});

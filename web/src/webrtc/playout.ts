@@ -1,5 +1,6 @@
 // What really comes out of the speaker, from two samples of a connection's statistics: whether packets
 // arrive, how late they sound, how much flows. Pure: the samples and the time are arguments.
+import type { SoundReading } from "./sound-path";
 
 /** One reading of the statistics that matter, summed over the tracks received. */
 export interface Sample {
@@ -13,6 +14,8 @@ export interface Sample {
   /** Seconds to the relay and back. */
   roundTrip: number | undefined;
   frames: number;
+  /** Of the sound alone. */
+  sound: { packets: number; bytes: number; lost: number; asked: number; concealed: number };
   /** Energy of the sound played, and the seconds it took. */
   energy: number;
   energySeconds: number;
@@ -27,6 +30,8 @@ export interface Playout {
   /** Share of packets lost since the last reading, 0 to 1. */
   loss: number;
   frames: number;
+  /** Of the sound alone; undefined in the first reading. */
+  sound: SoundReading | undefined;
   /** Loudness of what was played since the last reading, 0 to 1 (root mean square). */
   level: number;
 }
@@ -43,6 +48,7 @@ export function sample(report: Iterable<[string, Record<string, unknown>]>, at: 
     bufferSamples: 0,
     roundTrip: undefined,
     frames: 0,
+    sound: { packets: 0, bytes: 0, lost: 0, asked: 0, concealed: 0 },
     energy: 0,
     energySeconds: 0,
   };
@@ -53,6 +59,11 @@ export function sample(report: Iterable<[string, Record<string, unknown>]>, at: 
       out.lost += number(entry.packetsLost);
       out.frames += number(entry.framesDecoded);
       if (entry.kind === "audio") {
+        out.sound.packets += number(entry.packetsReceived);
+        out.sound.bytes += number(entry.bytesReceived);
+        out.sound.lost += number(entry.packetsLost);
+        out.sound.asked += number(entry.nackCount);
+        out.sound.concealed += number(entry.concealedSamples) - number(entry.silentConcealedSamples);
         out.bufferSeconds += number(entry.jitterBufferDelay);
         out.bufferSamples += number(entry.jitterBufferEmittedCount);
         out.energy += number(entry.totalAudioEnergy);
@@ -94,9 +105,25 @@ export class PlayoutGauge {
       kbps: last && seconds > 0 ? Math.round(((next.bytes - last.bytes) * 8) / 1000 / seconds) : 0,
       loss: packets + lost > 0 ? lost / (packets + lost) : 0,
       frames: next.frames,
+      sound: last && soundOf(last, next),
       level: last ? rms(next.energy - last.energy, next.energySeconds - last.energySeconds) : 0,
     };
   }
+}
+
+/** Opus plays at 48 kHz in every browser. */
+const SAMPLES_PER_MS = 48;
+
+function soundOf(last: Sample, next: Sample): SoundReading {
+  const grown = (name: keyof Sample["sound"]) => Math.max(next.sound[name] - last.sound[name], 0);
+  const ms = next.at - last.at;
+  return {
+    kbps: ms > 0 ? (grown("bytes") * 8) / ms : 0,
+    packets: grown("packets"),
+    // What was asked for and came is counted as lost by no browser.
+    lost: Math.max(grown("lost"), grown("asked")),
+    concealedMs: grown("concealed") / SAMPLES_PER_MS,
+  };
 }
 
 const rms = (energy: number, seconds: number) =>

@@ -3,6 +3,7 @@ import { codecName } from "../api/names";
 import type { Track } from "../api/types";
 import type { Port } from "./sdp";
 import { CONNECT_MS, type Phase, type State } from "./session";
+import type { SoundPath } from "./sound-path";
 
 export interface Known {
   phase: Phase;
@@ -13,6 +14,8 @@ export interface Known {
   /** Milliseconds since the last packet; undefined before the first. */
   quietMs: number | undefined;
   lateMs: number | undefined;
+  /** What the way here does to the sound; undefined before it was measured. */
+  soundPath: SoundPath | undefined;
   /** This zone has lost its links to all others. */
   cutOff: boolean;
   /** The browser would not start the element by itself. */
@@ -102,6 +105,9 @@ function connected(known: Known): Status {
   if (known.lateMs !== undefined && known.lateMs >= LATE_MS) {
     return { tone: "wait", text: `Late by ${(known.lateMs / 1000).toFixed(1)} s` };
   }
+  const { rung, mending } = known.soundPath ?? {};
+  if (rung !== undefined) return { tone: "good", text: `Sound at ${rung}k: weak link` };
+  if (mending) return { tone: "good", text: "Live, mending losses" };
   if (known.cutOff) return { tone: "good", text: "Local only" };
   return { tone: "good", text: "Live" };
 }

@@ -10,6 +10,7 @@ import { encodingsOf, qualityOf, type Told, UNTOLD } from "./quality";
 import { browserFetch } from "./resource";
 import { type Port, sentCodecs, sentKinds, withOpus } from "./sdp";
 import { Session, type Setup, type State } from "./session";
+import { MENDING_STORE_MS, type SoundPath, SoundPathGauge, STORE_MS } from "./sound-path";
 import type { Wish } from "./wish";
 import { WishSender } from "./wish-sender";
 
@@ -37,6 +38,9 @@ export class Player {
   /** Somebody wants to know what the relay tells. */
   private attentive = true;
   private readonly gauge = new PlayoutGauge();
+  private soundGauge = new SoundPathGauge();
+  /** What the way here does to the sound; undefined before it was measured. */
+  soundPath: SoundPath | undefined;
   private kinds: Kind[] = [];
   /** What the relay may send; undefined before it answered. */
   private codecs: string[] | undefined;
@@ -85,6 +89,8 @@ export class Player {
         this.kinds = sentKinds(answer);
         this.codecs = sentCodecs(answer);
         this.gauge.reset();
+        this.soundGauge = new SoundPathGauge();
+        this.soundPath = undefined;
         if (!this.kinds.includes("video")) this.clear(this.picture);
         this.events.onVideo(this.kinds.includes("video"));
         this.links = links;
@@ -176,7 +182,18 @@ export class Player {
       sample((await peer.getStats()) as unknown as Map<string, Record<string, unknown>>, now),
     );
     if (playout.quietMs !== undefined) this.since = Math.max(this.since ?? 0, now - playout.quietMs);
+    if (playout.sound) this.soundPath = this.soundGauge.take(playout.sound, now);
+    this.store(peer);
     return playout;
+  }
+
+  /** Keeps the sound as briefly as its way here allows. */
+  private store(peer: RTCPeerConnection): void {
+    const target = this.soundPath?.mending ? MENDING_STORE_MS : STORE_MS;
+    for (const receiver of peer.getReceivers()) {
+      if (receiver.track.kind !== "audio" || !("jitterBufferTarget" in receiver)) continue;
+      if (receiver.jitterBufferTarget !== target) receiver.jitterBufferTarget = target;
+    }
   }
 
   private listen(): void {

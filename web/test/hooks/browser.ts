@@ -49,6 +49,8 @@ export interface FakeBrowser {
   /** The `Link` header of that answer. */
   link: string | undefined;
   stats: Record<string, unknown>[];
+  /** That of the sound. */
+  receiver: { track: { kind: string }; jitterBufferTarget: number | null };
   fire(type: string, more?: object): void;
   /** The tab is shown, or another one. */
   show(visible: boolean): void;
@@ -72,6 +74,7 @@ export function fakeBrowser(): FakeBrowser {
     answer: SOUND,
     link: undefined,
     stats: [],
+    receiver: { track: { kind: "audio" }, jitterBufferTarget: null },
     fire: (type, more = {}) => window.dispatchEvent(Object.assign(new Event(type), more)),
     show: (visible) => {
       document.visibilityState = visible ? "visible" : "hidden";
@@ -122,6 +125,9 @@ export function fakeBrowser(): FakeBrowser {
       }
       async getStats() {
         return new Map(fake.stats.map((entry, index) => [String(index), entry]));
+      }
+      getReceivers() {
+        return [fake.receiver];
       }
       close() {}
     },

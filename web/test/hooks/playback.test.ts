@@ -50,6 +50,27 @@ describe("playback", () => {
     expect(browser.asked).toEqual(["POST /whep/main-stage", "DELETE /session"]);
   });
 
+  it("keeps more of the sound while losses are mended, and less 20 s after the last one", async () => {
+    const sound = { type: "inbound-rtp", kind: "audio" };
+    let [packetsReceived, packetsLost] = [0, 0];
+    const lose = (lost: number) => {
+      packetsReceived += 25;
+      packetsLost += lost;
+      browser.stats = [{ ...sound, packetsReceived, packetsLost }];
+      return pass(500);
+    };
+    await press();
+    await lose(0);
+    await lose(0);
+    expect([browser.receiver.jitterBufferTarget, playback.now.status.text]).toEqual([0, "Live"]);
+    await lose(1);
+    await lose(1);
+    await lose(0);
+    expect([browser.receiver.jitterBufferTarget, playback.now.status.text]).toEqual([80, "Live, mending losses"]);
+    for (let reading = 0; reading < 40; reading++) await lose(0);
+    expect([browser.receiver.jitterBufferTarget, playback.now.status.text]).toEqual([0, "Live"]);
+  });
+
   it("wants another tap, and no other session, when the browser keeps the sound back", async () => {
     audio.refuses = Object.assign(new Error(), { name: "NotAllowedError" });
     await press();

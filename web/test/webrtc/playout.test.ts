@@ -36,6 +36,31 @@ describe("playout", () => {
     expect(gauge.take(sample(report(10, 0, 0), 2_500)).quietMs).toBe(2_000);
   });
 
+  it("tells the sound apart from the picture", () => {
+    const both = (packets: number, lost: number, concealed: number): [string, Record<string, unknown>][] => {
+      const counted = {
+        type: "inbound-rtp",
+        packetsReceived: packets,
+        bytesReceived: packets * 160,
+        packetsLost: lost,
+      };
+      const samples = { concealedSamples: concealed + 960, silentConcealedSamples: 960 };
+      return [
+        ["a", { ...counted, ...samples, kind: "audio" }],
+        ["v", { ...counted, kind: "video", packetsLost: 500 }],
+      ];
+    };
+    const gauge = new PlayoutGauge();
+    expect(gauge.take(sample(both(100, 0, 0), 0)).sound).toBeUndefined();
+    const { sound } = gauge.take(sample(both(125, 2, 1_920), 500));
+    expect(sound).toEqual({ kbps: 64, packets: 25, lost: 2, concealedMs: 40 });
+    const asked = both(130, 2, 1_920);
+    asked[0]![1].nackCount = 3;
+    expect(gauge.take(sample(asked, 600)).sound).toMatchObject({ lost: 3 });
+    // What was counted as lost and came after all.
+    expect(gauge.take(sample(both(150, 1, 1_920), 1_000)).sound).toMatchObject({ lost: 0, concealedMs: 0 });
+  });
+
   it("starts over with a new connection, without a wild figure", () => {
     const gauge = new PlayoutGauge();
     gauge.take(sample(report(1_000, 0, 0), 0));
@@ -52,7 +77,7 @@ describe("playout", () => {
   });
 
   it("says what people want to know of it, loss only where there is some", () => {
-    const playout = { quietMs: 0, lateMs: undefined, kbps: 128, loss: 0.004, frames: 0, level: 0 };
+    const playout = { quietMs: 0, lateMs: undefined, kbps: 128, loss: 0.004, frames: 0, sound: undefined, level: 0 };
     expect(figures(playout)).toBe("128 kbit/s");
     expect(figures({ ...playout, lateMs: 62, loss: 0.0123 })).toBe("128 kbit/s · 62 ms to your ear · 1.2 % lost");
   });

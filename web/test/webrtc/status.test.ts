@@ -8,6 +8,7 @@ const LIVE: Known = {
   listed: true,
   quietMs: 20,
   lateMs: 60,
+  soundPath: undefined,
   cutOff: false,
   needsTap: false,
   waitedMs: 20,
@@ -33,6 +34,14 @@ describe("status", () => {
   it("says how late it is once that can be noticed", () => {
     expect(text({ lateMs: 999 })).toBe("Live");
     expect(text({ lateMs: 2_340 })).toBe("Late by 2.3 s");
+  });
+
+  it("says what the way here does to the sound, and no more while all is well", () => {
+    expect(text({ soundPath: { mending: false, rung: undefined } })).toBe("Live");
+    expect(text({ soundPath: { mending: true, rung: undefined } })).toBe("Live, mending losses");
+    const weak = statusOf({ ...LIVE, soundPath: { mending: true, rung: 64 } });
+    expect(weak).toEqual({ tone: "good", text: "Sound at 64k: weak link" });
+    expect(text({ soundPath: { mending: true, rung: 24 }, quietMs: 5_000 })).toBe("Stage is silent");
   });
 
   it("says that this zone is cut off, even while its own stage plays", () => {
