@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use media::{
     Packet,
-    ladder::{RUNGS, Stage, framing::Layout},
+    ladder::{RUNGS, Stage},
     packet::{self, Canonical},
+    rtp::opus::Layout,
 };
 use protocol::Codec;
 
