@@ -103,7 +103,7 @@ impl Stage {
             fingerprint: fingerprint.clone(),
             data_channels: plan.data_channel,
         };
-        let flow = Flow::Egress { plan, tracks: TRACKS, cname: "main-stage".into() };
+        let flow = Flow::Egress { plan, tracks: TRACKS, cname: "main-stage".into(), merged };
         let plan = SessionPlan { id: SessionId(id), transport, flow, claim: Claim::default() };
         self.worker.handle_command(Command::Open(Arc::new(plan)), clock::now());
     }

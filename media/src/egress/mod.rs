@@ -84,8 +84,8 @@ pub struct Egress {
     report_at: Option<Instant>,
     repairs: RepairBudget,
     repeated: Repeated,
-    /// Since when nothing of the present rung leaves, because the next one is behind.
-    held_since: Option<Instant>,
+    /// Until when nothing of the present rung leaves, because the next one is behind.
+    held_until: Option<Instant>,
     /// There once its path has shown a limit.
     pacer: Option<Box<Pacer>>,
 }
@@ -189,7 +189,7 @@ impl Egress {
             report_at: None,
             repairs: RepairBudget::default(),
             repeated: Repeated::default(),
-            held_since: None,
+            held_until: None,
             pacer: None,
         }
     }
@@ -308,7 +308,7 @@ impl Egress {
     fn begin(&mut self, (track, number): (TrackId, u64), packet: &Packet, timeline: Timeline) {
         let codec = packet.codec;
         self.end_run();
-        self.held_since = None;
+        self.held_until = None;
         self.runs += 1;
         if let Some((_, most)) = self.next_source.take() {
             self.layers.most = most;

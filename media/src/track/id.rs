@@ -60,6 +60,12 @@ impl StreamTracks {
         }
     }
 
+    /// What this one is made of, if it is a merged one.
+    pub fn merged_from(&self, merged: TrackId) -> Option<TrackId> {
+        let at = self.merged.iter().position(|known| *known == merged)?;
+        Some(self.rungs.get(at).copied().unwrap_or(self.audio))
+    }
+
     /// All that others know of.
     pub fn all(&self) -> impl Iterator<Item = (StreamTrack, TrackId)> + use<> {
         let encodings = (0..).map(StreamTrack::Encoding).zip(self.encodings);

@@ -38,10 +38,10 @@ impl Worker {
             let listener = Listener { session: key, egress: index };
             let Some(wanted) = wanted else { continue };
             if kind == protocol::Kind::Audio {
-                self.subscribe(listener, wanted);
+                self.subscribe_sound(listener, &stream, wanted);
                 self.sounds.join(stream, listener, now);
                 self.hear(key, now);
-                self.tell_rungs(wanted, Some(now));
+                self.tell_rungs(stream.audio, Some(now));
                 continue;
             }
             self.pictures.join(video, listener, &mut self.tracks, now);
@@ -179,14 +179,19 @@ impl Worker {
     }
 
     /// A listener has begun with a source.
-    pub(super) fn handle_started(&mut self, started: Started) {
+    pub(super) fn handle_started(&mut self, started: Started, now: Instant) {
         let Started { listener, before } = started;
         if let Some(before) = before {
             self.unsubscribe(listener, before);
         }
+        let egress = self.sessions.egress_mut(listener);
         let sound =
-            self.sessions.egress_mut(listener).is_some_and(|egress| egress.kind() == protocol::Kind::Audio);
-        if let Some(viewing) = self.sessions.viewing_mut(listener).filter(|_| !sound) {
+            egress.filter(|egress| egress.kind() == protocol::Kind::Audio).map(|egress| egress.whole());
+        if let Some(audio) = sound {
+            if before.is_some() {
+                self.tell_rungs(audio, Some(now));
+            }
+        } else if let Some(viewing) = self.sessions.viewing_mut(listener) {
             let thinned = viewing.handle_started();
             self.stats.thinned += u64::from(thinned && before.is_some());
         }
@@ -364,7 +369,7 @@ impl Worker {
         let before = self.sessions.egress_mut(listener).and_then(|egress| egress.source());
         let begins = self.fan_out.catch_up(listener, track, &mut self.tracks, &mut self.sessions, now);
         if begins {
-            self.handle_started(Started { listener, before });
+            self.handle_started(Started { listener, before }, now);
         }
         begins
     }
