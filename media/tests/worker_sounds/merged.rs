@@ -222,24 +222,6 @@ fn a_hundred_switches_among_merged_rungs_leave_no_hole() {
         hall.sim.handover = ms(4);
         hall.play(1, nothing);
         switch(&mut hall, 100);
-        for got in hall
-            .got()
-            .windows(2)
-            .enumerate()
-            .filter(|(_, p)| p[1].timestamp.wrapping_sub(p[0].timestamp) != 960 * numbers(p[0]).len() as u32)
-            .map(|(i, _)| i)
-        {
-            for g in &hall.got()[got.saturating_sub(3)..(got + 4).min(hall.got().len())] {
-                println!(
-                    "DBG {:?} seq {} rung {} {:?}",
-                    g.at - hall.sim.start,
-                    g.sequence,
-                    super::rungs::rung(g),
-                    numbers(g)
-                );
-            }
-            println!("DBG");
-        }
         hall.assert_seamless();
         hall.assert_every_frame_once(hall.listener);
         assert!(hall.switches(0) > 20, "{}", hall.switches(0));
