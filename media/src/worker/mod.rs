@@ -248,9 +248,13 @@ impl Worker {
             self.outbox.pop_front();
         }
         self.fan_out.fill(batch, &self.tracks, &mut self.sessions, &mut self.stats, now);
+        let mut turned = Vec::new();
         while let Some(started) = self.fan_out.poll_started() {
-            self.handle_started(started, now);
+            let sound = self.handle_started(started);
+            turned.extend(sound.filter(|sound| !turned.contains(sound)));
         }
+        // Of all who turned at once the node is told once.
+        turned.into_iter().for_each(|sound| self.tell_rungs(sound, Some(now)));
         while let Some(track) = self.fan_out.poll_keyframe() {
             self.want_keyframe(track, now);
         }

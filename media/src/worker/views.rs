@@ -178,8 +178,8 @@ impl Worker {
         }
     }
 
-    /// A listener has begun with a source.
-    pub(super) fn handle_started(&mut self, started: Started, now: Instant) {
+    /// A listener has begun with a source. Gives its sound if that goes on in another rung than before.
+    pub(super) fn handle_started(&mut self, started: Started) -> Option<TrackId> {
         let Started { listener, before } = started;
         if let Some(before) = before {
             self.unsubscribe(listener, before);
@@ -187,15 +187,12 @@ impl Worker {
         let egress = self.sessions.egress_mut(listener);
         let sound =
             egress.filter(|egress| egress.kind() == protocol::Kind::Audio).map(|egress| egress.whole());
-        if let Some(audio) = sound {
-            if before.is_some() {
-                self.tell_rungs(audio, Some(now));
-            }
-        } else if let Some(viewing) = self.sessions.viewing_mut(listener) {
+        if let Some(viewing) = self.sessions.viewing_mut(listener).filter(|_| sound.is_none()) {
             let thinned = viewing.handle_started();
             self.stats.thinned += u64::from(thinned && before.is_some());
         }
         self.sessions.schedule(listener.session);
+        sound.filter(|_| before.is_some())
     }
 
     /// A listener tells what came.
@@ -369,7 +366,7 @@ impl Worker {
         let before = self.sessions.egress_mut(listener).and_then(|egress| egress.source());
         let begins = self.fan_out.catch_up(listener, track, &mut self.tracks, &mut self.sessions, now);
         if begins {
-            self.handle_started(Started { listener, before }, now);
+            self.handle_started(Started { listener, before });
         }
         begins
     }
