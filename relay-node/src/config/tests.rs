@@ -80,7 +80,7 @@ fn an_error_names_key_value_source_and_what_is_allowed() {
         (vec!["--opus-bitrate", "5999"], vec!["opus-bitrate", "6000 to 510000"]),
         (vec!["--max-video-bitrate", "30M"], vec!["max-video-bitrate", "100000 to 20000000"]),
         (vec!["--simulcast", "two"], vec!["simulcast", "two", "true or false"]),
-        (vec!["--merge-above", "-1"], vec!["merge-above", "0 to 1000000000"]),
+        (vec!["--merge-above", "many"], vec!["merge-above", "0 to 1000000000"]),
         (vec!["--ladder", "maybe"], vec!["ladder", "maybe", "auto, true or false"]),
         (vec!["--log", "a=b=c"], vec!["log", "info"]),
         (vec!["--bridge", "0.0.0.0:8080"], vec!["bridge", "0.0.0.0:8080", "different ports"]),
