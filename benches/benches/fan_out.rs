@@ -48,7 +48,7 @@ fn main() {
         load_average()
     );
     for count in counts {
-        let (mut stage, mut crowd) = join(count);
+        let (mut stage, mut crowd) = join(count, false);
         let mut limit = Limit::new(&crowd.addresses());
         println!(
             "\n{count:5} sessions     limit ns (range), send part   ours ns (range), send part   limit/ours  ours Mpkt/s"
@@ -64,16 +64,57 @@ fn main() {
             stage.dropped,
             stage.drops()
         );
+        print_merged(&mut stage, &mut crowd, count);
     }
 }
 
+/// What a listener of sound takes for each second of it, with each packet on its own and with merged ones, in turn.
+fn print_merged(stage: &mut Stage, crowd: &mut Crowd, count: usize) {
+    let (mut merged_stage, mut merged_crowd) = join(count, true);
+    // So many packets of the publisher: a multiple of those that go as one.
+    let packets = DATAGRAMS.div_ceil(count * 3) * 3;
+    let seconds = packets as f64 / AUDIO_RATE;
+    let mut costs = [Vec::new(), Vec::new()];
+    for round in 0..=ROUNDS {
+        for (stage, crowd) in [(&mut *stage, &mut *crowd), (&mut merged_stage, &mut merged_crowd)] {
+            crowd.keep_alive(clock::now());
+            stage.turn();
+        }
+        for turn in [round % 2, (round + 1) % 2] {
+            let (stage, one) = if turn == 0 { (&mut *stage, 1) } else { (&mut merged_stage, 3) };
+            let sent = stage.sent();
+            let begin = thread_cpu_ns();
+            for _ in 0..packets {
+                stage.forward(Codec::Opus, 160, 1);
+            }
+            let cost = (thread_cpu_ns() - begin) as f64 / (count as f64 * seconds);
+            let expected = (packets / one * count) as u64;
+            // A group may have waited from before, or wait now.
+            assert!(
+                (stage.sent() - sent).abs_diff(expected) <= 2 * count as u64,
+                "everybody gets everything"
+            );
+            if round > 0 {
+                costs[turn].push(cost / 1e3);
+            }
+        }
+    }
+    let ratios: Vec<f64> = costs[0].iter().zip(&costs[1]).map(|(single, merged)| merged / single).collect();
+    let ([single, merged], ratio) = (costs.each_ref().map(|costs| median(costs)), median(&ratios));
+    println!(
+        "      a second of sound for a listener: {:.2} µs ({:.2} to {:.2}), merged {:.2} µs ({:.2} to {:.2}), \
+         {:.2} of it ({:.2} to {:.2})",
+        single.0, single.1, single.2, merged.0, merged.1, merged.2, ratio.0, ratio.1, ratio.2
+    );
+}
+
 /// A stage and a crowd in which everybody has joined and has opened what came.
-fn join(count: usize) -> (Stage, Crowd) {
+fn join(count: usize, merged: bool) -> (Stage, Crowd) {
     let begin = clock::now();
     let mut stage = Stage::new();
     let mut crowd = Crowd::new(stage.address(), count, false, begin);
     let fingerprint = crowd.fingerprint();
-    (0..count).for_each(|number| stage.open(number, &fingerprint, false));
+    (0..count).for_each(|number| stage.open(number, &fingerprint, false, merged));
     let mut joined = 0;
     while joined < count || stage.connected < count {
         joined = crowd.turn(joined, clock::now());

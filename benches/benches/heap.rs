@@ -46,7 +46,7 @@ fn measure(count: usize, data_channels: bool) -> [f64; 2] {
     stage.forward(Codec::Vp8, 1200, 1);
     let (mut crowd, fingerprint) = start_crowd(&stage, count, data_channels);
     let before = heap_in_use();
-    (0..count).for_each(|number| stage.open(number, &fingerprint, data_channels));
+    (0..count).for_each(|number| stage.open(number, &fingerprint, data_channels, false));
     let begin = clock::now();
     while stage.connected < count {
         stage.turn();

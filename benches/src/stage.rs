@@ -84,7 +84,8 @@ impl Stage {
     }
 
     /// Opens the session of the listener with this number: its offer is read and answered as WHEP does.
-    pub fn open(&mut self, number: usize, fingerprint: &Fingerprint, data_channel: bool) {
+    /// `merged` says that its sound comes in fewer and longer packets.
+    pub fn open(&mut self, number: usize, fingerprint: &Fingerprint, data_channel: bool, merged: bool) {
         let [(ufrag, pwd), theirs] = credentials(number);
         let offer = Offer::parse(&offer(&theirs, fingerprint, data_channel)).expect("a complete offer");
         let ours = self.identity.fingerprint().to_string();
@@ -103,7 +104,7 @@ impl Stage {
             fingerprint: fingerprint.clone(),
             data_channels: plan.data_channel,
         };
-        let flow = Flow::Egress { plan, tracks: TRACKS, cname: "main-stage".into() };
+        let flow = Flow::Egress { plan, tracks: TRACKS, cname: "main-stage".into(), merged };
         let plan = SessionPlan { id: SessionId(id), transport, flow, claim: Claim::default() };
         self.worker.handle_command(Command::Open(Arc::new(plan)), clock::now());
     }
@@ -171,7 +172,8 @@ impl Stage {
         let mut bytes = BytesMut::with_capacity(len);
         canonical.write(&mut bytes);
         // A VP8 descriptor of one octet, then a keyframe's first: listeners can start at any packet.
-        bytes.extend_from_slice(&[0x10, 0]);
+        // Sound begins with 20 ms of CELT.
+        bytes.extend_from_slice(if codec == Codec::Opus { &[0xf8, 0] } else { &[0x10, 0] });
         bytes.resize(len, 0x55);
         Packet::from_parts(canonical, bytes, 0, now)
     }

@@ -5,6 +5,8 @@
 
 #[macro_use]
 mod worker_sim;
+#[path = "worker_sounds/merged.rs"]
+mod merged;
 #[path = "worker_sounds/red.rs"]
 mod red;
 #[path = "worker_sounds/rungs.rs"]
@@ -23,9 +25,11 @@ struct Hall {
     listener: usize,
     /// What its packets begin with.
     published: u8,
+    /// Packets of the publisher.
+    said: u32,
 }
 
-/// What packets of the publisher begin with, music of 20 ms in stereo; those of rungs begin with the number of the rung.
+/// What packets of the publisher begin with, music of 20 ms in stereo; those of rungs begin with other bandwidths.
 const PUBLISHED: u8 = 0xfc;
 
 /// What somebody heard in some time.
@@ -65,7 +69,7 @@ impl Hall {
             }
         });
         sim.connect();
-        Hall { sim, publisher, listener, published: PUBLISHED }
+        Hall { sim, publisher, listener, published: PUBLISHED, said: 0 }
     }
 
     /// So many seconds of sound. Each second the listener does what it does beside hearing.
@@ -83,12 +87,14 @@ impl Hall {
         Heard { sent, missing: sent.saturating_sub(came), left: self.left() - before }
     }
 
-    /// 20 ms of sound at 120 kbit/s.
+    /// 20 ms of sound at 120 kbit/s, which say how many there were before.
     fn say(&mut self) {
         let peer = &mut self.sim.peers[self.publisher];
         let timestamp = peer.feeds[0].as_ref().unwrap().timestamp;
         let mut payload = red::sound(timestamp);
         payload[0] = self.published;
+        payload[1..5].copy_from_slice(&self.said.to_be_bytes());
+        self.said += 1;
         peer.publish(Kind::Audio, &payload, false);
         peer.feed(Kind::Audio).timestamp += 960;
         self.sim.run(ms(20));

@@ -33,10 +33,14 @@ use crate::{
     clock,
     config::{Config, PublicUrl},
     ladder,
-    media::{thread, udp},
+    media::{packet_rate::PacketRate, thread, udp},
     membership::festival::{self, Festival},
     memory, metrics,
-    node::{Node, allowance::Allowances, sessions::Sessions},
+    node::{
+        Node,
+        allowance::Allowances,
+        sessions::{Sessions, merging::Merging},
+    },
     node_loop::{Inputs, NodeLoop, request},
     storage::{
         files::{Files, Found},
@@ -137,9 +141,17 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     let forwarding = Arc::new(Forwarding::new());
     let (media_events, media_inbox) = mpsc::channel(EVENTS_MAX);
     let ladder_door = Arc::new(OnceLock::new());
-    let (workers, mut threads) =
-        thread::start(sockets, &forwarding, &media_events, config.max_video_bitrate, &ladder_door, &vitals)
-            .map_err(|error| RelayError::Failed(format!("cannot start media threads: {error}")))?;
+    let rate = PacketRate::new(sockets.len());
+    let (workers, mut threads) = thread::start(
+        sockets,
+        &forwarding,
+        &media_events,
+        config.max_video_bitrate,
+        &ladder_door,
+        &rate,
+        &vitals,
+    )
+    .map_err(|error| RelayError::Failed(format!("cannot start media threads: {error}")))?;
     let (ladder_events, ladder_inbox) = mpsc::channel(EVENTS_MAX);
     if ladder::is_wanted(config.ladder, LADDER_TRIAL) {
         let workers = workers.clone();
@@ -189,11 +201,13 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         versions: spoken(),
         ..MeshConfig::new(identity.keys(), config.zone.clone(), loaded.boot, rand::random())
     };
+    let mut sessions = Sessions::new(dtls, candidates, config.ingest_policy());
+    sessions.set_merging(Merging::new(config.merge_above, rate));
     let mut node = Node::new(
         id,
         config.zone.clone(),
         Mesh::new(mesh_config, now),
-        Sessions::new(dtls, candidates, config.ingest_policy()),
+        sessions,
         (loaded.boot as u8).wrapping_mul(6),
         now,
         clock::wall(),

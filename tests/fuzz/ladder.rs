@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use media::{
     Packet,
-    ladder::{RUNGS, Stage, framing::Layout},
+    ladder::{RUNGS, Stage},
     packet::{self, Canonical},
+    rtp::opus::{self, Layout},
 };
 use protocol::Codec;
 
@@ -78,6 +79,29 @@ fn opus(sequence: u16, timestamp: u32, epoch: u8, payload: &[u8], now: std::time
     buffer.extend_from_slice(payload);
     // As it comes off a link: what is too long is no packet.
     Packet::from_canonical(buffer.freeze(), epoch, now)
+}
+
+/// A packet and what is behind it, as Opus frames them.
+pub fn opus(bytes: &[u8]) {
+    let mut joined = opus::Frames::default();
+    let mut samples = Some(0);
+    // The payloads of what the ladder is fed.
+    for packet in pieces(bytes).take(PACKETS_MAX).filter_map(|(_, fed)| fed.get(4..)) {
+        let layout = Layout::read(packet);
+        let frames = opus::frames(packet);
+        assert_eq!(layout.map(|layout| layout.frames), frames.as_ref().map(|frames| frames.len()));
+        for frame in frames.iter().flatten() {
+            assert!(frame.len() <= opus::MAX_FRAME_LEN);
+        }
+        joined.push(packet);
+        samples = samples.zip(layout).map(|(samples, layout)| samples + layout.samples);
+    }
+    let mut out = Vec::new();
+    match joined.write(&mut out) {
+        // What is joined is as long as its parts.
+        Some(()) => assert_eq!(Layout::read(&out).map(|layout| layout.samples), samples),
+        None => assert!(out.is_empty()),
+    }
 }
 
 /// Each rung packet is CELT, and no longer than a packet may be; there are not many at once.

@@ -74,6 +74,7 @@ pub fn all() -> Vec<Target> {
             samples: descriptor::allocations,
             feed: descriptor::allocation,
         },
+        Target { name: "opus", longest: 8000, runs: 100_000, samples: ladder::packets, feed: ladder::opus },
         Target { name: "ladder", longest: 8000, runs: 400, samples: ladder::packets, feed: ladder::ladder },
         Target { name: "rtcp", longest: 2000, runs: 100_000, samples: reports, feed: rtcp },
         Target { name: "transport_cc", longest: 2000, runs: 100_000, samples: feedbacks, feed: transport_cc },

@@ -195,7 +195,8 @@ impl FanOut {
                 continue;
             }
             self.unflushed.swap_remove(index);
-            if let Some((packet, _)) = track.ring().get(numbers[0]) {
+            // What is merged has waited on purpose.
+            if let Some((packet, _)) = track.ring().get(numbers[0]).filter(|_| !track.is_merged()) {
                 stats.delay.record(now.saturating_duration_since(packet.received));
             }
             numbers.sort_unstable();

@@ -218,7 +218,7 @@ impl<S: EgressTable> Fill<'_, S> {
             // Of a sound: what leaves beside what is new.
             let mut missing = None;
             match egress.role(id) {
-                Role::Source if kind == Kind::Audio => match egress.held(numbers, *now) {
+                Role::Source if kind == Kind::Audio => match egress.held((track, numbers), tracks, *now) {
                     Some(held) => missing = held,
                     None => continue,
                 },
@@ -227,7 +227,7 @@ impl<S: EgressTable> Fill<'_, S> {
                 // A picture that begins behind a long queue comes too late, and in parts.
                 Role::NextSource if kind == Kind::Video && is_clogged(way.path.as_deref(), *now) => continue,
                 Role::NextSource if kind == Kind::Audio && egress.source().is_some() => {
-                    let Some(range) = egress.goes_on(ring, numbers, *now) else { continue };
+                    let Some(range) = egress.goes_on((track, numbers), tracks, *now) else { continue };
                     let before = egress.source();
                     egress.go_on(id, *range.start());
                     self.started.push_back(Started { listener, before });

@@ -88,8 +88,8 @@ pub struct Egress {
     repairs: RepairBudget,
     repeated: Repeated,
     redundancy: Redundancy,
-    /// Since when nothing of the present rung leaves, because the next one is behind.
-    held_since: Option<Instant>,
+    /// Until when nothing of the present rung leaves, because the next one is behind.
+    held_until: Option<Instant>,
     /// There once its path has shown a limit.
     pacer: Option<Box<Pacer>>,
 }
@@ -203,7 +203,7 @@ impl Egress {
             repairs: RepairBudget::default(),
             repeated: Repeated::default(),
             redundancy: Redundancy::default(),
-            held_since: None,
+            held_until: None,
             pacer: None,
         }
     }
@@ -322,7 +322,7 @@ impl Egress {
     fn begin(&mut self, (track, number): (TrackId, u64), packet: &Packet, timeline: Timeline) {
         let codec = packet.codec;
         self.end_run();
-        self.held_since = None;
+        self.held_until = None;
         self.runs += 1;
         if let Some((_, most)) = self.next_source.take() {
             self.layers.most = most;

@@ -2,6 +2,7 @@
 //! gets has to look as if one source had sent it.
 
 mod latecomers;
+mod merged;
 mod pacing;
 mod red;
 mod shallow;

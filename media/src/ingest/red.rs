@@ -8,9 +8,9 @@ use super::{
     place::{Form, codec_of},
 };
 use crate::{
-    ladder::framing::Layout,
     rtp::{
         self,
+        opus::Layout,
         packet::{self, Canonical, Packet},
         red::{Block, Red},
     },

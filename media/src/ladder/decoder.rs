@@ -2,10 +2,8 @@
 
 use opus::{Channels, Decoder as Libopus};
 
-use super::{
-    CHANNELS, SAMPLE_RATE,
-    framing::{Layout, MAX_SAMPLES, SHORTEST},
-};
+use super::{CHANNELS, SAMPLE_RATE};
+use crate::rtp::opus::{Layout, MAX_SAMPLES, SHORTEST};
 
 /// Sound that begins without its past is faded in over so many samples: 5 ms.
 const FADE: usize = 240;

@@ -12,10 +12,10 @@ use opus::{Application, Bandwidth, Bitrate, Channels, Encoder as Libopus, Signal
 
 use super::{
     CHANNELS, RATES, SAMPLE_RATE,
-    framing::{Frames, SHORTEST},
     mono::{BLOCK, Mono},
     sound::Sound,
 };
+use crate::rtp::opus::{Frames, SHORTEST};
 
 /// The frames that CELT has, in samples.
 const FRAMES: [u32; 4] = [960, 480, 240, 120];

@@ -10,7 +10,6 @@
 
 mod decoder;
 mod encoder;
-pub mod framing;
 mod load;
 mod mono;
 mod order;

@@ -1,6 +1,6 @@
 //! Whether a publisher sends speech: SILK or hybrid packets, which CELT does not follow without a glitch.
 
-use super::framing::Layout;
+use crate::rtp::opus::Layout;
 
 /// CELT has to come for so long before it counts: 2 s. An encoder that chooses by itself goes back and forth.
 const CALM: u32 = 96_000;

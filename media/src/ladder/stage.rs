@@ -12,14 +12,16 @@ use super::{
     RUNGS, SAMPLE_RATE,
     decoder::Decoder,
     encoder::{Encoder, Piece},
-    framing::{Layout, MAX_SAMPLES, SHORTEST},
     order::{Order, Refused, Step},
     sound::Sound,
     speech::Speech,
 };
 use crate::{
     drop_reason::DropReason,
-    rtp::packet::{Canonical, Packet},
+    rtp::{
+        opus::{Layout, MAX_SAMPLES, SHORTEST},
+        packet::{Canonical, Packet},
+    },
 };
 
 /// Packets that are decoded before the first one that counts: a decoder needs some to be what the publisher's encoder

@@ -8,9 +8,9 @@ use super::{
     CHANNELS, RUNGS, SAMPLE_RATE,
     decoder::Decoder,
     encoder::{Encoder, Piece},
-    framing::Layout,
     sound::Sound,
 };
+use crate::rtp::opus::Layout;
 
 /// Samples of a frame of the trial: 20 ms.
 const FRAME: usize = 960;

@@ -178,7 +178,8 @@ impl Repeats {
         let due = self.tried.filter(|(_, since)| now >= since + TRIED_US);
         let Some((before, _)) = due else { return false };
         self.tried = None;
-        let worse = self.times > Times::Never && !self.blind && lost > (WORSE * before + WORSE_BY).max(TOO_MUCH);
+        let worse =
+            self.times > Times::Never && !self.blind && lost > (WORSE * before + WORSE_BY).max(TOO_MUCH);
         if worse {
             self.not_before = now + self.pause_us;
             self.pause_us = (2 * self.pause_us).min(PAUSE_MOST_US);

@@ -7,6 +7,9 @@ pub(crate) mod elements;
 pub(crate) mod header;
 pub mod keyframe;
 mod nal;
+pub mod opus;
+#[cfg(test)]
+mod opus_tests;
 pub mod packet;
 pub(crate) mod parameter_sets;
 pub mod red;

@@ -20,11 +20,16 @@ pub struct StreamTracks {
     pub encodings: [TrackId; MAX_ENCODINGS],
     /// Its sound encoded anew, by rising quality; all of them cost less than what the publisher sends.
     pub rungs: [TrackId; MAX_RUNGS],
+    /// Each rung, and then what the publisher sends, in fewer and longer packets. Each worker makes them for its own
+    /// listeners: nobody else knows of them.
+    pub merged: [TrackId; MAX_RUNGS + 1],
 }
+
+const _: () = assert!(SPOKEN == 8 && MAX_RUNGS == 2, "as `from_first` counts");
 
 impl StreamTracks {
     /// As many numbers the tracks of a stream take.
-    pub const COUNT: u32 = (2 + MAX_ENCODINGS + MAX_RUNGS) as u32;
+    pub const COUNT: u32 = (SPOKEN + MAX_RUNGS + 1) as u32;
 
     /// Those with the numbers from `first` on.
     pub const fn from_first(first: u32) -> StreamTracks {
@@ -33,7 +38,8 @@ impl StreamTracks {
         }
         let encodings = [id(first, 2), id(first, 3), id(first, 4), id(first, 5)];
         let rungs = [id(first, 6), id(first, 7)];
-        StreamTracks { audio: id(first, 0), video: id(first, 1), encodings, rungs }
+        let merged = [id(first, 8), id(first, 9), id(first, 10)];
+        StreamTracks { audio: id(first, 0), video: id(first, 1), encodings, rungs, merged }
     }
 
     /// The one that a stream without encodings has of this kind.
@@ -54,7 +60,13 @@ impl StreamTracks {
         }
     }
 
-    /// All of them.
+    /// What this one is made of, if it is a merged one.
+    pub fn merged_from(&self, merged: TrackId) -> Option<TrackId> {
+        let at = self.merged.iter().position(|known| *known == merged)?;
+        Some(self.rungs.get(at).copied().unwrap_or(self.audio))
+    }
+
+    /// All that others know of.
     pub fn all(&self) -> impl Iterator<Item = (StreamTrack, TrackId)> + use<> {
         let encodings = (0..).map(StreamTrack::Encoding).zip(self.encodings);
         let rungs = (0..).map(StreamTrack::Rung).zip(self.rungs);
@@ -62,6 +74,9 @@ impl StreamTracks {
         whole.into_iter().chain(encodings).chain(rungs)
     }
 }
+
+/// As many tracks of a stream have a name outside of a worker.
+const SPOKEN: usize = 2 + MAX_ENCODINGS + MAX_RUNGS;
 
 /// The place of a track among those of a stream, below [`StreamTracks::COUNT`].
 pub(super) fn place(track: StreamTrack) -> usize {

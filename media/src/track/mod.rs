@@ -5,6 +5,7 @@
 pub(crate) mod cadence;
 pub(crate) mod epoch;
 pub(crate) mod id;
+pub(crate) mod merger;
 pub(crate) mod meter;
 pub(crate) mod ring;
 
@@ -47,6 +48,8 @@ pub struct Track {
     /// Each keeps its place as long as it listens: a flush that is half done goes on where it was.
     listeners: Vec<Option<Listener>>,
     meter: Meter,
+    /// Its packets are made here, of several of another track.
+    merged: bool,
     /// Of a picture.
     cadence: Cadence,
     pending: Vec<u64>,
@@ -106,6 +109,7 @@ impl Track {
             clock: None,
             listeners: Vec::new(),
             meter: Meter::default(),
+            merged: false,
             cadence: Cadence::default(),
             pending: Vec::new(),
             flush_at: None,
@@ -113,6 +117,16 @@ impl Track {
             keyframe_asked: None,
             keyframe_due: None,
         }
+    }
+
+    /// An empty track of packets that are made of several of another one.
+    pub fn merged() -> Track {
+        Track { merged: true, ..Track::new(Kind::Audio) }
+    }
+
+    /// Whether its packets are made of several of another track.
+    pub fn is_merged(&self) -> bool {
+        self.merged
     }
 
     /// Takes a packet into the ring.

@@ -20,6 +20,7 @@ use crate::{
 /// How one listener hears.
 #[derive(Debug)]
 pub struct Hearing {
+    merged: bool,
     mends: Mends,
     steps: Steps,
     trial: Trial,
@@ -81,9 +82,11 @@ const CLEARS: Duration = Duration::from_secs(2);
 const TRIED: u64 = 4;
 
 impl Hearing {
-    /// Nothing is known of the path. `red` says whether it takes copies apart.
-    pub fn new(red: bool, now: Instant) -> Hearing {
+    /// Nothing is known of the path. `red` says whether it takes copies apart, `merged` that it gets fewer and longer packets,
+    /// whatever its path carries.
+    pub fn new(red: bool, merged: bool, now: Instant) -> Hearing {
         Hearing {
+            merged,
             mends: if red { Mends::Red(Red::new(now)) } else { Mends::Repeats(Repeats::new(now)) },
             steps: Steps::default(),
             trial: Trial::new(now),
@@ -155,7 +158,7 @@ impl Hearing {
 
     /// The path, the sound or the wish may be others. `None` as long as nothing is known of the sound.
     pub fn choose(&mut self, sound: &Sound, path: &mut Estimator, now: Instant) -> Option<Heard> {
-        let rungs = sound.rungs();
+        let rungs = sound.rungs(self.merged);
         let top = rungs.last()?;
         path.set_rungs(rungs.len() > 1);
         let allowed = match self.wish {
@@ -181,10 +184,10 @@ impl Hearing {
         let layer = self.steps.handle(&seen, fits.min(allowed), roomy.min(allowed), now).unwrap_or(top.layer);
         let at = rungs.iter().position(|rung| rung.layer == layer).unwrap_or(rungs.len() - 1);
         self.lowered = at + 1 < allowed;
-        let track = sound.track(layer);
+        let track = sound.track(layer, self.merged);
         self.chosen = Some(track);
         let need = rungs[..allowed].get(at + 1).map(|next| takes(next) * (100 + SPARE + TRIED) / 100);
-        let each = rungs[at].rate / 50;
+        let each = rungs[at].rate / sound.packets_per_second(track);
         let tries = path.is_told() && path.state() == PathState::Clear && path.queue() < QUEUED;
         let need = need.filter(|need| tries && *need > room);
         let again = need.and_then(|need| self.trial.poll(need, each, now));

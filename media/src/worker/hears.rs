@@ -136,24 +136,29 @@ impl Worker {
         let waited = egress.turn_to(track, Extent::ALL);
         let there = egress.source() == Some(track);
         waited.into_iter().for_each(|other| self.unsubscribe(listener, other));
-        if !there {
-            self.subscribe(listener, track);
+        let stream = self.sessions.get_mut(listener.session).map(|session| session.plan.tracks());
+        if let Some(stream) = stream.filter(|_| !there) {
+            self.subscribe_sound(listener, &stream, track);
         }
     }
 
     /// The node has to know which rungs are wanted here. Nobody begins to want one by leaving.
     pub(super) fn tell_rungs(&mut self, audio: TrackId, now: Option<Instant>) {
         let Some(sound) = self.sounds.get(audio) else { return };
-        let mut wanted = [0; MAX_RUNGS];
+        let (mut heard, mut wanted) = ([0; MAX_RUNGS], [0; MAX_RUNGS]);
         for listener in sound.listeners() {
-            let listening = self.sessions.listening_mut(listener.session);
-            let chosen = listening.and_then(|listening| listening.hearing.as_ref()?.chosen());
-            if let Some(rung) = chosen.and_then(|chosen| sound.rung(chosen)) {
+            let Some(listening) = self.sessions.listening_mut(listener.session) else { continue };
+            let chosen = listening.hearing.as_ref().and_then(|hearing| sound.rung(hearing.chosen()?));
+            // Until the next one begins it gets the present one.
+            let source =
+                listening.tracks.get(listener.egress).and_then(|egress| sound.rung(egress.source()?));
+            chosen.into_iter().for_each(|rung| heard[rung] += 1);
+            for rung in chosen.into_iter().chain(source.filter(|source| Some(*source) != chosen)) {
                 wanted[rung] += 1;
             }
         }
         let Some(sound) = self.sounds.get_mut(audio) else { return };
-        sound.handle_heard(wanted);
+        sound.handle_heard(heard);
         if sound.handle_wanted(wanted, now) {
             self.events.push_back(Event::Rungs { worker: self.index, track: audio, wanted });
         }

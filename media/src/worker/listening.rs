@@ -8,8 +8,9 @@ use super::{hearing::Hearing, keyframe_budget::KeyframeBudget, viewing::Viewing}
 use crate::{
     bandwidth::Estimator,
     egress::Egress,
-    sdp::EgressPlan,
-    track::id::{StreamTracks, TrackId},
+    rtp::descriptor::Extent,
+    sdp::{EgressPlan, EgressTrack},
+    track::id::{MAX_RUNGS, StreamTracks, TrackId},
 };
 
 /// What flows to one listener.
@@ -30,9 +31,15 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// As negotiated.
-    pub fn new(plan: &EgressPlan, tracks: &StreamTracks, now: Instant) -> Listening {
-        let egress = |track| Egress::new(track, tracks.of(track.kind));
+    /// As negotiated. `merged` says that the sound comes in fewer and longer packets.
+    pub fn new(plan: &EgressPlan, (tracks, merged): (&StreamTracks, bool), now: Instant) -> Listening {
+        let egress = |track: &EgressTrack| {
+            let mut egress = Egress::new(track, tracks.of(track.kind));
+            if merged && track.kind == Kind::Audio {
+                egress.turn_to(tracks.merged[MAX_RUNGS], Extent::ALL);
+            }
+            egress
+        };
         let has = |kind| plan.tracks.iter().any(|track| track.kind == kind);
         let sees = has(Kind::Video);
         let mut sounds = plan.tracks.iter().filter(|track| track.kind == Kind::Audio);
@@ -41,7 +48,7 @@ impl Listening {
             tracks: plan.tracks.iter().map(egress).collect(),
             video: tracks.video,
             path: Box::new(Estimator::new(sees, now)),
-            hearing: has(Kind::Audio).then(|| Box::new(Hearing::new(red, now))),
+            hearing: has(Kind::Audio).then(|| Box::new(Hearing::new(red, merged, now))),
             viewing: sees.then(|| Box::new(Viewing::new())),
             keyframes: KeyframeBudget::default(),
         }

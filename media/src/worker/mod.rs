@@ -9,6 +9,7 @@ pub mod hearing;
 mod hears;
 mod keyframe_budget;
 mod listening;
+mod merging;
 mod pictures;
 pub mod plan;
 mod ranked;
@@ -32,6 +33,7 @@ use std::{
 
 use protocol::mesh::{SenderClock, Withheld};
 
+use merging::Merging;
 use pictures::Pictures;
 use plan::{Audience, Command, Event, Flow, Relayed};
 pub use sessions::Claim;
@@ -62,6 +64,7 @@ pub struct Worker {
     tracks: Tracks,
     pictures: Pictures,
     sounds: Sounds,
+    merging: Merging,
     fan_out: FanOut,
     /// Tracks that a keyframe will be asked for.
     asking: Vec<TrackId>,
@@ -95,6 +98,7 @@ impl Worker {
             tracks: Tracks::new(),
             pictures: Pictures::default(),
             sounds: Sounds::default(),
+            merging: Merging::default(),
             fan_out: FanOut::default(),
             asking: Vec::new(),
             outbox: VecDeque::new(),
@@ -139,6 +143,7 @@ impl Worker {
                     self.tracks.remove(&track);
                 }
                 self.pictures.handle_forget(track);
+                self.forget_merged(track);
                 self.sounds.forget(track);
             }
             Command::Advertised { tracks, encodings } => self.handle_advertised(tracks, &encodings, now),
@@ -217,6 +222,7 @@ impl Worker {
         }
         self.look_due(now);
         self.hear_due(now);
+        self.merge_due(now);
         self.fan_out.flush_due(&mut self.tracks, &mut self.stats, now);
         self.fan_out.catch_up_due(&mut self.tracks, &mut self.sessions, now);
         self.fan_out.probe_due(now);
@@ -228,7 +234,7 @@ impl Worker {
         let fan_out = self.fan_out.poll_timeout(&self.tracks);
         let wake = self.sessions.poll_timeout();
         let ask = self.asking.iter().filter_map(|track| self.tracks.get(track)?.keyframe_due()).min();
-        let looks = [self.pictures.poll_timeout(), self.sounds.poll_timeout()];
+        let looks = [self.pictures.poll_timeout(), self.sounds.poll_timeout(), self.merging.poll_timeout()];
         [fan_out, wake, ask].into_iter().chain(looks).flatten().min()
     }
 
@@ -242,9 +248,13 @@ impl Worker {
             self.outbox.pop_front();
         }
         self.fan_out.fill(batch, &self.tracks, &mut self.sessions, &mut self.stats, now);
+        let mut turned = Vec::new();
         while let Some(started) = self.fan_out.poll_started() {
-            self.handle_started(started);
+            let sound = self.handle_started(started);
+            turned.extend(sound.filter(|sound| !turned.contains(sound)));
         }
+        // Of all who turned at once the node is told once.
+        turned.into_iter().for_each(|sound| self.tell_rungs(sound, Some(now)));
         while let Some(track) = self.fan_out.poll_keyframe() {
             self.want_keyframe(track, now);
         }
@@ -425,6 +435,7 @@ impl Worker {
     /// Takes a packet into its track; true if it was news.
     fn take(&mut self, id: TrackId, packet: Packet, now: Instant) -> bool {
         let kind = packet.kind();
+        let merged = self.merging.is_source(id).then(|| packet.clone());
         let track = self.tracks.entry(id).or_insert_with(|| Track::new(kind));
         let taken = track.handle_packet(packet, now);
         match taken {
@@ -440,6 +451,9 @@ impl Worker {
         }
         self.fan_out.handle_pending(id);
         self.fan_out.flush_due(&mut self.tracks, &mut self.stats, now);
+        if let Some(packet) = merged {
+            self.merge(id, packet, taken == Taken::Anew, now);
+        }
         true
     }
 

@@ -62,6 +62,8 @@ pub enum Flow {
         tracks: StreamTracks,
         /// The CNAME that the answer announced.
         cname: String,
+        /// Its sound comes in fewer and longer packets.
+        merged: bool,
     },
 }
 

@@ -356,7 +356,9 @@ impl Session {
             Flow::Ingest { plan, tracks, epochs } => {
                 Media::Ingest(Box::new(Ingest::new(plan, tracks, epochs.clone(), now)))
             }
-            Flow::Egress { plan, tracks, .. } => Media::Egress(Listening::new(plan, tracks, now)),
+            Flow::Egress { plan, tracks, merged, .. } => {
+                Media::Egress(Listening::new(plan, (tracks, *merged), now))
+            }
         };
         Session {
             ufrag: plan.transport.local.ufrag.clone(),

@@ -12,6 +12,7 @@ use crate::{
     track::{
         Listener, Track, Tracks,
         id::{MAX_RUNGS, StreamTracks, TrackId},
+        merger::{GROUP, MOST_SAMPLES},
     },
 };
 
@@ -36,8 +37,11 @@ pub struct Sound {
     heard: [u64; HEARD],
     /// Since when anybody does.
     wanted_since: [Option<Instant>; MAX_RUNGS],
-    /// What it can be had in, by rising quality; the last one is what its publisher sends.
-    rungs: Vec<Rung>,
+    /// What it can be had in, by rising quality; the last one is what its publisher sends. For who gets each packet on
+    /// its own as long as there is room for that, and for who gets merged ones.
+    rungs: [Vec<Rung>; 2],
+    /// Packets of the publisher in a second.
+    pace: u64,
     /// When its publisher last sent speech (SILK or hybrid).
     spoken_at: Option<Instant>,
     /// Packets go to whoever makes the rungs.
@@ -62,6 +66,8 @@ const OVERHEAD: u64 = 36;
 const USUAL: u64 = 50;
 /// A rung has to take clearly less than the next: a publisher that sends little needs none.
 const LESS: (u64, u64) = (4, 5);
+/// Merged packets are of no more than 60 ms.
+const LEAST_PACE: u64 = 48_000 / MOST_SAMPLES as u64 + 1;
 /// How often what it takes is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 /// A rung that is behind what its publisher sends by more packets is not waited for: it is usually behind by one, and this is
@@ -153,7 +159,7 @@ impl Sounds {
         let sound = self.known.values_mut().find(due)?;
         sound.look_at = Some(now + LOOK);
         sound.price(tracks, now);
-        let listeners = if sound.rungs.len() > 1 { sound.listeners.clone() } else { Vec::new() };
+        let listeners = if sound.rungs[0].len() > 1 { sound.listeners.clone() } else { Vec::new() };
         Some(Look { audio: sound.tracks.audio, listeners })
     }
 
@@ -195,7 +201,8 @@ impl Sounds {
             told: [0; MAX_RUNGS],
             heard: [0; HEARD],
             wanted_since: [None; MAX_RUNGS],
-            rungs: Vec::new(),
+            rungs: Default::default(),
+            pace: USUAL,
             spoken_at: None,
             feeds: false,
             look_at: None,
@@ -205,18 +212,34 @@ impl Sounds {
 
 impl Sound {
     /// What it can be had in, by rising quality: the last one is what its publisher sends.
-    pub fn rungs(&self) -> &[Rung] {
-        &self.rungs
+    pub fn rungs(&self, merged: bool) -> &[Rung] {
+        &self.rungs[usize::from(merged)]
     }
 
-    /// The track of a rung.
-    pub fn track(&self, layer: Layer) -> TrackId {
-        self.tracks.rungs.get(usize::from(layer.encoding)).copied().unwrap_or(self.tracks.audio)
+    /// The track of a rung, for who gets merged packets or not. The lowest one is merged for everybody.
+    pub fn track(&self, layer: Layer, merged: bool) -> TrackId {
+        let at = usize::from(layer.encoding).min(MAX_RUNGS);
+        match merged || layer == lowest() {
+            true => self.tracks.merged[at],
+            false => self.tracks.rungs.get(at).copied().unwrap_or(self.tracks.audio),
+        }
     }
 
-    /// Which rung a track is.
+    /// Which rung a track is, merged or not.
     pub fn rung(&self, track: TrackId) -> Option<usize> {
-        self.tracks.rungs.iter().position(|known| *known == track)
+        let source = self.tracks.merged_from(track).unwrap_or(track);
+        self.tracks.rungs.iter().position(|known| *known == source)
+    }
+
+    /// How many packets of this track there are in a second.
+    pub fn packets_per_second(&self, track: TrackId) -> u64 {
+        let merged = self.tracks.merged_from(track).is_some();
+        (if merged { merged_pace(self.pace) } else { self.pace }).max(1)
+    }
+
+    /// Its tracks.
+    pub fn tracks(&self) -> &StreamTracks {
+        &self.tracks
     }
 
     /// The track of the cheapest rung, if it can be had.
@@ -226,7 +249,7 @@ impl Sound {
 
     /// What that takes, if somebody here wants it: then it comes.
     pub fn low_rate(&self) -> Option<u64> {
-        let low = self.rungs.first().filter(|low| low.layer.encoding == 0 && self.told[0] > 0);
+        let low = self.rungs[0].iter().find(|rung| rung.layer == layer(0) && self.told[0] > 0);
         low.map(|low| low.rate)
     }
 
@@ -258,15 +281,36 @@ impl Sound {
     /// What each rung takes at a listener. Of what the publisher sends it is measured, if `tracks` has it.
     fn price(&mut self, tracks: &mut Tracks, now: Instant) {
         let track = tracks.get_mut(&self.tracks.audio);
-        let before = self.rungs.last().map(|top| top.rate);
-        let each = track.as_ref().map_or(USUAL, |track| packets_per_second(track)) * OVERHEAD * 8;
+        let before = self.rungs[0].last().map(|top| top.rate);
+        self.pace = track.as_ref().map_or(USUAL, |track| packets_per_second(track));
         let top = track.map(|track| track.meter().bits_per_second(now)).or(before).unwrap_or_default();
-        let layer = |encoding| Layer { encoding, spatial: SpatialLayer(0), temporal: TemporalLayer(0) };
+        let [each, merged] = [self.pace, merged_pace(self.pace)].map(|pace| pace * OVERHEAD * 8);
         let open = (0..MAX_RUNGS).filter(|rung| self.is_open(*rung, now));
-        let below = open.map(|rung| (layer(rung as u8), RATES[rung] + each));
-        let below: Vec<_> = below.filter(|(_, rate)| rate * LESS.1 < top * LESS.0).collect();
-        self.rungs = ladder(below.into_iter().chain([(layer(MAX_RUNGS as u8), top)]));
+        let below = |each| open.clone().map(move |rung| (layer(rung as u8), RATES[rung] + each));
+        let alone = self.is_open(0, now).then_some((lowest(), RATES[0] + merged));
+        let ladder_to = |below: &mut dyn Iterator<Item = (Layer, u64)>, top| {
+            let less = below.filter(|(_, rate)| rate * LESS.1 < top * LESS.0);
+            ladder(less.chain([(layer(MAX_RUNGS as u8), top)]))
+        };
+        let less = top.saturating_sub(each - merged);
+        self.rungs =
+            [ladder_to(&mut alone.into_iter().chain(below(each)), top), ladder_to(&mut below(merged), less)];
     }
+}
+
+/// A rung as allocation knows it.
+fn layer(encoding: u8) -> Layer {
+    Layer { encoding, spatial: SpatialLayer(0), temporal: TemporalLayer(1) }
+}
+
+/// The lowest rung in merged packets, for who gets each on its own otherwise: below the same in single ones.
+fn lowest() -> Layer {
+    Layer { temporal: TemporalLayer(0), ..layer(0) }
+}
+
+/// How many merged packets come of so many: three go as one, unless they are long.
+fn merged_pace(pace: u64) -> u64 {
+    pace.div_ceil(GROUP.into()).max(pace.min(LEAST_PACE))
 }
 
 /// By how many packets a rung is behind.

@@ -30,6 +30,7 @@ fn a_defect_that_a_peer_meets_ends_its_session_and_no_other() {
                 data_channels: false,
             },
             flow: Flow::Egress {
+                merged: false,
                 plan: EgressPlan {
                     setup: Setup::Passive,
                     tracks: Vec::new(),

@@ -38,10 +38,10 @@ impl Worker {
             let listener = Listener { session: key, egress: index };
             let Some(wanted) = wanted else { continue };
             if kind == protocol::Kind::Audio {
-                self.subscribe(listener, wanted);
+                self.subscribe_sound(listener, &stream, wanted);
                 self.sounds.join(stream, listener, now);
                 self.hear(key, now);
-                self.tell_rungs(wanted, Some(now));
+                self.tell_rungs(stream.audio, Some(now));
                 continue;
             }
             self.pictures.join(video, listener, &mut self.tracks, now);
@@ -178,19 +178,21 @@ impl Worker {
         }
     }
 
-    /// A listener has begun with a source.
-    pub(super) fn handle_started(&mut self, started: Started) {
+    /// A listener has begun with a source. Gives its sound if that goes on in another rung than before.
+    pub(super) fn handle_started(&mut self, started: Started) -> Option<TrackId> {
         let Started { listener, before } = started;
         if let Some(before) = before {
             self.unsubscribe(listener, before);
         }
+        let egress = self.sessions.egress_mut(listener);
         let sound =
-            self.sessions.egress_mut(listener).is_some_and(|egress| egress.kind() == protocol::Kind::Audio);
-        if let Some(viewing) = self.sessions.viewing_mut(listener).filter(|_| !sound) {
+            egress.filter(|egress| egress.kind() == protocol::Kind::Audio).map(|egress| egress.whole());
+        if let Some(viewing) = self.sessions.viewing_mut(listener).filter(|_| sound.is_none()) {
             let thinned = viewing.handle_started();
             self.stats.thinned += u64::from(thinned && before.is_some());
         }
         self.sessions.schedule(listener.session);
+        sound.filter(|_| before.is_some())
     }
 
     /// A listener tells what came.

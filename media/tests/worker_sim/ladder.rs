@@ -10,6 +10,8 @@ use super::TRACKS;
 
 /// Octets of a packet of 20 ms: 24 and 64 kbit/s.
 const OCTETS: [usize; 2] = [60, 160];
+/// What they begin with: 20 ms of CELT in other bandwidths than the publisher's.
+pub const TOCS: [u8; 2] = [0xb8, 0xd8];
 
 #[derive(Default)]
 pub struct Ladder {
@@ -55,7 +57,7 @@ impl Ladder {
         canonical.write(&mut buffer);
         let mut payload = of.payload().to_vec();
         payload.resize(OCTETS[rung], 0);
-        payload[0] = rung as u8;
+        payload[0] = TOCS[rung];
         buffer.extend_from_slice(&payload);
         Packet::from_parts(canonical, buffer, of.epoch, now)
     }

@@ -94,6 +94,8 @@ pub struct Sim {
     pub wanted: Vec<TrackId>,
     /// Who makes rungs of the sound.
     pub ladder: Ladder,
+    /// Listeners that are opened from now on get merged packets of the sound.
+    pub merged: bool,
     /// Narrow wires, by peer.
     pub narrow: HashMap<usize, Narrow>,
     /// Who is on the narrow wire of another.
@@ -138,6 +140,7 @@ impl Sim {
             keyframes_wanted: 0,
             wanted: Vec::new(),
             ladder: Ladder::default(),
+            merged: false,
             narrow: HashMap::new(),
             beside: HashMap::new(),
             links: Vec::new(),
@@ -177,12 +180,14 @@ impl Sim {
         preferred: &[Codec],
         change: impl FnOnce(&mut media::sdp::EgressPlan),
     ) -> usize {
+        let merged = self.merged;
         self.open(offer, |offer, local, number| {
             let policy = EgressPolicy::new("main-stage", preferred, 10_000 + 100 * number as u32);
             let (_, mut plan) = answer_egress(offer, local, &policy).unwrap();
             change(&mut plan);
             let setup = (plan.setup, plan.data_channel);
-            let flow = Flow::Egress { plan: plan.clone(), tracks: TRACKS, cname: "main-stage".into() };
+            let cname = "main-stage".into();
+            let flow = Flow::Egress { plan: plan.clone(), tracks: TRACKS, cname, merged };
             (setup, Media::Egress(plan), flow)
         })
     }

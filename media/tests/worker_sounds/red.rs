@@ -17,24 +17,26 @@ use super::{
 /// 20 ms of sound at 120 kbit/s, with its timestamp in it.
 pub fn sound(timestamp: u32) -> Vec<u8> {
     let mut payload = vec![PUBLISHED; 300];
-    payload[1..5].copy_from_slice(&timestamp.to_be_bytes());
+    payload[5..9].copy_from_slice(&timestamp.to_be_bytes());
     payload
 }
 
-/// The timestamps of the sound in a packet: its own, and those of what it carries.
+/// The timestamps of the sound in a packet: its own, of each frame, and those of what it carries.
 pub fn heard(got: &Got, payload_type: Option<u8>) -> Vec<u32> {
     let check = |timestamp: u32, payload: &[u8]| {
-        assert_eq!(payload[1..5], timestamp.to_be_bytes(), "another packet's sound");
-        timestamp
+        let of = |frame: &[u8]| u32::from_be_bytes(frame[4..8].try_into().unwrap());
+        let all: Vec<u32> = frames(payload).unwrap().iter().map(|frame| of(frame)).collect();
+        assert_eq!(all[0], timestamp, "another packet's sound");
+        all
     };
     if Some(got.payload_type) != payload_type {
-        return vec![check(got.timestamp, &got.payload)];
+        return check(got.timestamp, &got.payload);
     }
     let red = Red::parse(&got.payload).unwrap();
     assert_eq!(red.payload_type, 111);
     let copies = red.copies().inspect(|copy| assert_eq!(copy.payload_type, 111));
-    let copies = copies.map(|copy| check(got.timestamp.wrapping_sub(copy.offset.into()), copy.payload));
-    copies.chain([check(got.timestamp, red.primary)]).collect()
+    let copies = copies.flat_map(|copy| check(got.timestamp.wrapping_sub(copy.offset.into()), copy.payload));
+    copies.chain(check(got.timestamp, red.primary)).collect()
 }
 
 impl Hall {

@@ -2,17 +2,23 @@
 
 use std::time::Duration;
 
-use media::{Command, SoundWish};
+use media::{Command, SoundWish, rtp::opus::Layout};
 use protocol::Kind;
 
 use super::{
     Hall, PUBLISHED, nothing,
-    worker_sim::{Sim, TRACKS, addr, ms, narrow::Narrow, peer::Got},
+    worker_sim::{Sim, TRACKS, addr, ladder::TOCS, ms, narrow::Narrow, peer::Got},
 };
+
+/// Which rung a packet is of, merged or not.
+pub fn rung(got: &Got) -> u8 {
+    let toc = got.payload[0] & !3;
+    TOCS.iter().position(|known| *known == toc).map_or(toc, |rung| rung as u8)
+}
 
 impl Hall {
     /// As [`Hall::new`], with somebody who makes rungs.
-    fn with_rungs(workers: u8, seed: u64) -> Hall {
+    pub fn with_rungs(workers: u8, seed: u64) -> Hall {
         let mut hall = Hall::with_workers(workers, seed, true);
         hall.open([true, true]);
         hall
@@ -22,7 +28,7 @@ impl Hall {
         self.sim.tell(&Command::Rungs { tracks: TRACKS, open });
     }
 
-    fn wire(&mut self, rate: u64) {
+    pub fn wire(&mut self, rate: u64) {
         let now = self.sim.now;
         let wire = self.sim.narrow.entry(self.listener).or_insert_with(|| Narrow::new(rate, ms(200), now));
         wire.rate = rate;
@@ -33,36 +39,34 @@ impl Hall {
         self.sim.tell(&Command::SoundWish { session, wish });
     }
 
-    fn got(&self) -> Vec<&Got> {
+    pub fn got(&self) -> Vec<&Got> {
         self.sim.peers[self.listener].got_media(Kind::Audio)
     }
 
     /// What came last.
-    fn rung(&self) -> u8 {
-        self.got().last().unwrap().payload[0]
+    pub fn rung(&self) -> u8 {
+        rung(self.got().last().unwrap())
     }
 
     /// How often it was another than before, among what came behind the first so many.
-    fn switches(&self, from: usize) -> usize {
-        self.got()[from.saturating_sub(1)..]
-            .windows(2)
-            .filter(|pair| pair[0].payload[0] != pair[1].payload[0])
-            .count()
+    pub fn switches(&self, from: usize) -> usize {
+        self.got()[from.saturating_sub(1)..].windows(2).filter(|pair| rung(pair[0]) != rung(pair[1])).count()
     }
 
     /// The longest time between two packets, among what came behind the first so many.
-    fn longest_gap(&self, from: usize) -> Duration {
+    pub fn longest_gap(&self, from: usize) -> Duration {
         self.got()[from..].windows(2).map(|pair| pair[1].at - pair[0].at).max().unwrap()
     }
 
     /// Numbers and times go on as if there were one encoder.
-    fn assert_seamless(&self) {
+    pub fn assert_seamless(&self) {
         for pair in self.got().windows(2) {
             let step = (
                 pair[1].sequence.wrapping_sub(pair[0].sequence),
                 pair[1].timestamp.wrapping_sub(pair[0].timestamp),
             );
-            assert_eq!(step, (1, 960), "{:?}", pair[1].at);
+            let samples = Layout::read(&pair[0].payload).unwrap().samples;
+            assert_eq!(step, (1, samples), "{:?}", pair[1].at);
         }
     }
 }
@@ -152,7 +156,7 @@ fn a_publisher_that_speaks_is_not_taken_in_rungs() {
 }
 
 /// What came of some time on a wire.
-fn fares(hall: &mut Hall, seconds: usize) -> (super::Heard, Duration) {
+pub fn fares(hall: &mut Hall, seconds: usize) -> (super::Heard, Duration) {
     let from = hall.sim.now;
     let heard = hall.play(seconds, nothing);
     let queue = hall.sim.narrow[&hall.listener].p95(from, hall.sim.now);

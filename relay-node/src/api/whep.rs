@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     client::Client,
-    node::sessions::{SessionError, WishError},
+    node::sessions::{SessionError, WishError, merging::Frames},
     node_loop::request::NodeRequest,
 };
 
@@ -67,6 +67,23 @@ pub fn links(session: &str) -> [String; 2] {
             "<{session}/events>; rel=\"urn:ietf:params:whep:ext:core:server-sent-events\"; events=\"{events}\""
         ),
     ]
+}
+
+/// How a query asks for the sound: `frames=20` for each packet on its own, `frames=60` for merged ones. `None` if it does
+/// not say.
+///
+/// # Errors
+///
+/// 400 for anything else.
+pub fn frames(query: &str) -> Result<Option<Frames>, ApiError> {
+    match query.split('&').find_map(|part| part.strip_prefix("frames=")) {
+        None => Ok(None),
+        Some("20") => Ok(Some(Frames::Single)),
+        Some("60") => Ok(Some(Frames::Merged)),
+        Some(_) => Err(ApiError::bad_request(
+            "say frames=20 for sound with the least delay, frames=60 for a third of the packets, or nothing",
+        )),
+    }
 }
 
 /// Answers a request below a session.
@@ -228,10 +245,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn frames_are_20_or_60_or_as_the_relay_thinks() {
+        let asked = |query| frames(query).ok();
+        assert_eq!([asked(""), asked("a=b&frame=20")], [Some(None); 2]);
+        assert_eq!(asked("frames=20"), Some(Some(Frames::Single)));
+        assert_eq!(asked("x&frames=60&frames=20"), Some(Some(Frames::Merged)));
+        for other in ["frames=", "frames=40", "frames=60ms", "frames=6%30"] {
+            let error = frames(other).expect_err("no such frames");
+            assert_eq!(error.status(), StatusCode::BAD_REQUEST);
+            assert!(error.title().contains("frames=60"));
+        }
+    }
+
     proptest! {
         #[test]
         fn no_body_and_no_query_panics(text in ".{0,200}", json in r#"\{("(video|encodingId|mediaId|maxTemporalLayerId)":(true|-1|256|0|"m"|null|\[\]),?){0,4}\}"#) {
             let _ = only(&text);
+            let _ = frames(&text);
             for text in [&text, &json] {
                 if let Err(error) = wish_of(text) {
                     assert_eq!(error.status(), StatusCode::BAD_REQUEST);

@@ -160,12 +160,16 @@ async fn post(
             1,
         ));
     }
+    let frames = match direction {
+        Direction::Ingest => None,
+        Direction::Egress => whep::frames(request.uri().query().unwrap_or_default())?,
+    };
     let text = read(request, SDP, BODY_MAX).await?;
     let offer = Box::new(Offer::parse(&text)?);
     let (name, holder) = (stream.clone(), client.holder());
     let opened = state
         .requests
-        .ask(|reply| NodeRequest::Open { direction, stream: name, holder, offer, reply })
+        .ask(|reply| NodeRequest::Open { direction, stream: name, holder, offer, frames, reply })
         .await??;
     let door = match direction {
         Direction::Ingest => "whip",

@@ -154,6 +154,10 @@ pub(super) struct Flags {
     /// The same as `--ladder false`
     #[arg(long, global = true, conflicts_with = "ladder")]
     pub(super) no_ladder: bool,
+    /// While more packets a second leave for listeners, sound goes to those who join in packets of 60 ms: a third as many;
+    /// 0 for always [default: 40000]
+    #[arg(long, value_name = "PACKETS", global = true)]
+    pub(super) merge_above: Option<String>,
     /// Bits per second that one listener gets at most, sound and picture together [default: 20000000]
     #[arg(long, value_name = "BITS", global = true)]
     pub(super) max_video_bitrate: Option<String>,

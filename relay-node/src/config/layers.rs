@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::Path};
 use super::{arguments::Flags, error::ConfigError};
 
 /// Key and whether it is a list. The order is that of the documentation.
-pub(super) const KEYS: [(&str, bool); 33] = [
+pub(super) const KEYS: [(&str, bool); 34] = [
     ("zone", false),
     ("area", false),
     ("http", false),
@@ -34,6 +34,7 @@ pub(super) const KEYS: [(&str, bool); 33] = [
     ("opus-bitrate", false),
     ("simulcast", false),
     ("ladder", false),
+    ("merge-above", false),
     ("max-video-bitrate", false),
     ("file-size", false),
     ("file-cache", false),
@@ -88,6 +89,7 @@ pub(super) fn flag_layer(flags: Flags) -> Layer {
         ("opus-bitrate", one(flags.opus_bitrate)),
         ("simulcast", one(flags.simulcast)),
         ("ladder", one(ladder)),
+        ("merge-above", one(flags.merge_above)),
         ("max-video-bitrate", one(flags.max_video_bitrate)),
         ("file-size", one(flags.file_size)),
         ("file-cache", one(flags.file_cache)),

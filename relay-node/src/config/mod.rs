@@ -106,6 +106,8 @@ pub struct Config {
     pub simulcast: bool,
     /// Whether sound is encoded at lower rates too; `None`: if the machine is fast enough.
     pub ladder: Option<bool>,
+    /// Listeners who join get merged packets of sound while more packets a second leave than this; 0: always.
+    pub merge_above: u64,
     /// Bits per second that one listener gets at most.
     pub max_video_bitrate: u64,
     /// What files may take.
@@ -291,6 +293,9 @@ impl Config {
                 "auto" => Ok(None),
                 text => truth(text).map(Some).map_err(|_| "auto, true or false".to_owned()),
             })?,
+            merge_above: one(values, "merge-above", "40000", |text| {
+                number(text, 0, MERGE_MAX, "packets per second")
+            })?,
             max_video_bitrate: one(values, "max-video-bitrate", "20000000", |text| {
                 number(text, 100_000, 20_000_000, "bits per second")
             })?,
@@ -327,6 +332,8 @@ impl Config {
 
 const WORKERS_MAX: usize = 64;
 const RATE_MAX: f64 = 10_000.0;
+/// Packets a second: more than any machine sends.
+const MERGE_MAX: u64 = 1_000_000_000;
 const MESSAGES: &str = "messages a second, 0 for no limit,";
 /// What a manifest has room for.
 const FILE_MIB_MAX: u64 = mesh_routing::blob::manifest::CHUNKS_MAX as u64;

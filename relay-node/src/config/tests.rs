@@ -32,6 +32,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.data, PathBuf::from("./data"));
     assert_eq!((config.opus_bitrate, config.simulcast), (256_000, true));
     assert_eq!(config.ladder, None, "if the machine is fast enough");
+    assert_eq!(config.merge_above, 40_000);
     let files = FileLimits { size: 256 << 20, cache: 2 << 30, reserve: 512 << 20 };
     assert_eq!(config.files, files);
     assert!(!config.dev && config.peers.is_empty() && config.trust.is_empty());
@@ -79,6 +80,7 @@ fn an_error_names_key_value_source_and_what_is_allowed() {
         (vec!["--opus-bitrate", "5999"], vec!["opus-bitrate", "6000 to 510000"]),
         (vec!["--max-video-bitrate", "30M"], vec!["max-video-bitrate", "100000 to 20000000"]),
         (vec!["--simulcast", "two"], vec!["simulcast", "two", "true or false"]),
+        (vec!["--merge-above", "many"], vec!["merge-above", "0 to 1000000000"]),
         (vec!["--ladder", "maybe"], vec!["ladder", "maybe", "auto, true or false"]),
         (vec!["--log", "a=b=c"], vec!["log", "info"]),
         (vec!["--bridge", "0.0.0.0:8080"], vec!["bridge", "0.0.0.0:8080", "different ports"]),

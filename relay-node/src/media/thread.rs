@@ -13,7 +13,7 @@ use std::{
         mpsc::{Receiver as Inbox, SyncSender, TryRecvError, TrySendError, sync_channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 
 use super::{
     metrics::WorkerMetrics,
+    packet_rate::PacketRate,
     udp::{self, Receiver},
 };
 use crate::{
@@ -121,7 +122,7 @@ impl Workers {
 }
 
 /// Starts a worker on each socket. No listener gets more than `most` bits per second. What the ladder is to have goes to it
-/// once it is there.
+/// once it is there.. What leaves is told in `rate`.
 ///
 /// # Errors
 ///
@@ -132,6 +133,7 @@ pub fn start(
     events: &mpsc::Sender<Event>,
     most: u64,
     ladder: &Arc<OnceLock<Ladder>>,
+    rate: &PacketRate,
     vitals: &Vitals,
 ) -> io::Result<(Workers, Vec<thread::JoinHandle<()>>)> {
     let mut doors = Vec::new();
@@ -151,6 +153,7 @@ pub fn start(
         poll.registry().register(&mut SourceFd(&raw), SOCKET, Interest::READABLE)?;
         let (workers, forwarding, events) = (workers.clone(), forwarding.clone(), events.clone());
         let ladder = ladder.clone();
+        let rate = rate.clone();
         let mut pulse = vitals.pulse(&format!("media-{index}"), Work::Serve, clock::now());
         // Made on its thread, which a worker never leaves: its data channels count references without atomics.
         let run = move || {
@@ -170,6 +173,8 @@ pub fn start(
                 events,
                 undelivered: VecDeque::new(),
                 metrics: WorkerMetrics::default(),
+                rate,
+                told: (0, clock::now()),
                 stopping: false,
                 broken: false,
             };
@@ -197,6 +202,9 @@ struct MediaThread {
     /// Events for which the node loop has no room yet: a few for each session at most.
     undelivered: VecDeque<Event>,
     metrics: WorkerMetrics,
+    rate: PacketRate,
+    /// How many packets had left when the rate was told last, and when.
+    told: (u64, Instant),
     stopping: bool,
     /// It stops without having been told to.
     broken: bool,
@@ -232,6 +240,7 @@ impl MediaThread {
             if now >= report_at {
                 report_at = now + METRICS_INTERVAL;
                 self.metrics.publish(self.worker.stats());
+                self.tell_rate(now);
             }
             if self.stopping || self.broken {
                 break; // goodbyes to all peers have just been sent
@@ -242,6 +251,13 @@ impl MediaThread {
         }
         self.metrics.publish(self.worker.stats());
         !self.broken
+    }
+
+    /// How many packets a second have left since it was told last.
+    fn tell_rate(&mut self, now: Instant) {
+        let sent: u64 = self.worker.stats().sent.iter().map(|traffic| traffic.packets).sum();
+        let (before, at) = std::mem::replace(&mut self.told, (sent, now));
+        self.rate.set(self.index, sent - before, now.saturating_duration_since(at));
     }
 
     /// What other threads have for us; true if there may be more.

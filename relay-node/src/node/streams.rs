@@ -23,7 +23,7 @@ use super::{
     Effect, Node,
     picture::{Published, Wanted},
     rungs::Rungs,
-    sessions::{Direction, Fresh, IfMatch, Opened, Patched, SessionError},
+    sessions::{Direction, Fresh, IfMatch, Opened, Patched, SessionError, merging::Frames},
 };
 use crate::places::shares::Holder;
 
@@ -93,7 +93,7 @@ impl Node {
         Ok(opened)
     }
 
-    /// WHEP: a listener's offer.
+    /// WHEP: a listener's offer, and how it asks for its sound.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ impl Node {
     pub fn handle_listen(
         &mut self,
         (stream, holder): (StreamName, Holder),
-        offer: &Offer,
+        (offer, asked): (&Offer, Option<Frames>),
         fresh: Fresh,
         now: Instant,
     ) -> Result<Opened, SessionError> {
@@ -112,7 +112,8 @@ impl Node {
         let id = fresh.id;
         self.make_room(id, holder, now)?;
         let tracks = self.stream_mut(&stream).tracks;
-        let (opened, plan) = self.sessions.open_listener(fresh, stream.clone(), answered, tracks, now);
+        let (opened, plan) =
+            self.sessions.open_listener(fresh, stream.clone(), answered, (tracks, asked), now);
         self.effects.push_back(Effect::Workers(Command::Open(Arc::new(plan))));
         // From now on, so that media is there when the session is connected.
         self.handle_listener(&stream, id, true, now);

@@ -40,7 +40,7 @@ use crate::{
         allowance::Allowances,
         complaints::Complaints,
         posts::Posts,
-        sessions::{Direction, Opened, SessionError},
+        sessions::{Direction, Opened, SessionError, merging::Frames},
         viewers::Wished,
     },
     places::shares::Holder,
@@ -294,8 +294,8 @@ impl NodeLoop {
             }
             NodeRequest::Enter { room, reply } => drop(reply.send(self.enter(room))),
             NodeRequest::Leave { room, participant } => self.leave(&room, participant),
-            NodeRequest::Open { direction, stream, holder, offer, reply } => {
-                let opened = self.open(direction, (stream, holder), &offer);
+            NodeRequest::Open { direction, stream, holder, offer, frames, reply } => {
+                let opened = self.open(direction, (stream, holder), (&offer, frames));
                 // The workers have to know the session before its first check comes.
                 self.carry_out();
                 drop(reply.send(opened));
@@ -332,12 +332,12 @@ impl NodeLoop {
         &mut self,
         direction: Direction,
         whose: (StreamName, Holder),
-        offer: &Offer,
+        (offer, frames): (&Offer, Option<Frames>),
     ) -> Result<Opened, SessionError> {
         let now = clock::now();
         let opened = match direction {
             Direction::Ingest => self.node.handle_publish(whose, offer, random::session(), now),
-            Direction::Egress => self.node.handle_listen(whose, offer, random::session(), now),
+            Direction::Egress => self.node.handle_listen(whose, (offer, frames), random::session(), now),
         };
         if matches!(opened, Err(SessionError::Full)) {
             DropReason::SessionRefused.count();

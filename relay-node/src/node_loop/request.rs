@@ -21,7 +21,7 @@ use crate::{
         allowance::Speaker,
         files::NoChunk,
         posts::PostError,
-        sessions::{Direction, IfMatch, Opened, Patched, SessionError, WishError},
+        sessions::{Direction, IfMatch, Opened, Patched, SessionError, WishError, merging::Frames},
         viewers::Seen,
     },
     places::shares::Holder,
@@ -86,6 +86,8 @@ pub enum NodeRequest {
         holder: Holder,
         /// The offer, parsed.
         offer: Box<Offer>,
+        /// How a listener asks for its sound, if it does.
+        frames: Option<Frames>,
         /// The answer.
         reply: oneshot::Sender<Result<Opened, SessionError>>,
     },

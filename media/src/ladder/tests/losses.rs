@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{Format, Ladder, MUSIC, channel, decibels, decode, encode, lag, number, power, signal, start};
-use crate::{drop_reason::DropReason, ladder::framing::Layout, rtp::packet::Packet};
+use crate::{
+    drop_reason::DropReason,
+    rtp::{opus::Layout, packet::Packet},
+};
 
 const WAIT: Duration = Duration::from_millis(60);
 

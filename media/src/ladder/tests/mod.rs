@@ -1,6 +1,5 @@
 //! A publisher, a stage and a listener, all with libopus, in virtual time.
 
-mod framing;
 mod level;
 mod losses;
 mod pauses;
@@ -17,10 +16,13 @@ use bytes::BytesMut;
 use opus::{Application, Bitrate, Channels, Decoder, Encoder};
 use protocol::Codec;
 
-use super::{RUNGS, Stage, framing::Layout};
+use super::{RUNGS, Stage};
 use crate::{
     drop_reason::DropReason,
-    rtp::packet::{Canonical, Packet},
+    rtp::{
+        opus::Layout,
+        packet::{Canonical, Packet},
+    },
 };
 
 #[expect(clippy::disallowed_methods, reason = "the first instant of virtual time")]

@@ -3,7 +3,7 @@
 use opus::{Application, Channels};
 
 use super::{super::RATES, Format, Ladder, MUSIC, decode, encode, lag, number, signal, start};
-use crate::ladder::framing::Layout;
+use crate::rtp::opus::Layout;
 
 #[test]
 fn a_rung_packet_has_all_of_the_packet_it_stands_for_but_the_payload() {

@@ -73,9 +73,9 @@ impl Relay {
                     Some(event) = said.recv() => node.handle_media(event, now),
                     ask = queue.recv() => match ask {
                         None => break,
-                        Some(NodeRequest::Open { direction, stream, holder, offer, reply }) => {
+                        Some(NodeRequest::Open { direction, stream, holder, offer, frames, reply }) => {
                             assert_eq!(direction, Direction::Egress);
-                            let opened = node.handle_listen((stream, holder), &offer, random::session(), now);
+                            let opened = node.handle_listen((stream, holder), (&offer, frames), random::session(), now);
                             drop(reply.send(opened));
                         }
                         Some(NodeRequest::Wish { stream, session, wish, reply }) => {

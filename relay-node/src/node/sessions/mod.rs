@@ -6,6 +6,7 @@ mod answer;
 #[cfg(test)]
 mod health_tests;
 mod hearer;
+pub mod merging;
 mod places;
 mod quality;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use protocol::{Codec, Kind, SessionId, StreamName, TrackDescription};
 use crate::places::shares::Holder;
 pub use answer::{Direction, Fresh, IfMatch, Opened, Patched, SessionError};
 use hearer::Hearer;
+use merging::{Frames, Merging};
 use places::SessionPlaces;
 use quality::{Abilities, Ability};
 use unreached::Unreached;
@@ -51,6 +53,7 @@ pub struct Sessions {
     ended: VecDeque<SessionId>,
     unreached: Unreached,
     abilities: Abilities,
+    merging: Merging,
 }
 
 struct Session {
@@ -98,7 +101,13 @@ impl Sessions {
             ended: VecDeque::new(),
             unreached: Unreached::default(),
             abilities: Abilities::default(),
+            merging: Merging::default(),
         }
+    }
+
+    /// When listeners get merged packets.
+    pub fn set_merging(&mut self, merging: Merging) {
+        self.merging = merging;
     }
 
     /// WHIP: answers a publisher's offer, if it can be served.
@@ -166,7 +175,7 @@ impl Sessions {
         fresh: Fresh,
         stream: StreamName,
         answered: Answered<EgressPlan>,
-        tracks: StreamTracks,
+        (tracks, asked): (StreamTracks, Option<Frames>),
         now: Instant,
     ) -> (Opened, SessionPlan) {
         let Answered { answer, plan, transport } = answered;
@@ -175,7 +184,8 @@ impl Sessions {
         let mid = |kind| plan.tracks.iter().find(|track| track.kind == kind).map(|track| track.mid.clone());
         let viewer = mid(Kind::Video).map(Viewer::new);
         let hearer = mid(Kind::Audio).map(Hearer::new);
-        let flow = Flow::Egress { plan, tracks, cname: msid_token(stream.as_str()) };
+        let merged = self.merging.applies(asked);
+        let flow = Flow::Egress { plan, tracks, cname: msid_token(stream.as_str()), merged };
         let (agreed, names) = ((Vec::new(), ability), (viewer, hearer, Vec::new()));
         self.open(fresh, (stream, Direction::Egress), agreed, names, (answer, transport, flow), now)
     }

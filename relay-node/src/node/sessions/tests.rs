@@ -71,7 +71,7 @@ impl Relay {
 
     fn listen(&mut self, lines: &[&[&str]]) -> Result<SessionId, SessionError> {
         self.node
-            .handle_listen((stage(), somebody()), &offer(lines), random::session(), self.now)
+            .handle_listen((stage(), somebody()), (&offer(lines), None), random::session(), self.now)
             .map(|opened| opened.id)
     }
 
