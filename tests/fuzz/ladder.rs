@@ -82,7 +82,7 @@ fn opus(sequence: u16, timestamp: u32, epoch: u8, payload: &[u8], now: std::time
 }
 
 /// A packet and what is behind it, as Opus frames them.
-pub fn opus(bytes: &[u8]) {
+pub fn framing(bytes: &[u8]) {
     let mut joined = opus::Frames::default();
     let mut samples = Some(0);
     // The payloads of what the ladder is fed.
