@@ -180,7 +180,8 @@ fn who_asks_again_is_answered_and_not_sent_everything_twice() {
     hall.sim.run(ms(200));
     let stats = hall.sim.workers[0].stats();
     assert!(asked > 20 && stats.repairs > 20, "{asked} {}", stats.repairs);
-    assert!(stats.repeats < 100, "{} before the first question", stats.repeats);
+    // Before the first question, and while by chance so much is lost that answers alone would not do.
+    assert!(stats.repeats < 300, "{} of 1000", stats.repeats);
 }
 
 /// Asks for what is missing of the last packets; gives how many that are.

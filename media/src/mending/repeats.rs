@@ -175,7 +175,7 @@ impl Repeats {
 
     /// Whether sending more has only lost more.
     fn is_worse(&mut self, now: u64, lost: f64) -> bool {
-        let due = self.tried.filter(|(_, since)| now >= since + TRIED_US);
+        let due = self.tried.filter(|(_, since)| now >= since + TRIED_US || lost > TOO_MUCH);
         let Some((before, _)) = due else { return false };
         self.tried = None;
         let worse =
