@@ -62,10 +62,21 @@ fn poll_send(connection: &Connection, link: &LinkShared, cx: &mut Context<'_>) -
     loop {
         let queue = budget.buffer().min(DATAGRAM_SEND_BUFFER as u64).saturating_sub(buffered + 2 * QUEUED);
         let (urgent, media) = (budget.for_urgent(buffered).min(queue), budget.for_media(buffered).min(queue));
-        let next = with(|switch| switch.pop(link.id, urgent, media, link.longest(), now));
+        let sound = urgent.max(budget.past_window(buffered));
+        let next = with(|switch| switch.pop(link.id, sound, media, link.longest(), now));
         budget.want(next == Next::Wait);
-        let Next::Datagram(datagram) = next else { return Poll::Pending };
-        buffered += datagram.len() as u64 + QUEUED;
+        let Next::Datagram(datagram) = next else {
+            // Sound does not wait behind pictures that quinn holds.
+            if next == Next::Wait && buffered > 0 {
+                budget.handle_past(buffered);
+            }
+            return Poll::Pending;
+        };
+        let length = datagram.len() as u64;
+        buffered += length + QUEUED;
+        if length > urgent {
+            budget.handle_past(buffered);
+        }
         match connection.send_datagram(datagram) {
             Ok(()) => {}
             // The path has become narrower since it was looked at: from now on in fragments.
