@@ -1,5 +1,6 @@
 //! What a link is thought to carry. Only a full link tells: what it delivered while its queue stood is what it can.
-//! That is believed for a while and then forgotten, so that a link that got better is tried again.
+//! That is believed for a while and then forgotten, so that a link that got better is tried again. A probe may find out
+//! sooner, see `probe.rs`.
 
 use std::time::{Duration, Instant};
 
@@ -60,6 +61,15 @@ impl Estimate {
             self.bits = Some(rate);
         } else if self.full_at.is_some_and(|full_at| now >= full_at + self.believed) {
             self.bits = None;
+        }
+        self.bits
+    }
+
+    /// A probe found that the link carries at least this: it is believed no longer than at first, because it may carry more.
+    pub fn handle_wider(&mut self, bits: u64, now: Instant) -> Option<u64> {
+        if let Some(known) = &mut self.bits {
+            *known = bits.max(*known);
+            (self.full_at, self.believed) = (Some(now), BELIEVED.0);
         }
         self.bits
     }
@@ -161,6 +171,23 @@ mod tests {
             None,
             "after a long peace it begins anew"
         );
+    }
+
+    #[test]
+    fn what_a_probe_found_is_believed_as_long_as_at_first() {
+        let mut line = Line::new();
+        for _ in 0..3 {
+            assert!(line.run(1_000_000, true, LOOK * 2).is_some());
+            while line.run(500_000, false, LOOK).is_some() {}
+        }
+        line.run(1_000_000, true, LOOK * 2);
+        assert_eq!(line.estimate.handle_wider(3_000_000, line.now), Some(3_000_000));
+        assert_eq!(line.estimate.handle_wider(2_000_000, line.now), Some(3_000_000));
+        assert_eq!(line.run(500_000, false, Duration::from_secs(9)), Some(3_000_000));
+        assert_eq!(line.run(500_000, false, Duration::from_secs(2)), None, "it may carry more");
+        assert_eq!(line.estimate.handle_wider(9_000_000, line.now), None, "an answer from before");
+        line.run(1_000_000, true, Duration::from_secs(3));
+        assert!(near(line.run(1_000_000, true, LOOK), 1_000_000), "it was wrong");
     }
 
     #[test]
