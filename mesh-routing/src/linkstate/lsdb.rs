@@ -12,7 +12,7 @@ use crate::{
     error::MeshError,
     wire::{
         area::{AreaId, Fragment, InterAreaLsa, NodePrefix},
-        lsa::{Advertised, EXPIRY, LinkState, NODES_MAX, Publication},
+        lsa::{Advertised, EXPIRY, Edge, LinkState, NODES_MAX, Publication},
         message::BUCKETS,
         signed_lsa::{Key, Lsa, SignedLsa},
     },
@@ -59,6 +59,8 @@ pub struct Difference {
     pub edges: bool,
     /// The set of edges, or the streams: a relay that refused a track may take it now.
     pub shape: bool,
+    /// An edge carries more, or it is not known any more how much: what was refused for want of room may be taken now.
+    pub room: bool,
     /// Streams, or the zone of a relay: lists may differ.
     pub streams: bool,
     /// Listeners.
@@ -282,6 +284,7 @@ fn difference(old: Option<&Lsa>, new: &Lsa) -> Difference {
         (Some(Lsa::Links(old)), Lsa::Links(new)) => Difference {
             edges: old.links != new.links,
             shape: !old.links.iter().map(|e| e.neighbor).eq(new.links.iter().map(|e| e.neighbor)),
+            room: old.links != new.links && has_more_room(&old.links, &new.links),
             streams: old.zone != new.zone,
             heard: old.heard != new.heard,
             ways: false,
@@ -300,13 +303,22 @@ fn difference(old: Option<&Lsa>, new: &Lsa) -> Difference {
             Difference { ways: any, shape: any, ..Difference::default() }
         }
         (_, Lsa::Links(_)) => {
-            Difference { edges: true, shape: true, streams: true, heard: true, ways: false }
+            Difference { edges: true, shape: true, streams: true, heard: true, ..Difference::default() }
         }
         (_, Lsa::Streams(new)) => {
             let any = !new.streams.is_empty();
             Difference { shape: any, streams: any, ..Difference::default() }
         }
     }
+}
+
+fn has_more_room(old: &[Edge], new: &[Edge]) -> bool {
+    let before = |new: &Edge| old.iter().find(|old| old.neighbor == new.neighbor);
+    new.iter().any(|edge| {
+        before(edge).is_some_and(|old| {
+            !old.capacity.unknown() && (edge.capacity.unknown() || edge.capacity > old.capacity)
+        })
+    })
 }
 
 /// A stream that is published again is a new one.
