@@ -156,7 +156,7 @@ mod tests {
         now += Duration::from_millis(100);
         assert!(handle(&mut here, answer, now));
         let burst = datagrams(&mut here, &path, now);
-        assert_eq!(burst.iter().map(|part| part.len() - DatagramHeader::LEN).sum::<usize>(), 2380);
+        assert_eq!(burst.iter().map(|part| part.len() - DatagramHeader::LEN).sum::<usize>(), 2436);
         // The first part is lost.
         for part in burst.into_iter().skip(1) {
             assert!(handle(&mut there, part, now));
@@ -164,7 +164,7 @@ mod tests {
         let answer = there.pop_answer(99).unwrap();
         assert_eq!(there.pop_answer(99), None);
         let header = DatagramHeader::read(&answer).unwrap();
-        assert_eq!(ProbePart::of(&header), Some(ProbePart::Answer(2380 - 1299)));
+        assert_eq!(ProbePart::of(&header), Some(ProbePart::Answer(2436 - 1299)));
     }
 
     #[test]

@@ -44,7 +44,7 @@ use crate::{
 
 /// Above this many windows those of aliases that left the table go.
 const WINDOWS: usize = 256;
-/// What quinn's queue counts for each datagram besides its bytes.
+/// What quinn's queue counts for each datagram besides its bytes, and for the next one when it is empty.
 const QUEUED: u64 = 32;
 
 /// Feeds quinn from the link's queues, only while there is room on the way.
@@ -85,7 +85,7 @@ fn poll_send(
             Next::Datagram(datagram) => datagram,
             Next::Wait => {
                 // Sound does not wait behind pictures that quinn holds.
-                if buffered > 0 {
+                if buffered > QUEUED {
                     budget.handle_past(buffered);
                 }
                 return Poll::Pending;
@@ -120,7 +120,7 @@ fn send_probe(
     let path = probe::Path {
         room: budget.for_urgent(buffered),
         longest: link.longest().saturating_sub(DatagramHeader::LEN) as u64,
-        idle: buffered == 0,
+        idle: buffered <= QUEUED,
     };
     match with(|switch| switch.poll_probe(link.id, &path, now)) {
         Sent::Datagrams(datagrams) => {

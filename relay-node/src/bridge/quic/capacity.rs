@@ -10,6 +10,8 @@ const FULL_LOOKS: u32 = 2;
 const FULL_OF_FOUR: u64 = 3;
 /// How long it is believed at first, and at most: who tries again and finds it full waits twice as long.
 const BELIEVED: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(160));
+/// A link that carries less than this share of what it did is another one: that is not believed for long yet.
+const ANOTHER: (u64, u64) = (7, 10);
 /// A look moves the estimate by one part of so many.
 const SLOWNESS: u64 = 4;
 
@@ -33,11 +35,13 @@ pub struct Estimate {
     /// When it was last full, and for how long that is believed.
     full_at: Option<Instant>,
     believed: Duration,
+    /// What was believed when that time was chosen.
+    proven: u64,
 }
 
 impl Default for Estimate {
     fn default() -> Estimate {
-        Estimate { last: None, full_looks: 0, bits: None, full_at: None, believed: BELIEVED.0 }
+        Estimate { last: None, full_looks: 0, bits: None, full_at: None, believed: BELIEVED.0, proven: 0 }
     }
 }
 
@@ -80,7 +84,15 @@ impl Estimate {
             self.believed = if soon { (2 * self.believed).min(BELIEVED.1) } else { BELIEVED.0 };
         }
         self.full_at = Some(now);
-        self.bits = Some(self.bits.map_or(rate, |old| old - old / SLOWNESS + rate / SLOWNESS));
+        let was_unknown = self.bits.is_none();
+        let bits = self.bits.map_or(rate, |old| old - old / SLOWNESS + rate / SLOWNESS);
+        self.bits = Some(bits);
+        // Another link than the one that was tried in vain.
+        if bits < self.proven / ANOTHER.1 * ANOTHER.0 {
+            (self.believed, self.proven) = (BELIEVED.0, bits);
+        } else if was_unknown {
+            self.proven = bits;
+        }
     }
 }
 
@@ -171,6 +183,19 @@ mod tests {
             None,
             "after a long peace it begins anew"
         );
+    }
+
+    #[test]
+    fn a_link_that_got_thin_is_believed_as_long_as_at_first() {
+        let mut line = Line::new();
+        for _ in 0..3 {
+            assert!(line.run(5_000_000, true, LOOK * 2).is_some());
+            while line.run(1_000_000, false, LOOK).is_some() {}
+        }
+        line.run(5_000_000, true, LOOK * 2);
+        line.run(1_000_000, true, Duration::from_secs(4));
+        assert!(line.run(500_000, false, Duration::from_secs(9)).is_some());
+        assert_eq!(line.run(500_000, false, Duration::from_secs(2)), None);
     }
 
     #[test]

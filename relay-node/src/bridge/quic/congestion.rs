@@ -194,6 +194,8 @@ struct Round {
     long_queue: Option<(Instant, Duration)>,
     most_in_flight: u64,
     limited: bool,
+    /// Something passed the window: no sign that the path is full, but one that the window is small.
+    passed: bool,
     marked: bool,
 }
 
@@ -232,6 +234,7 @@ impl Round {
             long_queue: None,
             most_in_flight: 0,
             limited: false,
+            passed: false,
             marked: false,
         }
     }
@@ -298,8 +301,8 @@ impl Delay {
     /// All acknowledgements of one packet were handled.
     pub fn handle_acks_end(&mut self, in_flight: u64, limited: bool, now: Instant) {
         self.budget.in_flight.store(in_flight, Relaxed);
-        let passed = self.budget.passed.swap(false, Relaxed);
-        self.round.limited |= limited || passed || self.budget.wanted.load(Relaxed);
+        self.round.passed |= self.budget.passed.swap(false, Relaxed);
+        self.round.limited |= limited || self.budget.wanted.load(Relaxed);
         if self.draining.is_some_and(|until| until <= now) {
             self.draining = None;
             self.round = Round::new(now);
@@ -356,7 +359,7 @@ impl Delay {
         }
         if ratio < 1.0 {
             self.window = (used as f64 * ratio.max(0.5)) as u64;
-        } else if self.round.limited && ratio > 1.02 {
+        } else if (self.round.limited || self.round.passed) && ratio > 1.02 {
             let careful = self.careful_until.is_some_and(|until| now < until);
             // Media leaves its reserve, and quinn a packet: what stands free by that is used too. Without it a small window
             // would never grow again.

@@ -15,8 +15,8 @@ const QUIET: Duration = Duration::from_millis(2);
 const OCTETS_MAX: u64 = 12 * 1024;
 const OCTETS_LEAST: u64 = 160;
 const BURST_LEAST: Duration = Duration::from_millis(12);
-/// IP, UDP and QUIC, of each datagram.
-pub(crate) const OVERHEAD: u64 = 60;
+/// What QUIC adds to a datagram. What a link is thought to carry is counted with it, and without IP and UDP.
+const OVERHEAD: u64 = 32;
 /// From one to the next: a link that got wide is known after two that say so. Together with [`BURST`] less than 1 % of what
 /// the link is thought to carry.
 const PAUSE: Duration = Duration::from_millis(2500);
@@ -32,10 +32,15 @@ const STEP_MAX: u64 = 4;
 const PROVEN: Duration = Duration::from_secs(30);
 /// An answer that takes longer is none.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A burst that finds no room for so long is not sent.
+/// A burst that finds no room for so long is not sent. And who sends about what the link is thought to carry may never seem
+/// to have sent it all: after so long the link is asked for its round trip all the same, and that says whether a queue stands.
 const STALE: Duration = Duration::from_millis(500);
+/// Until it is looked again whether quinn has sent what it holds.
+const AGAIN: Duration = Duration::from_millis(1);
 /// A round trip longer than the shortest by this has met a queue.
-const QUEUE: Duration = Duration::from_millis(8);
+const QUEUE: Duration = Duration::from_millis(5);
+/// After that it is asked again.
+const QUEUED: Duration = Duration::from_secs(1);
 /// A round trip that was not seen for so long is not believed any more.
 const BASE_AGE: Duration = Duration::from_secs(20);
 /// Times that nobody answered after which the pause grows no more: 16 times the first.
@@ -172,8 +177,14 @@ impl Prober {
             Step::Ready { .. } => true,
             Step::Asked { .. } | Step::Sent { .. } => false,
         };
-        if !is_due || !path.idle || octets < OCTETS_LEAST.max(most(BURST_LEAST)) {
+        if !is_due || octets < OCTETS_LEAST.max(most(BURST_LEAST)) {
             return Probe::Nothing;
+        }
+        if !path.idle {
+            return Probe::Later(now + AGAIN);
+        }
+        if self.step == Step::Idle && self.due.is_some_and(|due| now >= due + STALE) {
+            self.backlog = Backlog::default();
         }
         let leaves = self.backlog.get(bits, now).saturating_sub(QUIET);
         if !leaves.is_zero() {
@@ -188,7 +199,7 @@ impl Prober {
             _ => {
                 let datagrams = octets.div_ceil(path.longest.max(1) + OVERHEAD);
                 let octets = octets.saturating_sub(datagrams * OVERHEAD);
-                if path.room < octets + path.longest {
+                if path.room < octets + datagrams * OVERHEAD {
                     return Probe::Wait;
                 }
                 let number = self.next_number();
@@ -214,7 +225,7 @@ impl Prober {
                 self.silences = 0;
                 self.shortest.sample(rtt, now);
                 if rtt > self.shortest.with(shortest)? + QUEUE {
-                    self.end(NEXT_STEP, now);
+                    self.end(QUEUED, now);
                 } else {
                     self.step = Step::Ready { since: now };
                 }
