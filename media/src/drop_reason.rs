@@ -102,4 +102,10 @@ drop_reasons! {
     RepairBudget = "repair_budget",
     /// A NACK for what was repaired a moment ago.
     RepairOnItsWay = "repair_on_its_way",
+    /// No Opus packet: the rungs of its stage conceal it.
+    LadderUndecodable = "ladder_undecodable",
+    /// It came when the rungs of its stage had concealed it, or twice.
+    LadderLate = "ladder_late",
+    /// Its stage sends more sound than plays in that time.
+    LadderTooFast = "ladder_too_fast",
 }

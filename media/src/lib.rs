@@ -14,13 +14,15 @@
 //! | [`transport`] | ICE, DTLS and data channels of the peer that it comes from or goes to |
 //! | `track` | the ring that it waits in, and who listens |
 //! | [`bandwidth`] | how much of it the path to one listener is thought to carry |
+//! | [`ladder`] | how its sound becomes sound at lower rates |
+//! | `mending` | whether what the listener loses of it is sent again before it asks |
 //! | `ingest` | the way in: which track it is of, and what its publisher is told |
 //! | `egress` | the way out: fan-out, the numbers of each listener, the batch that leaves |
 //! | `worker` | the doors, and the sessions behind them |
 //!
 //! A folder imports from those to its left; those in one position do not know each other.
 //!
-//! order: drop_reason | stats bins | rtp | allocation sdp transport | track | bandwidth | ingest egress | worker | lib
+//! order: drop_reason | stats bins | rtp | allocation sdp transport | track | bandwidth ladder | mending | ingest egress | worker | lib
 
 pub mod allocation;
 pub mod bandwidth;
@@ -28,6 +30,8 @@ mod bins;
 mod drop_reason;
 mod egress;
 mod ingest;
+pub mod ladder;
+mod mending;
 pub mod rtp;
 pub mod sdp;
 pub mod stats;
@@ -46,12 +50,13 @@ pub use rtp::{
 pub use stats::Stats;
 pub use track::{
     epoch::{Epochs, HeldEpoch},
-    id::{MAX_ENCODINGS, StreamTrack, StreamTracks, TrackId},
+    id::{MAX_ENCODINGS, MAX_RUNGS, StreamTrack, StreamTracks, TrackId},
     meter::LayerRate,
 };
 pub use worker::{
     Claim, Holdings, Worker,
     advertised::AdvertisedEncoding,
+    hearing::SoundWish,
     plan::{Audience, Command, Event, Flow, Relayed, SessionPlan},
     sight::{Reason, Shown, Sight},
     wish::{Bound, Wish},

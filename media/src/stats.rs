@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use protocol::Kind;
+use protocol::{Kind, mesh::MAX_RUNGS};
 
 use crate::drop_reason::DropReason;
 
@@ -28,6 +28,8 @@ pub struct Stats {
     pub nacks: [u64; 2],
     /// Packets sent again to listeners.
     pub repairs: u64,
+    /// Packets of sound sent again to listeners before they asked.
+    pub repeats: u64,
     /// Keyframe requests: to publishers, by listeners.
     pub keyframe_requests: [u64; 2],
     /// Dropped, by reason.
@@ -47,6 +49,8 @@ pub struct Stats {
     pub estimates: Bitrates,
     /// As above.
     pub allocated: Bitrates,
+    /// Listeners of a sound by the rung that they are to get, by rising quality; the last one is what publishers send.
+    pub hearing: [u64; HEARD],
     /// Connected publishers.
     pub publishers: u64,
     /// Connected listeners.
@@ -55,6 +59,8 @@ pub struct Stats {
     pub delay: DelayHistogram,
 }
 
+/// Rungs of a sound, and what its publisher sends.
+pub const HEARD: usize = MAX_RUNGS + 1;
 /// As many as there are of [`Reason`](crate::Reason).
 pub const REASONS: usize = 5;
 

@@ -25,11 +25,13 @@ pub struct TrackKey {
 
 /// Encodings of one picture.
 pub const MAX_ENCODINGS: usize = 4;
+/// Rungs of a sound below what its publisher sends.
+pub const MAX_RUNGS: usize = 2;
 
 /// Which of a stream's tracks.
 ///
-/// On the wire it is one octet: 0 the sound, 1 the picture, from 2 on its encodings. Until bridge version 4 there are the
-/// first two.
+/// On the wire it is one octet: 0 the sound, 1 the picture, from 2 on its encodings, from 6 on the rungs of its sound. Until
+/// bridge version 4 there are the first two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub enum StreamTrack {
@@ -41,6 +43,9 @@ pub enum StreamTrack {
     /// One encoding of its picture, where the publisher sends several: below [`MAX_ENCODINGS`], by its place in the
     /// publisher's answer. The place says nothing of the quality.
     Encoding(u8),
+    /// Its sound as its relay has encoded it anew, for paths that do not carry what the publisher sends: below
+    /// [`MAX_RUNGS`], by rising quality.
+    Rung(u8),
 }
 
 impl StreamTrack {
@@ -55,19 +60,22 @@ impl StreamTrack {
     /// Sound or picture.
     pub fn kind(self) -> Kind {
         match self {
-            StreamTrack::Audio => Kind::Audio,
+            StreamTrack::Audio | StreamTrack::Rung(_) => Kind::Audio,
             StreamTrack::Video | StreamTrack::Encoding(_) => Kind::Video,
         }
     }
 
-    /// Which encoding, if it is one of several.
+    /// Which encoding of a picture, if it is one of several.
     pub fn encoding(self) -> Option<u8> {
         match self {
             StreamTrack::Encoding(encoding) => Some(encoding),
-            StreamTrack::Audio | StreamTrack::Video => None,
+            StreamTrack::Audio | StreamTrack::Video | StreamTrack::Rung(_) => None,
         }
     }
 }
+
+/// The octet of the lowest rung.
+const FIRST_RUNG: u8 = 2 + MAX_ENCODINGS as u8;
 
 impl From<StreamTrack> for u8 {
     fn from(track: StreamTrack) -> u8 {
@@ -75,6 +83,7 @@ impl From<StreamTrack> for u8 {
             StreamTrack::Audio => 0,
             StreamTrack::Video => 1,
             StreamTrack::Encoding(encoding) => 2 + encoding,
+            StreamTrack::Rung(rung) => FIRST_RUNG + rung,
         }
     }
 }
@@ -86,7 +95,8 @@ impl TryFrom<u8> for StreamTrack {
         match octet {
             0 => Ok(StreamTrack::Audio),
             1 => Ok(StreamTrack::Video),
-            _ if usize::from(octet - 2) < MAX_ENCODINGS => Ok(StreamTrack::Encoding(octet - 2)),
+            2..FIRST_RUNG => Ok(StreamTrack::Encoding(octet - 2)),
+            _ if usize::from(octet - FIRST_RUNG) < MAX_RUNGS => Ok(StreamTrack::Rung(octet - FIRST_RUNG)),
             _ => Err("no track of a stream"),
         }
     }
@@ -424,7 +434,7 @@ mod tests {
         for octet in 0..=u8::MAX {
             match postcard::from_bytes::<StreamTrack>(&[octet]) {
                 Ok(track) => assert_eq!(postcard::to_stdvec(&track).unwrap(), [octet]),
-                Err(_) => assert!(usize::from(octet) >= 2 + MAX_ENCODINGS, "{octet}"),
+                Err(_) => assert!(usize::from(octet) >= 2 + MAX_ENCODINGS + MAX_RUNGS, "{octet}"),
             }
         }
         for kind in [Kind::Audio, Kind::Video] {

@@ -12,6 +12,8 @@ impl BridgeVersion {
     pub const FIRST: BridgeVersion = BridgeVersion(4);
     /// With it a picture may cross in encodings.
     pub const ENCODINGS: BridgeVersion = BridgeVersion(5);
+    /// With it a sound may cross in rungs. No relay speaks it yet.
+    pub const RUNGS: BridgeVersion = BridgeVersion(6);
 }
 
 impl fmt::Display for BridgeVersion {

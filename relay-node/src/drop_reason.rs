@@ -41,6 +41,8 @@ drop_reasons! {
     SendRefused = "send_refused",
     /// A worker is overloaded: its inputs wait.
     WorkerQueueFull = "worker_queue_full",
+    /// The ladder is overloaded: its inputs wait.
+    LadderQueueFull = "ladder_queue_full",
     /// A keyframe request for a track for which one waits for the node loop already.
     NodeQueueFull = "node_queue_full",
     /// A record of the data directory that cannot be read.

@@ -3,7 +3,7 @@
 //!
 //! Rooms, each of which imports from those to its left alone; `script/imports` holds it:
 //!
-//! order: clock drop_reason | vitals | places | client addresses | storage metrics memory | membership | bridge | media | node | node_loop | api | config | cli relay | lib main
+//! order: clock drop_reason | vitals | places | client addresses | storage metrics memory | membership | bridge | ladder media | node | node_loop | api | config | cli relay | lib main
 
 pub mod addresses;
 pub mod api;
@@ -13,6 +13,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod drop_reason;
+pub mod ladder;
 pub mod media;
 pub mod membership;
 pub mod memory;

@@ -37,6 +37,11 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
 
 fn describe() {
     describe_gauge!("relay_sessions", Unit::Count, "WebRTC sessions now, by kind (ingest, egress)");
+    describe_gauge!(
+        "relay_audio_listeners",
+        Unit::Count,
+        "listeners by what they get of the sound (low, mid, high)"
+    );
     for (name, unit, text) in COUNTERS {
         describe_counter!(name, unit, text);
     }
@@ -65,6 +70,12 @@ fn describe() {
         Unit::Count,
         "what the pictures of listeners take, each once a second; 0 is no picture"
     );
+    describe_gauge!("relay_ladder_seconds", Unit::Seconds, "time that the ladder has spent; it only grows");
+    describe_gauge!(
+        "relay_ladder_stages",
+        Unit::Count,
+        "stages whose rungs are wanted, by state (open, closed: the machine is short of CPU)"
+    );
     describe_gauge!("relay_bridge_up", Unit::Count, "links to other relays that are up, by their zone");
     describe_gauge!("relay_bridge_rtt_seconds", Unit::Seconds, "round trip to a neighbor, by its zone");
     describe_gauge!(
@@ -90,6 +101,7 @@ const COUNTERS: [(&str, Unit, &str); 17] = [
     ),
     ("relay_nack_total", Unit::Count, "packets asked for again, by direction"),
     ("relay_repair_total", Unit::Count, "packets sent to listeners once more because they asked"),
+    ("relay_repeat_total", Unit::Count, "packets of sound sent once more before the listener asked"),
     ("relay_pli_total", Unit::Count, "keyframes asked for, by direction"),
     ("relay_probe_total", Unit::Count, "bursts that tried whether the path to a listener carries more"),
     ("relay_paced_packets_total", Unit::Count, "packets of pictures that waited for their run, by speed"),
@@ -108,7 +120,11 @@ const COUNTERS: [(&str, Unit, &str); 17] = [
         Unit::Count,
         "pictures that went on with fewer frames until a worse encoding began, and did not stop",
     ),
-    ("relay_wish_total", Unit::Count, "wishes of listeners: auto, encoding, sound"),
+    (
+        "relay_wish_total",
+        Unit::Count,
+        "wishes of listeners: auto, encoding, sound, sound_low, sound_mid, sound_high",
+    ),
     ("relay_drop_total", Unit::Count, "what was dropped, by reason"),
     ("relay_bridge_bytes_total", Unit::Bytes, "bytes over bridges, by direction"),
     (

@@ -1,8 +1,13 @@
 //! A relay from the configuration to the last goodbye: what is started in which order, and why.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use media::transport::Identity as DtlsIdentity;
+use media::{Relayed, transport::Identity as DtlsIdentity};
 use mesh_routing::{Config as MeshConfig, Mesh};
 use protocol::NodeId;
 use thiserror::Error;
@@ -27,6 +32,7 @@ use crate::{
     },
     clock,
     config::{Config, PublicUrl},
+    ladder,
     media::{thread, udp},
     membership::festival::{self, Festival},
     memory, metrics,
@@ -67,6 +73,8 @@ impl RelayError {
 
 /// Events that may wait for the node loop.
 const EVENTS_MAX: usize = 4096;
+/// How long it is tried whether this machine is fast enough for a ladder.
+const LADDER_TRIAL: Duration = Duration::from_millis(200);
 
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`, which is the same by default.
 /// Whoever finds no place there tries again after a second. `TcpListener::bind` asks for 128.
@@ -128,9 +136,23 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     // Media threads before the bridges: what a link brings must have somewhere to go.
     let forwarding = Arc::new(Forwarding::new());
     let (media_events, media_inbox) = mpsc::channel(EVENTS_MAX);
-    let (workers, threads) =
-        thread::start(sockets, &forwarding, &media_events, config.max_video_bitrate, &vitals)
+    let ladder_door = Arc::new(OnceLock::new());
+    let (workers, mut threads) =
+        thread::start(sockets, &forwarding, &media_events, config.max_video_bitrate, &ladder_door, &vitals)
             .map_err(|error| RelayError::Failed(format!("cannot start media threads: {error}")))?;
+    let (ladder_events, ladder_inbox) = mpsc::channel(EVENTS_MAX);
+    if ladder::is_wanted(config.ladder, LADDER_TRIAL) {
+        let workers = workers.clone();
+        let deliver = move |track, packet| workers.offer(track, &Relayed::Packet(packet));
+        // There are two for each stage at most, and the node loop takes them within milliseconds.
+        let happened = move |event| {
+            let _ = ladder_events.try_send(event);
+        };
+        let (door, thread) = ladder::start(deliver, happened, pulse("ladder", Work::Serve))
+            .map_err(|error| RelayError::Failed(format!("cannot start the ladder: {error}")))?;
+        threads.push(thread);
+        let _ = ladder_door.set(door);
+    }
     let (bridge_events, bridge_inbox) = mpsc::channel(EVENTS_MAX);
     let delivery = {
         let workers = workers.clone();
@@ -176,6 +198,10 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         now,
         clock::wall(),
     );
+    let ladder = ladder_door.get().cloned();
+    if ladder.is_some() {
+        node.set_ladder();
+    }
     if let Some(festival) = &festival {
         node.set_festival(festival.clone(), now);
     }
@@ -254,10 +280,11 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         discovered,
         files: file_inbox,
         media: media_inbox,
+        ladder: ladder_inbox,
         stop: stopping,
     };
     let allowances = Allowances::new(config.chat, rand::random());
-    let node_loop = NodeLoop::new(node, workers, bridges, forwarding, store, files, allowances);
+    let node_loop = NodeLoop::new(node, (workers, ladder), bridges, forwarding, store, files, allowances);
     let node_loop = on_a_thread("node", node_loop.run(inputs, pulse("node", Work::Serve)))
         .map_err(|error| RelayError::Failed(format!("cannot start the node thread: {error}")))?;
     stop_signal().await;

@@ -11,6 +11,7 @@ mod bridge;
 mod descriptor;
 mod disk;
 mod http;
+mod ladder;
 mod mutation;
 mod sessions;
 mod targets;

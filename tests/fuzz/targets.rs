@@ -27,7 +27,7 @@ use relay_node::{
 };
 use rooms::{Rooms, Source, WallTime, Written};
 
-use crate::{bridge, descriptor, disk, http, sessions};
+use crate::{bridge, descriptor, disk, http, ladder, sessions};
 
 /// A parser, or a core behind one.
 pub struct Target {
@@ -74,6 +74,7 @@ pub fn all() -> Vec<Target> {
             samples: descriptor::allocations,
             feed: descriptor::allocation,
         },
+        Target { name: "ladder", longest: 8000, runs: 400, samples: ladder::packets, feed: ladder::ladder },
         Target { name: "rtcp", longest: 2000, runs: 100_000, samples: reports, feed: rtcp },
         Target { name: "transport_cc", longest: 2000, runs: 100_000, samples: feedbacks, feed: transport_cc },
         Target { name: "stun", longest: 2000, runs: 100_000, samples: none, feed: stun },

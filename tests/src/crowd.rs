@@ -26,7 +26,9 @@ pub struct Counted {
     pub kbit_per_second: f64,
     /// Media packets of all.
     pub packets: u64,
-    /// Packets that their wires did not let through.
+    /// Packets that did not come.
+    pub lost: u64,
+    /// Those of them that their wires did not let through.
     pub narrowed: u64,
     /// Messages of transport-wide feedback.
     pub feedbacks: u64,

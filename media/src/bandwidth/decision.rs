@@ -1,6 +1,8 @@
 //! What is concluded from a feedback: the estimate is raised while nothing queues, lowered to what arrives when a
 //! queue stands or much is lost, and left alone where the queue is somebody else's.
 
+use std::time::Instant;
+
 use super::{
     delay_trend::{DelayTrend, STANDING_US, Usage},
     delivery,
@@ -70,6 +72,8 @@ pub enum PathState {
 
 /// Sound at its lowest, so that the path can still be measured.
 pub(super) const LEAST: f64 = 50_000.0;
+/// Where sound can be had that takes less, this is its lowest: three frames of 24 kbit/s in one packet.
+const LEAST_OF_RUNGS: f64 = 30_000.0;
 /// Nothing that a stream has needs more, unless the operator says so.
 pub(super) const MOST: f64 = 20_000_000.0;
 /// Of what arrives when a queue stands: the rest empties the queue. As GCC section 5.5.
@@ -158,6 +162,28 @@ const CONSTANT_US: u64 = 8_000;
 const CONTEST_OVER_US: u64 = 300_000;
 
 impl Estimator {
+    /// Whether the sound can be had in rungs that take less than the publisher's: then a queue can be made shorter on a
+    /// path that is narrower than that.
+    pub fn set_rungs(&mut self, there_are: bool) {
+        self.least_by_queue = if there_are { LEAST_OF_RUNGS } else { LEAST_BY_QUEUE };
+    }
+
+    /// A trial has shown that so many bits per second are carried.
+    pub fn handle_carried(&mut self, bits: u64, now: Instant) {
+        let (bits, now) = (bits as f64, self.since_begin(now));
+        self.proven_at = now;
+        if self.capacity.is_some_and(|capacity| bits > BEYOND * capacity) {
+            self.capacity = None;
+            self.prober.forget_failures(now);
+        }
+        self.estimate = self.estimate.max(bits).min(self.most);
+    }
+
+    /// Below this it is never lowered.
+    pub(super) fn least(&self) -> f64 {
+        LEAST.min(self.least_by_queue)
+    }
+
     pub(super) fn judge_probe(&mut self, now: u64) {
         let Some((first, last)) = self.prober.complete(self.told) else { return };
         let fared = delivery::stretch(&self.history, first, last);
@@ -243,7 +269,7 @@ impl Estimator {
         if let Some(stubborn) = &mut self.stubborn {
             stubborn.spread.note(self.queue.standing_us, now > stubborn.began + STUBBORN_US / 2);
             let stubborn = *stubborn;
-            let small = self.estimate < 1.01 * LEAST_BY_QUEUE;
+            let small = self.estimate < 1.01 * self.least_by_queue;
             let fallen = small || self.estimate < STUBBORN_FALL * stubborn.carried;
             let patience = if small { STUBBORN_US / 2 } else { STUBBORN_US };
             if now > stubborn.began + patience && (fallen || self.is_longer(stubborn.spread)) {
@@ -278,7 +304,7 @@ impl Estimator {
         // A source that sends less than is carried has sent a burst: its queue gets shorter by itself.
         let burst = self.sending.rate(now) < BURST * carried;
         let lowered = if burst { carried } else { AFTER_QUEUE * carried };
-        self.lower_to(lowered.max(LEAST_BY_QUEUE), now);
+        self.lower_to(lowered.max(self.least_by_queue), now);
     }
 
     /// Sending less does not make the queue shorter: it is none, or it is of others.
@@ -313,7 +339,7 @@ impl Estimator {
 
     fn lower_to(&mut self, bitrate: f64, now: u64) {
         self.prober.handle_congestion(now);
-        let bitrate = bitrate.max(LEAST);
+        let bitrate = bitrate.max(self.least());
         if bitrate < self.estimate {
             self.estimate = bitrate;
             self.lowered_at = Some(now);

@@ -7,8 +7,9 @@ use super::{
     decision::{LEAST, LEAST_BY_QUEUE, MOST, PathState, Rival, Spread, Stubborn, UNUSED, UNUSED_ANYWAY},
     delay_trend::{DelayTrend, EMPTY_US, Queue, Usage},
     delivery::SendRate,
-    history::{Change, History, MOST_WITH_PICTURE, MOST_WITH_SOUND, Purpose},
-    loss::Loss,
+    history::{Change, History, MOST_WITH_PICTURE, MOST_WITH_SOUND, Purpose, State},
+    lateness::Lateness,
+    loss::{Loss, Told},
     probe::{Path, Probe, Prober},
 };
 use crate::rtp::transport_cc::{Feedback, TICK_US, TICKS_PER_REFERENCE};
@@ -26,6 +27,7 @@ pub struct Estimator {
     pub(super) trend: DelayTrend,
     pub(super) queue: Queue,
     pub(super) loss: Loss,
+    lateness: Lateness,
     pub(super) prober: Prober,
     pub(super) sending: SendRate,
     /// Bits per second.
@@ -50,6 +52,8 @@ pub struct Estimator {
     pub(super) contest: (u64, Spread),
     /// Who else filled the queue.
     pub(super) rival: Option<Rival>,
+    /// A queue alone does not lower the estimate below this.
+    pub(super) least_by_queue: f64,
     /// What the smallest picture takes with the sound, bits per second.
     pub(super) base: f64,
     /// Since when there is no queue.
@@ -111,6 +115,7 @@ impl Estimator {
             trend: DelayTrend::default(),
             queue: Queue::default(),
             loss: Loss::default(),
+            lateness: Lateness::default(),
             prober: Prober::default(),
             sending: SendRate::default(),
             estimate: START,
@@ -124,6 +129,7 @@ impl Estimator {
             stubborn: None,
             contest: (0, Spread::default()),
             rival: None,
+            least_by_queue: LEAST_BY_QUEUE,
             base: 0.0,
             empty_since: None,
             proven_at: 0,
@@ -156,6 +162,12 @@ impl Estimator {
         number as u16
     }
 
+    /// The packet with this number leaves once more, octet for octet. What is told of it from now on may be of either, so
+    /// the second one is counted neither as sent nor as arrived.
+    pub fn handle_repeated(&mut self, number: u16) {
+        self.history.repeat(self.history.extend(number));
+    }
+
     /// A packet leaves for a listener that does not tell what came.
     pub fn handle_untold(&mut self, octets: usize, now: Instant) {
         let now = self.since_begin(now);
@@ -172,19 +184,29 @@ impl Estimator {
             match self.history.report(told.number, ticks.map(|ticks| ticks as u32)) {
                 Some(Change::Arrived { packet, was_lost }) => {
                     newest = newest.max(Some(packet.sent));
+                    let arrived = ticks.unwrap_or_default().saturating_mul(TICK_US);
+                    let delay = arrived - packet.sent as i64;
+                    let late = self.lateness.handle_arrival(delay);
                     match packet.purpose() {
+                        // It is the one that was sent later.
+                        Purpose::Media if packet.is_repeated() => {
+                            self.loss.handle_repeated(!late && !was_lost);
+                            if late {
+                                continue;
+                            }
+                        }
                         // they are smaller than others, so they wait less for themselves
                         Purpose::Probe(_) => continue,
                         Purpose::Media if self.is_recent(packet.sent) => self.loss.handle_arrival(was_lost),
                         Purpose::Media | Purpose::Repair => {}
                     }
-                    let arrived = ticks.unwrap_or_default().saturating_mul(TICK_US);
-                    self.trend.handle_arrival(packet.sent, arrived - packet.sent as i64);
+                    self.trend.handle_arrival(packet.sent, delay);
                 }
+                Some(Change::Lost { packet }) if packet.is_repeated() => self.loss.handle_repeated(false),
                 Some(Change::Lost { packet })
                     if packet.purpose() == Purpose::Media && self.is_recent(packet.sent) =>
                 {
-                    self.loss.handle_lost();
+                    self.loss.handle_lost(self.history.extend(told.number));
                 }
                 _ => {}
             }
@@ -276,7 +298,7 @@ impl Estimator {
         }
         let long = self.queue.standing_us.saturating_sub(SHORT_QUEUE_US) as f64;
         let drained = rate * (1.0 - long / DRAIN_US).max(DRAIN_LEAST);
-        drained.max(rate.min(LEAST_BY_QUEUE))
+        drained.max(rate.min(self.least_by_queue))
     }
 
     fn limited(&self, mut rate: f64, now: Instant) -> u64 {
@@ -286,7 +308,7 @@ impl Estimator {
         {
             rate = rate.min(remb);
         }
-        rate.clamp(LEAST, self.most) as u64
+        rate.clamp(self.least(), self.most) as u64
     }
 
     /// Whether transport-wide feedback has shown the limit of the path: a queue, losses, silence. Before that the
@@ -360,6 +382,39 @@ impl Estimator {
         self.is_full() && self.lowered_at.is_some_and(|at| now < at + CLOGGED_US)
     }
 
+    /// The transport-wide number that the next packet gets.
+    pub fn next_number(&self) -> u64 {
+        self.history.next()
+    }
+
+    /// How much later a packet came than the quickest of the eight before it. `None` as long as nothing is told of it,
+    /// `Some(None)` if it was lost.
+    pub fn lateness(&self, number: u64) -> Option<Option<Duration>> {
+        let delay = |number| {
+            let packet = self.history.get(number).filter(|packet| packet.state == State::Arrived)?;
+            Some(i64::from(packet.arrived) * TICK_US - packet.sent as i64)
+        };
+        match self.history.get(number).map(|packet| packet.state) {
+            Some(State::Untold) => None,
+            Some(State::Arrived) => {
+                let least = (number.saturating_sub(8)..number).filter_map(delay).min();
+                let later = delay(number).zip(least).map(|(delay, least)| delay - least);
+                Some(later.map(|later| Duration::from_micros(later.max(0) as u64)))
+            }
+            Some(State::Lost) | None => Some(None),
+        }
+    }
+
+    /// Bits per second that are sent, without what is sent again unchanged.
+    pub fn sent(&mut self, now: Instant) -> u64 {
+        self.sending.rate(self.since_begin(now)) as u64
+    }
+
+    /// What was told of media since the beginning.
+    pub fn told(&self) -> Told {
+        self.loss.total()
+    }
+
     /// The share of media lost in the last second, if enough was told.
     pub fn loss(&self) -> Option<f64> {
         self.loss.share()
@@ -417,7 +472,7 @@ impl Estimator {
             // that is full gets empty, and one that is fine goes on with little.
             self.heard.before_silence.get_or_insert(self.estimate);
             self.heard.waiting_since = Some(now);
-            self.estimate = (self.estimate / 2.0).max(LEAST);
+            self.estimate = (self.estimate / 2.0).max(self.least());
             self.state = PathState::Silent;
             self.prober.handle_congestion(now);
         }
@@ -462,7 +517,7 @@ impl Estimator {
         reference
     }
 
-    fn since_begin(&self, now: Instant) -> u64 {
+    pub(super) fn since_begin(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.began).as_micros() as u64
     }
 }

@@ -30,10 +30,15 @@ pub struct SentPacket {
 }
 
 impl SentPacket {
+    /// Whether the same octets were sent once more.
+    pub fn is_repeated(&self) -> bool {
+        self.purpose == REPEATED
+    }
+
     /// What it was sent for.
     pub fn purpose(&self) -> Purpose {
         match self.purpose {
-            0 => Purpose::Media,
+            0 | REPEATED => Purpose::Media,
             1 => Purpose::Repair,
             probe => Purpose::Probe(probe - 2),
         }
@@ -51,7 +56,9 @@ impl Purpose {
 }
 
 /// Probes are numbered below this, then from 0 again.
-pub const PROBES: u8 = 254;
+pub const PROBES: u8 = 253;
+/// Media whose octets were sent once more, in place of a [`Purpose`].
+const REPEATED: u8 = u8::MAX;
 
 /// What is known of a sent packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -134,6 +141,17 @@ impl History {
         number
     }
 
+    /// The octets of this number leave once more, unchanged.
+    pub fn repeat(&mut self, number: u64) {
+        if number < self.next && number >= self.oldest() {
+            let place = self.place(number);
+            let packet = &mut self.ring[place];
+            if packet.purpose() == Purpose::Media {
+                packet.purpose = REPEATED;
+            }
+        }
+    }
+
     /// What a feedback says of one number; `arrived` in ticks of the receiver's clock.
     pub fn report(&mut self, number: u16, arrived: Option<u32>) -> Option<Change> {
         let number = rtp::extend(self.next - 1, number);
@@ -160,6 +178,11 @@ impl History {
                 Some(Change::Lost { packet: *packet })
             }
         }
+    }
+
+    /// The number that the next packet gets.
+    pub fn next(&self) -> u64 {
+        self.next
     }
 
     /// A packet by its number, while it is remembered.

@@ -14,6 +14,25 @@ pub struct Loss {
     second_began: u64,
     /// Until when the path counts as one that loses.
     lossy_until: u64,
+    /// Since the beginning.
+    total: Told,
+    /// The last number that was lost.
+    last_lost: u64,
+}
+
+/// Packets that a listener has told of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Those that were sent once.
+    pub packets: u64,
+    /// Those of them that did not come.
+    pub lost: u64,
+    /// Of these, those whose predecessor did not come either.
+    pub in_row: u64,
+    /// Those that were sent more than once.
+    pub repeated: u64,
+    /// Those of them that did not come the first time.
+    pub mended: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,13 +66,25 @@ impl Default for Loss {
             seconds: [0.0; SECONDS],
             second_began: 0,
             lossy_until: 0,
+            total: Told::default(),
+            last_lost: 0,
         }
     }
 }
 
 impl Loss {
-    /// A packet is told to be lost, for now.
-    pub fn handle_lost(&mut self) {
+    /// A packet that was sent more than once is told of; `first` if the first of it came.
+    pub fn handle_repeated(&mut self, first: bool) {
+        self.total.repeated += 1;
+        self.total.mended += u64::from(!first);
+    }
+
+    /// The packet with this number is told to be lost, for now.
+    pub fn handle_lost(&mut self, number: u64) {
+        self.total.packets += 1;
+        self.total.lost += 1;
+        self.total.in_row += u64::from(number == self.last_lost + 1);
+        self.last_lost = number;
         let bin = self.bins.newest();
         (bin.told, bin.lost) = (bin.told.saturating_add(1), bin.lost.saturating_add(1));
     }
@@ -64,7 +95,9 @@ impl Loss {
             if let Some(bin) = self.bins.all_mut().iter_mut().find(|bin| bin.lost > 0) {
                 bin.lost -= 1;
             }
+            self.total.lost = self.total.lost.saturating_sub(1);
         } else {
+            self.total.packets += 1;
             let bin = self.bins.newest();
             bin.told = bin.told.saturating_add(1);
         }
@@ -90,6 +123,11 @@ impl Loss {
             }
         }
         self.bins.advance(now);
+    }
+
+    /// What was told since the beginning.
+    pub fn total(&self) -> Told {
+        self.total
     }
 
     /// The share lost in the last second, if enough was told.
@@ -145,7 +183,7 @@ mod tests {
         for feedback in from * 10..(from + seconds) * 10 {
             for packet in 0..10 {
                 match (feedback * 10 + packet) % one_in {
-                    0 => loss.handle_lost(),
+                    0 => loss.handle_lost(feedback * 10 + packet),
                     _ => loss.handle_arrival(false),
                 }
             }
@@ -198,7 +236,7 @@ mod tests {
     #[test]
     fn few_packets_say_nothing() {
         let mut loss = Loss::default();
-        (0..19).for_each(|_| loss.handle_lost());
+        (0..19).for_each(|number| loss.handle_lost(number));
         assert_eq!(loss.share(), None);
     }
 }

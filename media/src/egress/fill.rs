@@ -4,7 +4,7 @@
 //! Listeners are the outer loop and packets the inner one, so that packets to one listener lie one behind the other and
 //! leave as one segmented send.
 
-use std::{collections::VecDeque, net::SocketAddr, time::Instant};
+use std::{collections::VecDeque, net::SocketAddr, ops::RangeInclusive, time::Instant};
 
 use protocol::{Kind, mesh::SenderClock};
 
@@ -215,11 +215,24 @@ impl<S: EgressTable> Fill<'_, S> {
             let Some(sending) = sessions.sending(listener) else { continue };
             let (egress, mut way) = sending.way(batch, *now);
             let mut from = 0;
+            // Of a sound: what leaves beside what is new.
+            let mut missing = None;
             match egress.role(id) {
+                Role::Source if kind == Kind::Audio => match egress.held(numbers, *now) {
+                    Some(held) => missing = held,
+                    None => continue,
+                },
                 Role::Source => {}
                 Role::None => continue,
                 // A picture that begins behind a long queue comes too late, and in parts.
                 Role::NextSource if kind == Kind::Video && is_clogged(way.path.as_deref(), *now) => continue,
+                Role::NextSource if kind == Kind::Audio && egress.source().is_some() => {
+                    let Some(range) = egress.goes_on(ring, numbers, *now) else { continue };
+                    let before = egress.source();
+                    egress.go_on(id, *range.start());
+                    self.started.push_back(Started { listener, before });
+                    missing = Some(range);
+                }
                 Role::NextSource => {
                     match start(ring, numbers, kind) {
                         Some(index) => from = index,
@@ -247,11 +260,21 @@ impl<S: EgressTable> Fill<'_, S> {
                 self.backlogs.handle_backlog(listener, egress, *now);
                 continue;
             }
-            for number in &numbers[from..] {
-                let Some((packet, padding)) = ring.get(*number).filter(|_| egress.wants(*number)) else {
+            if kind == Kind::Audio {
+                let (packets, octets) = egress.repeat_before(tracks, &mut way);
+                traffic.packets += packets;
+                traffic.octets += octets;
+                stats.repeats += packets;
+            }
+            let (range, new) = match missing {
+                Some(range) => (range, &[][..]),
+                None => (RangeInclusive::new(1, 0), &numbers[from..]),
+            };
+            for number in range.chain(new.iter().copied()) {
+                let Some((packet, padding)) = ring.get(number).filter(|_| egress.wants(number)) else {
                     continue;
                 };
-                match egress.send((id, *number), packet, padding, &mut way) {
+                match egress.send((id, number), packet, padding, &mut way) {
                     Sent::Octets(octets) => {
                         traffic.packets += 1;
                         traffic.octets += octets as u64;
@@ -259,6 +282,12 @@ impl<S: EgressTable> Fill<'_, S> {
                     Sent::Codec => stats.drop(DropReason::CodecNotNegotiated),
                     Sent::Withheld | Sent::NotThere | Sent::OnItsWay | Sent::Budget => {}
                 }
+            }
+            if kind == Kind::Audio {
+                let (packets, octets) = egress.repeat(tracks, &mut way);
+                traffic.packets += packets;
+                traffic.octets += octets;
+                stats.repeats += packets;
             }
         }
         let total = Stats::traffic(&mut stats.sent, kind);

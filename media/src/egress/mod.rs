@@ -13,7 +13,9 @@ mod pacer;
 mod placed;
 mod repair;
 mod repair_budget;
+mod repeats;
 mod run;
+mod rungs;
 mod seal;
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ use layers::Layers;
 use pacer::Pacer;
 use placed::{KEPT, Placed, is_forgotten};
 use repair_budget::RepairBudget;
+use repeats::Repeated;
 use run::{Place, Run};
 use timeline::Timeline;
 
@@ -80,6 +83,9 @@ pub struct Egress {
     octets: u32,
     report_at: Option<Instant>,
     repairs: RepairBudget,
+    repeated: Repeated,
+    /// Since when nothing of the present rung leaves, because the next one is behind.
+    held_since: Option<Instant>,
     /// There once its path has shown a limit.
     pacer: Option<Box<Pacer>>,
 }
@@ -182,6 +188,8 @@ impl Egress {
             octets: 0,
             report_at: None,
             repairs: RepairBudget::default(),
+            repeated: Repeated::default(),
+            held_since: None,
             pacer: None,
         }
     }
@@ -199,6 +207,11 @@ impl Egress {
     /// What it is taken from.
     pub fn source(&self) -> Option<TrackId> {
         self.source
+    }
+
+    /// The track as a whole.
+    pub fn whole(&self) -> TrackId {
+        self.whole
     }
 
     /// What this track is to the listener.
@@ -277,7 +290,7 @@ impl Egress {
     ) {
         let timestamp = self.first_timestamp(packet, clocks, now);
         let timeline = Timeline::new(timestamp.wrapping_sub(packet.timestamp));
-        self.begin((track, number), packet.codec, timeline);
+        self.begin((track, number), packet, timeline);
     }
 
     /// As [`Egress::start`], with a picture that began before: `live` is the newest packet of it.
@@ -289,17 +302,20 @@ impl Egress {
         now: Instant,
     ) {
         let timeline = self.catching_up([packet, live], clocks, now);
-        self.begin(first, packet.codec, timeline);
+        self.begin(first, packet, timeline);
     }
 
-    fn begin(&mut self, (track, number): (TrackId, u64), codec: Codec, timeline: Timeline) {
+    fn begin(&mut self, (track, number): (TrackId, u64), packet: &Packet, timeline: Timeline) {
+        let codec = packet.codec;
         self.end_run();
+        self.held_since = None;
         self.runs += 1;
         if let Some((_, most)) = self.next_source.take() {
             self.layers.most = most;
         }
         self.layers.sent = self.layers.most;
-        let run = Run::new(track, self.runs, (number, self.next), timeline, self.layers.sent.spatial);
+        let mut run = Run::new(track, self.runs, (number, self.next), timeline, self.layers.sent.spatial);
+        run.epoch = packet.epoch;
         self.run = Some(run);
         self.source = Some(track);
         if let Some(numbers) = &mut self.numbers {
@@ -407,6 +423,9 @@ impl Egress {
         }
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(packet.payload().len() as u32);
+        if self.kind == Kind::Audio {
+            self.repairs.handle_sound();
+        }
         Sent::Octets(len)
     }
 

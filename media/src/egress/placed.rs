@@ -82,6 +82,9 @@ impl Egress {
         if let Some((known, number)) = self.kept.get(place as usize)
             && *known == lap
         {
+            if let Some(path) = way.path.as_deref_mut() {
+                path.handle_repeated(*number);
+            }
             return Some(*number);
         }
         let number = self.transport_number(body, Purpose::Media, way)?;

@@ -1,5 +1,9 @@
 //! What is sent once more: because a listener asked for it, or to try its path.
 
+use std::time::Duration;
+
+use protocol::Kind;
+
 use super::{
     Egress, LastSent, PayloadTypes, Sent, Way,
     placed::{Placed, is_forgotten},
@@ -19,6 +23,9 @@ const PROBE_LARGEST: usize = 3;
 const PROBE_PADDING: u8 = 255;
 /// And so little that headers are all that it is.
 const LEAST_PADDING: usize = 16;
+
+/// A receiver has no more sound in store than this: what comes later is not heard.
+const HEARD_WITHIN: Duration = Duration::from_millis(200);
 
 /// What a listener asked for again: where it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +50,7 @@ impl Egress {
         self.missed_under(self.next.checked_sub(1 + back)?)
     }
 
-    fn missed_under(&self, index: u64) -> Option<Missed> {
+    pub(super) fn missed_under(&self, index: u64) -> Option<Missed> {
         let run = self.run_of(index)?;
         let missed = Missed { track: run.track, number: run.number(index)?, index };
         // What came late may wait for its first time, under an index below the newest.
@@ -55,17 +62,30 @@ impl Egress {
     /// once more.
     pub fn repair(&mut self, missed: Missed, ring: &Ring, way: &mut Way<'_>) -> Sent {
         let Some((packet, padding)) = ring.get_sent(missed.number) else { return Sent::NotThere };
-        let Some(types) = self.payload_types[packet.codec as usize] else { return Sent::Codec };
-        if types.rtx.is_none() && is_forgotten(&self.kept, missed.index, self.next) {
+        if self.kind == Kind::Audio && way.now.saturating_duration_since(packet.received) > HEARD_WITHIN {
             return Sent::NotThere;
         }
-        let Some(place) = self.placed_again(missed, packet, types) else { return Sent::NotThere };
         let asked = (self.kind, missed.index, packet.payload().len());
         match self.repairs.take(asked, way.path.as_deref(), way.now) {
             Ok(()) => {}
             Err(Refusal::OnItsWay) => return Sent::OnItsWay,
             Err(Refusal::Budget) => return Sent::Budget,
         }
+        self.once_more(missed, (packet, padding), way)
+    }
+
+    /// Sends a packet once more: as a retransmission where negotiated, else the same octets.
+    pub(super) fn once_more(
+        &mut self,
+        missed: Missed,
+        (packet, padding): (&Packet, u8),
+        way: &mut Way<'_>,
+    ) -> Sent {
+        let Some(types) = self.payload_types[packet.codec as usize] else { return Sent::Codec };
+        if types.rtx.is_none() && is_forgotten(&self.kept, missed.index, self.next) {
+            return Sent::NotThere;
+        }
+        let Some(place) = self.placed_again(missed, packet, types) else { return Sent::NotThere };
         Sent::Octets(match types.rtx {
             Some(_) => self.seal_again(place, packet, Purpose::Repair, way),
             None => self.seal(place, packet, padding, way),

@@ -8,19 +8,21 @@ use protocol::Kind;
 use crate::bandwidth::Estimator;
 
 /// How much one listener may have sent again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RepairBudget {
     since: Option<Instant>,
     used: u32,
     /// Octets of pictures that may go. Below zero when more went: a packet goes whole.
     octets: f64,
     filled_at: Option<Instant>,
+    /// Packets of sound that may go.
+    sound: u8,
     /// What went lately, by the index. There once something was repaired.
     newest: Option<Box<[Option<Went>; NEWEST]>>,
 }
 
-/// An index, and when it went once more.
-type Went = (u64, Instant);
+/// An index, when it last went once more, and how often.
+type Went = (u64, Instant, u8);
 
 /// Why a packet does not go once more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +45,23 @@ const ANSWER_MOST: Duration = Duration::from_millis(500);
 const SHARE: f64 = 0.5;
 /// So many octets at once, after a rest.
 const BURST: f64 = 12_000.0;
+/// Packets of sound: 200 ms of it and more. What is older is not heard any more.
+const SOUND_BURST: u8 = 16;
+/// A packet of sound goes so often: then there is no time for another.
+const SOUND_TRIES: u8 = 2;
+
+impl Default for RepairBudget {
+    fn default() -> Self {
+        RepairBudget { since: None, used: 0, octets: 0.0, filled_at: None, sound: SOUND_BURST, newest: None }
+    }
+}
 
 impl RepairBudget {
+    /// A packet of sound leaves for the first time: one may go once more.
+    pub fn handle_sound(&mut self) {
+        self.sound = (self.sound + 1).min(SOUND_BURST);
+    }
+
     /// Takes what a packet of this index and size needs.
     ///
     /// # Errors
@@ -62,17 +79,29 @@ impl RepairBudget {
         if self.used > PER_SECOND {
             return Err(Refusal::Budget);
         }
-        let Some(path) = path.filter(|path| path.is_told()) else { return Ok(()) };
+        let path = path.filter(|path| path.is_told());
+        if path.is_none() && kind == Kind::Video {
+            return Ok(());
+        }
         let slot = index as usize % NEWEST;
-        let answered = path.response().clamp(ANSWER_LEAST, ANSWER_MOST);
-        let went = self.newest.as_ref().and_then(|newest| newest[slot]);
-        if went.is_some_and(|(known, at)| known == index && now < at + answered) {
+        let answered = path.map(|path| path.response().clamp(ANSWER_LEAST, ANSWER_MOST)).unwrap_or_default();
+        let went = self.newest.as_ref().and_then(|newest| newest[slot]).filter(|(known, ..)| *known == index);
+        if went.is_some_and(|(_, at, _)| now < at + answered) {
             return Err(Refusal::OnItsWay);
         }
-        if kind == Kind::Video && path.is_limited() && !self.take_octets(octets as f64, path, now) {
-            return Err(Refusal::Budget);
+        let tries = went.map_or(0, |(.., tries)| tries);
+        match (kind, path) {
+            (Kind::Audio, _) if tries >= SOUND_TRIES || self.sound == 0 => {
+                return Err(Refusal::Budget);
+            }
+            (Kind::Audio, _) => self.sound -= 1,
+            (Kind::Video, Some(path)) if path.is_limited() && !self.take_octets(octets as f64, path, now) => {
+                return Err(Refusal::Budget);
+            }
+            (Kind::Video, _) => {}
         }
-        self.newest.get_or_insert_with(|| Box::new([None; NEWEST]))[slot] = Some((index, now));
+        let newest = self.newest.get_or_insert_with(|| Box::new([None; NEWEST]));
+        newest[slot] = Some((index, now, tries + 1));
         Ok(())
     }
 
@@ -142,6 +171,8 @@ mod tests {
         let taken = |kind, seconds: u32| {
             let mut budget = RepairBudget::default();
             let asked = |tick| {
+                // Of the sound as much leaves for the first time.
+                budget.handle_sound();
                 let asked = (kind, u64::from(tick), 1000);
                 budget.take(asked, Some(&path), now + ms(10) * tick).map_or(0, |()| 1000)
             };
@@ -150,5 +181,24 @@ mod tests {
         let picture = taken(Kind::Video, 10);
         assert!((500_000..=515_000).contains(&picture), "50 kB a second and 12 kB at once: {picture}");
         assert_eq!(taken(Kind::Audio, 10), 1_000_000);
+    }
+
+    #[test]
+    fn sound_goes_twice_again_and_no_more_of_it_than_left_for_the_first_time() {
+        let now = start();
+        for path in [None, Some(&limited(800_000, now))] {
+            let mut budget = RepairBudget::default();
+            let mut take = |index, after| budget.take((Kind::Audio, index, 200), path, now + after);
+            assert_eq!(
+                [take(3, ms(0)), take(3, ms(200)), take(3, ms(400))],
+                [Ok(()), Ok(()), Err(Refusal::Budget)]
+            );
+            let went = (4..400).filter(|index| take(*index, ms(500)).is_ok()).count();
+            assert_eq!(went, 14, "16 in all");
+            (0..2).for_each(|_| budget.handle_sound());
+            let went = (400..500)
+                .filter(|index| budget.take((Kind::Audio, *index, 200), path, now + ms(600)).is_ok());
+            assert_eq!(went.count(), 2);
+        }
     }
 }

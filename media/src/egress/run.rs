@@ -18,6 +18,8 @@ pub struct Run {
     pub name: u64,
     /// What becomes of timestamps.
     pub timeline: Timeline,
+    /// Of its packets.
+    pub epoch: u8,
     /// Numbers below have been sent while catching up.
     pub live_from: u64,
     /// From this index on the numbers of pictures are the listener's own.
@@ -86,6 +88,7 @@ impl Run {
             track,
             name,
             timeline,
+            epoch: 0,
             live_from: 0,
             numbered_from: None,
             first,
@@ -101,6 +104,11 @@ impl Run {
     /// The first index of the run.
     pub fn begins_at(&self) -> u64 {
         self.index
+    }
+
+    /// The number after the highest that was sent, left out or withheld.
+    pub fn next_number(&self) -> u64 {
+        self.next
     }
 
     /// What a number of the ring is at the listener.

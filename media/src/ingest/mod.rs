@@ -401,7 +401,7 @@ impl Track {
     /// Which encoding of the picture it is.
     fn encoding(&self) -> Option<usize> {
         match self.of {
-            StreamTrack::Audio => None,
+            StreamTrack::Audio | StreamTrack::Rung(_) => None,
             StreamTrack::Video => Some(0),
             StreamTrack::Encoding(encoding) => Some(encoding.into()),
         }

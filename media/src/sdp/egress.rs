@@ -27,8 +27,7 @@ pub struct EgressPolicy<'a> {
     /// Whether `nack` is answered for Opus although no browser offers it: Chromium then asks again
     /// for lost audio packets.
     pub audio_nack: bool,
-    /// Whether transport-wide congestion control is accepted from who gets a picture: of sound alone there is nothing to
-    /// choose. A browser that has it sends no REMB.
+    /// Whether transport-wide congestion control is accepted. A browser that has it sends no REMB.
     pub transport_cc: bool,
     /// Whether REMB is accepted.
     pub remb: bool,
@@ -110,9 +109,6 @@ pub fn answer_egress(
         data_channel: false,
     };
     let mut ssrcs = Ssrcs::new(offer, policy.first_ssrc);
-    let sees = |line: &MediaLine| line.live && !choose(line, Kind::Video).is_empty();
-    let transport_cc = policy.transport_cc && offer.lines().iter().any(sees);
-    let policy = &EgressPolicy { transport_cc, ..policy.clone() };
     let mut missing = SdpError::NoTrack;
     for line in offer.lines() {
         match line.medium {

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use protocol::Kind;
 
-use super::{keyframe_budget::KeyframeBudget, viewing::Viewing};
+use super::{hearing::Hearing, keyframe_budget::KeyframeBudget, viewing::Viewing};
 use crate::{
+    bandwidth::Estimator,
     egress::Egress,
     sdp::EgressPlan,
     track::id::{StreamTracks, TrackId},
@@ -18,6 +19,10 @@ pub struct Listening {
     pub tracks: Vec<Egress>,
     /// Names the picture, in whatever encodings it comes.
     pub video: TrackId,
+    /// What the path is thought to carry.
+    pub path: Box<Estimator>,
+    /// Of who gets a sound.
+    pub hearing: Option<Box<Hearing>>,
     /// Of who gets a picture.
     pub viewing: Option<Box<Viewing>>,
     /// Of its own requests for keyframes.
@@ -28,12 +33,35 @@ impl Listening {
     /// As negotiated.
     pub fn new(plan: &EgressPlan, tracks: &StreamTracks, now: Instant) -> Listening {
         let egress = |track| Egress::new(track, tracks.of(track.kind));
-        let sees = plan.tracks.iter().any(|track| track.kind == Kind::Video);
+        let has = |kind| plan.tracks.iter().any(|track| track.kind == kind);
+        let sees = has(Kind::Video);
         Listening {
             tracks: plan.tracks.iter().map(egress).collect(),
             video: tracks.video,
-            viewing: sees.then(|| Box::new(Viewing::new(now))),
+            path: Box::new(Estimator::new(sees, now)),
+            hearing: has(Kind::Audio).then(|| Box::new(Hearing::new(now))),
+            viewing: sees.then(|| Box::new(Viewing::new())),
             keyframes: KeyframeBudget::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bandwidth::Purpose;
+
+    #[test]
+    fn who_hears_takes_little_memory() {
+        #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
+        let mut now = Instant::now();
+        let mut path = Estimator::new(false, now);
+        for _ in 0..1000 {
+            now += std::time::Duration::from_millis(20);
+            path.handle_sent(300, Purpose::Media, now);
+        }
+        let (path, hearing) = (path.memory(), size_of::<Hearing>());
+        println!("path {path}, hearing {hearing}, egress {}", size_of::<Egress>());
+        assert!(path + hearing <= 6 * 1024, "{path} for the path, {hearing} for what mends");
     }
 }

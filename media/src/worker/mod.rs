@@ -5,6 +5,8 @@
 //! [`Worker::poll_relayed`], [`Worker::poll_event`], and sleeps until [`Worker::poll_timeout`].
 
 pub mod advertised;
+pub mod hearing;
+mod hears;
 mod keyframe_budget;
 mod listening;
 mod pictures;
@@ -13,8 +15,10 @@ mod ranked;
 mod reports;
 mod sessions;
 pub mod sight;
+mod sounds;
 mod stall;
 mod standby;
+mod trial;
 mod viewing;
 mod views;
 pub mod wish;
@@ -32,6 +36,7 @@ use pictures::Pictures;
 use plan::{Audience, Command, Event, Flow, Relayed};
 pub use sessions::Claim;
 use sessions::{Media, Owner, Session, Sessions, Ufrag, Wake};
+use sounds::Sounds;
 
 use crate::{
     drop_reason::DropReason,
@@ -56,6 +61,7 @@ pub struct Worker {
     sessions: Sessions,
     tracks: Tracks,
     pictures: Pictures,
+    sounds: Sounds,
     fan_out: FanOut,
     /// Tracks that a keyframe will be asked for.
     asking: Vec<TrackId>,
@@ -88,6 +94,7 @@ impl Worker {
             sessions: Sessions::default(),
             tracks: Tracks::new(),
             pictures: Pictures::default(),
+            sounds: Sounds::default(),
             fan_out: FanOut::default(),
             asking: Vec::new(),
             outbox: VecDeque::new(),
@@ -132,8 +139,12 @@ impl Worker {
                     self.tracks.remove(&track);
                 }
                 self.pictures.handle_forget(track);
+                self.sounds.forget(track);
             }
             Command::Advertised { tracks, encodings } => self.handle_advertised(tracks, &encodings, now),
+            Command::Rungs { tracks, open } => self.handle_rungs((tracks, open), now),
+            Command::Feed { tracks, feeds } => self.handle_feed(tracks, feeds),
+            Command::SoundWish { session, wish } => self.handle_sound_wish(session, wish, now),
             Command::Wish { session, wish } => self.handle_wish(session, wish, now),
             Command::Watch { session, watched } => self.handle_watch(session, watched),
             Command::Reset { track } => {
@@ -205,6 +216,7 @@ impl Worker {
             });
         }
         self.look_due(now);
+        self.hear_due(now);
         self.fan_out.flush_due(&mut self.tracks, &mut self.stats, now);
         self.fan_out.catch_up_due(&mut self.tracks, &mut self.sessions, now);
         self.fan_out.probe_due(now);
@@ -216,7 +228,8 @@ impl Worker {
         let fan_out = self.fan_out.poll_timeout(&self.tracks);
         let wake = self.sessions.poll_timeout();
         let ask = self.asking.iter().filter_map(|track| self.tracks.get(track)?.keyframe_due()).min();
-        [fan_out, wake, ask, self.pictures.poll_timeout()].into_iter().flatten().min()
+        let looks = [self.pictures.poll_timeout(), self.sounds.poll_timeout()];
+        [fan_out, wake, ask].into_iter().chain(looks).flatten().min()
     }
 
     /// Fills `batch`: replies and reports, then what fan-out has; false when there was nothing left to send.
@@ -398,12 +411,16 @@ impl Worker {
             let packet = Packet { epoch, ..packet.clone() };
             self.relayed.push_back((track, Relayed::Packet(packet), Audience::Links));
         }
+        if packet.kind() == protocol::Kind::Audio && self.sounds.feeds(track) {
+            self.relayed.push_back((track, Relayed::Packet(packet.clone()), Audience::Ladder));
+        }
         self.relayed.push_back((track, Relayed::Packet(packet), Audience::Everybody));
     }
 
     /// Takes a packet into its track; true if it was news.
     fn take(&mut self, id: TrackId, packet: Packet, now: Instant) -> bool {
-        let track = self.tracks.entry(id).or_insert_with(|| Track::new(packet.kind()));
+        let kind = packet.kind();
+        let track = self.tracks.entry(id).or_insert_with(|| Track::new(kind));
         let taken = track.handle_packet(packet, now);
         match taken {
             Taken::Stale => {
@@ -412,6 +429,9 @@ impl Worker {
             }
             Taken::Pending => {}
             Taken::Anew => self.handle_anew(id, now),
+        }
+        if kind == protocol::Kind::Audio {
+            self.look_for_stall(id, now);
         }
         self.fan_out.handle_pending(id);
         self.fan_out.flush_due(&mut self.tracks, &mut self.stats, now);

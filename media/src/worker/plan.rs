@@ -8,14 +8,14 @@ use protocol::{
     mesh::{SenderClock, Withheld},
 };
 
-use super::{advertised::AdvertisedEncoding, sessions::Claim, sight::Sight, wish::Wish};
+use super::{advertised::AdvertisedEncoding, hearing::SoundWish, sessions::Claim, sight::Sight, wish::Wish};
 use crate::{
     ingest::{encoding::EncodingView, feedback::Health},
     rtp::packet::Packet,
     sdp::{EgressPlan, IngestPlan},
     track::{
         epoch::Epochs,
-        id::{MAX_ENCODINGS, StreamTracks, TrackId},
+        id::{MAX_ENCODINGS, MAX_RUNGS, StreamTracks, TrackId},
     },
     transport::{CloseReason, Credentials, TransportConfig},
 };
@@ -32,6 +32,14 @@ pub struct SessionPlan {
     pub flow: Flow,
     /// Who owns it.
     pub claim: Claim,
+}
+
+impl SessionPlan {
+    /// The tracks that it feeds or takes.
+    pub fn tracks(&self) -> StreamTracks {
+        let (Flow::Ingest { tracks, .. } | Flow::Egress { tracks, .. }) = &self.flow;
+        *tracks
+    }
 }
 
 /// What flows on a session.
@@ -88,6 +96,27 @@ pub enum Command {
         tracks: StreamTracks,
         /// Each of them.
         encodings: Vec<AdvertisedEncoding>,
+    },
+    /// Which rungs a sound can be had in.
+    Rungs {
+        /// The stream's.
+        tracks: StreamTracks,
+        /// Each of them, by rising quality.
+        open: [bool; MAX_RUNGS],
+    },
+    /// Somebody makes rungs of a sound that is published here, or nobody does any more.
+    Feed {
+        /// The stream's.
+        tracks: StreamTracks,
+        /// Which of the two.
+        feeds: bool,
+    },
+    /// A listener asks for another sound than before.
+    SoundWish {
+        /// Its session.
+        session: SessionId,
+        /// What it asks for.
+        wish: SoundWish,
     },
     /// A listener asks for another picture than before.
     Wish {
@@ -169,6 +198,15 @@ pub enum Event {
         /// How many want each encoding, by its place, and none above it.
         wanted: [u32; MAX_ENCODINGS],
     },
+    /// What listeners at a worker want of a sound.
+    Rungs {
+        /// The worker.
+        worker: u8,
+        /// What its publisher sends.
+        track: TrackId,
+        /// How many want each rung.
+        wanted: [u32; MAX_RUNGS],
+    },
     /// What a listener sees is another: of one that is watched or has just wished, at most once a second.
     Sight {
         /// Its session.
@@ -208,6 +246,8 @@ pub enum Event {
 pub enum Audience {
     /// The other workers, and the links that want the track.
     Everybody,
+    /// Who makes rungs of a sound.
+    Ladder,
     /// Only the links: listeners of this relay choose among the encodings.
     Links,
 }

@@ -41,6 +41,10 @@ impl Worker {
                         };
                         let sequences: Vec<u16> = rtcp_sequences(pairs).take(MAX_NACKED).collect();
                         self.stats.nacks[1] += sequences.len() as u64;
+                        let sound = listening.tracks[egress].kind() == Kind::Audio;
+                        if let Some(hearing) = listening.hearing.as_mut().filter(|_| sound) {
+                            hearing.handle_nack(now);
+                        }
                         self.fan_out.handle_nack(Listener { session: key, egress }, sequences);
                     }
                     Report::Keyframe { ssrc } => {
@@ -53,22 +57,25 @@ impl Worker {
                         }
                     }
                     Report::Reception(reception) => {
-                        let sees =
-                            |track: &Egress| track.kind() == Kind::Video && track.ssrc() == reception.ssrc;
-                        if let Some(viewing) = &mut listening.viewing
-                            && listening.tracks.iter().any(sees)
-                        {
-                            viewing
-                                .estimator
-                                .handle_reception(f64::from(reception.fraction_lost) / 256.0, now);
-                            self.see(key, now);
+                        let lost = f64::from(reception.fraction_lost) / 256.0;
+                        let by_ssrc = |track: &&Egress| track.ssrc() == reception.ssrc;
+                        match listening.tracks.iter().find(by_ssrc).map(Egress::kind) {
+                            Some(Kind::Video) => {
+                                listening.path.handle_reception(lost, now);
+                                self.see(key, now);
+                            }
+                            Some(Kind::Audio) => {
+                                if let Some(hearing) = &mut listening.hearing {
+                                    hearing.handle_report(lost, now);
+                                }
+                                self.hear(key, now);
+                            }
+                            None => {}
                         }
                     }
                     Report::Estimate { bitrate } => {
-                        if let Some(viewing) = &mut listening.viewing {
-                            viewing.estimator.handle_remb(*bitrate, now);
-                            self.see(key, now);
-                        }
+                        listening.path.handle_remb(*bitrate, now);
+                        self.see(key, now);
                     }
                     Report::Sender { .. } | Report::Bye { .. } => {}
                 },

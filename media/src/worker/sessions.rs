@@ -16,6 +16,7 @@ use std::{
 use protocol::{Codec, SessionId};
 
 use super::{
+    hearing::SoundWish,
     listening::Listening,
     plan::{Flow, SessionPlan},
     viewing::Viewing,
@@ -66,6 +67,8 @@ pub(super) enum Ufrag {
 pub(super) struct Asked {
     /// What it wishes.
     pub(super) wish: Wish,
+    /// What it wishes of the sound.
+    pub(super) sound: SoundWish,
     /// Somebody wants to know what it sees.
     pub(super) watched: bool,
 }
@@ -287,12 +290,11 @@ impl EgressTable for Sessions {
         let session = self.get_mut(listener.session)?;
         let Media::Egress(listening) = &mut session.media else { return None };
         let Keys { sealer, .. } = session.keys.as_ref()?;
-        let path = listening.viewing.as_deref_mut().map(|viewing| &mut viewing.estimator);
         Some(Sending {
             egress: listening.tracks.get_mut(listener.egress)?,
             sealer,
             to: session.remote?,
-            path,
+            path: Some(&mut listening.path),
         })
     }
 }
@@ -371,12 +373,14 @@ impl Session {
 
     /// What was asked for it before it came.
     pub(super) fn handle_asked(&mut self, asked: Asked, most: Option<u64>, now: Instant) {
-        if let Media::Egress(listening) = &mut self.media
-            && let Some(viewing) = &mut listening.viewing
-        {
-            if let Some(most) = most {
-                viewing.estimator.set_most(most);
-            }
+        let Media::Egress(listening) = &mut self.media else { return };
+        if let Some(most) = most {
+            listening.path.set_most(most);
+        }
+        if let Some(hearing) = &mut listening.hearing {
+            hearing.handle_wish(asked.sound);
+        }
+        if let Some(viewing) = &mut listening.viewing {
             if asked.wish != Wish::default() {
                 viewing.handle_wish(asked.wish, now);
             }

@@ -1,5 +1,5 @@
-//! How one listener sees a picture: what its path carries, and which layer that is spent on. Chooses; who carries it
-//! out is `views`.
+//! How one listener sees a picture: which layer what its path carries is spent on. Chooses; who carries it out is
+//! `views`.
 
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,6 @@ use crate::{
 /// What one listener sees of a picture.
 #[derive(Debug)]
 pub struct Viewing {
-    /// What its path is thought to carry.
-    pub estimator: Estimator,
     steps: Steps,
     /// What is sent or waited for.
     track: Option<TrackId>,
@@ -105,9 +103,8 @@ const PROBED: u64 = 4;
 
 impl Viewing {
     /// Nothing is known of the path.
-    pub fn new(now: Instant) -> Viewing {
+    pub fn new() -> Viewing {
         Viewing {
-            estimator: Estimator::new(true, now),
             steps: Steps::default(),
             track: None,
             wanted: None,
@@ -143,18 +140,18 @@ impl Viewing {
     }
 
     /// The estimate, the picture or the wish may be others.
-    pub fn choose(&mut self, picture: &Picture, now: Instant) -> Choice {
-        let Wish::UpTo(bound) = self.wish else { return self.hear_only() };
+    pub fn choose(&mut self, picture: &Picture, path: &mut Estimator, now: Instant) -> Choice {
+        let Wish::UpTo(bound) = self.wish else { return self.hear_only(path) };
         let rungs = picture.rungs();
         if rungs.is_empty() {
             return Choice::AsBefore;
         }
-        let (fits, roomy) = self.room(picture, now);
+        let (fits, roomy) = self.room(picture, path, now);
         let allowed = bound.allowed(picture);
         let tracks = (self.track, self.wanted);
         let before = self.track.and_then(|track| picture.encoding(track));
         self.steps.renumber(self.wanted.and_then(|track| picture.encoding(track)));
-        if self.estimator.take_wider() {
+        if path.take_wider() {
             self.steps.forgive(now);
         }
         let wish = (allowed < rungs.len()).then(|| rungs[allowed - 1].layer);
@@ -162,10 +159,10 @@ impl Viewing {
         let layer = self.steps.handle(&seen, fits.min(allowed), roomy.min(allowed), now);
         let at = layer.and_then(|layer| rungs.iter().position(|rung| rung.layer == layer));
         let need = |rung: &Rung| rung.rate + picture.sound();
-        self.estimator.set_base(need(&rungs[0]));
+        path.set_base(need(&rungs[0]));
         let next = rungs[..allowed].get(at.map_or(0, |at| at + 1));
-        let next = next.filter(|rung| need(rung) * (100 + SPARE) / 100 <= self.estimator.most());
-        self.estimator.set_wanted(next.map(|rung| need(rung) * (100 + SPARE + PROBED) / 100));
+        let next = next.filter(|rung| need(rung) * (100 + SPARE) / 100 <= path.most());
+        path.set_wanted(next.map(|rung| need(rung) * (100 + SPARE + PROBED) / 100));
         self.wanted = layer.and_then(|layer| picture.track(layer));
         let Some((layer, at)) = layer.zip(at) else {
             self.track = None;
@@ -201,8 +198,8 @@ impl Viewing {
     }
 
     /// No picture is wished.
-    fn hear_only(&mut self) -> Choice {
-        self.estimator.set_wanted(None);
+    fn hear_only(&mut self, path: &mut Estimator) -> Choice {
+        path.set_wanted(None);
         (self.track, self.wanted) = (None, None);
         (self.short_since, self.waiting_since) = (None, None);
         self.chosen = Chosen { less: Some(Reason::Wish), ..Chosen::NOTHING };
@@ -210,20 +207,19 @@ impl Viewing {
     }
 
     /// How many rungs are within the estimate, and how many with something to spare.
-    fn room(&mut self, picture: &Picture, now: Instant) -> (usize, usize) {
+    fn room(&mut self, picture: &Picture, path: &Estimator, now: Instant) -> (usize, usize) {
         let rungs = picture.rungs();
         // What another encoding begins with waits until the queue is short: it need not empty it.
-        let waits = picture.has_encodings() && self.estimator.is_clogged(now);
-        let bitrate = if waits { self.estimator.bitrate_later(now) } else { self.estimator.bitrate(now) };
+        let waits = picture.has_encodings() && path.is_clogged(now);
+        let bitrate = if waits { path.bitrate_later(now) } else { path.bitrate(now) };
         let need = |rung: &Rung| rung.rate + picture.sound();
         let mut fits = rungs.partition_point(|rung| need(rung) <= bitrate);
-        if let Some(sent) = self.sent(picture).filter(|sent| self.estimator.carries(need(&rungs[*sent]), now))
-        {
+        if let Some(sent) = self.sent(picture).filter(|sent| path.carries(need(&rungs[*sent]), now)) {
             fits = fits.max(sent + 1);
         }
         let mut roomy = rungs.partition_point(|rung| need(rung) * (100 + SPARE) / 100 <= bitrate);
-        let most = self.estimator.most();
-        let guessed = !self.estimator.is_limited();
+        let most = path.most();
+        let guessed = !path.is_limited();
         if guessed && rungs.first().is_some_and(|base| need(base) <= most) {
             // Nobody knows yet what the path carries. A picture shows it.
             (fits, roomy) = (fits.max(1), roomy.max(1));
@@ -295,12 +291,12 @@ impl Viewing {
     }
 
     /// What its path is thought to carry, and what its picture takes, once a second.
-    pub fn poll_sample(&mut self, now: Instant) -> Option<(u64, u64)> {
+    pub fn poll_sample(&mut self, path: &Estimator, now: Instant) -> Option<(u64, u64)> {
         if self.sampled_at.is_some_and(|at| now < at + SAMPLE) {
             return None;
         }
         self.sampled_at = Some(now);
-        Some((self.estimator.bitrate(now), self.chosen.rate))
+        Some((path.bitrate(now), self.chosen.rate))
     }
 
     /// The encoding that it is to get, whether it comes or not.
@@ -331,10 +327,10 @@ impl Viewing {
     }
 
     /// The present encoding may not go on until the worse one begins.
-    pub fn is_too_much(&self, now: Instant) -> bool {
+    pub fn is_too_much(&self, path: &Estimator, now: Instant) -> bool {
         self.waiting_since.is_some_and(|(since, why)| {
             // What was wished can wait: there is room for what is sent.
-            self.estimator.is_full() || why != Reason::Wish && now.saturating_duration_since(since) > TURN_MAX
+            path.is_full() || why != Reason::Wish && now.saturating_duration_since(since) > TURN_MAX
         })
     }
 }

@@ -30,6 +30,7 @@ const FRESH: Duration = Duration::from_millis(300);
 impl Worker {
     /// A listener's session is connected: it gets what there is.
     pub(super) fn join(&mut self, key: usize, now: Instant) {
+        let Some(stream) = self.sessions.get_mut(key).map(|session| session.plan.tracks()) else { return };
         let Some(listening) = self.sessions.listening_mut(key) else { return };
         let video = listening.video;
         let egress: Vec<_> = listening.tracks.iter().map(|egress| (egress.wanted(), egress.kind())).collect();
@@ -38,6 +39,9 @@ impl Worker {
             let Some(wanted) = wanted else { continue };
             if kind == protocol::Kind::Audio {
                 self.subscribe(listener, wanted);
+                self.sounds.join(stream, listener, now);
+                self.hear(key, now);
+                self.tell_rungs(wanted, Some(now));
                 continue;
             }
             self.pictures.join(video, listener, &mut self.tracks, now);
@@ -61,6 +65,10 @@ impl Worker {
             let listener = Listener { session: key, egress: index };
             if self.pictures.leave(video, listener) {
                 self.tell_wanted(video, &[]);
+            }
+            if egress.kind() == protocol::Kind::Audio {
+                self.sounds.leave(egress.whole(), listener);
+                self.tell_rungs(egress.whole(), None);
             }
             for source in egress.sources() {
                 self.unsubscribe(listener, source);
@@ -159,7 +167,7 @@ impl Worker {
         else {
             return;
         };
-        if let Some((estimate, allocated)) = viewing.poll_sample(now) {
+        if let Some((estimate, allocated)) = viewing.poll_sample(&listening.path, now) {
             self.stats.estimates.record(estimate);
             self.stats.allocated.record(allocated);
         }
@@ -176,7 +184,9 @@ impl Worker {
         if let Some(before) = before {
             self.unsubscribe(listener, before);
         }
-        if let Some(viewing) = self.sessions.viewing_mut(listener) {
+        let sound =
+            self.sessions.egress_mut(listener).is_some_and(|egress| egress.kind() == protocol::Kind::Audio);
+        if let Some(viewing) = self.sessions.viewing_mut(listener).filter(|_| !sound) {
             let thinned = viewing.handle_started();
             self.stats.thinned += u64::from(thinned && before.is_some());
         }
@@ -186,8 +196,8 @@ impl Worker {
     /// A listener tells what came.
     pub(super) fn handle_transport_feedback(&mut self, key: usize, feedback: &Feedback<'_>, now: Instant) {
         let Some(listening) = self.sessions.listening_mut(key) else { return };
-        let Some(viewing) = &mut listening.viewing else { return };
-        viewing.estimator.handle_feedback(feedback, now);
+        listening.path.handle_feedback(feedback, now);
+        self.hear(key, now);
         self.see(key, now);
     }
 
@@ -200,8 +210,8 @@ impl Worker {
         };
         let listener = Listener { session: key, egress };
         self.choose(listener, now);
-        let Some(viewing) = self.sessions.viewing_mut(listener) else { return };
-        if let Some(probe) = viewing.estimator.poll_probe(now) {
+        let Some(listening) = self.sessions.listening_mut(key) else { return };
+        if let Some(probe) = listening.path.poll_probe(now) {
             self.stats.probes += 1;
             self.fan_out.handle_probe(listener, probe, now);
         }
@@ -218,10 +228,10 @@ impl Worker {
             }
             for listener in listeners.iter().copied() {
                 self.guarded(listener.session, |own| {
-                    if let Some(viewing) = own.sessions.viewing_mut(listener)
-                        && viewing.estimator.poll_timeout().is_some_and(|at| at <= now)
+                    if let Some(listening) = own.sessions.listening_mut(listener.session)
+                        && listening.path.poll_timeout().is_some_and(|at| at <= now)
                     {
-                        viewing.estimator.handle_timeout(now);
+                        listening.path.handle_timeout(now);
                     }
                     own.choose(listener, now);
                     own.look_at(listener, now);
@@ -244,9 +254,14 @@ impl Worker {
         else {
             return;
         };
-        let choice = viewing.choose(picture, now);
-        let too_much = viewing.is_too_much(now);
-        let clogged = viewing.estimator.is_clogged(now);
+        let path = &mut listening.path;
+        let choice = viewing.choose(picture, path, now);
+        if listening.hearing.as_ref().is_some_and(|hearing| hearing.is_lowered()) {
+            // First the sound gets better.
+            path.set_wanted(None);
+        }
+        let too_much = viewing.is_too_much(path, now);
+        let clogged = path.is_clogged(now);
         let Some(egress) = listening.tracks.get_mut(listener.egress) else { return };
         // Nothing is lost by leaving it at once.
         let over = egress.source().is_none_or(|source| picture.is_stalled(source));
@@ -354,13 +369,13 @@ impl Worker {
         begins
     }
 
-    fn subscribe(&mut self, listener: Listener, id: TrackId) {
+    pub(super) fn subscribe(&mut self, listener: Listener, id: TrackId) {
         let kind = self.sessions.egress_mut(listener).map(|egress| egress.kind());
         let Some(kind) = kind else { return };
         self.tracks.entry(id).or_insert_with(|| Track::new(kind)).subscribe(listener);
     }
 
-    fn unsubscribe(&mut self, listener: Listener, id: TrackId) {
+    pub(super) fn unsubscribe(&mut self, listener: Listener, id: TrackId) {
         if let Some(track) = self.tracks.get_mut(&id) {
             track.unsubscribe(listener);
         }

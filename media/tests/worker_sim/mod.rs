@@ -9,6 +9,7 @@
 
 pub mod encodings;
 pub mod feed;
+pub mod ladder;
 pub mod narrow;
 pub mod peer;
 #[path = "../transport_sim/mod.rs"]
@@ -28,9 +29,11 @@ use media::{
 };
 use protocol::{Codec, SessionId};
 
+use ladder::Ladder;
 use narrow::Narrow;
 pub use peer::{Media, Peer};
-use transport_sim::{Checker, Ledger, Rng, addr, origin};
+pub use transport_sim::addr;
+use transport_sim::{Checker, Ledger, Rng, origin};
 
 /// An offer of a real client, from `offers/`.
 #[allow(unused_macros, reason = "the fuzzer brings offers of its own")]
@@ -89,6 +92,8 @@ pub struct Sim {
     pub keyframes_wanted: usize,
     /// The tracks that keyframes were wanted of.
     pub wanted: Vec<TrackId>,
+    /// Who makes rungs of the sound.
+    pub ladder: Ladder,
     /// Narrow wires, by peer.
     pub narrow: HashMap<usize, Narrow>,
     /// Who is on the narrow wire of another.
@@ -132,6 +137,7 @@ impl Sim {
             foreign: 0,
             keyframes_wanted: 0,
             wanted: Vec::new(),
+            ladder: Ladder::default(),
             narrow: HashMap::new(),
             beside: HashMap::new(),
             links: Vec::new(),
@@ -335,6 +341,16 @@ impl Sim {
 
     fn pass_on(&mut self, worker: usize) {
         while let Some((track, relayed, audience)) = self.workers[worker].poll_relayed() {
+            if audience == Audience::Ladder {
+                let Relayed::Packet(packet) = relayed else { continue };
+                for (rung, packet) in self.ladder.handle_packet(packet, self.now) {
+                    for worker in 0..self.workers.len() {
+                        let at = self.now + self.random(self.handover);
+                        self.fly(at, Item::Relayed(worker, rung, Relayed::Packet(packet.clone())));
+                    }
+                }
+                continue;
+            }
             self.links.push((self.now, track, relayed.clone()));
             let everybody = audience == Audience::Everybody;
             for other in (0..self.workers.len()).filter(|other| *other != worker && everybody) {
@@ -358,6 +374,10 @@ impl Sim {
                     self.tell(&Command::Close { session });
                 }
                 Event::Sound { .. } => {}
+                Event::Rungs { worker, wanted, .. } => {
+                    let feeds = self.ladder.handle_wanted(worker, wanted);
+                    self.tell(&Command::Feed { tracks: TRACKS, feeds });
+                }
                 Event::Sight { sight, .. } => self.sights.push((self.now, *sight)),
                 Event::Demand { worker, wanted, .. } => {
                     self.demands.insert(worker, wanted);

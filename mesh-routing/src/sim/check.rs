@@ -136,7 +136,7 @@ fn links_have_room(sim: &Sim) -> Result<(), String> {
 
 fn planned(track: &TrackKey) -> u64 {
     match track.track {
-        StreamTrack::Audio => 160_000,
+        StreamTrack::Audio | StreamTrack::Rung(_) => 160_000,
         StreamTrack::Video => 2_500_000,
         StreamTrack::Encoding(place) => {
             NominalRate::of(ENCODINGS[usize::from(place)]).bits_per_second().unwrap_or_default()

@@ -40,7 +40,7 @@ impl Packet {
     /// On the wire: 64 kbit/s of sound, 480 kbit/s of a picture that comes in one encoding.
     pub fn bytes(&self) -> usize {
         match self.track.track {
-            StreamTrack::Audio => 180,
+            StreamTrack::Audio | StreamTrack::Rung(_) => 180,
             StreamTrack::Video => 1200,
             StreamTrack::Encoding(place) => {
                 let rate = ENCODINGS.get(usize::from(place)).copied().unwrap_or_default();

@@ -72,7 +72,7 @@ impl TreeView<'_> {
         let advertised = self.advertised(&key.origin, &key.stream);
         let Some(rates) = advertised.map(|advertised| &advertised.rates) else { return 0 };
         match key.track {
-            StreamTrack::Audio => 0,
+            StreamTrack::Audio | StreamTrack::Rung(_) => 0,
             StreamTrack::Video => rates.encodings.len() as u8,
             StreamTrack::Encoding(place) => rates.rank(place).unwrap_or(0),
         }
@@ -82,7 +82,7 @@ impl TreeView<'_> {
     /// picture, so that a cut only softens it.
     pub fn hot(&self, key: &TrackKey) -> bool {
         match key.track {
-            StreamTrack::Audio => true,
+            StreamTrack::Audio | StreamTrack::Rung(_) => true,
             StreamTrack::Video => false,
             StreamTrack::Encoding(_) => self.rank(key) == 0,
         }

@@ -391,6 +391,7 @@ pub(crate) fn since(track: StreamTrack) -> BridgeVersion {
     match track {
         StreamTrack::Audio | StreamTrack::Video => BridgeVersion::FIRST,
         StreamTrack::Encoding(_) => BridgeVersion::ENCODINGS,
+        StreamTrack::Rung(_) => BridgeVersion::RUNGS,
     }
 }
 

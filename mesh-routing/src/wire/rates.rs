@@ -92,7 +92,7 @@ impl StreamRates {
     /// Of one of the tracks.
     pub fn rate(&self, track: StreamTrack) -> NominalRate {
         match track {
-            StreamTrack::Audio => self.audio,
+            StreamTrack::Audio | StreamTrack::Rung(_) => self.audio,
             StreamTrack::Video => self.video,
             StreamTrack::Encoding(place) => {
                 let encoding = self.encodings.iter().find(|encoding| encoding.place == place);

@@ -27,7 +27,8 @@ fn alive(silent: Option<Silent>) -> Result<(), ApiError> {
 }
 
 /// The relay serves: the node loop answers, no thread has been stuck for 2 s, and the relay is not about to stop. A second line tells how this
-/// relay's zone token stands, if it has one.
+/// relay's zone token stands, if it has one; another one which streams are heard only as their publishers send them,
+/// because the machine is short of CPU.
 ///
 /// # Errors
 ///
@@ -42,9 +43,12 @@ pub async fn ready(State(state): State<ApiState>) -> Result<String, ApiError> {
         return Err(ApiError::unavailable("this relay is starting or stopping: try again in a second", 1));
     }
     alive(state.vitals.stuck(clock::now()))?;
-    state.requests.ask(|reply| NodeRequest::Streams { reply }).await?;
-    let told = state.festival.map(|festival| festival.status_line(clock::wall().0 / 1000) + "\n");
-    Ok(format!("ok\n{}", told.unwrap_or_default()))
+    let closed = state.requests.ask(|reply| NodeRequest::ClosedRungs { reply }).await?;
+    let token = state.festival.map(|festival| festival.status_line(clock::wall().0 / 1000) + "\n");
+    let names: Vec<&str> = closed.iter().map(|stream| stream.as_str()).collect();
+    let ladder = (!names.is_empty())
+        .then(|| format!("the ladder is closed for {}: the machine is short of CPU\n", names.join(", ")));
+    Ok(format!("ok\n{}{}", token.unwrap_or_default(), ladder.unwrap_or_default()))
 }
 
 /// Metrics in the Prometheus text format.

@@ -16,6 +16,7 @@ use crate::{
     bridge::{Identity, SPOKEN},
     clock,
     config::{Config, Peer},
+    ladder,
     membership::festival::{self, Festival},
     node::sessions::unreached,
 };
@@ -67,6 +68,7 @@ pub fn look(config: &Config) -> Vec<Finding> {
     findings.push(candidates(config));
     findings.extend(running(&config.data).and_then(|relay| arrivals(config, &relay)));
     findings.extend(running(&config.data).into_iter().flat_map(|relay| misfits(&relay)));
+    findings.extend(running(&config.data).and_then(|relay| ladder(&relay)));
     findings.push(receive_buffer(read_number("/proc/sys/net/core/rmem_max")));
     findings.push(open_files(open_files_limit()));
     findings.push(wall_clock(clock::wall().0));
@@ -166,6 +168,21 @@ fn arrived(metrics: &str, ports: &str) -> Option<Finding> {
             Some(if some > joined { Bad(text) } else { Warning(text) })
         }
     }
+}
+
+/// Whether the relay that runs here has closed rungs, as it has counted.
+fn ladder(relay: &Addresses) -> Option<Finding> {
+    // That it does not answer was said above.
+    closed_rungs(&metrics_of(relay.http).ok()?)
+}
+
+fn closed_rungs(metrics: &str) -> Option<Finding> {
+    let closed =
+        |line: &str| line.strip_prefix("relay_ladder_stages{state=\"closed\"} ")?.parse::<f64>().ok();
+    let sentence = ladder::sentence(metrics.lines().find_map(closed)? as usize)?;
+    Some(Warning(format!(
+        "{sentence}. Listeners with little room get less, or nothing: give the relay more cores, or fewer stages"
+    )))
 }
 
 /// Relays that no link can be made to before one of the two is updated, and what suffers from relays that are not.
@@ -337,6 +354,18 @@ fn open_files_limit() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rungs_that_closed_are_a_warning() {
+        let told = |closed: usize| {
+            closed_rungs(&format!(
+                "relay_ladder_stages{{state=\"open\"}} 7\nrelay_ladder_stages{{state=\"closed\"}} {closed}\n"
+            ))
+        };
+        assert_eq!((told(0), closed_rungs("")), (None, None));
+        let Some(Warning(text)) = told(2) else { panic!("a warning") };
+        assert!(text.starts_with("the ladder is closed for 2 stages: the machine is short of CPU"), "{text}");
+    }
 
     #[test]
     fn what_is_wrong_comes_with_its_mending() {

@@ -147,6 +147,13 @@ pub(super) struct Flags {
     /// [default: true]
     #[arg(long, value_name = "true|false", global = true)]
     pub(super) simulcast: Option<String>,
+    /// Whether sound is encoded at 24 and 64 kbit/s too, for listeners with little room; `auto` if a core does 30
+    /// stages [default: auto]
+    #[arg(long, value_name = "auto|true|false", global = true)]
+    pub(super) ladder: Option<String>,
+    /// The same as `--ladder false`
+    #[arg(long, global = true, conflicts_with = "ladder")]
+    pub(super) no_ladder: bool,
     /// Bits per second that one listener gets at most, sound and picture together [default: 20000000]
     #[arg(long, value_name = "BITS", global = true)]
     pub(super) max_video_bitrate: Option<String>,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::Path};
 use super::{arguments::Flags, error::ConfigError};
 
 /// Key and whether it is a list. The order is that of the documentation.
-pub(super) const KEYS: [(&str, bool); 32] = [
+pub(super) const KEYS: [(&str, bool); 33] = [
     ("zone", false),
     ("area", false),
     ("http", false),
@@ -33,6 +33,7 @@ pub(super) const KEYS: [(&str, bool); 32] = [
     ("allow-origin", true),
     ("opus-bitrate", false),
     ("simulcast", false),
+    ("ladder", false),
     ("max-video-bitrate", false),
     ("file-size", false),
     ("file-cache", false),
@@ -57,6 +58,7 @@ pub(super) fn flag_layer(flags: Flags) -> Layer {
     let one = |value: Option<String>| value.into_iter().collect::<Vec<_>>();
     let dev = flags.dev.then(|| "true".to_owned());
     let discover = flags.discover.then(|| "true".to_owned());
+    let ladder = if flags.no_ladder { Some("false".to_owned()) } else { flags.ladder };
     let values = [
         ("zone", one(flags.zone)),
         ("area", one(flags.area)),
@@ -85,6 +87,7 @@ pub(super) fn flag_layer(flags: Flags) -> Layer {
         ("allow-origin", flags.allow_origin),
         ("opus-bitrate", one(flags.opus_bitrate)),
         ("simulcast", one(flags.simulcast)),
+        ("ladder", one(ladder)),
         ("max-video-bitrate", one(flags.max_video_bitrate)),
         ("file-size", one(flags.file_size)),
         ("file-cache", one(flags.file_cache)),

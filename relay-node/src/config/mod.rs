@@ -104,6 +104,8 @@ pub struct Config {
     pub opus_bitrate: u32,
     /// Whether a publisher may send several encodings of its picture.
     pub simulcast: bool,
+    /// Whether sound is encoded at lower rates too; `None`: if the machine is fast enough.
+    pub ladder: Option<bool>,
     /// Bits per second that one listener gets at most.
     pub max_video_bitrate: u64,
     /// What files may take.
@@ -285,6 +287,10 @@ impl Config {
                 number(text, 6_000, 510_000, "bits per second")
             })?,
             simulcast: one(values, "simulcast", "true", truth)?,
+            ladder: one(values, "ladder", "auto", |text| match text {
+                "auto" => Ok(None),
+                text => truth(text).map(Some).map_err(|_| "auto, true or false".to_owned()),
+            })?,
             max_video_bitrate: one(values, "max-video-bitrate", "20000000", |text| {
                 number(text, 100_000, 20_000_000, "bits per second")
             })?,

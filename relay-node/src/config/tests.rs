@@ -31,6 +31,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.bridge.to_string(), "0.0.0.0:8081");
     assert_eq!(config.data, PathBuf::from("./data"));
     assert_eq!((config.opus_bitrate, config.simulcast), (256_000, true));
+    assert_eq!(config.ladder, None, "if the machine is fast enough");
     let files = FileLimits { size: 256 << 20, cache: 2 << 30, reserve: 512 << 20 };
     assert_eq!(config.files, files);
     assert!(!config.dev && config.peers.is_empty() && config.trust.is_empty());
@@ -48,6 +49,12 @@ fn the_file_gives_way_to_the_environment_and_that_to_the_flag() {
     assert_eq!((config.workers, config.opus_bitrate, config.dev), (2, 128_000, true));
     assert_eq!(config.peers.iter().map(Peer::to_string).collect::<Vec<_>>(), ["a:1", "b:2"]);
     assert!(!run(&["--simulcast", "false"], &environment).expect("is good").ingest_policy().simulcast);
+    for (arguments, ladder) in
+        [(&["--no-ladder"][..], Some(false)), (&["--ladder", "auto"], None), (&[], Some(true))]
+    {
+        let config = run(arguments, &[("RELAY_LADDER", "true")]).expect("is good");
+        assert_eq!(config.ladder, ladder);
+    }
     let config = run(&["--config", path, "--peer", "c:3"], &[("RELAY_PEER", "d:4,e:5")]).expect("is good");
     assert_eq!(config.peers.iter().map(Peer::to_string).collect::<Vec<_>>(), ["c:3"]);
 }
@@ -72,6 +79,7 @@ fn an_error_names_key_value_source_and_what_is_allowed() {
         (vec!["--opus-bitrate", "5999"], vec!["opus-bitrate", "6000 to 510000"]),
         (vec!["--max-video-bitrate", "30M"], vec!["max-video-bitrate", "100000 to 20000000"]),
         (vec!["--simulcast", "two"], vec!["simulcast", "two", "true or false"]),
+        (vec!["--ladder", "maybe"], vec!["ladder", "maybe", "auto, true or false"]),
         (vec!["--log", "a=b=c"], vec!["log", "info"]),
         (vec!["--bridge", "0.0.0.0:8080"], vec!["bridge", "0.0.0.0:8080", "different ports"]),
         (vec!["--media", "127.0.0.1:8081"], vec!["media", "different ports"]),

@@ -32,6 +32,7 @@ impl WorkerMetrics {
             counter!("relay_pli_total", "direction" => name).increment(requests);
         }
         counter!("relay_repair_total").increment(stats.repairs - last.repairs);
+        counter!("relay_repeat_total").increment(stats.repeats - last.repeats);
         counter!("relay_probe_total").increment(stats.probes - last.probes);
         for (speed, name) in ["pace", "haste"].into_iter().enumerate() {
             let paced = stats.paced[speed] - last.paced[speed];
@@ -64,6 +65,10 @@ impl WorkerMetrics {
             [("ingest", stats.publishers, last.publishers), ("egress", stats.listeners, last.listeners)]
         {
             gauge!("relay_sessions", "kind" => kind).increment(now as f64 - before as f64);
+        }
+        for (rung, name) in ["low", "mid", "high"].into_iter().enumerate() {
+            gauge!("relay_audio_listeners", "rung" => name)
+                .increment(stats.hearing[rung] as f64 - last.hearing[rung] as f64);
         }
         let delay = histogram!("relay_forward_delay_seconds");
         record(&delay, (&stats.delay.buckets, &last.delay.buckets), (&DelayHistogram::BOUNDS, 1.0));

@@ -8,7 +8,7 @@ use std::{
     io,
     net::{SocketAddr, UdpSocket},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver as Inbox, SyncSender, TryRecvError, TrySendError, sync_channel},
     },
@@ -30,6 +30,7 @@ use crate::{
     bridge::{Child, Forwarding},
     clock,
     drop_reason::DropReason,
+    ladder::Ladder,
     vitals::{Pulse, Vitals, Work},
 };
 
@@ -119,7 +120,8 @@ impl Workers {
     }
 }
 
-/// Starts a worker on each socket. No listener gets more than `most` bits per second.
+/// Starts a worker on each socket. No listener gets more than `most` bits per second. What the ladder is to have goes to it
+/// once it is there.
 ///
 /// # Errors
 ///
@@ -129,6 +131,7 @@ pub fn start(
     forwarding: &Arc<Forwarding>,
     events: &mpsc::Sender<Event>,
     most: u64,
+    ladder: &Arc<OnceLock<Ladder>>,
     vitals: &Vitals,
 ) -> io::Result<(Workers, Vec<thread::JoinHandle<()>>)> {
     let mut doors = Vec::new();
@@ -147,6 +150,7 @@ pub fn start(
         let raw = std::os::fd::AsRawFd::as_raw_fd(&socket);
         poll.registry().register(&mut SourceFd(&raw), SOCKET, Interest::READABLE)?;
         let (workers, forwarding, events) = (workers.clone(), forwarding.clone(), events.clone());
+        let ladder = ladder.clone();
         let mut pulse = vitals.pulse(&format!("media-{index}"), Work::Serve, clock::now());
         // Made on its thread, which a worker never leaves: its data channels count references without atomics.
         let run = move || {
@@ -161,6 +165,7 @@ pub fn start(
                 inbox,
                 sleep,
                 workers,
+                ladder,
                 forwarding,
                 events,
                 undelivered: VecDeque::new(),
@@ -185,6 +190,8 @@ struct MediaThread {
     inbox: Inbox<Input>,
     sleep: Arc<Sleep>,
     workers: Workers,
+    /// Who makes rungs of sounds, once it is there.
+    ladder: Arc<OnceLock<Ladder>>,
     forwarding: Arc<Forwarding>,
     events: mpsc::Sender<Event>,
     /// Events for which the node loop has no room yet: a few for each session at most.
@@ -287,6 +294,10 @@ impl MediaThread {
     fn pass_on(&mut self) {
         let mut table = None;
         while let Some((track, relayed, audience)) = self.worker.poll_relayed() {
+            if let (Audience::Ladder, Relayed::Packet(packet)) = (audience, &relayed) {
+                self.ladder.get().into_iter().for_each(|ladder| ladder.offer(track, packet));
+                continue;
+            }
             for (index, door) in self.workers.0.iter().enumerate() {
                 if index != self.index && audience == Audience::Everybody {
                     door.offer(Input::Relayed(track, relayed.clone()));

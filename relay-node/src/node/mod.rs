@@ -13,6 +13,7 @@ mod misfits;
 mod picture;
 pub mod posts;
 mod records;
+mod rungs;
 pub mod sessions;
 mod streams;
 pub mod viewers;
@@ -26,7 +27,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use media::{Command, TrackId};
+use media::{Command, MAX_RUNGS, StreamTracks, TrackId};
 use mesh_routing::{
     LinkId, LogEntry, LogKey, Mesh, MeshError, NotStored, Output, Underlay,
     blob::{Block, Chunk},
@@ -71,6 +72,8 @@ pub struct Node {
     zone_token: Option<String>,
     /// Relays that speak no bridge version of this one.
     misfits: Misfits,
+    /// It makes rungs of sounds.
+    has_ladder: bool,
     /// Who waits for which chunk of a file.
     wants: Wants,
     effects: VecDeque<Effect>,
@@ -81,6 +84,8 @@ pub struct Node {
 pub enum Effect {
     /// Tell every media worker.
     Workers(Command),
+    /// The ladder is to make these rungs of a sound.
+    Ladder(StreamTracks, [bool; MAX_RUNGS]),
     /// Send over a link.
     Send {
         /// The link.
@@ -171,6 +176,7 @@ impl Node {
             started: now,
             started_wall: wall,
             wall,
+            has_ladder: false,
             festival: None,
             zone_token: None,
             misfits: Misfits::default(),

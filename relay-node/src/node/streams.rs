@@ -22,6 +22,7 @@ use protocol::{
 use super::{
     Effect, Node,
     picture::{Published, Wanted},
+    rungs::Rungs,
     sessions::{Direction, Fresh, IfMatch, Opened, Patched, SessionError},
 };
 use crate::places::shares::Holder;
@@ -53,6 +54,8 @@ pub(super) struct Stream {
     pub(super) rates: Published,
     /// Which encodings listeners here want of a picture from elsewhere, and what of it the mesh was told.
     pub(super) wanted: Wanted,
+    /// The rungs of its sound, if it is published here.
+    pub(super) rungs: Rungs,
     demand: PictureDemand,
     /// What the workers were told that the picture can be had in.
     pub(super) advertised: Vec<AdvertisedEncoding>,
@@ -215,6 +218,7 @@ impl Node {
                 }
             }
             Event::Demand { worker, track, wanted } => self.handle_demand(worker, track, wanted, now),
+            Event::Rungs { worker, track, wanted } => self.handle_rungs(worker, track, wanted),
             Event::Sight { session, sight } => self.handle_sight(session, sight),
             Event::KeyframeWanted { track } => self.handle_keyframe_wanted(track, now),
             // Chat and files over data channels come with the participant's door to the rooms.
@@ -283,6 +287,7 @@ impl Node {
             self.session_over(replaced, false, now);
         }
         self.mesh.handle_publish(StreamAdvertisement { name: stream.clone(), tracks }, now);
+        self.open_rungs(stream);
         self.settle(stream, now);
     }
 
@@ -391,6 +396,7 @@ impl Node {
                 interests: BTreeSet::new(),
                 rates: Published::default(),
                 wanted: Wanted::default(),
+                rungs: Rungs::default(),
                 demand: PictureDemand::default(),
                 advertised: Vec::new(),
             }
@@ -413,6 +419,7 @@ impl Node {
             (known.until, known.published) = (None, None);
             known.rates = Published::default();
             self.mesh.handle_unpublish(stream, now);
+            self.open_rungs(stream);
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use media::{Command, Sight, Wish};
+use media::{Command, Sight, SoundWish, Wish};
 use protocol::{
     SessionId, StreamName,
     api::{LayerWish, Picture, PictureLayers},
@@ -25,6 +25,15 @@ pub struct Seen {
     pub quality: Picture,
 }
 
+/// What a listener wished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wished {
+    /// Of the picture.
+    Picture(Wish),
+    /// Of the sound.
+    Sound(SoundWish),
+}
+
 /// A listener whose picture somebody reads of from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watched {
@@ -35,7 +44,7 @@ pub struct Watched {
 }
 
 impl Node {
-    /// A listener wishes another picture.
+    /// A listener wishes another picture, or another sound.
     ///
     /// # Errors
     ///
@@ -47,11 +56,20 @@ impl Node {
         id: SessionId,
         wish: &LayerWish,
         now: Instant,
-    ) -> Result<Wish, WishError> {
+    ) -> Result<Wished, WishError> {
         self.sessions.listens(id, stream).map_err(|_| WishError::NoSession)?;
+        if self.is_of_sound(id, wish) {
+            return self.handle_sound_wish(id, wish, now).map(Wished::Sound);
+        }
         let names = self.names(stream);
         let viewer = self.sessions.viewer_mut(id).ok_or(WishError::NoPicture)?;
-        let wish = viewer.handle_wish(wish, &names, now)?;
+        let wish = match viewer.handle_wish(wish, &names, now) {
+            Err(WishError::Media { mid, .. }) => {
+                let sound = self.sessions.hearer_mut(id).map(|hearer| hearer.mid.clone());
+                return Err(WishError::Media { mid, sound });
+            }
+            wish => wish?,
+        };
         self.effects.push_back(Effect::Workers(Command::Wish { session: id, wish }));
         if let Some(known) = self.streams.get_mut(stream) {
             let changed = match wish {
@@ -62,7 +80,14 @@ impl Node {
                 self.settle(stream, now);
             }
         }
-        Ok(wish)
+        Ok(Wished::Picture(wish))
+    }
+
+    /// Whether a wish is about the sound: it names it, or there is no picture.
+    fn is_of_sound(&mut self, id: SessionId, wish: &LayerWish) -> bool {
+        let pictureless = self.sessions.viewer(id).is_none() && wish.media_id.is_none();
+        let named = |mid: &String| wish.media_id.as_ref() == Some(mid);
+        self.sessions.hearer_mut(id).is_some_and(|hearer| pictureless || named(&hearer.mid))
     }
 
     /// Somebody reads what a listener sees from now on.

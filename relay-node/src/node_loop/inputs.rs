@@ -33,6 +33,8 @@ pub struct Inputs {
     pub discovered: mpsc::Receiver<Seen>,
     /// From the media workers.
     pub media: mpsc::Receiver<Event>,
+    /// From the ladder.
+    pub ladder: mpsc::Receiver<media::ladder::Event>,
     /// Turns true when the relay stops.
     pub stop: watch::Receiver<bool>,
 }
@@ -46,6 +48,7 @@ pub(super) enum Input {
     /// The deadline is over.
     Due,
     Media(Event),
+    Ladder(media::ladder::Event),
     Bridge(BridgeEvent),
     /// The record that the disk was asked for first is there, or cannot be.
     Stored(Result<(), NotStored>),
@@ -89,6 +92,7 @@ impl Listening {
             // Before what may never end: a flood does not make the loop look dead.
             _ = self.beats.tick() => Input::Beat,
             Some(event) = inputs.media.recv() => Input::Media(event),
+            Some(event) = inputs.ladder.recv() => Input::Ladder(event),
             Some(event) = inputs.bridge.recv() => Input::Bridge(event),
             stored = disk.next() => Input::Stored(stored),
             Some(event) = inputs.files.recv() => Input::File(event),
@@ -118,6 +122,7 @@ mod tests {
             files: mpsc::channel(1).1,
             discovered: mpsc::channel(1).1,
             media: inbox,
+            ladder: mpsc::channel(1).1,
             stop,
         };
         let (mut inputs, mut disk) = (Listening::new(inputs), DiskAnswers::default());

@@ -23,7 +23,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use media::{Bound, Event, Wish, sdp::Offer, transport::CloseReason};
+use media::{Bound, Event, SoundWish, Wish, sdp::Offer, transport::CloseReason};
 use mesh_routing::{Counters, LinkId, NotStored};
 use protocol::{RoomName, SessionId, StreamName, mesh::Class, signaling::FromRelay};
 use rooms::{Output as RoomsOutput, ParticipantId, RoomsError};
@@ -33,6 +33,7 @@ use crate::{
     bridge::{BridgeEvent, Bridges, Forwarding, LinkSender},
     clock,
     drop_reason::{self, DropReason},
+    ladder::Ladder,
     media::thread::Workers,
     node::{
         Effect, Node,
@@ -40,6 +41,7 @@ use crate::{
         complaints::Complaints,
         posts::Posts,
         sessions::{Direction, Opened, SessionError},
+        viewers::Wished,
     },
     places::shares::Holder,
     storage::{
@@ -58,6 +60,7 @@ use watchers::Watchers;
 pub struct NodeLoop {
     node: Node,
     workers: Workers,
+    ladder: Option<Ladder>,
     bridges: Bridges,
     forwarding: Arc<Forwarding>,
     store: Store,
@@ -82,7 +85,7 @@ impl NodeLoop {
     /// The loop around a node.
     pub fn new(
         node: Node,
-        workers: Workers,
+        (workers, ladder): (Workers, Option<Ladder>),
         bridges: Bridges,
         forwarding: Arc<Forwarding>,
         store: Store,
@@ -92,6 +95,7 @@ impl NodeLoop {
         NodeLoop {
             node,
             workers,
+            ladder,
             bridges,
             forwarding,
             store,
@@ -122,6 +126,7 @@ impl NodeLoop {
                 }
                 Input::Due => self.timeout(),
                 Input::Media(event) => self.media(event),
+                Input::Ladder(event) => self.node.handle_ladder(event),
                 Input::Bridge(event) => self.bridge(event),
                 Input::Stored(stored) => {
                     let now = clock::now();
@@ -139,6 +144,7 @@ impl NodeLoop {
         self.participants.clear();
         self.watchers.clear();
         self.workers.stop();
+        self.ladder.iter().for_each(Ladder::stop);
         self.bridges.shutdown().await;
         pulse.finish();
     }
@@ -269,6 +275,7 @@ impl NodeLoop {
         let now = clock::now();
         // Who asked may have gone: a reply that nobody takes is no error.
         match request {
+            NodeRequest::ClosedRungs { reply } => drop(reply.send(self.node.closed_rungs())),
             NodeRequest::Streams { reply } => drop(reply.send(self.node.streams(now))),
             NodeRequest::Mesh { reply } => drop(reply.send(self.node.topology(now))),
             NodeRequest::Post { topic, new, speaker, reply } => self.post(topic, new, speaker, reply),
@@ -362,6 +369,9 @@ impl NodeLoop {
         while let Some(effect) = self.node.poll_effect(clock::now()) {
             match effect {
                 Effect::Workers(command) => self.workers.tell(&command),
+                Effect::Ladder(tracks, rungs) => {
+                    self.ladder.iter().for_each(|ladder| ladder.tell(tracks, rungs));
+                }
                 Effect::Send { link, class, message } => self.send(link, class, message),
                 Effect::Dial(node, addresses) => self.bridges.dial(node, addresses),
                 Effect::Spare(link) => self.spare(link),
@@ -458,11 +468,14 @@ impl NodeLoop {
 }
 
 /// A kind of wish, as it is counted.
-fn label(wish: Wish) -> &'static str {
-    match wish {
-        Wish::Sound => "sound",
-        Wish::UpTo(bound) if bound == Bound::default() => "auto",
-        Wish::UpTo(_) => "encoding",
+fn label(wished: Wished) -> &'static str {
+    match wished {
+        Wished::Picture(Wish::Sound) => "sound",
+        Wished::Picture(Wish::UpTo(bound)) if bound == Bound::default() => "auto",
+        Wished::Picture(Wish::UpTo(_)) => "encoding",
+        Wished::Sound(SoundWish::Low) => "sound_low",
+        Wished::Sound(SoundWish::Middle) => "sound_mid",
+        Wished::Sound(SoundWish::High) => "sound_high",
     }
 }
 

@@ -71,6 +71,11 @@ pub enum NodeRequest {
         /// In display order.
         reply: oneshot::Sender<Result<Vec<api::Message>, RoomsError>>,
     },
+    /// Streams whose rungs are closed, because the machine is short of CPU.
+    ClosedRungs {
+        /// Their names.
+        reply: oneshot::Sender<Vec<StreamName>>,
+    },
     /// WHIP or WHEP: an offer.
     Open {
         /// Which of the two.

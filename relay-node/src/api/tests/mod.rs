@@ -43,6 +43,7 @@ async fn node_loop(mut requests: request::RequestQueue) {
     while let Some(ask) = requests.recv().await {
         match ask {
             NodeRequest::Streams { reply } => drop(reply.send(Vec::new())),
+            NodeRequest::ClosedRungs { reply } => drop(reply.send(Vec::new())),
             NodeRequest::Mesh { reply } => {
                 let own = node().to_string();
                 drop(reply.send(api::Mesh {

@@ -168,7 +168,12 @@ async fn who_gets_a_picture_is_told_where_to_wish_and_read() {
     let sound = sound.replace("BUNDLE 0 1", "BUNDLE 0");
     let (answer, path, _) = relay.listen(&sound).await;
     assert_eq!(links(&answer).len(), 1);
-    assert!(relay.wish(&path, "{}").await.problem(404).contains("no picture"));
+    // What it wishes is about the sound.
+    for good in ["{}", r#"{"encodingId":"low"}"#] {
+        assert_eq!(relay.wish(&path, good).await.status, 200, "{good}");
+    }
+    let title = relay.wish(&path, r#"{"encodingId":"h"}"#).await.problem(404);
+    assert!(title.contains("low, mid, high"), "{title}");
 }
 
 #[tokio::test]
@@ -183,6 +188,7 @@ async fn each_wish_has_its_status() {
         r#"{"video":false}"#,
         r#"{"video":true,"mediaId":null}"#,
         &format!(r#"{{"encodingId":"{first}"}}"#),
+        r#"{"mediaId":"0","encodingId":"mid"}"#,
     ] {
         let answer = relay.wish(&path, good).await;
         assert_eq!((answer.status, answer.body.len()), (200, 0), "{good}");
@@ -194,7 +200,8 @@ async fn each_wish_has_its_status() {
     }
     let title = relay.wish(&path, r#"{"encodingId":"x"}"#).await.problem(404);
     assert!(rids.iter().all(|rid| title.contains(rid)), "{title}");
-    assert!(relay.wish(&path, r#"{"mediaId":"x"}"#).await.problem(404).contains("mediaId"));
+    let title = relay.wish(&path, r#"{"mediaId":"x"}"#).await.problem(404);
+    assert!(title.contains("mediaId 1, its sound 0"), "{title}");
     relay.wish(&path, &" ".repeat(4097)).await.problem(413);
     relay.post(&format!("{path}/layer"), "text/plain", "{}").await.problem(415);
     get(&relay.router, &format!("{path}/layer")).await.problem(405);

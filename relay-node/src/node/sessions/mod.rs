@@ -5,6 +5,7 @@
 mod answer;
 #[cfg(test)]
 mod health_tests;
+mod hearer;
 mod places;
 mod quality;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use protocol::{Codec, Kind, SessionId, StreamName, TrackDescription};
 
 use crate::places::shares::Holder;
 pub use answer::{Direction, Fresh, IfMatch, Opened, Patched, SessionError};
+use hearer::Hearer;
 use places::SessionPlaces;
 use quality::{Abilities, Ability};
 use unreached::Unreached;
@@ -60,6 +62,8 @@ struct Session {
     ability: Ability,
     /// Of a listener that gets a picture.
     viewer: Option<Viewer>,
+    /// Of a listener that gets a sound.
+    hearer: Option<Hearer>,
     /// What a publisher calls the encodings of its picture.
     rids: Vec<Arc<str>>,
     remote: Credentials,
@@ -151,7 +155,7 @@ impl Sessions {
         });
         let agreed = (sent.collect(), Ability::default());
         let rids = plan.tracks.iter().flat_map(|track| track.rids.iter().map(|rid| rid.as_str().into()));
-        let names = (None, rids.collect());
+        let names = (None, None, rids.collect());
         let flow = Flow::Ingest { plan, tracks, epochs };
         self.open(fresh, (stream, Direction::Ingest), agreed, names, (answer, transport, flow), now)
     }
@@ -168,10 +172,11 @@ impl Sessions {
         let Answered { answer, plan, transport } = answered;
         let ability = Ability::of(&plan);
         self.abilities.add(&stream, ability);
-        let video = plan.tracks.iter().find(|track| track.kind == Kind::Video);
-        let viewer = video.map(|track| Viewer::new(track.mid.clone()));
+        let mid = |kind| plan.tracks.iter().find(|track| track.kind == kind).map(|track| track.mid.clone());
+        let viewer = mid(Kind::Video).map(Viewer::new);
+        let hearer = mid(Kind::Audio).map(Hearer::new);
         let flow = Flow::Egress { plan, tracks, cname: msid_token(stream.as_str()) };
-        let (agreed, names) = ((Vec::new(), ability), (viewer, Vec::new()));
+        let (agreed, names) = ((Vec::new(), ability), (viewer, hearer, Vec::new()));
         self.open(fresh, (stream, Direction::Egress), agreed, names, (answer, transport, flow), now)
     }
 
@@ -180,7 +185,7 @@ impl Sessions {
         fresh: Fresh,
         (stream, direction): (StreamName, Direction),
         (tracks, ability): (Vec<TrackDescription>, Ability),
-        (viewer, rids): (Option<Viewer>, Vec<Arc<str>>),
+        (viewer, hearer, rids): (Option<Viewer>, Option<Hearer>, Vec<Arc<str>>),
         (answer, transport, flow): (String, TransportConfig, Flow),
         now: Instant,
     ) -> (Opened, SessionPlan) {
@@ -191,6 +196,7 @@ impl Sessions {
             tracks,
             ability,
             viewer,
+            hearer,
             rids,
             remote: transport.remote.clone(),
             tag: tag.clone(),
@@ -352,6 +358,11 @@ impl Sessions {
     /// As above, to be changed.
     pub(crate) fn viewer_mut(&mut self, id: SessionId) -> Option<&mut Viewer> {
         self.sessions.get_mut(&id)?.viewer.as_mut()
+    }
+
+    /// How a listener hears, if it gets a sound.
+    pub(crate) fn hearer_mut(&mut self, id: SessionId) -> Option<&mut Hearer> {
+        self.sessions.get_mut(&id)?.hearer.as_mut()
     }
 
     /// Whether this is a listener of this stream, and whether it is connected.

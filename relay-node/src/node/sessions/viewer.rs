@@ -1,10 +1,7 @@
 //! What is known of how a listener sees its picture: what it wished, and what a worker told of it. It names encodings
 //! as their publisher does.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use media::{
     Bound, LayerRate, Reason, Shown, Sight, Wish,
@@ -14,6 +11,8 @@ use protocol::api::{
     LayerWish, Picture, PictureEncoding, PictureLayer, PictureLayers, PictureReason, PictureSent,
 };
 use thiserror::Error;
+
+use super::hearer::WishPace;
 
 /// A listener that gets a picture.
 #[derive(Debug)]
@@ -26,8 +25,7 @@ pub(crate) struct Viewer {
     pub(crate) sight: Option<Box<Sight>>,
     /// That is of now: it was told since somebody reads it.
     pub(crate) fresh: bool,
-    /// When its wishes are as few as if it had none.
-    full_at: Option<Instant>,
+    pace: WishPace,
 }
 
 /// Why a wish is refused.
@@ -39,11 +37,13 @@ pub enum WishError {
     /// It gets no picture.
     #[error("this session has no picture: there is nothing to choose")]
     NoPicture,
-    /// The picture has another mid.
-    #[error("the picture of this session has the mediaId {mid}")]
+    /// Neither the picture nor the sound has this mid.
+    #[error("the picture of this session has the mediaId {mid}{}", .sound.as_ref().map_or(String::new(), |mid| format!(", its sound {mid}")))]
     Media {
-        /// The mid.
+        /// The mid of the picture.
         mid: String,
+        /// That of the sound, if there is one.
+        sound: Option<String>,
     },
     /// There is no encoding of this name.
     #[error("there is no such encoding now: those there are have the encodingId {}", .ids.join(", "))]
@@ -66,13 +66,13 @@ pub(crate) enum Names {
 }
 
 /// Wishes of one session in a second.
-const WISHES: u32 = 20;
+pub(super) const WISHES: u32 = 20;
 /// What a picture is called that comes as a whole.
 const WHOLE: &str = "0";
 
 impl Viewer {
     pub(crate) fn new(mid: String) -> Viewer {
-        Viewer { mid, watched: false, sight: None, fresh: false, full_at: None }
+        Viewer { mid, watched: false, sight: None, fresh: false, pace: WishPace::default() }
     }
 
     /// What is wished, if that can be understood and does not come too often.
@@ -82,14 +82,9 @@ impl Viewer {
         names: &Names,
         now: Instant,
     ) -> Result<Wish, WishError> {
-        let each = Duration::from_secs(1) / WISHES;
-        let next = self.full_at.unwrap_or(now).max(now) + each;
-        if next > now + each * WISHES {
-            return Err(WishError::TooFast);
-        }
-        self.full_at = Some(next);
+        self.pace.take(now)?;
         if wish.media_id.as_ref().is_some_and(|mid| *mid != self.mid) {
-            return Err(WishError::Media { mid: self.mid.clone() });
+            return Err(WishError::Media { mid: self.mid.clone(), sound: None });
         }
         let encoding = wish.encoding_id.as_ref().map(|id| names.place(id)).transpose()?;
         if wish.video == Some(false) {
@@ -191,6 +186,8 @@ impl Names {
 mod tests {
     use media::rtp::descriptor::Extent;
 
+    use std::time::Duration;
+
     use super::*;
 
     fn names(rids: &[&str]) -> Names {
@@ -237,7 +234,7 @@ mod tests {
         assert_eq!(of(r#"{"encodingId":"2"}"#, &last), bound(Some(2), None));
         assert_eq!(of(r#"{"encodingId":"0"}"#, &last), ids(&["2"]));
         let other = of(r#"{"mediaId":"0"}"#, &three);
-        assert_eq!(other, Err(WishError::Media { mid: "1".into() }));
+        assert_eq!(other, Err(WishError::Media { mid: "1".into(), sound: None }));
     }
 
     #[test]

@@ -12,6 +12,8 @@ mod descriptor;
 mod disk;
 #[path = "../../http.rs"]
 mod http;
+#[path = "../../ladder.rs"]
+mod ladder;
 #[path = "../../sessions.rs"]
 mod sessions;
 #[path = "../../targets.rs"]

@@ -1,0 +1,109 @@
+//! Many stages at once.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    super::{Event, Stages},
+    MUSIC, encode, number, signal, start,
+};
+use crate::{
+    rtp::packet::Packet,
+    track::id::{StreamTracks, TrackId},
+};
+
+fn tracks(nth: u32) -> StreamTracks {
+    StreamTracks::from_first(nth * StreamTracks::COUNT)
+}
+
+fn events(stages: &mut Stages) -> Vec<Event> {
+    std::iter::from_fn(|| stages.poll_event()).collect()
+}
+
+/// Each packet at each of these stages, so much later than it came.
+fn feed(stages: &mut Stages, many: u32, packets: &[Packet], late: Duration) -> Vec<TrackId> {
+    let mut out = Vec::new();
+    for packet in packets {
+        let now = packet.received + late;
+        run_until(stages, now, &mut out);
+        for nth in 0..many {
+            stages.handle_packet(tracks(nth).audio, packet, now);
+        }
+        out.extend(std::iter::from_fn(|| stages.poll_packet()).map(|(track, _)| track));
+    }
+    out
+}
+
+fn run_until(stages: &mut Stages, now: Instant, out: &mut Vec<TrackId>) {
+    while let Some(at) = stages.poll_timeout().filter(|at| *at <= now) {
+        stages.handle_timeout(at);
+        out.extend(std::iter::from_fn(|| stages.poll_packet()).map(|(track, _)| track));
+        assert_ne!(stages.poll_timeout(), Some(at), "a timer that does nothing");
+    }
+}
+
+#[test]
+fn rung_packets_are_of_the_rungs_tracks_and_what_nobody_wants_is_forgotten() {
+    let packets = number(&encode(&signal::noise(400, 0.3, 0.5), MUSIC), 0, 0, 0, start());
+    let mut stages = Stages::default();
+    assert!(feed(&mut stages, 2, &packets[..10], Duration::ZERO).is_empty());
+    stages.handle_wanted(tracks(1), [true, true], packets[10].received);
+    let out = feed(&mut stages, 2, &packets[10..12], Duration::ZERO);
+    assert_eq!(out, tracks(1).rungs);
+    assert_eq!((stages.open(), stages.closed()), (1, 0));
+    stages.handle_wanted(tracks(1), [false, false], packets[12].received);
+    assert_eq!(stages.open(), 0);
+    let mut out = Vec::new();
+    run_until(&mut stages, packets[12].received + Duration::from_secs(11), &mut out);
+    assert_eq!((stages.poll_timeout(), out.len()), (None, 0), "no stage is left");
+    stages.handle_wanted(tracks(1), [false, false], packets[12].received);
+    assert_eq!(stages.poll_timeout(), None, "nothing is wanted of what is not known");
+}
+
+#[test]
+fn a_thread_that_is_behind_closes_the_highest_stages_until_it_keeps_up() {
+    let packets = number(&encode(&signal::noise(1200, 0.3, 0.5), MUSIC), 0, 0, 0, start());
+    let mut stages = Stages::default();
+    (0..3).for_each(|nth| stages.handle_wanted(tracks(nth), [true, false], packets[0].received));
+    feed(&mut stages, 3, &packets[..20], Duration::from_millis(39));
+    assert!(events(&mut stages).is_empty());
+    // 440 ms: two looks.
+    feed(&mut stages, 3, &packets[20..42], Duration::from_millis(40));
+    let closed = |nth: u32| Event::Closed { audio: tracks(nth).audio };
+    assert_eq!(events(&mut stages), [closed(2), closed(1)]);
+    let out = feed(&mut stages, 3, &packets[42..43], Duration::ZERO);
+    assert_eq!((out, stages.open(), stages.closed()), (vec![tracks(0).rungs[0]], 1, 2));
+    // A stage that goes is not opened; the next one is closed in its place.
+    stages.handle_wanted(tracks(2), [false, false], packets[43].received);
+    assert_eq!(events(&mut stages), [closed(0)]);
+    let mut out = Vec::new();
+    run_until(&mut stages, packets[43].received + Duration::from_secs(21), &mut out);
+    let opened = |nth: u32| Event::Opened { audio: tracks(nth).audio };
+    assert_eq!(events(&mut stages), [opened(0), opened(1)], "one by one, 10 s apart");
+}
+
+#[test]
+fn speech_is_told_once() {
+    let voice = super::Format { application: opus::Application::Voip, bitrate: 24_000, ..MUSIC };
+    let mut payloads = encode(&signal::noise(200, 0.3, 0.5), MUSIC);
+    payloads.extend(encode(&signal::voice(400), voice));
+    payloads.extend(encode(&signal::noise(2200, 0.3, 0.5), MUSIC));
+    let packets = number(&payloads, 0, 0, 0, start());
+    let mut stages = Stages::default();
+    let audio = tracks(0).audio;
+    feed(&mut stages, 1, &packets[..125], Duration::ZERO);
+    assert_eq!(events(&mut stages), [Event::Speech { audio, speech: true }]);
+    feed(&mut stages, 1, &packets[125..], Duration::ZERO);
+    assert_eq!(events(&mut stages), [Event::Speech { audio, speech: false }], "after two seconds of music");
+}
+
+#[test]
+fn there_is_an_end_of_stages() {
+    let mut stages = Stages::default();
+    let now = start();
+    (0..300).for_each(|nth| stages.handle_wanted(tracks(nth), [true, false], now));
+    assert_eq!(
+        (stages.open(), events(&mut stages).len()),
+        (256, 44),
+        "the others are told that they are closed"
+    );
+}

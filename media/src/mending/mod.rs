@@ -1,0 +1,7 @@
+//! Whether what a listener loses is mended before it asks, and how: decided from what it tells. Sends nothing.
+//!
+//! Start with [`Repeats`]. The thresholds and what they achieve are in docs/media.md.
+
+mod repeats;
+
+pub use repeats::{Repeats, Times};

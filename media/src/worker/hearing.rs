@@ -1,0 +1,207 @@
+//! How one listener hears: which rung of the sound its path carries, and whether what it loses is sent again before it asks.
+//! Chooses; who carries it out is `hears`.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    sounds::Sound,
+    trial::{Outcome, Trial},
+};
+use crate::{
+    allocation::{
+        Picture,
+        steps::{SPARE, Steps},
+    },
+    bandwidth::{Estimator, PathState},
+    mending::{Repeats, Times},
+    track::id::{MAX_RUNGS, TrackId},
+};
+
+/// How one listener hears.
+#[derive(Debug)]
+pub struct Hearing {
+    repeats: Repeats,
+    steps: Steps,
+    trial: Trial,
+    /// No better rung than this is wished.
+    wish: SoundWish,
+    /// What was chosen last.
+    chosen: Option<TrackId>,
+    /// It is less than there is, because of the path.
+    lowered: bool,
+    /// When a queue last stood.
+    queued_at: Option<Instant>,
+    /// When it last asked for sound again.
+    asked_at: Option<Instant>,
+}
+
+/// What a listener wishes of the sound. It is a bound: what its path carries may be less.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SoundWish {
+    /// 24 kbit/s, mono.
+    Low,
+    /// 64 kbit/s.
+    Middle,
+    /// What the publisher sends.
+    #[default]
+    High,
+}
+
+/// What a listener is to hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// This rung.
+    pub track: TrackId,
+    /// So often again.
+    pub times: Times,
+    /// So many packets once more right before the next one.
+    pub again: Option<usize>,
+}
+
+/// Who has asked in this time asks for what it loses.
+const ASKS: Duration = Duration::from_secs(5);
+/// An answer that takes longer comes too late for what a receiver has in store.
+const ANSWERED: Duration = Duration::from_millis(120);
+/// A queue that stands for so long is one.
+const QUEUED: Duration = Duration::from_millis(25);
+/// Losses that a queue has made are told by then.
+const CLEARS: Duration = Duration::from_secs(2);
+/// What is tried above what a rung needs, in percent.
+const TRIED: u64 = 4;
+
+impl Hearing {
+    /// Nothing is known of the path.
+    pub fn new(now: Instant) -> Hearing {
+        Hearing {
+            repeats: Repeats::new(now),
+            steps: Steps::default(),
+            trial: Trial::new(now),
+            wish: SoundWish::default(),
+            chosen: None,
+            lowered: false,
+            queued_at: None,
+            asked_at: None,
+        }
+    }
+
+    /// It asks for sound again.
+    pub fn handle_nack(&mut self, now: Instant) {
+        self.asked_at = Some(now);
+    }
+
+    /// It wishes another sound than before.
+    pub fn handle_wish(&mut self, wish: SoundWish) {
+        if self.wish != wish {
+            self.wish = wish;
+            self.steps.handle_wish();
+        }
+    }
+
+    /// It has told what came.
+    pub fn handle_told(&mut self, path: &mut Estimator, now: Instant) {
+        if path.state() != PathState::Clear || path.queue() >= QUEUED {
+            self.queued_at = Some(now);
+            self.trial.handle_congestion(now);
+        }
+        // Behind a queue it is what was too much that is lost, and more would be too much too.
+        match self.queued_at.is_some_and(|at| now < at + CLEARS) {
+            true => self.repeats.handle_told_in_queue(path.told()),
+            false => self.repeats.handle_told(path.told(), now),
+        }
+        let later = self.trial.waits().and_then(|number| path.lateness(number));
+        if let Some(later) = later
+            && let Some(Outcome::Carries(bits)) = self.trial.handle_arrival(later, now)
+        {
+            path.handle_carried(bits, now);
+        }
+    }
+
+    /// It reports this share of the sound as lost.
+    pub fn handle_report(&mut self, lost: f64, now: Instant) {
+        self.repeats.handle_report(lost, now);
+    }
+
+    /// Packets have left once more, and then the one with this number.
+    pub fn handle_again(&mut self, number: u64, bits: u64) {
+        self.trial.handle_sent(number, bits);
+    }
+
+    /// The rung that it is to get, whether it comes or not.
+    pub fn chosen(&self) -> Option<TrackId> {
+        self.chosen
+    }
+
+    /// Whether the path does not carry the best of the sound: there is no room for a picture then.
+    pub fn is_lowered(&self) -> bool {
+        self.lowered
+    }
+
+    /// The path, the sound or the wish may be others. `None` as long as nothing is known of the sound.
+    pub fn choose(&mut self, sound: &Sound, path: &mut Estimator, now: Instant) -> Option<Heard> {
+        let rungs = sound.rungs();
+        let top = rungs.last()?;
+        path.set_rungs(rungs.len() > 1);
+        let allowed = match self.wish {
+            SoundWish::High => rungs.len(),
+            wish => rungs.iter().filter(|rung| rung.layer.encoding <= wish as u8).count().max(1),
+        };
+        let wanted = self.repeats.times();
+        let room = if path.is_limited() { path.bitrate(now) } else { u64::MAX };
+        let takes = |rate: u64| rate * (1 + wanted.count() as u64);
+        let mut fits = rungs.iter().take_while(|rung| takes(rung.rate) <= room).count().max(1);
+        let roomy = rungs.iter().take_while(|rung| takes(rung.rate) * (100 + SPARE) / 100 <= room).count();
+        let current =
+            self.steps.current().and_then(|layer| rungs.iter().position(|rung| rung.layer == layer));
+        if let Some(current) =
+            current.filter(|at| wanted == Times::Never && path.carries(rungs[*at].rate, now))
+        {
+            fits = fits.max(current + 1);
+        }
+        // Of sound alone there is always some.
+        let roomy = roomy.max(1);
+        let wish = (allowed < rungs.len()).then(|| rungs[allowed - 1].layer);
+        let seen = Picture { rungs, wish, wanted_by: 1 };
+        let layer = self.steps.handle(&seen, fits.min(allowed), roomy.min(allowed), now).unwrap_or(top.layer);
+        let at = rungs.iter().position(|rung| rung.layer == layer).unwrap_or(rungs.len() - 1);
+        self.lowered = at + 1 < allowed;
+        let track = sound.track(layer);
+        self.chosen = Some(track);
+        let need = rungs[..allowed].get(at + 1).map(|next| takes(next.rate) * (100 + SPARE + TRIED) / 100);
+        let each = rungs[at].rate / 50;
+        let tries = path.is_told() && path.state() == PathState::Clear && path.queue() < QUEUED;
+        let need = need.filter(|need| tries && *need > room);
+        let again = need.and_then(|need| self.trial.poll(need, each, now));
+        let times = self.times(rungs[at].rate, room, path, now);
+        Some(Heard { track, times, again })
+    }
+
+    /// How often the sound leaves again, which takes so many bits per second.
+    fn times(&self, sound: u64, room: u64, path: &mut Estimator, now: Instant) -> Times {
+        let asks = self.asked_at.is_some_and(|at| now.saturating_duration_since(at) < ASKS);
+        if asks && path.response() < ANSWERED {
+            return Times::Never;
+        }
+        // Without a queue that ever stood, losses say nothing of what there is room for.
+        let left = match path.capacity() {
+            Some(capacity) => capacity.max(room).saturating_sub(path.sent(now)),
+            None => u64::MAX,
+        };
+        let fits = |times: &Times| times.count() as u64 * sound <= left;
+        let wanted = self.repeats.times();
+        [Times::Twice, Times::Once]
+            .into_iter()
+            .find(|times| *times <= wanted && fits(times))
+            .unwrap_or_default()
+    }
+}
+
+impl SoundWish {
+    /// The one with this place among the rungs.
+    pub fn of(rung: usize) -> SoundWish {
+        match rung {
+            0 => SoundWish::Low,
+            rung if rung < MAX_RUNGS => SoundWish::Middle,
+            _ => SoundWish::High,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Carries out how listeners hear: which rungs they are at, how often packets leave, what the node is told of it.
+
+use std::time::Instant;
+
+use protocol::{Kind, SessionId};
+
+use super::{
+    Worker,
+    hearing::SoundWish,
+    plan::{Audience, Event, Relayed},
+    sessions::Media,
+    sounds::Look,
+};
+use crate::{
+    rtp::descriptor::Extent,
+    track::{
+        Listener,
+        id::{MAX_RUNGS, StreamTracks, TrackId},
+    },
+};
+
+/// So many packets warm a decoder up.
+const WARM: u64 = 5;
+
+impl Worker {
+    /// Which rungs a sound can be had in, and whether they are made of what its publisher brings here.
+    pub(super) fn handle_rungs(&mut self, (tracks, open): (StreamTracks, [bool; MAX_RUNGS]), now: Instant) {
+        let listeners = self.sounds.handle_rungs(tracks, open);
+        self.sounds.look_now(tracks.audio, &mut self.tracks, now);
+        self.hear_all(tracks.audio, &listeners, now);
+    }
+
+    /// Somebody makes rungs of this sound, or nobody does any more. Who begins to gets what came last.
+    pub(super) fn handle_feed(&mut self, tracks: StreamTracks, feeds: bool) {
+        let Some(begins) = self.sounds.feed(tracks, feeds) else { return };
+        let feeds_here = begins && self.publishes(tracks.audio);
+        let Some(track) = self.tracks.get(&tracks.audio).filter(|_| feeds_here) else { return };
+        let ring = track.ring();
+        let newest = ring.highest().map(|highest| highest.saturating_sub(WARM - 1)..=highest);
+        for (packet, _) in newest.into_iter().flatten().filter_map(|number| ring.get(number)) {
+            self.relayed.push_back((tracks.audio, Relayed::Packet(packet.clone()), Audience::Ladder));
+        }
+    }
+
+    /// Whether the publisher of a track is here.
+    fn publishes(&mut self, track: TrackId) -> bool {
+        let mut keys = self.sessions.keys();
+        keys.any(|key| match self.sessions.get_mut(key).map(|session| &session.media) {
+            Some(Media::Ingest(ingest)) => ingest.tracks().any(|known| known == track),
+            _ => false,
+        })
+    }
+
+    /// A listener asks for another sound.
+    pub(super) fn handle_sound_wish(&mut self, session: SessionId, wish: SoundWish, now: Instant) {
+        self.sessions.ask_waiting(session, |asked| asked.sound = wish);
+        let Some(key) = self.sessions.find(session) else { return };
+        if let Some(hearing) =
+            self.sessions.listening_mut(key).and_then(|listening| listening.hearing.as_mut())
+        {
+            hearing.handle_wish(wish);
+        }
+        self.hear(key, now);
+    }
+
+    /// What is known of how a listener's sound arrives is another.
+    pub(super) fn hear(&mut self, key: usize, now: Instant) {
+        if let Some((audio, true)) = self.hear_one(key, now) {
+            self.tell_rungs(audio, Some(now));
+        }
+    }
+
+    /// A packet of a publisher has come: if a rung has not for a while, who gets it goes on with the publisher's.
+    pub(super) fn look_for_stall(&mut self, audio: TrackId, now: Instant) {
+        if let Some(listeners) = self.sounds.handle_packet(audio, &self.tracks, now) {
+            self.hear_all(audio, &listeners, now);
+        }
+    }
+
+    /// What sounds take is looked at again, and what follows for each listener.
+    pub(super) fn hear_due(&mut self, now: Instant) {
+        while let Some(Look { audio, listeners }) = self.sounds.poll_look(&mut self.tracks, now) {
+            for listener in &listeners {
+                self.guarded(listener.session, |own| {
+                    let Some(listening) = own.sessions.listening_mut(listener.session) else { return };
+                    if listening.path.poll_timeout().is_some_and(|at| at <= now) {
+                        listening.path.handle_timeout(now);
+                    }
+                });
+            }
+            self.hear_all(audio, &listeners, now);
+        }
+    }
+
+    fn hear_all(&mut self, audio: TrackId, listeners: &[Listener], now: Instant) {
+        let mut changed = false;
+        for listener in listeners {
+            self.guarded(listener.session, |own| {
+                changed |= own.hear_one(listener.session, now).is_some_and(|(_, another)| another);
+            });
+        }
+        if changed {
+            self.tell_rungs(audio, Some(now));
+        }
+    }
+
+    /// Chooses for one listener. Gives its sound, and whether it wants another rung than before.
+    fn hear_one(&mut self, key: usize, now: Instant) -> Option<(TrackId, bool)> {
+        let listening = self.sessions.listening_mut(key)?;
+        let index = listening.tracks.iter().position(|egress| egress.kind() == Kind::Audio)?;
+        let (egress, hearing) = (listening.tracks.get_mut(index)?, listening.hearing.as_mut()?);
+        if let Some((number, bits)) = egress.take_again() {
+            hearing.handle_again(number, bits);
+        }
+        if listening.path.is_told() {
+            hearing.handle_told(&mut listening.path, now);
+        }
+        let audio = egress.whole();
+        let before = hearing.chosen();
+        let heard = hearing.choose(self.sounds.get(audio)?, &mut listening.path, now)?;
+        egress.set_repeats(heard.times);
+        if let Some(count) = heard.again {
+            egress.go_again(count);
+        }
+        if egress.wanted() != Some(heard.track) {
+            let listener = Listener { session: key, egress: index };
+            self.turn_sound_to(listener, heard.track);
+        }
+        Some((audio, before != Some(heard.track)))
+    }
+
+    /// From the next packet on a listener gets this rung.
+    fn turn_sound_to(&mut self, listener: Listener, track: TrackId) {
+        let Some(egress) = self.sessions.egress_mut(listener) else { return };
+        let waited = egress.turn_to(track, Extent::ALL);
+        let there = egress.source() == Some(track);
+        waited.into_iter().for_each(|other| self.unsubscribe(listener, other));
+        if !there {
+            self.subscribe(listener, track);
+        }
+    }
+
+    /// The node has to know which rungs are wanted here. Nobody begins to want one by leaving.
+    pub(super) fn tell_rungs(&mut self, audio: TrackId, now: Option<Instant>) {
+        let Some(sound) = self.sounds.get(audio) else { return };
+        let mut wanted = [0; MAX_RUNGS];
+        for listener in sound.listeners() {
+            let listening = self.sessions.listening_mut(listener.session);
+            let chosen = listening.and_then(|listening| listening.hearing.as_ref()?.chosen());
+            if let Some(rung) = chosen.and_then(|chosen| sound.rung(chosen)) {
+                wanted[rung] += 1;
+            }
+        }
+        let Some(sound) = self.sounds.get_mut(audio) else { return };
+        sound.handle_heard(wanted);
+        if sound.handle_wanted(wanted, now) {
+            self.events.push_back(Event::Rungs { worker: self.index, track: audio, wanted });
+        }
+        self.stats.hearing = self.sounds.heard();
+    }
+}

@@ -1,0 +1,276 @@
+//! The sounds at this worker: which rungs each can be had in, what they take, who hears it.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    allocation::{Layer, Rung, price::ladder},
+    rtp::descriptor::{SpatialLayer, TemporalLayer},
+    stats::HEARD,
+    track::{
+        Listener, Track, Tracks,
+        id::{MAX_RUNGS, StreamTracks, TrackId},
+    },
+};
+
+/// The sounds at this worker, by the track of what their publishers send.
+#[derive(Debug, Default)]
+pub struct Sounds {
+    known: BTreeMap<TrackId, Sound>,
+}
+
+/// One sound.
+#[derive(Debug)]
+pub struct Sound {
+    tracks: StreamTracks,
+    /// Which rungs can be had.
+    open: [bool; MAX_RUNGS],
+    /// Until when none is taken: one stopped coming, and the same hand makes them all.
+    stalled_until: Option<Instant>,
+    listeners: Vec<Listener>,
+    /// How many want each rung, as the node was told.
+    told: [u32; MAX_RUNGS],
+    /// How many get each rung, and what the publisher sends.
+    heard: [u64; HEARD],
+    /// Since when anybody does.
+    wanted_since: [Option<Instant>; MAX_RUNGS],
+    /// What it can be had in, by rising quality; the last one is what its publisher sends.
+    rungs: Vec<Rung>,
+    /// When its publisher last sent speech (SILK or hybrid).
+    spoken_at: Option<Instant>,
+    /// Packets go to whoever makes the rungs.
+    feeds: bool,
+    look_at: Option<Instant>,
+}
+
+/// A sound as it is looked at.
+#[derive(Debug)]
+pub struct Look {
+    /// Its track.
+    pub audio: TrackId,
+    /// Who hears it, if there is something to choose.
+    pub listeners: Vec<Listener>,
+}
+
+/// Bits per second of each rung, without what each packet takes.
+const RATES: [u64; MAX_RUNGS] = [24_000, 64_000];
+/// Header, extensions and tag of a packet.
+const OVERHEAD: u64 = 36;
+/// Packets a second as long as nothing is known.
+const USUAL: u64 = 50;
+/// A rung has to take clearly less than the next: a publisher that sends little needs none.
+const LESS: (u64, u64) = (4, 5);
+/// How often what it takes is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// A rung that is behind what its publisher sends by more packets is not waited for: it is usually behind by one, and this is
+/// what receivers have in store.
+const LAGS_MOST: u16 = 4;
+/// It has begun by then.
+const BEGINS: Duration = Duration::from_millis(500);
+/// Between speech (SILK, hybrid) and music (CELT) a switch is heard, and rungs are music. A publisher that has sent speech is
+/// not taken in rungs for so long.
+const SPEAKS: Duration = Duration::from_secs(5);
+/// Configurations of the TOC below this are speech (RFC 6716 section 3.1).
+const FIRST_OF_MUSIC: u8 = 16;
+/// And not taken for so long.
+const STALLED: Duration = Duration::from_secs(5);
+
+impl Sounds {
+    /// Which rungs of a sound can be had. Gives who hears it.
+    pub fn handle_rungs(&mut self, tracks: StreamTracks, open: [bool; MAX_RUNGS]) -> Vec<Listener> {
+        let sound = self.sound(tracks);
+        sound.open = open;
+        sound.listeners.clone()
+    }
+
+    /// Somebody hears it.
+    pub fn join(&mut self, tracks: StreamTracks, listener: Listener, now: Instant) {
+        let sound = self.sound(tracks);
+        sound.listeners.push(listener);
+        sound.look_at.get_or_insert(now);
+    }
+
+    /// Somebody hears it no more.
+    pub fn leave(&mut self, audio: TrackId, listener: Listener) {
+        let Some(sound) = self.known.get_mut(&audio) else { return };
+        sound.listeners.retain(|known| *known != listener);
+        if sound.listeners.is_empty() {
+            sound.look_at = None;
+        }
+    }
+
+    /// What it takes is looked at now.
+    pub fn look_now(&mut self, audio: TrackId, tracks: &mut Tracks, now: Instant) {
+        if let Some(sound) = self.known.get_mut(&audio) {
+            sound.price(tracks, now);
+        }
+    }
+
+    /// Packets go to whoever makes rungs of it, or do not. Gives which, if that is another.
+    pub fn feed(&mut self, tracks: StreamTracks, feeds: bool) -> Option<bool> {
+        let sound = self.sound(tracks);
+        (std::mem::replace(&mut sound.feeds, feeds) != feeds).then_some(feeds)
+    }
+
+    /// Whether packets go to whoever makes rungs of it.
+    pub fn feeds(&self, audio: TrackId) -> bool {
+        self.known.get(&audio).is_some_and(|sound| sound.feeds)
+    }
+
+    /// Nobody here publishes, wants or hears it any more.
+    pub fn forget(&mut self, audio: TrackId) {
+        if self.known.get(&audio).is_some_and(|sound| sound.listeners.is_empty()) {
+            self.known.remove(&audio);
+        }
+    }
+
+    /// This one.
+    pub fn get(&self, audio: TrackId) -> Option<&Sound> {
+        self.known.get(&audio)
+    }
+
+    /// This one.
+    pub fn get_mut(&mut self, audio: TrackId) -> Option<&mut Sound> {
+        self.known.get_mut(&audio)
+    }
+
+    /// How many hear each rung, and what publishers send, of all sounds.
+    pub fn heard(&self) -> [u64; HEARD] {
+        let sum = |rung: usize| self.known.values().map(|sound| sound.heard[rung]).sum();
+        std::array::from_fn(sum)
+    }
+
+    /// When [`Sounds::poll_look`] has something.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.known.values().filter_map(|sound| sound.look_at).min()
+    }
+
+    /// Looks at the next sound for which it is time.
+    pub fn poll_look(&mut self, tracks: &mut Tracks, now: Instant) -> Option<Look> {
+        let due = |sound: &&mut Sound| sound.look_at.is_some_and(|at| at <= now);
+        let sound = self.known.values_mut().find(due)?;
+        sound.look_at = Some(now + LOOK);
+        sound.price(tracks, now);
+        let listeners = if sound.rungs.len() > 1 { sound.listeners.clone() } else { Vec::new() };
+        Some(Look { audio: sound.tracks.audio, listeners })
+    }
+
+    /// A packet of a publisher has come. Gives who hears it if a rung has stopped coming meanwhile, or may not be taken any
+    /// more.
+    pub fn handle_packet(&mut self, audio: TrackId, tracks: &Tracks, now: Instant) -> Option<Vec<Listener>> {
+        let sound = self.known.get_mut(&audio)?;
+        let newest = tracks.get(&audio).map(Track::ring);
+        let newest = newest.and_then(|ring| ring.get(ring.highest()?));
+        let toc = newest.and_then(|(packet, _)| packet.payload().first());
+        let speaks = toc.is_some_and(|toc| toc >> 3 < FIRST_OF_MUSIC);
+        let begins = speaks && sound.spoken_at.is_none_or(|at| now >= at + SPEAKS);
+        if speaks {
+            sound.spoken_at = Some(now);
+        }
+        let mut stalled = begins && sound.told.iter().any(|count| *count > 0);
+        for (rung, track) in sound.tracks.rungs.iter().enumerate() {
+            let settled = sound.wanted_since[rung].is_some_and(|since| now >= since + BEGINS);
+            let comes = tracks.get(track).filter(|_| settled && sound.is_open(rung, now));
+            if comes.zip(tracks.get(&audio)).is_some_and(|(rung, whole)| lag(rung, whole) > LAGS_MOST) {
+                stalled = true;
+            }
+        }
+        stalled.then(|| {
+            if !begins {
+                sound.stalled_until = Some(now + STALLED);
+            }
+            sound.price(&mut Tracks::new(), now);
+            sound.listeners.clone()
+        })
+    }
+
+    fn sound(&mut self, tracks: StreamTracks) -> &mut Sound {
+        self.known.entry(tracks.audio).or_insert_with(|| Sound {
+            tracks,
+            open: [false; MAX_RUNGS],
+            stalled_until: None,
+            listeners: Vec::new(),
+            told: [0; MAX_RUNGS],
+            heard: [0; HEARD],
+            wanted_since: [None; MAX_RUNGS],
+            rungs: Vec::new(),
+            spoken_at: None,
+            feeds: false,
+            look_at: None,
+        })
+    }
+}
+
+impl Sound {
+    /// What it can be had in, by rising quality: the last one is what its publisher sends.
+    pub fn rungs(&self) -> &[Rung] {
+        &self.rungs
+    }
+
+    /// The track of a rung.
+    pub fn track(&self, layer: Layer) -> TrackId {
+        self.tracks.rungs.get(usize::from(layer.encoding)).copied().unwrap_or(self.tracks.audio)
+    }
+
+    /// Which rung a track is.
+    pub fn rung(&self, track: TrackId) -> Option<usize> {
+        self.tracks.rungs.iter().position(|known| *known == track)
+    }
+
+    /// Who hears it.
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// So many get each rung.
+    pub fn handle_heard(&mut self, wanted: [u32; MAX_RUNGS]) {
+        let below: u32 = wanted.iter().sum();
+        let whole = self.listeners.len() as u64 - u64::from(below);
+        self.heard = std::array::from_fn(|rung| wanted.get(rung).map_or(whole, |count| u64::from(*count)));
+    }
+
+    /// So many want each rung. True if the node has to be told.
+    pub fn handle_wanted(&mut self, wanted: [u32; MAX_RUNGS], now: Option<Instant>) -> bool {
+        for (since, count) in self.wanted_since.iter_mut().zip(wanted) {
+            *since = if count > 0 { since.or(now) } else { None };
+        }
+        std::mem::replace(&mut self.told, wanted) != wanted
+    }
+
+    fn is_open(&self, rung: usize, now: Instant) -> bool {
+        let speaks = self.spoken_at.is_some_and(|at| now < at + SPEAKS);
+        self.open[rung] && !speaks && self.stalled_until.is_none_or(|until| now >= until)
+    }
+
+    /// What each rung takes at a listener. Of what the publisher sends it is measured, if `tracks` has it.
+    fn price(&mut self, tracks: &mut Tracks, now: Instant) {
+        let track = tracks.get_mut(&self.tracks.audio);
+        let before = self.rungs.last().map(|top| top.rate);
+        let each = track.as_ref().map_or(USUAL, |track| packets_per_second(track)) * OVERHEAD * 8;
+        let top = track.map(|track| track.meter().bits_per_second(now)).or(before).unwrap_or_default();
+        let layer = |encoding| Layer { encoding, spatial: SpatialLayer(0), temporal: TemporalLayer(0) };
+        let open = (0..MAX_RUNGS).filter(|rung| self.is_open(*rung, now));
+        let below = open.map(|rung| (layer(rung as u8), RATES[rung] + each));
+        let below: Vec<_> = below.filter(|(_, rate)| rate * LESS.1 < top * LESS.0).collect();
+        self.rungs = ladder(below.into_iter().chain([(layer(MAX_RUNGS as u8), top)]));
+    }
+}
+
+/// By how many packets a rung is behind.
+fn lag(rung: &Track, whole: &Track) -> u16 {
+    let newest = |track: &Track| track.ring().highest().map(|number| number as u16);
+    let lag = newest(whole).zip(newest(rung)).map_or(0, |(whole, rung)| whole.wrapping_sub(rung));
+    if lag < u16::MAX / 2 { lag } else { 0 }
+}
+
+/// As its newest packets are.
+fn packets_per_second(track: &Track) -> u64 {
+    let ring = track.ring();
+    let timestamp = |number: u64| ring.get(number).map(|(packet, _)| packet.timestamp);
+    let pair = ring.highest().and_then(|highest| Some((timestamp(highest)?, timestamp(highest - 1)?)));
+    let ticks = pair.map_or(0, |(last, before)| last.wrapping_sub(before));
+    // From 2.5 to 120 ms.
+    if (120..=5760).contains(&ticks) { u64::from(48_000 / ticks) } else { USUAL }
+}

@@ -1,0 +1,210 @@
+//! Rungs: which one a listener gets, and that a switch leaves no hole.
+
+use std::time::Duration;
+
+use media::{Command, SoundWish};
+use protocol::Kind;
+
+use super::{
+    Hall, PUBLISHED, nothing,
+    worker_sim::{Sim, TRACKS, addr, ms, narrow::Narrow, peer::Got},
+};
+
+impl Hall {
+    /// As [`Hall::new`], with somebody who makes rungs.
+    fn with_rungs(workers: u8, seed: u64) -> Hall {
+        let mut hall = Hall::with_workers(workers, seed, true);
+        hall.open([true, true]);
+        hall
+    }
+
+    fn open(&mut self, open: [bool; 2]) {
+        self.sim.tell(&Command::Rungs { tracks: TRACKS, open });
+    }
+
+    fn wire(&mut self, rate: u64) {
+        let now = self.sim.now;
+        let wire = self.sim.narrow.entry(self.listener).or_insert_with(|| Narrow::new(rate, ms(200), now));
+        wire.rate = rate;
+    }
+
+    fn wish(&mut self, wish: SoundWish) {
+        let session = self.sim.peers[self.listener].session;
+        self.sim.tell(&Command::SoundWish { session, wish });
+    }
+
+    fn got(&self) -> Vec<&Got> {
+        self.sim.peers[self.listener].got_media(Kind::Audio)
+    }
+
+    /// What came last.
+    fn rung(&self) -> u8 {
+        self.got().last().unwrap().payload[0]
+    }
+
+    /// How often it was another than before, among what came behind the first so many.
+    fn switches(&self, from: usize) -> usize {
+        self.got()[from.saturating_sub(1)..]
+            .windows(2)
+            .filter(|pair| pair[0].payload[0] != pair[1].payload[0])
+            .count()
+    }
+
+    /// The longest time between two packets, among what came behind the first so many.
+    fn longest_gap(&self, from: usize) -> Duration {
+        self.got()[from..].windows(2).map(|pair| pair[1].at - pair[0].at).max().unwrap()
+    }
+
+    /// Numbers and times go on as if there were one encoder.
+    fn assert_seamless(&self) {
+        for pair in self.got().windows(2) {
+            let step = (
+                pair[1].sequence.wrapping_sub(pair[0].sequence),
+                pair[1].timestamp.wrapping_sub(pair[0].timestamp),
+            );
+            assert_eq!(step, (1, 960), "{:?}", pair[1].at);
+        }
+    }
+}
+
+#[test]
+fn a_wish_is_heard_at_once_and_leaves_no_hole() {
+    let mut hall = Hall::with_rungs(1, 1);
+    hall.play(2, nothing);
+    assert_eq!((hall.rung(), hall.sim.ladder.made), (PUBLISHED, [0, 0]), "nobody wants a rung, none is made");
+    for (wish, rung) in
+        [(SoundWish::Low, 0), (SoundWish::Middle, 1), (SoundWish::High, PUBLISHED), (SoundWish::Low, 0)]
+    {
+        let before = hall.got().len();
+        hall.wish(wish);
+        hall.play(1, nothing);
+        assert_eq!(hall.rung(), rung);
+        assert_eq!(hall.switches(before), 1);
+        let heard = hall.sim.workers[0].stats().hearing;
+        assert_eq!(heard[usize::from(rung.min(2))], 1, "{heard:?}");
+        // A rung is a frame behind the publisher.
+        assert!(hall.longest_gap(before) <= ms(61), "{wish:?}: {:?}", hall.longest_gap(before));
+    }
+    hall.assert_seamless();
+    hall.wish(SoundWish::High);
+    hall.play(1, nothing);
+    let made = hall.sim.ladder.made;
+    hall.play(5, nothing);
+    assert_eq!(hall.sim.ladder.made, made, "nobody wants one any more");
+    assert_eq!(hall.sim.workers[0].stats().hearing, [0, 0, 1]);
+}
+
+#[test]
+fn two_hundred_switches_leave_no_hole() {
+    let mut hall = Hall::with_rungs(2, 9);
+    let address = hall.sim.peers[hall.listener].browser.address;
+    assert_ne!(address, addr("127.0.0.1:1"));
+    hall.sim.handover = ms(4);
+    for _ in 0..200 {
+        let wish = [SoundWish::Low, SoundWish::Middle, SoundWish::High][hall.sim.rng.below(3) as usize];
+        hall.wish(wish);
+        for _ in 0..hall.sim.rng.below(12) {
+            hall.say();
+        }
+    }
+    hall.play(1, nothing);
+    hall.assert_seamless();
+    assert!(hall.switches(0) > 80, "{}", hall.switches(0));
+}
+
+#[test]
+fn a_rung_that_stops_coming_gives_way_to_the_publisher() {
+    let mut hall = Hall::with_rungs(1, 1);
+    hall.wish(SoundWish::Middle);
+    hall.play(2, nothing);
+    for closed in [false, true] {
+        assert_eq!(hall.rung(), 1);
+        let before = hall.got().len();
+        match closed {
+            true => hall.open([false, false]),
+            false => hall.sim.ladder.hangs = true,
+        }
+        hall.play(1, nothing);
+        assert_eq!(hall.rung(), PUBLISHED, "closed: {closed}");
+        let most = if closed { 41 } else { 121 };
+        assert!(hall.longest_gap(before) <= ms(most), "closed: {closed}: {:?}", hall.longest_gap(before));
+        hall.sim.ladder.hangs = false;
+        hall.open([true, true]);
+        hall.play(8, nothing);
+    }
+    assert_eq!(hall.rung(), 1, "it comes again");
+    hall.assert_seamless();
+}
+
+#[test]
+fn a_publisher_that_speaks_is_not_taken_in_rungs() {
+    let mut hall = Hall::with_rungs(1, 1);
+    hall.wish(SoundWish::Low);
+    hall.play(2, nothing);
+    assert_eq!(hall.rung(), 0);
+    hall.published = 0x78;
+    hall.play(2, nothing);
+    assert_eq!(hall.rung(), 0x78, "hybrid speech");
+    hall.published = PUBLISHED;
+    hall.play(8, nothing);
+    assert_eq!(hall.rung(), 0);
+    hall.assert_seamless();
+}
+
+/// What came of some time on a wire.
+fn fares(hall: &mut Hall, seconds: usize) -> (super::Heard, Duration) {
+    let from = hall.sim.now;
+    let heard = hall.play(seconds, nothing);
+    let queue = hall.sim.narrow[&hall.listener].p95(from, hall.sim.now);
+    (heard, queue)
+}
+
+#[test]
+fn a_wire_of_60_kilobits_carries_the_lowest_rung() {
+    for seed in 1..5 {
+        let mut hall = Hall::with_rungs(1, seed);
+        hall.wire(60_000);
+        hall.play(10, nothing);
+        let before = hall.got().len();
+        let (heard, queue) = fares(&mut hall, 60);
+        println!("{heard:?}, queue {queue:?}, {} switches", hall.switches(before));
+        assert_eq!((hall.rung(), hall.switches(before)), (0, 0));
+        assert!(heard.missing_per_mille() < 5 && queue < ms(60), "{heard:?} {queue:?}");
+    }
+}
+
+#[test]
+fn the_sound_follows_a_wire_that_gets_narrow_and_wide() {
+    let mut hall = Hall::with_rungs(1, 3);
+    hall.wire(300_000);
+    hall.play(10, nothing);
+    assert_eq!(hall.rung(), PUBLISHED);
+    for (rate, rung) in [(90_000, 0), (60_000, 0), (130_000, 1), (300_000, PUBLISHED)] {
+        hall.wire(rate);
+        let before = hall.got().len();
+        let (first, _) = fares(&mut hall, 10);
+        let (then, queue) = fares(&mut hall, 10);
+        println!(
+            "{rate}: {} {first:?} {then:?}, queue {queue:?}, {} switches",
+            hall.rung(),
+            hall.switches(before)
+        );
+        assert_eq!(hall.rung(), rung, "{rate}");
+        assert!(
+            first.missing <= 10 && then.missing == 0 && queue < ms(60),
+            "{rate}: {first:?} {then:?} {queue:?}"
+        );
+    }
+}
+
+#[test]
+fn who_is_on_a_path_that_loses_hears_it_all_the_same_at_any_rung() {
+    let mut hall = Hall::with_rungs(1, 5);
+    hall.sim.down.loss_percent = 5;
+    for wish in [SoundWish::Low, SoundWish::Middle, SoundWish::High] {
+        hall.wish(wish);
+        hall.play(10, nothing);
+        let heard = hall.play(20, |_: &mut Sim, _| {});
+        assert!(heard.missing_per_mille() <= 10, "{wish:?}: {heard:?}");
+    }
+}

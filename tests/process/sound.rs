@@ -1,0 +1,58 @@
+//! Rungs of a sound through a real relay: who wishes less gets less, and hears no hole.
+
+#![allow(clippy::unwrap_used, reason = "a step of a test that fails says where by panicking")]
+
+use std::time::Duration;
+
+use tests::{Crowd, Publisher, Relay, Setup, pause, until};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Octets of a packet of sound to listeners, on average over some seconds.
+async fn octets(relay: &Relay) -> f64 {
+    let sent = async || {
+        let metrics = relay.api().metrics().await.unwrap();
+        let sum = |name| metrics.sum(name, &[("kind", "audio"), ("direction", "out")]);
+        (sum("relay_rtp_packets_total"), sum("relay_rtp_bytes_total"))
+    };
+    let before = sent().await;
+    pause(Duration::from_secs(3)).await;
+    let after = sent().await;
+    (after.1 - before.1) / (after.0 - before.0)
+}
+
+async fn wish(relay: &Relay, session: &str, wish: &str) -> u16 {
+    let json = [("content-type", "application/json")];
+    relay.api().send("POST", &format!("{session}/layer"), &json, wish).await.unwrap().status
+}
+
+#[tokio::test]
+async fn who_wishes_less_of_a_sound_gets_less_and_hears_no_hole() {
+    let relay = &Setup::zone("stage").argument("--ladder").argument("true").start().await.unwrap();
+    let _publisher = Publisher::tone(relay, "main-stage", 440).unwrap();
+    let api = relay.api();
+    until("it is live", SOON, || async { api.stream("main-stage").await }).await.unwrap();
+    let crowd = Crowd::behind(relay, "main-stage", 1, "6mbit", 40).unwrap();
+    let session = until("it listens", SOON, || async { Ok(crowd.session()) }).await.unwrap();
+    pause(Duration::from_secs(2)).await;
+    let whole = octets(relay).await;
+    for (name, most) in [("low", 150.0), ("mid", 280.0), ("low", 150.0)] {
+        let body = format!(r#"{{"mediaId":"0","encodingId":"{name}"}}"#);
+        assert_eq!(wish(relay, &session, &body).await, 200);
+        pause(Duration::from_secs(1)).await;
+        let sent = octets(relay).await;
+        assert!(sent < most, "{name}: {sent} octets a packet, {whole} whole");
+    }
+    assert_eq!(wish(relay, &session, r#"{"mediaId":"0","encodingId":"least"}"#).await, 404);
+    assert_eq!(wish(relay, &session, r#"{"mediaId":"0"}"#).await, 200);
+    pause(Duration::from_secs(1)).await;
+    let sent = octets(relay).await;
+    assert!((sent / whole - 1.0).abs() < 0.2, "the publisher's own: {sent} octets a packet, {whole} before");
+    let metrics = relay.api().metrics().await.unwrap();
+    assert!(metrics.sum("relay_ladder_seconds", &[]) > 0.0);
+    for (kind, count) in [("sound_low", 2.0), ("sound_mid", 1.0), ("sound_high", 1.0)] {
+        assert_eq!(metrics.sum("relay_wish_total", &[("wish", kind)]), count, "{kind}");
+    }
+    let counted = crowd.counted().await.unwrap();
+    assert_eq!(counted.lost, counted.narrowed, "numbers go on as if there were one encoder: {counted:?}");
+}
