@@ -91,7 +91,7 @@ fn describe() {
     describe_gauge!("process_start_time_seconds", Unit::Seconds, "start of the process since 1970");
 }
 
-const COUNTERS: [(&str, Unit, &str); 17] = [
+const COUNTERS: [(&str, Unit, &str); 18] = [
     ("relay_rtp_packets_total", Unit::Count, "RTP packets, by kind and direction"),
     ("relay_rtp_bytes_total", Unit::Bytes, "bytes of RTP packets, by kind and direction"),
     (

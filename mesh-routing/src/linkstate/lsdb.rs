@@ -59,7 +59,8 @@ pub struct Difference {
     pub edges: bool,
     /// The set of edges, or the streams: a relay that refused a track may take it now.
     pub shape: bool,
-    /// An edge carries more, or it is not known any more how much: what was refused for want of room may be taken now.
+    /// An edge is known to carry more: what was refused for want of room may be taken now. Where it is not known any more what
+    /// an edge carries, that would start all at once.
     pub room: bool,
     /// Streams, or the zone of a relay: lists may differ.
     pub streams: bool,
@@ -314,11 +315,8 @@ fn difference(old: Option<&Lsa>, new: &Lsa) -> Difference {
 
 fn has_more_room(old: &[Edge], new: &[Edge]) -> bool {
     let before = |new: &Edge| old.iter().find(|old| old.neighbor == new.neighbor);
-    new.iter().any(|edge| {
-        before(edge).is_some_and(|old| {
-            !old.capacity.unknown() && (edge.capacity.unknown() || edge.capacity > old.capacity)
-        })
-    })
+    new.iter()
+        .any(|edge| before(edge).is_some_and(|old| !old.capacity.unknown() && edge.capacity > old.capacity))
 }
 
 /// A stream that is published again is a new one.

@@ -9,7 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use protocol::mesh::{Alias, DatagramHeader, DatagramKind, ProbePart};
 
-use crate::bridge::quic::probe::{Path, Probe, Prober};
+use crate::bridge::quic::probe::{Path, Probe, Prober, Seen};
 
 /// Answers that wait to be sent: an honest neighbor waits for one at a time.
 const ANSWERS_MAX: usize = 8;
@@ -21,8 +21,8 @@ pub(crate) struct Probing {
     /// What came of the neighbor's newest probe: its number, and octets.
     came: (u16, u64),
     answers: VecDeque<(u16, u64)>,
-    /// What the link was found to carry.
-    wider: Option<u64>,
+    /// What the newest probe found.
+    seen: Option<Seen>,
 }
 
 /// What leaves.
@@ -60,7 +60,7 @@ impl Probing {
         let number = header.sequence;
         match ProbePart::of(header) {
             Some(ProbePart::Answer(came)) => {
-                self.wider = self.prober.handle_answer(number, came.into(), shortest, now).or(self.wider);
+                self.seen = self.prober.handle_answer(number, came.into(), shortest, now).or(self.seen);
             }
             Some(part) => {
                 if self.came.0 != number {
@@ -108,9 +108,9 @@ impl Probing {
         }
     }
 
-    /// What the link was found to carry since the last call, if that is clearly more than was thought.
-    pub fn take_wider(&mut self) -> Option<u64> {
-        self.wider.take()
+    /// What was found since the last call.
+    pub fn take_seen(&mut self) -> Option<Seen> {
+        self.seen.take()
     }
 }
 
@@ -175,6 +175,6 @@ mod tests {
         assert_eq!(taken, ANSWERS_MAX);
         assert_eq!(std::iter::from_fn(|| probing.pop_answer(99)).count(), ANSWERS_MAX);
         assert!(handle(&mut probing, datagram(ProbePart::Answer(9), 1, 0), clock::now()), "nobody asked");
-        assert_eq!(probing.take_wider(), None);
+        assert_eq!(probing.take_seen(), None);
     }
 }

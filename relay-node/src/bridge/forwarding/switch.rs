@@ -479,10 +479,10 @@ impl Switch {
         }
     }
 
-    /// What a link was found to carry, if that is clearly more than was thought.
-    pub fn take_wider(&mut self, link: LinkId) -> Option<u64> {
+    /// What a probe of a link found since the last call.
+    pub fn take_seen(&mut self, link: LinkId) -> Option<probe::Seen> {
         let place = self.place(link).ok()?;
-        self.ports[place].1.probing.take_wider()
+        self.ports[place].1.probing.take_seen()
     }
 
     /// What a link is thought to carry.

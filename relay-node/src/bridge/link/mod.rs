@@ -129,8 +129,8 @@ async fn report(
         let now = crate::clock::now();
         let mut capacity = estimate.handle_look(link.budget().delivered(), now);
         switch::with(|switch| {
-            if let Some(bits) = switch.take_wider(link.id) {
-                capacity = estimate.handle_wider(bits, now);
+            if let Some(seen) = switch.take_seen(link.id) {
+                capacity = estimate.handle_seen(seen, now);
             }
             switch.handle_believed(link.id, capacity, now);
         });

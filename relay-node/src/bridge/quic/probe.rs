@@ -24,11 +24,16 @@ const PAUSE: Duration = Duration::from_millis(2500);
 const PAUSE_MAX: Duration = Duration::from_secs(160);
 /// Between two of which one found more: the next step up.
 const NEXT_STEP: Duration = Duration::from_millis(500);
+/// Of what is found, the share in per cent that is believed.
+const MARGIN: u64 = 90;
 /// What is found counts if it is more than so many tenths of what was thought,
 const CLEARLY: u64 = 13;
 /// and at most so many times that is believed at once.
 const STEP_MAX: u64 = 4;
-/// A link that is full so soon after more was found, and carries no more than before, was not wider.
+/// What takes so many times as long as the burst on the link as it was thought to be is the work of chance or of others.
+const DISTURBED: u64 = 2;
+/// A link that is full so soon after more was found, and carries less than so many tenths of what it did before, was not wider.
+const NO_MORE: u64 = 11;
 const PROVEN: Duration = Duration::from_secs(30);
 /// An answer that takes longer is none.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -58,6 +63,15 @@ pub(crate) enum Probe {
     /// What was sent has left then: ask again.
     Later(Instant),
     Nothing,
+}
+
+/// What a probe found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// The link carries at least so many bits per second, clearly more than was thought.
+    More(u64),
+    /// It carries about what was thought.
+    Same,
 }
 
 /// What a link has room for.
@@ -145,7 +159,7 @@ impl Prober {
         if let (Some((before, at)), Some(bits)) = (self.raised, bits) {
             if now >= at + PROVEN {
                 (self.raised, self.pause) = (None, PAUSE);
-            } else if bits * 10 < before * CLEARLY {
+            } else if bits * 10 < before * NO_MORE {
                 self.raised = None;
                 self.pause = (2 * self.pause).min(PAUSE_MAX);
                 self.due = Some(now + self.pause);
@@ -209,15 +223,15 @@ impl Prober {
         }
     }
 
-    /// An answer: so many octets of this probe came. Says what the link carries at least, if that is clearly more than was
-    /// thought. `shortest`: the shortest round trip lately, as the congestion control knows it.
+    /// An answer: so many octets of this probe came. Says what that shows, if it shows anything. `shortest`: the shortest round
+    /// trip lately, as the congestion control knows it.
     pub fn handle_answer(
         &mut self,
         number: u16,
         octets: u64,
         shortest: Option<Duration>,
         now: Instant,
-    ) -> Option<u64> {
+    ) -> Option<Seen> {
         let believed = self.believed?;
         match self.step {
             Step::Asked { number: asked, at } if asked == number => {
@@ -242,18 +256,19 @@ impl Prober {
     }
 
     /// It is more only if two in a row say so: chance that shortens a round trip is rare, not unheard of.
-    fn judge(&mut self, carried: u64, believed: u64, now: Instant) -> Option<u64> {
+    fn judge(&mut self, carried: u64, believed: u64, now: Instant) -> Option<Seen> {
         let more = (carried * 10 >= believed * CLEARLY).then_some(carried);
         let (Some(carried), Some(found)) = (more, self.found) else {
             self.found = more;
             self.end(if more.is_some() { Duration::ZERO } else { self.pause }, now);
-            return None;
+            let is_same = more.is_none() && carried * DISTURBED >= believed;
+            return is_same.then_some(Seen::Same);
         };
-        let bits = carried.min(found).min(STEP_MAX * believed);
+        let bits = (carried.min(found) / 100 * MARGIN).min(STEP_MAX * believed);
         let before = self.raised.map_or(believed, |(before, _)| before);
         (self.raised, self.believed, self.found) = (Some((before, now)), Some(bits), None);
         self.end(NEXT_STEP, now);
-        Some(bits)
+        Some(Seen::More(bits))
     }
 
     /// Lets go of what is not answered or finds no room.
