@@ -348,3 +348,23 @@ fn word(key: &Key, sequence: u64) -> u64 {
     hasher.update(&[kind]).update(&key.origin().0).update(&sequence.to_be_bytes());
     crate::wire::signature::first_word(&hasher)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::metric::Capacity;
+
+    #[test]
+    fn there_is_more_room_where_more_is_known_to_be_carried() {
+        let edge = |neighbor, capacity| {
+            let (neighbor, capacity) = (protocol::mesh::NodeId([neighbor; 32]), Capacity(capacity));
+            Edge { neighbor, cost: 10, rtt_us: 1000, loss: 0, capacity }
+        };
+        for (before, after, more) in
+            [(3, 5, true), (5, 3, false), (5, 5, false), (5, 0, false), (0, 5, false)]
+        {
+            let (old, new) = ([edge(1, 4), edge(2, before)], [edge(2, after), edge(3, 9)]);
+            assert_eq!(has_more_room(&old, &new), more, "{before} and then {after}");
+        }
+    }
+}

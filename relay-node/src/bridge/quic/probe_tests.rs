@@ -199,6 +199,7 @@ fn a_link_that_stays_thin_is_not_thought_wider_in_ten_minutes() {
             wire,
             Wire { loss: 20, ..wire },
             Wire { loss: 100, jitter: 10 * MS, ..wire },
+            Wire { jitter: 2 * MS, ..wire },
             Wire { jitter: 10 * MS, ..wire },
             Wire { base_late: 10 * MS, ..wire },
             Wire { base_late: 10 * MS, jitter: 10 * MS, loss: 20, ..wire },
@@ -209,8 +210,8 @@ fn a_link_that_stays_thin_is_not_thought_wider_in_ten_minutes() {
         ]) {
             let Outcome { found, sent, forgotten, .. } = wire.run(600 * SECOND, seed, false);
             assert!(found.is_empty(), "{wire:?}: {found:?}");
-            // At 100 kbit/s the question alone takes as long as a queue.
-            let is_told = believed > 100_000 && wire.jitter <= 10 * MS && wire.cross < 100 * MS;
+            // At 100 kbit/s the question alone takes as long as a queue, and chance may look like one.
+            let is_told = believed > 100_000 && wire.jitter <= 2 * MS && wire.cross < 100 * MS;
             assert!(!is_told || forgotten.is_none(), "{wire:?}: {forgotten:?}");
             assert!(sent <= believed * 600 / 100, "{wire:?}: {sent}");
             assert!(sent > 0, "{wire:?}: it is probed at all");
