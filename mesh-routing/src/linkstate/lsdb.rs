@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn there_is_more_room_where_more_is_known_to_be_carried() {
         let edge = |neighbor, capacity| {
-            let (neighbor, capacity) = (protocol::mesh::NodeId([neighbor; 32]), Capacity(capacity));
+            let (neighbor, capacity) = (protocol::NodeId([neighbor; 32]), Capacity(capacity));
             Edge { neighbor, cost: 10, rtt_us: 1000, loss: 0, capacity }
         };
         for (before, after, more) in
