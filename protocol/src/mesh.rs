@@ -167,6 +167,8 @@ pub enum DatagramKind {
     Rtp,
     /// A [`SenderClock`], 12 bytes.
     SenderClock,
+    /// Whether a link carries more than it is sent, see [`ProbePart`].
+    Probe,
     /// Asks the parent for datagrams again. Sent by the child, with the alias it chose; the link sequence is the
     /// first one that is missing, the payload 1 to 16 bytes of bits, least significant first, for the sequences
     /// from there on.
@@ -176,7 +178,7 @@ pub enum DatagramKind {
     Fragment,
     /// In place of packets that the parent did not send, see [`Withheld`]: 4 bytes.
     Withheld,
-    /// Something that this relay does not know, by its number: 4 to 7 and 9 to 15. It is passed over.
+    /// Something that this relay does not know, by its number: 4 to 6 and 9 to 15. It is passed over.
     Unknown(u8),
 }
 
@@ -189,8 +191,41 @@ impl DatagramKind {
             | DatagramKind::SenderClock
             | DatagramKind::Fragment
             | DatagramKind::Withheld => true,
-            DatagramKind::Nack => false,
+            DatagramKind::Nack | DatagramKind::Probe => false,
             DatagramKind::Unknown(number) => number >= 8,
+        }
+    }
+}
+
+/// What a [`DatagramKind::Probe`] is, by the epoch of its header. The link sequence is the number of the probe, and what
+/// stands behind the header says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbePart {
+    /// Epoch 0: a part of a burst.
+    Part,
+    /// Epoch 1: its last part, or all of it. It is answered.
+    Last,
+    /// Epoch 2: the answer. In place of the alias, how many octets behind headers came of the probe.
+    Answer(u16),
+}
+
+impl ProbePart {
+    /// What a header says; `None` if it says nothing that is known.
+    pub fn of(header: &DatagramHeader) -> Option<ProbePart> {
+        match header.epoch {
+            0 => Some(ProbePart::Part),
+            1 => Some(ProbePart::Last),
+            2 => Some(ProbePart::Answer(header.alias.0)),
+            _ => None,
+        }
+    }
+
+    /// The epoch and the alias of its header.
+    pub fn fields(self) -> (u8, u16) {
+        match self {
+            ProbePart::Part => (0, 0),
+            ProbePart::Last => (1, 0),
+            ProbePart::Answer(octets) => (2, octets),
         }
     }
 }
@@ -274,7 +309,8 @@ impl Withheld {
 /// +-------+-------+-------------------------------+-------------------------------+
 /// ```
 ///
-/// Kinds are 0 a packet, 1 a clock, 2 a nack, 3 a fragment of a packet, 8 what was withheld. The others are of later
+/// Kinds are 0 a packet, 1 a clock, 2 a nack, 3 a fragment of a packet, 7 a probe, 8 what was
+/// withheld. The others are of later
 /// versions: see [`DatagramKind::in_sequence`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DatagramHeader {
@@ -299,6 +335,7 @@ impl DatagramHeader {
             DatagramKind::SenderClock => 1,
             DatagramKind::Nack => 2,
             DatagramKind::Fragment => 3,
+            DatagramKind::Probe => 7,
             DatagramKind::Withheld => 8,
             DatagramKind::Unknown(number) => number & 0x0f,
         };
@@ -316,6 +353,7 @@ impl DatagramHeader {
                 1 => DatagramKind::SenderClock,
                 2 => DatagramKind::Nack,
                 3 => DatagramKind::Fragment,
+                7 => DatagramKind::Probe,
                 8 => DatagramKind::Withheld,
                 number => DatagramKind::Unknown(number),
             },
@@ -376,9 +414,10 @@ mod tests {
             DatagramKind::SenderClock,
             DatagramKind::Nack,
             DatagramKind::Fragment,
+            DatagramKind::Probe,
             DatagramKind::Withheld,
         ];
-        let unknown = (4..8).chain(9..16).map(DatagramKind::Unknown);
+        let unknown = (4..7).chain(9..16).map(DatagramKind::Unknown);
         for kind in known.into_iter().chain(unknown) {
             let header = DatagramHeader { kind, epoch: 13, alias: Alias(0x0102), sequence: 0xfffe };
             let mut bytes = Vec::new();

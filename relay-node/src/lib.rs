@@ -3,7 +3,7 @@
 //!
 //! Rooms, each of which imports from those to its left alone; `script/imports` holds it:
 //!
-//! order: clock drop_reason | vitals | places | client addresses | storage metrics memory | membership | bridge | ladder media | node | node_loop | api | config | cli relay | lib main
+//! order: clock drop_reason | vitals | places | client addresses | storage metrics memory | membership | bridge ladder | media | node | node_loop | api | config | cli relay | lib main
 
 pub mod addresses;
 pub mod api;

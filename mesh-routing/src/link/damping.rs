@@ -52,8 +52,9 @@ impl Figures {
         if apart > 0.01 && apart > 0.2 * self.loss.max(told.loss) {
             return Some(self.loss > told.loss);
         }
-        // The first estimate of a capacity is not better or worse than none: it may be told soon.
-        (self.capacity != told.capacity).then(|| self.capacity < told.capacity || told.capacity.unknown())
+        // Another capacity is told soon, also a better one: nothing is sent over a link because it carries more, but what was
+        // refused is asked for again.
+        (self.capacity != told.capacity).then_some(true)
     }
 }
 
@@ -200,6 +201,19 @@ mod tests {
         assert!(!news.offer(figures(100), start + S * 13));
         assert!(news.offer(figures(100), start + S * 14));
         assert_eq!((news.told().cost, news.poll_timeout()), (100, None));
+    }
+
+    #[test]
+    fn another_capacity_is_told_after_two_seconds() {
+        let start = crate::sim::epoch();
+        let mut news = DampedMetric::default();
+        let of = |capacity| Figures { capacity: Capacity(capacity), ..figures(100) };
+        news.offer(of(0), start);
+        for (at, capacity) in (1..).zip([5, 2, 9, 0]) {
+            assert!(!news.offer(of(capacity), start + S * 10 * at));
+            assert!(!news.offer(of(capacity), start + S * 10 * at + S));
+            assert!(news.offer(of(capacity), start + S * 10 * at + 2 * S), "{capacity}");
+        }
     }
 
     #[test]

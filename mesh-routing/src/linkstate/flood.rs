@@ -79,6 +79,8 @@ pub(crate) enum Event {
     /// There are edges or streams that were not there. An event and no change of the batch: a neighbor that refuses a
     /// track later in the batch refuses it knowing them.
     Shape,
+    /// There is more room on an edge, see [`Event::Shape`].
+    Room,
     /// There are fields behind an LSA that was not here.
     Fields(Key),
 }
@@ -369,8 +371,11 @@ impl Flooding {
     }
 
     fn note(&mut self, difference: Difference) {
-        let Difference { edges, shape, streams, heard, ways } = difference;
+        let Difference { edges, shape, room, streams, heard, ways } = difference;
         self.changed |= Changed { edges, streams, heard, ways, ..Changed::default() };
+        if room {
+            self.events.push_back(Event::Room);
+        }
         if shape {
             self.events.push_back(Event::Shape);
         }

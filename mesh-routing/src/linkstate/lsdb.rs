@@ -12,7 +12,7 @@ use crate::{
     error::MeshError,
     wire::{
         area::{AreaId, Fragment, InterAreaLsa, NodePrefix},
-        lsa::{Advertised, EXPIRY, LinkState, NODES_MAX, Publication},
+        lsa::{Advertised, EXPIRY, Edge, LinkState, NODES_MAX, Publication},
         message::BUCKETS,
         signed_lsa::{Key, Lsa, SignedLsa},
     },
@@ -59,6 +59,9 @@ pub struct Difference {
     pub edges: bool,
     /// The set of edges, or the streams: a relay that refused a track may take it now.
     pub shape: bool,
+    /// An edge is known to carry more: what was refused for want of room may be taken now. Where it is not known any more what
+    /// an edge carries, that would start all at once.
+    pub room: bool,
     /// Streams, or the zone of a relay: lists may differ.
     pub streams: bool,
     /// Listeners.
@@ -282,6 +285,7 @@ fn difference(old: Option<&Lsa>, new: &Lsa) -> Difference {
         (Some(Lsa::Links(old)), Lsa::Links(new)) => Difference {
             edges: old.links != new.links,
             shape: !old.links.iter().map(|e| e.neighbor).eq(new.links.iter().map(|e| e.neighbor)),
+            room: old.links != new.links && has_more_room(&old.links, &new.links),
             streams: old.zone != new.zone,
             heard: old.heard != new.heard,
             ways: false,
@@ -300,13 +304,19 @@ fn difference(old: Option<&Lsa>, new: &Lsa) -> Difference {
             Difference { ways: any, shape: any, ..Difference::default() }
         }
         (_, Lsa::Links(_)) => {
-            Difference { edges: true, shape: true, streams: true, heard: true, ways: false }
+            Difference { edges: true, shape: true, streams: true, heard: true, ..Difference::default() }
         }
         (_, Lsa::Streams(new)) => {
             let any = !new.streams.is_empty();
             Difference { shape: any, streams: any, ..Difference::default() }
         }
     }
+}
+
+fn has_more_room(old: &[Edge], new: &[Edge]) -> bool {
+    let before = |new: &Edge| old.iter().find(|old| old.neighbor == new.neighbor);
+    new.iter()
+        .any(|edge| before(edge).is_some_and(|old| !old.capacity.unknown() && edge.capacity > old.capacity))
 }
 
 /// A stream that is published again is a new one.
@@ -337,4 +347,24 @@ fn word(key: &Key, sequence: u64) -> u64 {
     }
     hasher.update(&[kind]).update(&key.origin().0).update(&sequence.to_be_bytes());
     crate::wire::signature::first_word(&hasher)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::metric::Capacity;
+
+    #[test]
+    fn there_is_more_room_where_more_is_known_to_be_carried() {
+        let edge = |neighbor, capacity| {
+            let (neighbor, capacity) = (protocol::NodeId([neighbor; 32]), Capacity(capacity));
+            Edge { neighbor, cost: 10, rtt_us: 1000, loss: 0, capacity }
+        };
+        for (before, after, more) in
+            [(3, 5, true), (5, 3, false), (5, 5, false), (5, 0, false), (0, 5, false)]
+        {
+            let (old, new) = ([edge(1, 4), edge(2, before)], [edge(2, after), edge(3, 9)]);
+            assert_eq!(has_more_room(&old, &new), more, "{before} and then {after}");
+        }
+    }
 }

@@ -202,6 +202,7 @@ impl Mesh {
                 flood::Event::Originated => self.counters.originated += 1,
                 flood::Event::OwnWay(fragment, sequence) => self.border.handle_own(fragment, sequence),
                 flood::Event::Shape => self.trees.handle_change(true),
+                flood::Event::Room => self.trees.handle_room(),
                 flood::Event::Fields(key) => self.take_fields(&key),
             }
         }

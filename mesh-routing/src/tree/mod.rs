@@ -121,6 +121,12 @@ impl Trees {
         self.dirty_pictures.extend(self.pictures.keys().cloned());
     }
 
+    /// An edge somewhere has more room: neighbors that refused are asked again, also for encodings that did not come.
+    pub fn handle_room(&mut self) {
+        self.pictures.values_mut().for_each(Picture::forgive);
+        self.handle_change(true);
+    }
+
     pub fn handle_timeout(&mut self, now: Instant) {
         for (key, picture) in &self.pictures {
             if picture.deadline().is_some_and(|at| at <= now) {

@@ -103,6 +103,11 @@ impl Picture {
         self.demand.listeners > 0
     }
 
+    /// What did not come may come now.
+    pub fn forgive(&mut self) {
+        self.barred.clear();
+    }
+
     /// What is to be taken now.
     pub fn settle(&mut self, seen: &Seen<'_>, now: Instant) -> Taken {
         self.looked = Some(now);
@@ -291,6 +296,18 @@ mod tests {
             now += PATIENCE;
             assert_eq!(settle(&mut picture, &[], &[LOW, MIDDLE], now), taken(LOW, Some(MIDDLE)));
         }
+    }
+
+    #[test]
+    fn what_is_forgiven_is_tried_at_once() {
+        let (mut picture, start) = (Picture::default(), epoch());
+        picture.handle_demand(demand(0, 0, 3));
+        (0..2).for_each(|_| assert_eq!(settle(&mut picture, &[], &[LOW], start), taken(LOW, Some(TOP))));
+        let now = start + PATIENCE;
+        assert_eq!(settle(&mut picture, &[], &[LOW], now), taken(LOW, Some(MIDDLE)));
+        picture.forgive();
+        let now = now + HELD;
+        assert_eq!(settle(&mut picture, &[], &[LOW, MIDDLE], now), taken(LOW, Some(TOP)));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 pub(crate) mod dedup;
 pub(crate) mod fragments;
 pub(crate) mod packet;
+pub(crate) mod probing;
 pub(crate) mod queue;
 pub(crate) mod repair;
 pub(crate) mod scheduler;

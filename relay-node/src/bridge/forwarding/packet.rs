@@ -6,6 +6,8 @@ use protocol::mesh::{Alias, Class, DatagramKind};
 
 /// Lanes of a link, each for some classes.
 pub(crate) const LANES: usize = 4;
+/// The lane of live sound.
+pub(crate) const SOUND: usize = 1;
 /// The lane of video.
 pub(crate) const VIDEO: usize = 2;
 
@@ -26,7 +28,7 @@ pub(crate) struct Packet {
 pub(crate) fn lane(class: Class) -> usize {
     match class {
         Class::Control | Class::Emergency | Class::Announcement => 0,
-        Class::Chat | Class::Audio => 1,
+        Class::Chat | Class::Audio => SOUND,
         Class::File | Class::Video => VIDEO,
         Class::Prefetch => 3,
     }

@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use protocol::mesh::{Alias, Class, DatagramHeader, DatagramKind, Fragment, Withheld};
 
 use super::{
-    packet::{LANES, Packet, VIDEO, lane, sequence, timestamp},
+    packet::{LANES, Packet, SOUND, VIDEO, lane, sequence, timestamp},
     queue::{Queue, Queued},
     repair::Nack,
     shedding::{DRAINED, SOON, Shed, Shedding},
@@ -150,8 +150,8 @@ impl Scheduler {
         Dropped { shed: self.shedding.take_shed(), ..std::mem::take(&mut self.dropped) }
     }
 
-    /// The next datagram to send, if it is no longer than there is `room`: bytes for what goes before
-    /// everything, and bytes for the rest. Nothing passes what waits. A packet that would be longer than
+    /// The next datagram to send, if it is no longer than there is room: `urgent` bytes for sound and what goes before it,
+    /// `room` bytes for the rest. Nothing passes what waits. A packet that would be longer than
     /// `longest` leaves in fragments.
     ///
     /// A link sequence is given only now: what was dropped here leaves no gap, so a gap always means a loss on
@@ -177,7 +177,7 @@ impl Scheduler {
             if self.lanes[lane].is_late(*wait, now) {
                 self.handle_late(lane, now);
             }
-            let room = if lane == 0 { urgent } else { room };
+            let room = if lane <= SOUND { urgent } else { room };
             while let Some((alias, sequence)) = self.repairs[lane].front().copied() {
                 let outgoing = self.outgoing.get(&alias);
                 if let Some(sent) = outgoing.and_then(|outgoing| outgoing.kept.get(sequence)) {

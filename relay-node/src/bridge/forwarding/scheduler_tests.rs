@@ -107,11 +107,13 @@ fn link_sequences_count_per_alias_and_wrap() {
 }
 
 #[test]
-fn without_room_nothing_passes_what_waits_but_the_most_urgent() {
+fn without_room_nothing_passes_what_waits_but_what_is_more_urgent() {
     let mut scheduler = Scheduler::default();
     push(&mut scheduler, Class::Audio, 1, 0);
     push(&mut scheduler, Class::Video, 2, 0);
-    assert_eq!(scheduler.pop(u64::MAX, 12, usize::MAX, clock::now()), Next::Wait);
+    assert_eq!(scheduler.pop(12, u64::MAX, usize::MAX, clock::now()), Next::Wait);
+    assert!(matches!(scheduler.pop(13, 12, usize::MAX, clock::now()), Next::Datagram(_)));
+    assert_eq!(scheduler.pop(13, 12, usize::MAX, clock::now()), Next::Wait);
     push(&mut scheduler, Class::Emergency, 3, 0);
     assert!(matches!(scheduler.pop(13, 12, usize::MAX, clock::now()), Next::Datagram(_)));
     assert_eq!(scheduler.pop(13, 12, usize::MAX, clock::now()), Next::Wait);

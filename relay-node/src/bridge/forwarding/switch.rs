@@ -24,6 +24,7 @@ use super::{
     dedup::{Pace, Seen, TrackWindow, Window},
     fragments::Fragments,
     packet::{Packet, sequence},
+    probing::{Probing, Sent},
     repair::{Gaps, Nack},
     scheduler::{Dropped, Next, Scheduler},
     shedding::Shed,
@@ -35,7 +36,7 @@ use crate::{
     bridge::{
         LinkId,
         link::handle::LinkShared,
-        quic::{measure::Counters, transport::DATAGRAM_SEND_BUFFER},
+        quic::{measure::Counters, probe, transport::DATAGRAM_SEND_BUFFER},
     },
     clock,
     drop_reason::DropReason,
@@ -43,15 +44,30 @@ use crate::{
 
 /// Above this many windows those of aliases that left the table go.
 const WINDOWS: usize = 256;
-/// What quinn's queue counts for each datagram besides its bytes.
+/// What quinn's queue counts for each datagram besides its bytes, and for the next one when it is empty.
 const QUEUED: u64 = 32;
 
 /// Feeds quinn from the link's queues, only while there is room on the way.
 pub(crate) async fn send(connection: Connection, link: Arc<LinkShared>) -> SendDatagramError {
-    poll_fn(|cx| poll_send(&connection, &link, cx)).await
+    let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
+    poll_fn(|cx| {
+        loop {
+            match ready!(poll_send(&connection, &link, cx)) {
+                Ok(probe_at) => timer.as_mut().reset(probe_at.into()),
+                Err(error) => return Poll::Ready(error),
+            }
+            ready!(timer.as_mut().poll(cx));
+        }
+    })
+    .await
 }
 
-fn poll_send(connection: &Connection, link: &LinkShared, cx: &mut Context<'_>) -> Poll<SendDatagramError> {
+/// Ready with an error, or with when to be called again.
+fn poll_send(
+    connection: &Connection,
+    link: &LinkShared,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Instant, SendDatagramError>> {
     let budget = link.budget();
     // Before looking: what comes from now on wakes us.
     budget.waker.register(cx.waker());
@@ -62,10 +78,25 @@ fn poll_send(connection: &Connection, link: &LinkShared, cx: &mut Context<'_>) -
     loop {
         let queue = budget.buffer().min(DATAGRAM_SEND_BUFFER as u64).saturating_sub(buffered + 2 * QUEUED);
         let (urgent, media) = (budget.for_urgent(buffered).min(queue), budget.for_media(buffered).min(queue));
-        let next = with(|switch| switch.pop(link.id, urgent, media, link.longest(), now));
+        let sound = urgent.max(budget.past_window(buffered));
+        let next = with(|switch| switch.pop(link.id, sound, media, link.longest(), now));
         budget.want(next == Next::Wait);
-        let Next::Datagram(datagram) = next else { return Poll::Pending };
-        buffered += datagram.len() as u64 + QUEUED;
+        let datagram = match next {
+            Next::Datagram(datagram) => datagram,
+            Next::Wait => {
+                // Sound does not wait behind pictures that quinn holds.
+                if buffered > QUEUED {
+                    budget.handle_past(buffered);
+                }
+                return Poll::Pending;
+            }
+            Next::Nothing => return send_probe(connection, link, buffered, now),
+        };
+        let length = datagram.len() as u64;
+        buffered += length + QUEUED;
+        if length > urgent {
+            budget.handle_past(buffered);
+        }
         match connection.send_datagram(datagram) {
             Ok(()) => {}
             // The path has become narrower since it was looked at: from now on in fragments.
@@ -73,9 +104,39 @@ fn poll_send(connection: &Connection, link: &LinkShared, cx: &mut Context<'_>) -
                 link.counters.too_large.increment(1);
                 link.look_at_path();
             }
-            Err(error) => return Poll::Ready(error),
+            Err(error) => return Poll::Ready(Err(error)),
         }
     }
+}
+
+/// Sends a probe that is due: nothing else waits.
+fn send_probe(
+    connection: &Connection,
+    link: &LinkShared,
+    buffered: u64,
+    now: Instant,
+) -> Poll<Result<Instant, SendDatagramError>> {
+    let budget = link.budget();
+    let path = probe::Path {
+        room: budget.for_urgent(buffered),
+        longest: link.longest().saturating_sub(DatagramHeader::LEN) as u64,
+        idle: buffered <= QUEUED,
+    };
+    match with(|switch| switch.poll_probe(link.id, &path, now)) {
+        Sent::Datagrams(datagrams) => {
+            for datagram in datagrams {
+                match connection.send_datagram(datagram) {
+                    // The next probe is shorter.
+                    Ok(()) | Err(SendDatagramError::TooLarge) => {}
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+        }
+        Sent::Wait => budget.want(true),
+        Sent::Later(at) => return Poll::Ready(Ok(at)),
+        Sent::Nothing => {}
+    }
+    Poll::Pending
 }
 
 /// Reads datagrams and sends each where the table says: all that are there in one turn, so that they leave together.
@@ -147,6 +208,13 @@ impl Inbound {
                 match Nack::read(header.alias, header.sequence, &payload) {
                     Some(nack) => switch.answer(self.link.id, nack),
                     None => self.counters.malformed.increment(1),
+                }
+                return;
+            }
+            DatagramKind::Probe => {
+                let shortest = self.link.budget().shortest();
+                if !switch.handle_probe(self.link.id, &header, payload.len(), shortest, now) {
+                    self.counters.queue_full.increment(1);
                 }
                 return;
             }
@@ -290,6 +358,7 @@ pub(crate) struct Switch {
 struct Port {
     link: Arc<LinkShared>,
     scheduler: Box<Scheduler>,
+    probing: Box<Probing>,
 }
 
 /// Calls `f` with this thread's switch. Packets cross it one at a time, so calls do not nest.
@@ -300,7 +369,7 @@ pub(crate) fn with<T>(f: impl FnOnce(&mut Switch) -> T) -> T {
 /// Packets for this link may be sent by this thread from now on.
 pub(crate) fn open(link: &Arc<LinkShared>) -> Open {
     with(|switch| {
-        let port = Port { link: link.clone(), scheduler: Box::default() };
+        let port = Port { link: link.clone(), scheduler: Box::default(), probing: Box::default() };
         match switch.place(link.id) {
             Ok(place) => switch.ports[place].1 = port,
             Err(place) => switch.ports.insert(place, (link.id, port)),
@@ -375,11 +444,52 @@ impl Switch {
     pub fn pop(&mut self, link: LinkId, urgent: u64, room: u64, longest: usize, now: Instant) -> Next {
         let Ok(place) = self.place(link) else { return Next::Nothing };
         let port = &mut self.ports[place].1;
-        let next = port.scheduler.pop(urgent, room, longest, now);
+        let answer = port.probing.pop_answer(urgent);
+        let next = answer.map_or_else(|| port.scheduler.pop(urgent, room, longest, now), Next::Datagram);
+        if let Next::Datagram(datagram) = &next {
+            port.probing.handle_sent(datagram.len(), now);
+        }
         if !matches!(next, Next::Datagram(_)) && port.scheduler.has_news() {
             port.settle();
         }
         next
+    }
+
+    /// A probe of the neighbor's, or its answer, see [`Probing::handle`].
+    pub fn handle_probe(
+        &mut self,
+        link: LinkId,
+        header: &DatagramHeader,
+        octets: usize,
+        shortest: Option<Duration>,
+        now: Instant,
+    ) -> bool {
+        let Ok(place) = self.place(link) else { return true };
+        let port = &mut self.ports[place].1;
+        let taken = port.probing.handle(header, octets, shortest, now);
+        port.link.wake();
+        taken
+    }
+
+    /// What a link's probe sends next.
+    pub fn poll_probe(&mut self, link: LinkId, path: &probe::Path, now: Instant) -> Sent {
+        match self.place(link) {
+            Ok(place) => self.ports[place].1.probing.poll(path, now),
+            Err(_) => Sent::Nothing,
+        }
+    }
+
+    /// What a probe of a link found since the last call.
+    pub fn take_seen(&mut self, link: LinkId) -> Option<probe::Seen> {
+        let place = self.place(link).ok()?;
+        self.ports[place].1.probing.take_seen()
+    }
+
+    /// What a link is thought to carry.
+    pub fn handle_believed(&mut self, link: LinkId, bits: Option<u64>, now: Instant) {
+        if let Ok(place) = self.place(link) {
+            self.ports[place].1.probing.handle_believed(bits, now);
+        }
     }
 
     /// Housekeeping of a link's queues.
@@ -456,7 +566,7 @@ impl Switch {
                 let window = self.tracks.get_mut(&track).filter(|_| has_one_feed);
                 window.is_some_and(|window| window.takes_withheld(header.epoch, withheld.last()))
             }
-            DatagramKind::Nack | DatagramKind::Fragment | DatagramKind::Unknown(_) => {
+            DatagramKind::Nack | DatagramKind::Fragment | DatagramKind::Probe | DatagramKind::Unknown(_) => {
                 return Taken::Malformed;
             }
         };

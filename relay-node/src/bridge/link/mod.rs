@@ -126,6 +126,14 @@ async fn report(
             }
         });
         ticked += 1;
+        let now = crate::clock::now();
+        let mut capacity = estimate.handle_look(link.budget().delivered(), now);
+        switch::with(|switch| {
+            if let Some(seen) = switch.take_seen(link.id) {
+                capacity = estimate.handle_seen(seen, now);
+            }
+            switch.handle_believed(link.id, capacity, now);
+        });
         link.look_for_budget();
         #[cfg(feature = "next")]
         super::next::say(&connection);
@@ -134,7 +142,7 @@ async fn report(
             link: link.id,
             rtt: stats.path.rtt,
             loss: measurement.loss,
-            capacity: estimate.handle_look(link.budget().delivered(), crate::clock::now()),
+            capacity,
         });
     }
 }

@@ -1,7 +1,10 @@
 //! What a link is thought to carry. Only a full link tells: what it delivered while its queue stood is what it can.
-//! That is believed for a while and then forgotten, so that a link that got better is tried again.
+//! That is believed for a while and then forgotten, so that a link that got better is tried again. Probes find out sooner,
+//! see `probe.rs`: while they show no more, it stays.
 
 use std::time::{Duration, Instant};
+
+use super::probe::Seen;
 
 /// Looks in a row that have to find the link full: a keyframe fills it for one.
 const FULL_LOOKS: u32 = 2;
@@ -9,6 +12,8 @@ const FULL_LOOKS: u32 = 2;
 const FULL_OF_FOUR: u64 = 3;
 /// How long it is believed at first, and at most: who tries again and finds it full waits twice as long.
 const BELIEVED: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(160));
+/// For so long a probe says that it is true. It may take many to get one that chance does not disturb.
+const PROBED: Duration = Duration::from_secs(60);
 /// A look moves the estimate by one part of so many.
 const SLOWNESS: u64 = 4;
 
@@ -32,11 +37,20 @@ pub struct Estimate {
     /// When it was last full, and for how long that is believed.
     full_at: Option<Instant>,
     believed: Duration,
+    /// When a probe last said what the link carries.
+    probed_at: Option<Instant>,
 }
 
 impl Default for Estimate {
     fn default() -> Estimate {
-        Estimate { last: None, full_looks: 0, bits: None, full_at: None, believed: BELIEVED.0 }
+        Estimate {
+            last: None,
+            full_looks: 0,
+            bits: None,
+            full_at: None,
+            believed: BELIEVED.0,
+            probed_at: None,
+        }
     }
 }
 
@@ -58,10 +72,24 @@ impl Estimate {
             self.handle_full(rate, now);
         } else if self.bits.is_some_and(|bits| rate > bits) {
             self.bits = Some(rate);
-        } else if self.full_at.is_some_and(|full_at| now >= full_at + self.believed) {
+        } else if self.is_over(now) {
             self.bits = None;
         }
         self.bits
+    }
+
+    /// A probe found that the link carries no more, or at least so much.
+    pub fn handle_seen(&mut self, seen: Seen, now: Instant) -> Option<u64> {
+        self.probed_at = Some(now);
+        if let (Some(known), Seen::More(bits)) = (&mut self.bits, seen) {
+            *known = bits.max(*known);
+        }
+        self.bits
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        let is_probed = self.probed_at.is_some_and(|at| now < at + PROBED);
+        !is_probed && self.full_at.is_some_and(|full_at| now >= full_at + self.believed)
     }
 
     fn handle_full(&mut self, rate: u64, now: Instant) {
@@ -161,6 +189,44 @@ mod tests {
             None,
             "after a long peace it begins anew"
         );
+    }
+
+    #[test]
+    fn a_link_that_got_thin_is_believed_as_long_as_it_was_wide() {
+        let mut line = Line::new();
+        for _ in 0..3 {
+            assert!(line.run(5_000_000, true, LOOK * 2).is_some());
+            while line.run(1_000_000, false, LOOK).is_some() {}
+        }
+        line.run(5_000_000, true, LOOK * 2);
+        line.run(1_000_000, true, Duration::from_secs(4));
+        assert!(line.run(500_000, false, Duration::from_secs(79)).is_some());
+        assert_eq!(line.run(500_000, false, Duration::from_secs(2)), None);
+    }
+
+    #[test]
+    fn while_probes_show_no_more_it_is_not_forgotten() {
+        let mut line = Line::new();
+        line.run(1_000_000, true, LOOK * 2);
+        for _ in 0..60 {
+            assert!(near(line.estimate.handle_seen(Seen::Same, line.now), 1_000_000));
+            assert!(near(line.run(800_000, false, Duration::from_secs(10)), 1_000_000));
+        }
+        assert!(line.run(800_000, false, PROBED - Duration::from_secs(10) - LOOK).is_some());
+        assert_eq!(line.run(800_000, false, LOOK), None, "nothing answers any more");
+        assert_eq!(line.estimate.handle_seen(Seen::Same, line.now), None, "an answer from before");
+    }
+
+    #[test]
+    fn what_a_probe_found_is_believed() {
+        let mut line = Line::new();
+        line.run(1_000_000, true, LOOK * 2);
+        line.run(500_000, false, Duration::from_secs(9));
+        assert_eq!(line.estimate.handle_seen(Seen::More(3_000_000), line.now), Some(3_000_000));
+        assert_eq!(line.estimate.handle_seen(Seen::More(2_000_000), line.now), Some(3_000_000));
+        assert_eq!(line.run(500_000, false, PROBED - LOOK), Some(3_000_000));
+        line.run(1_000_000, true, Duration::from_secs(4));
+        assert!(near(line.run(1_000_000, true, LOOK), 1_000_000), "it was wrong");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How much may be on the way to a neighbor: a window steered by delay. It aims at a queue of 25 ms on the path,
-//! takes loss alone for a radio's, and tells the scheduler what room is left. Pure; quinn calls it.
+//! takes loss alone for a radio's, and tells the scheduler what room is left. Where it is full, sound may take the place of
+//! half of what arrives. Pure; quinn calls it.
 
 use std::{
     any::Any,
@@ -33,6 +34,8 @@ const LOSS_SAMPLE: u64 = 60;
 /// A round trip that was not seen for so long is not believed any more; a link that is always full drains its
 /// queue once to see it again.
 const BASE_AGE: Duration = Duration::from_secs(10);
+/// What finds so long a queue for the length of a [`ROUND`] ends the round at once: the path's buffer fills meanwhile.
+const LONG_QUEUE: Duration = Duration::from_millis(50);
 /// Samples of one round are taken for so long at least: acknowledgements wait up to 10 ms.
 const ROUND: Duration = Duration::from_millis(10);
 /// A queue that stays while next to nothing is sent is the path's own delay.
@@ -42,6 +45,11 @@ const BUFFER: u64 = 16 * 1024;
 /// In packets.
 const MIN_WINDOW: u64 = 4;
 const MAX_WINDOW: u64 = 16 * 1024 * 1024;
+/// Of what arrives while the window is full, the share that what is urgent may send past it. The other half empties the
+/// queue, also if more is urgent than the path carries.
+const PAST_SHARE: u64 = 2;
+/// What is urgent may send past the window at a time, in packets.
+const PAST_MAX: u64 = 4;
 /// What is sent in packets as small as these are acknowledgements, which are not in flight.
 const ACK_ONLY: u64 = 64;
 
@@ -52,6 +60,13 @@ pub struct SendBudget {
     in_flight: AtomicU64,
     mtu: AtomicU64,
     rtt_micros: AtomicU64,
+    shortest_micros: AtomicU64,
+    /// What may be sent past a full window.
+    credit: AtomicU64,
+    /// What quinn holds and may send past it.
+    past: AtomicU64,
+    /// Something was sent past it since the last acknowledgement.
+    passed: AtomicBool,
     delivered: AtomicU64,
     rounds: AtomicU64,
     full_rounds: AtomicU64,
@@ -75,7 +90,19 @@ impl SendBudget {
         (window / 8).clamp(2 * self.mtu.load(Relaxed), 16 * 1024)
     }
 
-    /// As [`SendBudget::for_media`] for what goes before everything.
+    /// Bytes of sound, and of what goes before it, that may be handed to quinn although the window is full.
+    pub fn past_window(&self, buffered: u64) -> u64 {
+        self.credit.load(Relaxed).saturating_sub(buffered)
+    }
+
+    /// Of what quinn holds now, as much as may is sent although the window is full.
+    pub fn handle_past(&self, buffered: u64) {
+        let past = buffered.min(self.credit.load(Relaxed));
+        self.past.store(past, Relaxed);
+        self.passed.fetch_or(past > 0, Relaxed);
+    }
+
+    /// As [`SendBudget::for_media`] for sound and what goes before it: with the reserve.
     pub fn for_urgent(&self, buffered: u64) -> u64 {
         // quinn sends nothing once less than a packet of the window is left.
         self.window.load(Relaxed).saturating_sub(self.mtu.load(Relaxed)).saturating_sub(self.used(buffered))
@@ -106,6 +133,11 @@ impl SendBudget {
     /// The smoothed round trip.
     pub fn rtt(&self) -> Duration {
         Duration::from_micros(self.rtt_micros.load(Relaxed))
+    }
+
+    /// The shortest round trip lately, if there was one.
+    pub fn shortest(&self) -> Option<Duration> {
+        Some(self.shortest_micros.load(Relaxed)).filter(|micros| *micros > 0).map(Duration::from_micros)
     }
 
     fn wake(&self) {
@@ -158,8 +190,12 @@ struct Round {
     begin: Instant,
     first_sample: Option<Instant>,
     shortest: Duration,
+    /// Since when all meets a long queue, and the shortest round trip since.
+    long_queue: Option<(Instant, Duration)>,
     most_in_flight: u64,
     limited: bool,
+    /// Something passed the window: no sign that the path is full, but one that the window is small.
+    passed: bool,
     marked: bool,
 }
 
@@ -195,8 +231,10 @@ impl Round {
             begin: now,
             first_sample: None,
             shortest: Duration::MAX,
+            long_queue: None,
             most_in_flight: 0,
             limited: false,
+            passed: false,
             marked: false,
         }
     }
@@ -232,6 +270,10 @@ impl Delay {
         if bytes > ACK_ONLY {
             let in_flight = self.budget.in_flight.fetch_add(bytes, Relaxed) + bytes;
             self.round.most_in_flight = self.round.most_in_flight.max(in_flight);
+            take(&self.budget.past, bytes);
+            if self.is_full(in_flight) {
+                take(&self.budget.credit, bytes);
+            }
         }
         self.budget.wake();
     }
@@ -242,28 +284,45 @@ impl Delay {
         self.acked += bytes;
         self.budget.delivered.fetch_add(bytes, Relaxed);
         self.base.sample(rtt, now);
+        if self.is_full(self.budget.in_flight.load(Relaxed)) {
+            let credit = self.budget.credit.load(Relaxed) + bytes / PAST_SHARE;
+            self.budget.credit.store(credit.min(PAST_MAX * self.mtu), Relaxed);
+        }
         // What left before the round says what the window before it did.
         if sent >= self.round.begin {
             self.round.first_sample.get_or_insert(now);
             self.round.shortest = self.round.shortest.min(rtt);
+            let is_long = self.base.get().is_some_and(|base| rtt >= base + LONG_QUEUE);
+            let (since, shortest) = self.round.long_queue.unwrap_or((now, rtt));
+            self.round.long_queue = is_long.then_some((since, shortest.min(rtt)));
         }
     }
 
     /// All acknowledgements of one packet were handled.
     pub fn handle_acks_end(&mut self, in_flight: u64, limited: bool, now: Instant) {
         self.budget.in_flight.store(in_flight, Relaxed);
+        self.round.passed |= self.budget.passed.swap(false, Relaxed);
         self.round.limited |= limited || self.budget.wanted.load(Relaxed);
         if self.draining.is_some_and(|until| until <= now) {
             self.draining = None;
             self.round = Round::new(now);
         }
-        let long_enough =
-            |first: Instant| now.saturating_duration_since(first) >= ROUND.max(self.round.shortest / 2);
-        if self.round.first_sample.is_some_and(long_enough) {
+        let least = ROUND.max(self.round.shortest / 2);
+        let long_enough = |first: Instant| now.saturating_duration_since(first) >= least;
+        let long_queue = self.round.long_queue.filter(|(since, _)| now >= *since + ROUND);
+        if let Some((_, shortest)) = long_queue {
+            self.round.shortest = shortest;
+        }
+        if long_queue.is_some() || self.round.first_sample.is_some_and(long_enough) {
             self.end_round(now);
             self.round = Round::new(now);
             self.round.most_in_flight = in_flight;
         }
+        if !self.is_full(in_flight) {
+            self.budget.credit.store(0, Relaxed);
+        }
+        let shortest = self.base.get().unwrap_or_default();
+        self.budget.shortest_micros.store(shortest.as_micros() as u64, Relaxed);
         self.publish();
         self.budget.wake();
     }
@@ -300,7 +359,7 @@ impl Delay {
         }
         if ratio < 1.0 {
             self.window = (used as f64 * ratio.max(0.5)) as u64;
-        } else if self.round.limited && ratio > 1.02 {
+        } else if (self.round.limited || self.round.passed) && ratio > 1.02 {
             let careful = self.careful_until.is_some_and(|until| now < until);
             // Media leaves its reserve, and quinn a packet: what stands free by that is used too. Without it a small window
             // would never grow again.
@@ -338,6 +397,20 @@ impl Delay {
         MIN_WINDOW * self.mtu
     }
 
+    /// Whether quinn sends nothing more.
+    fn is_full(&self, in_flight: u64) -> bool {
+        in_flight + self.mtu > self.open()
+    }
+
+    /// As quinn sees it: what may pass the window is added to what is on the way, and a packet, as that is what quinn
+    /// takes each packet for.
+    fn open_to_quinn(&self) -> u64 {
+        match self.budget.past.load(Relaxed) {
+            0 => self.open(),
+            past => self.open().max(self.budget.in_flight.load(Relaxed) + past + self.mtu),
+        }
+    }
+
     fn open(&self) -> u64 {
         if self.draining.is_some() { self.min_window() } else { self.window }
     }
@@ -346,6 +419,10 @@ impl Delay {
         self.budget.window.store(self.open(), Relaxed);
         self.budget.mtu.store(self.mtu, Relaxed);
     }
+}
+
+fn take(from: &AtomicU64, bytes: u64) {
+    from.store(from.load(Relaxed).saturating_sub(bytes), Relaxed);
 }
 
 impl Controller for Delay {
@@ -373,7 +450,7 @@ impl Controller for Delay {
     }
 
     fn window(&self) -> u64 {
-        self.open()
+        self.open_to_quinn()
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {

@@ -6,6 +6,7 @@ pub(crate) mod congestion;
 pub(crate) mod endpoint;
 pub(crate) mod measure;
 pub(crate) mod node_key;
+pub(crate) mod probe;
 pub(crate) mod socket;
 pub(crate) mod tls;
 pub(crate) mod transport;
