@@ -185,7 +185,10 @@ pub fn datagram(bytes: &[u8]) {
                 DatagramKind::Rtp => assert!(payload.len() >= 12, "no packet"),
                 DatagramKind::SenderClock => assert!(SenderClock::read(&payload).is_some(), "no clock"),
                 DatagramKind::Withheld => assert!(Withheld::read(&payload).is_some(), "nothing was withheld"),
-                DatagramKind::Nack | DatagramKind::Fragment | DatagramKind::Unknown(_) => {
+                DatagramKind::Nack
+                | DatagramKind::Fragment
+                | DatagramKind::Probe
+                | DatagramKind::Unknown(_) => {
                     panic!("{header:?} is for nobody here")
                 }
             }
@@ -209,6 +212,8 @@ impl Passed {
         let length = datagram.len();
         let (header, payload) = DatagramHeader::split(datagram).expect("it was written here");
         let whole = match header.kind {
+            // What a neighbor asked about what it sent.
+            DatagramKind::Probe => return assert!(payload.len() <= 16, "an answer is short"),
             DatagramKind::Nack => return assert!((1..=16).contains(&payload.len()), "an ask for nothing"),
             DatagramKind::Fragment => {
                 assert!(length <= longest, "a fragment of {length} where {longest} is the most");
