@@ -9,6 +9,8 @@ mod worker_sim;
 mod liar;
 #[path = "worker_views/spatial.rs"]
 mod spatial;
+#[path = "worker_views/thin.rs"]
+mod thin;
 #[path = "worker_views/wishes.rs"]
 mod wishes;
 

@@ -285,8 +285,12 @@ impl Stage {
         canonical.write(&mut buffer);
         buffer.resize(canonical.header_len() + SOUND, 0xcd);
         let packet = Packet::from_parts(canonical, buffer, 3, sim.now);
-        for worker in &mut sim.workers {
-            worker.handle_packet(TRACKS.audio, packet.clone(), sim.now);
+        let mut all = vec![(TRACKS.audio, packet.clone())];
+        all.extend(sim.ladder.handle_packet(packet, sim.now));
+        for (track, packet) in all {
+            for worker in &mut sim.workers {
+                worker.handle_packet(track, packet.clone(), sim.now);
+            }
         }
         sim.run(Duration::ZERO);
     }
