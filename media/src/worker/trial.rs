@@ -32,17 +32,17 @@ pub enum Outcome {
     TooMuch,
 }
 
-/// Looks of one trial: a radio delays one or two of them.
-const LOOKS: usize = 5;
-/// Between two of them: what the one left has gone by then.
-const BETWEEN: Duration = Duration::from_millis(200);
+/// Looks of one trial: a radio delays one of them.
+const LOOKS: usize = 3;
+/// Between two of them: on a path that is nearly full it takes so long until what the one left has gone.
+const BETWEEN: Duration = Duration::from_millis(400);
 /// What leaves again takes so long on a path that carries just enough.
 const TAKES: Duration = Duration::from_millis(20);
 /// Packets that leave again at once.
 const MOST: usize = 6;
 /// After a trial that found no room, doubled each time, and at most.
 const AGAIN: Duration = Duration::from_secs(4);
-const AGAIN_MOST: Duration = Duration::from_secs(16);
+const AGAIN_MOST: Duration = Duration::from_secs(8);
 
 impl Trial {
     /// None before a while has passed.
@@ -141,7 +141,7 @@ mod tests {
     fn a_path_that_carries_it_is_seen_to_within_four_seconds() {
         for rate in [110_000, 300_000, 100_000_000] {
             let (seen, _) = tries(rate, 100_000, 4);
-            assert_eq!(seen, [(Outcome::Carries(100_000), 3)], "{rate}");
+            assert!(matches!(seen[..], [(Outcome::Carries(100_000), 2..=3)]), "{rate}: {seen:?}");
         }
     }
 
@@ -150,7 +150,7 @@ mod tests {
         for (rate, queue) in [(40_000, 65), (60_000, 45), (90_000, 30)] {
             let (seen, longest) = tries(rate, 100_000, 60);
             assert!(seen.iter().all(|(outcome, _)| *outcome == Outcome::TooMuch), "{rate}: {seen:?}");
-            assert!((4..=7).contains(&seen.len()), "{rate}: {seen:?}");
+            assert!((4..=9).contains(&seen.len()), "{rate}: {seen:?}");
             assert!(longest <= Duration::from_millis(queue), "{rate}: {longest:?}");
         }
     }
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn what_a_radio_delays_is_no_queue_and_what_is_lost_is_none_that_came() {
         let (mut trial, mut now) = (Trial::new(start()), start() + AGAIN);
-        let later = [30, 1, 40, 2, 1].map(|ms| Some(Duration::from_millis(ms)));
+        let later = [1, 40, 2].map(|ms| Some(Duration::from_millis(ms)));
         let mut look = |trial: &mut Trial, later| {
             now += BETWEEN * 2;
             assert!(trial.poll(100_000, 800, now).is_some());
@@ -167,8 +167,8 @@ mod tests {
             trial.handle_arrival(later, now)
         };
         let seen = later.map(|later| look(&mut trial, later));
-        assert_eq!(seen, [None, None, None, None, Some(Outcome::Carries(100_000))]);
+        assert_eq!(seen, [None, None, Some(Outcome::Carries(100_000))]);
         let mut trial = Trial::new(start());
-        assert_eq!([None; 3].map(|lost| look(&mut trial, lost)), [None, None, Some(Outcome::TooMuch)]);
+        assert_eq!([None; 2].map(|lost| look(&mut trial, lost)), [None, Some(Outcome::TooMuch)]);
     }
 }

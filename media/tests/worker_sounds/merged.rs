@@ -189,7 +189,8 @@ fn a_wire_of_40_kilobits_carries_merged_packets_of_the_lowest_rung() {
 #[test]
 fn a_wire_that_gets_narrower_and_wider_changes_the_packets_twice() {
     let mut hall = Hall::with_rungs(1, 3);
-    for (rate, merged) in [(60_000, false), (40_000, true), (60_000, false)] {
+    // What leaves one by one takes 50 of it.
+    for (rate, merged) in [(75_000, false), (40_000, true), (75_000, false)] {
         hall.wire(rate);
         let (first, _) = fares(&mut hall, 40);
         let before = hall.got().len();

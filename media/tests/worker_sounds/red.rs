@@ -212,7 +212,7 @@ fn whatever_is_asked_for_again_is_the_same_octets() {
         red += hall.red();
         repairs += hall.sim.workers.iter().map(|worker: &Worker| worker.stats().repairs).sum::<u64>();
     }
-    assert!(red > 2000 && repairs > 500, "{red} as RED, {repairs} repairs");
+    assert!(red > 2000 && repairs > 200, "{red} as RED, {repairs} repairs");
 }
 
 fn worker_sim_up(sim: &mut Sim) -> super::worker_sim::Impairment {
