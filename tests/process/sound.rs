@@ -23,7 +23,7 @@ async fn octets(relay: &Relay) -> f64 {
 
 async fn wish(relay: &Relay, session: &str, wish: &str) -> u16 {
     let json = [("content-type", "application/json")];
-    relay.api().send("POST", &format!("{session}/layer"), &json, wish).await.unwrap().status
+    relay.api().send("POST", &format!("{session}/layer"), &json, wish).await.unwrap().status.as_u16()
 }
 
 #[tokio::test]

@@ -240,14 +240,3 @@ impl Mends {
         rung.rate * own + low * (count - own)
     }
 }
-
-impl SoundWish {
-    /// The one with this place among the rungs.
-    pub fn of(rung: usize) -> SoundWish {
-        match rung {
-            0 => SoundWish::Low,
-            rung if rung < MAX_RUNGS => SoundWish::Middle,
-            _ => SoundWish::High,
-        }
-    }
-}
