@@ -7,6 +7,7 @@ use std::time::Duration;
 use tests::{Crowd, Publisher, Relay, Setup, pause, until};
 
 const SOON: Duration = Duration::from_secs(20);
+const LATER: Duration = Duration::from_secs(20);
 
 /// Octets of a packet of sound to listeners, on average over some seconds.
 async fn octets(relay: &Relay) -> f64 {
@@ -32,22 +33,23 @@ async fn who_wishes_less_of_a_sound_gets_less_and_hears_no_hole() {
     let _publisher = Publisher::tone(relay, "main-stage", 440).unwrap();
     let api = relay.api();
     until("it is live", SOON, || async { api.stream("main-stage").await }).await.unwrap();
-    let crowd = Crowd::behind(relay, "main-stage", 1, "6mbit", 40).unwrap();
+    let crowd = Crowd::behind(relay, "main-stage", 1, "6mbit", 80).unwrap();
     let session = until("it listens", SOON, || async { Ok(crowd.session()) }).await.unwrap();
     pause(Duration::from_secs(2)).await;
     let whole = octets(relay).await;
     for (name, most) in [("low", 150.0), ("mid", 280.0), ("low", 150.0)] {
         let body = format!(r#"{{"mediaId":"0","encodingId":"{name}"}}"#);
         assert_eq!(wish(relay, &session, &body).await, 200);
-        pause(Duration::from_secs(1)).await;
-        let sent = octets(relay).await;
-        assert!(sent < most, "{name}: {sent} octets a packet, {whole} whole");
+        // A machine that is short of CPU for a moment makes no rungs for 5 s.
+        let sent = until("less is sent", LATER, || async {
+            Ok(Some(octets(relay).await).filter(|sent| *sent < most))
+        });
+        sent.await.unwrap_or_else(|error| panic!("{name}: {error}, {whole} octets a packet whole"));
     }
     assert_eq!(wish(relay, &session, r#"{"mediaId":"0","encodingId":"least"}"#).await, 404);
     assert_eq!(wish(relay, &session, r#"{"mediaId":"0"}"#).await, 200);
-    pause(Duration::from_secs(1)).await;
-    let sent = octets(relay).await;
-    assert!((sent / whole - 1.0).abs() < 0.2, "the publisher's own: {sent} octets a packet, {whole} before");
+    let again = |sent: f64| Some(sent).filter(|sent| (sent / whole - 1.0).abs() < 0.2);
+    until("the publisher's own", LATER, || async { Ok(again(octets(relay).await)) }).await.unwrap();
     let metrics = relay.api().metrics().await.unwrap();
     assert!(metrics.sum("relay_ladder_seconds", &[]) > 0.0);
     for (kind, count) in [("sound_low", 2.0), ("sound_mid", 1.0), ("sound_high", 1.0)] {
