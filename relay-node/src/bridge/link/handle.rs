@@ -24,10 +24,7 @@ use super::{
 use crate::bridge::{
     LinkId,
     forwarding::table::Intake,
-    quic::{
-        congestion::{Delay, SendBudget},
-        measure::Counters,
-    },
+    quic::{congestion::Delay, measure::Counters, send_budget::SendBudget},
 };
 
 /// What every handle of a link shares.

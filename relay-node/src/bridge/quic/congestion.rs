@@ -6,18 +6,17 @@ use std::{
     any::Any,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
-use futures_util::task::AtomicWaker;
 use quinn_proto::{
     RttEstimator,
     congestion::{Controller, ControllerFactory},
 };
 
-use super::capacity::Delivered;
+use super::{send_budget::SendBudget, shortest::Shortest};
 
 /// The queue on the path that a full link is kept at.
 const TARGET: Duration = Duration::from_millis(25);
@@ -40,8 +39,6 @@ const LONG_QUEUE: Duration = Duration::from_millis(50);
 const ROUND: Duration = Duration::from_millis(10);
 /// A queue that stays while next to nothing is sent is the path's own delay.
 const STUCK_ROUNDS: u32 = 3;
-/// Twelve packets. More of them at a time are fewer system calls, but behind those nothing urgent passes.
-const BUFFER: u64 = 16 * 1024;
 /// In packets.
 const MIN_WINDOW: u64 = 4;
 const MAX_WINDOW: u64 = 16 * 1024 * 1024;
@@ -52,104 +49,6 @@ const PAST_SHARE: u64 = 2;
 const PAST_MAX: u64 = 4;
 /// What is sent in packets as small as these are acknowledgements, which are not in flight.
 const ACK_ONLY: u64 = 64;
-
-/// What a connection has room for, as its scheduler sees it.
-#[derive(Debug, Default)]
-pub struct SendBudget {
-    window: AtomicU64,
-    in_flight: AtomicU64,
-    mtu: AtomicU64,
-    rtt_micros: AtomicU64,
-    shortest_micros: AtomicU64,
-    /// What may be sent past a full window.
-    credit: AtomicU64,
-    /// What quinn holds and may send past it.
-    past: AtomicU64,
-    /// Something was sent past it since the last acknowledgement.
-    passed: AtomicBool,
-    delivered: AtomicU64,
-    rounds: AtomicU64,
-    full_rounds: AtomicU64,
-    /// Media waits for room.
-    wanted: AtomicBool,
-    /// Woken when there may be more room, or more to send.
-    pub waker: AtomicWaker,
-}
-
-impl SendBudget {
-    /// Bytes that may be handed to quinn now. What waits behind the reserve is for the streams: control never
-    /// finds the window full of media.
-    pub fn for_media(&self, buffered: u64) -> u64 {
-        let room = self.window.load(Relaxed).saturating_sub(self.reserve());
-        self.for_urgent(buffered).min(room.saturating_sub(self.used(buffered)))
-    }
-
-    /// Of the window, what media leaves free.
-    fn reserve(&self) -> u64 {
-        let window = self.window.load(Relaxed);
-        (window / 8).clamp(2 * self.mtu.load(Relaxed), 16 * 1024)
-    }
-
-    /// Bytes of sound, and of what goes before it, that may be handed to quinn although the window is full.
-    pub fn past_window(&self, buffered: u64) -> u64 {
-        self.credit.load(Relaxed).saturating_sub(buffered)
-    }
-
-    /// Of what quinn holds now, as much as may is sent although the window is full.
-    pub fn handle_past(&self, buffered: u64) {
-        let past = buffered.min(self.credit.load(Relaxed));
-        self.past.store(past, Relaxed);
-        self.passed.fetch_or(past > 0, Relaxed);
-    }
-
-    /// As [`SendBudget::for_media`] for sound and what goes before it: with the reserve.
-    pub fn for_urgent(&self, buffered: u64) -> u64 {
-        // quinn sends nothing once less than a packet of the window is left.
-        self.window.load(Relaxed).saturating_sub(self.mtu.load(Relaxed)).saturating_sub(self.used(buffered))
-    }
-
-    /// Bytes that quinn's own queue should hold at most: what leaves within 4 ms up to [`BUFFER`], more only if it leaves
-    /// within 1 ms, and three packets.
-    pub fn buffer(&self) -> u64 {
-        let rtt = self.rtt_micros.load(Relaxed).max(1000);
-        let leaves_within = |micros| self.window.load(Relaxed).saturating_mul(micros) / rtt;
-        leaves_within(4000).min(BUFFER.max(leaves_within(1000))).max(3 * self.mtu.load(Relaxed))
-    }
-
-    /// Whether media waits for room.
-    pub fn want(&self, wanted: bool) {
-        self.wanted.store(wanted, Relaxed);
-    }
-
-    /// What was delivered so far, and how much of the time the link was full.
-    pub fn delivered(&self) -> Delivered {
-        Delivered {
-            bytes: self.delivered.load(Relaxed),
-            rounds: self.rounds.load(Relaxed),
-            full: self.full_rounds.load(Relaxed),
-        }
-    }
-
-    /// The smoothed round trip.
-    pub fn rtt(&self) -> Duration {
-        Duration::from_micros(self.rtt_micros.load(Relaxed))
-    }
-
-    /// The shortest round trip lately, if there was one.
-    pub fn shortest(&self) -> Option<Duration> {
-        Some(self.shortest_micros.load(Relaxed)).filter(|micros| *micros > 0).map(Duration::from_micros)
-    }
-
-    fn wake(&self) {
-        if self.wanted.load(Relaxed) {
-            self.waker.wake();
-        }
-    }
-
-    fn used(&self, buffered: u64) -> u64 {
-        self.in_flight.load(Relaxed).saturating_add(buffered)
-    }
-}
 
 /// Makes the controllers of connections.
 #[derive(Debug, Clone, Copy)]
@@ -202,23 +101,22 @@ struct Round {
 /// The shortest round trip lately.
 #[derive(Debug, Clone, Copy)]
 struct Base {
-    now: Option<Duration>,
-    before: Option<Duration>,
-    since: Instant,
+    shortest: Shortest,
     /// When a sample last came near it.
     seen: Instant,
 }
 
 impl Base {
+    fn new(now: Instant) -> Base {
+        Base { shortest: Shortest::since(now, BASE_AGE), seen: now }
+    }
+
     fn get(&self) -> Option<Duration> {
-        self.now.into_iter().chain(self.before).min()
+        self.shortest.get()
     }
 
     fn sample(&mut self, rtt: Duration, now: Instant) {
-        if now.saturating_duration_since(self.since) >= BASE_AGE {
-            *self = Base { now: None, before: self.now, since: now, ..*self };
-        }
-        self.now = Some(self.now.map_or(rtt, |known| known.min(rtt)));
+        self.shortest.sample(rtt, now);
         if self.get().is_some_and(|base| rtt <= base + base / 8 + Duration::from_millis(3)) {
             self.seen = now;
         }
@@ -248,7 +146,7 @@ impl Delay {
             initial,
             window: initial,
             mtu: mtu.into(),
-            base: Base { now: None, before: None, since: now, seen: now },
+            base: Base::new(now),
             round: Round::new(now),
             acked: 0,
             lost: 0,
@@ -373,7 +271,8 @@ impl Delay {
         self.stuck = if self.window == self.min_window() && queue > target { self.stuck + 1 } else { 0 };
         if self.stuck >= STUCK_ROUNDS {
             self.stuck = 0;
-            self.base = Base { now: Some(rtt), before: None, since: now, seen: now };
+            self.base = Base::new(now);
+            self.base.sample(rtt, now);
         }
         if self.round.limited && now.saturating_duration_since(self.base.seen) >= BASE_AGE {
             self.base.seen = now;
@@ -642,22 +541,6 @@ mod tests {
         let outcome = Path { delay_jump: jump, ..THIN }.run(20);
         println!("{:.1} Mbit/s, queue {:?}", outcome.rate / 1e6, outcome.queue);
         assert!(outcome.rate > 0.7 * 8e6, "{}", outcome.rate);
-    }
-
-    #[test]
-    fn quinn_holds_more_only_where_it_leaves_at_once() {
-        let budget = SendBudget::default();
-        let buffer = |window: u64, rtt: u64| {
-            budget.window.store(window, Relaxed);
-            budget.rtt_micros.store(rtt, Relaxed);
-            budget.mtu.store(MTU, Relaxed);
-            budget.buffer()
-        };
-        assert_eq!(buffer(256 * 1024, 300), 256 * 1024, "a neighbor nearby");
-        assert_eq!(buffer(256 * 1024, 8_000), 32 * 1024);
-        assert_eq!(buffer(256 * 1024, 40_000), BUFFER, "100 Mbit/s over 20 ms and less");
-        assert_eq!(buffer(40 * 1024, 40_000), 4 * 1024, "8 Mbit/s");
-        assert_eq!(buffer(10 * 1024, 40_000), 3 * MTU);
     }
 
     #[test]

@@ -7,6 +7,8 @@ pub(crate) mod endpoint;
 pub(crate) mod measure;
 pub(crate) mod node_key;
 pub(crate) mod probe;
+pub(crate) mod send_budget;
+mod shortest;
 pub(crate) mod socket;
 pub(crate) mod tls;
 pub(crate) mod transport;

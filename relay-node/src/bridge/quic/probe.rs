@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::shortest::Shortest;
+
 /// A burst is what the link is thought to carry in this time. On a link that is no wider it leaves a queue as long.
 const BURST: Duration = Duration::from_millis(20);
 /// Before it, what was sent last has left but for this time.
@@ -94,6 +96,7 @@ pub(crate) struct Prober {
     pause: Duration,
     number: u16,
     backlog: Backlog,
+    /// Round trip of the answers.
     shortest: Shortest,
     /// What the last burst found, if it was clearly more.
     found: Option<u64>,
@@ -128,14 +131,6 @@ struct Backlog {
     at: Option<Instant>,
 }
 
-/// The shortest round trip of the answers.
-#[derive(Debug, Default)]
-struct Shortest {
-    now: Option<Duration>,
-    before: Option<Duration>,
-    since: Option<Instant>,
-}
-
 impl Default for Prober {
     fn default() -> Prober {
         Prober {
@@ -145,7 +140,7 @@ impl Default for Prober {
             pause: PAUSE,
             number: 0,
             backlog: Backlog::default(),
-            shortest: Shortest::default(),
+            shortest: Shortest::new(BASE_AGE),
             found: None,
             raised: None,
             silences: 0,
@@ -238,7 +233,7 @@ impl Prober {
                 let rtt = now.saturating_duration_since(at);
                 self.silences = 0;
                 self.shortest.sample(rtt, now);
-                if rtt > self.shortest.with(shortest)? + QUEUE {
+                if rtt > self.shortest(shortest)? + QUEUE {
                     self.end(QUEUED, now);
                 } else {
                     self.step = Step::Ready { since: now };
@@ -247,12 +242,17 @@ impl Prober {
             }
             Step::Sent { number: sent, octets: most, at } if sent == number => {
                 let rtt = now.saturating_duration_since(at);
-                let longer = rtt.saturating_sub(self.shortest.with(shortest)?);
+                let longer = rtt.saturating_sub(self.shortest(shortest)?);
                 let carried = octets.min(most) as f64 * 8.0 / longer.as_secs_f64().max(0.001);
                 self.judge(carried as u64, believed, now)
             }
             _ => None,
         }
+    }
+
+    /// The shortest round trip, of the answers and as the congestion control knows it.
+    fn shortest(&self, known: Option<Duration>) -> Option<Duration> {
+        self.shortest.get().into_iter().chain(known).min()
     }
 
     /// It is more only if two in a row say so: chance that shortens a round trip is rare, not unheard of.
@@ -310,19 +310,6 @@ impl Backlog {
     fn drain(&mut self, rate: u64, now: Instant) {
         let past = self.at.replace(now).map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         self.bits = (self.bits - rate as f64 * past.as_secs_f64()).max(0.0);
-    }
-}
-
-impl Shortest {
-    fn sample(&mut self, rtt: Duration, now: Instant) {
-        if self.since.is_none_or(|since| now >= since + BASE_AGE) {
-            *self = Shortest { now: None, before: self.now, since: Some(now) };
-        }
-        self.now = Some(self.now.map_or(rtt, |known| known.min(rtt)));
-    }
-
-    fn with(&self, other: Option<Duration>) -> Option<Duration> {
-        self.now.into_iter().chain(self.before).chain(other).min()
     }
 }
 
