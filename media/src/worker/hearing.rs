@@ -13,7 +13,7 @@ use crate::{
         steps::{SPARE, Steps},
     },
     bandwidth::{Estimator, PathState},
-    mending::{Red, Repeats, Times},
+    mending::{How, Mending, Times},
     track::id::{MAX_RUNGS, TrackId},
 };
 
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Hearing {
     merged: bool,
-    mends: Mends,
+    mending: Mending,
     steps: Steps,
     trial: Trial,
     /// No better rung than this is wished.
@@ -34,15 +34,6 @@ pub struct Hearing {
     queued_at: Option<Instant>,
     /// When it last asked for sound again.
     asked_at: Option<Instant>,
-}
-
-/// How what it loses is mended before it asks.
-#[derive(Debug)]
-enum Mends {
-    /// It takes copies apart: they cost less.
-    Red(Red),
-    /// It does not.
-    Repeats(Repeats),
 }
 
 /// What a listener wishes of the sound. It is a bound: what its path carries may be less.
@@ -87,7 +78,7 @@ impl Hearing {
     pub fn new(red: bool, merged: bool, now: Instant) -> Hearing {
         Hearing {
             merged,
-            mends: if red { Mends::Red(Red::new(now)) } else { Mends::Repeats(Repeats::new(now)) },
+            mending: Mending::new(if red { How::Copies } else { How::Repeats }, now),
             steps: Steps::default(),
             trial: Trial::new(now),
             wish: SoundWish::default(),
@@ -119,11 +110,9 @@ impl Hearing {
         }
         // Behind a queue it is what was too much that is lost, and more would be too much too.
         let told = path.told();
-        match (&mut self.mends, self.queued_at.is_some_and(|at| now < at + CLEARS)) {
-            (Mends::Red(red), true) => red.handle_told_in_queue(told),
-            (Mends::Red(red), false) => red.handle_told(told, now),
-            (Mends::Repeats(repeats), true) => repeats.handle_told_in_queue(told),
-            (Mends::Repeats(repeats), false) => repeats.handle_told(told, now),
+        match self.queued_at.is_some_and(|at| now < at + CLEARS) {
+            true => self.mending.handle_told_in_queue(told),
+            false => self.mending.handle_told(told, now),
         }
         let later = self.trial.waits().and_then(|number| path.lateness(number));
         if let Some(later) = later
@@ -135,10 +124,7 @@ impl Hearing {
 
     /// It reports this share of the sound as lost.
     pub fn handle_report(&mut self, lost: f64, now: Instant) {
-        match &mut self.mends {
-            Mends::Red(red) => red.handle_report(lost, now),
-            Mends::Repeats(repeats) => repeats.handle_report(lost, now),
-        }
+        self.mending.handle_report(lost, now);
     }
 
     /// Packets have left once more, and then the one with this number.
@@ -165,9 +151,9 @@ impl Hearing {
             SoundWish::High => rungs.len(),
             wish => rungs.iter().filter(|rung| rung.layer.encoding <= wish as u8).count().max(1),
         };
-        let wanted = self.mends.wanted();
+        let (how, wanted) = (self.mending.how(), self.mending.times());
         let room = if path.is_limited() { path.bitrate(now) } else { u64::MAX };
-        let takes = |rung: &Rung| rung.rate + self.mends.takes(sound, rung, wanted);
+        let takes = |rung: &Rung| rung.rate + mended(how, sound, rung, wanted);
         let mut fits = rungs.iter().take_while(|rung| takes(rung) <= room).count().max(1);
         let roomy = rungs.iter().take_while(|rung| takes(rung) * (100 + SPARE) / 100 <= room).count();
         let current =
@@ -192,9 +178,9 @@ impl Hearing {
         let need = need.filter(|need| tries && *need > room);
         let again = need.and_then(|need| self.trial.poll(need, each, now));
         let times = self.times(sound, &rungs[at], room, path, now);
-        let (times, copies) = match self.mends {
-            Mends::Red(_) => (Times::Never, times),
-            Mends::Repeats(_) => (times, Times::Never),
+        let (times, copies) = match how {
+            How::Copies => (Times::Never, times),
+            How::Repeats => (times, Times::Never),
         };
         Some(Heard { track, times, copies, again })
     }
@@ -203,7 +189,7 @@ impl Hearing {
     fn times(&self, sound: &Sound, rung: &Rung, room: u64, path: &mut Estimator, now: Instant) -> Times {
         let asks = self.asked_at.is_some_and(|at| now.saturating_duration_since(at) < ASKS);
         let asks = asks && path.response() < ANSWERED;
-        let most = match self.mends.wanted() {
+        let most = match self.mending.times() {
             // Of much the answers are lost too.
             Times::Twice if asks => Times::Once,
             _ if asks => return Times::Never,
@@ -214,7 +200,7 @@ impl Hearing {
             Some(capacity) => capacity.max(room).saturating_sub(path.sent(now)),
             None => u64::MAX,
         };
-        let fits = |times: &Times| self.mends.takes(sound, rung, *times) <= left;
+        let fits = |times: &Times| mended(self.mending.how(), sound, rung, *times) <= left;
         [Times::Twice, Times::Once]
             .into_iter()
             .find(|times| *times <= most && fits(times))
@@ -222,21 +208,12 @@ impl Hearing {
     }
 }
 
-impl Mends {
-    fn wanted(&self) -> Times {
-        match self {
-            Mends::Red(red) => red.copies(),
-            Mends::Repeats(repeats) => repeats.times(),
-        }
-    }
-
-    /// Bits per second beside those of the rung itself.
-    fn takes(&self, sound: &Sound, rung: &Rung, times: Times) -> u64 {
-        let count = times.count() as u64;
-        let low = sound.low_rate().filter(|low| matches!(self, Mends::Red(_)) && *low < rung.rate);
-        let Some(low) = low else { return rung.rate * count };
-        // The cheapest rung is behind the publisher: of the packet right before there is none yet.
-        let own = count.min(u64::from(usize::from(rung.layer.encoding) >= MAX_RUNGS));
-        rung.rate * own + low * (count - own)
-    }
+/// Bits per second of what leaves again, beside those of the rung itself.
+fn mended(how: How, sound: &Sound, rung: &Rung, times: Times) -> u64 {
+    let count = times.count() as u64;
+    let low = sound.low_rate().filter(|low| how == How::Copies && *low < rung.rate);
+    let Some(low) = low else { return rung.rate * count };
+    // The cheapest rung is behind the publisher: of the packet right before there is none yet.
+    let own = count.min(u64::from(usize::from(rung.layer.encoding) >= MAX_RUNGS));
+    rung.rate * own + low * (count - own)
 }

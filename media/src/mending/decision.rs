@@ -1,6 +1,7 @@
 //! How often each packet of a sound leaves. A receiver that cannot ask for what it lost hears a hole, unless the same
-//! octets come a second time 20 ms later: every browser takes the first of two and drops the other. It costs the
-//! sound's rate once more, so it is done only while the path loses something.
+//! octets come a second time 20 ms later: every browser takes the first of two and drops the other. Or later packets
+//! carry it along (RED, RFC 2198), for who can take that apart. Both cost rate, so it is done only while the path loses
+//! something.
 
 use std::time::Instant;
 
@@ -18,14 +19,21 @@ pub enum Times {
     Twice,
 }
 
+/// In which way a packet leaves again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// By itself: the same octets.
+    Repeats,
+    /// As a copy that later packets carry. It costs less, and what it mends shows as lost all the same: the listener tells
+    /// what the path loses without it, however it tells.
+    Copies,
+}
+
 /// The decision for one listener.
 #[derive(Debug)]
-pub struct Repeats {
+pub struct Mending {
+    how: How,
     began: Instant,
-    /// Above this share something is done.
-    loses: f64,
-    /// What is mended by it shows as lost all the same, whatever the listener tells.
-    shows: bool,
     /// Seconds.
     bins: Bins<Told, SECONDS, 1_000_000>,
     /// What was told when it was looked last.
@@ -49,8 +57,8 @@ pub struct Repeats {
 const SECONDS: usize = 20;
 /// A loss counts over so many of them.
 const LATELY: usize = 5;
-/// Above this share it is repeated: what is lost by chance now and then is less.
-const LOSES: f64 = 0.01;
+/// Above this share it leaves again, by itself or as a copy: what is lost by chance now and then is less.
+const LOSES: [f64; 2] = [0.01, 0.02];
 /// And so many packets in this time: three of a burst may be chance.
 const LEAST_LOST: u64 = 4;
 /// Above this, one repeat leaves too much: 0.6 % is heard.
@@ -82,19 +90,12 @@ const PAUSE_MOST_US: u64 = 16 * PAUSE_US;
 /// A receiver report stands for so many packets: it covers a second or more.
 const REPORTED: u64 = 100;
 
-impl Repeats {
+impl Mending {
     /// Nothing is known of the path.
-    pub fn new(now: Instant) -> Repeats {
-        Repeats::of(LOSES, false, now)
-    }
-
-    /// The decision for something else that mends before it is asked: above this share. `shows` says whether what it mends
-    /// shows as lost all the same.
-    pub(super) fn of(loses: f64, shows: bool, now: Instant) -> Repeats {
-        Repeats {
+    pub fn new(how: How, now: Instant) -> Mending {
+        Mending {
+            how,
             began: now,
-            loses,
-            shows,
             bins: Bins::default(),
             before: Told::default(),
             times: Times::Never,
@@ -106,6 +107,11 @@ impl Repeats {
             not_before: 0,
             pause_us: PAUSE_US,
         }
+    }
+
+    /// In which way a packet leaves again.
+    pub fn how(&self) -> How {
+        self.how
     }
 
     /// What the listener has told of single packets since the beginning.
@@ -155,7 +161,7 @@ impl Repeats {
 
     fn look(&mut self, now: u64) {
         let lately = self.sum(LATELY);
-        let loses = lately.lost >= LEAST_LOST && share(lately) > self.loses;
+        let loses = lately.lost >= LEAST_LOST && share(lately) > LOSES[self.how as usize];
         let much = if self.times == Times::Twice { LOSES_LESS } else { LOSES_MUCH };
         let bursts = lately.in_row >= LEAST_IN_ROW && lately.in_row as f64 >= IN_ROW * lately.lost as f64;
         let worse = self.is_worse(now, share(lately));
@@ -195,7 +201,8 @@ impl Repeats {
             self.tried = Some((share(self.sum(LATELY)), now));
         }
         if self.times == Times::Never {
-            let soon = self.blind && !self.shows && self.ended.is_some_and(|ended| now < ended + 2 * HOLD_US);
+            let hidden = self.blind && self.how == How::Repeats;
+            let soon = hidden && self.ended.is_some_and(|ended| now < ended + 2 * HOLD_US);
             self.hold_us = if soon { (2 * self.hold_us).min(HOLD_MOST_US) } else { HOLD_US };
         }
         if times == Times::Never {
@@ -239,122 +246,5 @@ fn share(told: Told) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    /// A listener of 50 packets a second that tells of each tenth of a second.
-    struct Listener {
-        repeats: Repeats,
-        told: Told,
-        now: Instant,
-        packet: u64,
-    }
-
-    impl Listener {
-        #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
-        fn new() -> Listener {
-            let now = Instant::now();
-            Listener { repeats: Repeats::new(now), told: Told::default(), now, packet: 0 }
-        }
-
-        /// So long with losses of `run` packets every so many; gives after how long each change came.
-        fn tell(&mut self, seconds: u64, (run, every): (u64, u64)) -> Vec<(Times, u64)> {
-            let (began, mut seen) = (self.now, Vec::new());
-            for _ in 0..seconds * 10 {
-                let before = self.repeats.times();
-                for _ in 0..5 {
-                    self.packet += 1;
-                    let at = self.packet % every.max(1);
-                    self.told.packets += 1;
-                    self.told.lost += u64::from(every > 0 && at < run);
-                    self.told.in_row += u64::from(every > 0 && at > 0 && at < run);
-                }
-                self.now += Duration::from_millis(100);
-                self.repeats.handle_told(self.told, self.now);
-                if self.repeats.times() != before {
-                    seen.push((self.repeats.times(), self.now.duration_since(began).as_secs()));
-                }
-            }
-            seen
-        }
-
-        /// Reports this each second; gives after how many it is so.
-        fn report_until(&mut self, times: Times, share: f64) -> u64 {
-            (1..1000)
-                .find(|_| {
-                    self.now += Duration::from_secs(1);
-                    self.repeats.handle_report(share, self.now);
-                    self.repeats.times() == times
-                })
-                .expect("it comes to that")
-        }
-    }
-
-    #[test]
-    fn what_is_lost_by_chance_is_not_repeated() {
-        assert_eq!(Listener::new().tell(600, (1, 0)), []);
-        assert_eq!(Listener::new().tell(600, (1, 150)), [], "two thirds of a percent");
-        assert_eq!(Listener::new().tell(30, (3, 1000)), [], "three at once, and then nothing for 20 s");
-    }
-
-    #[test]
-    fn it_begins_as_soon_as_enough_is_lost_and_ends_when_nothing_was_for_long() {
-        let mut listener = Listener::new();
-        let began = listener.tell(60, (1, 50));
-        assert_eq!(began.len(), 1, "{began:?}");
-        assert_eq!(began[0].0, Times::Once);
-        assert!(began[0].1 <= 5, "2 % are seen in {began:?}");
-        let ended = listener.tell(60, (1, 0));
-        assert!(matches!(ended[..], [(Times::Never, 10..=20)]), "less than 0.5 % in 20 s: {ended:?}");
-        assert!(listener.tell(60, (1, 20))[0].1 <= 2, "5 %");
-    }
-
-    #[test]
-    fn where_much_is_lost_or_in_bursts_it_is_repeated_twice() {
-        let last = |losses| Listener::new().tell(20, losses).last().map(|(times, _)| *times);
-        assert_eq!(last((1, 20)), Some(Times::Once), "5 %");
-        assert_eq!(last((1, 10)), Some(Times::Twice), "10 %");
-        assert_eq!(last((3, 60)), Some(Times::Twice), "5 % in bursts of three");
-        let mut listener = Listener::new();
-        listener.tell(20, (1, 10));
-        assert_eq!(listener.tell(20, (1, 14)), [], "7 % are not yet less");
-        assert_eq!(listener.tell(10, (1, 25)).last().map(|(times, _)| *times), Some(Times::Once));
-    }
-
-    #[test]
-    fn who_reports_only_shares_is_tried_ever_more_seldom() {
-        let mut listener = Listener::new();
-        let mut held = Vec::new();
-        for _ in 0..6 {
-            listener.report_until(Times::Once, 0.05);
-            // While it is repeated nothing is lost.
-            held.push(listener.report_until(Times::Never, 0.0));
-        }
-        assert!(held.is_sorted() && held[0] <= 20 && held[5] >= 300, "{held:?}");
-    }
-
-    #[test]
-    fn what_only_loses_more_by_it_is_left_alone() {
-        let mut listener = Listener::new();
-        listener.tell(4, (1, 20));
-        assert_eq!(listener.repeats.times(), Times::Once);
-        // A policer drops what is too much.
-        let ended = listener.tell(8, (2, 5));
-        assert_eq!(ended.last().map(|(times, _)| *times), Some(Times::Never), "{ended:?}");
-        assert_eq!(listener.tell(50, (1, 20)), []);
-        assert_eq!(listener.tell(20, (1, 20)).len(), 1, "tried again after a minute");
-        assert_eq!(listener.tell(8, (2, 5)).last().map(|(times, _)| *times), Some(Times::Never));
-        assert_eq!(listener.tell(100, (1, 20)), [], "two minutes then");
-    }
-
-    #[test]
-    fn nonsense_changes_nothing() {
-        let mut listener = Listener::new();
-        for share in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
-            listener.repeats.handle_report(share, listener.now);
-            assert_eq!((listener.repeats.times(), listener.repeats.sum(SECONDS).lost), (Times::Never, 0));
-        }
-    }
-}
+#[path = "decision_tests.rs"]
+mod tests;
