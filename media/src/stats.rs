@@ -15,6 +15,21 @@ pub struct Traffic {
     pub octets: u64,
 }
 
+impl Traffic {
+    /// A packet of so many octets.
+    pub(crate) fn handle_packet(&mut self, octets: usize) {
+        self.packets += 1;
+        self.octets += octets as u64;
+    }
+}
+
+impl std::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, more: Traffic) {
+        self.packets += more.packets;
+        self.octets += more.octets;
+    }
+}
+
 /// Counters of one worker; they only grow, except for the two gauges.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {

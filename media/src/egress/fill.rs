@@ -203,6 +203,8 @@ impl<S: EgressTable> Fill<'_, S> {
             return true;
         };
         let mut traffic = Traffic::default();
+        // Of a sound: what has left before, and leaves once more.
+        let mut again = Traffic::default();
         let mut done_all = true;
         let mut waiting = false;
         for place in track.places().get(*done..).unwrap_or_default() {
@@ -261,10 +263,7 @@ impl<S: EgressTable> Fill<'_, S> {
                 continue;
             }
             if kind == Kind::Audio {
-                let (packets, octets) = egress.repeat_before(tracks, &mut way);
-                traffic.packets += packets;
-                traffic.octets += octets;
-                stats.repeats += packets;
+                again += egress.repeat_before(tracks, &mut way);
             }
             let (range, new) = match missing {
                 Some(range) => (range, &[][..]),
@@ -278,8 +277,7 @@ impl<S: EgressTable> Fill<'_, S> {
                 let carries = !copies.is_empty();
                 match egress.send_with((id, number), packet, padding, copies, &mut way) {
                     Sent::Octets(octets) => {
-                        traffic.packets += 1;
-                        traffic.octets += octets as u64;
+                        traffic.handle_packet(octets);
                         stats.red += u64::from(carries);
                     }
                     Sent::Codec => stats.drop(DropReason::CodecNotNegotiated),
@@ -287,15 +285,12 @@ impl<S: EgressTable> Fill<'_, S> {
                 }
             }
             if kind == Kind::Audio {
-                let (packets, octets) = egress.repeat(tracks, &mut way);
-                traffic.packets += packets;
-                traffic.octets += octets;
-                stats.repeats += packets;
+                again += egress.repeat(tracks, &mut way);
             }
         }
-        let total = Stats::traffic(&mut stats.sent, kind);
-        total.packets += traffic.packets;
-        total.octets += traffic.octets;
+        stats.repeats += again.packets;
+        traffic += again;
+        *Stats::traffic(&mut stats.sent, kind) += traffic;
         if waiting {
             self.wanted.push_back(id);
         }
@@ -356,11 +351,7 @@ fn start(ring: &Ring, numbers: &[u64], kind: Kind) -> Option<usize> {
 
 fn count(stats: &mut Stats, sent: Sent, kind: Kind) {
     match sent {
-        Sent::Octets(octets) => {
-            let traffic = Stats::traffic(&mut stats.sent, kind);
-            traffic.packets += 1;
-            traffic.octets += octets as u64;
-        }
+        Sent::Octets(octets) => Stats::traffic(&mut stats.sent, kind).handle_packet(octets),
         Sent::Codec => stats.drop(DropReason::CodecNotNegotiated),
         Sent::Withheld => {}
         Sent::NotThere => stats.drop(DropReason::RepairNotThere),

@@ -321,17 +321,11 @@ impl Egress {
 
     fn begin(&mut self, (track, number): (TrackId, u64), packet: &Packet, timeline: Timeline) {
         let codec = packet.codec;
-        self.end_run();
-        self.held_until = None;
-        self.runs += 1;
-        if let Some((_, most)) = self.next_source.take() {
+        if let Some((_, most)) = self.next_source {
             self.layers.most = most;
         }
         self.layers.sent = self.layers.most;
-        let mut run = Run::new(track, self.runs, (number, self.next), timeline, self.layers.sent.spatial);
-        run.epoch = packet.epoch;
-        self.run = Some(run);
-        self.source = Some(track);
+        self.begin_run((track, number), packet.epoch, timeline);
         if let Some(numbers) = &mut self.numbers {
             numbers.1.switch(self.runs);
             let kept = gaps_of(codec) == Some(numbers.0);
@@ -344,6 +338,17 @@ impl Egress {
         if track != self.whole {
             self.number_pictures(codec);
         }
+    }
+
+    /// From this packet of a source on, which is of this epoch. What was before is over, and nothing waited for.
+    fn begin_run(&mut self, (track, number): (TrackId, u64), epoch: u8, timeline: Timeline) {
+        self.end_run();
+        self.held_until = None;
+        self.next_source = None;
+        self.runs += 1;
+        let (place, top) = ((number, self.next), self.layers.sent.spatial);
+        self.run = Some(Run::new((track, epoch), self.runs, place, timeline, top));
+        self.source = Some(track);
     }
 
     /// How often it has started with a source.

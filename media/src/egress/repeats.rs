@@ -4,6 +4,7 @@
 use super::{Egress, MAX_SEALED_LEN, Sent, Way};
 use crate::{
     mending::Times,
+    stats::Traffic,
     track::{Track, Tracks},
 };
 
@@ -44,10 +45,10 @@ impl Egress {
         self.repeated.went.take()
     }
 
-    /// A new packet leaves next: sends what is to leave before it. Gives how many packets and octets that were.
-    pub(super) fn repeat_before(&mut self, tracks: &Tracks, way: &mut Way<'_>) -> (u64, u64) {
-        let (mut packets, mut octets) = (0, 0);
-        let Some(count) = self.repeated.again.take() else { return (packets, octets) };
+    /// A new packet leaves next: sends what is to leave before it. Gives what that was.
+    pub(super) fn repeat_before(&mut self, tracks: &Tracks, way: &mut Way<'_>) -> Traffic {
+        let mut traffic = Traffic::default();
+        let Some(count) = self.repeated.again.take() else { return traffic };
         for back in (0..count as u64).rev() {
             let missed = self.missed_at(back);
             let ring = missed.and_then(|missed| tracks.get(&missed.track)).map(Track::ring);
@@ -57,19 +58,19 @@ impl Egress {
                 && way.batch.has_room(2, MAX_SEALED_LEN)
                 && let Sent::Octets(len) = self.once_more(missed, there, way)
             {
-                packets += 1;
-                octets += len as u64;
+                traffic.handle_packet(len);
             }
         }
         if let Some(path) = &way.path {
-            self.repeated.went = Some((path.next_number(), octets * 8)).filter(|_| packets > 0);
+            self.repeated.went =
+                Some((path.next_number(), traffic.octets * 8)).filter(|_| traffic.packets > 0);
         }
-        (packets, octets)
+        traffic
     }
 
-    /// Sends again what is due by now, a packet having just left. Gives how many packets and octets that were.
-    pub(super) fn repeat(&mut self, tracks: &Tracks, way: &mut Way<'_>) -> (u64, u64) {
-        let (mut packets, mut octets) = (0, 0);
+    /// Sends again what is due by now, a packet having just left. Gives what that was.
+    pub(super) fn repeat(&mut self, tracks: &Tracks, way: &mut Way<'_>) -> Traffic {
+        let mut traffic = Traffic::default();
         for (again, after) in AFTER.into_iter().enumerate().take(self.repeated.times.count()) {
             for _ in 0..MOST {
                 let index = self.repeated.next[again];
@@ -80,16 +81,13 @@ impl Egress {
                 }
                 match self.repeat_one(index, after, tracks, way) {
                     Some(0) => {}
-                    Some(len) => {
-                        packets += 1;
-                        octets += len as u64;
-                    }
+                    Some(len) => traffic.handle_packet(len),
                     None => break,
                 }
                 self.repeated.next[again] = index + 1;
             }
         }
-        (packets, octets)
+        traffic
     }
 
     /// Sends the packet with this index again, if it is that much older than the newest: its octets; none if its publisher

@@ -78,7 +78,7 @@ impl Run {
     /// A run that begins with the number `first` of the ring; the listener gets it under `index`. `top` is the highest
     /// spatial layer that is sent.
     pub fn new(
-        track: TrackId,
+        (track, epoch): (TrackId, u8),
         name: u64,
         (first, index): (u64, u64),
         timeline: Timeline,
@@ -88,7 +88,7 @@ impl Run {
             track,
             name,
             timeline,
-            epoch: 0,
+            epoch,
             live_from: 0,
             numbered_from: None,
             first,
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     fn run() -> Run {
-        Run::new(TrackId(1), 1, (100, 1000), Timeline::new(0), SpatialLayer(2))
+        Run::new((TrackId(1), 0), 1, (100, 1000), Timeline::new(0), SpatialLayer(2))
     }
 
     #[test]

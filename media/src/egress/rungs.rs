@@ -95,15 +95,7 @@ impl Egress {
     pub(super) fn go_on(&mut self, track: TrackId, number: u64) {
         let Some(run) = &self.run else { return };
         let (timeline, epoch) = (run.timeline, run.epoch);
-        self.end_run();
-        self.held_until = None;
-        self.runs += 1;
-        self.next_source = None;
-        let place = (number, self.next);
-        let mut run = Run::new(track, self.runs, place, timeline, self.layers.sent.spatial);
-        run.epoch = epoch;
-        self.run = Some(run);
-        self.source = Some(track);
+        self.begin_run((track, number), epoch, timeline);
     }
 
     /// New packets of the present rung. `None` while they are held back; else what leaves now if they were.

@@ -359,9 +359,7 @@ impl Worker {
                 }
                 match received {
                     Received::Packet { track, packet, lost, before, whole } => {
-                        let traffic = Stats::traffic(&mut self.stats.received, packet.kind());
-                        traffic.packets += 1;
-                        traffic.octets += data.len() as u64;
+                        Stats::traffic(&mut self.stats.received, packet.kind()).handle_packet(data.len());
                         self.stats.lost += u64::from(lost);
                         if session.handle_codec(packet.codec, now) {
                             let (session, codec) = (session.plan.id, packet.codec);
