@@ -29,6 +29,7 @@ use protocol::{Codec, Kind, mesh::SenderClock};
 use batch::Batch;
 use layers::Layers;
 use pacer::Pacer;
+pub(crate) use placed::OVERHEAD;
 use placed::{KEPT, Placed, is_forgotten};
 use red::{Copies, Redundancy};
 use repair_budget::RepairBudget;

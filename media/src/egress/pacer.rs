@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Egress;
+use super::{Egress, placed::OVERHEAD};
 use crate::{
     bandwidth::Estimator,
     track::{Listener, ring::Ring},
@@ -65,8 +65,6 @@ const LEAST_RUN: f64 = 2.0 * 1236.0;
 const MOST_OWED: Duration = Duration::from_millis(50);
 /// Holes that a publisher's losses leave in a backlog. With more of them everything leaves with the next run.
 const MOST_RANGES: usize = 64;
-/// Header, extensions and tag of a packet, about.
-const OVERHEAD: usize = 36;
 
 impl Pacer {
     fn new(now: Instant) -> Pacer {

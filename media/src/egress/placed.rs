@@ -19,7 +19,7 @@ use crate::{
 /// A packet of nothing but padding says how long that is.
 const BLANK: u8 = 1;
 /// Header, extensions and tag of a packet, about.
-const OVERHEAD: usize = 36;
+pub const OVERHEAD: usize = 36;
 /// As many packets can be asked for again: 5 s of sound, a second of a large picture.
 pub const KEPT: [usize; 2] = [256, 1024];
 

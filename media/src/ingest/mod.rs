@@ -267,16 +267,17 @@ impl Ingest {
             .payload_len(&buffer[canonical.header_len()..])
             .map_err(|_| dropped(DropReason::RtpMalformedPadding))?;
         buffer.truncate(canonical.header_len() + payload_len);
-        let mut carried = None;
+        let wrapped;
+        let mut red = None;
         if form == Form::Red && payload_len > 0 {
             if place.repeats.is_some() {
                 return Err(dropped(DropReason::RtpUnknownPayloadType));
             }
-            let wrapped = buffer.split_off(canonical.header_len()).freeze();
-            let red = Red::parse(&wrapped).filter(|red| is_plain(&track.plan, red.payload_type));
-            let red = red.ok_or(Received::Aside(DropReason::RedMalformed))?;
-            buffer.extend_from_slice(red.primary);
-            carried = Some(wrapped.clone());
+            wrapped = buffer.split_off(canonical.header_len());
+            let parsed = Red::parse(&wrapped).filter(|red| is_plain(&track.plan, red.payload_type));
+            let parsed = parsed.ok_or(Received::Aside(DropReason::RedMalformed))?;
+            buffer.extend_from_slice(parsed.primary);
+            red = Some(parsed);
         }
         let payload_len = buffer.len() - canonical.header_len();
         if let Some(of) = place.repeats {
@@ -326,8 +327,7 @@ impl Ingest {
         buffer[2..4].copy_from_slice(&canonical.sequence.to_be_bytes());
         let packet = Packet::from_parts(canonical, buffer, epoch, now);
         track.neighbors.handle_packet(header.sequence, header.timestamp);
-        let carried = carried.as_deref().and_then(Red::parse);
-        self.mended = carried.map(|red| track.mend(&red, &header, &packet)).unwrap_or_default();
+        self.mended = red.map(|red| track.mend(&red, &header, &packet)).unwrap_or_default();
         let id = track.id;
         if is_news && packet.description.keyframe {
             track.keyframe.handle_keyframe(now);

@@ -22,6 +22,7 @@ use crate::{
         opus::{Layout, MAX_SAMPLES, SHORTEST},
         packet::{Canonical, Packet},
     },
+    track::epoch,
 };
 
 /// Packets that are decoded before the first one that counts: a decoder needs some to be what the publisher's encoder
@@ -187,8 +188,7 @@ impl Stage {
         if let Some((known, heard)) = self.epoch
             && known != epoch
         {
-            let newer = (1..8).contains(&(epoch.wrapping_sub(known) & 0x0f));
-            if !newer && now.saturating_duration_since(heard) < SILENCE {
+            if !epoch::is_newer(epoch, known) && now.saturating_duration_since(heard) < SILENCE {
                 return false;
             }
             self.finish_all();

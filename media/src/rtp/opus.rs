@@ -52,6 +52,11 @@ impl Layout {
     }
 }
 
+/// Whether a packet that begins with this octet is CELT, whatever follows.
+pub fn is_celt(toc: u8) -> bool {
+    toc >> 3 >= FIRST_CELT
+}
+
 /// Samples of a frame at 48 kHz, by configuration (RFC 6716 table 2).
 fn frame_samples(config: u8) -> u32 {
     match config {

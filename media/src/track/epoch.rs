@@ -17,6 +17,11 @@ pub struct Epochs(Arc<[AtomicU32; StreamTracks::COUNT as usize]>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldEpoch(u32);
 
+/// Whether an epoch came after another one, as both stand on packets.
+pub fn is_newer(epoch: u8, than: u8) -> bool {
+    (1..8).contains(&(epoch.wrapping_sub(than) & 0x0f))
+}
+
 impl Epochs {
     /// The first epoch will be the one after `before`.
     pub fn new(before: u8) -> Epochs {

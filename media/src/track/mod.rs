@@ -302,8 +302,8 @@ impl Track {
     /// A newer epoch counts at once, any other only when its source is silent: packets of a publisher
     /// that was replaced may still be on their way.
     fn gives_way(&self, epoch: u8, other: u8, now: Instant) -> bool {
-        let newer = (1..8).contains(&(other.wrapping_sub(epoch) & 0x0f));
-        newer || self.last_at.is_none_or(|last| now.saturating_duration_since(last) > SOURCE_IDLE)
+        epoch::is_newer(other, epoch)
+            || self.last_at.is_none_or(|last| now.saturating_duration_since(last) > SOURCE_IDLE)
     }
 }
 

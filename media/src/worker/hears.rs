@@ -8,7 +8,6 @@ use super::{
     Worker,
     hearing::SoundWish,
     plan::{Audience, Event, Relayed},
-    sessions::Media,
     sounds::{Look, Sound},
 };
 use crate::{
@@ -32,23 +31,14 @@ impl Worker {
 
     /// Somebody makes rungs of this sound, or nobody does any more. Who begins to gets what came last.
     pub(super) fn handle_feed(&mut self, tracks: StreamTracks, feeds: bool) {
-        let Some(begins) = self.sounds.feed(tracks, feeds) else { return };
-        let feeds_here = begins && self.publishes(tracks.audio);
+        let begins = self.sounds.feed(tracks, feeds);
+        let feeds_here = begins && !self.sessions.publishers(tracks.audio).is_empty();
         let Some(track) = self.tracks.get(&tracks.audio).filter(|_| feeds_here) else { return };
         let ring = track.ring();
         let newest = ring.highest().map(|highest| highest.saturating_sub(WARM - 1)..=highest);
         for (packet, _) in newest.into_iter().flatten().filter_map(|number| ring.get(number)) {
             self.relayed.push_back((tracks.audio, Relayed::Packet(packet.clone()), Audience::Ladder));
         }
-    }
-
-    /// Whether the publisher of a track is here.
-    fn publishes(&mut self, track: TrackId) -> bool {
-        let mut keys = self.sessions.keys();
-        keys.any(|key| match self.sessions.get_mut(key).map(|session| &session.media) {
-            Some(Media::Ingest(ingest)) => ingest.tracks().any(|known| known == track),
-            _ => false,
-        })
     }
 
     /// A listener asks for another sound.
@@ -82,9 +72,8 @@ impl Worker {
         while let Some(Look { audio, listeners }) = self.sounds.poll_look(&mut self.tracks, now) {
             for listener in &listeners {
                 self.guarded(listener.session, |own| {
-                    let Some(listening) = own.sessions.listening_mut(listener.session) else { return };
-                    if listening.path.poll_timeout().is_some_and(|at| at <= now) {
-                        listening.path.handle_timeout(now);
+                    if let Some(listening) = own.sessions.listening_mut(listener.session) {
+                        listening.handle_timeout(now);
                     }
                 });
             }

@@ -53,6 +53,13 @@ impl Listening {
             keyframes: KeyframeBudget::default(),
         }
     }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.path.poll_timeout().is_some_and(|at| at <= now) {
+            self.path.handle_timeout(now);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -172,17 +172,15 @@ impl Worker {
 
     /// Asks the publisher of a track, if its session is here: each of them, while one replaces another.
     pub(super) fn request_keyframe(&mut self, id: TrackId, now: Instant) -> bool {
-        let mut asked = false;
-        for key in self.sessions.keys() {
-            if let Some(Media::Ingest(ingest)) = self.sessions.get_mut(key).map(|session| &mut session.media)
-                && ingest.tracks().any(|track| track == id)
+        let publishers = self.sessions.publishers(id);
+        for key in &publishers {
+            if let Some(Media::Ingest(ingest)) = self.sessions.get_mut(*key).map(|session| &mut session.media)
             {
                 ingest.handle_keyframe_request(id, now);
-                self.sessions.schedule(key);
-                asked = true;
+                self.sessions.schedule(*key);
             }
         }
-        asked
+        !publishers.is_empty()
     }
 }
 

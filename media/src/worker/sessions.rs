@@ -32,7 +32,7 @@ use crate::{
         rtcp::Compound,
         srtp::{Opener, Sealer, SrtpError},
     },
-    track::Listener,
+    track::{Listener, id::TrackId},
     transport::{Credentials, SrtpKeys, Transport},
 };
 
@@ -215,9 +215,14 @@ impl Sessions {
         self.sessions.iter().position(|session| session.as_ref().is_some_and(|session| session.plan.id == id))
     }
 
-    /// All keys, free ones included.
-    pub(super) fn keys(&self) -> std::ops::Range<usize> {
-        0..self.sessions.len()
+    /// Who publishes this track here: several, while one replaces another.
+    pub(super) fn publishers(&self, track: TrackId) -> Vec<usize> {
+        let publishes = |session: &Session| match &session.media {
+            Media::Ingest(ingest) => ingest.tracks().any(|known| known == track),
+            Media::Egress(_) => false,
+        };
+        let all = self.sessions.iter().enumerate();
+        all.filter(|(_, session)| session.as_ref().is_some_and(publishes)).map(|(key, _)| key).collect()
     }
 
     /// How many sessions there are.

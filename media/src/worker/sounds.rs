@@ -7,7 +7,11 @@ use std::{
 
 use crate::{
     allocation::{Layer, Rung, price::ladder},
-    rtp::descriptor::{SpatialLayer, TemporalLayer},
+    egress::OVERHEAD,
+    rtp::{
+        descriptor::{SpatialLayer, TemporalLayer},
+        opus,
+    },
     stats::HEARD,
     track::{
         Listener, Track, Tracks,
@@ -60,8 +64,6 @@ pub struct Look {
 
 /// Bits per second of each rung, without what each packet takes.
 const RATES: [u64; MAX_RUNGS] = [24_000, 64_000];
-/// Header, extensions and tag of a packet.
-const OVERHEAD: u64 = 36;
 /// Packets a second as long as nothing is known.
 const USUAL: u64 = 50;
 /// A rung has to take clearly less than the next: a publisher that sends little needs none.
@@ -78,9 +80,7 @@ const BEGINS: Duration = Duration::from_millis(500);
 /// Between speech (SILK, hybrid) and music (CELT) a switch is heard, and rungs are music. A publisher that has sent speech is
 /// not taken in rungs for so long.
 const SPEAKS: Duration = Duration::from_secs(5);
-/// Configurations of the TOC below this are speech (RFC 6716 section 3.1).
-const FIRST_OF_MUSIC: u8 = 16;
-/// And not taken for so long.
+/// One that stopped coming is not taken for so long.
 const STALLED: Duration = Duration::from_secs(5);
 
 impl Sounds {
@@ -114,10 +114,9 @@ impl Sounds {
         }
     }
 
-    /// Packets go to whoever makes rungs of it, or do not. Gives which, if that is another.
-    pub fn feed(&mut self, tracks: StreamTracks, feeds: bool) -> Option<bool> {
-        let sound = self.sound(tracks);
-        (std::mem::replace(&mut sound.feeds, feeds) != feeds).then_some(feeds)
+    /// Packets go to whoever makes rungs of it, or do not. True if they begin to.
+    pub fn feed(&mut self, tracks: StreamTracks, feeds: bool) -> bool {
+        !std::mem::replace(&mut self.sound(tracks).feeds, feeds) && feeds
     }
 
     /// Whether packets go to whoever makes rungs of it.
@@ -170,7 +169,7 @@ impl Sounds {
         let newest = tracks.get(&audio).map(Track::ring);
         let newest = newest.and_then(|ring| ring.get(ring.highest()?));
         let toc = newest.and_then(|(packet, _)| packet.payload().first());
-        let speaks = toc.is_some_and(|toc| toc >> 3 < FIRST_OF_MUSIC);
+        let speaks = toc.is_some_and(|toc| !opus::is_celt(*toc));
         let begins = speaks && sound.spoken_at.is_none_or(|at| now >= at + SPEAKS);
         if speaks {
             sound.spoken_at = Some(now);
@@ -284,7 +283,7 @@ impl Sound {
         let before = self.rungs[0].last().map(|top| top.rate);
         self.pace = track.as_ref().map_or(USUAL, |track| packets_per_second(track));
         let top = track.map(|track| track.meter().bits_per_second(now)).or(before).unwrap_or_default();
-        let [each, merged] = [self.pace, merged_pace(self.pace)].map(|pace| pace * OVERHEAD * 8);
+        let [each, merged] = [self.pace, merged_pace(self.pace)].map(|pace| pace * OVERHEAD as u64 * 8);
         let open = (0..MAX_RUNGS).filter(|rung| self.is_open(*rung, now));
         let below = |each| open.clone().map(move |rung| (layer(rung as u8), RATES[rung] + each));
         let alone = self.is_open(0, now).then_some((lowest(), RATES[0] + merged));

@@ -230,10 +230,8 @@ impl Worker {
             }
             for listener in listeners.iter().copied() {
                 self.guarded(listener.session, |own| {
-                    if let Some(listening) = own.sessions.listening_mut(listener.session)
-                        && listening.path.poll_timeout().is_some_and(|at| at <= now)
-                    {
-                        listening.path.handle_timeout(now);
+                    if let Some(listening) = own.sessions.listening_mut(listener.session) {
+                        listening.handle_timeout(now);
                     }
                     own.choose(listener, now);
                     own.look_at(listener, now);
