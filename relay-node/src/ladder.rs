@@ -56,8 +56,6 @@ pub struct Ladder {
     inputs: SyncSender<Input>,
     /// Packets that wait.
     waiting: Arc<AtomicUsize>,
-    /// Stages that are closed because the machine is short of CPU.
-    closed: Arc<AtomicUsize>,
 }
 
 impl Ladder {
@@ -87,11 +85,6 @@ impl Ladder {
     pub fn stop(&self) {
         let _ = self.inputs.send(Input::Stop);
     }
-
-    /// What an operator has to know; `None` if all is well.
-    pub fn status_line(&self) -> Option<String> {
-        sentence(self.closed.load(Ordering::Relaxed))
-    }
 }
 
 /// What it means that the rungs of so many stages are closed; `None` for none.
@@ -101,7 +94,12 @@ pub fn sentence(closed: usize) -> Option<String> {
         1 => "1 stage".to_owned(),
         closed => format!("{closed} stages"),
     };
-    Some(format!("the ladder is closed for {stages}: the machine is short of CPU"))
+    Some(closed_for(&stages))
+}
+
+/// What it means that the rungs of these stages are closed.
+pub fn closed_for(stages: &str) -> String {
+    format!("the ladder is closed for {stages}: the machine is short of CPU")
 }
 
 /// Whether there is to be a ladder: as the operator wants it, else where the machine is fast enough. That is tried for
@@ -150,12 +148,10 @@ pub fn start(
 ) -> io::Result<(Ladder, thread::JoinHandle<()>)> {
     let (inputs, inbox) = sync_channel(PACKETS_MAX + WISHES_MAX);
     let waiting = Arc::new(AtomicUsize::new(0));
-    let closed = Arc::new(AtomicUsize::new(0));
     let mut ladder = LadderThread {
         stages: Stages::default(),
         inbox,
         waiting: waiting.clone(),
-        closed: closed.clone(),
         deliver,
         happened,
         busy: Duration::ZERO,
@@ -171,14 +167,13 @@ pub fn start(
         pulse.finish();
     };
     let thread = thread::Builder::new().name("ladder".to_owned()).spawn(run)?;
-    Ok((Ladder { inputs, waiting, closed }, thread))
+    Ok((Ladder { inputs, waiting }, thread))
 }
 
 struct LadderThread<D, H> {
     stages: Stages,
     inbox: Inbox<Input>,
     waiting: Arc<AtomicUsize>,
-    closed: Arc<AtomicUsize>,
     deliver: D,
     happened: H,
     /// Time spent and not published yet.
@@ -241,8 +236,6 @@ impl<D: FnMut(TrackId, Packet), H: FnMut(Event)> LadderThread<D, H> {
             (self.deliver)(track, packet);
         }
         while let Some(event) = self.stages.poll_event() {
-            // Before anybody is told, so that who asks then gets the same.
-            self.closed.store(self.stages.closed(), Ordering::Relaxed);
             if let Event::Closed { audio } = event {
                 tracing::warn!(track = audio.0, "the rungs of a stage close: the machine is short of CPU");
             }
@@ -254,7 +247,6 @@ impl<D: FnMut(TrackId, Packet), H: FnMut(Event)> LadderThread<D, H> {
     }
 
     fn report(&mut self) {
-        self.closed.store(self.stages.closed(), Ordering::Relaxed);
         // A counter of this recorder counts in whole numbers.
         gauge!("relay_ladder_seconds").increment(std::mem::take(&mut self.busy).as_secs_f64());
         gauge!("relay_ladder_stages", "state" => "open").set(self.stages.open() as f64);
@@ -341,7 +333,7 @@ mod tests {
         ladder.stop();
         thread.join().unwrap();
         assert!(events.try_recv().is_err());
-        assert_eq!(ladder.status_line(), None);
+        assert_eq!(sentence(0), None);
         // Whoever still has the door finds nobody, and does not mind.
         ladder.offer(tracks(2).audio, &packet(20, now));
         ladder.tell(tracks(2), [false, false]);
@@ -364,7 +356,7 @@ mod tests {
             }
         }
         assert_eq!(closed, [tracks(2).audio, tracks(1).audio]);
-        let line = ladder.status_line().unwrap();
+        let line = sentence(closed.len()).unwrap();
         assert_eq!(line, "the ladder is closed for 2 stages: the machine is short of CPU");
         ladder.stop();
         thread.join().unwrap();
@@ -373,7 +365,7 @@ mod tests {
     #[test]
     fn packets_that_do_not_fit_are_dropped_and_a_wish_has_room() {
         let (inputs, inbox) = sync_channel(PACKETS_MAX + WISHES_MAX);
-        let ladder = Ladder { inputs, waiting: Arc::default(), closed: Arc::default() };
+        let ladder = Ladder { inputs, waiting: Arc::default() };
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let packet = packet(0, clock::now());
         metrics::with_local_recorder(&recorder, || {

@@ -14,7 +14,6 @@ mod load;
 mod mono;
 mod order;
 mod sound;
-mod speech;
 mod stage;
 mod stages;
 #[cfg(test)]

@@ -14,7 +14,6 @@ use super::{
     encoder::{Encoder, Piece},
     order::{Order, Refused, Step},
     sound::Sound,
-    speech::Speech,
 };
 use crate::{
     drop_reason::DropReason,
@@ -52,7 +51,6 @@ pub struct Stage {
     wanted: [bool; RUNGS],
     /// Packets are decoded.
     running: bool,
-    speech: Speech,
     epoch: Option<(u8, Instant)>,
     /// The last packets, for a decoder that has to be warm.
     kept: VecDeque<Packet>,
@@ -112,21 +110,12 @@ impl Stage {
         }
     }
 
-    /// The publisher sends speech: SILK or hybrid, now or within the last 2 s. A switch between such packets and a rung
-    /// can be heard.
-    pub fn is_speech(&self) -> bool {
-        self.speech.is_speech()
-    }
-
     /// A packet of the publisher's sound came.
     pub fn handle_packet(&mut self, packet: &Packet, now: Instant) {
         if packet.codec != Codec::Opus || !self.takes_epoch(packet.epoch, now) {
             return;
         }
         let layout = Layout::read(packet.payload());
-        if let Some(layout) = &layout {
-            self.speech.handle_packet(layout);
-        }
         if !self.wanted.contains(&true) {
             self.keep(packet);
             return;
@@ -194,7 +183,6 @@ impl Stage {
             self.finish_all();
             self.begin_anew();
             self.kept.clear();
-            self.speech = Speech::default();
         }
         self.epoch = Some((epoch, now));
         true

@@ -25,13 +25,6 @@ const STAGES_MAX: usize = 256;
 /// What others have to know of a stage, by the track of its sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// See [`Stage::is_speech`].
-    Speech {
-        /// The stage.
-        audio: TrackId,
-        /// It is.
-        speech: bool,
-    },
     /// Its rungs have closed, because the machine is short of CPU: listeners need the publisher's packets.
     Closed {
         /// The stage.
@@ -65,7 +58,6 @@ struct Entry {
     tracks: Option<[TrackId; RUNGS]>,
     wanted: [bool; RUNGS],
     closed: bool,
-    speech: bool,
     /// When a packet came, or what is wanted changed.
     heard: Instant,
 }
@@ -169,7 +161,6 @@ impl Stages {
                 tracks: None,
                 wanted: [false; RUNGS],
                 closed: false,
-                speech: false,
                 heard: now,
             })),
         }
@@ -213,10 +204,5 @@ impl Stages {
             }
         }
         self.dropped.extend(std::iter::from_fn(|| entry.stage.poll_dropped()));
-        let speech = entry.stage.is_speech();
-        if entry.speech != speech {
-            entry.speech = speech;
-            self.events.push_back(Event::Speech { audio, speech });
-        }
     }
 }

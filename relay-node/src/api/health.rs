@@ -4,7 +4,7 @@ use axum::{Json, extract::State, http::header, response::IntoResponse};
 use protocol::api::{Problem, Version};
 
 use super::{ApiState, error::ApiError};
-use crate::{clock, metrics, node_loop::request::NodeRequest, vitals::Silent};
+use crate::{clock, ladder, metrics, node_loop::request::NodeRequest, vitals::Silent};
 
 /// The process answers and none of its threads is stuck: for 2 s, or 30 s where a disk is waited for.
 ///
@@ -46,9 +46,8 @@ pub async fn ready(State(state): State<ApiState>) -> Result<String, ApiError> {
     let closed = state.requests.ask(|reply| NodeRequest::ClosedRungs { reply }).await?;
     let token = state.festival.map(|festival| festival.status_line(clock::wall().0 / 1000) + "\n");
     let names: Vec<&str> = closed.iter().map(|stream| stream.as_str()).collect();
-    let ladder = (!names.is_empty())
-        .then(|| format!("the ladder is closed for {}: the machine is short of CPU\n", names.join(", ")));
-    Ok(format!("ok\n{}{}", token.unwrap_or_default(), ladder.unwrap_or_default()))
+    let closed = (!names.is_empty()).then(|| ladder::closed_for(&names.join(", ")) + "\n");
+    Ok(format!("ok\n{}{}", token.unwrap_or_default(), closed.unwrap_or_default()))
 }
 
 /// Metrics in the Prometheus text format.

@@ -47,8 +47,6 @@ impl Node {
         let (audio, closed) = match event {
             ladder::Event::Closed { audio } => (audio, true),
             ladder::Event::Opened { audio } => (audio, false),
-            // Workers see it sooner.
-            ladder::Event::Speech { .. } => return,
         };
         let Some((stream, _)) = self.by_track.get(&audio) else { return };
         let stream = stream.clone();

@@ -128,7 +128,6 @@ fn speech_is_repaired_with_what_the_next_packet_says_of_it() {
     let mut ladder = Ladder::new([false, true]);
     ladder.feed(&without(&packets, &lost));
     ladder.finish();
-    assert!(ladder.stage.is_speech());
     let (whole, heard) = (channel(&decode(&packets), 0), channel(&decode(&ladder.out[1]), 0));
     let mut sums = [0.0; 2];
     for frame in lost {

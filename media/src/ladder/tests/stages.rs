@@ -82,21 +82,6 @@ fn a_thread_that_is_behind_closes_the_highest_stages_until_it_keeps_up() {
 }
 
 #[test]
-fn speech_is_told_once() {
-    let voice = super::Format { application: opus::Application::Voip, bitrate: 24_000, ..MUSIC };
-    let mut payloads = encode(&signal::noise(200, 0.3, 0.5), MUSIC);
-    payloads.extend(encode(&signal::voice(400), voice));
-    payloads.extend(encode(&signal::noise(2200, 0.3, 0.5), MUSIC));
-    let packets = number(&payloads, 0, 0, 0, start());
-    let mut stages = Stages::default();
-    let audio = tracks(0).audio;
-    feed(&mut stages, 1, &packets[..125], Duration::ZERO);
-    assert_eq!(events(&mut stages), [Event::Speech { audio, speech: true }]);
-    feed(&mut stages, 1, &packets[125..], Duration::ZERO);
-    assert_eq!(events(&mut stages), [Event::Speech { audio, speech: false }], "after two seconds of music");
-}
-
-#[test]
 fn there_is_an_end_of_stages() {
     let mut stages = Stages::default();
     let now = start();
