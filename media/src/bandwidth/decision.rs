@@ -186,7 +186,7 @@ impl Estimator {
 
     pub(super) fn judge_probe(&mut self, now: u64) {
         let Some((first, last)) = self.prober.complete(self.told) else { return };
-        let fared = delivery::stretch(&self.history, first, last);
+        let fared = delivery::stretch(&self.history, first, last, self.loss.share());
         let queued = self.queue.recent_us > STANDING_US;
         match self.prober.judge(fared, queued, now) {
             Some(Outcome::Room(rate)) => {

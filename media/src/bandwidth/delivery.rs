@@ -49,31 +49,39 @@ pub fn arrival_rate(history: &History, window_us: i64) -> Option<f64> {
     (span * 2 >= window_us).then(|| bits as f64 * 1e6 / span as f64)
 }
 
-/// How the packets from one number to another fared, if enough of them arrived to tell.
-pub fn stretch(history: &History, from: u64, to: u64) -> Option<Delivery> {
+/// How the packets from one number to another fared, if enough of them arrived to tell. `usual` is the share of all packets
+/// that was lost lately, if it is known.
+///
+/// What a radio loses has taken its time on the wire, what a full queue drops has not. So of what is lost in between no
+/// more counts as carried than twice what is usual: a burst is short, and chance may take so much of it.
+pub fn stretch(history: &History, from: u64, to: u64, usual: Option<f64>) -> Option<Delivery> {
     let packets = (from..=to).filter_map(|number| history.get(number));
     let mut first: Option<&SentPacket> = None;
     let (mut sent_us, mut arrived_us) = (0, 0);
-    // `bits` up to the last that arrived: what is lost in between has taken its time too
-    let (mut bits, mut pending, mut count, mut lost) = (0, 0, 0_u32, 0_u32);
+    // up to the last that arrived, with what was lost in between
+    let (mut bits, mut pending) = ((0, 0), (0, 0));
+    let (mut count, mut lost) = (0_u32, 0_u32);
     let mut line = Line::default();
     for packet in packets {
         count += 1;
-        pending += 8 * u64::from(packet.octets);
+        let takes = 8 * u64::from(packet.octets);
+        pending.0 += takes;
         if packet.state != State::Arrived {
             lost += 1;
+            pending.1 += takes;
             continue;
         }
         match first {
             None => {
-                (first, pending) = (Some(packet), 0);
+                (first, pending) = (Some(packet), (0, 0));
                 line.add(0.0, 0.0);
             }
             Some(first) => {
                 sent_us = packet.sent.saturating_sub(first.sent);
                 let at = since(packet.arrived, first.arrived);
                 arrived_us = at.max(arrived_us);
-                (bits, pending) = (bits + pending, 0);
+                bits = (bits.0 + pending.0, bits.1 + pending.1);
+                pending = (0, 0);
                 line.add(sent_us as f64, at as f64 - sent_us as f64);
             }
         }
@@ -82,11 +90,14 @@ pub fn stretch(history: &History, from: u64, to: u64) -> Option<Delivery> {
         // the growth of the delay: chance disturbs it less than it does the first and the last arrival
         arrived_us = (sent_us as f64 * (1.0 + line.slope()).max(0.1)) as i64;
     }
-    let rate = |span: u64| if span == 0 { f64::INFINITY } else { bits as f64 * 1e6 / span as f64 };
-    (bits > 0).then(|| Delivery {
-        arrived: rate(u64::try_from(arrived_us).unwrap_or_default()),
-        sent: rate(sent_us),
-        lost: f64::from(lost) / f64::from(count),
+    let rate = |bits: f64, span: u64| if span == 0 { f64::INFINITY } else { bits * 1e6 / span as f64 };
+    let share = f64::from(lost) / f64::from(count);
+    let dropped = usual.map_or(0.0, |usual| 1.0 - (2.0 * usual / share).min(1.0));
+    let carried = bits.0 as f64 - if lost > 0 { dropped * bits.1 as f64 } else { 0.0 };
+    (bits.0 > 0).then(|| Delivery {
+        arrived: rate(carried, u64::try_from(arrived_us).unwrap_or_default()),
+        sent: rate(bits.0 as f64, sent_us),
+        lost: share,
     })
 }
 
@@ -147,21 +158,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lost_in_between_has_taken_its_time() {
+    fn what_a_radio_loses_in_between_has_taken_its_time_and_what_a_queue_drops_has_not() {
         let packets: Vec<_> =
             (0..8).map(|at| (u64::from(at) * 2000, (at % 4 != 1).then_some(20_000 + at * 4000))).collect();
         let history = history(&packets);
-        let fared = stretch(&history, 1 << 16, (1 << 16) + 7).expect("there is enough");
-        assert!((fared.arrived - 2e6).abs() < 1.0 && (fared.sent - 4e6).abs() < 1.0, "{fared:?}");
-        assert!((fared.lost - 0.25).abs() < 1e-9);
+        // Five arrive behind the first, and two are lost.
+        for (usual, arrived) in [
+            (None, 2e6),
+            (Some(0.25), 2e6),
+            (Some(0.13), 2e6),
+            (Some(0.0625), 12e6 / 7.0),
+            (Some(0.0), 10e6 / 7.0),
+        ] {
+            let fared = stretch(&history, 1 << 16, (1 << 16) + 7, usual).expect("there is enough");
+            assert!((fared.arrived - arrived).abs() < 1.0 && (fared.sent - 4e6).abs() < 1.0, "{fared:?}");
+            assert!((fared.lost - 0.25).abs() < 1e-9);
+        }
     }
 
     #[test]
     fn a_burst_that_arrives_at_once_has_no_rate_of_its_own() {
         let history = history(&[(0, Some(1000)), (3000, Some(1000)), (6000, Some(1000))]);
-        let fared = stretch(&history, 1 << 16, (1 << 16) + 2).expect("there is enough");
+        let fared = stretch(&history, 1 << 16, (1 << 16) + 2, None).expect("there is enough");
         assert!(fared.arrived.is_infinite() && fared.sent.is_finite());
-        assert_eq!(stretch(&history, 1 << 16, 1 << 16), None, "one packet has no rate");
+        assert_eq!(stretch(&history, 1 << 16, 1 << 16, None), None, "one packet has no rate");
     }
 
     #[test]

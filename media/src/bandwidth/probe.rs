@@ -89,6 +89,8 @@ const GAP_US: u64 = 4_000;
 const PACKETS: usize = 5;
 /// Smaller packets would measure what the wire needs per packet.
 const LEAST_PACKET: usize = 120;
+/// What a packet takes is known but about, so of the octets of a whole burst this part is counted at least.
+const WHOLE: f64 = 0.9;
 /// Less is no step: noise of the measurement.
 const LEAST_STEP: f64 = 1.02;
 /// Of the rate tried, what has to arrive. The rest is noise of timers and of radios.
@@ -188,7 +190,8 @@ impl Prober {
     /// What can be judged now: feedback has come up to the number `told`. Gives the first and the last number.
     pub fn complete(&self, told: u64) -> Option<(u64, u64)> {
         self.running
-            .filter(|running| running.sent >= running.probe.octets && running.last <= told)
+            .filter(|running| running.sent as f64 >= WHOLE * running.probe.octets as f64)
+            .filter(|running| running.last <= told)
             .map(|running| (running.first, running.last))
     }
 

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     bandwidth::Estimator,
     drop_reason::DropReason,
-    rtp::srtp::Sealer,
+    rtp::{packet::UDP_OVERHEAD, srtp::Sealer},
     stats::{Stats, Traffic},
     track::{Listener, Track, Tracks, id::TrackId, ring::Ring},
 };
@@ -162,7 +162,7 @@ impl<S: EgressTable> Fill<'_, S> {
                     count(stats, sent, egress.kind());
                     if let Sent::Octets(octets) = sent {
                         stats.repairs += 1;
-                        egress.spend(octets as f64);
+                        egress.spend((octets + UDP_OVERHEAD) as f64);
                     }
                     *done += 1;
                 }
@@ -182,9 +182,9 @@ impl<S: EgressTable> Fill<'_, S> {
                         return true;
                     };
                     // What waits gets what the probe leaves of the budget: together they are no faster.
-                    egress.spend(len as f64);
+                    egress.spend((len + UDP_OVERHEAD) as f64);
                     *packets = packets.saturating_sub(1);
-                    *octets = octets.saturating_sub(len);
+                    *octets = octets.saturating_sub(len + UDP_OVERHEAD);
                     *sent += 1;
                 }
                 true

@@ -50,7 +50,7 @@ const PACE: f64 = 2.5;
 /// is as high as what the path carries.
 const LOSSY_PACE: f64 = 1.2;
 /// Of what the path was seen to carry: no faster, where that is known. A probe that a short queue swallowed has shown
-/// up to a sixth too much, and the headers of IP and UDP are not counted.
+/// up to a sixth too much.
 const CARRIED: f64 = 0.88;
 /// But never slower than this, in parts of the estimate, also near what is carried: what was seen may be old.
 const LEAST_PACE: f64 = 1.05;

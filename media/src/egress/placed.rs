@@ -12,14 +12,14 @@ use crate::{
     rtp::{
         descriptor::{av1::Seam, numbered::Given},
         elements::Elements,
-        packet::Packet,
+        packet::{Packet, UDP_OVERHEAD},
     },
 };
 
 /// A packet of nothing but padding says how long that is.
 const BLANK: u8 = 1;
-/// Header, extensions and tag of a packet, about.
-pub const OVERHEAD: usize = 36;
+/// Header, extensions and tag of a packet, about, and what its datagram takes.
+pub const OVERHEAD: usize = 36 + UDP_OVERHEAD;
 /// As many packets can be asked for again: 5 s of sound, a second of a large picture.
 pub const KEPT: [usize; 2] = [256, 1024];
 

@@ -6,7 +6,7 @@ use protocol::Kind;
 
 use super::{
     Egress, LastSent, PayloadTypes, Sent, Way,
-    placed::{Placed, is_forgotten},
+    placed::{OVERHEAD, Placed, is_forgotten},
     repair_budget::Refusal,
     seal::{Body, Header, seal},
 };
@@ -120,7 +120,7 @@ impl Egress {
             numbers: None,
             seam: Seam::default(),
             red: None,
-            padding: octets.clamp(LEAST_PADDING, PROBE_PADDING.into()) as u8,
+            padding: octets.saturating_sub(OVERHEAD).clamp(LEAST_PADDING, PROBE_PADDING.into()) as u8,
         };
         let elements = self.elements(None, self.transport_number(&body, purpose, way));
         let (ssrc, index) = (self.rtx_ssrc, self.rtx_index);

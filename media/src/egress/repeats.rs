@@ -4,6 +4,7 @@
 use super::{Egress, MAX_SEALED_LEN, Sent, Way};
 use crate::{
     mending::Times,
+    rtp::packet::UDP_OVERHEAD,
     stats::Traffic,
     track::{Track, Tracks},
 };
@@ -62,8 +63,8 @@ impl Egress {
             }
         }
         if let Some(path) = &way.path {
-            self.repeated.went =
-                Some((path.next_number(), traffic.octets * 8)).filter(|_| traffic.packets > 0);
+            let octets = traffic.octets + traffic.packets * UDP_OVERHEAD as u64;
+            self.repeated.went = Some((path.next_number(), octets * 8)).filter(|_| traffic.packets > 0);
         }
         traffic
     }

@@ -7,7 +7,7 @@ use crate::{
     allocation::price::Rate,
     rtp::{
         descriptor::{Description, Extent, Resolution, Resolutions, SpatialLayer, TemporalLayer},
-        packet::Packet,
+        packet::{Packet, UDP_OVERHEAD},
     },
 };
 
@@ -39,8 +39,9 @@ pub struct LayerRate {
 pub const DORMANT: Duration = Duration::from_secs(1);
 /// After this a rate says what flows, and hardly what it began with.
 const SETTLED: Duration = Duration::from_millis(1500);
-/// What a packet takes at a listener beside what is in its canonical form: extensions, padding, tag.
-const OVERHEAD: usize = 24;
+/// What a packet takes at a listener beside what is in its canonical form: extensions, padding, tag, and what its datagram
+/// takes.
+const OVERHEAD: usize = 24 + UDP_OVERHEAD;
 
 impl Meter {
     /// A packet came.
