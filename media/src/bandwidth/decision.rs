@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{
     delay_trend::{DelayTrend, STANDING_US, Usage},
     delivery,
-    estimator::Estimator,
+    estimator::{Estimator, START},
     probe::Outcome,
 };
 
@@ -76,6 +76,8 @@ pub(super) const LEAST: f64 = 50_000.0;
 const LEAST_OF_RUNGS: f64 = 30_000.0;
 /// Nothing that a stream has needs more, unless the operator says so.
 pub(super) const MOST: f64 = 20_000_000.0;
+/// A path that carries so many times what the handshake seemed to show is not narrow: the peer was slow.
+const SLOW_PEER: f64 = 1.5;
 /// Of what arrives when a queue stands: the rest empties the queue. As GCC section 5.5.
 const AFTER_QUEUE: f64 = 0.85;
 /// What arrives is measured over this after a queue showed: a narrower wire shows in two feedbacks.
@@ -197,7 +199,11 @@ impl Estimator {
                     self.capacity = None;
                     self.prober.forget_failures(now);
                 }
-                self.estimate = self.estimate.max(rate).min(self.most);
+                self.estimate = self.estimate.max(rate);
+                if self.handshake.take_if(|(carries, _)| rate > SLOW_PEER * *carries).is_some() {
+                    self.estimate = self.estimate.max(START);
+                }
+                self.estimate = self.estimate.min(self.most);
             }
             Some(Outcome::NoRoom { tried, carried }) if tried <= self.estimate => {
                 // what was thought to be carried is not

@@ -63,6 +63,8 @@ pub struct Estimator {
     /// From a packet that leaves to the feedback about it, in microseconds.
     pub(super) response_us: f64,
     pub(super) heard: Heard,
+    /// The handshake made the path seem narrower than what others begin with: so much, and since when.
+    pub(super) handshake: Option<(f64, u64)>,
     /// The highest number that a feedback told of.
     pub(super) told: u64,
 }
@@ -82,7 +84,9 @@ pub(super) struct Heard {
 }
 
 /// Bits per second. Enough for sound and a small picture, and the first probes double it within a second.
-const START: f64 = 300_000.0;
+pub(super) const START: f64 = 300_000.0;
+/// The first feedback takes a round trip and 100 ms.
+const UNTOLD_US: u64 = 1_000_000;
 /// Sending what is left of the estimate empties such a queue in 300 ms.
 const SHORT_QUEUE_US: u64 = 50_000;
 /// While a longer queue stands, as much less is sent as empties it in this time.
@@ -135,6 +139,7 @@ impl Estimator {
             proven_at: 0,
             response_us: 100_000.0,
             heard: Heard::default(),
+            handshake: None,
             told: 0,
         }
     }
@@ -255,6 +260,16 @@ impl Estimator {
         }
     }
 
+    /// The handshake has shown that the path carries at least so much, in bits per second. If that is less than what others
+    /// begin with it is where this path begins.
+    pub fn handle_handshake(&mut self, carries: u64, now: Instant) {
+        let carries = (carries as f64).max(self.least());
+        if carries < START {
+            self.handshake = Some((carries, self.since_begin(now)));
+            self.estimate = carries.min(self.most);
+        }
+    }
+
     /// What the smallest picture takes with the sound, bits per second.
     pub fn set_base(&mut self, base: u64) {
         self.base = base as f64;
@@ -316,6 +331,15 @@ impl Estimator {
     pub fn is_limited(&self) -> bool {
         let lowered = self.lowered_at.is_some() || self.state == PathState::Silent;
         self.is_told() && lowered
+    }
+
+    /// Whether nothing at all is known of the path, so that a picture has to show what it carries. Who does not tell within a
+    /// second may not tell at all.
+    pub fn is_unknown(&self, now: Instant) -> bool {
+        let waits = self
+            .handshake
+            .is_some_and(|(_, since)| self.is_told() || self.since_begin(now) < since + UNTOLD_US);
+        !self.is_limited() && !waits
     }
 
     /// Whether the listener tells what came, packet by packet.

@@ -209,6 +209,11 @@ impl Egress {
         }
     }
 
+    /// Whether the listener tells what of it came, packet by packet.
+    pub fn is_told_of(&self) -> bool {
+        self.transport_cc > 0
+    }
+
     /// What it is taken from, and what it waits for.
     pub fn sources(&self) -> impl Iterator<Item = TrackId> + use<> {
         self.source.into_iter().chain(self.next())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use protocol::Kind;
 
 use super::{
-    Egress, LastSent, PayloadTypes, Sent, Way,
+    Egress, PayloadTypes, Sent, Way,
     placed::{OVERHEAD, Placed, is_forgotten},
     repair_budget::Refusal,
     seal::{Body, Header, seal},
@@ -112,9 +112,8 @@ impl Egress {
             return Sent::Octets(self.seal_again(place, packet, purpose, way));
         }
         let rtx = self.payload_types.iter().flatten().find_map(|types| types.rtx);
-        let (Some(payload_type), Some(LastSent { timestamp, .. })) = (rtx, self.last) else {
-            return Sent::NotThere;
-        };
+        let Some(payload_type) = rtx else { return Sent::NotThere };
+        let timestamp = self.last.map_or(0, |last| last.timestamp);
         let body = Body {
             payload: &[],
             numbers: None,

@@ -27,6 +27,8 @@ pub(super) struct Dtls {
     gate: Gate,
     resend: Resend,
     transmits: VecDeque<Vec<u8>>,
+    /// What is to be transmitted left before.
+    again: bool,
     done: bool,
 }
 
@@ -52,6 +54,7 @@ impl Dtls {
             gate: Gate::new(role == DtlsRole::Client),
             resend: Resend::new(),
             transmits: VecDeque::new(),
+            again: false,
             done: false,
         }
     }
@@ -66,7 +69,7 @@ impl Dtls {
         self.engine = Some(Box::new(engine));
         let hello = self.collect();
         self.resend.handle_hello(&hello, now);
-        self.transmits.extend(hello);
+        self.transmit(hello);
         started.err().map(|error| DtlsEvent::Failed(error.cause()))
     }
 
@@ -142,6 +145,11 @@ impl Dtls {
         datagram
     }
 
+    /// Whether what is to be transmitted has left before.
+    pub(super) fn transmits_again(&self) -> bool {
+        self.again
+    }
+
     /// Whether the certificate the peer proved to own is the one its SDP named.
     pub(super) fn peer_matches(&self, fingerprint: &Fingerprint) -> bool {
         self.engine.as_ref().is_some_and(|engine| fingerprint.matches(engine.peer_certificate()))
@@ -212,7 +220,7 @@ impl Dtls {
         if !was_done {
             self.resend.handle_flight(&datagrams, now);
         }
-        self.transmits.extend(datagrams);
+        self.transmit(datagrams);
         if let Some(cause) = failed {
             events.push(DtlsEvent::Failed(cause));
         } else if self.done && !was_done {
@@ -224,10 +232,18 @@ impl Dtls {
         sent
     }
 
+    fn transmit(&mut self, datagrams: Vec<Vec<u8>>) {
+        if !datagrams.is_empty() {
+            self.transmits.extend(datagrams);
+            self.again = false;
+        }
+    }
+
     /// A flight once more: what still waits of it from the time before need not go too.
     fn transmit_again(&mut self, flight: Vec<Vec<u8>>) {
         if !flight.is_empty() {
             self.transmits = flight.into();
+            self.again = true;
         }
     }
 

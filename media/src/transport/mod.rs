@@ -13,6 +13,7 @@ mod demux;
 mod dtls;
 mod engine;
 mod gate;
+mod handshake_path;
 mod ice;
 mod identity;
 mod keys;
@@ -40,6 +41,7 @@ pub use stun::{stun_answered, stun_username};
 
 use crate::drop_reason::DropReason;
 use dtls::{Dtls, DtlsEvent};
+use handshake_path::HandshakePath;
 use ice::Ice;
 use sctp::{CONNECT_DELAY, Sctp, SctpEvent};
 
@@ -56,8 +58,9 @@ pub enum TransportOutput {
     },
     /// Media goes here from now on: first validation, nomination or migration.
     Remote(SocketAddr),
-    /// DTLS is complete and the fingerprint is right. Comes once.
-    Connected(SrtpKeys),
+    /// DTLS is complete and the fingerprint is right. Comes once. What the path carries towards the peer at least, as far as
+    /// the handshake tells, in bits per second: a slow peer looks like a narrow path.
+    Connected(SrtpKeys, Option<u64>),
     /// The peer opened a data channel.
     ChannelOpen {
         /// Its number, for `send_message`.
@@ -99,6 +102,8 @@ pub struct Transport {
     sctp: Option<Box<Sctp>>,
     outputs: VecDeque<TransportOutput>,
     state: State,
+    /// Until it is connected.
+    path: Option<Box<HandshakePath>>,
     /// When the handshake must be over, then until when its last flight is kept.
     deadline: Option<Instant>,
     closed: Option<CloseReason>,
@@ -123,6 +128,7 @@ impl Transport {
             sctp: None,
             outputs: VecDeque::new(),
             state: State::Connecting,
+            path: Some(Box::default()),
             deadline: Some(now + CONNECT_TIMEOUT),
             closed: None,
         }
@@ -140,6 +146,13 @@ impl Transport {
 
     fn take_stun(&mut self, from: SocketAddr, data: &[u8], now: Instant) -> Result<(), DropReason> {
         let checked = self.ice.handle_stun(from, data, now)?;
+        if let Some(path) = &mut self.path {
+            match checked.replies.as_slice() {
+                [reply, check] => path.handle_check(reply.len() + check.len(), now),
+                [] if stun_answered(data).is_some() => path.handle_check_answered(now),
+                _ => {}
+            }
+        }
         let replies = checked.replies.into_iter();
         self.outputs.extend(replies.map(|data| TransportOutput::Transmit { to: from, data }));
         if checked.selected {
@@ -167,6 +180,9 @@ impl Transport {
             return Err(DropReason::DtlsUnvalidated);
         }
         self.ice.handle_received(from, data.len());
+        if let Some(path) = &mut self.path {
+            path.handle_flight_answered(now);
+        }
         let mut dropped = Ok(());
         for event in self.dtls.handle_datagram(data, now)? {
             dropped = dropped.and(self.handle_dtls_event(event, now));
@@ -343,7 +359,8 @@ impl Transport {
         self.state = State::Connected;
         self.ice.handle_connected();
         self.deadline = Some(now + LAST_FLIGHT);
-        self.outputs.push_back(TransportOutput::Connected(keys));
+        let carries = self.path.take().and_then(|path| path.carries());
+        self.outputs.push_back(TransportOutput::Connected(keys, carries));
         if self.data_channels {
             let connect_at = (self.role == DtlsRole::Client).then(|| now + CONNECT_DELAY);
             self.sctp = Some(Box::new(Sctp::new(connect_at, now)));
@@ -354,7 +371,7 @@ impl Transport {
     fn flush(&mut self, now: Instant) {
         self.write_sctp(now);
         self.take_channel_events();
-        self.take_datagrams();
+        self.take_datagrams(now);
     }
 
     fn write_sctp(&mut self, now: Instant) {
@@ -380,11 +397,14 @@ impl Transport {
         }
     }
 
-    fn take_datagrams(&mut self) {
+    fn take_datagrams(&mut self, now: Instant) {
         let Some(to) = self.ice.selected() else { return };
         // What is too much for an address that has not answered yet waits: for its answer, or for more from it.
         while let Some(data) = self.dtls.poll_transmit(self.ice.budget()) {
             self.ice.handle_sent(data.len());
+            if let Some(path) = &mut self.path {
+                path.handle_flight(data.len(), self.dtls.transmits_again(), now);
+            }
             self.outputs.push_back(TransportOutput::Transmit { to, data });
         }
     }
@@ -398,7 +418,7 @@ impl Transport {
             sctp.stop();
         }
         self.take_channel_events();
-        self.take_datagrams();
+        self.take_datagrams(now);
         self.sctp = None;
         self.state = State::Closed;
         self.closed = Some(reason);

@@ -147,13 +147,16 @@ impl Hearing {
         let rungs = sound.rungs(self.merged);
         let top = rungs.last()?;
         path.set_rungs(rungs.len() > 1);
+        let (how, wanted) = (self.mending.how(), self.mending.times());
+        let room = if path.is_limited() { path.bitrate(now) } else { u64::MAX };
+        let takes = |rung: &Rung| rung.rate + mended(how, sound, rung, wanted);
+        // A rung that comes late is for who has no room for more.
+        let only_top = sound.is_late(now) && takes(top) <= room;
+        let rungs = if only_top { std::slice::from_ref(top) } else { rungs };
         let allowed = match self.wish {
             SoundWish::High => rungs.len(),
             wish => rungs.iter().filter(|rung| rung.layer.encoding <= wish as u8).count().max(1),
         };
-        let (how, wanted) = (self.mending.how(), self.mending.times());
-        let room = if path.is_limited() { path.bitrate(now) } else { u64::MAX };
-        let takes = |rung: &Rung| rung.rate + mended(how, sound, rung, wanted);
         let mut fits = rungs.iter().take_while(|rung| takes(rung) <= room).count().max(1);
         let roomy = rungs.iter().take_while(|rung| takes(rung) * (100 + SPARE) / 100 <= room).count();
         let current =

@@ -54,6 +54,14 @@ impl Listening {
         }
     }
 
+    /// The handshake is over, and has shown that the path carries so much. That is of use where the listener will tell more.
+    pub fn handle_connected(&mut self, carries: Option<u64>, now: Instant) {
+        let tells = self.tracks.iter().all(Egress::is_told_of);
+        if let Some(carries) = carries.filter(|_| tells) {
+            self.path.handle_handshake(carries, now);
+        }
+    }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.path.poll_timeout().is_some_and(|at| at <= now) {

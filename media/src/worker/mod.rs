@@ -468,8 +468,8 @@ impl Worker {
                     session.remote = Some(remote);
                     self.sessions.learn(key, remote);
                 }
-                TransportOutput::Connected(keys) => match session.handle_keys(&keys) {
-                    Ok(()) => self.connected(key, now),
+                TransportOutput::Connected(keys, carries) => match session.handle_keys(&keys) {
+                    Ok(()) => self.connected(key, carries, now),
                     Err(_) => self.closed(key, CloseReason::DtlsFailed(DtlsFailure::Keys)),
                 },
                 TransportOutput::Message { channel, data, binary } => {
@@ -482,12 +482,13 @@ impl Worker {
         self.sessions.schedule(key);
     }
 
-    fn connected(&mut self, key: usize, now: Instant) {
+    fn connected(&mut self, key: usize, carries: Option<u64>, now: Instant) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         self.events.push_back(Event::Connected { session: session.plan.id });
-        match session.media {
+        match &mut session.media {
             Media::Ingest(_) => self.stats.publishers += 1,
-            Media::Egress(_) => {
+            Media::Egress(listening) => {
+                listening.handle_connected(carries, now);
                 self.stats.listeners += 1;
                 self.join(key, now);
             }

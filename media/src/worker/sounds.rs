@@ -34,6 +34,8 @@ pub struct Sound {
     open: [bool; MAX_RUNGS],
     /// Until when none is taken: one stopped coming, and the same hand makes them all.
     stalled_until: Option<Instant>,
+    /// Until when none is taken by who has room for what its publisher sends: one came late.
+    late_until: Option<Instant>,
     listeners: Vec<Listener>,
     /// How many want each rung, as the node was told.
     told: [u32; MAX_RUNGS],
@@ -72,9 +74,12 @@ const LESS: (u64, u64) = (4, 5);
 const LEAST_PACE: u64 = 48_000 / MOST_SAMPLES as u64 + 1;
 /// How often what it takes is looked at.
 const LOOK: Duration = Duration::from_millis(500);
-/// A rung that is behind what its publisher sends by more packets is not waited for: it is usually behind by one, and this is
-/// what receivers have in store.
+/// A rung that is behind what its publisher sends by more packets is not waited for by who has room for that: it is usually
+/// behind by one, and this is what receivers have in store.
 const LAGS_MOST: u16 = 4;
+/// By more packets, and it does not come any more: then what its publisher sends is better than nothing on any path. On one
+/// that is too narrow for it, that is full of holes.
+const GONE: u16 = 50;
 /// It has begun by then.
 const BEGINS: Duration = Duration::from_millis(500);
 /// Between speech (SILK, hybrid) and music (CELT) a switch is heard, and rungs are music. A publisher that has sent speech is
@@ -174,18 +179,20 @@ impl Sounds {
         if speaks {
             sound.spoken_at = Some(now);
         }
-        let mut stalled = begins && sound.told.iter().any(|count| *count > 0);
+        let mut lags = 0;
         for (rung, track) in sound.tracks.rungs.iter().enumerate() {
             let settled = sound.wanted_since[rung].is_some_and(|since| now >= since + BEGINS);
             let comes = tracks.get(track).filter(|_| settled && sound.is_open(rung, now));
-            if comes.zip(tracks.get(&audio)).is_some_and(|(rung, whole)| lag(rung, whole) > LAGS_MOST) {
-                stalled = true;
-            }
+            lags = lags.max(comes.zip(tracks.get(&audio)).map_or(0, |(rung, whole)| lag(rung, whole)));
         }
-        stalled.then(|| {
-            if !begins {
-                sound.stalled_until = Some(now + STALLED);
-            }
+        let spoken = begins && sound.told.iter().any(|count| *count > 0);
+        let (was_late, gone) = (sound.is_late(now), lags > GONE);
+        if lags > LAGS_MOST {
+            sound.late_until = Some(now + STALLED);
+            sound.stalled_until = if gone { sound.late_until } else { sound.stalled_until };
+        }
+        let news = spoken || gone || sound.is_late(now) && !was_late;
+        news.then(|| {
             sound.price(&mut Tracks::new(), now);
             sound.listeners.clone()
         })
@@ -196,6 +203,7 @@ impl Sounds {
             tracks,
             open: [false; MAX_RUNGS],
             stalled_until: None,
+            late_until: None,
             listeners: Vec::new(),
             told: [0; MAX_RUNGS],
             heard: [0; HEARD],
@@ -270,6 +278,11 @@ impl Sound {
             *since = if count > 0 { since.or(now) } else { None };
         }
         std::mem::replace(&mut self.told, wanted) != wanted
+    }
+
+    /// Whether a rung came late a moment ago.
+    pub fn is_late(&self, now: Instant) -> bool {
+        self.late_until.is_some_and(|until| now < until)
     }
 
     fn is_open(&self, rung: usize, now: Instant) -> bool {

@@ -219,8 +219,8 @@ impl Viewing {
         }
         let mut roomy = rungs.partition_point(|rung| need(rung) * (100 + SPARE) / 100 <= bitrate);
         let most = path.most();
-        let guessed = !path.is_limited();
-        if guessed && rungs.first().is_some_and(|base| need(base) <= most) {
+        let unknown = path.is_unknown(now);
+        if unknown && rungs.first().is_some_and(|base| need(base) <= most) {
             // Nobody knows yet what the path carries. A picture shows it.
             (fits, roomy) = (fits.max(1), roomy.max(1));
         }
@@ -235,7 +235,7 @@ impl Viewing {
             };
             if now.saturating_duration_since(since) < hold {
                 // What begins with a large picture is measured as more than it takes.
-                (fits, roomy) = (1, usize::from(guessed));
+                (fits, roomy) = (1, usize::from(unknown));
             }
         }
         (fits, roomy)

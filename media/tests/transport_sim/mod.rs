@@ -173,7 +173,7 @@ impl Relay {
                     self.waiting.push((*to, data.clone()));
                     continue;
                 }
-                TransportOutput::Connected(keys) => {
+                TransportOutput::Connected(keys, _) => {
                     assert!(self.keys.is_none(), "connected twice");
                     self.keys = Some(keys.clone());
                     self.ledger.proven(self.transport.remote().expect("an address"));

@@ -1,7 +1,10 @@
 //! Who makes rungs, in virtual time: of each packet of the sound one of each rung that is wanted, a packet later. What is in
 //! them says which packet it stands for.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Instant,
+};
 
 use bytes::BytesMut;
 use media::{Packet, TrackId, packet::Canonical};
@@ -17,7 +20,9 @@ pub const TOCS: [u8; 2] = [0xb8, 0xd8];
 pub struct Ladder {
     /// By worker.
     wanted: BTreeMap<u8, [u32; 2]>,
-    before: Option<Packet>,
+    waiting: VecDeque<Packet>,
+    /// It is behind by so many packets more.
+    pub lags: usize,
     /// It hangs: nothing comes of it.
     pub hangs: bool,
     /// Packets of each rung that it made.
@@ -37,9 +42,13 @@ impl Ladder {
 
     /// A packet of the publisher comes: what comes of the one before.
     pub fn handle_packet(&mut self, packet: Packet, now: Instant) -> Vec<(TrackId, Packet)> {
-        let Some(before) = self.before.replace(packet).filter(|_| !self.hangs) else { return Vec::new() };
+        self.waiting.push_back(packet);
+        let late = self.waiting.len().saturating_sub(1 + self.lags);
+        let due: Vec<Packet> = self.waiting.drain(..late).filter(|_| !self.hangs).collect();
         let rungs: Vec<usize> = (0..2).filter(|rung| self.wants(*rung)).collect();
-        rungs.into_iter().map(|rung| (TRACKS.rungs[rung], self.make(rung, &before, now))).collect()
+        let made = due.iter().flat_map(|of| rungs.iter().map(move |rung| (*rung, of)));
+        let made: Vec<_> = made.collect();
+        made.into_iter().map(|(rung, of)| (TRACKS.rungs[rung], self.make(rung, of, now))).collect()
     }
 
     fn make(&mut self, rung: usize, of: &Packet, now: Instant) -> Packet {

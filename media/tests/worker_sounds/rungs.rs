@@ -141,6 +141,28 @@ fn a_rung_that_stops_coming_gives_way_to_the_publisher() {
 }
 
 #[test]
+fn a_rung_that_comes_late_goes_on_where_there_is_no_room_for_more() {
+    for wire in [Some(60_000), Some(40_000), None] {
+        let mut hall = Hall::with_rungs(1, 1);
+        match wire {
+            Some(rate) => hall.wire(rate),
+            None => hall.wish(SoundWish::Low),
+        }
+        hall.play(20, nothing);
+        assert_eq!(hall.rung(), 0);
+        let before = hall.got().len();
+        hall.sim.ladder.lags = 10;
+        let heard = hall.play(3, nothing);
+        assert_eq!(hall.rung(), if wire.is_some() { 0 } else { PUBLISHED }, "{wire:?}");
+        hall.sim.ladder.lags = 0;
+        let then = hall.play(8, nothing);
+        println!("{wire:?}: {heard:?} {then:?}, {} switches", hall.switches(before));
+        assert_eq!((hall.rung(), hall.switches(before)), (0, if wire.is_some() { 0 } else { 2 }), "{wire:?}");
+        assert!(heard.missing <= 11 && then.missing <= 1, "{wire:?}: {heard:?} {then:?}");
+    }
+}
+
+#[test]
 fn a_publisher_that_speaks_is_not_taken_in_rungs() {
     let mut hall = Hall::with_rungs(1, 1);
     hall.wish(SoundWish::Low);

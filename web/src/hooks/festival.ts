@@ -9,6 +9,8 @@ import { useRoom } from "./room";
 /** The room's socket brings changes at once; this only makes up for a socket that is not there. */
 const LIST_MS = 10_000;
 const MESH_MS = 15_000;
+/** Where the path hardly carries the sound, an answer of a kilobyte makes it stop for a moment. */
+const WEAK_MESH_MS = 60_000;
 
 export interface Festival {
   zone: string | undefined;
@@ -17,6 +19,8 @@ export interface Festival {
   /** The relay did not answer when it was asked last. */
   fault: boolean;
   cutOff: boolean;
+  /** Whether the path carries less than the best of the sound. */
+  setWeak(weak: boolean): void;
   /** The stream the address names, a tap has chosen, or the only one there is. */
   chosen: string | undefined;
   choose(name: string): void;
@@ -38,8 +42,10 @@ export function useFestival(): Festival {
   const [chosen, setChosen] = useState(() => askedStream(location.search));
   const [pushed, setPushed] = useState<Stream[]>();
   const [returns, setReturns] = useState(0);
-  const polled = useStreams(LIST_MS);
-  const cutOff = useCutOff(MESH_MS);
+  const [weak, setWeak] = useState(false);
+  const [online, setOnline] = useState(false);
+  const polled = useStreams(LIST_MS, online);
+  const cutOff = useCutOff(weak ? WEAK_MESH_MS : MESH_MS);
   const zone = useZone();
 
   useEffect(() => setPushed(undefined), [polled.value]);
@@ -59,6 +65,7 @@ export function useFestival(): Festival {
       polled.again();
     },
   });
+  useEffect(() => setOnline(view.online), [view.online]);
   const choose = (name: string) => {
     setChosen(name);
     const url = new URL(location.href);
@@ -71,6 +78,7 @@ export function useFestival(): Festival {
     streams,
     fault: polled.fault,
     cutOff,
+    setWeak,
     chosen,
     choose,
     roomName,

@@ -25,6 +25,8 @@ export interface Listening {
   cutOff: boolean;
   /** Counts how often the relay came back. */
   returns: number;
+  /** The way here carries less than the best of sound or picture, or it does again. */
+  onWeak(weak: boolean): void;
 }
 
 /** Where it plays; they are there when effects run. */
@@ -51,7 +53,10 @@ export interface Playback {
   frame(): void;
 }
 
-export function usePlayback({ name, stream, known, cutOff, returns }: Listening, { audio, video }: Elements): Playback {
+export function usePlayback(
+  { name, stream, known, cutOff, returns, onWeak }: Listening,
+  { audio, video }: Elements,
+): Playback {
   const [state, setState] = useState<State>({ phase: "idle", problem: undefined });
   const [accepted, setAccepted] = useState(false);
   const [told, setTold] = useState(UNTOLD);
@@ -108,6 +113,9 @@ export function usePlayback({ name, stream, known, cutOff, returns }: Listening,
   useEffect(() => {
     if (stream) player.expect(stream.tracks);
   }, [stream, state.phase]);
+
+  const weak = playing && (player.soundPath?.rung !== undefined || told.quality?.reason === "link");
+  useEffect(() => onWeak(weak), [weak]);
 
   const facts: Known = {
     phase: state.phase,

@@ -4,23 +4,31 @@ import { getMesh, getStreams, getVersion } from "../api/requests";
 import type { Mesh, Stream } from "../api/types";
 import { cutOff } from "../mesh/cuts";
 
-/** Asks `read` now and every `everyMs`, a little spread; keeps the last answer when one fails. */
+/**
+ * Asks `read` now and every `everyMs`, a little spread; keeps the last answer when one fails. While it `rests` it does not
+ * ask again: what is read comes in another way. Another pace counts from the next time on.
+ */
 export function usePolled<T>(
   read: () => Promise<T>,
   everyMs: number,
+  rests = false,
 ): { value: T | undefined; fault: boolean; again(): void } {
   const [value, setValue] = useState<T>();
   const [fault, setFault] = useState(false);
   const [round, setRound] = useState(0);
-  // What is asked may depend on what was rendered last.
-  const latest = useRef(read);
-  latest.current = read;
+  // What is asked, and when, may depend on what was rendered last.
+  const latest = useRef({ read, everyMs, rests });
+  latest.current = { read, everyMs, rests };
   useEffect(() => {
     let stopped = false;
     let timer: ReturnType<typeof setTimeout>;
-    const ask = async () => {
+    const again = () => {
+      timer = setTimeout(ask, latest.current.everyMs * (0.85 + Math.random() * 0.3));
+    };
+    const ask = async (first = false) => {
+      if (latest.current.rests && !first) return again();
       try {
-        const answer = await latest.current();
+        const answer = await latest.current.read();
         if (stopped) return;
         setValue(answer);
         setFault(false);
@@ -28,18 +36,18 @@ export function usePolled<T>(
         if (stopped) return;
         setFault(true);
       }
-      timer = setTimeout(ask, everyMs * (0.85 + Math.random() * 0.3));
+      again();
     };
-    void ask();
+    void ask(true);
     return () => {
       stopped = true;
       clearTimeout(timer);
     };
-  }, [round, everyMs]);
+  }, [round]);
   return { value, fault, again: () => setRound((n) => n + 1) };
 }
 
-export const useStreams = (everyMs: number) => usePolled<Stream[]>(getStreams, everyMs);
+export const useStreams = (everyMs: number, rests = false) => usePolled<Stream[]>(getStreams, everyMs, rests);
 export const useMesh = (everyMs: number) => usePolled<Mesh>(getMesh, everyMs);
 
 export function useZone(): string | undefined {

@@ -8,7 +8,8 @@ import { NoStream, StreamList } from "../components/stream-list";
 import { useFestival } from "../hooks/festival";
 
 function Listen() {
-  const { zone, streams, fault, cutOff, chosen, choose, roomName, room, view, returns } = useFestival();
+  const { zone, streams, fault, cutOff, setWeak, chosen, choose, roomName, room, view, returns } =
+    useFestival();
   const others = streams?.filter((stream) => stream.name !== chosen) ?? [];
   return (
     <>
@@ -23,6 +24,7 @@ function Listen() {
               stream={streams?.find((stream) => stream.name === chosen)}
               known={streams !== undefined}
               cutOff={cutOff}
+              onWeak={setWeak}
               returns={returns}
             />
           )}

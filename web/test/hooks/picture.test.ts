@@ -18,6 +18,7 @@ const LISTENING: Listening = {
   known: true,
   cutOff: false,
   returns: 0,
+  onWeak: () => undefined,
 };
 const LADDER = [
   { encodingId: "h", width: 1280, height: 720 },
