@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use super::{
     sounds::Sound,
     trial::{Outcome, Trial},
@@ -14,6 +16,7 @@ use crate::{
     },
     bandwidth::{Estimator, PathState},
     mending::{How, Mending, Times},
+    stats::HEARD,
     track::id::{MAX_RUNGS, TrackId},
 };
 
@@ -153,12 +156,20 @@ impl Hearing {
         // A rung that comes late is for who has no room for more.
         let only_top = sound.is_late(now) && takes(top) <= room;
         let rungs = if only_top { std::slice::from_ref(top) } else { rungs };
+        // Where there is room for a better encoding, fewer frames in a packet are no step on the way to it.
+        let climbs = rungs.iter().any(|rung| rung.layer.encoding > 0 && spared(takes(rung)) <= room);
+        let skips = |rung: &Rung| climbs && self.wish != SoundWish::Low && follows_itself(rungs, rung);
+        let current = self.steps.current();
+        let rungs: SmallVec<[Rung; HEARD + 1]> =
+            rungs.iter().filter(|rung| current == Some(rung.layer) || !skips(rung)).copied().collect();
+        let rungs = rungs.as_slice();
+        let top = rungs.last()?;
         let allowed = match self.wish {
             SoundWish::High => rungs.len(),
             wish => rungs.iter().filter(|rung| rung.layer.encoding <= wish as u8).count().max(1),
         };
         let mut fits = rungs.iter().take_while(|rung| takes(rung) <= room).count().max(1);
-        let roomy = rungs.iter().take_while(|rung| takes(rung) * (100 + SPARE) / 100 <= room).count();
+        let roomy = rungs.iter().take_while(|rung| spared(takes(rung)) <= room).count();
         let current =
             self.steps.current().and_then(|layer| rungs.iter().position(|rung| rung.layer == layer));
         if let Some(current) =
@@ -175,7 +186,9 @@ impl Hearing {
         self.lowered = at + 1 < allowed;
         let track = sound.track(layer, self.merged);
         self.chosen = Some(track);
-        let need = rungs[..allowed].get(at + 1).map(|next| takes(next) * (100 + SPARE + TRIED) / 100);
+        let better = rungs[..allowed].iter().find(|rung| rung.layer.encoding > layer.encoding);
+        let next = better.filter(|_| self.trial.is_bold()).or(rungs[..allowed].get(at + 1));
+        let need = next.map(|next| takes(next) * (100 + SPARE + TRIED) / 100);
         let each = rungs[at].rate / sound.packets_per_second(track);
         let tries = path.is_told() && path.state() == PathState::Clear && path.queue() < QUEUED;
         let need = need.filter(|need| tries && *need > room);
@@ -209,6 +222,16 @@ impl Hearing {
             .find(|times| *times <= most && fits(times))
             .unwrap_or_default()
     }
+}
+
+/// With something to spare.
+fn spared(rate: u64) -> u64 {
+    rate * (100 + SPARE) / 100
+}
+
+/// Whether the same encoding can be had for less, in fewer packets.
+fn follows_itself(rungs: &[Rung], rung: &Rung) -> bool {
+    rungs.iter().any(|other| other.layer.encoding == rung.layer.encoding && other.layer < rung.layer)
 }
 
 /// Bits per second of what leaves again, beside those of the rung itself.

@@ -10,6 +10,8 @@ pub struct Trial {
     /// When the next packets leave again.
     due: Instant,
     wait: Duration,
+    /// The next one is for a better encoding, else for whatever is next.
+    bold: bool,
     /// What it is about, bits per second, and how much later each new packet came.
     running: Option<Running>,
 }
@@ -42,12 +44,18 @@ const TAKES: Duration = Duration::from_millis(20);
 const MOST: usize = 6;
 /// After a trial that found no room, doubled each time, and at most.
 const AGAIN: Duration = Duration::from_secs(4);
-const AGAIN_MOST: Duration = Duration::from_secs(8);
+const AGAIN_MOST: Duration = Duration::from_secs(6);
 
 impl Trial {
     /// None before a while has passed.
     pub fn new(now: Instant) -> Trial {
-        Trial { due: now + AGAIN / 2, wait: AGAIN, running: None }
+        Trial { due: now + AGAIN / 2, wait: AGAIN, bold: true, running: None }
+    }
+
+    /// Whether to try a better encoding, and not only what is next: every other time, so that a path which carries that is
+    /// found soon, and one which carries only what is next is found too.
+    pub fn is_bold(&self) -> bool {
+        self.bold
     }
 
     /// How many packets are to leave again right before the next one, to see whether the path carries `need`: each takes so
@@ -105,6 +113,7 @@ impl Trial {
         if self.running.take().is_some() {
             self.due = now + self.wait;
             self.wait = (2 * self.wait).min(AGAIN_MOST);
+            self.bold = !self.bold;
         }
     }
 }

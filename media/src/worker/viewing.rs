@@ -229,6 +229,8 @@ impl Viewing {
         } else {
             let since = *self.short_since.get_or_insert(now);
             let hold = match picture.has_encodings() {
+                // The sound is what would pay for it.
+                _ if bitrate < picture.sound() && !unknown => Duration::ZERO,
                 true if self.steps.rested(2 * BASE_HOLD, now) => BASE_HOLD / 2,
                 true => BASE_HOLD,
                 false => LONE_HOLD,

@@ -73,8 +73,11 @@ fn who_lies_in_its_feedback_gets_its_cap_and_hurts_only_itself() {
     for other in others {
         let seen = view.seen(other, from);
         assert!(seen.changes.len() == 1 && seen.encoding() == Some(MIDDLE), "{other}: {seen:?}");
-        assert!(seen.freeze < ms(150) && seen.sound >= 50 * seconds as usize - 1, "{other}: {seen:?}");
-        assert!(worker_sim::is_continuous(&view.sim, other, Kind::Video));
+        // The clock of the sound has ticks of its own: at either end of the time one may just not have come.
+        assert!(seen.freeze < ms(150) && seen.sound >= 50 * seconds as usize - 2, "{other}: {seen:?}");
+        for kind in [Kind::Audio, Kind::Video] {
+            assert!(worker_sim::is_continuous(&view.sim, other, kind));
+        }
     }
     let asked = (view.sim.keyframes_wanted - asked) as u64;
     assert!(asked <= 2 * seconds, "{asked} keyframes in {seconds} s");

@@ -3,7 +3,10 @@
 use media::Command;
 use protocol::Kind;
 
-use super::{RATES, SECOND, TRACKS, View, ms, worker_sim::ladder::TOCS};
+use super::{
+    RATES, SECOND, TRACKS, View, ms,
+    worker_sim::{ladder::TOCS, peer::Got},
+};
 
 /// Packets of sound that came since the first so many, those that came twice left out; and how many of them are of the
 /// lowest rung.
@@ -33,4 +36,22 @@ fn who_wants_a_picture_on_a_wire_of_60_kilobits_hears_all_of_the_sound() {
         assert!(left < 3300, "{wire}: {left} left");
         assert!(queue < ms(60) && seen.changes.is_empty(), "{wire}: {queue:?} {seen:?}");
     }
+}
+
+#[test]
+fn a_wire_that_gets_narrow_costs_the_picture_and_hardly_any_sound() {
+    let mut view = View::new(&RATES, 300_000);
+    view.sim.tell(&Command::Rungs { tracks: TRACKS, open: [true, true] });
+    let seen = view.run(SECOND * 20);
+    assert_eq!(seen.encoding(), Some(super::BASE), "{seen:?}");
+    let from = view.sim.now;
+    view.wire(60_000);
+    let seen = view.run(SECOND * 20);
+    let got = view.sim.peers[view.listener].got_media(Kind::Audio);
+    let frames =
+        |got: &&Got| media::rtp::opus::Layout::read(&got.payload).map_or(0, |layout| layout.samples / 960);
+    let came: u32 = got.iter().filter(|got| got.at >= from).map(frames).sum();
+    println!("{seen:?}, {came} frames of sound");
+    // The queue holds 200 ms of what came before.
+    assert!(seen.last < ms(800) && came >= 965, "{seen:?} {came}");
 }

@@ -64,10 +64,24 @@ async fn front(OriginalUri(uri): OriginalUri, headers: HeaderMap) -> Response {
     page("index.html", &headers)
 }
 
-/// Puts the security headers on every answer.
+/// Of what is no document: nothing is loaded by it, whatever somebody takes it for.
+const NO_DOCUMENT: &str = "default-src 'none'; frame-ancestors 'none'";
+/// What a program reads and a browser does not show.
+const NO_DOCUMENTS: [&str; 4] =
+    ["application/json", "application/problem+json", "application/sdp", "text/event-stream"];
+
+/// Puts the security headers on every answer. What a page asks for while it plays gets few: 600 octets of headers are a tenth of
+/// a second of a path that carries little more than the sound.
 pub async fn secure(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
+    let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+    let media_type = content_type.map(|value| value.split(';').next().unwrap_or_default().trim_end());
+    if media_type.is_none_or(|media_type| NO_DOCUMENTS.contains(&media_type)) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(NO_DOCUMENT));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        return response;
+    }
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
