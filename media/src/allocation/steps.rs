@@ -12,6 +12,8 @@ use super::{Layer, Picture};
 const WAIT: Duration = Duration::from_secs(2);
 /// After steps that failed, at most.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Who is down at the cheapest has most to win and takes least: beside somebody with more it is back before that one tries.
+const WAIT_MAX_CHEAPEST: Duration = Duration::from_secs(12);
 /// Between two steps up: the estimate has to hear what the first one did.
 const BETWEEN: Duration = Duration::from_secs(2);
 /// Both of them before anything went wrong: somebody has just come, and looks at it.
@@ -126,7 +128,7 @@ impl Steps {
         } else if fits < current {
             // A wish is no mistake of a step before it.
             let wished = picture.allowed().len() < current;
-            let failed = !wished && !asked && self.fall(now);
+            let failed = !wished && !asked && self.fall(fits, now);
             self.turn(picture, fits, now);
             if failed {
                 // What was undone a moment ago is not undone a second time.
@@ -164,10 +166,11 @@ impl Steps {
     }
 
     /// The link did not carry what it was thought to. True if a step up shortly before was a mistake.
-    fn fall(&mut self, now: Instant) -> bool {
+    fn fall(&mut self, to: usize, now: Instant) -> bool {
         self.between = BETWEEN;
         let failed = self.up_at.take().is_some_and(|up| now.saturating_duration_since(up) < FAILED_WITHIN);
-        self.wait = if failed { (2 * self.wait).clamp(2 * WAIT, WAIT_MAX) } else { self.wait.max(WAIT) };
+        let most = if to <= 1 { WAIT_MAX_CHEAPEST } else { WAIT_MAX };
+        self.wait = if failed { (2 * self.wait).clamp(2 * WAIT, most) } else { self.wait.max(WAIT) };
         failed
     }
 
