@@ -8,6 +8,7 @@ pub(crate) mod probing;
 pub(crate) mod queue;
 pub(crate) mod repair;
 pub(crate) mod scheduler;
+pub(crate) mod sent;
 pub(crate) mod shedding;
 pub(crate) mod switch;
 pub(crate) mod table;

@@ -7,13 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use protocol::mesh::{Alias, Class, DatagramHeader, DatagramKind, Fragment, Withheld};
 
 use super::{
     packet::{LANES, Packet, SOUND, VIDEO, lane, sequence, timestamp},
     queue::{Queue, Queued},
     repair::Nack,
+    sent::{Kept, Sent},
     shedding::{DRAINED, SOON, Shed, Shedding},
     withheld::notice,
 };
@@ -31,13 +32,6 @@ const REPAIRS_MAX: usize = 128;
 const BUDGET_SHARE: u32 = 5;
 /// Repairs that may leave at once after a quiet time.
 const BUDGET_MAX: u32 = 64;
-/// Packets kept of a track, by number: some 1.3 s of audio, 0.3 s of 8 Mbit/s of video.
-const KEPT_AUDIO: usize = 64;
-const KEPT_VIDEO: usize = 256;
-/// And for so long: nobody asks later. Memory that comes back sooner is still in the cache.
-const KEPT_FOR: Duration = Duration::from_millis(400);
-/// But for the last few: of a slow track it is only the next packet that shows a gap.
-const KEPT_MIN: u16 = 16;
 /// Headers and payloads are put together in slabs of this size, which come back when quinn has sent them.
 const SLAB: usize = 64 * 1024;
 /// Slabs that may be waited for before another one is made.
@@ -334,86 +328,6 @@ impl Outgoing {
             .filter_map(|sent| media::Packet::from_canonical(sent.payload.clone(), sent.epoch, now))
             .any(|packet| packet.description.keyframe)
             .then_some(picture)
-    }
-}
-
-/// A packet as it was sent.
-#[derive(Debug, Clone)]
-pub(crate) struct Sent {
-    pub sequence: u16,
-    pub kind: DatagramKind,
-    pub epoch: u8,
-    /// Which fragment it is, of a packet that was cut.
-    pub fragment: Option<Fragment>,
-    pub payload: Bytes,
-}
-
-impl Sent {
-    /// Octets behind the header.
-    pub fn len(&self) -> usize {
-        self.payload.len() + self.fragment.map_or(0, |_| Fragment::LEN)
-    }
-
-    /// Appends what stands behind the header.
-    #[inline]
-    pub fn write(&self, out: &mut impl BufMut) {
-        if let Some(fragment) = &self.fragment {
-            fragment.write(out);
-        }
-        out.put_slice(&self.payload);
-    }
-}
-
-/// The packets of one alias that were sent last.
-#[derive(Debug)]
-pub(crate) struct Kept {
-    most: usize,
-    /// None, or `most`.
-    slots: Vec<Option<(Instant, Sent)>>,
-    /// What was sent before this one is not kept any more.
-    oldest: u16,
-}
-
-impl Kept {
-    pub fn new(class: Class) -> Kept {
-        let most = match class {
-            Class::Video | Class::File | Class::Prefetch => KEPT_VIDEO,
-            _ => KEPT_AUDIO,
-        };
-        Kept { most, slots: Vec::new(), oldest: 0 }
-    }
-
-    /// Keeps a packet in place of the oldest, and lets go of those that were sent long ago.
-    pub fn push(&mut self, sent: Sent, now: Instant) {
-        let newest = sent.sequence;
-        if self.slots.is_empty() {
-            self.slots = vec![None; self.most];
-            self.oldest = newest;
-        }
-        let slot = usize::from(newest) % self.most;
-        self.slots[slot] = Some((now, sent));
-        while newest.wrapping_sub(self.oldest) >= KEPT_MIN {
-            let slot = &mut self.slots[usize::from(self.oldest) % self.most];
-            let is_old = |(at, sent): &mut (Instant, Sent)| {
-                sent.sequence == self.oldest && now.saturating_duration_since(*at) > KEPT_FOR
-            };
-            if slot.take_if(is_old).is_none() && usize::from(newest.wrapping_sub(self.oldest)) < self.most {
-                break;
-            }
-            self.oldest = self.oldest.wrapping_add(1);
-        }
-    }
-
-    /// The packet with this link sequence, if it is still kept.
-    pub fn get(&self, sequence: u16) -> Option<&Sent> {
-        let slot = self.slots.get(usize::from(sequence) % self.most)?;
-        slot.as_ref().map(|(_, sent)| sent).filter(|sent| sent.sequence == sequence)
-    }
-
-    /// Lets go of all packets, and of their places: a link sees 65,536 aliases before one comes back, and the
-    /// numbers of each go on.
-    pub fn clear(&mut self) {
-        self.slots = Vec::new();
     }
 }
 
