@@ -3,7 +3,9 @@
 
 pub(crate) mod dedup;
 pub(crate) mod fragments;
+pub(crate) mod inbound;
 pub(crate) mod packet;
+pub(crate) mod parity;
 pub(crate) mod probing;
 pub(crate) mod queue;
 pub(crate) mod repair;

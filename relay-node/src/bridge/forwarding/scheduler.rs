@@ -1,6 +1,6 @@
 //! The queues above quinn: what waits for a link waits here, in class order, and not for long. Of sound that is too old
 //! the oldest goes; what goes of video is in `shedding`. What was sent is kept for a while, and sent again when the
-//! neighbor asks. No clock.
+//! neighbor asks, and parity is made of it where the neighbor wants that. No clock.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -8,10 +8,14 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use protocol::mesh::{Alias, Class, DatagramHeader, DatagramKind, Fragment, Withheld};
+use protocol::{
+    mesh::{Alias, DatagramHeader, DatagramKind, Fragment, Withheld},
+    parity::{Parity, Protection},
+};
 
 use super::{
     packet::{LANES, Packet, SOUND, VIDEO, lane, sequence, timestamp},
+    parity::protector::{self, Protector, Since},
     queue::{Queue, Queued},
     repair::Nack,
     sent::{Kept, Sent},
@@ -48,6 +52,7 @@ pub(crate) struct Scheduler {
     nacks: VecDeque<Nack>,
     repairs: [VecDeque<(Alias, u16)>; LANES],
     outgoing: HashMap<Alias, Outgoing>,
+    protector: Protector,
     budget: Budget,
     slabs: Slabs,
 }
@@ -58,6 +63,8 @@ struct Outgoing {
     sequence: u16,
     lane: usize,
     kept: Kept,
+    /// What was sent since the last parity of it.
+    since: Since,
     /// Nothing was sent since the last [`Scheduler::handle_tick`].
     idle: bool,
 }
@@ -82,9 +89,20 @@ pub(crate) struct Dropped {
 }
 
 impl Scheduler {
-    /// Whether something did not leave: [`Scheduler::take_dropped`] says what, [`Scheduler::poll_keyframe`] what follows.
+    /// Whether something did not leave, or parity did: [`Scheduler::take_dropped`] and [`Scheduler::take_parity`] say what,
+    /// [`Scheduler::poll_keyframe`] what follows.
     pub fn has_news(&self) -> bool {
-        self.dropped != Dropped::default() || self.shedding.has_shed()
+        self.dropped != Dropped::default() || self.shedding.has_shed() || self.protector.has_news()
+    }
+
+    /// The parity that the neighbor asks for from now on.
+    pub fn handle_protection(&mut self, asked: Protection) {
+        self.protector.handle_asked(asked);
+    }
+
+    /// What the link is thought to carry, in bits per second.
+    pub fn handle_believed(&mut self, bits: Option<u64>) {
+        self.protector.handle_believed(bits);
     }
 
     /// Queues a packet. In a lane that is full something else goes for it.
@@ -144,12 +162,18 @@ impl Scheduler {
         Dropped { shed: self.shedding.take_shed(), ..std::mem::take(&mut self.dropped) }
     }
 
+    /// What became of parities since the last call.
+    pub fn take_parity(&mut self) -> protector::Counts {
+        self.protector.take_counts()
+    }
+
     /// The next datagram to send, if it is no longer than there is room: `urgent` bytes for sound and what goes before it,
     /// `room` bytes for the rest. Nothing passes what waits. A packet that would be longer than
     /// `longest` leaves in fragments.
     ///
     /// A link sequence is given only now: what was dropped here leaves no gap, so a gap always means a loss on
     /// the way. Of pictures that were shed the neighbor is told their numbers, before the next packet of their track.
+    /// Parity leaves when nothing else of its lane waits.
     pub fn pop(&mut self, urgent: u64, room: u64, longest: usize, now: Instant) -> Next {
         if let Some(nack) = self.nacks.front() {
             if urgent < (DatagramHeader::LEN + nack.len()) as u64 {
@@ -166,6 +190,12 @@ impl Scheduler {
         }
         for (lane, wait) in WAITS.iter().enumerate() {
             if self.is_empty(lane) {
+                if self.protector.waits(lane) {
+                    let room = if lane <= SOUND { urgent } else { room };
+                    if let Some(next) = self.pop_parity(lane, room, longest, now) {
+                        return next;
+                    }
+                }
                 continue;
             }
             if self.lanes[lane].is_late(*wait, now) {
@@ -289,11 +319,12 @@ impl Scheduler {
     }
 
     fn send(&mut self, packet: Packet, fragment: Option<Fragment>, lane: usize, now: Instant) -> Bytes {
-        let Packet { kind, class, epoch, alias, payload, .. } = packet;
+        let Packet { kind, class, epoch, alias, precedence, payload } = packet;
         let outgoing = self.outgoing.entry(alias).or_insert_with(|| Outgoing {
             sequence: 0,
             lane,
             kept: Kept::new(class),
+            since: Since::default(),
             idle: false,
         });
         let sequence = outgoing.sequence;
@@ -304,7 +335,48 @@ impl Scheduler {
         let sent = Sent { sequence, kind, epoch, fragment, payload };
         let datagram = self.slabs.put(header, sent.len(), |out| sent.write(out));
         outgoing.kept.push(sent, now);
+        if self.protector.is_on()
+            && let Some(pattern) = self.protector.pattern(lane, precedence)
+            && let Some(group) = outgoing.since.handle_sent(pattern, &outgoing.kept, sequence, now)
+        {
+            self.protector.push(lane, alias, group, now);
+        }
         datagram
+    }
+
+    /// The next parity of a lane. What finds no room waits for it, but not for long.
+    #[inline(never)]
+    fn pop_parity(&mut self, lane: usize, room: u64, longest: usize, now: Instant) -> Option<Next> {
+        while let Some(due) = self.protector.front(lane, now) {
+            let kept = self.outgoing.get(&due.alias).map(|outgoing| &outgoing.kept);
+            let of_it = due.group.sequences().map(|sequence| kept.and_then(|kept| kept.get(sequence)));
+            let length = of_it.clone().map(|sent| sent.map(Sent::len)).try_fold(0, |most, length| {
+                // One that is not kept any more takes the parity with it.
+                length.map(|length| length.max(most))
+            });
+            let Some(length) = length.filter(|length| DatagramHeader::LEN + Parity::LEN + length <= longest)
+            else {
+                self.protector.shed(lane);
+                continue;
+            };
+            let octets = DatagramHeader::LEN + Parity::LEN + length;
+            if room < octets as u64 {
+                return Some(Next::Wait);
+            }
+            if !self.protector.leaves(lane, octets, now) {
+                continue;
+            }
+            let header = DatagramHeader {
+                kind: DatagramKind::Parity,
+                epoch: 0,
+                alias: due.alias,
+                sequence: due.group.first,
+            };
+            return Some(Next::Datagram(self.slabs.put(header, Parity::LEN + length, |out| {
+                protector::write(due.group, due.alias, length, of_it.flatten(), out);
+            })));
+        }
+        None
     }
 }
 

@@ -1,3 +1,5 @@
+use protocol::mesh::Class;
+
 use super::*;
 use crate::clock;
 

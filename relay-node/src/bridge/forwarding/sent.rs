@@ -1,4 +1,4 @@
-//! What was sent of one alias lately, as it was sent: for repairs.
+//! What was sent of one alias lately, as it was sent: for repairs, and for parity.
 
 use std::time::{Duration, Instant};
 
@@ -85,6 +85,12 @@ impl Kept {
     pub fn get(&self, sequence: u16) -> Option<&Sent> {
         let slot = self.slots.get(usize::from(sequence) % self.most)?;
         slot.as_ref().map(|(_, sent)| sent).filter(|sent| sent.sequence == sequence)
+    }
+
+    /// When the packet with this link sequence was sent, if it is still kept.
+    pub fn sent_at(&self, sequence: u16) -> Option<Instant> {
+        let slot = self.slots.get(usize::from(sequence) % self.most)?;
+        slot.as_ref().filter(|(_, sent)| sent.sequence == sequence).map(|(at, _)| *at)
     }
 
     /// Lets go of all packets, and of their places: a link sees 65,536 aliases before one comes back, and the
