@@ -335,7 +335,9 @@ impl Scheduler {
         let sent = Sent { sequence, kind, epoch, fragment, payload };
         let datagram = self.slabs.put(header, sent.len(), |out| sent.write(out));
         outgoing.kept.push(sent, now);
+        // Clocks of pictures pass with the sound: they are in groups, and close none.
         if self.protector.is_on()
+            && kind != DatagramKind::SenderClock
             && let Some(pattern) = self.protector.pattern(lane, precedence)
             && let Some(group) = outgoing.since.handle_sent(pattern, &outgoing.kept, sequence, now)
         {

@@ -397,9 +397,10 @@ impl Port {
     #[cold]
     fn settle(&mut self) {
         let Dropped { full, late, shed: Shed { layers, pictures } } = self.scheduler.take_dropped();
-        let protector::Counts { sent, shed: parity } = self.scheduler.take_parity();
-        for (fec, sent) in self.link.counters.fec.iter().zip(sent) {
+        let protector::Counts { sent, octets, shed: parity } = self.scheduler.take_parity();
+        for (fec, (sent, octets)) in self.link.counters.fec.iter().zip(sent.into_iter().zip(octets)) {
             fec.sent.increment(sent);
+            fec.bytes.increment(octets);
         }
         let counted = [
             (DropReason::BridgeParityShed, parity),

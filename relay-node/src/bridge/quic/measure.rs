@@ -66,6 +66,8 @@ impl Counters {
 pub(crate) struct Fec {
     /// Sent to neighbors.
     pub sent: Counter,
+    /// Bytes of these.
+    pub bytes: Counter,
     /// Packets that it brought back.
     pub recovered: Counter,
     /// Packets that it brought when they had come by themselves, or were too old.
@@ -77,7 +79,13 @@ pub(crate) struct Fec {
 impl Fec {
     fn new(kind: &'static str) -> Fec {
         let of = |outcome: &'static str| counter!("relay_fec_total", "kind" => kind, "outcome" => outcome);
-        Fec { sent: of("sent"), recovered: of("recovered"), late: of("late"), useless: of("useless") }
+        Fec {
+            sent: of("sent"),
+            bytes: counter!("relay_fec_bytes_total", "kind" => kind),
+            recovered: of("recovered"),
+            late: of("late"),
+            useless: of("useless"),
+        }
     }
 }
 

@@ -8,8 +8,7 @@ pub(crate) mod tally;
 
 use std::time::Duration;
 
-/// No datagram of a group is older than this when its parity is made: what comes back later is of little use to a
-/// listener.
+/// From the first datagram of a group to its parity: what comes back later is of little use to a listener.
 pub(crate) const SPREAD: Duration = Duration::from_millis(80);
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ use super::{
     SPREAD,
 };
 
+/// How much more than [`SPREAD`] jitter may make of it: what is 80 ms apart at its source is not held to be more.
+const JITTER: Duration = Duration::from_millis(20);
 /// Parities of a lane that wait for room. The oldest goes.
 const WAITING_MAX: usize = 32;
 /// The most of what a link is thought to carry, in per cent.
@@ -54,6 +56,8 @@ pub(crate) struct Waiting {
 pub(crate) struct Counts {
     /// Sent, of sound and of pictures.
     pub sent: [u64; 2],
+    /// Octets of their datagrams.
+    pub octets: [u64; 2],
     /// Not sent: there was no room.
     pub shed: u64,
 }
@@ -115,7 +119,8 @@ impl Since {
 fn group(pattern: Pattern, kept: &Kept, last: u16, now: Instant) -> Option<Group> {
     let is_of_it = |back: u16| {
         let at = kept.sent_at(last.wrapping_sub(back));
-        pattern.back >> back & 1 == 1 && at.is_some_and(|at| now.saturating_duration_since(at) <= SPREAD)
+        pattern.back >> back & 1 == 1
+            && at.is_some_and(|at| now.saturating_duration_since(at) <= SPREAD + JITTER)
     };
     let furthest = (0..Group::SPAN).rev().find(|back| is_of_it(*back))?;
     let first = last.wrapping_sub(furthest);
@@ -206,7 +211,9 @@ impl Protector {
             return false;
         }
         self.waiting[lane].pop_front();
-        self.counts.sent[usize::from(lane > SOUND)] += 1;
+        let kind = usize::from(lane > SOUND);
+        self.counts.sent[kind] += 1;
+        self.counts.octets[kind] += octets as u64;
         true
     }
 
@@ -331,7 +338,7 @@ mod tests {
         let pictures = (0..100).filter(|_| leave(VIDEO)).count();
         let sound = (0..100).filter(|_| leave(SOUND)).count();
         assert_eq!((pictures, sound), (2, 3), "of 7500 octets");
-        assert_eq!(protector.take_counts(), Counts { sent: [3, 2], shed: 195 });
+        assert_eq!(protector.take_counts(), Counts { sent: [3, 2], octets: [3600, 2400], shed: 195 });
     }
 
     #[test]

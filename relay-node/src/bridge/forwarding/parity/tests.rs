@@ -262,6 +262,33 @@ fn a_group_is_four_packets_of_sound_ten_of_a_picture_and_none_is_older_than_80_m
 }
 
 #[test]
+fn jitter_takes_nothing_from_a_group() {
+    let (mut scheduler, begin) = (Scheduler::default(), clock::now());
+    scheduler.handle_protection(asked(Cover::Twice, Cover::None));
+    let mut left = Vec::new();
+    for number in 0..40_u16 {
+        // Up to 15 ms late, each as it comes.
+        let now = begin + u32::from(number) * 20 * MS + u32::from(number * 7 % 16) * MS;
+        scheduler.push(packet(Class::Audio, DatagramKind::Rtp, rtp(number, 60)), now);
+        left.extend(leave(&mut scheduler, now));
+    }
+    let groups = groups(&left);
+    assert!(groups.len() >= 18 && groups.iter().skip(2).all(|(_, group)| group.len() == 4), "{groups:?}");
+}
+
+#[test]
+fn a_clock_of_a_picture_closes_no_group() {
+    let (mut scheduler, now) = (Scheduler::default(), clock::now());
+    scheduler.handle_protection(asked(Cover::Twice, Cover::None));
+    for number in 0..20 {
+        scheduler.push(packet(Class::Video, DatagramKind::Rtp, rtp(number, 900)), now);
+        let clock = packet(Class::Audio, DatagramKind::SenderClock, Bytes::from_static(&[0; 12]));
+        scheduler.push(clock, now);
+    }
+    assert_eq!(groups(&leave(&mut scheduler, now)), []);
+}
+
+#[test]
 fn of_a_sound_that_is_covered_twice_any_three_datagrams_in_a_row_come_back_within_80_ms() {
     let sent = sent(Class::Audio, asked(Cover::Twice, Cover::None), 60, 20 * MS);
     let begin = clock::now();
