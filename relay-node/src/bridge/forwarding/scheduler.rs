@@ -162,6 +162,11 @@ impl Scheduler {
         Dropped { shed: self.shedding.take_shed(), ..std::mem::take(&mut self.dropped) }
     }
 
+    /// When a parity may leave, if nothing else wakes the link before.
+    pub fn poll_parity(&self, now: Instant) -> Option<Instant> {
+        self.protector.poll_timeout(now)
+    }
+
     /// What became of parities since the last call.
     pub fn take_parity(&mut self) -> protector::Counts {
         self.protector.take_counts()

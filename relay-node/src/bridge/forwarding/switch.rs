@@ -85,7 +85,14 @@ fn poll_send(
                 }
                 return Poll::Pending;
             }
-            Next::Nothing => return send_probe(connection, link, buffered, now),
+            Next::Nothing => {
+                let parity_at = with(|switch| switch.poll_parity(link.id, now));
+                return match (send_probe(connection, link, buffered, now), parity_at) {
+                    (Poll::Ready(Ok(at)), Some(parity_at)) => Poll::Ready(Ok(at.min(parity_at))),
+                    (Poll::Pending, Some(parity_at)) => Poll::Ready(Ok(parity_at)),
+                    (sent, _) => sent,
+                };
+            }
         };
         let length = datagram.len() as u64;
         buffered += length + QUEUED;
@@ -286,6 +293,11 @@ impl Switch {
             Ok(place) => self.ports[place].1.probing.poll(path, now),
             Err(_) => Sent::Nothing,
         }
+    }
+
+    /// When parity of a link may leave that is too early now.
+    pub fn poll_parity(&self, link: LinkId, now: Instant) -> Option<Instant> {
+        self.ports[self.place(link).ok()?].1.scheduler.poll_parity(now)
     }
 
     /// What a probe of a link found since the last call.

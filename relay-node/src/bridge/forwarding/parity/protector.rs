@@ -22,6 +22,9 @@ use super::{
 
 /// How much more than [`SPREAD`] jitter may make of it: what is 80 ms apart at its source is not held to be more.
 const JITTER: Duration = Duration::from_millis(20);
+/// A parity leaves so long after the last of its group: QUIC puts into one packet what leaves at once, and what is lost
+/// together brings nothing back.
+const APART: Duration = Duration::from_millis(5);
 /// Parities of a lane that wait for room. The oldest goes.
 const WAITING_MAX: usize = 32;
 /// The most of what a link is thought to carry, in per cent.
@@ -185,15 +188,22 @@ impl Protector {
         !self.waiting[lane].is_empty()
     }
 
-    /// The next parity of a lane that is not too late.
+    /// The next parity of a lane that is neither too early nor too late.
     pub fn front(&mut self, lane: usize, now: Instant) -> Option<Waiting> {
         while let Some(front) = self.waiting[lane].front() {
-            if now.saturating_duration_since(front.since) <= SPREAD {
-                return Some(*front);
+            let waited = now.saturating_duration_since(front.since);
+            if waited <= SPREAD {
+                return (waited >= APART).then_some(*front);
             }
             self.shed(lane);
         }
         None
+    }
+
+    /// When the next parity may leave, if one is too early.
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let fronts = self.waiting.iter().filter_map(VecDeque::front);
+        fronts.map(|front| front.since + APART).filter(|at| *at > now).min()
     }
 
     /// The next parity of a lane does not leave.
@@ -348,6 +358,9 @@ mod tests {
         let group = Group { first: 0, bits: 1 };
         (0..100).for_each(|_| protector.push(SOUND, Alias(1), group, now));
         assert_eq!(protector.take_counts().shed, 100 - WAITING_MAX as u64);
+        assert!(protector.front(SOUND, now).is_none(), "too early");
+        assert_eq!(protector.poll_timeout(now), Some(now + APART));
+        assert!(protector.front(SOUND, now + APART).is_some());
         assert!(protector.front(SOUND, now + SPREAD).is_some());
         assert!(protector.front(SOUND, now + SPREAD + MS).is_none() && !protector.waits(SOUND));
         assert_eq!(protector.take_counts().shed, WAITING_MAX as u64);

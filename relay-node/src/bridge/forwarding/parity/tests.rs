@@ -42,6 +42,13 @@ fn packet(class: Class, kind: DatagramKind, payload: Bytes) -> Packet {
     Packet { kind, class, epoch: 5, alias: ALIAS, precedence: 0, payload }
 }
 
+/// All that leaves now, and the parity of it a moment later.
+fn leave_with_parity(scheduler: &mut Scheduler, now: Instant) -> Vec<(DatagramHeader, Bytes)> {
+    let mut left = leave(scheduler, now);
+    left.extend(leave(scheduler, now + 5 * MS));
+    left
+}
+
 /// All that leaves now.
 fn leave(scheduler: &mut Scheduler, now: Instant) -> Vec<(DatagramHeader, Bytes)> {
     std::iter::from_fn(|| match scheduler.pop(u64::MAX, u64::MAX, LONGEST, now) {
@@ -225,7 +232,7 @@ fn sent(class: Class, protection: Protection, packets: u16, apart: Duration) -> 
         .flat_map(|number| {
             let now = begin + u32::from(number) * apart;
             scheduler.push(packet(class, DatagramKind::Rtp, rtp(number, 60)), now);
-            leave(&mut scheduler, now)
+            leave_with_parity(&mut scheduler, now)
         })
         .collect()
 }
@@ -270,7 +277,7 @@ fn jitter_takes_nothing_from_a_group() {
         // Up to 15 ms late, each as it comes.
         let now = begin + u32::from(number) * 20 * MS + u32::from(number * 7 % 16) * MS;
         scheduler.push(packet(Class::Audio, DatagramKind::Rtp, rtp(number, 60)), now);
-        left.extend(leave(&mut scheduler, now));
+        left.extend(leave_with_parity(&mut scheduler, now));
     }
     let groups = groups(&left);
     assert!(groups.len() >= 18 && groups.iter().skip(2).all(|(_, group)| group.len() == 4), "{groups:?}");
@@ -285,7 +292,7 @@ fn a_clock_of_a_picture_closes_no_group() {
         let clock = packet(Class::Audio, DatagramKind::SenderClock, Bytes::from_static(&[0; 12]));
         scheduler.push(clock, now);
     }
-    assert_eq!(groups(&leave(&mut scheduler, now)), []);
+    assert_eq!(groups(&leave_with_parity(&mut scheduler, now)), []);
 }
 
 #[test]
@@ -320,7 +327,7 @@ fn parity_leaves_last_and_goes_first() {
         range.for_each(|number| scheduler.push(packet(class, DatagramKind::Rtp, rtp(number, 60)), now));
     };
     push(&mut scheduler, Class::Audio, 0..6);
-    let left = leave(&mut scheduler, now);
+    let left = leave_with_parity(&mut scheduler, now);
     let at: Vec<usize> = groups(&left).into_iter().map(|(at, _)| at).collect();
     assert_eq!((left.len(), at), (7, vec![6]), "behind what waits in its lane");
     push(&mut scheduler, Class::Audio, 6..8);
@@ -343,7 +350,7 @@ fn a_parity_that_would_not_fit_is_not_sent() {
         let length = if number < 4 { most } else { most - Parity::LEN };
         scheduler.push(packet(Class::Audio, DatagramKind::Rtp, rtp(number, length)), now);
     }
-    let left = leave(&mut scheduler, now);
+    let left = leave_with_parity(&mut scheduler, now);
     assert!(left.iter().all(|(_, payload)| DatagramHeader::LEN + payload.len() <= LONGEST));
     assert_eq!(groups(&left), [(8, vec![4, 5, 6, 7])]);
 }
@@ -442,7 +449,7 @@ proptest! {
         for (number, (fate, length, apart)) in fates.iter().enumerate() {
             now += *apart as u32 * MS;
             scheduler.push(media(number as u16, *length, class), now);
-            for (at, datagram) in leave(&mut scheduler, now).into_iter().enumerate() {
+            for (at, datagram) in leave_with_parity(&mut scheduler, now).into_iter().enumerate() {
                 if !is_parity(&datagram) {
                     left.insert(datagram.0.sequence, datagram.clone());
                 }
@@ -498,7 +505,7 @@ fn fragments_come_back_as_fragments() {
     for number in 0..5 {
         scheduler.push(packet(Class::Video, DatagramKind::Rtp, rtp(number, 2000)), now);
     }
-    let left = leave(&mut scheduler, now);
+    let left = leave_with_parity(&mut scheduler, now);
     let mut there = There::new(Class::Video, true, 80 * MS, now);
     for (header, payload) in
         left.iter().filter(|(header, _)| header.sequence != 3 || header.kind == DatagramKind::Parity)
