@@ -45,7 +45,7 @@ pub mod sim;
 
 pub use area::border::AreaView;
 pub use error::MeshError;
-pub use link::{LinkCounters, LinkFigures, peer_selection};
+pub use link::{LinkCounters, LinkFigures, peer_selection, protection::Heard};
 pub use log::{LogCounters, NotStored};
 #[cfg(feature = "next")]
 pub use mesh::next;

@@ -1,14 +1,14 @@
 //! The words and wire shapes that every crate of the relay shares.
 //!
 //! Ids and validated names ([`id`]), codecs and tracks ([`codec`]), the media datagram that crosses a
-//! link ([`mesh`]), what logs are about and how they are ordered ([`topic`], [`hlc`]), the JSON of the HTTP
+//! link ([`mesh`]) and what brings it back where it was lost ([`parity`]), what logs are about and how they are ordered ([`topic`], [`hlc`]), the JSON of the HTTP
 //! API ([`api`]) and of the WebSocket ([`signaling`]), what the organizer signs ([`token`]), and how all of it grows
 //! ([`version`], [`fields`]).
 //! This crate depends on no other crate of the house and does no I/O.
 //!
 //! Each file imports only from files to its left (`script/imports` holds it):
 //!
-//! order: codec error fields version wall | api hlc id | mesh signaling token | topic | lib
+//! order: codec error fields parity version wall | api hlc id | mesh signaling token | topic | lib
 
 pub mod api;
 pub mod codec;
@@ -17,6 +17,7 @@ pub mod fields;
 pub mod hlc;
 pub mod id;
 pub mod mesh;
+pub mod parity;
 pub mod signaling;
 pub mod token;
 pub mod topic;

@@ -178,7 +178,10 @@ pub enum DatagramKind {
     Fragment,
     /// In place of packets that the parent did not send, see [`Withheld`]: 4 bytes.
     Withheld,
-    /// Something that this relay does not know, by its number: 4 to 6 and 9 to 15. It is passed over.
+    /// Brings back one datagram of a group that was lost, see [`Parity`](crate::parity::Parity). Only where the neighbor
+    /// asked for it. The link sequence is the first one of the group.
+    Parity,
+    /// Something that this relay does not know, by its number: 5, 6 and 9 to 15. It is passed over.
     Unknown(u8),
 }
 
@@ -191,8 +194,34 @@ impl DatagramKind {
             | DatagramKind::SenderClock
             | DatagramKind::Fragment
             | DatagramKind::Withheld => true,
-            DatagramKind::Nack | DatagramKind::Probe => false,
+            DatagramKind::Nack | DatagramKind::Probe | DatagramKind::Parity => false,
             DatagramKind::Unknown(number) => number >= 8,
+        }
+    }
+
+    fn number(self) -> u8 {
+        match self {
+            DatagramKind::Rtp => 0,
+            DatagramKind::SenderClock => 1,
+            DatagramKind::Nack => 2,
+            DatagramKind::Fragment => 3,
+            DatagramKind::Parity => 4,
+            DatagramKind::Probe => 7,
+            DatagramKind::Withheld => 8,
+            DatagramKind::Unknown(number) => number & 0x0f,
+        }
+    }
+
+    fn of(number: u8) -> DatagramKind {
+        match number {
+            0 => DatagramKind::Rtp,
+            1 => DatagramKind::SenderClock,
+            2 => DatagramKind::Nack,
+            3 => DatagramKind::Fragment,
+            4 => DatagramKind::Parity,
+            7 => DatagramKind::Probe,
+            8 => DatagramKind::Withheld,
+            number => DatagramKind::Unknown(number),
         }
     }
 }
@@ -309,7 +338,7 @@ impl Withheld {
 /// +-------+-------+-------------------------------+-------------------------------+
 /// ```
 ///
-/// Kinds are 0 a packet, 1 a clock, 2 a nack, 3 a fragment of a packet, 7 a probe, 8 what was
+/// Kinds are 0 a packet, 1 a clock, 2 a nack, 3 a fragment of a packet, 4 a parity, 7 a probe, 8 what was
 /// withheld. The others are of later
 /// versions: see [`DatagramKind::in_sequence`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -330,16 +359,7 @@ impl DatagramHeader {
 
     /// Appends the header to `out`.
     pub fn write(&self, out: &mut impl BufMut) {
-        let kind = match self.kind {
-            DatagramKind::Rtp => 0,
-            DatagramKind::SenderClock => 1,
-            DatagramKind::Nack => 2,
-            DatagramKind::Fragment => 3,
-            DatagramKind::Probe => 7,
-            DatagramKind::Withheld => 8,
-            DatagramKind::Unknown(number) => number & 0x0f,
-        };
-        out.put_u8(self.epoch << 4 | kind);
+        out.put_u8(self.flags());
         out.put_u16(self.alias.0);
         out.put_u16(self.sequence);
     }
@@ -347,20 +367,18 @@ impl DatagramHeader {
     /// Reads the header; `None` if the datagram is too short.
     pub fn read(datagram: &[u8]) -> Option<DatagramHeader> {
         let [flags, a0, a1, s0, s1, ..] = *datagram else { return None };
-        Some(DatagramHeader {
-            kind: match flags & 0x0f {
-                0 => DatagramKind::Rtp,
-                1 => DatagramKind::SenderClock,
-                2 => DatagramKind::Nack,
-                3 => DatagramKind::Fragment,
-                7 => DatagramKind::Probe,
-                8 => DatagramKind::Withheld,
-                number => DatagramKind::Unknown(number),
-            },
-            epoch: flags >> 4,
-            alias: Alias(u16::from_be_bytes([a0, a1])),
-            sequence: u16::from_be_bytes([s0, s1]),
-        })
+        let (alias, sequence) = (Alias(u16::from_be_bytes([a0, a1])), u16::from_be_bytes([s0, s1]));
+        Some(DatagramHeader::of(flags, alias, sequence))
+    }
+
+    /// The header with this first octet.
+    pub fn of(flags: u8, alias: Alias, sequence: u16) -> DatagramHeader {
+        DatagramHeader { kind: DatagramKind::of(flags & 0x0f), epoch: flags >> 4, alias, sequence }
+    }
+
+    /// Its first octet: epoch and kind.
+    pub fn flags(&self) -> u8 {
+        self.epoch << 4 | self.kind.number()
     }
 
     /// Splits a datagram into header and payload.
@@ -416,8 +434,9 @@ mod tests {
             DatagramKind::Fragment,
             DatagramKind::Probe,
             DatagramKind::Withheld,
+            DatagramKind::Parity,
         ];
-        let unknown = (4..7).chain(9..16).map(DatagramKind::Unknown);
+        let unknown = (5..7).chain(9..16).map(DatagramKind::Unknown);
         for kind in known.into_iter().chain(unknown) {
             let header = DatagramHeader { kind, epoch: 13, alias: Alias(0x0102), sequence: 0xfffe };
             let mut bytes = Vec::new();

@@ -12,8 +12,10 @@ impl BridgeVersion {
     pub const FIRST: BridgeVersion = BridgeVersion(4);
     /// With it a picture may cross in encodings.
     pub const ENCODINGS: BridgeVersion = BridgeVersion(5);
-    /// With it a sound may cross in rungs. No relay speaks it yet.
+    /// With it a sound may cross in rungs. No relay asks for one yet.
     pub const RUNGS: BridgeVersion = BridgeVersion(6);
+    /// With it the receiving side of a link may ask for parity.
+    pub const PARITY: BridgeVersion = BridgeVersion(7);
 }
 
 impl fmt::Display for BridgeVersion {
@@ -32,7 +34,7 @@ pub struct BridgeVersions {
 impl BridgeVersions {
     /// What a relay of this release speaks.
     pub const SPOKEN: BridgeVersions =
-        BridgeVersions { lowest: BridgeVersion::FIRST, highest: BridgeVersion::ENCODINGS };
+        BridgeVersions { lowest: BridgeVersion::FIRST, highest: BridgeVersion::PARITY };
 
     /// All versions from one to another; `None` if there are none between, or the lowest is 0, which is no version.
     pub const fn new(lowest: BridgeVersion, highest: BridgeVersion) -> Option<BridgeVersions> {

@@ -107,6 +107,12 @@ drop_reasons! {
     BridgeShedLayers = "bridge_shed_layers",
     /// The link is too thin: a picture up to its next keyframe.
     BridgeShedPictures = "bridge_shed_pictures",
+    /// Parity that makes no sense, or would bring back what no relay sends.
+    BridgeParityMalformed = "bridge_parity_malformed",
+    /// Parity of packets that never came near, or are long gone.
+    BridgeParityAbsent = "bridge_parity_absent",
+    /// The link has no room for parity.
+    BridgeParityShed = "bridge_parity_shed",
     /// Longer than the path takes.
     BridgeTooLarge = "bridge_too_large",
     /// The link just went down.

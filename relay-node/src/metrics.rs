@@ -91,7 +91,7 @@ fn describe() {
     describe_gauge!("process_start_time_seconds", Unit::Seconds, "start of the process since 1970");
 }
 
-const COUNTERS: [(&str, Unit, &str); 18] = [
+const COUNTERS: [(&str, Unit, &str); 20] = [
     ("relay_rtp_packets_total", Unit::Count, "RTP packets, by kind and direction"),
     ("relay_rtp_bytes_total", Unit::Bytes, "bytes of RTP packets, by kind and direction"),
     (
@@ -126,6 +126,12 @@ const COUNTERS: [(&str, Unit, &str); 18] = [
         "wishes of listeners: auto, encoding, sound, sound_low, sound_mid, sound_high",
     ),
     ("relay_drop_total", Unit::Count, "what was dropped, by reason"),
+    (
+        "relay_fec_total",
+        Unit::Count,
+        "parity on bridges, by kind and outcome: sent, useless (parities), recovered, late (packets)",
+    ),
+    ("relay_fec_bytes_total", Unit::Bytes, "bytes of parity to neighbors, by kind"),
     ("relay_bridge_bytes_total", Unit::Bytes, "bytes over bridges, by direction"),
     (
         "relay_unreached_total",

@@ -15,6 +15,7 @@ use mesh_routing::message::Message;
 use protocol::{
     ZoneName,
     mesh::{Alias, Class, DatagramHeader, DatagramKind, Fragment, SenderClock, Withheld},
+    parity::{Cover, Group, Parity, Protection},
 };
 use relay_node::{
     bridge::{
@@ -35,6 +36,10 @@ use crate::{
 const PACKET_MAX: usize = 2048;
 /// Packets of a link that may be incomplete at a time.
 const PARTIAL_MAX: usize = 64;
+/// Parities of an alias that wait for more to come: each may bring a packet.
+const PARITIES_MAX: usize = 8;
+/// What is kept for parity of an alias: 32 datagrams and the parities that wait, of 1500 octets each.
+const KEPT_MAX: usize = (32 + PARITIES_MAX) * 1500;
 /// No relay answers one datagram with so many: an ask names 128, and a packet leaves in 15 fragments.
 const ANSWERS_MAX: usize = 256;
 
@@ -136,15 +141,32 @@ pub fn datagrams() -> Vec<Vec<u8>> {
         piece(0, &written(DatagramKind::Withheld, 2, sequence, &run))
     };
     let tick = piece(0, &written(DatagramKind::SenderClock, 1, 6, &clock));
+    // Four packets in a row, of which one does not come, and the parity of them.
+    let four: Vec<Vec<u8>> = (0..4_u16).map(|n| rtp(n + 30, 70 + usize::from(n))).collect();
+    let parity = |bits: u16, flags: u8, length: u16, first| {
+        let mut out = Vec::new();
+        Parity { group: Group { first, bits }, flags, length }.write(&mut out);
+        let body = (0..73).map(|at| four.iter().fold(0, |sum, one| sum ^ one.get(at).unwrap_or(&0)));
+        out.extend(body);
+        piece(0, &written(DatagramKind::Parity, 1, first, &out))
+    };
+    let come = |number: u16| piece(0, &one(1, number, &four[usize::from(number)]));
+    let length = four.iter().fold(0, |sum, one| sum ^ one.len() as u16);
+    let first = parity(0b1111, 0, length, 0);
+    let lossy = [&come(0)[..], &first, &come(1), &come(3), &parity(0b1111, 0, length, 0)].concat();
+    let lies = [parity(0b1111, 0, 9999, 0), parity(0b1111, 7, length, 0), parity(3, 0, 3, 40_000)].concat();
+    let repeated = [&first[..], &first, &parity(0b1001, 0, 1, 65_534), &come(2)].concat();
     let picture: Vec<u8> = (0..4).flat_map(|n| piece(0, &one(2, n, &rtp(n, 1100)))).collect();
     vec![
         [&[150], &sound[..], &tick, &ask(12, 0)].concat(),
         [&[60], &picture[..], &ask(13, 0), &parts.concat(), &tick].concat(),
         [&[20], &parts[2][..], &piece(2, &one(2, 39, &rtp(699, 60))), &parts[0], &parts[1]].concat(),
         [&[1], &picture[..], &piece(4, &[]), &ask(13, 65_535)].concat(),
-        [&[150], &piece(0, &later(4, 0))[..], &sound, &piece(0, &later(9, 3)), &tick].concat(),
+        [&[150], &piece(0, &later(5, 0))[..], &sound, &piece(0, &later(9, 3)), &tick].concat(),
         [&[150], &picture[..], &withheld(4, 4, 9), &piece(0, &one(2, 5, &rtp(13, 900))), &withheld(6, 20, 0)]
             .concat(),
+        [&[150], &lossy[..], &repeated].concat(),
+        [&[150], &come(0)[..], &first, &come(1), &come(3), &lies, &repeated].concat(),
     ]
 }
 
@@ -168,6 +190,9 @@ pub fn datagram(bytes: &[u8]) {
         let delivered = delivered.clone();
         Arc::new(move |_, header, payload| delivered.lock().expect("one thread").push((header, payload)))
     };
+    // Both want parity of all that goes to them.
+    let protection = Protection { audio: Cover::Twice, video: Cover::Once };
+    links.iter().for_each(|link| link.protect(protection));
     let mut crossing = Crossing::new(links.clone(), &forwarding, &local);
     let (mut passed, mut now) = (Passed::default(), tests::now());
     for (word, datagram) in pieces(bytes).take(256) {
@@ -176,11 +201,11 @@ pub fn datagram(bytes: &[u8]) {
         now += Duration::from_millis(100) * u32::from(word >> 1);
         crossing.handle_timeout(now);
         let whole = std::mem::take(&mut *delivered.lock().expect("one thread"));
-        assert!(whole.len() <= 1, "a datagram is one packet at most");
+        assert!(whole.len() <= 1 + PARITIES_MAX, "a datagram is one packet, and what parity brings by it");
         for (header, payload) in whole {
             let came = DatagramHeader::read(datagram).map(|came| came.kind);
-            let in_fragments = came == Some(DatagramKind::Fragment);
-            assert!(!in_fragments || payload.len() <= PACKET_MAX, "{} bytes put together", payload.len());
+            let is_as_it_came = came == Some(DatagramKind::Rtp) && datagram.ends_with(&payload);
+            assert!(is_as_it_came || payload.len() <= PACKET_MAX, "{} bytes put together", payload.len());
             match header.kind {
                 DatagramKind::Rtp => assert!(payload.len() >= 12, "no packet"),
                 DatagramKind::SenderClock => assert!(SenderClock::read(&payload).is_some(), "no clock"),
@@ -188,6 +213,7 @@ pub fn datagram(bytes: &[u8]) {
                 DatagramKind::Nack
                 | DatagramKind::Fragment
                 | DatagramKind::Probe
+                | DatagramKind::Parity
                 | DatagramKind::Unknown(_) => {
                     panic!("{header:?} is for nobody here")
                 }
@@ -195,6 +221,8 @@ pub fn datagram(bytes: &[u8]) {
             passed.heard.push((from, payload));
         }
         assert!(crossing.held() <= 2 * PARTIAL_MAX * PACKET_MAX, "{} bytes are held", crossing.held());
+        let kept = crossing.held_for_parity();
+        assert!(kept <= 3 * KEPT_MAX, "{kept} bytes are kept for parity of three tracks");
         for to in [0, 1] {
             let mut left = 0;
             while let Some(datagram) = crossing.pop(to, longest) {
@@ -231,6 +259,12 @@ impl Passed {
                 return assert!(Withheld::read(&payload).is_some(), "it was written here");
             }
             DatagramKind::Rtp | DatagramKind::SenderClock => payload,
+            DatagramKind::Parity => {
+                let (parity, body) = Parity::split(header.sequence, &payload).expect("it was written here");
+                let octets = usize::from(parity.length);
+                let most = body.len().next_power_of_two();
+                return assert!(length <= longest && octets <= 2 * most, "{parity:?} of {length} octets");
+            }
             DatagramKind::Unknown(_) => panic!("{header:?} was passed on"),
         };
         assert!(self.heard.contains(&(1 - to, whole)), "{header:?} is not as it came, or goes back");

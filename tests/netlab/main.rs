@@ -9,6 +9,7 @@ use tests::{
     netlab::{
         Conditions, Netlab, Topology,
         babel::{Babel, Tuning},
+        bridge,
         flow::Flow,
         loss, partition, race,
     },
@@ -172,6 +173,28 @@ async fn two_halves_of_a_festival_have_everything_once_after_they_merge() {
     for (name, listener) in &outcome.listeners {
         assert_eq!((listener.lost, listener.duplicates), (0, 0), "{name}: {listener:?}");
     }
+}
+
+#[tokio::test]
+async fn sound_crosses_a_narrow_long_and_lossy_bridge_beside_pictures() {
+    if !possible() {
+        return;
+    }
+    let measure = || async {
+        let outcome = bridge::bridge(1_000_000, 0.05, 80 * MS, Duration::from_secs(60)).await.unwrap();
+        outcome.print();
+        assert_eq!(outcome.missing, 0, "announcements");
+        outcome
+    };
+    measured(measure, |outcome| {
+        let made_up = outcome.concealed.percent;
+        require(made_up <= 0.3, || format!("{made_up:.2} % of the sound was made up"))?;
+        let latest = outcome.announced.max();
+        require(latest <= 1000 * MS, || format!("an announcement took {latest:?}"))?;
+        let [parity, all] = outcome.rates;
+        require(parity <= 0.3 * all, || format!("parity took {parity:.0} of {all:.0} bit/s"))
+    })
+    .await;
 }
 
 #[tokio::test]

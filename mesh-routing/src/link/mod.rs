@@ -1,19 +1,22 @@
 //! One link: its neighbor, what it runs over, what was measured on it, what it costs, what was counted on
-//! it. Whether it is alive is decided in `detector.rs`, what of it is told when in `damping.rs`.
+//! it. Whether it is alive is decided in `detector.rs`, what of it is told when in `damping.rs`, which parity is asked for
+//! on it in `protection.rs`.
 
 pub(crate) mod damping;
 pub mod detector;
 pub mod neighbor;
 pub mod peer_selection;
+pub mod protection;
 
 use std::time::{Duration, Instant};
 
-use protocol::{BridgeVersion, NodeId};
+use protocol::{BridgeVersion, NodeId, parity::Protection};
 
 use crate::{
     link::{
         damping::{DampedMetric, Figures, Flaps},
         detector::{Detector, State},
+        protection::{Asking, Heard},
     },
     wire::{
         lsa::Edge,
@@ -95,6 +98,7 @@ pub(crate) struct Link {
     /// In bits per second.
     capacity: Option<u64>,
     news: DampedMetric,
+    asking: Asking,
 }
 
 /// The driver's measurements, smoothed.
@@ -130,6 +134,7 @@ impl Link {
             measured: None,
             capacity: None,
             news: DampedMetric::default(),
+            asking: Asking::default(),
         }
     }
 
@@ -166,6 +171,12 @@ impl Link {
     /// Takes the driver's thought of what it carries, in bits per second.
     pub fn think(&mut self, capacity: Option<u64>) {
         self.capacity = capacity;
+    }
+
+    /// Takes what came of sound and of pictures so far. The parity to ask for from now on, if it is another.
+    pub fn handle_media_heard(&mut self, heard: [Heard; 2], now: Instant) -> Option<Protection> {
+        let round_trip = (self.rtt(), self.min_rtt());
+        self.asking.handle_heard(heard, round_trip, now)
     }
 
     /// The smoothed round trip: the driver's, else the probes'.

@@ -42,6 +42,7 @@ use crate::{
         damping::Remembered,
         detector::State,
         neighbor::{Neighbor, neighbors},
+        protection::Heard,
     },
     linkstate::{claim::Members, flood::Flooding},
     log::replication::Replication,
@@ -215,6 +216,16 @@ impl Mesh {
             known.think(capacity);
             self.changed.links |= known.retell(now);
             self.trees.handle_capacity(link, capacity);
+        }
+    }
+
+    /// What media came over a link since it is up, of sound and of pictures, and what was lost. Call it after
+    /// [`Mesh::handle_measurement`]. Parity is asked for where the neighbor knows of it.
+    pub fn handle_media_heard(&mut self, link: LinkId, heard: [Heard; 2], now: Instant) {
+        self.touch(now);
+        let known = self.links.get_mut(&link).filter(|link| link.version >= BridgeVersion::PARITY);
+        if let Some(protection) = known.and_then(|known| known.handle_media_heard(heard, now)) {
+            self.send(link, &Message::Protect { protection });
         }
     }
 

@@ -1,7 +1,10 @@
 //! What comes out of [`crate::Mesh::poll_output`]: everything that a driver has to do.
 
 use bytes::Bytes;
-use protocol::mesh::{Class, TrackKey};
+use protocol::{
+    mesh::{Class, TrackKey},
+    parity::Protection,
+};
 
 use crate::{
     blob::FileOutput,
@@ -32,6 +35,13 @@ pub enum Output {
     KeyframeWanted {
         /// Which track.
         track: TrackKey,
+    },
+    /// The neighbor asks for this much parity of what is sent to it over the link, until it asks for another.
+    Protect {
+        /// Which link.
+        link: LinkId,
+        /// What it asks for.
+        protection: Protection,
     },
     /// A record that was never here before, own or not; of each log in order, each once. To be written after all
     /// that came out before; the answers go to [`crate::Mesh::handle_stored`] in the same order.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::{NodeId, UnknownTopic};
+use protocol::{BridgeVersion, NodeId, UnknownTopic};
 
 use crate::{
     error::MeshError,
@@ -115,6 +115,13 @@ impl Mesh {
                 self.flood(|flooding, view| flooding.handle_summary(link, database, view, now));
                 if logs != self.replication.logs().hash() {
                     self.replicate(|replication, _, _| replication.compare(link));
+                }
+            }
+            Message::Protect { protection } => {
+                let is_known =
+                    self.links.get(&link).is_some_and(|link| link.version >= BridgeVersion::PARITY);
+                if is_known {
+                    self.outputs.push_back(Output::Protect { link, protection });
                 }
             }
             Message::Keyframe { track } => self.trees.handle_keyframe(&track, Some(link)),

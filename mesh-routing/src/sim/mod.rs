@@ -407,7 +407,7 @@ impl Sim {
                 Output::Withdrawn { .. } => self.withdrawn += 1,
                 Output::KeyframeWanted { .. } => self.relays[relay].keyframes += 1,
                 Output::Rerouted { .. } => self.rerouted += 1,
-                Output::StreamsChanged | Output::File(_) => {}
+                Output::StreamsChanged | Output::File(_) | Output::Protect { .. } => {}
                 Output::DropLink { link, .. } if self.lied_to && self.at(link).is_none() => {}
                 Output::DropLink { link, reason } => panic!("{link:?} is to be dropped: {reason}"),
             }

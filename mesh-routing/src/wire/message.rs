@@ -6,6 +6,7 @@ use protocol::{
     BridgeVersion, NodeId, Topic,
     fields::{self, Fields},
     mesh::{Alias, Class, StreamTrack, TrackKey},
+    parity::Protection,
 };
 use serde::{Deserialize, Serialize};
 
@@ -186,6 +187,11 @@ pub enum Message {
     },
     /// Something about a file.
     File(FileMessage),
+    /// How much parity the sender wants of the media that comes to it over this link.
+    Protect {
+        /// Of sound and of pictures.
+        protection: Protection,
+    },
 }
 
 /// How far a log goes.
@@ -270,7 +276,7 @@ impl Message {
     /// Relays that push a record on, one after another; those beyond pull it.
     pub const HOPS_MAX: usize = 16;
     /// How many kinds there are. Those from here on are not known.
-    pub const KINDS: u32 = 22;
+    pub const KINDS: u32 = 23;
     /// The kind of those about files, and how many kinds of them there are.
     pub(crate) const FILE: u32 = 21;
     pub(crate) const FILE_KINDS: u32 = 6;
@@ -284,6 +290,7 @@ impl Message {
             | Message::Leave { track, .. }
             | Message::Lost { track, .. }
             | Message::Keyframe { track } => since(track.track),
+            Message::Protect { .. } => BridgeVersion::PARITY,
             _ => BridgeVersion::FIRST,
         }
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use protocol::{FileId, Hlc, RoomName, StreamName, ZoneName, mesh::StreamTrack};
+use protocol::{FileId, Hlc, RoomName, StreamName, ZoneName, mesh::StreamTrack, parity::Cover};
 
 use super::*;
 use crate::{
@@ -56,6 +56,7 @@ fn samples() -> Vec<Message> {
         Message::Leave { track: track.clone(), alias },
         Message::Lost { track: track.clone(), alias, broken: Some((node(2), node(1))) },
         Message::Keyframe { track },
+        Message::Protect { protection: Protection { audio: Cover::Twice, video: Cover::Once } },
         Message::Append {
             key: key.clone(),
             first: 1,

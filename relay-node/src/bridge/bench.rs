@@ -8,8 +8,9 @@ use bytes::Bytes;
 use super::{
     Forwarding, LinkSender, LocalDelivery,
     forwarding::{
+        inbound::Inbound,
         scheduler::Next,
-        switch::{self, Inbound, Open},
+        switch::{self, Open},
     },
 };
 use crate::clock;

@@ -30,7 +30,7 @@ pub use link::handle::LinkSender;
 pub use link::misfits::Misfit;
 pub use link::stream::MESSAGE_MAX;
 pub use mesh_routing::LinkId;
-use mesh_routing::Underlay;
+use mesh_routing::{Heard, Underlay};
 pub use quic::node_key::{Identity, IdentityError};
 pub use quic::tls::Trust;
 
@@ -141,6 +141,8 @@ pub enum BridgeEvent {
         loss: f32,
         /// Bits per second it is thought to carry, if there is a thought.
         capacity: Option<u64>,
+        /// What sound and what pictures came so far, and what was lost.
+        heard: [Heard; 2],
     },
 }
 

@@ -9,7 +9,7 @@ use protocol::{
 use quinn::Connection;
 
 /// The first kind that comes next.
-pub(crate) const KIND: DatagramKind = DatagramKind::Unknown(4);
+pub(crate) const KIND: DatagramKind = DatagramKind::Unknown(5);
 
 /// Says it to a neighbor, whatever version it speaks.
 pub(crate) fn say(connection: &Connection) {

@@ -8,8 +8,9 @@ use protocol::{BridgeVersions, ZoneName};
 use super::{
     Forwarding, LinkSender, LocalDelivery, MESSAGE_MAX,
     forwarding::{
+        inbound::Inbound,
         scheduler::Next,
-        switch::{self, Inbound, Open},
+        switch::{self, Open},
     },
     link::{
         admission,
@@ -123,5 +124,10 @@ impl Crossing {
     /// Bytes of packets that are not whole yet.
     pub fn held(&self) -> usize {
         self.inbound.iter().map(Inbound::held).sum()
+    }
+
+    /// Bytes that are kept for parity.
+    pub fn held_for_parity(&self) -> usize {
+        self.inbound.iter().map(Inbound::held_for_parity).sum()
     }
 }

@@ -408,7 +408,11 @@ pub fn deliver(workers: &Workers, track: u32, header: DatagramHeader, payload: b
             Withheld::read(&payload).map(|withheld| Relayed::Withheld { epoch: header.epoch, withheld })
         }
         // Ends at the bridges.
-        DatagramKind::Nack | DatagramKind::Fragment | DatagramKind::Probe | DatagramKind::Unknown(_) => None,
+        DatagramKind::Nack
+        | DatagramKind::Fragment
+        | DatagramKind::Probe
+        | DatagramKind::Parity
+        | DatagramKind::Unknown(_) => None,
     };
     match relayed {
         Some(relayed) => workers.offer(TrackId(track), &relayed),

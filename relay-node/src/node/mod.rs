@@ -29,13 +29,14 @@ use std::{
 use bytes::Bytes;
 use media::{Command, MAX_RUNGS, StreamTracks, TrackId};
 use mesh_routing::{
-    LinkId, LogEntry, LogKey, Mesh, MeshError, NotStored, Output, Underlay,
+    Heard, LinkId, LogEntry, LogKey, Mesh, MeshError, NotStored, Output, Underlay,
     blob::{Block, Chunk},
     peer_selection::Choice,
 };
 use protocol::{
     BridgeVersion, FileId, NodeId, SessionId, StreamName, ZoneName,
     mesh::{Class, StreamTrack},
+    parity::Protection,
 };
 use rooms::{Rooms, WallTime};
 
@@ -95,6 +96,8 @@ pub enum Effect {
         /// The message.
         message: Bytes,
     },
+    /// The neighbor asks for this much parity of what goes to it over the link.
+    Protect(LinkId, Protection),
     /// Look for this relay at one of these addresses.
     Dial(NodeId, Vec<SocketAddr>),
     /// Close a link that is not needed, unless the operator wants it.
@@ -248,10 +251,12 @@ impl Node {
         link: LinkId,
         (rtt, loss): (Duration, f32),
         capacity: Option<u64>,
+        heard: [Heard; 2],
         now: Instant,
     ) {
         self.mesh.handle_measurement(link, rtt, loss, now);
         self.mesh.handle_capacity(link, capacity, now);
+        self.mesh.handle_media_heard(link, heard, now);
     }
 
     /// The operator wants a link to this neighbor.
@@ -298,6 +303,7 @@ impl Node {
     fn take(&mut self, output: Output, now: Instant) {
         let effect = match output {
             Output::Send { link, class, message } => Effect::Send { link, class, message },
+            Output::Protect { link, protection } => Effect::Protect(link, protection),
             Output::ForwardingChanged => Effect::Forwarding,
             Output::StreamsChanged => {
                 self.settle_all(now);

@@ -260,8 +260,8 @@ impl NodeLoop {
                     drop_reason::count_message(&error);
                 }
             }
-            BridgeEvent::Measured { link, rtt, loss, capacity } => {
-                self.node.handle_measured(link, (rtt, loss), capacity, now);
+            BridgeEvent::Measured { link, rtt, loss, capacity, heard } => {
+                self.node.handle_measured(link, (rtt, loss), capacity, heard, now);
                 let sender = self.links.get(&link);
                 let shed =
                     sender.into_iter().flat_map(|sender| iter::from_fn(|| sender.poll_keyframe_wanted()));
@@ -373,6 +373,11 @@ impl NodeLoop {
                     self.ladder.iter().for_each(|ladder| ladder.tell(tracks, rungs));
                 }
                 Effect::Send { link, class, message } => self.send(link, class, message),
+                Effect::Protect(link, protection) => {
+                    if let Some(sender) = self.links.get(&link) {
+                        sender.protect(protection);
+                    }
+                }
                 Effect::Dial(node, addresses) => self.bridges.dial(node, addresses),
                 Effect::Spare(link) => self.spare(link),
                 Effect::DropLink { link, reason } => {

@@ -8,7 +8,7 @@ use tests::{
     netlab::{
         Conditions, Netlab, Topology,
         babel::{Babel, Tuning},
-        console,
+        bridge, console,
         flow::Flow,
         loss, partition, race,
     },
@@ -58,6 +58,21 @@ enum Command {
         /// Messages
         #[arg(long, default_value_t = 500)]
         messages: usize,
+    },
+    /// A narrow, long and lossy bridge: sound and announcements in the next zone, and what parity does
+    Bridge {
+        /// Bits per second
+        #[arg(long, default_value_t = 1_000_000)]
+        rate: u64,
+        /// Share of packets lost, each way
+        #[arg(long, default_value_t = 0.05)]
+        share: f64,
+        /// Round trip
+        #[arg(long, default_value_t = 80)]
+        round_trip_ms: u64,
+        /// How long what is heard counts
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
     },
     /// Cut a ring of four again and again: babeld and relays side by side
     Race {
@@ -138,6 +153,11 @@ async fn run(command: Command) -> Result<()> {
         }
         Command::Loss { relays, share, messages } => {
             loss::chain(relays, share, messages).await?.print();
+            Ok(())
+        }
+        Command::Bridge { rate, share, round_trip_ms, seconds } => {
+            let (round_trip, length) = (Duration::from_millis(round_trip_ms), Duration::from_secs(seconds));
+            bridge::bridge(rate, share, round_trip, length).await?.print();
             Ok(())
         }
         Command::Race { trials, encodings: true, .. } => {

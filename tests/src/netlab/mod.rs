@@ -5,6 +5,7 @@
 //! goes when the [`Netlab`] does: namespaces have no names and devices belong to open files.
 
 pub mod babel;
+pub mod bridge;
 pub mod console;
 pub mod emulator;
 pub mod flow;

@@ -44,10 +44,25 @@ pub struct Heard {
     /// Times without an audio packet.
     #[serde(default)]
     pub silences: Vec<Silence>,
+    /// What a receiver with a small store would have made up.
+    pub concealed: Option<Concealed>,
     /// From publisher to listener.
     pub delay_ms: Option<Delay>,
     /// The picture.
     pub video: Option<Seen>,
+}
+
+/// What a listener would have made up.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Concealed {
+    /// Percent of all that was played.
+    pub percent: f64,
+    /// The longest time in one piece, in milliseconds.
+    pub longest_ms: f64,
+    /// Pieces.
+    pub events: u64,
+    /// Packets that came when their turn was over.
+    pub late: u64,
 }
 
 /// What a listener saw.

@@ -34,6 +34,11 @@ pub(crate) fn lane(class: Class) -> usize {
     }
 }
 
+/// What a packet of a class is of: 0 sound, 1 pictures. So figures of both are kept apart.
+pub(crate) fn kind(class: Class) -> usize {
+    usize::from(lane(class) > SOUND)
+}
+
 /// The RTP sequence number of a canonical packet.
 pub(crate) fn sequence(packet: &[u8]) -> Option<u16> {
     let header = packet.first_chunk::<RTP_HEADER>()?;

@@ -6,12 +6,16 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BufMut};
 use protocol::mesh::{Alias, Class};
 
+use super::{packet::kind, parity::SPREAD};
+
 /// A packet may be overtaken by others for so long without being missed.
 const REORDERING: Duration = Duration::from_millis(5);
 /// Asks per packet.
 const TRIES: u8 = 2;
 /// A jump over more than this is no loss to repair: the tree or the neighbor's queue changed.
 const GAP_MAX: u16 = 64;
+/// Where those that were jumped over by too many are counted.
+const JUMPED: usize = 2;
 /// Missing packets of a link that are waited for at a time.
 const MISSING_MAX: usize = 256;
 /// Link sequences that one ask can name.
@@ -61,15 +65,31 @@ impl Nack {
 #[derive(Debug, Default)]
 pub(crate) struct Gaps {
     missing: Vec<Missing>,
-    /// Packets that were given up since [`Gaps::take_late`].
-    late: u64,
+    /// Packets that were given up since [`Gaps::take_late`]: of sound, of pictures, jumped over by too many.
+    late: [u64; 3],
+}
+
+/// Datagrams that were jumped over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gap {
+    pub alias: Alias,
+    /// The one that came.
+    pub sequence: u16,
+    /// How many before it did not.
+    pub missed: u16,
+    pub class: Class,
+    /// Parity may bring them: until it is due nobody is asked.
+    pub has_parity: bool,
 }
 
 #[derive(Debug)]
 struct Missing {
     alias: Alias,
     sequence: u16,
+    kind: usize,
     asked: u8,
+    /// Whether anybody was asked.
+    was_asked: bool,
     ask_at: Instant,
     until: Instant,
 }
@@ -89,38 +109,49 @@ fn patience(class: Class) -> Duration {
 }
 
 impl Gaps {
-    /// `sequence` came, and the `missed` before it did not.
-    pub fn handle_gap(
-        &mut self,
-        alias: Alias,
-        sequence: u16,
-        missed: u16,
-        class: Class,
-        rtt: Duration,
-        now: Instant,
-    ) {
-        let until = now + patience(class);
-        let hopeless = missed > GAP_MAX || now + REORDERING + rtt > until;
+    /// Something was jumped over. Whether that is a loss, and not another place in the sequence.
+    pub fn handle_gap(&mut self, gap: Gap, rtt: Duration, now: Instant) -> bool {
+        let Gap { alias, sequence, missed, class, has_parity } = gap;
+        let ask_at = now + if has_parity { SPREAD + REORDERING } else { REORDERING };
+        let kind = kind(class);
+        // Parity that comes when it is due is waited for all the same.
+        let until = (now + patience(class)).max(if has_parity { ask_at } else { now });
+        let is_too_far = ask_at + rtt > until;
+        if missed > GAP_MAX {
+            self.late[JUMPED] += u64::from(missed);
+            return false;
+        }
         for back in (1..=missed).rev() {
-            if hopeless || self.missing.len() == MISSING_MAX {
-                self.late += u64::from(back);
-                return;
+            if is_too_far && !has_parity || self.missing.len() == MISSING_MAX {
+                self.late[kind] += u64::from(back);
+                break;
             }
             self.missing.push(Missing {
                 alias,
                 sequence: sequence.wrapping_sub(back),
-                asked: 0,
-                ask_at: now + REORDERING,
+                kind,
+                asked: if is_too_far { TRIES } else { 0 },
+                was_asked: false,
+                ask_at,
                 until,
             });
         }
+        true
     }
 
-    /// A packet that had been jumped over came.
-    pub fn handle_late(&mut self, alias: Alias, sequence: u16) {
+    /// A packet that had been jumped over came. Whether it had been asked for: else it came by itself, only late.
+    pub fn handle_late(&mut self, alias: Alias, sequence: u16) -> bool {
         let found = |missing: &Missing| missing.alias == alias && missing.sequence == sequence;
-        if let Some(index) = self.missing.iter().position(found) {
-            self.missing.swap_remove(index);
+        let index = self.missing.iter().position(found);
+        index.is_some_and(|index| self.missing.swap_remove(index).was_asked)
+    }
+
+    /// A parity of the datagrams from `first` on came: what is missing before them no parity brings any more.
+    pub fn handle_parity(&mut self, alias: Alias, first: u16, now: Instant) {
+        for missing in self.missing.iter_mut().filter(|missing| missing.alias == alias) {
+            if missing.sequence.wrapping_sub(first) >= 0x8000 {
+                missing.ask_at = missing.ask_at.min(now + REORDERING);
+            }
         }
     }
 
@@ -131,9 +162,12 @@ impl Gaps {
 
     /// The next ask to send; call until there is none.
     pub fn poll_nack(&mut self, rtt: Duration, now: Instant) -> Option<Nack> {
-        let before = self.missing.len();
-        self.missing.retain(|missing| now < missing.until);
-        self.late += (before - self.missing.len()) as u64;
+        let late = &mut self.late;
+        self.missing.retain(|missing| {
+            let stays = now < missing.until;
+            late[missing.kind] += u64::from(!stays);
+            stays
+        });
         let due = |missing: &Missing| missing.asked < TRIES && missing.ask_at <= now;
         let alias = self.missing.iter().find(|missing| due(missing))?.alias;
         let of_alias = |missing: &Missing| missing.alias == alias && due(missing);
@@ -149,6 +183,7 @@ impl Gaps {
             if offset < ASK_SPAN {
                 nack.bits |= 1 << offset;
                 missing.asked += 1;
+                missing.was_asked = true;
                 missing.ask_at = now + (rtt + rtt / 4 + REORDERING).max(2 * REORDERING);
                 // An answer that cannot be in time is not asked for.
                 if missing.ask_at + rtt > missing.until {
@@ -159,8 +194,8 @@ impl Gaps {
         Some(nack)
     }
 
-    /// Packets given up since the last call.
-    pub fn take_late(&mut self) -> u64 {
+    /// Packets given up since the last call: of sound, of pictures, and those that were jumped over by too many.
+    pub fn take_late(&mut self) -> [u64; 3] {
         std::mem::take(&mut self.late)
     }
 }
@@ -176,6 +211,14 @@ mod tests {
         Instant::now()
     }
 
+    fn over(alias: u16, sequence: u16, missed: u16, class: Class) -> Gap {
+        Gap { alias: Alias(alias), sequence, missed, class, has_parity: false }
+    }
+
+    fn late(gaps: &mut Gaps) -> u64 {
+        gaps.take_late().iter().sum()
+    }
+
     const MS: Duration = Duration::from_millis(1);
     const RTT: Duration = Duration::from_millis(10);
 
@@ -188,7 +231,7 @@ mod tests {
     #[test]
     fn a_gap_is_asked_for_after_5_ms_twice_and_then_given_up() {
         let (mut gaps, now) = (Gaps::default(), start());
-        gaps.handle_gap(Alias(1), 2, 4, Class::Video, RTT, now);
+        gaps.handle_gap(over(1, 2, 4, Class::Video), RTT, now);
         assert_eq!(asks(&mut gaps, RTT, now + 4 * MS), []);
         assert_eq!(gaps.poll_timeout(), Some(now + 5 * MS));
         assert_eq!(asks(&mut gaps, RTT, now + 5 * MS), [(1, vec![65_534, 65_535, 0, 1])]);
@@ -198,45 +241,66 @@ mod tests {
         assert_eq!(asks(&mut gaps, RTT, again), [(1, vec![65_534, 0, 1])]);
         assert_eq!(gaps.poll_timeout(), Some(now + 250 * MS));
         assert_eq!(asks(&mut gaps, RTT, now + 250 * MS), []);
-        assert_eq!((gaps.take_late(), gaps.take_late(), gaps.poll_timeout()), (3, 0, None));
+        assert_eq!((late(&mut gaps), late(&mut gaps), gaps.poll_timeout()), (3, 0, None));
     }
 
     #[test]
     fn what_only_came_in_another_order_is_not_asked_for() {
         let (mut gaps, now) = (Gaps::default(), start());
-        gaps.handle_gap(Alias(1), 10, 1, Class::Audio, RTT, now);
+        gaps.handle_gap(over(1, 10, 1, Class::Audio), RTT, now);
         gaps.handle_late(Alias(1), 9);
-        assert_eq!((asks(&mut gaps, RTT, now + 100 * MS), gaps.take_late()), (vec![], 0));
+        assert_eq!((asks(&mut gaps, RTT, now + 100 * MS), late(&mut gaps)), (vec![], 0));
     }
 
     #[test]
     fn what_would_come_too_late_is_not_asked_for() {
         let (mut gaps, now) = (Gaps::default(), start());
-        gaps.handle_gap(Alias(1), 10, 1, Class::Audio, 70 * MS, now);
-        assert_eq!((gaps.poll_timeout(), gaps.take_late()), (None, 1));
+        gaps.handle_gap(over(1, 10, 1, Class::Audio), 70 * MS, now);
+        assert_eq!((gaps.poll_timeout(), late(&mut gaps)), (None, 1));
         // In time once, not twice.
-        gaps.handle_gap(Alias(1), 20, 1, Class::Audio, 30 * MS, now);
+        gaps.handle_gap(over(1, 20, 1, Class::Audio), 30 * MS, now);
         assert_eq!(asks(&mut gaps, 30 * MS, now + 5 * MS).len(), 1);
         assert_eq!(gaps.poll_timeout(), Some(now + 60 * MS));
     }
 
     #[test]
+    fn while_parity_may_bring_it_nobody_is_asked() {
+        let (mut gaps, now) = (Gaps::default(), start());
+        let protected = |alias, class| Gap { has_parity: true, ..over(alias, 10, 1, class) };
+        gaps.handle_gap(protected(1, Class::Video), 80 * MS, now);
+        assert_eq!(asks(&mut gaps, 80 * MS, now + 84 * MS), []);
+        assert_eq!(asks(&mut gaps, 80 * MS, now + 85 * MS), [(1, vec![9])]);
+        assert!(gaps.handle_late(Alias(1), 9), "it was asked for");
+        // No answer would be in time. It is waited for all the same, because parity may be.
+        gaps.handle_gap(protected(2, Class::Audio), 80 * MS, now);
+        assert_eq!(gaps.poll_timeout(), Some(now + 85 * MS));
+        assert_eq!((asks(&mut gaps, 80 * MS, now + 84 * MS), late(&mut gaps)), (vec![], 0));
+        assert_eq!((asks(&mut gaps, 80 * MS, now + 85 * MS), late(&mut gaps)), (vec![], 1));
+        // Parity of what came later came: none is left that could bring it.
+        gaps.handle_gap(protected(3, Class::Video), 20 * MS, now);
+        gaps.handle_parity(Alias(3), 9, now);
+        assert_eq!(gaps.poll_timeout(), Some(now + 85 * MS));
+        gaps.handle_parity(Alias(3), 10, now);
+        assert_eq!(asks(&mut gaps, 20 * MS, now + 5 * MS), [(3, vec![9])]);
+    }
+
+    #[test]
     fn aliases_are_asked_for_apart() {
         let (mut gaps, now) = (Gaps::default(), start());
-        gaps.handle_gap(Alias(1), 10, 1, Class::Audio, RTT, now);
-        gaps.handle_gap(Alias(2), 10, 2, Class::Video, RTT, now);
+        gaps.handle_gap(over(1, 10, 1, Class::Audio), RTT, now);
+        gaps.handle_gap(over(2, 10, 2, Class::Video), RTT, now);
         assert_eq!(asks(&mut gaps, RTT, now + 5 * MS), [(1, vec![9]), (2, vec![8, 9])]);
     }
 
     #[test]
     fn a_jump_is_no_loss_to_repair_and_the_list_is_bounded() {
         let (mut gaps, now) = (Gaps::default(), start());
-        gaps.handle_gap(Alias(1), 1000, GAP_MAX + 1, Class::Video, RTT, now);
-        assert_eq!((gaps.poll_timeout(), gaps.take_late()), (None, u64::from(GAP_MAX) + 1));
+        gaps.handle_gap(over(1, 1000, GAP_MAX + 1, Class::Video), RTT, now);
+        assert_eq!((gaps.poll_timeout(), late(&mut gaps)), (None, u64::from(GAP_MAX) + 1));
         for alias in 0..100 {
-            gaps.handle_gap(Alias(alias), 50, 10, Class::Video, RTT, now);
+            gaps.handle_gap(over(alias, 50, 10, Class::Video), RTT, now);
         }
-        assert_eq!((gaps.missing.len(), gaps.take_late()), (MISSING_MAX, 1000 - MISSING_MAX as u64));
+        assert_eq!((gaps.missing.len(), late(&mut gaps)), (MISSING_MAX, 1000 - MISSING_MAX as u64));
     }
 
     proptest! {
@@ -269,7 +333,7 @@ mod tests {
                 let now = begin + i as u32 * 3 * MS;
                 if *fate == 0 { gap += 1; continue; }
                 if gap > 0 {
-                    gaps.handle_gap(Alias(1), i as u16, gap, Class::Video, rtt, now);
+                    gaps.handle_gap(over(1, i as u16, gap, Class::Video), rtt, now);
                     gapped += u64::from(std::mem::take(&mut gap));
                 }
                 while let Some(nack) = gaps.poll_nack(rtt, now) {
@@ -281,7 +345,7 @@ mod tests {
             }
             prop_assert!(asked.values().all(|times| *times <= u32::from(TRIES)));
             while gaps.poll_nack(rtt, begin + 10_000 * MS).is_some() {}
-            prop_assert_eq!(gaps.take_late(), gapped);
+            prop_assert_eq!(late(&mut gaps), gapped);
             prop_assert_eq!(gaps.poll_timeout(), None);
         }
     }

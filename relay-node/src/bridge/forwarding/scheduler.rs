@@ -1,19 +1,24 @@
 //! The queues above quinn: what waits for a link waits here, in class order, and not for long. Of sound that is too old
 //! the oldest goes; what goes of video is in `shedding`. What was sent is kept for a while, and sent again when the
-//! neighbor asks. No clock.
+//! neighbor asks, and parity is made of it where the neighbor wants that. No clock.
 
 use std::{
     collections::{HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
-use protocol::mesh::{Alias, Class, DatagramHeader, DatagramKind, Fragment, Withheld};
+use bytes::{Bytes, BytesMut};
+use protocol::{
+    mesh::{Alias, DatagramHeader, DatagramKind, Fragment, Withheld},
+    parity::{Parity, Protection},
+};
 
 use super::{
     packet::{LANES, Packet, SOUND, VIDEO, lane, sequence, timestamp},
+    parity::protector::{self, Protector, Since},
     queue::{Queue, Queued},
     repair::Nack,
+    sent::{Kept, Sent},
     shedding::{DRAINED, SOON, Shed, Shedding},
     withheld::notice,
 };
@@ -31,13 +36,6 @@ const REPAIRS_MAX: usize = 128;
 const BUDGET_SHARE: u32 = 5;
 /// Repairs that may leave at once after a quiet time.
 const BUDGET_MAX: u32 = 64;
-/// Packets kept of a track, by number: some 1.3 s of audio, 0.3 s of 8 Mbit/s of video.
-const KEPT_AUDIO: usize = 64;
-const KEPT_VIDEO: usize = 256;
-/// And for so long: nobody asks later. Memory that comes back sooner is still in the cache.
-const KEPT_FOR: Duration = Duration::from_millis(400);
-/// But for the last few: of a slow track it is only the next packet that shows a gap.
-const KEPT_MIN: u16 = 16;
 /// Headers and payloads are put together in slabs of this size, which come back when quinn has sent them.
 const SLAB: usize = 64 * 1024;
 /// Slabs that may be waited for before another one is made.
@@ -54,6 +52,7 @@ pub(crate) struct Scheduler {
     nacks: VecDeque<Nack>,
     repairs: [VecDeque<(Alias, u16)>; LANES],
     outgoing: HashMap<Alias, Outgoing>,
+    protector: Protector,
     budget: Budget,
     slabs: Slabs,
 }
@@ -64,6 +63,8 @@ struct Outgoing {
     sequence: u16,
     lane: usize,
     kept: Kept,
+    /// What was sent since the last parity of it.
+    since: Since,
     /// Nothing was sent since the last [`Scheduler::handle_tick`].
     idle: bool,
 }
@@ -88,9 +89,20 @@ pub(crate) struct Dropped {
 }
 
 impl Scheduler {
-    /// Whether something did not leave: [`Scheduler::take_dropped`] says what, [`Scheduler::poll_keyframe`] what follows.
+    /// Whether something did not leave, or parity did: [`Scheduler::take_dropped`] and [`Scheduler::take_parity`] say what,
+    /// [`Scheduler::poll_keyframe`] what follows.
     pub fn has_news(&self) -> bool {
-        self.dropped != Dropped::default() || self.shedding.has_shed()
+        self.dropped != Dropped::default() || self.shedding.has_shed() || self.protector.has_news()
+    }
+
+    /// The parity that the neighbor asks for from now on.
+    pub fn handle_protection(&mut self, asked: Protection) {
+        self.protector.handle_asked(asked);
+    }
+
+    /// What the link is thought to carry, in bits per second.
+    pub fn handle_believed(&mut self, bits: Option<u64>) {
+        self.protector.handle_believed(bits);
     }
 
     /// Queues a packet. In a lane that is full something else goes for it.
@@ -150,12 +162,23 @@ impl Scheduler {
         Dropped { shed: self.shedding.take_shed(), ..std::mem::take(&mut self.dropped) }
     }
 
+    /// When a parity may leave, if nothing else wakes the link before.
+    pub fn poll_parity(&self, now: Instant) -> Option<Instant> {
+        self.protector.poll_timeout(now)
+    }
+
+    /// What became of parities since the last call.
+    pub fn take_parity(&mut self) -> protector::Counts {
+        self.protector.take_counts()
+    }
+
     /// The next datagram to send, if it is no longer than there is room: `urgent` bytes for sound and what goes before it,
     /// `room` bytes for the rest. Nothing passes what waits. A packet that would be longer than
     /// `longest` leaves in fragments.
     ///
     /// A link sequence is given only now: what was dropped here leaves no gap, so a gap always means a loss on
     /// the way. Of pictures that were shed the neighbor is told their numbers, before the next packet of their track.
+    /// Parity leaves when nothing else of its lane waits.
     pub fn pop(&mut self, urgent: u64, room: u64, longest: usize, now: Instant) -> Next {
         if let Some(nack) = self.nacks.front() {
             if urgent < (DatagramHeader::LEN + nack.len()) as u64 {
@@ -172,6 +195,12 @@ impl Scheduler {
         }
         for (lane, wait) in WAITS.iter().enumerate() {
             if self.is_empty(lane) {
+                if self.protector.waits(lane) {
+                    let room = if lane <= SOUND { urgent } else { room };
+                    if let Some(next) = self.pop_parity(lane, room, longest, now) {
+                        return next;
+                    }
+                }
                 continue;
             }
             if self.lanes[lane].is_late(*wait, now) {
@@ -295,11 +324,12 @@ impl Scheduler {
     }
 
     fn send(&mut self, packet: Packet, fragment: Option<Fragment>, lane: usize, now: Instant) -> Bytes {
-        let Packet { kind, class, epoch, alias, payload, .. } = packet;
+        let Packet { kind, class, epoch, alias, precedence, payload } = packet;
         let outgoing = self.outgoing.entry(alias).or_insert_with(|| Outgoing {
             sequence: 0,
             lane,
             kept: Kept::new(class),
+            since: Since::default(),
             idle: false,
         });
         let sequence = outgoing.sequence;
@@ -310,7 +340,50 @@ impl Scheduler {
         let sent = Sent { sequence, kind, epoch, fragment, payload };
         let datagram = self.slabs.put(header, sent.len(), |out| sent.write(out));
         outgoing.kept.push(sent, now);
+        // Clocks of pictures pass with the sound: they are in groups, and close none.
+        if self.protector.is_on()
+            && kind != DatagramKind::SenderClock
+            && let Some(pattern) = self.protector.pattern(lane, precedence)
+            && let Some(group) = outgoing.since.handle_sent(pattern, &outgoing.kept, sequence, now)
+        {
+            self.protector.push(lane, alias, group, now);
+        }
         datagram
+    }
+
+    /// The next parity of a lane. What finds no room waits for it, but not for long.
+    #[inline(never)]
+    fn pop_parity(&mut self, lane: usize, room: u64, longest: usize, now: Instant) -> Option<Next> {
+        while let Some(due) = self.protector.front(lane, now) {
+            let kept = self.outgoing.get(&due.alias).map(|outgoing| &outgoing.kept);
+            let of_it = due.group.sequences().map(|sequence| kept.and_then(|kept| kept.get(sequence)));
+            let length = of_it.clone().map(|sent| sent.map(Sent::len)).try_fold(0, |most, length| {
+                // One that is not kept any more takes the parity with it.
+                length.map(|length| length.max(most))
+            });
+            let Some(length) = length.filter(|length| DatagramHeader::LEN + Parity::LEN + length <= longest)
+            else {
+                self.protector.shed(lane);
+                continue;
+            };
+            let octets = DatagramHeader::LEN + Parity::LEN + length;
+            if room < octets as u64 {
+                return Some(Next::Wait);
+            }
+            if !self.protector.leaves(lane, octets, now) {
+                continue;
+            }
+            let header = DatagramHeader {
+                kind: DatagramKind::Parity,
+                epoch: 0,
+                alias: due.alias,
+                sequence: due.group.first,
+            };
+            return Some(Next::Datagram(self.slabs.put(header, Parity::LEN + length, |out| {
+                protector::write(due.group, due.alias, length, of_it.flatten(), out);
+            })));
+        }
+        None
     }
 }
 
@@ -334,86 +407,6 @@ impl Outgoing {
             .filter_map(|sent| media::Packet::from_canonical(sent.payload.clone(), sent.epoch, now))
             .any(|packet| packet.description.keyframe)
             .then_some(picture)
-    }
-}
-
-/// A packet as it was sent.
-#[derive(Debug, Clone)]
-pub(crate) struct Sent {
-    pub sequence: u16,
-    pub kind: DatagramKind,
-    pub epoch: u8,
-    /// Which fragment it is, of a packet that was cut.
-    pub fragment: Option<Fragment>,
-    pub payload: Bytes,
-}
-
-impl Sent {
-    /// Octets behind the header.
-    pub fn len(&self) -> usize {
-        self.payload.len() + self.fragment.map_or(0, |_| Fragment::LEN)
-    }
-
-    /// Appends what stands behind the header.
-    #[inline]
-    pub fn write(&self, out: &mut impl BufMut) {
-        if let Some(fragment) = &self.fragment {
-            fragment.write(out);
-        }
-        out.put_slice(&self.payload);
-    }
-}
-
-/// The packets of one alias that were sent last.
-#[derive(Debug)]
-pub(crate) struct Kept {
-    most: usize,
-    /// None, or `most`.
-    slots: Vec<Option<(Instant, Sent)>>,
-    /// What was sent before this one is not kept any more.
-    oldest: u16,
-}
-
-impl Kept {
-    pub fn new(class: Class) -> Kept {
-        let most = match class {
-            Class::Video | Class::File | Class::Prefetch => KEPT_VIDEO,
-            _ => KEPT_AUDIO,
-        };
-        Kept { most, slots: Vec::new(), oldest: 0 }
-    }
-
-    /// Keeps a packet in place of the oldest, and lets go of those that were sent long ago.
-    pub fn push(&mut self, sent: Sent, now: Instant) {
-        let newest = sent.sequence;
-        if self.slots.is_empty() {
-            self.slots = vec![None; self.most];
-            self.oldest = newest;
-        }
-        let slot = usize::from(newest) % self.most;
-        self.slots[slot] = Some((now, sent));
-        while newest.wrapping_sub(self.oldest) >= KEPT_MIN {
-            let slot = &mut self.slots[usize::from(self.oldest) % self.most];
-            let is_old = |(at, sent): &mut (Instant, Sent)| {
-                sent.sequence == self.oldest && now.saturating_duration_since(*at) > KEPT_FOR
-            };
-            if slot.take_if(is_old).is_none() && usize::from(newest.wrapping_sub(self.oldest)) < self.most {
-                break;
-            }
-            self.oldest = self.oldest.wrapping_add(1);
-        }
-    }
-
-    /// The packet with this link sequence, if it is still kept.
-    pub fn get(&self, sequence: u16) -> Option<&Sent> {
-        let slot = self.slots.get(usize::from(sequence) % self.most)?;
-        slot.as_ref().map(|(_, sent)| sent).filter(|sent| sent.sequence == sequence)
-    }
-
-    /// Lets go of all packets, and of their places: a link sees 65,536 aliases before one comes back, and the
-    /// numbers of each go on.
-    pub fn clear(&mut self) {
-        self.slots = Vec::new();
     }
 }
 

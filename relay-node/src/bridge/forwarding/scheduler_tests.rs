@@ -1,3 +1,5 @@
+use protocol::mesh::Class;
+
 use super::*;
 use crate::clock;
 
@@ -223,40 +225,4 @@ fn repairs_are_a_fifth_of_what_is_sent() {
         repairs += u32::from(budget.spend());
     }
     assert!((2400..=2500).contains(&repairs), "{repairs} of {}", 10_000 + repairs);
-}
-
-fn sent(sequence: u32) -> Sent {
-    let payload = Bytes::from(sequence.to_be_bytes().to_vec());
-    Sent { sequence: sequence as u16, kind: DatagramKind::Rtp, epoch: 1, fragment: None, payload }
-}
-
-#[test]
-fn the_last_packets_are_kept() {
-    let (mut kept, now) = (Kept::new(Class::Audio), clock::now());
-    (65_500..65_636).for_each(|sequence| kept.push(sent(sequence), now));
-    let has = |sequence: u16| kept.get(sequence).is_some();
-    assert!(!has(35) && has(36) && has(99) && !has(100) && !has(65_500));
-    kept.clear();
-    assert!(kept.get(99).is_none());
-    assert_eq!(kept.slots.capacity(), 0, "an alias that is done takes no memory");
-}
-
-#[test]
-fn a_packet_is_kept_as_long_as_somebody_may_ask_for_it() {
-    let (mut kept, begin) = (Kept::new(Class::Video), clock::now());
-    let mut send = |sequence: u32, millis: u64| {
-        kept.push(sent(sequence), begin + Duration::from_millis(millis));
-        let oldest = (0..=sequence).rev().take_while(|sequence| kept.get(*sequence as u16).is_some()).last();
-        sequence - oldest.unwrap_or(sequence) + 1
-    };
-    // 100 packets a second: those of 400 ms.
-    let of_a_second: Vec<u32> =
-        (65_400..65_700).map(|sequence| send(sequence, 10 * u64::from(sequence))).collect();
-    assert_eq!((of_a_second[0], of_a_second[39], of_a_second[299]), (1, 40, 41));
-    // Then one a second: the last few.
-    let later: Vec<u32> = (0..100_u32).map(|n| send(65_700 + n, 657_000 + 1000 * u64::from(n))).collect();
-    assert_eq!((later[1], later[99]), (16, 16));
-    // Then a thousand at once: as many as there is room for.
-    let burst: Vec<u32> = (65_800..66_800).map(|sequence| send(sequence, 800_000)).collect();
-    assert_eq!(burst[999], 256);
 }

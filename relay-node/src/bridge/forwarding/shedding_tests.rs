@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use media::rtp::descriptor::SpatialLayer;
 use proptest::prelude::*;
-use protocol::Codec;
+use protocol::{Codec, mesh::Class};
 
 use super::*;
 use crate::clock;

@@ -1,5 +1,5 @@
-//! The media path of the bridges' thread: datagrams in, table lookup, datagrams out. It alone owns the port of each link
-//! and the window of each track, whichever links its feeds come over. Nothing here is locked, because nothing here is
+//! The media path of the bridges' thread: the port of each link, out of which its datagrams leave, and the window of each
+//! track, whichever links its feeds come over. What a link receives comes through `inbound.rs`. Nothing here is locked, because nothing here is
 //! shared, and nothing waits for the node loop.
 
 use std::{
@@ -12,38 +12,33 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use metrics::gauge;
 use protocol::{
     ZoneName,
-    mesh::{Alias, DatagramHeader, DatagramKind, SenderClock, Withheld},
+    mesh::{DatagramHeader, DatagramKind, SenderClock, Withheld},
 };
-use quinn::{Connection, ConnectionError, SendDatagramError};
+use quinn::{Connection, SendDatagramError};
 
 use super::{
-    dedup::{Pace, Seen, TrackWindow, Window},
-    fragments::Fragments,
+    dedup::{Pace, TrackWindow},
     packet::{Packet, sequence},
+    parity::protector,
     probing::{Probing, Sent},
-    repair::{Gaps, Nack},
+    repair::Nack,
     scheduler::{Dropped, Next, Scheduler},
     shedding::Shed,
-    table::{Forwarding, LocalDelivery, Table},
+    table::Table,
 };
-#[cfg(feature = "next")]
-use crate::bridge::next;
 use crate::{
     bridge::{
         LinkId,
         link::handle::LinkShared,
-        quic::{measure::Counters, probe, transport::DATAGRAM_SEND_BUFFER},
+        quic::{probe, transport::DATAGRAM_SEND_BUFFER},
     },
     clock,
     drop_reason::DropReason,
 };
 
-/// Above this many windows those of aliases that left the table go.
-const WINDOWS: usize = 256;
 /// What quinn's queue counts for each datagram besides its bytes, and for the next one when it is empty.
 const QUEUED: u64 = 32;
 
@@ -90,7 +85,14 @@ fn poll_send(
                 }
                 return Poll::Pending;
             }
-            Next::Nothing => return send_probe(connection, link, buffered, now),
+            Next::Nothing => {
+                let parity_at = with(|switch| switch.poll_parity(link.id, now));
+                return match (send_probe(connection, link, buffered, now), parity_at) {
+                    (Poll::Ready(Ok(at)), Some(parity_at)) => Poll::Ready(Ok(at.min(parity_at))),
+                    (Poll::Pending, Some(parity_at)) => Poll::Ready(Ok(parity_at)),
+                    (sent, _) => sent,
+                };
+            }
         };
         let length = datagram.len() as u64;
         buffered += length + QUEUED;
@@ -137,193 +139,6 @@ fn send_probe(
         Sent::Nothing => {}
     }
     Poll::Pending
-}
-
-/// Reads datagrams and sends each where the table says: all that are there in one turn, so that they leave together.
-pub(crate) async fn receive(connection: Connection, mut inbound: Inbound) -> ConnectionError {
-    let mut datagram = pin!(connection.read_datagram());
-    let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
-    poll_fn(|cx| {
-        let now = clock::now();
-        // quinn holds a bounded number of them, and none comes while this thread is here.
-        while let Poll::Ready(read) = datagram.as_mut().poll(cx) {
-            match read {
-                Ok(read) => with(|switch| inbound.handle(switch, read, now)),
-                Err(error) => return Poll::Ready(error),
-            }
-            datagram.set(connection.read_datagram());
-        }
-        while let Some(due) = inbound.poll_timeout() {
-            if due > now {
-                if timer.deadline() != due.into() {
-                    timer.as_mut().reset(due.into());
-                }
-                ready!(timer.as_mut().poll(cx));
-            }
-            with(|switch| inbound.handle_timeout(switch, now.max(due)));
-        }
-        Poll::Pending
-    })
-    .await
-}
-
-/// What the receiving side of a link knows.
-pub(crate) struct Inbound {
-    link: Arc<LinkShared>,
-    forwarding: Arc<Forwarding>,
-    local: LocalDelivery,
-    counters: Arc<Counters>,
-    feeds: HashMap<Alias, Feed>,
-    gaps: Gaps,
-    fragments: Fragments,
-}
-
-/// What came with one alias.
-struct Feed {
-    window: Window,
-    pace: Option<Pace>,
-}
-
-impl Inbound {
-    pub fn new(link: &Arc<LinkShared>, forwarding: Arc<Forwarding>, local: LocalDelivery) -> Inbound {
-        Inbound {
-            link: link.clone(),
-            forwarding,
-            local,
-            counters: link.counters.clone(),
-            feeds: HashMap::new(),
-            gaps: Gaps::default(),
-            fragments: Fragments::default(),
-        }
-    }
-
-    /// A datagram came.
-    pub fn handle(&mut self, switch: &mut Switch, datagram: Bytes, now: Instant) {
-        let Some((mut header, mut payload)) = DatagramHeader::split(datagram) else {
-            self.counters.malformed.increment(1);
-            return;
-        };
-        match header.kind {
-            DatagramKind::Nack => {
-                match Nack::read(header.alias, header.sequence, &payload) {
-                    Some(nack) => switch.answer(self.link.id, nack),
-                    None => self.counters.malformed.increment(1),
-                }
-                return;
-            }
-            DatagramKind::Probe => {
-                let shortest = self.link.budget().shortest();
-                if !switch.handle_probe(self.link.id, &header, payload.len(), shortest, now) {
-                    self.counters.queue_full.increment(1);
-                }
-                return;
-            }
-            #[cfg(feature = "next")]
-            next::KIND => return next::count(&self.link.neighbor, "datagram"),
-            DatagramKind::Unknown(_) => {
-                self.counters.unknown_kind.increment(1);
-                if !header.kind.in_sequence() {
-                    return;
-                }
-            }
-            DatagramKind::Rtp
-            | DatagramKind::SenderClock
-            | DatagramKind::Fragment
-            | DatagramKind::Withheld => {}
-        }
-        let table = self.forwarding.load();
-        let Some(route) = table.incoming.get(&(self.link.id, header.alias)) else {
-            match self.forwarding.has_left(self.link.id, header.alias) {
-                true => self.counters.track_left.increment(1),
-                false => self.counters.unknown_alias.increment(1),
-            }
-            return;
-        };
-        if self.feeds.len() > WINDOWS && !self.feeds.contains_key(&header.alias) {
-            let link = self.link.id;
-            self.feeds.retain(|alias, _| table.incoming.contains_key(&(link, *alias)));
-        }
-        let feed = self
-            .feeds
-            .entry(header.alias)
-            .or_insert_with(|| Feed { window: Window::new(header.sequence), pace: None });
-        match feed.window.insert(header.sequence) {
-            Seen::Fresh { missed: 0 } => {}
-            Seen::Fresh { missed } => {
-                self.counters.lost.increment(u64::from(missed));
-                let rtt = self.link.budget().rtt();
-                self.gaps.handle_gap(header.alias, header.sequence, missed, route.class, rtt, now);
-            }
-            Seen::Late => self.gaps.handle_late(header.alias, header.sequence),
-            Seen::Duplicate => {
-                self.counters.duplicate.increment(1);
-                return;
-            }
-            Seen::TooOld => {
-                self.counters.too_old.increment(1);
-                return;
-            }
-        }
-        // It has its place in the sequence, so that nobody asks for it; there is nothing else to do with it here.
-        if matches!(header.kind, DatagramKind::Unknown(_)) {
-            return;
-        }
-        if header.kind == DatagramKind::Fragment {
-            match self.fragments.handle(&header, payload, now) {
-                Ok(Some(whole)) => (header.kind, payload) = (DatagramKind::Rtp, whole),
-                Ok(None) => return,
-                Err(_) => {
-                    self.counters.malformed.increment(1);
-                    return;
-                }
-            }
-        }
-        match switch.take(&table, route.track, &header, &payload, &mut feed.pace) {
-            Taken::Fresh => {}
-            Taken::Known => {
-                self.counters.second_feed.increment(1);
-                return;
-            }
-            Taken::Malformed => {
-                self.counters.malformed.increment(1);
-                return;
-            }
-        }
-        // Not back to where it came from: with two feeds two relays can be each other's.
-        for child in route.children.iter().filter(|child| child.link.link() != self.link.id) {
-            let packet = Packet {
-                kind: header.kind,
-                class: route.class,
-                epoch: header.epoch,
-                alias: child.alias,
-                precedence: child.precedence,
-                payload: payload.clone(),
-            };
-            switch.pass_on(&child.link.0, packet, now);
-        }
-        if let Some(track) = route.local {
-            (self.local)(track, header, payload);
-        }
-    }
-
-    /// Bytes of packets that are not whole yet.
-    pub fn held(&self) -> usize {
-        self.fragments.held()
-    }
-
-    /// When to call [`Inbound::handle_timeout`].
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.gaps.poll_timeout()
-    }
-
-    /// Asks for what is missing, gives up what is too late.
-    pub fn handle_timeout(&mut self, switch: &mut Switch, now: Instant) {
-        while let Some(nack) = self.gaps.poll_nack(self.link.budget().rtt(), now) {
-            self.counters.nacks.increment(1);
-            switch.send_nack(self.link.id, nack);
-        }
-        self.counters.repair_late.increment(self.gaps.take_late());
-    }
 }
 
 thread_local! {
@@ -437,6 +252,7 @@ impl Switch {
         if let Ok(place) = self.place(link) {
             let port = &mut self.ports[place].1;
             port.link.intake.drain(|packet| port.scheduler.push(packet, now));
+            port.scheduler.handle_protection(port.link.protection());
         }
     }
 
@@ -479,6 +295,11 @@ impl Switch {
         }
     }
 
+    /// When parity of a link may leave that is too early now.
+    pub fn poll_parity(&self, link: LinkId, now: Instant) -> Option<Instant> {
+        self.ports[self.place(link).ok()?].1.scheduler.poll_parity(now)
+    }
+
     /// What a probe of a link found since the last call.
     pub fn take_seen(&mut self, link: LinkId) -> Option<probe::Seen> {
         let place = self.place(link).ok()?;
@@ -488,7 +309,9 @@ impl Switch {
     /// What a link is thought to carry.
     pub fn handle_believed(&mut self, link: LinkId, bits: Option<u64>, now: Instant) {
         if let Ok(place) = self.place(link) {
-            self.ports[place].1.probing.handle_believed(bits, now);
+            let port = &mut self.ports[place].1;
+            port.probing.handle_believed(bits, now);
+            port.scheduler.handle_believed(bits);
         }
     }
 
@@ -566,9 +389,11 @@ impl Switch {
                 let window = self.tracks.get_mut(&track).filter(|_| has_one_feed);
                 window.is_some_and(|window| window.takes_withheld(header.epoch, withheld.last()))
             }
-            DatagramKind::Nack | DatagramKind::Fragment | DatagramKind::Probe | DatagramKind::Unknown(_) => {
-                return Taken::Malformed;
-            }
+            DatagramKind::Nack
+            | DatagramKind::Fragment
+            | DatagramKind::Probe
+            | DatagramKind::Parity
+            | DatagramKind::Unknown(_) => return Taken::Malformed,
         };
         if taken { Taken::Fresh } else { Taken::Known }
     }
@@ -580,11 +405,17 @@ impl Port {
         self.link.wake();
     }
 
-    /// Once nothing leaves any more: what did not leave is counted, and keyframes are asked for.
+    /// Once nothing leaves any more: what did not leave is counted, and parity that did. Keyframes are asked for.
     #[cold]
     fn settle(&mut self) {
         let Dropped { full, late, shed: Shed { layers, pictures } } = self.scheduler.take_dropped();
+        let protector::Counts { sent, octets, shed: parity } = self.scheduler.take_parity();
+        for (fec, (sent, octets)) in self.link.counters.fec.iter().zip(sent.into_iter().zip(octets)) {
+            fec.sent.increment(sent);
+            fec.bytes.increment(octets);
+        }
         let counted = [
+            (DropReason::BridgeParityShed, parity),
             (DropReason::BridgeQueueFull, full),
             (DropReason::BridgeTooLate, late),
             (DropReason::BridgeShedLayers, layers),

@@ -6,13 +6,17 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
     },
 };
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
-use protocol::{BridgeVersion, NodeId, mesh::Class};
+use protocol::{
+    BridgeVersion, NodeId,
+    mesh::Class,
+    parity::{Cover, Protection},
+};
 use quinn::Connection;
 use tokio::sync::watch;
 
@@ -23,7 +27,7 @@ use super::{
 };
 use crate::bridge::{
     LinkId,
-    forwarding::table::Intake,
+    forwarding::{parity::tally::Tally, table::Intake},
     quic::{congestion::Delay, measure::Counters, send_budget::SendBudget},
 };
 
@@ -43,6 +47,10 @@ pub(crate) struct LinkShared {
     longest: AtomicUsize,
     /// Packets of other threads.
     pub intake: Intake,
+    /// What came from the neighbor, and what was lost.
+    pub tally: Tally,
+    /// The parity that the neighbor asks for: two bits for sound, then two for pictures.
+    protection: AtomicU8,
     connection: Connection,
     outboxes: [Outbox; 3],
     open: AtomicBool,
@@ -70,6 +78,8 @@ impl LinkShared {
             budget,
             longest: AtomicUsize::new(connection.max_datagram_size().unwrap_or(usize::MAX)),
             intake: Intake::default(),
+            tally: Tally::default(),
+            protection: AtomicU8::new(0),
             connection,
             outboxes: [control, chat, bulk],
             open: AtomicBool::new(true),
@@ -92,6 +102,17 @@ impl LinkShared {
     /// The longest datagram that leaves in one piece.
     pub fn longest(&self) -> usize {
         self.longest.load(Ordering::Relaxed)
+    }
+
+    /// The parity that the neighbor asks for.
+    pub fn protection(&self) -> Protection {
+        let bits = self.protection.load(Ordering::Relaxed);
+        let cover = |bits| match bits & 3 {
+            0 => Cover::None,
+            1 => Cover::Once,
+            _ => Cover::Twice,
+        };
+        Protection { audio: cover(bits), video: cover(bits >> 2) }
     }
 
     /// Asks quinn how long a datagram may be: the path may have become wider or narrower.
@@ -173,6 +194,12 @@ impl LinkSender {
     /// The bridge version that both ends use.
     pub fn version(&self) -> BridgeVersion {
         self.0.version
+    }
+
+    /// The neighbor asks for this much parity from now on.
+    pub fn protect(&self, Protection { audio, video }: Protection) {
+        self.0.protection.store(audio as u8 | (video as u8) << 2, Ordering::Relaxed);
+        self.0.wake();
     }
 
     /// Pieces of media and messages that came so far, counted only where they were proven to be the

@@ -24,6 +24,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use super::{
     BridgeEvent,
     forwarding::{
+        inbound::{self, Inbound},
         switch,
         table::{Forwarding, LocalDelivery},
     },
@@ -74,11 +75,11 @@ pub(crate) async fn run(run: Run) {
             tasks.spawn(stream::read(receive, link.id, events.clone()));
         }
         let port = switch::open(&link);
-        let inbound = switch::Inbound::new(&link, forwarding, local);
+        let receiver = Inbound::new(&link, forwarding, local);
         let (sending, receiving) = (connection.clone(), connection.clone());
         let shared = link.clone();
         tasks.spawn(async move { switch::send(sending, shared).await.to_string() });
-        tasks.spawn(async move { switch::receive(receiving, inbound).await.to_string() });
+        tasks.spawn(async move { inbound::receive(receiving, receiver).await.to_string() });
         tasks.spawn(news.listen(connection.clone(), link.neighbor));
         tasks.spawn(news.tell(connection.clone()));
         tasks.spawn(report(connection.clone(), link.clone(), zone, events.clone()));
@@ -143,6 +144,7 @@ async fn report(
             rtt: stats.path.rtt,
             loss: measurement.loss,
             capacity,
+            heard: link.tally.read(),
         });
     }
 }

@@ -26,6 +26,10 @@ pub(crate) struct Counters {
     pub link_down: Counter,
     pub outbox_full: Counter,
     pub repair_late: Counter,
+    pub parity_malformed: Counter,
+    pub parity_absent: Counter,
+    /// Of sound and of pictures.
+    pub fec: [Fec; 2],
     pub nacks: Counter,
     pub lost: Counter,
     pub bytes_in: Counter,
@@ -47,10 +51,40 @@ impl Counters {
             link_down: DropReason::BridgeLinkDown.counter(),
             outbox_full: DropReason::BridgeOutboxFull.counter(),
             repair_late: DropReason::BridgeRepairLate.counter(),
+            parity_malformed: DropReason::BridgeParityMalformed.counter(),
+            parity_absent: DropReason::BridgeParityAbsent.counter(),
+            fec: [Fec::new("audio"), Fec::new("video")],
             nacks: counter!("relay_nack_total", "direction" => "bridge"),
             lost: counter!("relay_rtp_lost_total", "direction" => "bridge"),
             bytes_in: counter!("relay_bridge_bytes_total", "direction" => "in"),
             bytes_out: counter!("relay_bridge_bytes_total", "direction" => "out"),
+        }
+    }
+}
+
+/// What becomes of parity.
+pub(crate) struct Fec {
+    /// Sent to neighbors.
+    pub sent: Counter,
+    /// Bytes of these.
+    pub bytes: Counter,
+    /// Packets that it brought back.
+    pub recovered: Counter,
+    /// Packets that it brought when they had come by themselves, or were too old.
+    pub late: Counter,
+    /// Parity that brought nothing: nothing was missing, or too much.
+    pub useless: Counter,
+}
+
+impl Fec {
+    fn new(kind: &'static str) -> Fec {
+        let of = |outcome: &'static str| counter!("relay_fec_total", "kind" => kind, "outcome" => outcome);
+        Fec {
+            sent: of("sent"),
+            bytes: counter!("relay_fec_bytes_total", "kind" => kind),
+            recovered: of("recovered"),
+            late: of("late"),
+            useless: of("useless"),
         }
     }
 }
