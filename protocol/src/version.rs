@@ -12,7 +12,7 @@ impl BridgeVersion {
     pub const FIRST: BridgeVersion = BridgeVersion(4);
     /// With it a picture may cross in encodings.
     pub const ENCODINGS: BridgeVersion = BridgeVersion(5);
-    /// With it a sound may cross in rungs. No relay speaks it yet.
+    /// With it a sound may cross in rungs.
     pub const RUNGS: BridgeVersion = BridgeVersion(6);
 }
 
@@ -32,7 +32,7 @@ pub struct BridgeVersions {
 impl BridgeVersions {
     /// What a relay of this release speaks.
     pub const SPOKEN: BridgeVersions =
-        BridgeVersions { lowest: BridgeVersion::FIRST, highest: BridgeVersion::ENCODINGS };
+        BridgeVersions { lowest: BridgeVersion::FIRST, highest: BridgeVersion::RUNGS };
 
     /// All versions from one to another; `None` if there are none between, or the lowest is 0, which is no version.
     pub const fn new(lowest: BridgeVersion, highest: BridgeVersion) -> Option<BridgeVersions> {

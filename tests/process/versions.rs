@@ -98,7 +98,7 @@ async fn one_relay_of_the_next_version(place: usize) {
     for (at, relay) in festival.relays.iter().enumerate() {
         let api = relay.api();
         let mesh: Mesh = api.mesh().await.unwrap();
-        assert_eq!((mesh.versions.lowest, mesh.versions.highest), (4, if at == place { 6 } else { 5 }));
+        assert_eq!((mesh.versions.lowest, mesh.versions.highest), (4, if at == place { 7 } else { 6 }));
         if at == place {
             continue;
         }
@@ -115,7 +115,7 @@ async fn one_relay_of_the_next_version(place: usize) {
         .await
         .unwrap();
     }
-    assert_eq!(versions(&festival.relays).await, [Some(5), Some(5)]);
+    assert_eq!(versions(&festival.relays).await, [Some(6), Some(6)]);
     no_blame(&festival, &metrics_of(&festival).await);
 }
 
@@ -170,7 +170,7 @@ async fn what_only_the_ends_know_passes_the_ordinary_relay_between_them() {
             assert_eq!(unknown(&metrics[at], reason), 0.0, "{reason} at {at}");
         }
     }
-    assert_eq!(versions(&festival.relays).await, [Some(5), Some(5)]);
+    assert_eq!(versions(&festival.relays).await, [Some(6), Some(6)]);
     no_blame(&festival, &metrics);
 }
 
@@ -186,27 +186,27 @@ async fn neighbors_of_the_later_version_use_all_of_it_and_the_third_relay_hears_
         .await
         .unwrap();
     }
-    assert_eq!(versions(&festival.relays).await, [Some(6), Some(5)]);
+    assert_eq!(versions(&festival.relays).await, [Some(7), Some(6)]);
     no_blame(&festival, &metrics_of(&festival).await);
 }
 
 #[tokio::test]
 async fn relays_without_a_common_version_both_say_which_one_to_update() {
     let older = Setup::zone("older").start().await.unwrap();
-    let newer = Setup::zone("newer").next().variable("PEDDLENET_NEXT_ALONE", "6").peer(older.bridge());
+    let newer = Setup::zone("newer").next().variable("PEDDLENET_NEXT_ALONE", "7").peer(older.bridge());
     let newer = newer.start().await.unwrap();
     let (short_older, short_newer) = (&older.node()[..8], &newer.node()[..8]);
     for (relay, warning) in [
         (
             &older,
             format!(
-                "relay {short_newer} of newer speaks bridge versions 6 to 6, this one 4 to 5: update this relay"
+                "relay {short_newer} of newer speaks bridge versions 7 to 7, this one 4 to 6: update this relay"
             ),
         ),
         (
             &newer,
             format!(
-                "relay {short_older} of older speaks bridge versions 4 to 5, this one 6 to 6: update that relay"
+                "relay {short_older} of older speaks bridge versions 4 to 6, this one 7 to 7: update that relay"
             ),
         ),
     ] {

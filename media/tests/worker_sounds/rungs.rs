@@ -25,7 +25,7 @@ impl Hall {
     }
 
     pub fn open(&mut self, open: [bool; 2]) {
-        self.sim.tell(&Command::Rungs { tracks: TRACKS, open });
+        self.sim.tell(&Command::Rungs { tracks: TRACKS, open, elsewhere: None });
     }
 
     pub fn wire(&mut self, rate: u64) {

@@ -298,7 +298,11 @@ impl Node {
     fn take(&mut self, output: Output, now: Instant) {
         let effect = match output {
             Output::Send { link, class, message } => Effect::Send { link, class, message },
-            Output::ForwardingChanged => Effect::Forwarding,
+            Output::ForwardingChanged => {
+                self.look_at_links();
+                Effect::Forwarding
+            }
+            Output::SoundComes { stream, .. } => return self.settle(&stream, now),
             Output::StreamsChanged => {
                 self.settle_all(now);
                 Effect::Streams
