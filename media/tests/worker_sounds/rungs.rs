@@ -29,7 +29,7 @@ impl Hall {
     }
 
     /// As where the stage is at another relay: this comes of it.
-    pub fn from_elsewhere(&mut self, comes: [bool; 3]) {
+    pub fn comes_from_elsewhere(&mut self, comes: [bool; 3]) {
         let elsewhere = Some(AdvertisedSound { rate: 160_000, comes });
         self.sim.tell(&Command::Rungs { tracks: TRACKS, open: [true, true], elsewhere });
     }
@@ -126,7 +126,7 @@ fn of_a_sound_from_elsewhere_a_listener_gets_the_best_that_comes() {
     ] {
         let before = hall.got().len();
         hall.wish(wish);
-        hall.from_elsewhere(comes);
+        hall.comes_from_elsewhere(comes);
         hall.play(1, nothing);
         assert_eq!(hall.rung(), rung, "{wish:?} {comes:?}");
         assert!(hall.longest_gap(before) <= ms(61), "{wish:?} {comes:?}: {:?}", hall.longest_gap(before));
