@@ -41,7 +41,11 @@ mod worker;
 
 pub use drop_reason::DropReason;
 pub use egress::batch::{self, Batch, Run};
-pub use ingest::{encoding::EncodingView, feedback::Health, transport_cc::ArrivalLog};
+pub use ingest::{
+    encoding::EncodingView,
+    feedback::{Health, SoundView},
+    transport_cc::ArrivalLog,
+};
 pub use rtp::{
     keyframe,
     packet::{self, Packet},
@@ -55,9 +59,10 @@ pub use track::{
 };
 pub use worker::{
     Claim, Holdings, Worker,
-    advertised::AdvertisedEncoding,
+    advertised::{AdvertisedEncoding, AdvertisedSound},
     hearing::SoundWish,
     plan::{Audience, Command, Event, Flow, Relayed, SessionPlan},
     sight::{Reason, Shown, Sight},
+    sounds::rung_rate,
     wish::{Bound, Wish},
 };

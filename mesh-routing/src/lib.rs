@@ -56,7 +56,7 @@ pub use mesh::{
     output::Output,
     views::{AsWhole, LinkView, NodeView, StreamView, Topology},
 };
-pub use tree::{forward::ForwardEntry, picture::PictureDemand, view::Refusals};
+pub use tree::{forward::ForwardEntry, picture::PictureDemand, sound::SoundDemand, view::Refusals};
 pub use wire::{
     area::{AreaId, Fragment},
     label::{Label, Rid},

@@ -31,6 +31,9 @@ pub struct Stream {
     /// The encodings of its picture; empty without a picture, and elsewhere if it comes in one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub encodings: Vec<Encoding>,
+    /// The rungs that its sound can be had in, by rising quality; empty if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rungs: Vec<Rung>,
     /// Listeners at this relay that get only a part of it; empty while there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cannot_play: Vec<CannotPlay>,
@@ -68,6 +71,13 @@ pub struct Encoding {
     pub kbps: u64,
     /// Nothing has come for a second: the publisher does not send it at the moment. Other relays do not list such.
     pub dormant: bool,
+}
+
+/// A rung of the sound of a [`Stream`], as its relay says it to the mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Rung {
+    /// What links are planned with: one of 15 steps, the next one above.
+    pub kbps: u64,
 }
 
 /// Listeners of a [`Stream`] that asked for a track and cannot play what it is now.

@@ -12,7 +12,7 @@ impl BridgeVersion {
     pub const FIRST: BridgeVersion = BridgeVersion(4);
     /// With it a picture may cross in encodings.
     pub const ENCODINGS: BridgeVersion = BridgeVersion(5);
-    /// With it a sound may cross in rungs. No relay asks for one yet.
+    /// With it a sound may cross in rungs.
     pub const RUNGS: BridgeVersion = BridgeVersion(6);
     /// With it the receiving side of a link may ask for parity.
     pub const PARITY: BridgeVersion = BridgeVersion(7);

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use media::{Relayed, transport::Identity as DtlsIdentity};
+use media::transport::Identity as DtlsIdentity;
 use mesh_routing::{Config as MeshConfig, Mesh};
 use protocol::NodeId;
 use thiserror::Error;
@@ -154,8 +154,8 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     .map_err(|error| RelayError::Failed(format!("cannot start media threads: {error}")))?;
     let (ladder_events, ladder_inbox) = mpsc::channel(EVENTS_MAX);
     if ladder::is_wanted(config.ladder, LADDER_TRIAL) {
-        let workers = workers.clone();
-        let deliver = move |track, packet| workers.offer(track, &Relayed::Packet(packet));
+        let (workers, forwarding) = (workers.clone(), forwarding.clone());
+        let deliver = move |track, packet| thread::bring(&workers, &forwarding, track, packet);
         // There are two for each stage at most, and the node loop takes them within milliseconds.
         let happened = move |event| {
             let _ = ladder_events.try_send(event);

@@ -1,10 +1,11 @@
-//! Rungs of a sound through a real relay: who wishes less gets less, and hears no hole.
+//! Rungs of a sound through real relays: who wishes less gets less, and hears no hole, at the publisher's relay and at the
+//! next one.
 
 #![allow(clippy::unwrap_used, reason = "a step of a test that fails says where by panicking")]
 
 use std::time::Duration;
 
-use tests::{Crowd, Publisher, Relay, Setup, pause, until};
+use tests::{Crowd, Festival, Publisher, Relay, Setup, pause, until};
 
 const SOON: Duration = Duration::from_secs(20);
 const LATER: Duration = Duration::from_secs(20);
@@ -56,5 +57,63 @@ async fn who_wishes_less_of_a_sound_gets_less_and_hears_no_hole() {
         assert_eq!(metrics.sum("relay_wish_total", &[("wish", kind)]), count, "{kind}");
     }
     let counted = crowd.counted().await.unwrap();
+    assert_eq!(counted.lost, counted.narrowed, "numbers go on as if there were one encoder: {counted:?}");
+}
+
+/// Bits per second that cross from the first relay of a chain to the next one, with what QUIC adds.
+async fn crossing(festival: &Festival) -> f64 {
+    let crossed = || festival.crossed()[&(0, 1)].1.bytes;
+    let before = crossed();
+    pause(Duration::from_secs(3)).await;
+    (crossed() - before) as f64 * 8.0 / 3.0
+}
+
+#[tokio::test]
+async fn a_link_carries_the_rung_that_is_wished_behind_it_and_not_what_the_publisher_sends() {
+    let festival = Festival::chain_of(2, &["--ladder", "true"]).await.unwrap();
+    let [near, far] = &festival.relays[..] else { unreachable!("two were asked for") };
+    let _publisher = Publisher::tone(near, "main-stage", 440).unwrap();
+    festival.lists("main-stage").await.unwrap();
+    let api = far.api();
+    let rungs = until("the next relay knows of the rungs", SOON, || async {
+        let stream = api.stream("main-stage").await?;
+        Ok(stream.map(|stream| stream.rungs).filter(|rungs| !rungs.is_empty()))
+    });
+    let rungs: Vec<u64> = rungs.await.unwrap().iter().map(|rung| rung.kbps).collect();
+    assert_eq!(rungs, [40, 100], "what links are planned with");
+    let crowd = Crowd::behind(far, "main-stage", 1, "6mbit", 100).unwrap();
+    let session = until("it listens", SOON, || async { Ok(crowd.session()) }).await.unwrap();
+    until("the publisher's own packets cross", SOON, || async {
+        Ok(Some(crossing(&festival).await).filter(|rate| *rate > 140_000.0))
+    })
+    .await
+    .unwrap();
+    let heard = async |rung| {
+        let metrics = far.api().metrics().await.unwrap();
+        metrics.sum("relay_audio_listeners", &[("rung", rung)])
+    };
+    assert_eq!(heard("high").await, 1.0);
+    for (name, most, octets_most) in [("low", 75_000.0, 150.0), ("mid", 125_000.0, 280.0)] {
+        let body = format!(r#"{{"mediaId":"0","encodingId":"{name}"}}"#);
+        assert_eq!(wish(far, &session, &body).await, 200);
+        // A machine that is short of CPU for a moment makes no rungs for 5 s.
+        let rate = until("the rung crosses alone", LATER, || async {
+            Ok(Some(crossing(&festival).await).filter(|rate| *rate < most))
+        });
+        let rate = rate.await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let (sent, heard) = (octets(far).await, heard(name).await);
+        println!("{name}: {rate:.0} bit/s cross, {sent:.0} octets a packet to the listener, {heard} get it");
+        assert!(rate > 30_000.0 && sent < octets_most, "{name}: {rate} bit/s, {sent} octets a packet");
+        assert_eq!(heard, 1.0, "{name}");
+    }
+    assert_eq!(wish(far, &session, r#"{"mediaId":"0"}"#).await, 200);
+    until("the publisher's own packets cross again", LATER, || async {
+        Ok(Some(crossing(&festival).await).filter(|rate| *rate > 140_000.0))
+    })
+    .await
+    .unwrap();
+    assert_eq!(heard("high").await, 1.0);
+    let counted = crowd.counted().await.unwrap();
+    println!("{counted:?}");
     assert_eq!(counted.lost, counted.narrowed, "numbers go on as if there were one encoder: {counted:?}");
 }

@@ -29,6 +29,13 @@ impl Festival {
         Festival::of(length, (1..length).map(|at| (at - 1, at))).await
     }
 
+    /// A chain of relays that all have these arguments.
+    pub async fn chain_of(length: usize, arguments: &[&str]) -> Result<Festival> {
+        let wires = (1..length).map(|at| (at - 1, at));
+        let all = |setup| arguments.iter().fold(setup, |setup: Setup, argument| setup.argument(argument));
+        Festival::with(length, wires, |_, setup| all(setup)).await
+    }
+
     /// A chain in which some relays speak the next bridge version.
     pub async fn chain_of_versions(next: &[bool]) -> Result<Festival> {
         let wires = (1..next.len()).map(|at| (at - 1, at));

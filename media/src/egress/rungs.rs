@@ -53,6 +53,11 @@ impl Egress {
                 }
                 return None;
             }
+            // From elsewhere it may have begun a packet too late. The present one, which is behind it, has what is missing.
+            if ring.get(next).is_none() && last - next <= LAGS_MOST {
+                self.release(now);
+                return None;
+            }
             let from = if last - next > BEHIND_MOST { first } else { next };
             return Some(from..=last);
         }

@@ -28,6 +28,17 @@ pub struct Health {
     pub answers_keyframe_requests: Option<bool>,
 }
 
+/// How the sound of a publisher is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SoundView {
+    /// As listeners get it.
+    pub kilobits_per_second: u64,
+    /// Of its packets.
+    pub packets_per_second: u64,
+    /// It has sent speech (SILK, hybrid) lately.
+    pub speaks: bool,
+}
+
 /// Of receiver reports, and of REMB beside them.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The SSRC of our own feedback; nothing else is ever sent to a publisher.
@@ -122,11 +133,13 @@ impl Ingest {
         changed.then_some(&picture.told)
     }
 
-    /// What its sound takes, in kbit/s, if that is another by more than a quarter than was said last. For after
+    /// How its sound is, if that is another than was said last: what it takes by more than a quarter. For after
     /// [`Ingest::poll_feedback`] with a report.
-    pub fn poll_sound(&mut self, bits_per_second: u64) -> Option<u64> {
-        let (now, told) = (bits_per_second / 1000, self.told_sound);
-        let differs = now.abs_diff(told) * 4 > told;
+    pub fn poll_sound(&mut self, now: SoundView) -> Option<SoundView> {
+        let told = self.told_sound;
+        let (rate, before) = (now.kilobits_per_second, told.kilobits_per_second);
+        let same = SoundView { kilobits_per_second: before, ..now } == told;
+        let differs = !same || rate.abs_diff(before) * 4 > before;
         if differs {
             self.told_sound = now;
         }

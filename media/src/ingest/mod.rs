@@ -69,7 +69,7 @@ pub struct Ingest {
     health: Health,
     told: Health,
     /// What its sound was last said to take, in kbit/s.
-    told_sound: u64,
+    told_sound: feedback::SoundView,
     /// What the last packet brought of those before it.
     mended: Vec<Packet>,
     slab: BytesMut,
@@ -181,7 +181,7 @@ impl Ingest {
             report_at: now + REPORT_INTERVAL,
             health: Health::default(),
             told: Health::default(),
-            told_sound: 0,
+            told_sound: feedback::SoundView::default(),
             mended: Vec::new(),
             slab: BytesMut::new(),
         }

@@ -231,6 +231,11 @@ impl Track {
         &self.ring
     }
 
+    /// When its newest packet came.
+    pub fn newest_at(&self) -> Option<Instant> {
+        self.newest_at
+    }
+
     /// For fixing the padding of packets.
     pub fn ring_mut(&mut self) -> &mut Ring {
         &mut self.ring

@@ -54,7 +54,7 @@ pub enum SoundWish {
 /// What a listener is to hear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heard {
-    /// This rung.
+    /// This rung: what was chosen, or what comes in its place.
     pub track: TrackId,
     /// So often again.
     pub times: Times,
@@ -184,12 +184,13 @@ impl Hearing {
         let layer = self.steps.handle(&seen, fits.min(allowed), roomy.min(allowed), now).unwrap_or(top.layer);
         let at = rungs.iter().position(|rung| rung.layer == layer).unwrap_or(rungs.len() - 1);
         self.lowered = at + 1 < allowed;
-        let track = sound.track(layer, self.merged);
-        self.chosen = Some(track);
+        let chosen = sound.track(layer, self.merged);
+        self.chosen = Some(chosen);
         let better = rungs[..allowed].iter().find(|rung| rung.layer.encoding > layer.encoding);
         let next = better.filter(|_| self.trial.is_bold()).or(rungs[..allowed].get(at + 1));
         let need = next.map(|next| takes(next) * (100 + SPARE + TRIED) / 100);
-        let each = rungs[at].rate / sound.packets_per_second(track);
+        let track = sound.given(layer, self.merged);
+        let each = rungs[at].rate / sound.packets_per_second(chosen);
         let tries = path.is_told() && path.state() == PathState::Clear && path.queue() < QUEUED;
         let need = need.filter(|need| tries && *need > room);
         let again = need.and_then(|need| self.trial.poll(need, each, now));

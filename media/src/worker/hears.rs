@@ -6,11 +6,13 @@ use protocol::{Kind, SessionId};
 
 use super::{
     Worker,
+    advertised::AdvertisedSound,
     hearing::SoundWish,
     plan::{Audience, Event, Relayed},
     sounds::{Look, Sound},
 };
 use crate::{
+    egress::Egress,
     rtp::descriptor::Extent,
     track::{
         Listener,
@@ -22,9 +24,13 @@ use crate::{
 const WARM: u64 = 5;
 
 impl Worker {
-    /// Which rungs a sound can be had in, and whether they are made of what its publisher brings here.
-    pub(super) fn handle_rungs(&mut self, (tracks, open): (StreamTracks, [bool; MAX_RUNGS]), now: Instant) {
-        let listeners = self.sounds.handle_rungs(tracks, open);
+    /// Which rungs a sound can be had in, and what is known of it if it comes from elsewhere.
+    pub(super) fn handle_rungs(
+        &mut self,
+        (tracks, open, elsewhere): (StreamTracks, [bool; MAX_RUNGS], Option<AdvertisedSound>),
+        now: Instant,
+    ) {
+        let listeners = self.sounds.handle_rungs(tracks, open, elsewhere, now);
         self.sounds.look_now(tracks.audio, &mut self.tracks, now);
         self.hear_all(tracks.audio, &listeners, now);
     }
@@ -105,8 +111,9 @@ impl Worker {
             hearing.handle_told(&mut listening.path, now);
         }
         let audio = egress.whole();
-        let before = hearing.chosen();
+        let before = (hearing.chosen(), egress.wanted());
         let heard = hearing.choose(self.sounds.get(audio)?, &mut listening.path, now)?;
+        let another = before != (hearing.chosen(), Some(heard.track));
         egress.set_repeats(heard.times);
         egress.set_copies(heard.copies.count(), self.sounds.get(audio).and_then(Sound::low));
         if let Some(count) = heard.again {
@@ -116,7 +123,7 @@ impl Worker {
             let listener = Listener { session: key, egress: index };
             self.turn_sound_to(listener, heard.track);
         }
-        Some((audio, before != Some(heard.track)))
+        Some((audio, another))
     }
 
     /// From the next packet on a listener gets this rung.
@@ -134,22 +141,22 @@ impl Worker {
     /// The node has to know which rungs are wanted here. Nobody begins to want one by leaving.
     pub(super) fn tell_rungs(&mut self, audio: TrackId, now: Option<Instant>) {
         let Some(sound) = self.sounds.get(audio) else { return };
-        let (mut heard, mut wanted) = ([0; MAX_RUNGS], [0; MAX_RUNGS]);
+        let [mut heard, mut wanted, mut left] = [[0; MAX_RUNGS]; 3];
         for listener in sound.listeners() {
             let Some(listening) = self.sessions.listening_mut(listener.session) else { continue };
             let chosen = listening.hearing.as_ref().and_then(|hearing| sound.rung(hearing.chosen()?));
+            let egress = listening.tracks.get(listener.egress);
+            let rung = |track: fn(&Egress) -> Option<TrackId>| sound.rung(egress.and_then(track)?);
+            rung(Egress::wanted).into_iter().for_each(|rung| heard[rung] += 1);
+            chosen.into_iter().for_each(|rung| wanted[rung] += 1);
             // Until the next one begins it gets the present one.
-            let source =
-                listening.tracks.get(listener.egress).and_then(|egress| sound.rung(egress.source()?));
-            chosen.into_iter().for_each(|rung| heard[rung] += 1);
-            for rung in chosen.into_iter().chain(source.filter(|source| Some(*source) != chosen)) {
-                wanted[rung] += 1;
-            }
+            let source = rung(Egress::source).filter(|source| Some(*source) != chosen);
+            source.into_iter().for_each(|rung| left[rung] += 1);
         }
         let Some(sound) = self.sounds.get_mut(audio) else { return };
         sound.handle_heard(heard);
-        if sound.handle_wanted(wanted, now) {
-            self.events.push_back(Event::Rungs { worker: self.index, track: audio, wanted });
+        if sound.handle_wanted(wanted, left, now) {
+            self.events.push_back(Event::Rungs { worker: self.index, track: audio, wanted, left });
         }
         self.stats.hearing = self.sounds.heard();
     }

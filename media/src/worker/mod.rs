@@ -16,7 +16,7 @@ mod ranked;
 mod reports;
 mod sessions;
 pub mod sight;
-mod sounds;
+pub mod sounds;
 mod stall;
 mod standby;
 mod trial;
@@ -147,7 +147,7 @@ impl Worker {
                 self.sounds.forget(track);
             }
             Command::Advertised { tracks, encodings } => self.handle_advertised(tracks, &encodings, now),
-            Command::Rungs { tracks, open } => self.handle_rungs((tracks, open), now),
+            Command::Rungs { tracks, open, elsewhere } => self.handle_rungs((tracks, open, elsewhere), now),
             Command::Feed { tracks, feeds } => self.handle_feed(tracks, feeds),
             Command::SoundWish { session, wish } => self.handle_sound_wish(session, wish, now),
             Command::Wish { session, wish } => self.handle_wish(session, wish, now),

@@ -8,9 +8,18 @@ use protocol::{
     mesh::{SenderClock, Withheld},
 };
 
-use super::{advertised::AdvertisedEncoding, hearing::SoundWish, sessions::Claim, sight::Sight, wish::Wish};
+use super::{
+    advertised::{AdvertisedEncoding, AdvertisedSound},
+    hearing::SoundWish,
+    sessions::Claim,
+    sight::Sight,
+    wish::Wish,
+};
 use crate::{
-    ingest::{encoding::EncodingView, feedback::Health},
+    ingest::{
+        encoding::EncodingView,
+        feedback::{Health, SoundView},
+    },
     rtp::packet::Packet,
     sdp::{EgressPlan, IngestPlan},
     track::{
@@ -105,6 +114,8 @@ pub enum Command {
         tracks: StreamTracks,
         /// Each of them, by rising quality.
         open: [bool; MAX_RUNGS],
+        /// What else is known of a sound that comes from elsewhere.
+        elsewhere: Option<AdvertisedSound>,
     },
     /// Somebody makes rungs of a sound that is published here, or nobody does any more.
     Feed {
@@ -184,12 +195,13 @@ pub enum Event {
         /// In the order of the answer; one without a name if there is only one.
         encodings: Vec<EncodingView>,
     },
-    /// What the sound of a publisher takes, when that is another by a quarter: at most once a second.
+    /// How the sound of a publisher is, when what it takes is another by a quarter, or the rest is another: at most once a
+    /// second.
     Sound {
         /// Its session.
         session: SessionId,
-        /// As listeners get it.
-        kilobits_per_second: u64,
+        /// How it is now.
+        sound: SoundView,
     },
     /// What listeners at a worker want of a picture that can be had in encodings from elsewhere.
     Demand {
@@ -208,6 +220,8 @@ pub enum Event {
         track: TrackId,
         /// How many want each rung.
         wanted: [u32; MAX_RUNGS],
+        /// How many get each rung until another begins.
+        left: [u32; MAX_RUNGS],
     },
     /// What a listener sees is another: of one that is watched or has just wished, at most once a second.
     Sight {

@@ -91,6 +91,11 @@ impl Worker {
             self.handle_clock(track, epoch, clock, now);
         }
         self.relayed.push_back((track, Relayed::Clock { epoch, clock }, audience));
+        // The times of rungs are the publisher's.
+        for rung in self.sounds.fed_rungs(track) {
+            self.handle_clock(rung, epoch, clock, now);
+            self.relayed.push_back((rung, Relayed::Clock { epoch, clock }, Audience::Everybody));
+        }
     }
 
     /// Reports and requests that a session owes its peer.
@@ -112,10 +117,11 @@ impl Worker {
                         let event = |encodings| Event::Encodings { session: id, encodings };
                         self.events.extend(encodings.map(event));
                         let Flow::Ingest { tracks, .. } = &session.plan.flow else { return };
-                        let sound = self.tracks.get_mut(&tracks.audio);
-                        let rate = sound.map_or(0, |sound| sound.meter().bits_per_second(now));
-                        let event = |kilobits_per_second| Event::Sound { session: id, kilobits_per_second };
-                        self.events.extend(ingest.poll_sound(rate).map(event));
+                        if let Some(track) = self.tracks.get_mut(&tracks.audio) {
+                            let view = self.sounds.view(tracks.audio, track, now);
+                            let event = |sound| Event::Sound { session: id, sound };
+                            self.events.extend(ingest.poll_sound(view).map(event));
+                        }
                     }
                     compound
                 }

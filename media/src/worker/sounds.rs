@@ -5,9 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::advertised::AdvertisedSound;
 use crate::{
     allocation::{Layer, Rung, price::ladder},
     egress::OVERHEAD,
+    ingest::feedback::SoundView,
     rtp::{
         descriptor::{SpatialLayer, TemporalLayer},
         opus,
@@ -32,13 +34,15 @@ pub struct Sound {
     tracks: StreamTracks,
     /// Which rungs can be had.
     open: [bool; MAX_RUNGS],
+    /// What is known of it if it comes from elsewhere, and since when each quality has come.
+    elsewhere: Option<(AdvertisedSound, [Option<Instant>; MAX_RUNGS + 1])>,
     /// Until when none is taken: one stopped coming, and the same hand makes them all.
     stalled_until: Option<Instant>,
     /// Until when none is taken by who has room for what its publisher sends: one came late.
     late_until: Option<Instant>,
     listeners: Vec<Listener>,
-    /// How many want each rung, as the node was told.
-    told: [u32; MAX_RUNGS],
+    /// How many want each rung, and how many get it until another begins, as the node was told.
+    told: [[u32; MAX_RUNGS]; 2],
     /// How many get each rung, and what the publisher sends.
     heard: [u64; HEARD],
     /// Since when anybody does.
@@ -89,11 +93,37 @@ const SPEAKS: Duration = Duration::from_secs(5);
 const STALLED: Duration = Duration::from_secs(5);
 
 impl Sounds {
-    /// Which rungs of a sound can be had. Gives who hears it.
-    pub fn handle_rungs(&mut self, tracks: StreamTracks, open: [bool; MAX_RUNGS]) -> Vec<Listener> {
+    /// Which rungs of a sound can be had, and what is known of it if it comes from elsewhere. Gives who hears it.
+    pub fn handle_rungs(
+        &mut self,
+        tracks: StreamTracks,
+        open: [bool; MAX_RUNGS],
+        elsewhere: Option<AdvertisedSound>,
+        now: Instant,
+    ) -> Vec<Listener> {
         let sound = self.sound(tracks);
         sound.open = open;
+        let before = sound.elsewhere.map(|(_, since)| since).unwrap_or_default();
+        let since = |of: AdvertisedSound| {
+            std::array::from_fn(|quality| of.comes[quality].then(|| before[quality].unwrap_or(now)))
+        };
+        sound.elsewhere = elsewhere.map(|of| (of, since(of)));
         sound.listeners.clone()
+    }
+
+    /// How the sound of a publisher here is.
+    pub fn view(&self, audio: TrackId, track: &mut Track, now: Instant) -> SoundView {
+        SoundView {
+            kilobits_per_second: track.meter().bits_per_second(now) / 1000,
+            packets_per_second: packets_per_second(track),
+            speaks: self.known.get(&audio).is_some_and(|sound| sound.speaks(now)),
+        }
+    }
+
+    /// The rungs of a sound that somebody makes.
+    pub fn fed_rungs(&self, audio: TrackId) -> impl Iterator<Item = TrackId> + use<> {
+        let fed = self.known.get(&audio).filter(|sound| sound.feeds);
+        fed.map(|sound| sound.tracks.rungs).into_iter().flatten()
     }
 
     /// Somebody hears it.
@@ -181,11 +211,11 @@ impl Sounds {
         }
         let mut lags = 0;
         for (rung, track) in sound.tracks.rungs.iter().enumerate() {
-            let settled = sound.wanted_since[rung].is_some_and(|since| now >= since + BEGINS);
+            let settled = sound.since(rung).is_some_and(|since| now >= since + BEGINS);
             let comes = tracks.get(track).filter(|_| settled && sound.is_open(rung, now));
             lags = lags.max(comes.zip(tracks.get(&audio)).map_or(0, |(rung, whole)| lag(rung, whole)));
         }
-        let spoken = begins && sound.told.iter().any(|count| *count > 0);
+        let spoken = begins && sound.told.iter().flatten().any(|count| *count > 0);
         let (was_late, gone) = (sound.is_late(now), lags > GONE);
         if lags > LAGS_MOST {
             sound.late_until = Some(now + STALLED);
@@ -202,10 +232,11 @@ impl Sounds {
         self.known.entry(tracks.audio).or_insert_with(|| Sound {
             tracks,
             open: [false; MAX_RUNGS],
+            elsewhere: None,
             stalled_until: None,
             late_until: None,
             listeners: Vec::new(),
-            told: [0; MAX_RUNGS],
+            told: Default::default(),
             heard: [0; HEARD],
             wanted_since: [None; MAX_RUNGS],
             rungs: Default::default(),
@@ -232,6 +263,31 @@ impl Sound {
         }
     }
 
+    /// The track that is given for a rung: its own, or as long as that does not come from elsewhere, the next lower one, or
+    /// the next better one.
+    pub fn given(&self, layer: Layer, merged: bool) -> TrackId {
+        let at = usize::from(layer.encoding).min(MAX_RUNGS);
+        let comes = |quality: &usize| self.comes(*quality);
+        match (0..=at).rev().chain(at + 1..=MAX_RUNGS).find(comes) {
+            Some(other) if other != at => self.track(self::layer(other as u8), merged),
+            _ => self.track(layer, merged),
+        }
+    }
+
+    /// Whether a rung, or what the publisher sends, comes where somebody wants it: from elsewhere it may not.
+    fn comes(&self, quality: usize) -> bool {
+        self.elsewhere.is_none_or(|(of, _)| of.comes[quality])
+    }
+
+    /// Since when a rung is wanted and could come.
+    fn since(&self, rung: usize) -> Option<Instant> {
+        let wanted = self.wanted_since[rung]?;
+        match self.elsewhere {
+            Some((_, since)) => since[rung].map(|since| since.max(wanted)),
+            None => Some(wanted),
+        }
+    }
+
     /// Which rung a track is, merged or not.
     pub fn rung(&self, track: TrackId) -> Option<usize> {
         let source = self.tracks.merged_from(track).unwrap_or(track);
@@ -251,12 +307,16 @@ impl Sound {
 
     /// The track of the cheapest rung, if it can be had.
     pub fn low(&self) -> Option<TrackId> {
-        self.open[0].then_some(self.tracks.rungs[0])
+        (self.open[0] && self.comes(0)).then_some(self.tracks.rungs[0])
     }
 
     /// What that takes, if somebody here wants it: then it comes.
     pub fn low_rate(&self) -> Option<u64> {
-        let low = self.rungs[0].iter().find(|rung| rung.layer == layer(0) && self.told[0] > 0);
+        let is_made = match self.elsewhere {
+            Some(_) => self.comes(0),
+            None => self.told.iter().any(|counts| counts[0] > 0),
+        };
+        let low = self.rungs[0].iter().find(|rung| rung.layer == layer(0) && is_made);
         low.map(|low| low.rate)
     }
 
@@ -272,12 +332,21 @@ impl Sound {
         self.heard = std::array::from_fn(|rung| wanted.get(rung).map_or(whole, |count| u64::from(*count)));
     }
 
-    /// So many want each rung. True if the node has to be told.
-    pub fn handle_wanted(&mut self, wanted: [u32; MAX_RUNGS], now: Option<Instant>) -> bool {
-        for (since, count) in self.wanted_since.iter_mut().zip(wanted) {
-            *since = if count > 0 { since.or(now) } else { None };
+    /// So many want each rung, and so many get it until another begins. True if the node has to be told.
+    pub fn handle_wanted(
+        &mut self,
+        wanted: [u32; MAX_RUNGS],
+        left: [u32; MAX_RUNGS],
+        now: Option<Instant>,
+    ) -> bool {
+        for (rung, since) in self.wanted_since.iter_mut().enumerate() {
+            *since = if wanted[rung] + left[rung] > 0 { since.or(now) } else { None };
         }
-        std::mem::replace(&mut self.told, wanted) != wanted
+        std::mem::replace(&mut self.told, [wanted, left]) != [wanted, left]
+    }
+
+    fn speaks(&self, now: Instant) -> bool {
+        self.spoken_at.is_some_and(|at| now < at + SPEAKS)
     }
 
     /// Whether a rung came late a moment ago.
@@ -286,16 +355,26 @@ impl Sound {
     }
 
     fn is_open(&self, rung: usize, now: Instant) -> bool {
-        let speaks = self.spoken_at.is_some_and(|at| now < at + SPEAKS);
-        self.open[rung] && !speaks && self.stalled_until.is_none_or(|until| now >= until)
+        self.open[rung] && !self.speaks(now) && self.stalled_until.is_none_or(|until| now >= until)
     }
 
     /// What each rung takes at a listener. Of what the publisher sends it is measured, if `tracks` has it.
     fn price(&mut self, tracks: &mut Tracks, now: Instant) {
+        // What stands for a packet is as long as it.
+        let all = [self.tracks.audio].into_iter().chain(self.tracks.rungs);
+        let newest = all.filter_map(|track| tracks.get(&track)).max_by_key(|track| track.newest_at());
+        self.pace = newest.map_or(USUAL, packets_per_second);
         let track = tracks.get_mut(&self.tracks.audio);
         let before = self.rungs[0].last().map(|top| top.rate);
-        self.pace = track.as_ref().map_or(USUAL, |track| packets_per_second(track));
-        let top = track.map(|track| track.meter().bits_per_second(now)).or(before).unwrap_or_default();
+        let measured = match self.elsewhere {
+            // It does not come as long as all here get less.
+            Some((said, _)) => {
+                let settled = track.map(Track::meter).filter(|meter| meter.is_settled(now));
+                Some(settled.map_or(said.rate, |meter| meter.bits_per_second(now)))
+            }
+            None => track.map(|track| track.meter().bits_per_second(now)),
+        };
+        let top = measured.or(before).unwrap_or_default();
         let [each, merged] = [self.pace, merged_pace(self.pace)].map(|pace| pace * OVERHEAD as u64 * 8);
         let open = (0..MAX_RUNGS).filter(|rung| self.is_open(*rung, now));
         let below = |each| open.clone().map(move |rung| (layer(rung as u8), RATES[rung] + each));
@@ -308,6 +387,11 @@ impl Sound {
         self.rungs =
             [ladder_to(&mut alone.into_iter().chain(below(each)), top), ladder_to(&mut below(merged), less)];
     }
+}
+
+/// What a rung takes at a listener or a link, in bits per second, with so many packets a second.
+pub fn rung_rate(rung: usize, packets_per_second: u64) -> u64 {
+    RATES.get(rung).map_or(0, |rate| rate + packets_per_second * OVERHEAD as u64 * 8)
 }
 
 /// A rung as allocation knows it.

@@ -379,8 +379,9 @@ impl Sim {
                     self.tell(&Command::Close { session });
                 }
                 Event::Sound { .. } => {}
-                Event::Rungs { worker, wanted, .. } => {
-                    let feeds = self.ladder.handle_wanted(worker, wanted);
+                Event::Rungs { worker, wanted, left, .. } => {
+                    let made = std::array::from_fn(|rung| wanted[rung] + left[rung]);
+                    let feeds = self.ladder.handle_wanted(worker, made);
                     self.tell(&Command::Feed { tracks: TRACKS, feeds });
                 }
                 Event::Sight { sight, .. } => self.sights.push((self.now, *sight)),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use media::{Command, SoundWish, rtp::opus::Layout};
+use media::{AdvertisedSound, Command, SoundWish, rtp::opus::Layout};
 use protocol::Kind;
 
 use super::{
@@ -25,7 +25,13 @@ impl Hall {
     }
 
     pub fn open(&mut self, open: [bool; 2]) {
-        self.sim.tell(&Command::Rungs { tracks: TRACKS, open });
+        self.sim.tell(&Command::Rungs { tracks: TRACKS, open, elsewhere: None });
+    }
+
+    /// As where the stage is at another relay: this comes of it.
+    pub fn comes_from_elsewhere(&mut self, comes: [bool; 3]) {
+        let elsewhere = Some(AdvertisedSound { rate: 160_000, comes });
+        self.sim.tell(&Command::Rungs { tracks: TRACKS, open: [true, true], elsewhere });
     }
 
     pub fn wire(&mut self, rate: u64) {
@@ -96,6 +102,38 @@ fn a_wish_is_heard_at_once_and_leaves_no_hole() {
     hall.play(5, nothing);
     assert_eq!(hall.sim.ladder.made, made, "nobody wants one any more");
     assert_eq!(hall.sim.workers[0].stats().hearing, [0, 0, 1]);
+}
+
+#[test]
+fn of_a_sound_from_elsewhere_a_listener_gets_the_best_that_comes() {
+    let mut hall = Hall::with_rungs(1, 1);
+    // Somebody makes both, whatever is wanted here.
+    hall.sim.ladder.handle_wanted(9, [1, 1]);
+    hall.sim.tell(&Command::Feed { tracks: TRACKS, feeds: true });
+    hall.play(1, nothing);
+    let all = [true; 3];
+    for (wish, comes, rung) in [
+        (SoundWish::High, all, PUBLISHED),
+        (SoundWish::High, [true, true, false], 1),
+        (SoundWish::High, [true, false, false], 0),
+        (SoundWish::High, [true, false, true], PUBLISHED),
+        // What is wished less and does not come: the next better one.
+        (SoundWish::Low, [false, true, true], 1),
+        (SoundWish::Low, [false, false, true], PUBLISHED),
+        (SoundWish::Low, all, 0),
+        // Of nothing that is said to come it is what was chosen.
+        (SoundWish::Middle, [false; 3], 1),
+    ] {
+        let before = hall.got().len();
+        hall.wish(wish);
+        hall.comes_from_elsewhere(comes);
+        hall.play(1, nothing);
+        assert_eq!(hall.rung(), rung, "{wish:?} {comes:?}");
+        assert!(hall.longest_gap(before) <= ms(61), "{wish:?} {comes:?}: {:?}", hall.longest_gap(before));
+        let heard = hall.sim.workers[0].stats().hearing;
+        assert_eq!(heard[usize::from(rung.min(2))], 1, "{wish:?} {comes:?}: {heard:?}");
+    }
+    hall.assert_seamless();
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn heard(view: &View, from: usize) -> (usize, usize) {
 fn who_wants_a_picture_on_a_wire_of_60_kilobits_hears_all_of_the_sound() {
     for wire in [60_000, 75_000] {
         let mut view = View::new(&RATES, wire);
-        view.sim.tell(&Command::Rungs { tracks: TRACKS, open: [true, true] });
+        view.sim.tell(&Command::Rungs { tracks: TRACKS, open: [true, true], elsewhere: None });
         let joins = view.run(SECOND * 10);
         let before = view.sim.peers[view.listener].got_media(Kind::Audio).len();
         let left = view.sim.workers[0].stats().sent[0].packets;
@@ -41,7 +41,7 @@ fn who_wants_a_picture_on_a_wire_of_60_kilobits_hears_all_of_the_sound() {
 #[test]
 fn a_wire_that_gets_narrow_costs_the_picture_and_hardly_any_sound() {
     let mut view = View::new(&RATES, 300_000);
-    view.sim.tell(&Command::Rungs { tracks: TRACKS, open: [true, true] });
+    view.sim.tell(&Command::Rungs { tracks: TRACKS, open: [true, true], elsewhere: None });
     let seen = view.run(SECOND * 20);
     assert_eq!(seen.encoding(), Some(super::BASE), "{seen:?}");
     let from = view.sim.now;

@@ -25,7 +25,7 @@ use std::{
 
 use protocol::{
     BridgeVersion, Kind, NodeId, StreamName,
-    mesh::{StreamAdvertisement, StreamTrack, TrackKey},
+    mesh::{MAX_RUNGS, StreamAdvertisement, StreamTrack, TrackKey},
 };
 
 #[cfg(test)]
@@ -49,7 +49,7 @@ use crate::{
     mesh::{config::Config, counters::Counters, output::Output, peers::Choosing, views::StreamView},
     opaque::Opaques,
     route::{Routes, graph::Pair, rpf::ReversePaths},
-    tree::{Trees, forward::ForwardEntry, picture::PictureDemand},
+    tree::{Trees, forward::ForwardEntry, picture::PictureDemand, sound::SoundDemand},
     wire::{
         lsa::{Advertised, SINCE_MAX, STREAMS_MAX, check_stream},
         message::{Encoded, Message},
@@ -277,14 +277,13 @@ impl Mesh {
     }
 
     /// Somebody here wants the sound or the picture of a stream, wherever it is published, or nobody does any more. Of
-    /// a picture in encodings it is the base, until [`Mesh::handle_demand`] says more.
+    /// a picture in encodings it is the base, until [`Mesh::handle_demand`] says more. Of a sound it is what the publisher
+    /// sends, until [`Mesh::handle_sound_demand`] does.
     pub fn handle_interest(&mut self, track: TrackKey, wanted: bool, now: Instant) {
         match track.track.kind() {
             Kind::Audio => {
-                self.touch(now);
-                self.interest.handle_interest(&track, wanted, now);
-                self.heard_by.handle_change();
-                self.trees.handle_sound(track, wanted);
+                let demand = SoundDemand { listeners: wanted.into(), ..SoundDemand::default() };
+                self.handle_sound_demand(track.origin, track.stream, demand, now);
             }
             Kind::Video => {
                 let demand = PictureDemand { listeners: wanted.into(), ..PictureDemand::default() };
@@ -300,6 +299,27 @@ impl Mesh {
         self.interest.handle_interest(&whole, demand.listeners > 0, now);
         self.heard_by.handle_change();
         self.trees.handle_picture((whole.origin, whole.stream), demand);
+    }
+
+    /// What is wanted here of the sound of a stream that is published elsewhere.
+    pub fn handle_sound_demand(
+        &mut self,
+        origin: NodeId,
+        stream: StreamName,
+        demand: SoundDemand,
+        now: Instant,
+    ) {
+        self.touch(now);
+        let top = TrackKey { origin, stream, track: StreamTrack::Audio };
+        self.interest.handle_interest(&top, demand.listeners > 0, now);
+        self.heard_by.handle_change();
+        self.trees.handle_sound((top.origin, top.stream), demand);
+    }
+
+    /// Which qualities come of the sound of a stream that is published elsewhere: each rung, by rising quality, and what
+    /// its publisher sends. [`Output::SoundComes`] says when it is another.
+    pub fn sound_comes(&self, origin: &NodeId, stream: &StreamName) -> [bool; MAX_RUNGS + 1] {
+        self.trees.sound_comes(origin, stream)
     }
 
     /// Somebody here listens to a stream that is published here, or nobody does any more. It flows without

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use protocol::{
-    mesh::{Class, TrackKey},
+    NodeId, StreamName,
+    mesh::{Class, MAX_RUNGS, TrackKey},
     parity::Protection,
 };
 
@@ -31,6 +32,15 @@ pub enum Output {
     ForwardingChanged,
     /// [`Mesh::streams`] or [`Mesh::heard_by`] differs from what it was.
     StreamsChanged,
+    /// Of a sound that is heard here and published elsewhere other qualities come than before.
+    SoundComes {
+        /// The relay that it is published at.
+        origin: NodeId,
+        /// Its stream.
+        stream: StreamName,
+        /// Each rung, by rising quality, and what its publisher sends.
+        comes: [bool; MAX_RUNGS + 1],
+    },
     /// Somebody in the mesh needs a keyframe of a track published here.
     KeyframeWanted {
         /// Which track.

@@ -154,11 +154,13 @@ impl Mesh {
                 self.avoid(suspect_edge, now);
             }
             Message::Refused { track, alias, .. } => {
-                self.trees.handle_end(link, &track, (alias, None), now);
+                let (trees, around) = self.trees();
+                trees.handle_end(link, &track, (alias, None), &around, now);
             }
             Message::Leave { track, alias } => self.trees.handle_leave(link, &track, alias),
             Message::Lost { track, alias, broken } => {
-                let broken = self.trees.handle_end(link, &track, (alias, broken), now);
+                let (trees, around) = self.trees();
+                let broken = trees.handle_end(link, &track, (alias, broken), &around, now);
                 self.avoid(broken, now);
             }
             Message::File(message) => self.handle_file(link, neighbor, message, now)?,

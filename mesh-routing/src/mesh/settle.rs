@@ -147,6 +147,9 @@ impl Mesh {
         for event in trees.settle(&mut around, now) {
             match event {
                 Event::Send(link, message) => self.send(link, &message),
+                Event::Sound((origin, stream), comes) => {
+                    self.outputs.push_back(Output::SoundComes { origin, stream, comes });
+                }
                 Event::KeyframeWanted(track) => self.outputs.push_back(Output::KeyframeWanted { track }),
                 Event::Rerouted(track) => {
                     self.counters.rerouted += 1;

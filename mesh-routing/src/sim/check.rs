@@ -11,7 +11,7 @@ use protocol::{
     mesh::{StreamTrack, TrackKey},
 };
 
-use super::{ENCODINGS, Relay, Sim, node};
+use super::{ENCODINGS, Relay, SOUND, Sim, node};
 use crate::NominalRate;
 
 /// Between two looks at a mesh that settles.
@@ -20,6 +20,9 @@ const STEP: Duration = Duration::from_millis(500);
 const QUIET: Duration = Duration::from_secs(12);
 /// A relay that nobody wants a track from any more leaves after this time.
 const LEAVING: Duration = Duration::from_millis(2500);
+
+/// Of a sound.
+const QUALITIES: [StreamTrack; 3] = [StreamTrack::Rung(0), StreamTrack::Rung(1), StreamTrack::Audio];
 
 type Crossed = BTreeMap<(usize, usize), u64>;
 
@@ -98,12 +101,20 @@ pub fn agree(sim: &Sim) -> Result<(), String> {
         // What is all there is of a picture may not fit, and leave no room for others. Of those in encodings alone all can
         // have the base.
         let large = || sim.wanted().any(|(_, key)| key.track == StreamTrack::Video);
-        if key.track.kind() == Kind::Video && sim.relays.iter().any(Relay::is_narrow) && large() {
+        let narrow = || sim.relays.iter().any(Relay::is_narrow) && large();
+        let too_narrow = || sim.relays.iter().any(Relay::is_narrow_for_sound);
+        if key.track.kind() == Kind::Video && (narrow() || too_narrow()) {
             continue;
         }
-        let base = TrackKey { track: StreamTrack::Encoding(ENCODINGS.len() as u8 - 1), ..key.clone() };
-        let key = if key.track.encoding().is_some() { &base } else { key };
-        let last = sim.relays[relay].heard.get(key).and_then(|heard| heard.last);
+        let tracks = match key.track {
+            // Of a sound any of its qualities: which one is a matter of what links carry.
+            StreamTrack::Audio | StreamTrack::Rung(_) => QUALITIES.to_vec(),
+            StreamTrack::Encoding(_) => vec![StreamTrack::Encoding(ENCODINGS.len() as u8 - 1)],
+            StreamTrack::Video => vec![StreamTrack::Video],
+        };
+        let heard = &sim.relays[relay].heard;
+        let of = |track| heard.get(&TrackKey { track, ..key.clone() }).and_then(|heard| heard.last);
+        let last = tracks.into_iter().filter_map(of).max();
         let hears = last.is_some_and(|last| sim.now - last < Duration::from_millis(200));
         if sim.relays[relay].mesh.is_some() && hears != together {
             return Err(format!(
@@ -120,10 +131,8 @@ fn links_have_room(sim: &Sim) -> Result<(), String> {
     for (index, relay) in sim.relays.iter().enumerate() {
         for (link, capacity) in relay.mesh.iter().flat_map(|mesh| mesh.capacities()) {
             let sent = relay.table.iter().filter(|entry| entry.children.iter().any(|(to, _)| *to == link));
-            let planned: u64 = sent.clone().map(|entry| planned(&entry.track)).sum();
-            if planned > capacity * 85 / 100
-                && sent.clone().any(|entry| entry.track.track != StreamTrack::Audio)
-            {
+            let planned: u64 = sent.clone().map(|entry| planned(sim, &entry.track)).sum();
+            if planned > capacity * 85 / 100 && sent.clone().any(|entry| !is_base(sim, &entry.track)) {
                 return Err(format!(
                     "relay {index} sends {planned} over {link:?} of {capacity}: {:?}",
                     relay.table
@@ -134,13 +143,28 @@ fn links_have_room(sim: &Sim) -> Result<(), String> {
     Ok(())
 }
 
-fn planned(track: &TrackKey) -> u64 {
+/// Whether its origin makes rungs of it.
+fn in_rungs(sim: &Sim, track: &TrackKey) -> bool {
+    sim.published(&TrackKey { track: StreamTrack::Rung(0), ..track.clone() }).is_some()
+}
+
+/// Whether it is the least of a sound that there is.
+fn is_base(sim: &Sim, track: &TrackKey) -> bool {
     match track.track {
-        StreamTrack::Audio | StreamTrack::Rung(_) => 160_000,
+        StreamTrack::Audio => !in_rungs(sim, track),
+        StreamTrack::Rung(rung) => rung == 0,
+        StreamTrack::Video | StreamTrack::Encoding(_) => false,
+    }
+}
+
+fn planned(sim: &Sim, track: &TrackKey) -> u64 {
+    let step = |rate| NominalRate::of(rate).bits_per_second().unwrap_or_default();
+    match track.track {
+        StreamTrack::Audio if in_rungs(sim, track) => step(SOUND[2]),
+        StreamTrack::Audio => 160_000,
+        StreamTrack::Rung(rung) => step(SOUND[usize::from(rung)]),
         StreamTrack::Video => 2_500_000,
-        StreamTrack::Encoding(place) => {
-            NominalRate::of(ENCODINGS[usize::from(place)]).bits_per_second().unwrap_or_default()
-        }
+        StreamTrack::Encoding(place) => step(ENCODINGS[usize::from(place)]),
     }
 }
 

@@ -14,7 +14,7 @@ const AREAS_IN: u64 = 3;
 /// Of so many threes of schedules one has disks that take their time, refuse and forget: a third of all, a third of
 /// which is of several areas.
 const DISKS_IN: u64 = 3;
-/// Of so many schedules one has wires that relays know to be narrow.
+/// Of so many schedules one has wires that relays know to be narrow for pictures, and one for sounds.
 const NARROW_IN: u64 = 4;
 /// Streams of a relay that publishes.
 const STREAMS: u64 = 3;
@@ -62,6 +62,16 @@ pub fn schedule(seed: u64) -> Schedule {
         for _ in 0..4 + random.below(12) {
             let (wire, end) = (random.below(wires.len() as u64) as usize, random.below(2) as usize);
             let rate = random.pick(&[0, 3_000_000, 3_000_000, 5_000_000, 8_000_000, 20_000_000]);
+            let at = random.below(actions.len() as u64 + 1) as usize;
+            actions.insert(at, (random.below(500), Action::Narrow { wire, end, rate }));
+        }
+    }
+    if seed % NARROW_IN == 3 {
+        // Too narrow for what publishers of sound send.
+        let random = &mut Random::new(seed ^ 0x50bd);
+        for _ in 0..4 + random.below(12) {
+            let (wire, end) = (random.below(wires.len() as u64) as usize, random.below(2) as usize);
+            let rate = random.pick(&[0, 60_000, 160_000, 160_000, 250_000, 400_000]);
             let at = random.below(actions.len() as u64 + 1) as usize;
             actions.insert(at, (random.below(500), Action::Narrow { wire, end, rate }));
         }

@@ -187,7 +187,7 @@ impl Liar {
                 Message::Join {
                     track,
                     alias,
-                    ask: JoinParams { role, active, avoid: self.path(), behind: u16::MAX },
+                    ask: JoinParams { role, active, avoid: self.path(), behind: u16::MAX, needed: true },
                 }
             }
             9 => Message::Joined { track, alias, offer: self.offer() },

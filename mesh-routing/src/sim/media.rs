@@ -16,6 +16,8 @@ use crate::LinkId;
 pub const PACKET_EVERY: Duration = Duration::from_millis(20);
 /// What the encodings of a picture take, by place, in bits per second: the best comes first, as from Firefox.
 pub const ENCODINGS: [u64; 3] = [2_000_000, 600_000, 120_000];
+/// What the rungs of a sound take, and what its publisher sends, in bits per second.
+pub const SOUND: [u64; 3] = [38_400, 78_400, 142_400];
 /// Packets of a track a relay remembers having forwarded.
 const REMEMBERED: usize = 128;
 
@@ -37,10 +39,11 @@ pub(super) struct Packet {
 }
 
 impl Packet {
-    /// On the wire: 64 kbit/s of sound, 480 kbit/s of a picture that comes in one encoding.
+    /// On the wire: 64 kbit/s of sound and less of its rungs, 480 kbit/s of a picture that comes in one encoding.
     pub fn bytes(&self) -> usize {
         match self.track.track {
-            StreamTrack::Audio | StreamTrack::Rung(_) => 180,
+            StreamTrack::Audio => 180,
+            StreamTrack::Rung(rung) => [96, 160][usize::from(rung)],
             StreamTrack::Video => 1200,
             StreamTrack::Encoding(place) => {
                 let rate = ENCODINGS.get(usize::from(place)).copied().unwrap_or_default();

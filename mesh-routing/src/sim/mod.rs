@@ -31,6 +31,8 @@ pub mod random;
 mod relay;
 pub mod report;
 pub mod route_load;
+#[cfg(test)]
+mod rungs_tests;
 pub mod schedule;
 #[cfg(test)]
 mod schedule_tests;
@@ -52,18 +54,18 @@ use std::{
 use bytes::Bytes;
 use protocol::{
     Codec, Kind, NodeId, RoomName, StreamName, Topic, TrackDescription, WallTime, ZoneName,
-    mesh::{StreamAdvertisement, StreamTrack, TrackKey},
+    mesh::{MAX_RUNGS, StreamAdvertisement, StreamTrack, TrackKey},
 };
 
 use crate::{
-    AdvertisedEncoding, Config, Label, LinkId, Mesh, NominalRate, Output, PictureDemand, Rid, StreamRates,
-    wire::signature::SimulatedKeys,
+    AdvertisedEncoding, Config, Label, LinkId, Mesh, NominalRate, Output, PictureDemand, Rid, SoundDemand,
+    StreamRates, wire::signature::SimulatedKeys,
 };
 pub use disk::DiskQuality;
 use disk::Job;
 use event::{Event, Events};
 use ledger::Ledger;
-pub use media::{ENCODINGS, Heard, PACKET_EVERY};
+pub use media::{ENCODINGS, Heard, PACKET_EVERY, SOUND};
 use random::Random;
 pub use relay::Relay;
 pub use wire::{Carried, Condition, Quality, Wire};
@@ -224,6 +226,18 @@ impl Sim {
         keys
     }
 
+    /// Publishes a stream with a sound in rungs, and gives those by rising quality, then what the publisher sends.
+    pub fn publish_rungs(&mut self, relay: usize, name: &str) -> Vec<TrackKey> {
+        let top = self.publish(relay, name);
+        let rung = |rung| TrackKey { track: StreamTrack::Rung(rung), ..top.clone() };
+        let keys: Vec<_> = (0..MAX_RUNGS as u8).map(rung).chain([top.clone()]).collect();
+        self.relays[relay].published.extend(keys.iter().cloned());
+        let [low, middle, audio] = SOUND.map(NominalRate::of);
+        let (now, rates) = (self.now, StreamRates { audio, rungs: [low, middle], ..StreamRates::default() });
+        self.with(relay, |mesh| mesh.handle_rates(&top.stream, rates, now));
+        keys
+    }
+
     /// Ends a stream.
     pub fn unpublish(&mut self, relay: usize, key: &TrackKey) {
         let now = self.now;
@@ -243,19 +257,28 @@ impl Sim {
             self.relays[relay].wanted.remove(key);
             self.relays[relay].heard.remove(key);
         }
-        if key.track.encoding().is_none() {
-            return self.with(relay, |mesh| mesh.handle_interest(key.clone(), wanted, now));
-        }
-        let mut demand = PictureDemand::default();
-        for wanted in &self.relays[relay].wanted {
-            if (&wanted.origin, &wanted.stream) == (&key.origin, &key.stream)
-                && let Some(place) = wanted.track.encoding()
-            {
-                demand.listeners += 1;
-                demand.wanted[usize::from(place)] += 1;
+        let of_stream = |wanted: &&TrackKey| (&wanted.origin, &wanted.stream) == (&key.origin, &key.stream);
+        let (mut picture, mut sound) = (PictureDemand::default(), SoundDemand::default());
+        for wanted in self.relays[relay].wanted.iter().filter(of_stream) {
+            match wanted.track {
+                StreamTrack::Audio => sound.listeners += 1,
+                StreamTrack::Rung(rung) => {
+                    sound.listeners += 1;
+                    sound.wanted[usize::from(rung)] += 1;
+                }
+                StreamTrack::Encoding(place) => {
+                    picture.listeners += 1;
+                    picture.wanted[usize::from(place)] += 1;
+                }
+                StreamTrack::Video => {}
             }
         }
-        self.with(relay, |mesh| mesh.handle_demand(key.origin, key.stream.clone(), demand, now));
+        let (origin, stream) = (key.origin, key.stream.clone());
+        self.with(relay, |mesh| match key.track {
+            StreamTrack::Video => mesh.handle_interest(key.clone(), wanted, now),
+            StreamTrack::Encoding(_) => mesh.handle_demand(origin, stream, picture, now),
+            StreamTrack::Audio | StreamTrack::Rung(_) => mesh.handle_sound_demand(origin, stream, sound, now),
+        });
     }
 
     /// What a relay is told that the link on its end of a wire carries, in bits per second; 0 if that is not known.
@@ -407,7 +430,10 @@ impl Sim {
                 Output::Withdrawn { .. } => self.withdrawn += 1,
                 Output::KeyframeWanted { .. } => self.relays[relay].keyframes += 1,
                 Output::Rerouted { .. } => self.rerouted += 1,
-                Output::StreamsChanged | Output::File(_) | Output::Protect { .. } => {}
+                Output::StreamsChanged
+                | Output::SoundComes { .. }
+                | Output::File(_)
+                | Output::Protect { .. } => {}
                 Output::DropLink { link, .. } if self.lied_to && self.at(link).is_none() => {}
                 Output::DropLink { link, reason } => panic!("{link:?} is to be dropped: {reason}"),
             }

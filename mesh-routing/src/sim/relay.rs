@@ -92,6 +92,11 @@ impl Relay {
         self.mesh.as_ref().is_some_and(|mesh| mesh.capacities().next().is_some())
     }
 
+    /// Whether it knows of a link that it is too narrow for any picture.
+    pub(super) fn is_narrow_for_sound(&self) -> bool {
+        self.mesh.as_ref().is_some_and(|mesh| mesh.capacities().any(|(_, rate)| rate < 1_000_000))
+    }
+
     pub(super) fn sleeps(&self, now: Instant) -> bool {
         self.sleeps_until.is_some_and(|until| until > now)
     }

@@ -11,11 +11,11 @@ use std::{
 
 use protocol::{
     Kind, StreamName,
-    mesh::{StreamTrack, TrackKey},
+    mesh::{MAX_RUNGS, StreamTrack, TrackKey},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, DiskQuality, ENCODINGS, Quality, Sim, check, node, random::Random};
+use super::{Condition, DiskQuality, ENCODINGS, Quality, SOUND, Sim, check, node, random::Random};
 use crate::AreaId;
 
 /// A mesh has to be right so long after the last thing happened.
@@ -308,17 +308,25 @@ pub fn track(origin: usize, stream: usize) -> TrackKey {
     TrackKey { origin: node(origin), stream: name(origin, stream), track: whole(stream) }
 }
 
-/// What somebody at a relay listens to: of a picture in encodings another one at each.
+/// What somebody at a relay listens to: of a picture in encodings another one at each, and of a sound in rungs.
 fn wanted(relay: usize, origin: usize, stream: usize) -> TrackKey {
-    let track = match in_encodings(stream) {
-        true => StreamTrack::Encoding((relay % ENCODINGS.len()) as u8),
-        false => whole(stream),
+    let track = match whole(stream) {
+        StreamTrack::Audio if in_rungs(origin) && relay % SOUND.len() < MAX_RUNGS => {
+            StreamTrack::Rung((relay % SOUND.len()) as u8)
+        }
+        StreamTrack::Video if in_encodings(stream) => StreamTrack::Encoding((relay % ENCODINGS.len()) as u8),
+        whole => whole,
     };
     TrackKey { track, ..self::track(origin, stream) }
 }
 
 fn whole(stream: usize) -> StreamTrack {
     StreamTrack::of(if stream.is_multiple_of(3) { Kind::Audio } else { Kind::Video })
+}
+
+/// Every second relay makes rungs of its sounds.
+fn in_rungs(origin: usize) -> bool {
+    origin % 2 == 1
 }
 
 fn in_encodings(stream: usize) -> bool {
@@ -377,9 +385,10 @@ impl Sim {
             Action::Stall { relay, ms } => self.stall(relay, Duration::from_millis(ms)),
             Action::Publish { relay, stream } => {
                 let name = name(relay, stream);
-                match in_encodings(stream) {
-                    true => drop(self.publish_encodings(relay, name.as_str())),
-                    false => drop(self.publish_kind(relay, name.as_str(), whole(stream).kind())),
+                match whole(stream).kind() {
+                    Kind::Audio if in_rungs(relay) => drop(self.publish_rungs(relay, name.as_str())),
+                    Kind::Video if in_encodings(stream) => drop(self.publish_encodings(relay, name.as_str())),
+                    kind => drop(self.publish_kind(relay, name.as_str(), kind)),
                 }
             }
             Action::Unpublish { relay, stream } => self.unpublish(relay, &track(relay, stream)),

@@ -49,9 +49,28 @@ impl Child {
     }
 }
 
+/// What is sent to a child that has lost a sound goes on for so long: it takes a rung meanwhile, so that nothing is missing
+/// between the two.
+pub(crate) const GRACE: Duration = Duration::from_millis(500);
+
 /// By the link they are at: one child a link.
 #[derive(Debug, Default)]
-pub(crate) struct Children(BTreeMap<LinkId, Child>);
+pub(crate) struct Children {
+    known: BTreeMap<LinkId, Child>,
+    /// Those that were let go and are sent packets for a moment more: until when.
+    leaving: BTreeMap<LinkId, (Alias, Instant)>,
+}
+
+/// Whether a child that cannot have a track could have a lower quality instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Covered {
+    /// It is all there is.
+    No,
+    /// It could.
+    Yes,
+    /// It could, and this relay asks nobody for the track: to wait is in vain.
+    InVain,
+}
 
 /// What a track is wanted for here and below.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +79,8 @@ pub(crate) struct Demand<'a> {
     pub local: bool,
     /// How many here and below gain by it.
     pub behind: u16,
+    /// Nothing less will do.
+    pub needed: bool,
     pub children: &'a Children,
 }
 
@@ -72,36 +93,70 @@ impl Demand<'_> {
 
 impl Children {
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.known.is_empty()
     }
 
     pub fn get(&self, link: LinkId) -> Option<&Child> {
-        self.0.get(&link)
+        self.known.get(&link)
     }
 
     pub fn insert(&mut self, link: LinkId, child: Child) {
-        self.0.insert(link, child);
+        // No packet crosses a link twice.
+        self.leaving.remove(&link);
+        self.known.insert(link, child);
+    }
+
+    /// Whether there is nobody, and nobody is sent anything any more.
+    pub fn is_idle(&self) -> bool {
+        self.known.is_empty() && self.leaving.is_empty()
+    }
+
+    /// The child on a link wants the track under this alias no more. Says whether there was one.
+    pub fn leave(&mut self, link: LinkId, alias: Alias) -> bool {
+        let gone = self.leaving.get(&link).is_some_and(|(leaving, _)| *leaving == alias);
+        if gone {
+            self.leaving.remove(&link);
+        }
+        let known = self.known.get(&link).is_some_and(|child| child.alias == alias);
+        if known {
+            self.known.remove(&link);
+        }
+        gone || known
+    }
+
+    /// Lets the child on a link go, and sends to it for a moment more.
+    pub fn let_go(&mut self, link: LinkId, now: Instant) -> Option<Child> {
+        let child = self.known.remove(&link)?;
+        if child.fed() {
+            self.leaving.insert(link, (child.alias, now + GRACE));
+        }
+        Some(child)
     }
 
     pub fn remove(&mut self, link: LinkId) -> Option<Child> {
-        self.0.remove(&link)
+        self.known.remove(&link)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Child> {
-        self.0.values()
+        self.known.values()
     }
 
     pub fn by_link(&self) -> impl Iterator<Item = (LinkId, &Child)> {
-        self.0.iter().map(|(link, child)| (*link, child))
+        self.known.iter().map(|(link, child)| (*link, child))
     }
 
     pub fn links(&self) -> impl Iterator<Item = LinkId> {
-        self.0.keys().copied()
+        self.known.keys().copied()
     }
 
     /// The links and aliases that packets are sent with.
     pub fn fed(&self) -> Vec<(LinkId, Alias)> {
-        self.0.iter().filter(|(_, child)| child.fed()).map(|(link, child)| (*link, child.alias)).collect()
+        let fed =
+            self.known.iter().filter(|(_, child)| child.fed()).map(|(link, child)| (*link, child.alias));
+        let mut all: Vec<_> =
+            fed.chain(self.leaving.iter().map(|(link, (alias, _))| (*link, *alias))).collect();
+        all.sort_unstable();
+        all
     }
 
     /// When one of them has waited long enough, or is forgotten.
@@ -110,7 +165,8 @@ impl Children {
             let wait = child.since + WAIT;
             if child.told.is_none() { wait.min(child.heard + EXPIRY) } else { child.heard + EXPIRY }
         };
-        self.0.values().map(of).min()
+        let leaving = self.leaving.values().map(|(_, until)| *until);
+        self.known.values().map(of).chain(leaving).min()
     }
 
     /// Forgets children on dead links and those that stopped repeating their join.
@@ -121,7 +177,8 @@ impl Children {
         (broken, events): (Option<Pair>, &mut Vec<Event>),
         now: Instant,
     ) {
-        self.0.retain(|link, child| {
+        self.leaving.retain(|link, (_, until)| now < *until && around.state(*link) != State::Down);
+        self.known.retain(|link, child| {
             let stays = around.state(*link) != State::Down && now < child.heard + EXPIRY;
             if !stays && around.links.contains_key(link) {
                 let message = Message::Lost { track: key.clone(), alias: child.alias, broken };
@@ -132,19 +189,20 @@ impl Children {
     }
 
     /// Tells each child which way it is served by, if that is news; `ways` in order of preference, each from the
-    /// origin to here.
+    /// origin to here. `covered` says that there is a lower quality for who gets none.
     pub fn serve(
         &mut self,
-        key: &TrackKey,
+        (key, covered): (&TrackKey, Covered),
         ways: &[(Vec<NodeId>, Option<Pair>)],
         (broken, events): (Option<Pair>, &mut Vec<Event>),
         now: Instant,
     ) {
+        let mut leaving = Vec::new();
         let apart = match ways {
             [(a, None), (b, None)] => a.last().is_some_and(|own| common(*own, inner(a), inner(b)) == 0),
             _ => false,
         };
-        self.0.retain(|link, child| {
+        self.known.retain(|link, child| {
             let fit = |(_, (path, _)): &(usize, &(Vec<NodeId>, _))| {
                 path.len() < PATH_MAX && !path.contains(&child.neighbor)
             };
@@ -158,8 +216,9 @@ impl Children {
             let (track, alias) = (key.clone(), child.alias);
             let Some((_, (path, suspect_edge))) = fitting.min_by_key(rank) else {
                 let message = if child.told.is_some() {
+                    leaving.extend(child.fed().then_some((*link, (alias, now + GRACE))));
                     Message::Lost { track, alias, broken }
-                } else if now >= child.since + WAIT {
+                } else if covered == Covered::InVain || now >= child.since + WAIT {
                     let reason = if ways.is_empty() { Refusal::NoRoute } else { Refusal::Loop };
                     Message::Refused { track, alias, reason }
                 } else {
@@ -176,6 +235,9 @@ impl Children {
             }
             true
         });
+        if covered != Covered::No {
+            self.leaving.extend(leaving);
+        }
     }
 
     /// Lets all children go.
@@ -185,7 +247,7 @@ impl Children {
         reason: Refusal,
         (broken, events): (Option<Pair>, &mut Vec<Event>),
     ) {
-        for (link, child) in std::mem::take(&mut self.0) {
+        for (link, child) in std::mem::take(&mut self.known) {
             let (track, alias) = (key.clone(), child.alias);
             let message = match child.told {
                 Some(_) => Message::Lost { track, alias, broken },
@@ -197,7 +259,7 @@ impl Children {
 
     /// Children that a way leads through.
     pub fn unserved(&self, path: &[NodeId]) -> BTreeSet<NodeId> {
-        self.0.values().map(|child| child.neighbor).filter(|id| path.contains(id)).collect()
+        self.known.values().map(|child| child.neighbor).filter(|id| path.contains(id)).collect()
     }
 }
 
@@ -228,7 +290,7 @@ mod tests {
 
     fn serve(children: &mut Children, ways: &[(Vec<NodeId>, Option<Pair>)], now: Instant) -> Vec<Message> {
         let mut events = Vec::new();
-        children.serve(&key(), ways, (None, &mut events), now);
+        children.serve((&key(), Covered::No), ways, (None, &mut events), now);
         let message = |event| match event {
             Event::Send(_, message) => message,
             other => panic!("{other:?}"),
@@ -276,10 +338,10 @@ mod tests {
     #[test]
     fn a_relay_leads_for_listeners_and_for_primaries() {
         let mut children = Children::default();
-        assert!(!Demand { local: false, behind: 0, children: &children }.leads());
-        assert!(Demand { local: true, behind: 0, children: &children }.leads());
+        assert!(!Demand { local: false, behind: 0, needed: false, children: &children }.leads());
+        assert!(Demand { local: true, behind: 0, needed: false, children: &children }.leads());
         joined(&mut children, 5, epoch());
-        assert!(Demand { local: false, behind: 0, children: &children }.leads());
+        assert!(Demand { local: false, behind: 0, needed: false, children: &children }.leads());
         assert_eq!(children.unserved(&[node(0), node(5)]), BTreeSet::from([node(5)]));
     }
 }

@@ -125,6 +125,11 @@ impl Slot {
         self.backed_off.insert(neighbor, (now + wait, times.saturating_add(1)));
     }
 
+    /// It is left alone for a time, and asked again as if it had refused once.
+    pub fn leave_alone(&mut self, neighbor: NodeId, until: Instant) {
+        self.backed_off.insert(neighbor, (until, 1));
+    }
+
     pub fn backs_off(&self, neighbor: &NodeId, now: Instant) -> bool {
         self.backed_off.get(neighbor).is_some_and(|(until, _)| *until > now)
     }
@@ -196,6 +201,11 @@ impl Feeds {
     /// The feeds that are there, the primary first.
     pub fn joined(&self) -> impl Iterator<Item = &Feed> {
         self.slots.iter().filter_map(|slot| slot.feed.as_ref())
+    }
+
+    /// Whether a neighbor is asked and has not answered.
+    pub fn asks(&self) -> bool {
+        self.slots.iter().any(|slot| slot.next.is_some())
     }
 
     /// Neighbors that refused may be asked again.

@@ -9,7 +9,7 @@ use std::{
 
 use protocol::{
     NodeId,
-    mesh::{Alias, TrackKey},
+    mesh::{Alias, StreamTrack, TrackKey},
 };
 
 use crate::{
@@ -248,6 +248,7 @@ impl Feeds {
             active: (demand.local && active) || below,
             avoid: avoid.take(PATH_MAX).collect(),
             behind: demand.behind,
+            needed: demand.needed,
         }
     }
 
@@ -268,9 +269,11 @@ impl Feeds {
                 } else {
                     feed.pause = None;
                 }
-                // Another number of listeners alone can wait until the join is repeated.
+                // Another number of listeners alone can wait until the join is repeated; not so whether a rung only stands
+                // for a better one.
+                let stands = |behind| behind == 0 && matches!(step.key.track, StreamTrack::Rung(_));
                 let told = JoinParams { behind: ask.behind, ..feed.asked.clone() };
-                if ask != told {
+                if ask != told || stands(ask.behind) != stands(feed.asked.behind) {
                     feed.asked = ask;
                     feed.refreshed = step.now;
                     step.events.push(feed.join(step.key));
@@ -373,8 +376,14 @@ impl Feeds {
         }
     }
 
-    /// The parent refuses, or has lost what it had. Returns the edge to stay away from.
-    pub fn handle_end(&mut self, from: (LinkId, Alias), broken: Option<Pair>, now: Instant) -> Option<Pair> {
+    /// The parent refuses, or has lost what it had. Returns the edge to stay away from. `goes_on` says that packets come for
+    /// a moment more.
+    pub fn handle_end(
+        &mut self,
+        from: (LinkId, Alias),
+        (broken, goes_on): (Option<Pair>, bool),
+        now: Instant,
+    ) -> Option<Pair> {
         let Some((place, next)) = self.place_of(from) else {
             self.old.retain(|(feed, _)| feed.key() != from);
             return None;
@@ -392,6 +401,11 @@ impl Feeds {
         }
         let feed = slot.feed.take()?;
         self.lose(place, &feed, broken, now);
+        if goes_on && feed.asked.active {
+            // Another join on this link would take its place.
+            self.slots.iter_mut().for_each(|slot| slot.leave_alone(feed.neighbor, now + OVERLAP));
+            self.old.push((feed, now + OVERLAP));
+        }
         broken
     }
 }

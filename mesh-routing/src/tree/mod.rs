@@ -12,6 +12,7 @@ mod joins;
 mod keyframe_requests;
 pub(crate) mod picture;
 mod room;
+pub(crate) mod sound;
 mod track;
 pub(crate) mod view;
 
@@ -32,6 +33,7 @@ use crate::{
         children::Child,
         forward::ForwardEntry,
         picture::{Picture, PictureDemand, Seen},
+        sound::{QUALITIES, Sound, SoundDemand},
         track::Track,
         view::{Event, Loads, Refusals, Step, TreeView},
     },
@@ -54,8 +56,11 @@ pub(crate) struct Trees {
     tracks: BTreeMap<TrackKey, Track>,
     /// What is taken of pictures that are published elsewhere.
     pictures: BTreeMap<PictureKey, Picture>,
+    /// What is taken of sounds that are published elsewhere.
+    sounds: BTreeMap<SoundKey, Sound>,
     dirty: BTreeSet<TrackKey>,
     dirty_pictures: BTreeSet<PictureKey>,
+    dirty_sounds: BTreeSet<SoundKey>,
     next_alias: u16,
     events: Vec<Event>,
     /// Of links where it is known, in bits per second.
@@ -67,6 +72,8 @@ pub(crate) struct Trees {
 
 /// The relay that a picture is published at, and its stream.
 type PictureKey = (NodeId, StreamName);
+/// The relay that a sound is published at, and its stream.
+type SoundKey = (NodeId, StreamName);
 
 impl Trees {
     pub fn new(seed: u64) -> Trees {
@@ -74,8 +81,10 @@ impl Trees {
         Trees {
             tracks: BTreeMap::new(),
             pictures: BTreeMap::new(),
+            sounds: BTreeMap::new(),
             dirty: BTreeSet::new(),
             dirty_pictures: BTreeSet::new(),
+            dirty_sounds: BTreeSet::new(),
             next_alias,
             events: Vec::new(),
             capacities: BTreeMap::new(),
@@ -84,11 +93,11 @@ impl Trees {
         }
     }
 
-    /// Somebody here wants the sound of a stream, or nobody does any more.
-    pub fn handle_sound(&mut self, key: TrackKey, wanted: bool) {
-        if wanted || self.tracks.contains_key(&key) {
-            self.tracks.entry(key.clone()).or_default().local = wanted;
-            self.dirty.insert(key);
+    /// What is wanted here of the sound of a stream.
+    pub fn handle_sound(&mut self, key: SoundKey, demand: SoundDemand) {
+        if demand.listeners > 0 || self.sounds.contains_key(&key) {
+            self.sounds.entry(key.clone()).or_default().handle_demand(demand);
+            self.dirty_sounds.insert(key);
         }
     }
 
@@ -119,11 +128,14 @@ impl Trees {
             self.dirty.insert(key.clone());
         }
         self.dirty_pictures.extend(self.pictures.keys().cloned());
+        self.dirty_sounds.extend(self.sounds.keys().cloned());
     }
 
-    /// An edge somewhere has more room: neighbors that refused are asked again, also for encodings that did not come.
+    /// An edge somewhere has more room: neighbors that refused are asked again, also for encodings and rungs that did
+    /// not come.
     pub fn handle_room(&mut self) {
         self.pictures.values_mut().for_each(Picture::forgive);
+        self.sounds.values_mut().for_each(Sound::forgive);
         self.handle_change(true);
     }
 
@@ -131,6 +143,11 @@ impl Trees {
         for (key, picture) in &self.pictures {
             if picture.deadline().is_some_and(|at| at <= now) {
                 self.dirty_pictures.insert(key.clone());
+            }
+        }
+        for (key, sound) in &self.sounds {
+            if sound.deadline().is_some_and(|at| at <= now) {
+                self.dirty_sounds.insert(key.clone());
             }
         }
         for (key, track) in &self.tracks {
@@ -142,7 +159,8 @@ impl Trees {
 
     pub fn poll_timeout(&self) -> Option<Instant> {
         let pictures = self.pictures.values().filter_map(Picture::deadline);
-        self.tracks.values().filter_map(Track::deadline).chain(pictures).min()
+        let sounds = self.sounds.values().filter_map(Sound::deadline);
+        self.tracks.values().filter_map(Track::deadline).chain(pictures).chain(sounds).min()
     }
 
     pub fn handle_join(
@@ -155,12 +173,15 @@ impl Trees {
     ) {
         let known = self.tracks.get(&key).and_then(|track| track.children.get(link));
         let same = known.is_some_and(|child| child.alias == alias);
+        let stood = known.is_some_and(|child| child.ask.behind == 0);
         let starts = ask.active && !known.is_some_and(|child| child.ask.active);
         let refusal = if around.state(link) == State::Down {
             Some(Refusal::LinkDown)
         } else if !around.available(&key) {
             Some(Refusal::Unknown)
-        } else if known.is_none() && self.full(&key, link) || starts && !self.fits(&key, link, around) {
+        } else if known.is_none() && self.full(&key, link)
+            || starts && !self.fits((&key, &ask), link, around, now)
+        {
             Some(Refusal::Full)
         } else {
             None
@@ -172,6 +193,10 @@ impl Trees {
             }
             self.events.push(Event::Send(link, Message::Refused { track: key, alias, reason }));
             return;
+        }
+        // It is not in place of a better one any more: both have to fit.
+        if stood && ask.behind > 0 && matches!(key.track, StreamTrack::Rung(_)) {
+            self.tight.insert(link);
         }
         let track = self.tracks.entry(key.clone()).or_default();
         let child = Child { neighbor, alias, ask, since: now, heard: now, told: None, answer: true };
@@ -185,8 +210,7 @@ impl Trees {
 
     pub fn handle_leave(&mut self, link: LinkId, key: &TrackKey, alias: Alias) {
         let Some(track) = self.tracks.get_mut(key) else { return };
-        if track.children.get(link).is_some_and(|child| child.alias == alias) {
-            track.children.remove(link);
+        if track.children.leave(link, alias) {
             self.dirty.insert(key.clone());
         }
     }
@@ -222,23 +246,27 @@ impl Trees {
         link: LinkId,
         key: &TrackKey,
         (alias, broken): (Alias, Option<Pair>),
+        around: &TreeView<'_>,
         now: Instant,
     ) -> Option<Pair> {
         let track = self.tracks.get_mut(key)?;
         self.dirty.insert(key.clone());
-        track.handle_end((link, alias), broken.map(|(a, b)| pair(a, b)), now)
+        // Who sends a sound that is covered goes on for a moment.
+        let goes_on = broken.is_none() && around.is_covered(key);
+        track.handle_end((link, alias), (broken.map(|(a, b)| pair(a, b)), goes_on), now)
     }
 
     /// Whether there is nothing to settle.
     pub fn rest(&self) -> bool {
         let tracks = self.dirty.is_empty() && self.events.is_empty();
-        tracks && self.dirty_pictures.is_empty() && self.tight.is_empty()
+        tracks && self.dirty_pictures.is_empty() && self.dirty_sounds.is_empty() && self.tight.is_empty()
     }
 
     /// Brings every track that changed to rest, and hands over what has to be done for that.
     pub fn settle(&mut self, around: &mut TreeView<'_>, now: Instant) -> Vec<Event> {
-        self.settle_capacities(around);
+        self.settle_capacities(around, now);
         self.settle_pictures(around, now);
+        self.settle_sounds(around, now);
         let mut loads = self.loads(around);
         while let Some(key) = self.dirty.pop_first() {
             let Some(mut track) = self.tracks.remove(&key) else { continue };
@@ -327,6 +355,60 @@ impl Trees {
         }
     }
 
+    /// Decides what is taken of each sound that changed, before its tracks come to rest.
+    fn settle_sounds(&mut self, around: &TreeView<'_>, now: Instant) {
+        let elsewhere = |key: &&TrackKey| key.track.kind() == Kind::Audio && key.origin != around.own;
+        let changed = self.dirty.iter().filter(elsewhere).map(|key| (key.origin, key.stream.clone()));
+        self.dirty_sounds.extend(changed);
+        while let Some(sound) = self.dirty_sounds.pop_first() {
+            self.settle_sound(sound, around, now);
+        }
+    }
+
+    fn settle_sound(&mut self, of: SoundKey, around: &TreeView<'_>, now: Instant) {
+        let keys: [TrackKey; QUALITIES] = std::array::from_fn(|quality| TrackKey {
+            origin: of.0,
+            stream: of.1.clone(),
+            track: sound::track(quality),
+        });
+        let seen = sound::Seen {
+            offered: keys.each_ref().map(|key| around.available(key)),
+            // What is published here is here.
+            joined: keys.each_ref().map(|key| {
+                let joined = |track: &Track| track.feeds().joined().next().is_some();
+                key.origin == around.own || self.tracks.get(key).is_some_and(joined)
+            }),
+            asked: keys.each_ref().map(|key| self.tracks.get(key).is_some_and(|track| track.feeds().asks())),
+        };
+        let sound = self.sounds.entry(of.clone()).or_default();
+        let taken = sound.settle(&seen, now);
+        let (heard, wanted) = (sound.is_heard(), sound.demand().by_quality());
+        if let Some(comes) = sound.poll_comes(seen.joined) {
+            self.events.push(Event::Sound(of.clone(), comes));
+        }
+        for (quality, key) in keys.iter().enumerate() {
+            let local = heard && taken.takes[quality];
+            if !local && !self.tracks.contains_key(key) {
+                continue;
+            }
+            let track = self.tracks.entry(key.clone()).or_default();
+            track.look_at_need(key, around);
+            // Of a rung that stands for a better one nobody gains.
+            let least = u32::from(key.track == StreamTrack::Audio);
+            let below = track.children.iter().map(|child| u32::from(child.ask.behind).max(least));
+            let behind = below.fold(wanted[quality], u32::saturating_add);
+            track.behind = u16::try_from(behind).unwrap_or(u16::MAX);
+            let left_out = taken.barred[quality] && !track.needed;
+            if (track.local, track.left_out) != (local, left_out) {
+                (track.local, track.left_out) = (local, left_out);
+                self.dirty.insert(key.clone());
+            }
+        }
+        if !heard && keys.iter().all(|key| !self.tracks.contains_key(key)) {
+            self.sounds.remove(&of);
+        }
+    }
+
     /// Tracks by link, of the links to neighbors that have several.
     fn loads(&self, around: &TreeView<'_>) -> Loads {
         let parallel = around.neighbors.values().filter(|neighbor| neighbor.links.len() > 1);
@@ -351,8 +433,8 @@ impl Trees {
             let published = own && around.available(key);
             let sources = if own { Vec::new() } else { track.feeds().sources() };
             let children = track.children.fed();
-            // What still comes of a picture is of use until what is to take its place has come.
-            let local = track.local || !sources.is_empty() && self.is_seen(key);
+            // What still comes of a picture or a sound is of use until what is to take its place has come.
+            let local = track.local || !sources.is_empty() && self.is_of_use(key);
             let rank = around.rank(key);
             let entry = ForwardEntry { track: key.clone(), published, sources, children, local, rank };
             (entry.local || !entry.children.is_empty()).then_some(entry)
@@ -360,10 +442,18 @@ impl Trees {
         self.tracks.iter().filter_map(entry).collect()
     }
 
-    /// Whether it is a track of a picture that somebody here sees.
-    fn is_seen(&self, key: &TrackKey) -> bool {
-        key.track.kind() == Kind::Video
-            && self.pictures.get(&(key.origin, key.stream.clone())).is_some_and(Picture::is_seen)
+    /// Whether it is a track of a picture that somebody here sees, or of a sound that somebody here hears.
+    fn is_of_use(&self, key: &TrackKey) -> bool {
+        let of = (key.origin, key.stream.clone());
+        match key.track.kind() {
+            Kind::Audio => self.sounds.get(&of).is_some_and(Sound::is_heard),
+            Kind::Video => self.pictures.get(&of).is_some_and(Picture::is_seen),
+        }
+    }
+
+    /// Which qualities of a sound come.
+    pub fn sound_comes(&self, origin: &NodeId, stream: &StreamName) -> [bool; QUALITIES] {
+        self.sounds.get(&(*origin, stream.clone())).map(Sound::comes).unwrap_or_default()
     }
 
     /// The relays that the packets of a stream come through, this one included: those of the first of its tracks that

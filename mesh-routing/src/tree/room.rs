@@ -1,8 +1,9 @@
 //! What links have room for. Each track is planned with the rate that its origin says of it, and a link with most of what
-//! it is thought to carry. Sound has room before any picture, and the base of any picture before the better encodings of
-//! others. What becomes of a child that has none is its own affair.
+//! it is thought to carry. Sound has room before any picture, the base of any sound before the better qualities of others,
+//! and the base of any picture before the better encodings of others. What becomes of a child that has none is its own
+//! affair.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, time::Instant};
 
 use protocol::{Kind, mesh::TrackKey};
 
@@ -11,7 +12,10 @@ use crate::{
         Trees,
         view::{Event, TreeView},
     },
-    wire::{message::Message, metric::LinkId},
+    wire::{
+        message::{JoinParams, Message},
+        metric::LinkId,
+    },
 };
 
 /// Share of a link's capacity for media, in per cent. The rest is for control, for repairs, and for being wrong about the
@@ -21,11 +25,27 @@ const FILL: u64 = 85;
 /// A track that is sent to the child on a link.
 struct Sent<'a> {
     key: &'a TrackKey,
-    since: std::time::Instant,
+    since: Instant,
     rank: u8,
     rate: u64,
-    /// Listeners that gain by it, as the child says; one if it does not.
-    behind: u16,
+    /// Listeners that gain by it, as the child says; 0 if it does not. By a rung that only stands for a better one nobody
+    /// gains.
+    listeners: u16,
+}
+
+impl Sent<'_> {
+    fn is_sound(&self) -> bool {
+        self.key.track.kind() == Kind::Audio
+    }
+
+    fn is_picture(&self) -> bool {
+        !self.is_sound()
+    }
+
+    /// Whether it gives way where even bases do not fit: everything but the base of a sound.
+    fn may_go(&self) -> bool {
+        self.is_picture() || self.rank > 0
+    }
 }
 
 impl Trees {
@@ -46,38 +66,52 @@ impl Trees {
     }
 
     /// Links of which the capacity is another have room for what is sent over them.
-    pub(super) fn settle_capacities(&mut self, around: &TreeView<'_>) {
+    pub(super) fn settle_capacities(&mut self, around: &TreeView<'_>, now: Instant) {
         self.capacities.retain(|link, _| around.links.contains_key(link));
         while let Some(link) = self.tight.pop_first() {
-            self.make_room(link, 0, 0, around);
+            self.make_room((link, 0), |sent| sent.may_go(), around, now);
         }
     }
 
-    /// Whether a link has room for a track; for sound it is made, and for what is all there is of a picture as far as better
-    /// encodings of others can give way.
-    pub(super) fn fits(&mut self, key: &TrackKey, link: LinkId, around: &TreeView<'_>) -> bool {
+    /// Whether a link has room for a track, as it is asked for. For the base of a sound it is made, for a better quality of
+    /// it as far as pictures can give way, and for what is all there is of a picture as far as better encodings of others
+    /// can.
+    pub(super) fn fits(
+        &mut self,
+        (key, ask): (&TrackKey, &JoinParams),
+        link: LinkId,
+        around: &TreeView<'_>,
+        now: Instant,
+    ) -> bool {
         let Some(room) = self.room(link) else { return true };
         let rate = around.rate(key);
-        if key.track.kind() == Kind::Audio {
-            self.make_room(link, rate, 0, around);
-            return true;
-        }
-        let rank = around.rank(key);
         let planned = |which: &dyn Fn(&Sent<'_>) -> bool| {
             self.sent(link, around).filter(which).map(|sent| sent.rate).sum::<u64>()
         };
+        let same = |sent: &Sent<'_>| (&sent.key.origin, &sent.key.stream) == (&key.origin, &key.stream);
+        if key.track.kind() == Kind::Audio {
+            let rank = around.sound_rank(key, link, ask);
+            // It takes the place of a worse one that only stands for it.
+            let stays =
+                |sent: &Sent<'_>| sent.is_sound() && !(same(sent) && sent.rank < rank && sent.listeners == 0);
+            let (is_base, more) = (rank == 0, rate);
+            if !is_base && planned(&stays) + more > room {
+                return false;
+            }
+            self.make_room((link, more), |sent| sent.is_picture() || is_base && sent.may_go(), around, now);
+            return true;
+        }
+        let rank = around.rank(key);
+        let before = |sent: &Sent<'_>| sent.is_sound() || sent.rank == 0;
         if rank == 0 {
-            let fits = planned(&|sent| sent.rank == 0) + rate <= room;
+            let fits = planned(&before) + rate <= room;
             if fits {
-                self.make_room(link, rate, 1, around);
+                self.make_room((link, rate), |sent| sent.is_picture() && sent.rank > 0, around, now);
             }
             return fits;
         }
         // One above the base is sent of each picture: it takes the place of the one before.
-        let stays = |sent: &Sent<'_>| {
-            sent.rank == 0 || (&sent.key.origin, &sent.key.stream) != (&key.origin, &key.stream)
-        };
-        planned(&stays) + rate <= room
+        planned(&|sent| before(sent) || !same(sent)) + rate <= room
     }
 
     /// What is planned with of a link, if its capacity is known.
@@ -89,24 +123,39 @@ impl Trees {
     fn sent<'a>(&'a self, link: LinkId, around: &'a TreeView<'_>) -> impl Iterator<Item = Sent<'a>> {
         self.tracks.iter().filter_map(move |(key, track)| {
             let child = track.children.get(link).filter(|child| child.ask.active)?;
-            let (rank, rate) = (around.rank(key), around.rate(key));
-            Some(Sent { key, since: child.since, rank, rate, behind: child.ask.behind.max(1) })
+            let rank = match key.track.kind() {
+                Kind::Audio => around.sound_rank(key, link, &child.ask),
+                Kind::Video => around.rank(key),
+            };
+            let (rate, listeners) = (around.rate(key), child.ask.behind);
+            Some(Sent { key, since: child.since, rank, rate, listeners })
         })
     }
 
-    /// Lets pictures of a link go until there is room for `more`: the best encodings first, of these those by which the
-    /// fewest listeners gain, then the newest, and none below a rank.
-    fn make_room(&mut self, link: LinkId, more: u64, lowest: u8, around: &TreeView<'_>) {
+    /// Lets tracks of a link go until there is room for `more`, of those that may: pictures before sounds, the best
+    /// encodings and rungs first, of these those by which the fewest listeners gain, then the newest.
+    fn make_room(
+        &mut self,
+        (link, more): (LinkId, u64),
+        may_go: impl Fn(&Sent<'_>) -> bool,
+        around: &TreeView<'_>,
+        now: Instant,
+    ) {
         let Some(room) = self.room(link) else { return };
         while self.sent(link, around).map(|sent| sent.rate).sum::<u64>() + more > room {
-            let goes = |sent: &Sent<'_>| sent.key.track.kind() == Kind::Video && sent.rank >= lowest;
-            let first = |sent: &Sent<'_>| (sent.rank, Reverse(sent.behind), sent.since, sent.key.clone());
-            let Some(key) =
-                self.sent(link, around).filter(goes).max_by_key(first).map(|sent| sent.key.clone())
-            else {
-                break;
+            let first = |sent: &Sent<'_>| {
+                // Who says nothing stands for one.
+                let listeners = Reverse(sent.listeners.max(1));
+                (sent.is_picture(), sent.rank, listeners, sent.since, sent.key.clone())
             };
-            if let Some(child) = self.tracks.get_mut(&key).and_then(|track| track.children.remove(link)) {
+            let sent = self.sent(link, around).filter(|sent| may_go(sent));
+            let Some(key) = sent.max_by_key(first).map(|sent| sent.key.clone()) else { break };
+            let covered = around.is_covered(&key);
+            let child = self.tracks.get_mut(&key).and_then(|track| match covered {
+                true => track.children.let_go(link, now),
+                false => track.children.remove(link),
+            });
+            if let Some(child) = child {
                 let message = Message::Lost { track: key.clone(), alias: child.alias, broken: None };
                 self.events.push(Event::Send(link, message));
                 self.refusals.made_room += 1;

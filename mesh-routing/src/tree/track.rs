@@ -22,16 +22,16 @@ use std::time::{Duration, Instant};
 
 use protocol::{
     Kind, NodeId,
-    mesh::{Alias, TrackKey},
+    mesh::{Alias, StreamTrack, TrackKey},
 };
 
 use crate::{
     route::graph::Pair,
     tree::{
-        children::{Children, Demand},
+        children::{Child, Children, Covered, Demand},
         feeds::{Feed, Feeds},
         keyframe_requests::KeyframeRequests,
-        view::{Event, Step},
+        view::{Event, Step, TreeView},
     },
     wire::{
         message::{Message, Offer, Refusal},
@@ -46,10 +46,12 @@ pub(crate) const LINGER: Duration = Duration::from_secs(2);
 pub(crate) struct Track {
     /// Somebody here listens.
     pub local: bool,
-    /// An encoding that is not taken from elsewhere, whoever wants it: others of its picture are.
+    /// An encoding or a rung that is not taken from elsewhere, whoever wants it: others of its picture or sound are.
     pub left_out: bool,
-    /// Of an encoding: how many listeners here and below gain by it.
+    /// Of an encoding or a sound: how many listeners here and below gain by it.
     pub behind: u16,
+    /// Of a sound: a child knows of no rungs, or one behind it.
+    pub needed: bool,
     pub children: Children,
     feeds: Feeds,
     keyframes: KeyframeRequests,
@@ -64,7 +66,13 @@ impl Track {
     }
 
     pub fn idle(&self) -> bool {
-        !self.local && self.children.is_empty() && self.feeds.is_empty() && self.linger.is_none()
+        !self.local && self.children.is_idle() && self.feeds.is_empty() && self.linger.is_none()
+    }
+
+    /// Whether a child knows of no rungs, or one behind it.
+    pub fn look_at_need(&mut self, key: &TrackKey, around: &TreeView<'_>) {
+        let needs = |(link, child): (LinkId, &Child)| child.ask.needed || around.needs_all(link);
+        self.needed = key.track == StreamTrack::Audio && self.children.by_link().any(needs);
     }
 
     /// Neighbors that refused may be asked again.
@@ -84,15 +92,21 @@ impl Track {
         offer: Offer,
         step: &mut Step<'_, '_>,
     ) -> Option<Pair> {
-        let demand = Demand { local: self.local, behind: self.behind, children: &self.children };
+        let Track { local, behind, needed, ref children, .. } = *self;
+        let demand = Demand { local, behind, needed, children };
         let suspect_edge = self.feeds.handle_joined(from, offer, demand, step);
         self.follow(step.key);
         suspect_edge
     }
 
     /// The parent refuses, or has lost what it had. Returns the edge to stay away from.
-    pub fn handle_end(&mut self, from: (LinkId, Alias), broken: Option<Pair>, now: Instant) -> Option<Pair> {
-        self.feeds.handle_end(from, broken, now)
+    pub fn handle_end(
+        &mut self,
+        from: (LinkId, Alias),
+        (broken, goes_on): (Option<Pair>, bool),
+        now: Instant,
+    ) -> Option<Pair> {
+        self.feeds.handle_end(from, (broken, goes_on), now)
     }
 
     pub fn deadline(&self) -> Option<Instant> {
@@ -117,7 +131,7 @@ impl Track {
         if step.around.available(step.key) {
             let broken = self.feeds.broken();
             let ways = [(vec![step.around.own], None)];
-            self.children.serve(step.key, &ways, (broken, step.events), step.now);
+            self.children.serve((step.key, Covered::No), &ways, (broken, step.events), step.now);
         } else {
             self.children.release(step.key, Refusal::Unknown, (self.feeds.broken(), step.events));
         }
@@ -125,6 +139,7 @@ impl Track {
 
     fn settle_relay(&mut self, step: &mut Step<'_, '_>) {
         let now = step.now;
+        self.look_at_need(step.key, step.around);
         let wanted = !self.left_out && (self.local || !self.children.is_empty());
         if wanted {
             self.linger = None;
@@ -137,8 +152,8 @@ impl Track {
         if !wanted && self.linger.is_none_or(|until| until <= now) {
             return self.release(Refusal::Full, step);
         }
-        let demand = Demand { local: self.local, behind: self.behind, children: &self.children };
-        self.feeds.settle(demand, step);
+        let Track { local, behind, needed, ref children, .. } = *self;
+        self.feeds.settle(Demand { local, behind, needed, children }, step);
         self.follow(step.key);
         self.serve(step);
         // Those who waited may have been refused: then all this was for nobody.
@@ -153,8 +168,8 @@ impl Track {
             step.events.push(feed.leave(step.key));
         }
         self.children.release(step.key, reason, (self.feeds.broken(), step.events));
-        let Track { local, left_out, behind, looked, .. } = *self;
-        *self = Track { local, left_out, behind, looked, ..Track::default() };
+        let Track { local, left_out, behind, needed, looked, .. } = *self;
+        *self = Track { local, left_out, behind, needed, looked, ..Track::default() };
     }
 
     /// Tells the children which of the ways that are here they are served by.
@@ -166,7 +181,12 @@ impl Track {
             Some((path, feed.suspect_edge(step.around)))
         };
         let ways: Vec<_> = self.feeds.joined().filter_map(way).collect();
-        self.children.serve(step.key, &ways, (self.feeds.broken(), step.events), step.now);
+        let covered = match step.around.is_covered(step.key) {
+            false => Covered::No,
+            true if self.feeds.is_empty() => Covered::InVain,
+            true => Covered::Yes,
+        };
+        self.children.serve((step.key, covered), &ways, (self.feeds.broken(), step.events), step.now);
     }
 
     pub fn ask_keyframe(&mut self, key: &TrackKey, own: NodeId, events: &mut Vec<Event>, now: Instant) {

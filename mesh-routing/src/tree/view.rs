@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use protocol::{
-    Kind, NodeId, StreamName,
+    BridgeVersion, Kind, NodeId, StreamName,
     mesh::{Alias, StreamTrack, TrackKey},
 };
 
@@ -15,9 +15,10 @@ use crate::{
         Routes,
         graph::{Avoid, Candidate},
     },
+    tree::sound::QUALITIES,
     wire::{
         lsa::Advertised,
-        message::{Message, since},
+        message::{JoinParams, Message, since},
         metric::LinkId,
     },
 };
@@ -78,6 +79,27 @@ impl TreeView<'_> {
         }
     }
 
+    /// How good a sound is for the child on a link: how many worse rungs the child could have instead.
+    pub fn sound_rank(&self, key: &TrackKey, link: LinkId, ask: &JoinParams) -> u8 {
+        if ask.needed || self.needs_all(link) {
+            return 0;
+        }
+        let advertised = self.advertised(&key.origin, &key.stream);
+        advertised.map_or(0, |advertised| advertised.rates.sound_rank(key.track))
+    }
+
+    /// Whether the neighbor at the other end of a link knows of no rungs: what a publisher sends is all there is for it.
+    pub fn needs_all(&self, link: LinkId) -> bool {
+        self.links.get(&link).is_some_and(|link| link.version < BridgeVersion::RUNGS)
+    }
+
+    /// Whether a sound can be had in a lower rung.
+    pub fn is_covered(&self, key: &TrackKey) -> bool {
+        let advertised = self.advertised(&key.origin, &key.stream);
+        let below = |advertised: &Advertised| advertised.rates.sound_rank(key.track) > 0;
+        key.track.kind() == Kind::Audio && advertised.is_some_and(below)
+    }
+
     /// Whether both feeds of a track carry packets: of sound, so that a cut is not heard at all, and of the base of a
     /// picture, so that a cut only softens it.
     pub fn hot(&self, key: &TrackKey) -> bool {
@@ -95,6 +117,8 @@ pub(crate) enum Event {
     Send(LinkId, Message),
     KeyframeWanted(TrackKey),
     Rerouted(TrackKey),
+    /// Which qualities come of the sound of a stream that is published at this relay.
+    Sound((NodeId, StreamName), [bool; QUALITIES]),
 }
 
 /// Tracks that are sent over a link, of the links to neighbors that have several.
@@ -135,6 +159,6 @@ pub struct Refusals {
     pub full: u64,
     /// The link is taken for dead.
     pub link_down: u64,
-    /// Video children let go to make room for audio; not refused, but lost.
+    /// Children let go to make room for others; not refused, but lost.
     pub made_room: u64,
 }

@@ -174,8 +174,7 @@ impl Advertised {
     pub fn has(&self, track: StreamTrack) -> bool {
         match track {
             StreamTrack::Encoding(place) => self.rates.rank(place).is_some(),
-            // Made for who listens here.
-            StreamTrack::Rung(_) => false,
+            StreamTrack::Rung(rung) => self.rates.has_rung(rung),
             StreamTrack::Audio | StreamTrack::Video => {
                 self.stream.tracks.iter().any(|described| described.kind == track.kind())
             }

@@ -227,10 +227,15 @@ pub struct JoinParams {
     /// the message, so that relays that do not know it pass over it.
     #[serde(skip)]
     pub behind: u16,
+    /// Nothing less will do: a relay behind the child knows of no rungs. Stands in a field behind the message.
+    #[serde(skip)]
+    pub needed: bool,
 }
 
 /// The number of the field behind a join that says how many listeners are behind the child: 16 bits, big-endian.
 const BEHIND: u32 = 0;
+/// The number of the field behind a join that says that nothing less will do: it is empty.
+const NEEDED: u32 = 1;
 
 /// Which of its two feeds of a track a child wants.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -317,8 +322,13 @@ impl Message {
     pub fn encode(&self) -> Bytes {
         let mut bytes = postcard::to_extend(self, vec![Scope::Link.octet()])
             .expect("a message has no part that cannot be serialized");
-        if let Message::Join { ask: JoinParams { behind: behind @ 1.., .. }, .. } = self {
-            fields::write(&mut bytes, BEHIND, &behind.to_be_bytes());
+        if let Message::Join { ask: JoinParams { behind, needed, .. }, .. } = self {
+            if *behind > 0 {
+                fields::write(&mut bytes, BEHIND, &behind.to_be_bytes());
+            }
+            if *needed {
+                fields::write(&mut bytes, NEEDED, &[]);
+            }
         }
         bytes.into()
     }
@@ -341,7 +351,8 @@ impl Message {
         if let Some(&[high, low]) = said.get(BEHIND) {
             ask.behind = u16::from_be_bytes([high, low]);
         }
-        said.besides(&[BEHIND])
+        ask.needed = said.get(NEEDED).is_some();
+        said.besides(&[BEHIND, NEEDED])
     }
 
     /// Refuses what no relay says.

@@ -40,7 +40,8 @@ fn samples() -> Vec<Message> {
     let (path, publishers) = (vec![fragment], vec![(&node(5)).into()]);
     let area_path = AreaPath { cost: 7, hops: 2, relays: 30, path, publishers };
     let way = InterAreaLsa { origin: node(1), fragment, sequence: 4, area_path: Some(area_path.clone()) };
-    let ask = JoinParams { role: Role::Secondary, active: true, avoid: vec![node(3)], behind: 300 };
+    let ask =
+        JoinParams { role: Role::Secondary, active: true, avoid: vec![node(3)], behind: 300, needed: true };
     let suspect_edge = Some((node(2), node(1)));
     let offer = Offer { path: vec![node(2), node(1)], has_disjoint_backup: true, suspect_edge };
     vec![
@@ -53,7 +54,7 @@ fn samples() -> Vec<Message> {
         Message::Join { track: track.clone(), alias, ask },
         Message::Joined { track: track.clone(), alias, offer },
         Message::Refused { track: track.clone(), alias, reason: Refusal::Loop },
-        Message::Leave { track: track.clone(), alias },
+        Message::Leave { track: TrackKey { track: StreamTrack::Rung(1), ..track.clone() }, alias },
         Message::Lost { track: track.clone(), alias, broken: Some((node(2), node(1))) },
         Message::Keyframe { track },
         Message::Protect { protection: Protection { audio: Cover::Twice, video: Cover::Once } },
@@ -119,6 +120,15 @@ fn every_message_reads_back_as_written() {
     for message in samples() {
         assert_eq!(Message::decode(&message.encode()), Ok(message));
     }
+}
+
+#[test]
+fn what_names_a_rung_leaves_only_where_rungs_are_known() {
+    let since =
+        |track| Message::Leave { track: TrackKey { track, ..self::track() }, alias: Alias(7) }.since();
+    assert_eq!(since(StreamTrack::Audio), BridgeVersion::FIRST);
+    assert_eq!(since(StreamTrack::Encoding(3)), BridgeVersion::ENCODINGS);
+    assert_eq!(since(StreamTrack::Rung(0)), BridgeVersion::RUNGS);
 }
 
 /// A kind that has no number here would be passed over by its own relay.

@@ -11,5 +11,6 @@ pub mod manifest;
 pub mod message;
 pub mod metric;
 pub mod rates;
+pub(crate) mod rungs;
 pub mod signature;
 pub mod signed_lsa;

@@ -3,7 +3,7 @@
 
 use protocol::{
     fields,
-    mesh::{MAX_ENCODINGS, StreamTrack},
+    mesh::{MAX_ENCODINGS, MAX_RUNGS, StreamTrack},
 };
 
 use super::label::Label;
@@ -41,6 +41,16 @@ impl NominalRate {
         self.bits_per_second().map(|rate| rate * 4 / 5)
     }
 
+    /// The step, 0 to 15.
+    pub(super) fn step(self) -> u8 {
+        self.0
+    }
+
+    /// This step, of which the lower four bits count.
+    pub(super) fn of_step(step: u8) -> NominalRate {
+        NominalRate(step & 0x0f)
+    }
+
     /// Steps between the two. An unknown rate is as far away as can be.
     pub fn distance(self, other: NominalRate) -> u8 {
         match (self.0, other.0) {
@@ -71,6 +81,9 @@ pub struct StreamRates {
     pub video: NominalRate,
     /// The encodings that the picture can be had in, by rising quality; none if the publisher sends one.
     pub encodings: Vec<AdvertisedEncoding>,
+    /// What each rung of the sound takes, by rising quality; unknown if it cannot be had. Stands in a
+    /// [field](super::rungs) of its own.
+    pub rungs: [NominalRate; MAX_RUNGS],
 }
 
 impl StreamRates {
@@ -89,10 +102,25 @@ impl StreamRates {
         self.encodings.first().map(|encoding| encoding.place)
     }
 
+    /// Whether the sound can be had in this rung.
+    pub fn has_rung(&self, rung: u8) -> bool {
+        self.rungs.get(usize::from(rung)).is_some_and(|rate| *rate != NominalRate::default())
+    }
+
+    /// How good a track of the sound is: how many rungs below it can be had.
+    pub fn sound_rank(&self, track: StreamTrack) -> u8 {
+        let below = match track {
+            StreamTrack::Rung(rung) => rung.min(MAX_RUNGS as u8),
+            StreamTrack::Audio | StreamTrack::Video | StreamTrack::Encoding(_) => MAX_RUNGS as u8,
+        };
+        (0..below).filter(|rung| self.has_rung(*rung)).count() as u8
+    }
+
     /// Of one of the tracks.
     pub fn rate(&self, track: StreamTrack) -> NominalRate {
         match track {
-            StreamTrack::Audio | StreamTrack::Rung(_) => self.audio,
+            StreamTrack::Audio => self.audio,
+            StreamTrack::Rung(rung) => self.rungs.get(usize::from(rung)).copied().unwrap_or_default(),
             StreamTrack::Video => self.video,
             StreamTrack::Encoding(place) => {
                 let encoding = self.encodings.iter().find(|encoding| encoding.place == place);
@@ -145,6 +173,7 @@ pub(crate) fn read(mut value: &[u8], streams: usize) -> Option<Vec<StreamRates>>
             audio: NominalRate(tracks >> 4),
             video: NominalRate(tracks & 0x0f),
             encodings: encodings.iter().map(encoding).collect(),
+            ..StreamRates::default()
         };
         if read.len() == streams || !rates.is_sane() {
             return None;
@@ -171,6 +200,7 @@ mod tests {
             audio: NominalRate(audio),
             video: NominalRate(video),
             encodings: encodings.iter().map(encoding).collect(),
+            ..StreamRates::default()
         }
     }
 

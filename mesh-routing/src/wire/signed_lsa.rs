@@ -12,6 +12,7 @@ use crate::{
         label,
         lsa::{LinkState, Publication},
         rates::{self, StreamRates},
+        rungs,
         signature::{Keys, LINK_STATE, Signature},
     },
 };
@@ -119,6 +120,7 @@ impl SignedLsa {
             let rates = || said.streams.iter().map(|advertised| &advertised.rates);
             rates::write(&mut body, rates());
             label::write(&mut body, rates());
+            rungs::write(&mut body, rates());
         }
         body.extend_from_slice(fields);
         let signature = Signature::sign(keys, LINK_STATE, &body);
@@ -144,8 +146,11 @@ impl SignedLsa {
 
     /// Fields that are not known here.
     pub fn unknown_fields(&self) -> usize {
-        let known: &[u32] =
-            if matches!(self.lsa, Lsa::Streams(_)) { &[rates::FIELD, label::FIELD] } else { &[] };
+        let known: &[u32] = if matches!(self.lsa, Lsa::Streams(_)) {
+            &[rates::FIELD, label::FIELD, rungs::FIELD]
+        } else {
+            &[]
+        };
         self.fields().besides(known)
     }
 
@@ -200,6 +205,9 @@ fn take_rates(publication: &mut Publication, said: Fields<'_>) {
     }
     if let Some(labels) = said.get(label::FIELD) {
         label::read(labels, publication.streams.iter_mut().map(|advertised| &mut advertised.rates));
+    }
+    if let Some(value) = said.get(rungs::FIELD) {
+        rungs::read(value, publication.streams.iter_mut().map(|advertised| &mut advertised.rates));
     }
 }
 

@@ -397,6 +397,15 @@ fn send_to_child(child: &Child, relayed: &Relayed) {
     }
 }
 
+/// Takes a rung packet to the workers and to the links that want it; the ladder calls it from its thread.
+pub fn bring(workers: &Workers, forwarding: &Forwarding, track: TrackId, packet: Packet) {
+    let relayed = Relayed::Packet(packet);
+    workers.offer(track, &relayed);
+    for child in forwarding.load().local.get(&track.0).into_iter().flatten() {
+        send_to_child(child, &relayed);
+    }
+}
+
 /// Takes what came over a link to the workers; the bridges call it from their thread.
 pub fn deliver(workers: &Workers, track: u32, header: DatagramHeader, payload: bytes::Bytes) {
     let relayed = match header.kind {

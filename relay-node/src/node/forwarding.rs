@@ -78,7 +78,7 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use media::{
-        Command, Event, TrackId,
+        Command, Event, SoundView, TrackId, ladder,
         sdp::{IngestPolicy, Offer},
         transport::{Credentials, Identity},
     };
@@ -127,7 +127,7 @@ mod tests {
         let fresh = Fresh { id: session, local, first_ssrc: 100 };
         node.handle_publish((stream.clone(), holder), &offer, fresh, now).expect("an answer");
         node.handle_media(Event::Connected { session }, now);
-        let over = (Underlay::default(), BridgeVersion::ENCODINGS);
+        let over = (Underlay::default(), BridgeVersion::RUNGS);
         node.handle_link_up(LinkId(1), (NodeId([9; 32]), zone), over, true, now);
         for (track, alias) in [(StreamTrack::Audio, 5), (StreamTrack::Video, 6)] {
             let track = TrackKey { origin: node.id, stream: stream.clone(), track };
@@ -169,5 +169,80 @@ mod tests {
         now += Duration::from_millis(100);
         node.handle_timeout(now);
         assert_eq!(asked(&mut node, now), [picture]);
+    }
+
+    /// What the ladder is told, and whether packets go to it.
+    fn told_ladder(node: &mut Node, now: Instant) -> (Option<[bool; 2]>, Option<bool>) {
+        let effects: Vec<_> = std::iter::from_fn(|| node.poll_effect(now)).collect();
+        let made = effects.iter().filter_map(|effect| match effect {
+            Effect::Ladder(_, rungs) => Some(*rungs),
+            _ => None,
+        });
+        let fed = effects.iter().filter_map(|effect| match effect {
+            Effect::Workers(Command::Feed { feeds, .. }) => Some(*feeds),
+            _ => None,
+        });
+        (made.last(), fed.last())
+    }
+
+    #[test]
+    fn a_rung_that_a_link_wants_is_made_and_goes_there() {
+        let now = crate::clock::now();
+        let (mut node, _) = parent(now);
+        let stream = StreamName::new("main-stage").expect("a name");
+        node.set_ladder();
+        node.open_rungs(&stream, now);
+        let sound = SoundView { kilobits_per_second: 142, packets_per_second: 50, speaks: false };
+        node.handle_media(Event::Sound { session: SessionId([1; 16]), sound }, now);
+        assert_eq!(told_ladder(&mut node, now), (None, None), "nobody wants one");
+        let track = TrackKey { origin: node.id, stream: stream.clone(), track: StreamTrack::Rung(0) };
+        let ask = JoinParams { active: true, ..JoinParams::default() };
+        let join = Message::Join { track: track.clone(), alias: Alias(7), ask };
+        node.handle_message(LinkId(1), &join.encode(), now).expect("a join");
+        assert_eq!(told_ladder(&mut node, now), (Some([true, false]), Some(true)));
+        assert!(node.mesh.forwarding().iter().any(|entry| entry.track == track && entry.published));
+        let leave = Message::Leave { track, alias: Alias(7) };
+        node.handle_message(LinkId(1), &leave.encode(), now).expect("a leave");
+        assert_eq!(told_ladder(&mut node, now), (Some([false, false]), Some(false)));
+    }
+
+    #[test]
+    fn rungs_are_said_as_long_as_they_are_made() {
+        let now = crate::clock::now();
+        let (mut node, _) = parent(now);
+        let stream = StreamName::new("main-stage").expect("a name");
+        let audio = node.streams[&stream].tracks.audio;
+        node.set_ladder();
+        node.open_rungs(&stream, now);
+        let said = |node: &mut Node, now| {
+            while node.poll_effect(now).is_some() {}
+            node.mesh.streams()[0].rates.rungs.map(|rate| rate.bits_per_second())
+        };
+        assert_eq!(said(&mut node, now), [None, None], "nothing is known of the sound");
+        let later = |seconds| now + Duration::from_secs(seconds);
+        let sound = |kilobits_per_second, speaks| {
+            let sound = SoundView { kilobits_per_second, packets_per_second: 50, speaks };
+            Event::Sound { session: SessionId([1; 16]), sound }
+        };
+        let both = [Some(40_000), Some(100_000)];
+        for (at, event, rungs) in [
+            (1, sound(142, false), both),
+            (20, sound(142, true), [None, None]),
+            (40, sound(142, false), both),
+            // Hardly more than the upper rung, then less.
+            (60, sound(80, false), both),
+            (80, sound(60, false), [both[0], None]),
+            (100, sound(142, false), both),
+        ] {
+            node.handle_timeout(later(at));
+            node.handle_media(event, later(at));
+            said(&mut node, later(at));
+            node.handle_timeout(later(at + 10));
+            assert_eq!(said(&mut node, later(at + 10)), rungs, "at {at} s");
+        }
+        node.handle_ladder(ladder::Event::Closed { audio }, later(120));
+        said(&mut node, later(120));
+        node.handle_timeout(later(130));
+        assert_eq!(said(&mut node, later(130)), [None, None], "the machine is short of CPU");
     }
 }

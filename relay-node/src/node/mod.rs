@@ -304,7 +304,11 @@ impl Node {
         let effect = match output {
             Output::Send { link, class, message } => Effect::Send { link, class, message },
             Output::Protect { link, protection } => Effect::Protect(link, protection),
-            Output::ForwardingChanged => Effect::Forwarding,
+            Output::ForwardingChanged => {
+                self.look_at_links();
+                Effect::Forwarding
+            }
+            Output::SoundComes { stream, .. } => return self.settle(&stream, now),
             Output::StreamsChanged => {
                 self.settle_all(now);
                 Effect::Streams

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use media::{Command, EncodingView, TrackId, rtp::descriptor::Resolution};
+use media::{Command, EncodingView, SoundView, TrackId, rtp::descriptor::Resolution};
 use mesh_routing::{AdvertisedEncoding, Label, NominalRate, PictureDemand, Rid, StreamRates, StreamView};
 use protocol::{StreamName, mesh::MAX_ENCODINGS};
 
@@ -15,6 +15,8 @@ use crate::node::Effect;
 
 /// A rate that is more than a step from what was said, and a size that is another, have to stay there for so long, before all others hear of it.
 const HELD: Duration = Duration::from_secs(10);
+/// A rung is worth it where it takes less than this share of what the publisher sends.
+const LESS: (u64, u64) = (4, 5);
 
 /// What is said of a stream that is published here.
 #[derive(Debug, Default)]
@@ -24,25 +26,52 @@ pub(super) struct Published {
     told: StreamRates,
     /// Since when it is more than a step, or in size, from what was said.
     since: Option<Instant>,
+    /// Its sound, and whether somebody makes rungs of it.
+    sound: SoundView,
+    makes_rungs: bool,
 }
 
 impl Published {
     /// How its picture comes. Gives what is to be said from now on, if that is news. Which encodings there are is news at
     /// once, what they take only if that stays.
     pub fn handle_encodings(&mut self, encodings: &[EncodingView], now: Instant) -> Option<StreamRates> {
-        self.now = StreamRates { audio: self.now.audio, ..rates(encodings) };
+        let StreamRates { audio, rungs, .. } = self.now;
+        self.now = StreamRates { audio, rungs, ..rates(encodings) };
         self.look(now)
     }
 
-    /// What its sound takes. As above.
-    pub fn handle_sound(&mut self, kilobits_per_second: u64, now: Instant) -> Option<StreamRates> {
-        self.now.audio = NominalRate::of(kilobits_per_second * 1000);
+    /// How its sound is. As above.
+    pub fn handle_sound(&mut self, sound: SoundView, now: Instant) -> Option<StreamRates> {
+        self.sound = sound;
+        self.now.audio = NominalRate::of(sound.kilobits_per_second * 1000);
+        self.look_at_rungs(now)
+    }
+
+    /// Rungs of its sound can be made, or not any more.
+    pub fn handle_rungs(&mut self, makes: bool, now: Instant) -> Option<StreamRates> {
+        self.makes_rungs = makes;
+        self.look_at_rungs(now)
+    }
+
+    /// Which rungs can be had. They are music: a switch between them and speech would be heard.
+    fn look_at_rungs(&mut self, now: Instant) -> Option<StreamRates> {
+        let SoundView { kilobits_per_second, packets_per_second, speaks } = self.sound;
+        let top = kilobits_per_second * 1000;
+        self.now.rungs = std::array::from_fn(|rung| {
+            let rate = media::rung_rate(rung, packets_per_second);
+            // One that is said stays as long as it takes less than the whole.
+            let said = self.told.has_rung(rung as u8);
+            let pays = if said { rate < top } else { rate * LESS.1 < top * LESS.0 };
+            let rate = if self.makes_rungs && !speaks && pays { rate } else { 0 };
+            NominalRate::of(rate)
+        });
         self.look(now)
     }
 
     fn look(&mut self, now: Instant) -> Option<StreamRates> {
         let places = |rates: &StreamRates| rates.encodings.iter().map(|e| e.place).collect::<Vec<_>>();
-        if places(&self.now) != places(&self.told) {
+        let rungs = |rates: &StreamRates| [0, 1].map(|rung| rates.has_rung(rung));
+        if places(&self.now) != places(&self.told) || rungs(&self.now) != rungs(&self.told) {
             return Some(self.tell());
         }
         let far = distance(&self.now, &self.told) > 1 || labels(&self.now) != labels(&self.told);
@@ -71,7 +100,8 @@ impl Published {
 fn distance(rates: &StreamRates, told: &StreamRates) -> u8 {
     let encodings = rates.encodings.iter().zip(&told.encodings).map(|(a, b)| a.rate.distance(b.rate));
     let whole = [rates.video.distance(told.video), rates.audio.distance(told.audio)];
-    encodings.chain(whole).max().unwrap_or_default()
+    let rungs = rates.rungs.iter().zip(told.rungs).map(|(a, b)| a.distance(b));
+    encodings.chain(whole).chain(rungs).max().unwrap_or_default()
 }
 
 fn labels(rates: &StreamRates) -> Vec<Label> {
@@ -148,9 +178,9 @@ impl Node {
     }
 
     /// What the sound of a stream that is published here takes.
-    pub(super) fn handle_sound(&mut self, stream: &StreamName, kilobits_per_second: u64, now: Instant) {
+    pub(super) fn handle_sound(&mut self, stream: &StreamName, sound: SoundView, now: Instant) {
         let Some(known) = self.streams.get_mut(stream) else { return };
-        if let Some(rates) = known.rates.handle_sound(kilobits_per_second, now) {
+        if let Some(rates) = known.rates.handle_sound(sound, now) {
             self.mesh.handle_rates(stream, rates, now);
         }
     }

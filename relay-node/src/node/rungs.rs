@@ -1,29 +1,51 @@
-//! The rungs of sounds that are published here: which listeners want, which the ladder makes, and which the workers may
-//! count on. Who decides for a listener is its worker.
+//! The rungs of sounds: of those that are published here which listeners and links want, which the ladder makes, and which
+//! may be counted on; of those from elsewhere what listeners here want of the mesh. Who decides for a listener is its
+//! worker.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
-use media::{Command, MAX_RUNGS, SoundWish, StreamTracks, TrackId, ladder};
-use protocol::{SessionId, StreamName, api::LayerWish};
+use media::{AdvertisedSound, Command, MAX_RUNGS, SoundWish, TrackId, ladder};
+use mesh_routing::{SoundDemand, StreamView};
+use protocol::{SessionId, StreamName, api::LayerWish, mesh::StreamTrack};
 
 use super::{Effect, Node, sessions::WishError};
+
+/// What a stage sends of which nothing is said, in bits per second.
+const USUAL: u64 = 160_000;
 
 /// What is known of the rungs of one sound.
 #[derive(Debug, Default)]
 pub(super) struct Rungs {
     /// How many want each, by worker.
     wanted: BTreeMap<u8, [u32; MAX_RUNGS]>,
+    /// How many get each until another begins, by worker.
+    left: BTreeMap<u8, [u32; MAX_RUNGS]>,
+    /// Links that want each.
+    links: [bool; MAX_RUNGS],
     /// What the ladder was told.
     made: [bool; MAX_RUNGS],
     /// What the workers were told.
-    open: bool,
+    told: Told,
     /// The ladder makes none of it: the machine is short of CPU.
     closed: bool,
 }
 
+/// What workers count on.
+type Told = ([bool; MAX_RUNGS], Option<AdvertisedSound>);
+
 impl Rungs {
     fn wants(&self, rung: usize) -> bool {
-        self.wanted.values().any(|wanted| wanted[rung] > 0)
+        let mut here = self.wanted.values().chain(self.left.values());
+        self.links[rung] || here.any(|counts| counts[rung] > 0)
+    }
+
+    /// What so many listeners here want.
+    pub(super) fn demand(&self, listeners: usize) -> SoundDemand {
+        let sum = |rung: usize| self.wanted.values().map(|wanted| wanted[rung]).sum();
+        SoundDemand { listeners: listeners as u32, wanted: std::array::from_fn(sum) }
     }
 }
 
@@ -33,17 +55,46 @@ impl Node {
         self.has_ladder = true;
     }
 
-    /// The listeners of a worker want this of a sound.
-    pub(super) fn handle_rungs(&mut self, worker: u8, track: TrackId, wanted: [u32; MAX_RUNGS]) {
+    /// The listeners of a worker want this of a sound, and get that until it begins.
+    pub(super) fn handle_rungs(
+        &mut self,
+        (worker, track): (u8, TrackId),
+        wanted: [u32; MAX_RUNGS],
+        left: [u32; MAX_RUNGS],
+        now: Instant,
+    ) {
         let Some((stream, _)) = self.by_track.get(&track) else { return };
-        let Some(known) = self.streams.get_mut(stream) else { return };
+        let stream = stream.clone();
+        let Some(known) = self.streams.get_mut(&stream) else { return };
         known.rungs.wanted.insert(worker, wanted);
-        let (tracks, here) = (known.tracks, known.published.is_some());
-        self.make_rungs(tracks, here);
+        known.rungs.left.insert(worker, left);
+        match known.published.is_some() {
+            true => self.make_rungs(&stream),
+            false => self.settle(&stream, now),
+        }
+    }
+
+    /// The forwarding table is another: links may want other rungs of the sounds that are published here.
+    pub(super) fn look_at_links(&mut self) {
+        let rung = |entry: &mesh_routing::ForwardEntry| match entry.track.track {
+            StreamTrack::Rung(rung) if entry.published && !entry.children.is_empty() => {
+                Some((entry.track.stream.clone(), usize::from(rung)))
+            }
+            _ => None,
+        };
+        let wanted: BTreeSet<(StreamName, usize)> = self.mesh.forwarding().iter().filter_map(rung).collect();
+        let mut changed = Vec::new();
+        for (name, known) in &mut self.streams {
+            let links = std::array::from_fn(|rung| wanted.contains(&(name.clone(), rung)));
+            if std::mem::replace(&mut known.rungs.links, links) != links {
+                changed.push(name.clone());
+            }
+        }
+        changed.iter().for_each(|stream| self.make_rungs(stream));
     }
 
     /// The ladder says something.
-    pub fn handle_ladder(&mut self, event: ladder::Event) {
+    pub fn handle_ladder(&mut self, event: ladder::Event, now: Instant) {
         let (audio, closed) = match event {
             ladder::Event::Closed { audio } => (audio, true),
             ladder::Event::Opened { audio } => (audio, false),
@@ -53,7 +104,7 @@ impl Node {
         if let Some(known) = self.streams.get_mut(&stream) {
             known.rungs.closed = closed;
         }
-        self.open_rungs(&stream);
+        self.open_rungs(&stream, now);
     }
 
     /// Streams whose rungs are closed, because the machine is short of CPU.
@@ -62,23 +113,43 @@ impl Node {
         closed.map(|(name, _)| name.clone()).collect()
     }
 
-    /// A stream is published here, or is not any more: tells the workers what they may count on, if that is news.
-    pub(super) fn open_rungs(&mut self, stream: &StreamName) {
+    /// A stream is published here, or is not any more, or its rungs may be had or not: tells the workers and the mesh what
+    /// they may count on, if that is news.
+    pub(super) fn open_rungs(&mut self, stream: &StreamName, now: Instant) {
         let Some(known) = self.streams.get_mut(stream) else { return };
-        let here = known.published.is_some();
-        let open = self.has_ladder && here && !known.rungs.closed;
-        let tracks = known.tracks;
-        if std::mem::replace(&mut known.rungs.open, open) != open {
-            let open = [open; MAX_RUNGS];
-            self.effects.push_back(Effect::Workers(Command::Rungs { tracks, open }));
+        let open = self.has_ladder && known.published.is_some() && !known.rungs.closed;
+        if let Some(rates) = known.rates.handle_rungs(open, now) {
+            self.mesh.handle_rates(stream, rates, now);
         }
-        self.make_rungs(tracks, here);
+        let live = self.live(stream);
+        self.tell_rungs(stream, live.as_ref());
+        self.make_rungs(stream);
+    }
+
+    /// Tells the workers what a sound can be had in, and what of it comes, if that is news.
+    pub(super) fn tell_rungs(&mut self, name: &StreamName, live: Option<&StreamView>) {
+        let Some(known) = self.streams.get_mut(name) else { return };
+        let elsewhere = live.filter(|live| live.origin != self.id && known.published.is_none());
+        let told: Told = match elsewhere {
+            Some(live) => {
+                let open = std::array::from_fn(|rung| live.rates.has_rung(rung as u8));
+                // As of pictures, listeners go by what is likely. Of what nothing is said it is what a stage sends.
+                let rate = live.rates.audio.likely_bits_per_second().unwrap_or(USUAL);
+                let comes = self.mesh.sound_comes(&live.origin, name);
+                (open, Some(AdvertisedSound { rate, comes }))
+            }
+            None => ([self.has_ladder && known.published.is_some() && !known.rungs.closed; MAX_RUNGS], None),
+        };
+        if std::mem::replace(&mut known.rungs.told, told) != told {
+            let (tracks, (open, elsewhere)) = (known.tracks, told);
+            self.effects.push_back(Effect::Workers(Command::Rungs { tracks, open, elsewhere }));
+        }
     }
 
     /// Tells the ladder what is wanted of a sound, and the workers whether it is fed, if that is news.
-    fn make_rungs(&mut self, tracks: StreamTracks, here: bool) {
-        let Some((stream, _)) = self.by_track.get(&tracks.audio) else { return };
+    fn make_rungs(&mut self, stream: &StreamName) {
         let Some(known) = self.streams.get_mut(stream) else { return };
+        let (tracks, here) = (known.tracks, known.published.is_some());
         let wanted = std::array::from_fn(|rung| here && self.has_ladder && known.rungs.wants(rung));
         let before = std::mem::replace(&mut known.rungs.made, wanted);
         if wanted == before {

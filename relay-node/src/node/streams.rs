@@ -13,7 +13,7 @@ use media::{
     sdp::{Fragment, Offer},
     transport::{CloseReason, Credentials},
 };
-use mesh_routing::{PictureDemand, StreamView};
+use mesh_routing::{PictureDemand, SoundDemand, StreamView};
 use protocol::{
     Codec, Kind, SessionId, StreamName, TrackDescription, ZoneName,
     mesh::{StreamAdvertisement, StreamTrack, TrackKey},
@@ -54,8 +54,9 @@ pub(super) struct Stream {
     pub(super) rates: Published,
     /// Which encodings listeners here want of a picture from elsewhere, and what of it the mesh was told.
     pub(super) wanted: Wanted,
-    /// The rungs of its sound, if it is published here.
+    /// The rungs of its sound.
     pub(super) rungs: Rungs,
+    sound_demand: SoundDemand,
     demand: PictureDemand,
     /// What the workers were told that the picture can be had in.
     pub(super) advertised: Vec<AdvertisedEncoding>,
@@ -211,15 +212,17 @@ impl Node {
                     known.encodings = Some((session, encodings));
                 }
             }
-            Event::Sound { session, kilobits_per_second } => {
+            Event::Sound { session, sound } => {
                 let Some((stream, _)) = self.sessions.stream_of(session) else { return };
                 let stream = stream.clone();
                 if self.publishes(session, &stream) {
-                    self.handle_sound(&stream, kilobits_per_second, now);
+                    self.handle_sound(&stream, sound, now);
                 }
             }
             Event::Demand { worker, track, wanted } => self.handle_demand(worker, track, wanted, now),
-            Event::Rungs { worker, track, wanted } => self.handle_rungs(worker, track, wanted),
+            Event::Rungs { worker, track, wanted, left } => {
+                self.handle_rungs((worker, track), wanted, left, now);
+            }
             Event::Sight { session, sight } => self.handle_sight(session, sight),
             Event::KeyframeWanted { track } => self.handle_keyframe_wanted(track, now),
             // Chat and files over data channels come with the participant's door to the rooms.
@@ -288,7 +291,7 @@ impl Node {
             self.session_over(replaced, false, now);
         }
         self.mesh.handle_publish(StreamAdvertisement { name: stream.clone(), tracks }, now);
-        self.open_rungs(stream);
+        self.open_rungs(stream, now);
         self.settle(stream, now);
     }
 
@@ -398,6 +401,7 @@ impl Node {
                 rates: Published::default(),
                 wanted: Wanted::default(),
                 rungs: Rungs::default(),
+                sound_demand: SoundDemand::default(),
                 demand: PictureDemand::default(),
                 advertised: Vec::new(),
             }
@@ -420,7 +424,7 @@ impl Node {
             (known.until, known.published) = (None, None);
             known.rates = Published::default();
             self.mesh.handle_unpublish(stream, now);
-            self.open_rungs(stream);
+            self.open_rungs(stream, now);
         }
     }
 
@@ -440,6 +444,7 @@ impl Node {
     pub(super) fn settle(&mut self, name: &StreamName, now: Instant) {
         let live = self.live(name);
         self.tell_advertised(name, live.as_ref());
+        self.tell_rungs(name, live.as_ref());
         let carried = live.as_ref().map(|live| self.carried(live)).unwrap_or_default();
         let Some(known) = self.streams.get_mut(name) else { return };
         known.has_picture = carried.iter().any(|track| track.kind == Kind::Video);
@@ -467,13 +472,20 @@ impl Node {
                 self.effects.push_back(Effect::Workers(Command::Reset { track }));
             }
             match key.track.kind() {
-                Kind::Audio => self.mesh.handle_interest(key.clone(), true, now),
-                // What is wanted of it is told below.
+                // What is wanted of them is told below.
+                Kind::Audio => known.sound_demand = SoundDemand::default(),
                 Kind::Video => known.demand = PictureDemand::default(),
             }
         }
         for key in known.interests.difference(&wanted) {
             self.mesh.handle_interest(key.clone(), false, now);
+        }
+        let demand = known.rungs.demand(known.listeners.len());
+        if let Some(key) = wanted.iter().find(|key| key.track == StreamTrack::Audio)
+            && known.sound_demand != demand
+        {
+            known.sound_demand = demand;
+            self.mesh.handle_sound_demand(key.origin, name.clone(), demand, now);
         }
         let demand = known.wanted.demand(known.listeners.len() - known.only_heard.len());
         if let Some(key) = wanted.iter().find(|key| key.track == StreamTrack::Video)

@@ -6,7 +6,7 @@ use std::{
 };
 
 use media::EncodingView;
-use mesh_routing::{AdvertisedEncoding, AreaView, AsWhole, StreamView, Topology};
+use mesh_routing::{AdvertisedEncoding, AreaView, AsWhole, NominalRate, StreamView, Topology};
 use protocol::{BridgeVersion, BridgeVersions, NodeId, SessionId, StreamName, ZoneName, api};
 use rooms::WallTime;
 
@@ -48,6 +48,7 @@ impl Node {
             });
             api::Stream {
                 encodings: self.shown(&stream),
+                rungs: stream.rates.rungs.iter().filter_map(rung).collect(),
                 cannot_play: self.sessions.cannot_play(&stream.name, &tracks),
                 name: stream.name.to_string(),
                 tracks,
@@ -128,6 +129,10 @@ impl Node {
             false => stream.rates.encodings.iter().map(advertised).collect(),
         }
     }
+}
+
+fn rung(rate: &NominalRate) -> Option<api::Rung> {
+    rate.bits_per_second().map(|rate| api::Rung { kbps: rate / 1000 })
 }
 
 fn advertised(encoding: &AdvertisedEncoding) -> api::Encoding {

@@ -126,7 +126,7 @@ impl NodeLoop {
                 }
                 Input::Due => self.timeout(),
                 Input::Media(event) => self.media(event),
-                Input::Ladder(event) => self.node.handle_ladder(event),
+                Input::Ladder(event) => self.node.handle_ladder(event, clock::now()),
                 Input::Bridge(event) => self.bridge(event),
                 Input::Stored(stored) => {
                     let now = clock::now();
