@@ -117,7 +117,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         .map_err(|error| unavailable(format!("the files in {:?} cannot be used: {error}", config.data)))?;
     let identity = Arc::new(Identity::load_or_create(&config.data).map_err(unavailable)?);
     if !loaded.old.is_empty() {
-        let records = migrate::records(&loaded.old, loaded.incarnation, &*identity.keys());
+        let records = migrate::records(&loaded.old, rand::random(), &*identity.keys());
         tracing::info!(old = loaded.old.len(), taken_over = records.len(), "chat of format 1 is taken over");
         drop(store);
         Store::migrate(&config.data, &records).map_err(unavailable)?;
@@ -219,7 +219,6 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     if let Some(festival) = &festival {
         node.set_festival(festival.clone(), now);
     }
-    node.handle_incarnation(loaded.incarnation);
     node.handle_wall(clock::wall(), now);
     for record in loaded.records {
         node.restore(record);

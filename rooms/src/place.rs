@@ -42,6 +42,17 @@ pub struct Source {
     pub participant: u32,
 }
 
+/// Where a record is that says what is known already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Who wrote it.
+    pub writer: NodeId,
+    /// Which incarnation of its writer its log is of.
+    pub incarnation: u64,
+    /// Its number there.
+    pub number: u64,
+}
+
 /// The newest record that says a message: the incarnation of its log, and its number.
 pub(crate) type Newest = (u64, u64);
 

@@ -18,7 +18,7 @@ use crate::{
     limits::{PAYLOAD_MAX, RENEWED, VISITED_MAX},
     message::{Kept, Zones},
     payload::{Beside, Payload},
-    place::{Place, Source},
+    place::{Known, Place, Source},
     room::{ParticipantId, Room},
     text::{check_author, check_nonce, check_text},
 };
@@ -67,8 +67,8 @@ pub struct Accepted {
     pub id: String,
     /// What to append to this relay's log about the topic; `None` if the message is known already.
     pub payload: Option<Bytes>,
-    /// The record of a message that is known already: who wrote it, and its number.
-    pub known: Option<(NodeId, u64)>,
+    /// The record of a message that is known already.
+    pub known: Option<Known>,
 }
 
 /// A record of a log, as it concerns rooms.
@@ -78,7 +78,7 @@ pub struct Written<'a> {
     pub topic: &'a Topic,
     /// Who wrote it.
     pub writer: NodeId,
-    /// Which incarnation of the writer's disk its log is of.
+    /// Which incarnation of the writer its log is of.
     pub incarnation: u64,
     /// Its number in the writer's log about the topic.
     pub number: u64,
@@ -150,8 +150,7 @@ impl Rooms {
         let zone = self.zone.clone();
         let chat = Chat { author, text: new.text, nonce, zone, sent_at: now };
         let id = chat.id(topic);
-        let known = self.room(topic).and_then(|room| room.place(id));
-        let known = known.map(|place| (place.writer, place.number));
+        let known = self.room(topic).and_then(|room| room.known(id));
         let payload = known.is_none().then(|| Payload::Chat(chat).encode(Beside { source, first: None }));
         let most = PAYLOAD_MAX - RENEWED;
         if let Some(length) = payload.as_ref().map(Bytes::len).filter(|length| *length > most) {
@@ -262,8 +261,7 @@ impl Rooms {
         now: WallTime,
     ) -> Result<Accepted, RoomsError> {
         let author = check_author(&new.author)?;
-        let known = self.rooms.get(room).and_then(|room| room.files.place(&new.file));
-        let known = known.map(|place| (place.writer, place.number));
+        let known = self.rooms.get(room).and_then(|room| room.files.known(&new.file));
         let file = File {
             file: new.file,
             name: shown_name(&new.name),

@@ -90,7 +90,6 @@ fn start() -> Node {
     let zone = ZoneName::new("stage").expect("a good name");
     let sessions = Sessions::new(identity(), Vec::new(), IngestPolicy::default());
     let mut node = Node::new(OWN, zone, relay(0, 7, now), sessions, 0, now, WALL);
-    node.handle_incarnation(INCARNATION);
     node.handle_wall(WALL, now);
     node
 }

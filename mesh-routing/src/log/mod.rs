@@ -65,6 +65,8 @@ pub struct LogCounters {
     pub gave_way: u64,
     /// Pulls sent.
     pub pulled: u64,
+    /// Records that this relay wrote, that its disk does not have, and that a neighbor gave back.
+    pub returned: u64,
 }
 
 /// What came with a [`Message::Append`].
@@ -85,25 +87,26 @@ pub(crate) struct Taken {
     pub new: Vec<LogEntry>,
     /// How many were.
     pub duplicates: u64,
-    /// The own log goes on in another incarnation: somebody has more of it than this relay's disk.
-    pub incarnation: Option<u64>,
+}
+
+impl Taken {
+    /// The records that this relay wrote itself and did not have: its disk is older than they are.
+    pub fn returned(&self, own: &NodeId) -> &[LogEntry] {
+        let own = self.new.first().is_some_and(|record| record.key.writer == *own);
+        if own { &self.new } else { &[] }
+    }
 }
 
 /// The logs of every topic and writer.
 #[derive(Debug)]
 pub(crate) struct Logs {
     own: NodeId,
-    /// No other run of this relay has it.
-    seed: u64,
+    /// The one that own logs begin in. It is of this run alone, whatever is on the disk.
     incarnation: u64,
-    /// The incarnation is of this run alone: the disk does not know it.
-    volatile: bool,
     logs: BTreeMap<LogKey, Log>,
     counts: Counts,
     /// Logs that were here and gave way, or found no place.
     gone: Gone,
-    /// The incarnation that own logs begin in from now on, until the driver was told.
-    turned: Option<u64>,
     /// Of all logs.
     bytes: usize,
     /// Logs whose floor has risen enough to be reported.
@@ -119,17 +122,14 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
-    /// None yet. Until it is told which incarnation this is, it is one of its own, of the seed.
+    /// None yet. `seed` is a number that no other run of this relay has.
     pub fn new(own: NodeId, seed: u64) -> Logs {
         Logs {
             own,
-            seed,
             incarnation: seed,
-            volatile: false,
             logs: BTreeMap::new(),
             counts: Counts::default(),
             gone: Gone::default(),
-            turned: None,
             bytes: 0,
             risen: BTreeSet::new(),
             clock: Hlc::default(),
@@ -139,11 +139,6 @@ impl Logs {
             from: BTreeMap::new(),
             counters: LogCounters::default(),
         }
-    }
-
-    /// Which incarnation of the disk this is.
-    pub fn handle_incarnation(&mut self, incarnation: u64) {
-        (self.incarnation, self.volatile) = (incarnation, false);
     }
 
     /// What the wall clock says.
@@ -164,22 +159,6 @@ impl Logs {
         now: Instant,
     ) -> Result<LogEntry, MeshError> {
         let hlc = self.clock.tick(self.wall_at(now).unwrap_or_default());
-        self.append_at(hlc, topic, payload, keys, now)
-    }
-
-    /// Appends what was written at that time.
-    ///
-    /// # Errors
-    ///
-    /// [`MeshError::Full`] if there is no place for another log.
-    pub fn append_at(
-        &mut self,
-        hlc: Hlc,
-        topic: Topic,
-        payload: Bytes,
-        keys: &dyn Keys,
-        now: Instant,
-    ) -> Result<LogEntry, MeshError> {
         let key = match self.own_log(&topic) {
             Some(key) => key,
             None => self.begin(topic, hlc)?,
@@ -197,11 +176,11 @@ impl Logs {
         if number <= highest || number > NUMBER_MAX || entry.payload.len() > PAYLOAD_MAX {
             return;
         }
-        if self.is_own(&key) && key.incarnation > self.incarnation {
-            // That it began was written, and which incarnation it is was not.
-            self.turn(key.incarnation);
-        }
         self.observe(entry.hlc, now);
+        if self.is_of_this_run(&key) {
+            // Another run had the same seed.
+            self.begin_another_run();
+        }
         let keep = self.keep(&entry, &key.topic, now);
         self.change(&key, |log| {
             if number != highest + 1 {
@@ -287,12 +266,13 @@ impl Logs {
             quota.take(new.len(), now);
         }
         let mut taken = Taken { duplicates: here, ..Taken::default() };
-        if self.is_own(&key) {
-            // Signed here, and not on this disk: an older copy of it was put back.
-            taken.incarnation = Some(self.next_incarnation());
+        if self.is_of_this_run(&key) {
+            // Signed with this relay's key, and not by this run: somebody copied a machine that was running.
+            self.begin_another_run();
         }
         self.take_new(&key, new, jump.then_some(first - 1), &mut taken, now);
         self.from.insert(key.clone(), link);
+        self.counters.returned += taken.returned(&self.own).len() as u64;
         let highest = self.highest(&key);
         self.pulls.handle_taken(&key, highest, now);
         if answers && pulled.is_some_and(|pulled| pulled.more) {
@@ -341,9 +321,8 @@ impl Logs {
     }
 
     /// Whether a record of an own log is on another disk, as far as told.
-    pub fn is_elsewhere(&self, topic: &Topic, number: u64) -> bool {
-        let log = self.own_log(topic).and_then(|key| self.logs.get(&key));
-        log.is_some_and(|log| number <= log.elsewhere)
+    pub fn is_elsewhere(&self, key: &LogKey, number: u64) -> bool {
+        self.logs.get(key).is_some_and(|log| number <= log.elsewhere)
     }
 
     /// How far a log is on a disk other than its writer's, as far as told here, its own disk included.
@@ -458,12 +437,11 @@ impl Logs {
         self.wall_at(now).map_or(retention.age, |wall| retention.left(entry.hlc.wall(), wall))
     }
 
-    fn next_incarnation(&mut self) -> u64 {
+    /// Own logs begin in an incarnation that has nothing to do with the one before.
+    fn begin_another_run(&mut self) {
         let mut hasher = blake3::Hasher::new_derive_key("peddlenet relay 2026 next incarnation of a log");
         hasher.update(&self.incarnation.to_be_bytes()).update(&self.clock.0.to_be_bytes());
-        (self.incarnation, self.volatile) = (first_word(&hasher), false);
-        self.turned = None;
-        self.incarnation
+        self.incarnation = first_word(&hasher);
     }
 
     /// Does something with one log and keeps the bounds.

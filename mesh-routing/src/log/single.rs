@@ -114,22 +114,6 @@ impl Log {
         }
     }
 
-    /// Takes the records from a number on out of it again.
-    pub fn cut(&mut self, from: u64) -> Vec<(u64, Entry)> {
-        let keep = usize::try_from(from.saturating_sub(self.floor + 1)).unwrap_or(usize::MAX);
-        let keep = keep.min(self.records.len());
-        let first = self.floor + keep as u64 + 1;
-        let gone = self.records.split_off(keep);
-        self.bytes -= gone.iter().map(|kept| kept.entry.payload.len() + OVERHEAD).sum::<usize>();
-        if self.records.is_empty() {
-            self.jump(from.saturating_sub(1));
-        }
-        self.lapsing = self.lapsing.min(self.records.len());
-        let lapsing = self.records.iter().take(self.lapsing);
-        self.lapsing_bytes = lapsing.map(|kept| kept.entry.payload.len() + OVERHEAD).sum();
-        (first..).zip(gone.into_iter().map(|kept| kept.entry)).collect()
-    }
-
     /// Starts over above `floor`.
     pub fn jump(&mut self, floor: u64) {
         self.records.clear();

@@ -1,7 +1,10 @@
 //! What comes out of [`crate::Mesh::poll_output`]: everything that a driver has to do.
 
 use bytes::Bytes;
-use protocol::mesh::{Class, TrackKey};
+use protocol::{
+    NodeId,
+    mesh::{Class, TrackKey},
+};
 
 use crate::{
     blob::FileOutput,
@@ -43,16 +46,6 @@ pub enum Output {
         /// Why it is not on disk, if it is not.
         stored: Result<(), NotStored>,
     },
-    /// An own record that came out as [`Output::Store`] cannot be on disk, and is shown to nobody. What it says is in
-    /// another record, which comes out by itself.
-    Withdrawn {
-        /// Its log.
-        key: LogKey,
-        /// Its number.
-        number: u64,
-        /// Why it is not on disk.
-        why: NotStored,
-    },
     /// Records of the own log up to a number are on the disk of another relay.
     Saved {
         /// Which log.
@@ -60,10 +53,16 @@ pub enum Output {
         /// The last of them.
         upto: u64,
     },
-    /// The own logs go on in another incarnation, because this disk is behind what was written here. To be written
-    /// before the records that come out after it, and to be given to [`crate::Mesh::handle_incarnation`] from the
-    /// next start on.
-    Incarnation(u64),
+    /// A neighbor gave back records that this relay wrote and its disk does not have: an older copy of the disk was put
+    /// back, a copy of it runs elsewhere, or it refused them. They come out as every record does; this is for people.
+    Returned {
+        /// Who gave them.
+        from: NodeId,
+        /// Their log.
+        key: LogKey,
+        /// The number of the first.
+        number: u64,
+    },
     /// Records of a log are forgotten here; on disk they are not needed any more either. Comes after a
     /// number of them, not for each.
     Forget {

@@ -33,7 +33,6 @@ pub struct DiskQuality {
 pub(super) enum Job {
     Append(LogEntry),
     Forget(LogKey, u64),
-    Incarnation(u64),
 }
 
 /// What is on a disk.
@@ -42,8 +41,6 @@ pub(super) struct Written {
     rows: Vec<LogEntry>,
     /// Counts the starts of the relay.
     pub boot: u64,
-    /// Another one each time the disk was lost.
-    incarnation: Option<u64>,
 }
 
 /// A disk and what is on its way to it.
@@ -117,7 +114,7 @@ impl Disk {
             match job {
                 Job::Append(_) if fails => self.answers.push_back(Err(NotStored::Failed)),
                 Job::Append(_) => self.answers.push_back(Ok(())),
-                Job::Forget(..) | Job::Incarnation(_) => {}
+                Job::Forget(..) => {}
             }
         }
         self.owed.extend(batch);
@@ -168,32 +165,29 @@ impl Disk {
         self.full = false;
     }
 
-    /// What a start reads: its number, its incarnation and the records; `fresh` is the incarnation of a disk that is
-    /// new.
-    pub fn load(&mut self, fresh: u64) -> (u64, u64, Vec<LogEntry>) {
+    /// What a start reads: its number and the records.
+    pub fn load(&mut self) -> (u64, Vec<LogEntry>) {
         let written = &mut self.written;
         written.boot += 1;
-        if self.quality.delay_us == 0 && written.rows.is_empty() {
-            written.incarnation = None;
-        }
-        let incarnation = *written.incarnation.get_or_insert(fresh);
-        (written.boot, incarnation, written.load(self.quality.delay_us == 0))
+        (written.boot, written.load(self.quality.delay_us == 0))
     }
 }
 
 impl Written {
-    /// Whether a record of this relay is either here, or of an incarnation in which nothing is written after the next
-    /// start.
-    pub fn keeps(&self, key: &LogKey, number: u64) -> bool {
-        self.incarnation != Some(key.incarnation)
-            || self.rows.iter().any(|row| row.key == *key && row.number == number)
+    /// Whether a record is here.
+    pub fn has(&self, key: &LogKey, number: u64) -> bool {
+        self.rows.iter().any(|row| row.key == *key && row.number == number)
+    }
+
+    /// The records that are here, by log and number.
+    pub fn places(&self) -> impl Iterator<Item = (&LogKey, u64)> {
+        self.rows.iter().map(|row| (&row.key, row.number))
     }
 
     fn take(&mut self, job: Job) {
         match job {
             Job::Append(record) => self.rows.push(record),
             Job::Forget(key, below) => self.rows.retain(|row| row.key != key || row.number >= below),
-            Job::Incarnation(incarnation) => self.incarnation = Some(incarnation),
         }
     }
 
@@ -234,6 +228,11 @@ impl Acknowledged {
 
     pub fn forget(&mut self, key: &LogKey, below: u64) {
         self.records.retain(|(log, number)| log != key || *number >= below);
+    }
+
+    /// Whether the disk refused a record of this log since the relay started.
+    pub fn is_torn(&self, key: &LogKey) -> bool {
+        self.torn.contains(key)
     }
 
     /// What a start has to find is there.

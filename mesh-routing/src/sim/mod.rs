@@ -105,8 +105,10 @@ pub struct Sim {
     pub said: BTreeMap<u8, (u64, u64)>,
     /// Times a track got another parent.
     pub rerouted: u64,
-    /// Own records that a disk refused, and that were written again under another name.
-    pub withdrawn: u64,
+    /// Times that a relay was given records of its own that its disk did not have.
+    pub returned: u64,
+    /// Texts that were written, so that no two are alike.
+    pub written: u64,
     /// Logs of writers that do not exist may begin and go on anywhere.
     pub lied_to: bool,
     /// What was to be sent on links that are not of the simulation's wires.
@@ -154,7 +156,8 @@ impl Sim {
             messages: (0, 0),
             said: BTreeMap::new(),
             rerouted: 0,
-            withdrawn: 0,
+            returned: 0,
+            written: 0,
             lied_to: false,
             unsent: Vec::new(),
             start: now,
@@ -400,11 +403,8 @@ impl Sim {
                     self.relays[relay].keep(record, stored.is_ok(), self.lied_to, self.now);
                 }
                 Output::Saved { key, upto } => drop(self.relays[relay].saved.insert(key, upto)),
-                Output::Incarnation(incarnation) => {
-                    self.relays[relay].disk.handle_job(Job::Incarnation(incarnation));
-                }
                 Output::Forget { key, below } => self.relays[relay].forget(key, below),
-                Output::Withdrawn { .. } => self.withdrawn += 1,
+                Output::Returned { .. } => self.returned += 1,
                 Output::KeyframeWanted { .. } => self.relays[relay].keyframes += 1,
                 Output::Rerouted { .. } => self.rerouted += 1,
                 Output::StreamsChanged | Output::File(_) => {}

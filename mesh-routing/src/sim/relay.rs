@@ -122,13 +122,13 @@ impl Relay {
         self.disk.handle_job(Job::Forget(key, below));
     }
 
-    /// It starts: its boot, its incarnation, and the records that its disk has.
-    pub(super) fn load(&mut self, fresh: u64) -> (u64, u64) {
-        let (boot, incarnation, records) = self.disk.load(fresh);
+    /// It starts: its boot, and the records that its disk has.
+    pub(super) fn load(&mut self) -> u64 {
+        let (boot, records) = self.disk.load();
         self.acknowledged.check(&records);
         self.last = records.iter().map(|record| (record.key.clone(), record.number)).collect();
         self.records = records;
-        (boot, incarnation)
+        boot
     }
 
     /// It loses its power, and what it had in memory.

@@ -299,6 +299,7 @@ impl Schedule {
             sim.act(action);
         }
         let settled = check::settle(&mut sim, SETTLED_BY);
+        check::nobody_is_mute(&mut sim, SETTLED_BY);
         Outcome { settled, messages: sim.messages.0 }
     }
 }
@@ -391,7 +392,8 @@ impl Sim {
             }
             Action::Append { relay } => {
                 if self.relays[relay].mesh.is_some() {
-                    self.append(relay, &format!("{relay} at {:?}", self.elapsed()));
+                    self.written += 1;
+                    self.append(relay, &format!("{} by {relay} at {:?}", self.written, self.elapsed()));
                 }
             }
         }

@@ -24,8 +24,11 @@ fn tell(seed: u64, schedule: Schedule, broken: &str) -> String {
 #[test]
 fn anything_may_happen_and_it_is_right_afterwards() {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let first = number("SIM_SEED").unwrap_or(0);
-    let runs = number("SIM_RUNS").unwrap_or(1000);
+    play(number("SIM_SEED").unwrap_or(0), number("SIM_RUNS").unwrap_or(1000), generate::schedule);
+}
+
+/// Plays so many schedules, from a seed on.
+pub(super) fn play(first: u64, runs: u64, schedule: impl Fn(u64) -> Schedule + Sync) {
     let next = AtomicU64::new(first);
     let (settled, failed) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -36,7 +39,7 @@ fn anything_may_happen_and_it_is_right_afterwards() {
                     if seed >= first + runs || failed.lock().unwrap().len() >= 3 {
                         return;
                     }
-                    let schedule = generate::schedule(seed);
+                    let schedule = schedule(seed);
                     match schedule.play() {
                         Ok(outcome) => settled.lock().unwrap().push((outcome.settled, seed)),
                         Err(broken) => {

@@ -10,6 +10,7 @@ pub mod complaints;
 pub mod files;
 mod forwarding;
 mod misfits;
+mod older_disk;
 mod picture;
 pub mod posts;
 mod records;
@@ -43,6 +44,7 @@ use crate::{bridge::Misfit, membership::festival::Festival};
 use files::Wants;
 use forwarding::TrackNumbers;
 use misfits::Misfits;
+use older_disk::OlderDisk;
 use sessions::{Direction, Sessions};
 use streams::Stream;
 
@@ -72,6 +74,8 @@ pub struct Node {
     zone_token: Option<String>,
     /// Relays that speak no bridge version of this one.
     misfits: Misfits,
+    /// What this relay's disk was found to lack.
+    older_disk: OlderDisk,
     /// It makes rungs of sounds.
     has_ladder: bool,
     /// Who waits for which chunk of a file.
@@ -118,8 +122,6 @@ pub enum Effect {
     Forget(LogKey, u64),
     /// Records of an own log up to a number are on another relay's disk.
     Saved(LogKey, u64),
-    /// From the next start on, own logs are written in this incarnation.
-    Incarnation(u64),
     /// What this listener sees is another: [`Node::seen`].
     Seen(SessionId),
     /// This session is over.
@@ -180,6 +182,7 @@ impl Node {
             festival: None,
             zone_token: None,
             misfits: Misfits::default(),
+            older_disk: OlderDisk::default(),
             wants: Wants::default(),
             effects: VecDeque::new(),
         }
@@ -314,10 +317,15 @@ impl Node {
                 self.show(&record, now);
                 Effect::Stored((record.key, record.number), stored)
             }
-            Output::Withdrawn { key, number, why } => Effect::Stored((key, number), Err(why)),
             Output::Forget { key, below } => Effect::Forget(key, below),
             Output::Saved { key, upto } => Effect::Saved(key, upto),
-            Output::Incarnation(incarnation) => Effect::Incarnation(incarnation),
+            Output::Returned { from, .. } => {
+                let zone = self.mesh.zone_of(&from).cloned();
+                match self.older_disk.handle_returned((from, zone), now) {
+                    Some(text) => Effect::Warn(text),
+                    None => return,
+                }
+            }
             Output::Rerouted { .. } => Effect::Rerouted,
             Output::DropLink { link, reason } => Effect::DropLink { link, reason },
             Output::File(output) => match self.take_file(output) {

@@ -29,12 +29,16 @@ impl Keys for NoKeys {
 const WALL: WallTime = WallTime(1_800_000_000_000);
 
 fn node(now: Instant) -> Node {
+    started(5, now)
+}
+
+/// A start, with a seed of its own.
+fn started(seed: u64, now: Instant) -> Node {
     let zone = ZoneName::new("stage").expect("a name");
-    let mesh = Mesh::new(Config::new(Arc::new(NoKeys), zone.clone(), 1, 5), now);
+    let mesh = Mesh::new(Config::new(Arc::new(NoKeys), zone.clone(), 1, seed), now);
     let identity = Arc::new(DtlsIdentity::generate().expect("is made"));
     let sessions = Sessions::new(identity, Vec::new(), IngestPolicy::default());
     let mut node = Node::new(NodeId([7; 32]), zone, mesh, sessions, 0, now, WALL);
-    node.mesh.handle_incarnation(300);
     node.mesh.handle_wall(WALL, now);
     node
 }
@@ -86,7 +90,7 @@ fn a_flood_longer_than_the_log_leaves_what_others_said_on_disk_in_order() {
     assert_eq!(texts(&mut node, "Ada"), said);
     // Three turns of a log of 5000, and the disk has one and a piece.
     assert!((5000..5100).contains(&disk.len()), "{}", disk.len());
-    let mut after = self::node(now);
+    let mut after = started(6 << 40, now);
     for record in disk.into_values() {
         after.restore(record);
     }

@@ -389,7 +389,6 @@ impl NodeLoop {
                         self.node.handle_saved(&topic, id);
                     }
                 }
-                Effect::Incarnation(incarnation) => self.store.set_incarnation(incarnation),
                 Effect::StoreChunk { file, chunk, bytes } => {
                     if !self.files.store(file, chunk, bytes) {
                         let refused = FileEvent::Stored { file, chunk, kept: false };
