@@ -46,6 +46,7 @@ use crate::{
         files::{Files, Found},
         migrate,
         records::Store,
+        rows::{self, Row},
     },
     vitals::{Vitals, Work},
 };
@@ -220,8 +221,30 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         node.set_festival(festival.clone(), now);
     }
     node.handle_wall(clock::wall(), now);
-    for record in loaded.records {
-        node.restore(record);
+    if loaded.rows.iter().any(|row| matches!(row, Row::Unproven(_))) {
+        rows::prove(&mut loaded.rows, &*identity.keys());
+    }
+    let (mut sealed, mut damaged) = (Vec::new(), 0);
+    for row in loaded.rows {
+        match row {
+            Row::Record(record) => node.restore(record),
+            Row::Unproven(record) => {
+                sealed.push(record.clone());
+                node.restore(record);
+            }
+            Row::Damaged(key, number) => {
+                damaged += 1;
+                node.handle_damaged((key, number));
+            }
+        }
+    }
+    store.seal(sealed);
+    if damaged > 0 {
+        tracing::warn!(
+            damaged,
+            "records in the data directory are not what was written there: they are left out, and other relays are asked \
+             for them. The disk may be about to fail"
+        );
     }
     for Found { file, manifest, chunks, announced } in found {
         if !announced {

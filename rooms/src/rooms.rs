@@ -168,8 +168,7 @@ impl Rooms {
     /// writer says it, this is what to append in its place: so a log loses what its room has lost, and not what
     /// was said before a flood.
     pub fn renewal(&self, written: Written<'_>) -> Option<Bytes> {
-        let Topic::Room(name) = written.topic else { return None };
-        let (room, newest) = (self.rooms.get(name)?, (written.incarnation, written.number));
+        let (room, newest) = (self.room(written.topic)?, (written.incarnation, written.number));
         if let Some(file) = Payload::decode_file(written.payload) {
             let (file, beside) = file.ok()?;
             let place = room.files.newest(&file.file, &written.writer, newest)?;

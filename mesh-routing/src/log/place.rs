@@ -184,10 +184,25 @@ impl Logs {
     }
 
     /// The oldest record of the own log about a topic that is about to be dropped and was not given here before.
-    /// Whoever wants to keep what it says appends it again.
+    /// Whoever wants to keep what it says appends it again. Of announcements it is also what stands in logs of former
+    /// starts, where so many of these came later that the log will give way.
     pub fn poll_lapsing(&mut self, topic: &Topic) -> Option<(LogKey, u64, bytes::Bytes)> {
         let key = self.own_log(topic)?;
-        let (number, payload) = self.logs.get_mut(&key).and_then(Log::lapsing)?;
-        Some((key, number, payload))
+        if let Some((number, payload)) = self.logs.get_mut(&key).and_then(Log::lapsing) {
+            return Some((key, number, payload));
+        }
+        if *topic != Topic::Announcements {
+            return None;
+        }
+        let own = self.own;
+        let of_own = self.logs.iter().filter(|(key, _)| key.topic == *topic && key.writer == own);
+        let mut by_age: Vec<_> = of_own.map(|(key, log)| (log.newest(), key.clone())).collect();
+        by_age.sort();
+        let former = by_age.len().saturating_sub(ANNOUNCEMENTS_OF_WRITER_MAX / 2);
+        let former = by_age.into_iter().take(former).map(|(_, key)| key);
+        former.filter(|other| *other != key).find_map(|other| {
+            let (number, payload) = self.logs.get_mut(&other).and_then(Log::next_lapsing)?;
+            Some((other, number, payload))
+        })
     }
 }

@@ -46,6 +46,8 @@ pub(crate) enum Event {
     Store(LogEntry),
     /// A neighbor gave back what this relay wrote and its disk does not have.
     Returned(NodeId, LogKey, u64),
+    /// A neighbor brought a record that its writer did not sign, with others that are good.
+    Bad(NodeId, LogKey, u64),
     /// Records of the own log up to a number are on another disk.
     Saved(LogKey, u64),
     /// Records below a number are forgotten.
@@ -226,10 +228,16 @@ impl Replication {
         let known = |writer: &NodeId| lsdb.links(writer).is_some() || lsdb.publication(writer).is_some();
         let taken = self.logs.take(arrival, view.keys, &known, now)?;
         self.events.push_back(Event::Duplicates(link, taken.duplicates));
-        if let Some(first) = taken.returned(&self.own).first() {
+        if let Some(first) = taken.returned(&self.own).next() {
             self.events.push_back(Event::Returned(neighbor, first.key.clone(), first.number));
         }
-        if pulled && !taken.new.is_empty() {
+        if let Some(number) = taken.bad.first() {
+            self.events.push_back(Event::Bad(neighbor, key.clone(), *number));
+            self.logs.ask_others(&key, view.links.keys().copied().filter(|other| *other != link), now);
+        }
+        let whole = taken.filled.is_empty() && taken.bad.is_empty();
+        self.push_filled(taken.filled, &path, view);
+        if (pulled || !whole) && !taken.new.is_empty() {
             self.events.extend(taken.new.into_iter().map(Event::Store));
             self.gather(&key, (false, &[neighbor]), view, now);
         } else if !taken.new.is_empty() {
@@ -330,6 +338,23 @@ impl Replication {
         let message = Encoded::from(&message);
         self.events.extend(to.into_iter().map(|link| Event::Send(link, message.clone())));
         self.gather(&key, (true, &told), view, now);
+    }
+
+    /// What was lacking in the middle of a log goes to all neighbors: they may lack it too, and heads do not show that.
+    fn push_filled(&mut self, records: Vec<LogEntry>, from: &[NodeId], view: &View<'_>) {
+        let path: Vec<NodeId> = from.iter().chain([&self.own]).copied().collect();
+        let neighbors = neighbors(view.links).into_iter().filter(|(id, _)| !from.contains(id));
+        let to: Vec<LinkId> = neighbors.map(|(_, neighbor)| neighbor.link).collect();
+        for record in records {
+            let LogEntry { key, number: first, entry } = record.clone();
+            self.events.push_back(Event::Store(record));
+            if path.len() <= Message::HOPS_MAX {
+                let message =
+                    Message::Append { key, first, entries: vec![entry], path: path.clone(), pulled: None };
+                let message = Encoded::from(&message);
+                self.events.extend(to.iter().map(|link| Event::Send(*link, message.clone())));
+            }
+        }
     }
 
     /// Neighbors other than these will hear that a log goes further.

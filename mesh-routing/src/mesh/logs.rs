@@ -72,6 +72,12 @@ impl Mesh {
         self.settled = false;
     }
 
+    /// A record on the disk is not what was written there: at boot, before the records of its log. What is behind it is
+    /// kept, and neighbors are asked for it.
+    pub fn handle_damaged(&mut self, key: LogKey, number: u64) {
+        self.replication.logs_mut().handle_damaged(key, number);
+    }
+
     /// The disk has answered for the [`Output::Store`](crate::Output::Store) that came out first of those it has not
     /// answered for yet.
     pub fn handle_stored(&mut self, result: Result<(), NotStored>, now: Instant) {
@@ -153,6 +159,9 @@ impl Mesh {
                 }
                 replication::Event::Returned(from, key, number) => {
                     self.outputs.push_back(Output::Returned { from, key, number });
+                }
+                replication::Event::Bad(from, key, number) => {
+                    self.outputs.push_back(Output::BadRecord { from, key, number });
                 }
                 replication::Event::Saved(key, upto) => self.outputs.push_back(Output::Saved { key, upto }),
                 replication::Event::Forget(key, below) => {

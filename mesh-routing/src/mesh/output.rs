@@ -36,7 +36,8 @@ pub enum Output {
         /// Which track.
         track: TrackKey,
     },
-    /// A record that was never here before, own or not; of each log in order, each once. To be written after all
+    /// A record that was never here before, own or not; of each log in order, each once, but for one
+    /// that had been lacking and comes later. To be written after all
     /// that came out before; the answers go to [`crate::Mesh::handle_stored`] in the same order.
     Store(LogEntry),
     /// That record is on disk, or cannot be: now it may be shown. The messages that came after it follow.
@@ -61,6 +62,16 @@ pub enum Output {
         /// Their log.
         key: LogKey,
         /// The number of the first.
+        number: u64,
+    },
+    /// A neighbor brought a record that its writer did not sign, among others that are good. Those were taken, and somebody
+    /// else is asked for this one; this is for people.
+    BadRecord {
+        /// Who brought it.
+        from: NodeId,
+        /// Its log.
+        key: LogKey,
+        /// Its number: the first, if there are several.
         number: u64,
     },
     /// Records of a log are forgotten here; on disk they are not needed any more either. Comes after a

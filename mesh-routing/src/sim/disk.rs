@@ -39,6 +39,8 @@ pub(super) enum Job {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Written {
     rows: Vec<LogEntry>,
+    /// Rows in which a bit flipped.
+    damaged: BTreeSet<(LogKey, u64)>,
     /// Counts the starts of the relay.
     pub boot: u64,
 }
@@ -147,6 +149,18 @@ impl Disk {
         self.run += 1;
     }
 
+    /// A bit flips in one of the records on it. Says in which.
+    pub fn handle_damage(&mut self) -> Option<(LogKey, u64)> {
+        let rows = &mut self.written.rows;
+        if rows.is_empty() {
+            return None;
+        }
+        let row = rows.remove(self.random.below(rows.len() as u64) as usize);
+        let place = (row.key, row.number);
+        self.written.damaged.insert(place.clone());
+        Some(place)
+    }
+
     /// Somebody makes a copy of it.
     pub fn handle_snapshot(&mut self) {
         self.snapshot = Some(self.written.clone());
@@ -174,9 +188,10 @@ impl Disk {
 }
 
 impl Written {
-    /// Whether a record is here.
+    /// Whether a record is here, or was before it was damaged.
     pub fn has(&self, key: &LogKey, number: u64) -> bool {
         self.rows.iter().any(|row| row.key == *key && row.number == number)
+            || self.damaged.contains(&(key.clone(), number))
     }
 
     /// The records that are here, by log and number.
@@ -184,28 +199,32 @@ impl Written {
         self.rows.iter().map(|row| (&row.key, row.number))
     }
 
+    /// The records that are damaged.
+    pub fn damaged(&self) -> Vec<(LogKey, u64)> {
+        self.damaged.iter().cloned().collect()
+    }
+
     fn take(&mut self, job: Job) {
         match job {
-            Job::Append(record) => self.rows.push(record),
+            Job::Append(record) => {
+                let again = self.damaged.remove(&(record.key.clone(), record.number));
+                self.rows.push(record);
+                if again {
+                    self.rows.sort_by(|a, b| (&a.key, a.number).cmp(&(&b.key, b.number)));
+                }
+            }
             Job::Forget(key, below) => self.rows.retain(|row| row.key != key || row.number >= below),
         }
     }
 
     /// The rows as they were written, if nothing can have gone wrong; else by log and number, the last that was written
-    /// under one number, and nothing of a log behind a gap.
+    /// under one number.
     fn load(&self, as_written: bool) -> Vec<LogEntry> {
-        if as_written {
+        if as_written && self.damaged.is_empty() {
             return self.rows.clone();
         }
         let rows: BTreeMap<_, _> = self.rows.iter().map(|row| ((&row.key, row.number), row)).collect();
-        let mut records: Vec<LogEntry> = Vec::new();
-        for row in rows.into_values() {
-            let gap = records.last().is_some_and(|last| last.key == row.key && last.number + 1 != row.number);
-            if !gap {
-                records.push(row.clone());
-            }
-        }
-        records
+        rows.into_values().cloned().collect()
     }
 }
 
@@ -228,6 +247,11 @@ impl Acknowledged {
 
     pub fn forget(&mut self, key: &LogKey, below: u64) {
         self.records.retain(|(log, number)| log != key || *number >= below);
+    }
+
+    /// A record is not there any more.
+    pub fn lose(&mut self, key: &LogKey, number: u64) {
+        self.records.remove(&(key.clone(), number));
     }
 
     /// Whether the disk refused a record of this log since the relay started.
@@ -259,6 +283,12 @@ impl Sim {
     /// The disk of a relay takes nothing more, or does again.
     pub fn fill_disk(&mut self, relay: usize, full: bool) {
         self.relays[relay].disk.full = full;
+    }
+
+    /// A bit flips in one of the records on the disk of a relay. It shows at the next start.
+    pub fn damage(&mut self, relay: usize) {
+        self.relays[relay].damage();
+        self.damaged = true;
     }
 
     /// Somebody copies what is on the disk of a relay.

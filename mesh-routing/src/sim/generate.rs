@@ -101,7 +101,8 @@ pub fn older(seed: u64) -> Schedule {
 }
 
 /// Relays come back with an older disk: somebody put a copy back. People write before the copy is made, after it, and when
-/// the relay is back. Often nobody hears that at first, and sometimes the same copy is put back again.
+/// the relay is back. Often nobody hears that at first, and sometimes the same copy is put back again, or
+/// a bit flips.
 fn put_back(schedule: &mut Schedule) {
     let random = &mut Random::new(schedule.seed ^ 0x01d0_d15c);
     let last = schedule.steps.last().map_or(0, |step| step.at_ms);
@@ -121,6 +122,8 @@ fn put_back(schedule: &mut Schedule) {
             let wires: Vec<_> = wires.collect();
             what.extend(wires.iter().map(|wire| Action::Cut { wire: *wire }));
             what.push(Action::StartOlder { relay });
+            // It shows at the start after this one.
+            what.extend(random.once_in(2).then_some(Action::Damage { relay }));
             what.extend(write(random));
             what.extend(wires.iter().map(|wire| Action::Heal { wire: *wire }));
             what.extend(write(random));

@@ -34,6 +34,7 @@ pub mod route_load;
 pub mod schedule;
 #[cfg(test)]
 mod schedule_tests;
+pub mod series;
 pub mod shape;
 pub mod shrink;
 #[cfg(test)]
@@ -109,6 +110,8 @@ pub struct Sim {
     pub returned: u64,
     /// Texts that were written, so that no two are alike.
     pub written: u64,
+    /// Disks were damaged: what a relay lacks may come later than what is behind it.
+    pub damaged: bool,
     /// Logs of writers that do not exist may begin and go on anywhere.
     pub lied_to: bool,
     /// What was to be sent on links that are not of the simulation's wires.
@@ -158,6 +161,7 @@ impl Sim {
             rerouted: 0,
             returned: 0,
             written: 0,
+            damaged: false,
             lied_to: false,
             unsent: Vec::new(),
             start: now,
@@ -400,11 +404,16 @@ impl Sim {
                 }
                 Output::Record { record, stored } => {
                     self.shows(&record);
-                    self.relays[relay].keep(record, stored.is_ok(), self.lied_to, self.now);
+                    let gaps = self.lied_to || self.damaged;
+                    self.relays[relay].keep(record, stored.is_ok(), gaps, self.now);
                 }
                 Output::Saved { key, upto } => drop(self.relays[relay].saved.insert(key, upto)),
                 Output::Forget { key, below } => self.relays[relay].forget(key, below),
                 Output::Returned { .. } => self.returned += 1,
+                Output::BadRecord { .. } if self.lied_to => {}
+                Output::BadRecord { from, key, number } => {
+                    panic!("{from:?} passed on record {number} of {key:?} not as it was signed")
+                }
                 Output::KeyframeWanted { .. } => self.relays[relay].keyframes += 1,
                 Output::Rerouted { .. } => self.rerouted += 1,
                 Output::StreamsChanged | Output::File(_) => {}

@@ -95,6 +95,11 @@ pub enum Action {
         /// Which.
         relay: usize,
     },
+    /// A bit flips in one of the records on its disk.
+    Damage {
+        /// Which.
+        relay: usize,
+    },
     /// Somebody copies what is on its disk.
     Snapshot {
         /// Which.
@@ -174,6 +179,7 @@ impl Action {
             | Action::StartEmpty { relay }
             | Action::Fill { relay }
             | Action::Clear { relay }
+            | Action::Damage { relay }
             | Action::Snapshot { relay }
             | Action::StartOlder { relay }
             | Action::Move { relay, .. }
@@ -367,6 +373,7 @@ impl Sim {
             }
             Action::Fill { relay } => self.fill_disk(relay, true),
             Action::Clear { relay } => self.fill_disk(relay, false),
+            Action::Damage { relay } => self.damage(relay),
             Action::Snapshot { relay } => self.snapshot(relay),
             Action::StartOlder { relay } => {
                 if self.relays[relay].mesh.is_none() {

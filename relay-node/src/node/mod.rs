@@ -5,6 +5,7 @@
 //! known of each session in `sessions/`, what is said in `chat.rs` and, once it is a record, in `records.rs`.
 
 pub mod allowance;
+mod bad_records;
 mod chat;
 pub mod complaints;
 pub mod files;
@@ -41,6 +42,7 @@ use protocol::{
 use rooms::{Rooms, WallTime};
 
 use crate::{bridge::Misfit, membership::festival::Festival};
+use bad_records::BadRecords;
 use files::Wants;
 use forwarding::TrackNumbers;
 use misfits::Misfits;
@@ -76,6 +78,8 @@ pub struct Node {
     misfits: Misfits,
     /// What this relay's disk was found to lack.
     older_disk: OlderDisk,
+    /// Neighbors that brought records that are damaged.
+    bad_records: BadRecords,
     /// It makes rungs of sounds.
     has_ladder: bool,
     /// Who waits for which chunk of a file.
@@ -183,6 +187,7 @@ impl Node {
             zone_token: None,
             misfits: Misfits::default(),
             older_disk: OlderDisk::default(),
+            bad_records: BadRecords::default(),
             wants: Wants::default(),
             effects: VecDeque::new(),
         }
@@ -322,6 +327,13 @@ impl Node {
             Output::Returned { from, .. } => {
                 let zone = self.mesh.zone_of(&from).cloned();
                 match self.older_disk.handle_returned((from, zone), now) {
+                    Some(text) => Effect::Warn(text),
+                    None => return,
+                }
+            }
+            Output::BadRecord { from, key, number } => {
+                let zone = self.mesh.zone_of(&from).cloned();
+                match self.bad_records.handle_bad((from, zone), (&key, number), now) {
                     Some(text) => Effect::Warn(text),
                     None => return,
                 }

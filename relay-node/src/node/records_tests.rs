@@ -98,6 +98,40 @@ fn a_flood_longer_than_the_log_leaves_what_others_said_on_disk_in_order() {
 }
 
 #[test]
+fn announcements_of_many_starts_and_the_zone_token_stay() {
+    let now = crate::clock::now();
+    let (mut disk, mut said) = (Disk::new(), Vec::new());
+    for start in 0..40_u64 {
+        let mut node = started((start + 1) << 40, now);
+        for record in std::mem::take(&mut disk).into_values() {
+            disk.insert((record.key.clone(), record.number), record.clone());
+            node.restore(record);
+        }
+        // As `show_zone_token` does at the first start, and not at the others.
+        node.zone_token = Some("token".to_owned());
+        if start == 0 {
+            let token = rooms::zone_token::encode("token".to_owned());
+            node.handle_append(Topic::Announcements, token, now).expect("is appended");
+        }
+        let wall = WallTime(WALL.0 + start * 3_600_000);
+        node.handle_wall(wall, now);
+        let new = NewMessage { author: "Safety".into(), text: format!("{start:02}"), nonce: None };
+        said.push(new.text.clone());
+        let accepted = node.rooms.handle_post(&Topic::Announcements, new, Source::default(), wall);
+        let payload = accepted.expect("is good").payload.expect("is new");
+        node.handle_append(Topic::Announcements, payload, now).expect("is appended");
+        settle(&mut node, &mut disk, now);
+        let shown = node.history(&Topic::Announcements, None, 1000).expect("is there");
+        assert_eq!(shown.into_iter().map(|message| message.text).collect::<Vec<_>>(), said);
+        let tokens =
+            disk.values().filter(|record| rooms::zone_token::decode(&record.entry.payload).is_some());
+        assert!(tokens.count() > 0, "the token is gone at start {start}");
+    }
+    let logs: std::collections::BTreeSet<_> = disk.keys().map(|(key, _)| key).collect();
+    assert_eq!(logs.len(), 16, "and older logs have given way");
+}
+
+#[test]
 fn a_message_shows_the_zone_of_its_relay_as_soon_as_that_is_known() {
     let now = crate::clock::now();
     let (mut node, mut disk) = (self::node(now), Disk::new());

@@ -171,6 +171,7 @@ impl NodeLoop {
         let Counters { logs, unknown, .. } = self.node.mesh_counters();
         let counted = [
             (DropReason::LogQuota, logs.log_quota),
+            (DropReason::LogBadRecord, logs.bad),
             (DropReason::LogLooped, logs.looped),
             (DropReason::LogFull, logs.full),
             (DropReason::LogGaveWay, logs.gave_way),

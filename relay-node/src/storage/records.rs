@@ -22,7 +22,7 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefini
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::rows;
+use super::rows::{self, Row};
 use crate::{
     clock,
     drop_reason::DropReason,
@@ -68,8 +68,8 @@ pub struct OldRecord {
 pub struct Loaded {
     /// How often this relay was started, this time included.
     pub boot: u64,
-    /// By log and number; the numbers of a log have no gaps.
-    pub records: Vec<LogEntry>,
+    /// By log and number.
+    pub rows: Vec<Row>,
     /// Records of format 1, by writer and number, until [`Store::migrate`].
     pub old: Vec<OldRecord>,
 }
@@ -128,6 +128,7 @@ pub struct Store {
 enum Job {
     Append { record: LogEntry, done: Option<oneshot::Sender<Result<(), NotStored>>> },
     Forget { key: LogKey, below: u64 },
+    Seal { records: Vec<LogEntry> },
 }
 
 impl Store {
@@ -200,6 +201,15 @@ impl Store {
         replace(&database, records).map_err(damaged)
     }
 
+    /// Writes records again that an earlier release wrote without a sum, so that the next start need not check what
+    /// their writers signed.
+    pub fn seal(&self, records: Vec<LogEntry>) {
+        if !records.is_empty() && self.send(Job::Seal { records }).is_some() {
+            // The next start does it.
+            DropReason::StoreQueueFull.count();
+        }
+    }
+
     /// Drops a log's records with numbers below `below`: the log forgot them. It may be skipped when
     /// the disk is behind; the next call then does more.
     pub fn forget(&self, key: LogKey, below: u64) {
@@ -265,13 +275,13 @@ fn load(database: &Database) -> Result<Loaded, redb::Error> {
         (boot, old)
     };
     transaction.commit()?;
-    let mut records = Vec::new();
+    let mut rows = Vec::new();
     for entry in database.begin_read()?.open_table(RECORDS)?.iter()? {
         let (place, entry) = entry?;
         let (key, number) = place.value();
-        rows::read(key, number, entry.value(), &mut records);
+        rows::read(key, number, entry.value(), &mut rows);
     }
-    Ok(Loaded { boot, records, old })
+    Ok(Loaded { boot, rows, old })
 }
 
 fn replace(database: &Database, records: &[LogEntry]) -> Result<(), redb::Error> {
@@ -379,6 +389,11 @@ fn write(database: &Database, batch: &[Job]) -> Result<(), redb::Error> {
         for job in batch {
             match job {
                 Job::Append { record, .. } => insert(&mut table, record)?,
+                Job::Seal { records } => {
+                    for record in records {
+                        insert(&mut table, record)?;
+                    }
+                }
                 Job::Forget { key, below } => {
                     let key = rows::key(key);
                     table.retain_in((&key[..], 0)..(&key[..], *below), |_, _| false)?;
@@ -414,18 +429,18 @@ mod tests {
     fn records_and_the_boot_counter_survive_a_restart() {
         let directory = tempfile::tempdir().expect("a directory");
         let (store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
-        assert_eq!((loaded.boot, loaded.records, loaded.old), (1, Vec::new(), Vec::new()));
+        assert_eq!((loaded.boot, loaded.rows, loaded.old), (1, Vec::new(), Vec::new()));
         for (writer, number) in [(2, 1), (1, 1), (1, 2)] {
             assert_eq!(append(&store, record(writer, number)), Ok(()));
         }
         drop(store);
         let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens again");
-        let records = vec![record(1, 1), record(1, 2), record(2, 1)];
-        assert_eq!(loaded, Loaded { boot: 2, records, old: Vec::new() });
+        let rows = [record(1, 1), record(1, 2), record(2, 1)].map(Row::Record).to_vec();
+        assert_eq!(loaded, Loaded { boot: 2, rows, old: Vec::new() });
     }
 
     #[test]
-    fn what_follows_a_gap_is_not_loaded() {
+    fn what_follows_a_gap_is_loaded_too() {
         let directory = tempfile::tempdir().expect("a directory");
         let (store, _) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
         for (writer, number) in [(1, 5), (1, 6), (1, 8), (1, 9), (2, 3)] {
@@ -433,7 +448,8 @@ mod tests {
         }
         drop(store);
         let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens again");
-        assert_eq!(loaded.records, [record(1, 5), record(1, 6), record(2, 3)]);
+        let there = [record(1, 5), record(1, 6), record(1, 8), record(1, 9), record(2, 3)];
+        assert_eq!(loaded.rows, there.map(Row::Record));
     }
 
     #[test]
@@ -446,7 +462,7 @@ mod tests {
         store.forget(key(1), 4);
         drop(store);
         let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens again");
-        assert_eq!(loaded.records, [record(1, 4)]);
+        assert_eq!(loaded.rows, [Row::Record(record(1, 4))]);
     }
 
     /// A file as a relay of format 1 left it.
@@ -477,7 +493,7 @@ mod tests {
         }
         Store::migrate(directory.path(), &[record(1, 1)]).expect("is replaced");
         let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
-        assert_eq!((loaded.records, loaded.old), (vec![record(1, 1)], Vec::new()));
+        assert_eq!((loaded.rows, loaded.old), (vec![Row::Record(record(1, 1))], Vec::new()));
     }
 
     #[test]
