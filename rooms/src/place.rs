@@ -30,6 +30,8 @@ pub(crate) struct Place {
     pub clock: Hlc,
     pub writer: NodeId,
     pub number: u64,
+    /// Each start of a writer counts from 1, and clocks that are not believed all count as one time.
+    pub incarnation: u64,
 }
 
 /// Where a message came from, as the relay that took it tells it: two numbers that say only whether two messages came

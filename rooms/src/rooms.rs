@@ -213,7 +213,7 @@ impl Rooms {
         let (chat, beside) = Payload::decode_chat(payload)?;
         let hlc = beside.first.map_or(written.hlc, |first| first.min(written.hlc));
         let sent = (chat.sent_at.min(WallTime(now.0.saturating_add(AHEAD_MAX_MS))), hlc.ahead(now));
-        let place = Place { clock: hlc.clamped(now), writer, number };
+        let place = Place { clock: hlc.clamped(now), writer, number, incarnation };
         let kept = Kept::new(topic, (&chat, beside), payload.clone(), sent, (incarnation, number));
         let zone = self.zones.get(&writer).cloned();
         let room = match topic {
@@ -300,7 +300,8 @@ impl Rooms {
         let Topic::Room(room) = written.topic else { return Err(RoomsError::Unreadable) };
         file.sent_at = file.sent_at.min(WallTime(now.0.saturating_add(AHEAD_MAX_MS)));
         let hlc = beside.first.map_or(written.hlc, |first| first.min(written.hlc));
-        let place = Place { clock: hlc.clamped(now), writer: written.writer, number: written.number };
+        let Written { writer, number, incarnation, .. } = written;
+        let place = Place { clock: hlc.clamped(now), writer, number, incarnation };
         let shared = self.speak_in(room).files.insert(place, file, (written.incarnation, written.number));
         if live && let Some(file) = shared {
             self.outputs.push_back(Output::Tell { room: room.clone(), event: FromRelay::File { file } });

@@ -29,17 +29,17 @@ impl Keys for NoKeys {
 const WALL: WallTime = WallTime(1_800_000_000_000);
 
 fn node(now: Instant) -> Node {
-    started(5, now)
+    started(5, WALL, now)
 }
 
 /// A start, with a seed of its own.
-fn started(seed: u64, now: Instant) -> Node {
+fn started(seed: u64, wall: WallTime, now: Instant) -> Node {
     let zone = ZoneName::new("stage").expect("a name");
     let mesh = Mesh::new(Config::new(Arc::new(NoKeys), zone.clone(), 1, seed), now);
     let identity = Arc::new(DtlsIdentity::generate().expect("is made"));
     let sessions = Sessions::new(identity, Vec::new(), IngestPolicy::default());
-    let mut node = Node::new(NodeId([7; 32]), zone, mesh, sessions, 0, now, WALL);
-    node.mesh.handle_wall(WALL, now);
+    let mut node = Node::new(NodeId([7; 32]), zone, mesh, sessions, 0, now, wall);
+    node.mesh.handle_wall(wall, now);
     node
 }
 
@@ -90,7 +90,7 @@ fn a_flood_longer_than_the_log_leaves_what_others_said_on_disk_in_order() {
     assert_eq!(texts(&mut node, "Ada"), said);
     // Three turns of a log of 5000, and the disk has one and a piece.
     assert!((5000..5100).contains(&disk.len()), "{}", disk.len());
-    let mut after = started(6 << 40, now);
+    let mut after = started(6 << 40, WALL, now);
     for record in disk.into_values() {
         after.restore(record);
     }
@@ -102,7 +102,8 @@ fn announcements_of_many_starts_and_the_zone_token_stay() {
     let now = crate::clock::now();
     let (mut disk, mut said) = (Disk::new(), Vec::new());
     for start in 0..40_u64 {
-        let mut node = started((start + 1) << 40, now);
+        let wall = WallTime(WALL.0 + start * 3_600_000);
+        let mut node = started((start + 1) << 40, wall, now);
         for record in std::mem::take(&mut disk).into_values() {
             disk.insert((record.key.clone(), record.number), record.clone());
             node.restore(record);
@@ -113,8 +114,6 @@ fn announcements_of_many_starts_and_the_zone_token_stay() {
             let token = rooms::zone_token::encode("token".to_owned());
             node.handle_append(Topic::Announcements, token, now).expect("is appended");
         }
-        let wall = WallTime(WALL.0 + start * 3_600_000);
-        node.handle_wall(wall, now);
         let new = NewMessage { author: "Safety".into(), text: format!("{start:02}"), nonce: None };
         said.push(new.text.clone());
         let accepted = node.rooms.handle_post(&Topic::Announcements, new, Source::default(), wall);

@@ -48,8 +48,8 @@ pub fn read(key: &[u8], number: u64, row: &[u8], rows: &mut Vec<Row>) {
     rows.push(read.unwrap_or_else(|| damaged(log, number)));
 }
 
-/// What is so of the rows of an earlier release: each record is checked by its writer's signature, which takes some
-/// 50 µs. Half of them on another thread, where there is one.
+/// What is so of the rows of an earlier release: each record is checked by its writer's signature, which takes far longer
+/// than a sum. So all cores take a part.
 pub fn prove(rows: &mut [Row], keys: &dyn Keys) {
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
     let part = rows.len().div_ceil(threads).max(1);
