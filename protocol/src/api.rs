@@ -273,6 +273,24 @@ pub struct Mesh {
     /// Pictures that come to this relay in one encoding, though they are published in several.
     #[serde(default)]
     pub held_up: Vec<MeshHeldUp>,
+    /// What the disk of the relay that was asked was found to lack since it started; `null` if nothing.
+    #[serde(default)]
+    pub older_disk: Option<MeshOlderDisk>,
+}
+
+/// Records that the relay that was asked wrote, that its disk does not have, and that others gave back, in [`Mesh`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MeshOlderDisk {
+    /// How many since it started.
+    pub records: u64,
+    /// The relay that gave the first.
+    pub node: String,
+    /// Its zone; `null` if that is not known.
+    pub zone: Option<String>,
+    /// When that was, RFC 3339.
+    pub since: String,
+    /// The same as a sentence, which says what may have happened.
+    pub warning: String,
 }
 
 /// A picture that comes in one encoding because a relay on its way knows of no others, in [`Mesh`].

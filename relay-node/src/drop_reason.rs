@@ -45,7 +45,7 @@ drop_reasons! {
     LadderQueueFull = "ladder_queue_full",
     /// A keyframe request for a track for which one waits for the node loop already.
     NodeQueueFull = "node_queue_full",
-    /// A record of the data directory that cannot be read.
+    /// A record of the data directory that cannot be read, or is not what was written there.
     StoreUnreadable = "store_unreadable",
     /// Too many jobs wait for the disk of files.
     FilesQueueFull = "files_queue_full",
@@ -63,6 +63,8 @@ drop_reasons! {
     LogFull = "log_full",
     /// Records of a neighbor that brings too many at once.
     LogQuota = "log_quota",
+    /// Records that their writer did not sign, among others that it did sign.
+    LogBadRecord = "log_bad_record",
     /// Records that came back to a relay they had passed.
     LogLooped = "log_looped",
     /// A WebSocket that fell too far behind.

@@ -46,6 +46,7 @@ use crate::{
         files::{Files, Found},
         migrate,
         records::Store,
+        rows::{self, Row},
     },
     vitals::{Vitals, Work},
 };
@@ -117,7 +118,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         .map_err(|error| unavailable(format!("the files in {:?} cannot be used: {error}", config.data)))?;
     let identity = Arc::new(Identity::load_or_create(&config.data).map_err(unavailable)?);
     if !loaded.old.is_empty() {
-        let records = migrate::records(&loaded.old, loaded.incarnation, &*identity.keys());
+        let records = migrate::records(&loaded.old, rand::random(), &*identity.keys());
         tracing::info!(old = loaded.old.len(), taken_over = records.len(), "chat of format 1 is taken over");
         drop(store);
         Store::migrate(&config.data, &records).map_err(unavailable)?;
@@ -219,10 +220,31 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     if let Some(festival) = &festival {
         node.set_festival(festival.clone(), now);
     }
-    node.handle_incarnation(loaded.incarnation);
     node.handle_wall(clock::wall(), now);
-    for record in loaded.records {
-        node.restore(record);
+    if loaded.rows.iter().any(|row| matches!(row, Row::Unproven(_))) {
+        rows::prove(&mut loaded.rows, &*identity.keys());
+    }
+    let (mut sealed, mut damaged) = (Vec::new(), 0);
+    for row in loaded.rows {
+        match row {
+            Row::Record(record) => node.restore(record),
+            Row::Unproven(record) => {
+                sealed.push(record.clone());
+                node.restore(record);
+            }
+            Row::Damaged(key, number) => {
+                damaged += 1;
+                node.handle_damaged((key, number));
+            }
+        }
+    }
+    store.seal(sealed);
+    if damaged > 0 {
+        tracing::warn!(
+            damaged,
+            "records in the data directory are not what was written there: they are left out, and other relays are asked \
+             for them. The disk may be about to fail"
+        );
     }
     for Found { file, manifest, chunks, announced } in found {
         if !announced {

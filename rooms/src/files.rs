@@ -6,7 +6,7 @@ use protocol::{FileId, NodeId, api};
 
 use crate::{
     file::File,
-    place::{Newest, Place},
+    place::{Known, Newest, Place},
 };
 
 /// Files of a room kept in the list; older ones stay in the log.
@@ -50,6 +50,13 @@ impl Files {
 
     pub(crate) fn place(&self, file: &FileId) -> Option<Place> {
         self.0.iter().find(|(_, known)| known.file.file == *file).map(|(place, _)| *place)
+    }
+
+    /// The newest record of a file by whoever shared it first.
+    pub(crate) fn known(&self, file: &FileId) -> Option<Known> {
+        let (place, listed) = self.0.iter().find(|(_, known)| known.file.file == *file)?;
+        let (incarnation, number) = listed.newest;
+        Some(Known { writer: place.writer, incarnation, number })
     }
 
     /// Since when it is known, if this record is its newest.

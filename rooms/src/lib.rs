@@ -24,7 +24,7 @@ pub mod zone_token;
 
 pub use error::RoomsError;
 pub use file::NewFile;
-pub use place::Source;
+pub use place::{Known, Source};
 pub use protocol::WallTime;
 pub use room::ParticipantId;
 pub use rooms::{Accepted, Output, Rooms, Written};

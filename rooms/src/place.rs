@@ -30,6 +30,8 @@ pub(crate) struct Place {
     pub clock: Hlc,
     pub writer: NodeId,
     pub number: u64,
+    /// Each start of a writer counts from 1, and clocks that are not believed all count as one time.
+    pub incarnation: u64,
 }
 
 /// Where a message came from, as the relay that took it tells it: two numbers that say only whether two messages came
@@ -40,6 +42,17 @@ pub struct Source {
     pub address: u32,
     /// Stands for the participant at that address.
     pub participant: u32,
+}
+
+/// Where a record is that says what is known already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Who wrote it.
+    pub writer: NodeId,
+    /// Which incarnation of its writer its log is of.
+    pub incarnation: u64,
+    /// Its number there.
+    pub number: u64,
 }
 
 /// The newest record that says a message: the incarnation of its log, and its number.

@@ -7,7 +7,7 @@ use crate::{
     files::Files,
     limits::PARTICIPANTS_MAX,
     message::{Kept, Zones},
-    place::{MessageId, Newest, Place},
+    place::{Known, MessageId, Newest, Place},
     shares::Shares,
 };
 use protocol::api;
@@ -39,6 +39,13 @@ impl Room {
     /// Where a message stands.
     pub(crate) fn place(&self, id: MessageId) -> Option<Place> {
         self.places.get(&id).copied()
+    }
+
+    /// The newest record of a message by whoever wrote it first.
+    pub(crate) fn known(&self, id: MessageId) -> Option<Known> {
+        let place = self.place(id)?;
+        let (incarnation, number) = self.messages.get(&place)?.newest;
+        Some(Known { writer: place.writer, incarnation, number })
     }
 
     /// What its messages take in memory, about.

@@ -18,7 +18,7 @@ use crate::{
     limits::{PAYLOAD_MAX, RENEWED, VISITED_MAX},
     message::{Kept, Zones},
     payload::{Beside, Payload},
-    place::{Place, Source},
+    place::{Known, Place, Source},
     room::{ParticipantId, Room},
     text::{check_author, check_nonce, check_text},
 };
@@ -67,8 +67,8 @@ pub struct Accepted {
     pub id: String,
     /// What to append to this relay's log about the topic; `None` if the message is known already.
     pub payload: Option<Bytes>,
-    /// The record of a message that is known already: who wrote it, and its number.
-    pub known: Option<(NodeId, u64)>,
+    /// The record of a message that is known already.
+    pub known: Option<Known>,
 }
 
 /// A record of a log, as it concerns rooms.
@@ -78,7 +78,7 @@ pub struct Written<'a> {
     pub topic: &'a Topic,
     /// Who wrote it.
     pub writer: NodeId,
-    /// Which incarnation of the writer's disk its log is of.
+    /// Which incarnation of the writer its log is of.
     pub incarnation: u64,
     /// Its number in the writer's log about the topic.
     pub number: u64,
@@ -150,8 +150,7 @@ impl Rooms {
         let zone = self.zone.clone();
         let chat = Chat { author, text: new.text, nonce, zone, sent_at: now };
         let id = chat.id(topic);
-        let known = self.room(topic).and_then(|room| room.place(id));
-        let known = known.map(|place| (place.writer, place.number));
+        let known = self.room(topic).and_then(|room| room.known(id));
         let payload = known.is_none().then(|| Payload::Chat(chat).encode(Beside { source, first: None }));
         let most = PAYLOAD_MAX - RENEWED;
         if let Some(length) = payload.as_ref().map(Bytes::len).filter(|length| *length > most) {
@@ -169,8 +168,7 @@ impl Rooms {
     /// writer says it, this is what to append in its place: so a log loses what its room has lost, and not what
     /// was said before a flood.
     pub fn renewal(&self, written: Written<'_>) -> Option<Bytes> {
-        let Topic::Room(name) = written.topic else { return None };
-        let (room, newest) = (self.rooms.get(name)?, (written.incarnation, written.number));
+        let (room, newest) = (self.room(written.topic)?, (written.incarnation, written.number));
         if let Some(file) = Payload::decode_file(written.payload) {
             let (file, beside) = file.ok()?;
             let place = room.files.newest(&file.file, &written.writer, newest)?;
@@ -215,7 +213,7 @@ impl Rooms {
         let (chat, beside) = Payload::decode_chat(payload)?;
         let hlc = beside.first.map_or(written.hlc, |first| first.min(written.hlc));
         let sent = (chat.sent_at.min(WallTime(now.0.saturating_add(AHEAD_MAX_MS))), hlc.ahead(now));
-        let place = Place { clock: hlc.clamped(now), writer, number };
+        let place = Place { clock: hlc.clamped(now), writer, number, incarnation };
         let kept = Kept::new(topic, (&chat, beside), payload.clone(), sent, (incarnation, number));
         let zone = self.zones.get(&writer).cloned();
         let room = match topic {
@@ -262,8 +260,7 @@ impl Rooms {
         now: WallTime,
     ) -> Result<Accepted, RoomsError> {
         let author = check_author(&new.author)?;
-        let known = self.rooms.get(room).and_then(|room| room.files.place(&new.file));
-        let known = known.map(|place| (place.writer, place.number));
+        let known = self.rooms.get(room).and_then(|room| room.files.known(&new.file));
         let file = File {
             file: new.file,
             name: shown_name(&new.name),
@@ -303,7 +300,8 @@ impl Rooms {
         let Topic::Room(room) = written.topic else { return Err(RoomsError::Unreadable) };
         file.sent_at = file.sent_at.min(WallTime(now.0.saturating_add(AHEAD_MAX_MS)));
         let hlc = beside.first.map_or(written.hlc, |first| first.min(written.hlc));
-        let place = Place { clock: hlc.clamped(now), writer: written.writer, number: written.number };
+        let Written { writer, number, incarnation, .. } = written;
+        let place = Place { clock: hlc.clamped(now), writer, number, incarnation };
         let shared = self.speak_in(room).files.insert(place, file, (written.incarnation, written.number));
         if live && let Some(file) = shared {
             self.outputs.push_back(Output::Tell { room: room.clone(), event: FromRelay::File { file } });

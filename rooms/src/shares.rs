@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     fn place(at: u64) -> Place {
-        Place { clock: Hlc(at), writer: NodeId([1; 32]), number: at }
+        Place { clock: Hlc(at), writer: NodeId([1; 32]), number: at, incarnation: 1 }
     }
 
     fn party(writer: u8, address: u32, participant: u32, author: &str) -> Party {

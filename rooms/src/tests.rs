@@ -102,6 +102,21 @@ fn a_clock_far_ahead_is_marked_and_does_not_stay_last_for_ever() {
 }
 
 #[test]
+fn what_several_starts_of_a_writer_wrote_is_there_though_no_clock_of_it_is_believed() {
+    let mut rooms = rooms("stage");
+    for incarnation in 1..=3_u64 {
+        let text = format!("start {incarnation}");
+        let accepted = rooms.handle_post(&lobby(), new(&text, "n"), Source::default(), NOW).expect("is good");
+        let hlc = Hlc::at(WallTime(NOW.0 + incarnation * 3_600_000));
+        let (topic, writer) = (lobby(), NodeId([1; 32]));
+        let payload = accepted.payload.expect("is new");
+        let written = Written { topic: &topic, writer, incarnation, number: 1, hlc, payload: &payload };
+        rooms.handle_record(written, false, NOW).expect("is readable");
+    }
+    assert_eq!(texts(&rooms), ["start 1", "start 2", "start 3"]);
+}
+
+#[test]
 fn nobody_is_told_while_the_log_is_read_back() {
     let mut before = rooms("stage");
     let payload = say(&mut before, 1, 1, "hello", NOW);

@@ -12,7 +12,10 @@ use protocol::NodeId;
 use crate::{
     changed::Changed,
     error::MeshError,
-    linkstate::{lsdb::Lsdb, pace::Pace},
+    linkstate::{
+        lsdb::Lsdb,
+        pace::{Pace, first_counter},
+    },
     route::{Routes, inter_area::Offered},
     wire::{
         area::{AreaId, AreaPath, Fragment, InterAreaLsa, NodePrefix, PUBLISHERS_MAX, WAY_MAX},
@@ -100,7 +103,7 @@ pub(crate) struct Border {
 impl Border {
     /// A relay inside its area, as far as is known.
     pub fn new(area: AreaId, boot: u64, seed: u64) -> Border {
-        Border { area, counter: boot << 32, seed, ..Border::default() }
+        Border { area, counter: first_counter(boot, seed), seed, ..Border::default() }
     }
 
     /// Whether the link leads to another area.

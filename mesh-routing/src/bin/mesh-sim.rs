@@ -3,18 +3,21 @@
 
 use std::process::ExitCode;
 
-use mesh_routing::sim::{plan::Festival, report, schedule::Schedule, trial};
+use mesh_routing::sim::{generate, plan::Festival, report, schedule::Schedule, series::Series, trial};
 
 const HELP: &str = "\
 Runs a festival in the simulator: real relays' routing, in virtual time.
 
 usage: mesh-sim TOPOLOGY.json [--json] [--no-failures]
        mesh-sim --replay SCHEDULE.json
+       mesh-sim --schedules COUNT [--seed FIRST]
 
   TOPOLOGY.json   relays, wires, streams, listeners and what happens (docs/simulator.md)
   --json          figures as JSON instead of tables
   --no-failures   does not try each failure alone
   --replay FILE   plays a schedule that a test printed, and says what broke
+  --schedules N   plays so many random schedules, and prints those that broke something as small as they get
+  --seed FIRST    the seed of the first one; 0 by default
 
 exit code: 0 well, 1 an invariant broke, 2 the arguments or the file are wrong";
 
@@ -30,8 +33,12 @@ fn main() -> ExitCode {
 
 fn run(arguments: Vec<String>) -> Result<ExitCode, String> {
     let (mut json, mut failures, mut replay, mut file) = (false, true, false, None);
-    for argument in arguments {
+    let (mut schedules, mut seed) = (None, 0);
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
         match argument.as_str() {
+            "--schedules" => schedules = Some(number(&argument, arguments.next())?),
+            "--seed" => seed = number(&argument, arguments.next())?,
             "-h" | "--help" => {
                 println!("{HELP}");
                 return Ok(ExitCode::SUCCESS);
@@ -43,6 +50,12 @@ fn run(arguments: Vec<String>) -> Result<ExitCode, String> {
             _ if file.is_some() => return Err("one file at a time".into()),
             _ => file = Some(argument),
         }
+    }
+    if let Some(count) = schedules {
+        let series = Series::play(seed, count, generate::schedule);
+        println!("{series}");
+        series.failed.iter().for_each(|failed| println!("{failed}"));
+        return Ok(ExitCode::from(u8::from(!series.failed.is_empty())));
     }
     let file = file.ok_or("which file? (see --help)")?;
     let text = std::fs::read_to_string(&file).map_err(|error| format!("{file}: {error}"))?;
@@ -69,4 +82,9 @@ fn run(arguments: Vec<String>) -> Result<ExitCode, String> {
         print!("{}", report::tables(&figures));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn number(flag: &str, value: Option<String>) -> Result<u64, String> {
+    let value = value.ok_or_else(|| format!("{flag}: which number? (see --help)"))?;
+    value.parse().map_err(|_| format!("{flag}: {value:?} is no number"))
 }

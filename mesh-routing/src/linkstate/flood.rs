@@ -16,7 +16,7 @@ use crate::{
     linkstate::{
         announce::{Due, PendingAnnouncements},
         lsdb::{Difference, Lsdb},
-        pace::Pace,
+        pace::{Pace, first_counter},
     },
     wire::{
         area::Fragment,
@@ -89,7 +89,8 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) struct Flooding {
     own: NodeId,
-    boot: u64,
+    /// Where the sequences of this start begin.
+    first: u64,
     seed: u64,
     lsdb: Lsdb,
     /// Paces what is said of the links here.
@@ -109,10 +110,10 @@ impl Flooding {
     pub fn new(own: NodeId, boot: u64, seed: u64) -> Flooding {
         Flooding {
             own,
-            boot,
+            first: first_counter(boot, seed),
             seed,
             lsdb: Lsdb::default(),
-            links: Pace::new(boot).spread(seed),
+            links: Pace::new(first_counter(boot, seed)).spread(seed),
             publication: None,
             announcements: PendingAnnouncements::default(),
             differs: BTreeMap::new(),
@@ -139,8 +140,8 @@ impl Flooding {
 
     /// There is news of the own streams.
     pub fn handle_publication(&mut self) {
-        let (boot, seed) = (self.boot, self.seed);
-        self.publication.get_or_insert_with(|| Pace::new(boot).spread(seed >> 10)).handle_news(true);
+        let (first, seed) = (self.first, self.seed);
+        self.publication.get_or_insert_with(|| Pace::new(first).spread(seed >> 10)).handle_news(true);
     }
 
     /// The link is gone.
@@ -358,10 +359,10 @@ impl Flooding {
     /// An own LSA of an earlier incarnation is still in the mesh: the next one has a higher sequence (RFC 2328,
     /// section 13.4).
     fn jump_over(&mut self, key: &Key, sequence: u64) {
-        let boot = self.boot;
+        let first = self.first;
         let pace = match key {
             Key::Links(_) => &mut self.links,
-            Key::Streams(_) => self.publication.get_or_insert_with(|| Pace::new(boot)),
+            Key::Streams(_) => self.publication.get_or_insert_with(|| Pace::new(first)),
             Key::InterArea(_, fragment) => {
                 self.events.push_back(Event::OwnWay(*fragment, sequence));
                 return;

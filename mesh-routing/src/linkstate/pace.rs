@@ -31,11 +31,18 @@ pub struct Pace {
     urgent: Duration,
 }
 
+/// Where the sequences of a start begin. The high half is the boot counter. If the disk is an older one, another start had
+/// that too, and what it said may still be around. So the low half begins anywhere in its lower half: neither start says
+/// two things under one sequence, and the one of now goes above the other when it hears of it.
+pub(crate) fn first_counter(boot: u64, seed: u64) -> u64 {
+    boot << 32 | seed >> 33
+}
+
 impl Pace {
-    /// The first sequence is the first of this boot.
-    pub fn new(boot: u64) -> Pace {
+    /// The next sequence is the one above `counter`.
+    pub fn new(counter: u64) -> Pace {
         Pace {
-            counter: boot << 32,
+            counter,
             last: None,
             wait: Duration::ZERO,
             dirty: Some(true),
@@ -111,7 +118,7 @@ mod tests {
     #[test]
     fn the_first_change_is_said_at_once_and_the_next_ones_wait() {
         let start = crate::sim::epoch();
-        let mut pace = Pace::new(3);
+        let mut pace = Pace::new(first_counter(3, 0));
         assert_eq!(pace.handle_timeout(start), Some((3 << 32) + 1));
         pace.handle_news(false);
         assert_eq!(pace.handle_timeout(start), None);

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use protocol::mesh::Class;
 use thiserror::Error;
 
-use super::refusal::Withdrawn;
 use crate::wire::{log_entry::LogEntry, metric::LinkId};
 
 /// Records on their way to the disk; what is beyond it is refused and never written.
@@ -43,21 +42,13 @@ pub(crate) struct Parcel {
 pub(crate) enum Released {
     /// It is on disk, or cannot be.
     Record(LogEntry, Result<(), NotStored>),
-    /// It cannot be on disk, and nobody will see it: what it says is in another record.
-    Withdrawn(LogEntry, NotStored),
     Send(Parcel),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    Afterwards,
-    Never,
 }
 
 #[derive(Debug)]
 enum Held {
-    /// With the answer: of the disk, or without it where there was no room. Whether it may be seen by then.
-    Record(LogEntry, Option<Result<(), NotStored>>, Seen),
+    /// With the answer: of the disk, or without it where there was no room.
+    Record(LogEntry, Option<Result<(), NotStored>>),
     Send(Parcel),
 }
 
@@ -100,13 +91,13 @@ impl DurableOrder {
             return None;
         }
         self.in_flight += 1;
-        self.held.push_back(Held::Record(record.clone(), None, Seen::Afterwards));
+        self.held.push_back(Held::Record(record.clone(), None));
         Some(record)
     }
 
     /// A record that the disk is not asked for.
     pub fn handle_unasked(&mut self, record: LogEntry) {
-        self.held.push_back(Held::Record(record, Some(Err(NotStored::Full)), Seen::Afterwards));
+        self.held.push_back(Held::Record(record, Some(Err(NotStored::Full))));
     }
 
     /// A message that comes after all of that. Gives it back if it waits for nothing: control, and bytes of files, say
@@ -122,35 +113,17 @@ impl DurableOrder {
 
     /// The disk has answered for the record that it was asked for first.
     pub fn handle_stored(&mut self, result: Result<(), NotStored>) {
-        if let Some(Held::Record(_, answer @ None, _)) = self.held.front_mut() {
+        if let Some(Held::Record(_, answer @ None)) = self.held.front_mut() {
             *answer = Some(result);
             self.in_flight -= 1;
         }
     }
 
-    /// These records are not to leave: nor are the messages that show them.
-    pub fn handle_withdrawn(&mut self, withdrawn: &Withdrawn) {
-        self.held.retain_mut(|held| match held {
-            Held::Record(record, _, seen) => {
-                if withdrawn.is(record) {
-                    *seen = Seen::Never;
-                }
-                true
-            }
-            Held::Send(parcel) => !withdrawn.is_in(&parcel.message),
-        });
-    }
-
     /// What waits for nothing any more, in order; `None` when there is nothing left.
     pub fn poll_released(&mut self) -> Option<Released> {
-        let answered = |held: &mut Held| !matches!(held, Held::Record(_, None, _));
+        let answered = |held: &mut Held| !matches!(held, Held::Record(_, None));
         Some(match self.held.pop_front_if(answered)? {
-            Held::Record(record, Some(Err(why)), Seen::Never) => Released::Withdrawn(record, why),
-            // It is there behind a gap, or as what nobody has seen: no author can rely on it.
-            Held::Record(record, _, Seen::Never) => Released::Withdrawn(record, NotStored::Failed),
-            Held::Record(record, result, Seen::Afterwards) => {
-                Released::Record(record, result.unwrap_or(Ok(())))
-            }
+            Held::Record(record, result) => Released::Record(record, result.unwrap_or(Ok(()))),
             Held::Send(parcel) => Released::Send(parcel),
         })
     }

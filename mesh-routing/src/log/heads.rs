@@ -93,7 +93,10 @@ impl Logs {
     /// A neighbor's logs go so far. What lacks here is asked for from `due` on.
     pub fn handle_heads(&mut self, link: LinkId, heads: &[Head], due: Instant) {
         for head in heads.iter().filter(|head| head.highest <= NUMBER_MAX) {
-            if head.highest > self.highest(&head.key) && self.wants(&head.key, head.highest) {
+            self.ask_for_holes(link, head, due);
+            let refused = self.refused.get(&(head.key.clone(), link));
+            let has_more = head.highest > self.highest(&head.key).max(refused.copied().unwrap_or(0));
+            if has_more && self.wants(&head.key, head.highest) {
                 self.pulls.offer(&head.key, link, head.highest, due);
             }
         }

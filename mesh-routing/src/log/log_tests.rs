@@ -82,7 +82,7 @@ fn only_the_next_number_is_taken_and_a_gap_is_asked_for() {
 fn a_record_its_writer_did_not_sign_is_refused_and_changes_nothing() {
     let (mut logs, now, key) = (logs(), epoch(), key(WRITER));
     let mut forged = entries(&key, 1, 2, 5);
-    forged[1].payload = bytes(6);
+    forged.iter_mut().for_each(|entry| entry.payload = bytes(6));
     let refused = take(&mut logs, &key, (1, forged), None, now).unwrap_err();
     assert_eq!((refused, logs.highest(&key)), (MeshError::Forged, 0));
     let other = LogKey { incarnation: 2, ..key.clone() };
@@ -216,22 +216,40 @@ fn what_was_on_disk_is_not_new() {
     }
     logs.handle_heads(LINK, &[Head { key: key(OWN), floor: 0, highest: 8 }], now);
     assert_eq!(pulls(&mut logs, now), []);
-    assert_eq!(append(&mut logs, room("lobby"), 1, now), 9);
 }
 
 #[test]
-fn a_disk_that_was_put_back_begins_another_incarnation() {
-    let (mut logs, now) = (logs(), epoch());
+fn a_start_writes_in_a_log_of_its_own_whatever_its_disk_has_and_lacks() {
+    let (mut logs, now) = (Logs::new(OWN, 1 << 40), epoch());
     let written = entries(&key(OWN), 1, 6, 1);
     for (number, entry) in (1..4).zip(written.clone()) {
         logs.restore(LogEntry { key: key(OWN), number, entry }, now);
     }
-    // Records that this relay wrote and its disk does not have.
+    let say = |logs: &mut Logs| {
+        let record = logs.append(room("lobby"), bytes(1), &SimulatedKeys(OWN), now).unwrap();
+        (record.number, record.key.incarnation)
+    };
+    assert_eq!(say(&mut logs), (1, 1 << 40));
+    // Records that this relay wrote and its disk does not have: they change nothing, and people are told.
     let taken = take(&mut logs, &key(OWN), (4, written[3..].to_vec()), None, now).unwrap();
-    let incarnation = taken.incarnation.expect("is another incarnation");
-    assert_eq!(taken.new.len(), 3);
-    let record = logs.append(room("lobby"), bytes(1), &SimulatedKeys(OWN), now).unwrap();
-    assert_eq!((record.number, record.key.incarnation), (1, incarnation));
+    assert_eq!((taken.new.len(), taken.returned(&OWN).count(), logs.counters.returned), (3, 3, 3));
+    assert_eq!(say(&mut logs), (2, 1 << 40));
+    assert_eq!(give(&mut logs, &key(WRITER), 1, 1, 1, now).returned(&OWN).count(), 0);
+}
+
+#[test]
+fn two_runs_with_one_seed_write_in_two_logs() {
+    let (now, mut before) = (epoch(), logs());
+    let written = append_at(&mut before, "lobby", 1, now);
+    // The disk has it, or a neighbor brings it, in a log that this run has begun already.
+    let mut logs = logs();
+    logs.restore(written.clone(), now);
+    let first = append_at(&mut logs, "lobby", 2, now);
+    assert_ne!(first.key, written.key);
+    let other = LogEntry::sign(&SimulatedKeys(OWN), first.key.clone(), 2, Hlc(7), bytes(2));
+    take(&mut logs, &other.key, (2, vec![other.entry.clone()]), None, now).unwrap();
+    let second = append_at(&mut logs, "lobby", 3, now);
+    assert!(second.key != first.key && second.key != written.key && second.number == 1);
 }
 
 #[test]
@@ -308,14 +326,14 @@ fn a_room_whose_log_gave_way_goes_on_in_another_incarnation_of_it() {
     let mut logs = filled(now);
     let incarnation = logs.incarnation;
     append_at(&mut logs, "one-more", 5000, now);
-    assert_eq!(logs.poll_incarnation(), Some(incarnation + 1));
+    assert_eq!(logs.incarnation, incarnation + 1);
     let again = append_at(&mut logs, "room-0", 5001, now);
     assert_eq!((again.number, again.key.incarnation), (1, incarnation + 1));
     // A log that stayed goes on where it was.
     let on = append_at(&mut logs, "room-900", 5002, now);
     assert_eq!((on.number, on.key.incarnation), (2, incarnation));
     // Room-1 gave way to room-0: it was of the former incarnation, so no other one has to begin.
-    assert_eq!((has(&logs, "room-1"), logs.poll_incarnation()), (false, None));
+    assert_eq!((has(&logs, "room-1"), logs.incarnation), (false, incarnation + 1));
 }
 
 #[test]
@@ -329,42 +347,11 @@ fn what_gave_way_is_not_taken_back_and_tears_nothing() {
     logs.handle_heads(LINK, &[head], now);
     assert_eq!(pulls(&mut logs, now), []);
     let taken = give(&mut logs, &gone, 1, 1, 1, now);
-    assert_eq!((taken.new.len(), taken.incarnation, logs.incarnation), (0, None, incarnation));
-    // An older copy of the disk is known by what it has never seen, or has less of.
+    assert_eq!((taken.new.len(), logs.incarnation), (0, incarnation));
+    // A copy of this run is known by what this one has not written.
     let newer = LogKey { topic: room("unseen"), writer: OWN, incarnation };
-    assert!(
-        give(&mut logs, &newer, 1, 1, 1, now)
-            .incarnation
-            .is_some_and(|next| next.abs_diff(incarnation) > 1000)
-    );
-}
-
-#[test]
-fn a_copy_of_the_disk_from_before_a_log_gave_way_is_known_as_one() {
-    let now = epoch();
-    let mut logs = logs();
-    append_at(&mut logs, "lobby", 1, now);
-    let later = LogKey { topic: room("other"), writer: OWN, incarnation: logs.incarnation + 3 };
-    assert!(give(&mut logs, &later, 1, 1, 1, now).incarnation.is_some());
-    let again = append_at(&mut logs, "other", 2, now);
-    assert_ne!(again.key, later);
-}
-
-#[test]
-fn a_incarnation_that_was_not_written_is_known_by_what_was_written_in_it() {
-    let now = epoch();
-    let mut logs = filled(now);
-    let last = append_at(&mut logs, "one-more", 5000, now);
-    let second = append_at(&mut logs, "room-0", 5001, now);
-    let mut after = Logs::new(OWN, 1);
-    for record in [last, second.clone()] {
-        after.restore(record, now);
-    }
-    assert_eq!(
-        (after.incarnation, after.poll_incarnation()),
-        (second.key.incarnation, Some(second.key.incarnation))
-    );
-    assert_eq!(append_at(&mut after, "room-0", 5002, now).number, 2);
+    assert_eq!(give(&mut logs, &newer, 1, 1, 1, now).new.len(), 1);
+    assert!(logs.incarnation.abs_diff(incarnation) > 1000);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 pub mod durable_order;
 mod heads;
+mod holes;
 #[cfg(test)]
 mod log_tests;
 mod place;
@@ -33,6 +34,7 @@ use crate::{
     },
 };
 pub use durable_order::NotStored;
+use holes::HOLES_MAX;
 use place::{Counts, Gone};
 pub use place::{LOGS_MAX, LOGS_OF_WRITER_MAX};
 use pulls::Pulls;
@@ -53,8 +55,10 @@ const GIVE_WAY: usize = 1 << 20;
 pub struct LogCounters {
     /// Records dropped because their neighbor brings too many; they are asked for later.
     pub log_quota: u64,
-    /// Records whose signature is not their writer's.
+    /// Messages of records none of which its writer signed.
     pub forged: u64,
+    /// Records that their writer did not sign, among others that it did sign.
+    pub bad: u64,
     /// Records written by a clock more than a minute ahead: kept, but no clock here follows them.
     pub ahead: u64,
     /// Pushes that came back to a relay they had passed.
@@ -65,6 +69,8 @@ pub struct LogCounters {
     pub gave_way: u64,
     /// Pulls sent.
     pub pulled: u64,
+    /// Records that this relay wrote, that its disk does not have, and that a neighbor gave back.
+    pub returned: u64,
 }
 
 /// What came with a [`Message::Append`].
@@ -83,27 +89,31 @@ pub(crate) struct Arrival {
 pub(crate) struct Taken {
     /// Records that were not here.
     pub new: Vec<LogEntry>,
+    /// Records that had been lacking in the middle of the log.
+    pub filled: Vec<LogEntry>,
+    /// Numbers of records that their writer did not sign.
+    pub bad: Vec<u64>,
     /// How many were.
     pub duplicates: u64,
-    /// The own log goes on in another incarnation: somebody has more of it than this relay's disk.
-    pub incarnation: Option<u64>,
+}
+
+impl Taken {
+    /// The records that this relay wrote itself and did not have: its disk is older than they are.
+    pub fn returned(&self, own: &NodeId) -> impl Iterator<Item = &LogEntry> {
+        self.filled.iter().chain(&self.new).filter(|record| record.key.writer == *own)
+    }
 }
 
 /// The logs of every topic and writer.
 #[derive(Debug)]
 pub(crate) struct Logs {
     own: NodeId,
-    /// No other run of this relay has it.
-    seed: u64,
+    /// The one that own logs begin in. It is of this run alone, whatever is on the disk.
     incarnation: u64,
-    /// The incarnation is of this run alone: the disk does not know it.
-    volatile: bool,
     logs: BTreeMap<LogKey, Log>,
     counts: Counts,
     /// Logs that were here and gave way, or found no place.
     gone: Gone,
-    /// The incarnation that own logs begin in from now on, until the driver was told.
-    turned: Option<u64>,
     /// Of all logs.
     bytes: usize,
     /// Logs whose floor has risen enough to be reported.
@@ -115,21 +125,24 @@ pub(crate) struct Logs {
     quotas: BTreeMap<NodeId, Quota>,
     /// Who brought the newest record of a log.
     from: BTreeMap<LogKey, LinkId>,
+    /// The first record of a log that the disk had damaged, until the start is over.
+    damaged: BTreeMap<LogKey, u64>,
+    /// Links that were asked for what is lacking in the middle of a log; whether the next pull there asks for that.
+    asked: BTreeMap<(LogKey, LinkId), bool>,
+    /// How far a log went on a link that answered with what its writer did not sign: it is not asked for that again.
+    refused: BTreeMap<(LogKey, LinkId), u64>,
     pub counters: LogCounters,
 }
 
 impl Logs {
-    /// None yet. Until it is told which incarnation this is, it is one of its own, of the seed.
+    /// None yet. `seed` is a number that no other run of this relay has.
     pub fn new(own: NodeId, seed: u64) -> Logs {
         Logs {
             own,
-            seed,
             incarnation: seed,
-            volatile: false,
             logs: BTreeMap::new(),
             counts: Counts::default(),
             gone: Gone::default(),
-            turned: None,
             bytes: 0,
             risen: BTreeSet::new(),
             clock: Hlc::default(),
@@ -137,13 +150,11 @@ impl Logs {
             pulls: Pulls::default(),
             quotas: BTreeMap::new(),
             from: BTreeMap::new(),
+            damaged: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            refused: BTreeMap::new(),
             counters: LogCounters::default(),
         }
-    }
-
-    /// Which incarnation of the disk this is.
-    pub fn handle_incarnation(&mut self, incarnation: u64) {
-        (self.incarnation, self.volatile) = (incarnation, false);
     }
 
     /// What the wall clock says.
@@ -164,22 +175,6 @@ impl Logs {
         now: Instant,
     ) -> Result<LogEntry, MeshError> {
         let hlc = self.clock.tick(self.wall_at(now).unwrap_or_default());
-        self.append_at(hlc, topic, payload, keys, now)
-    }
-
-    /// Appends what was written at that time.
-    ///
-    /// # Errors
-    ///
-    /// [`MeshError::Full`] if there is no place for another log.
-    pub fn append_at(
-        &mut self,
-        hlc: Hlc,
-        topic: Topic,
-        payload: Bytes,
-        keys: &dyn Keys,
-        now: Instant,
-    ) -> Result<LogEntry, MeshError> {
         let key = match self.own_log(&topic) {
             Some(key) => key,
             None => self.begin(topic, hlc)?,
@@ -194,23 +189,29 @@ impl Logs {
     pub fn restore(&mut self, record: LogEntry, now: Instant) {
         let LogEntry { key, number, entry } = record;
         let highest = self.highest(&key);
-        if number <= highest || number > NUMBER_MAX || entry.payload.len() > PAYLOAD_MAX {
+        let known = number <= highest || number > NUMBER_MAX || entry.payload.len() > PAYLOAD_MAX;
+        if known || highest > 0 && !self.may_lack(&key, number) {
+            // What is behind too much that is lacking is fetched again.
             return;
         }
-        if self.is_own(&key) && key.incarnation > self.incarnation {
-            // That it began was written, and which incarnation it is was not.
-            self.turn(key.incarnation);
-        }
         self.observe(entry.hlc, now);
+        if self.is_of_this_run(&key) {
+            // Another run had the same seed.
+            self.begin_another_run();
+        }
         let keep = self.keep(&entry, &key.topic, now);
+        if highest == 0 {
+            let damaged =
+                self.damaged.remove(&key).filter(|first| number.saturating_sub(*first) <= HOLES_MAX);
+            let floor = damaged.unwrap_or(number).min(number).saturating_sub(1);
+            self.change(&key, |log| {
+                log.jump(floor);
+                // The disk has nothing older, or it was to be forgotten anyway.
+                log.report();
+            });
+        }
+        self.leave_open(&key, number, now);
         self.change(&key, |log| {
-            if number != highest + 1 {
-                log.jump(number - 1);
-                if highest == 0 {
-                    // The disk has nothing older, or it was to be forgotten anyway.
-                    log.report();
-                }
-            }
             log.push(entry, keep, now);
             log.stored = number;
         });
@@ -240,38 +241,58 @@ impl Logs {
             self.pulls.handle_lie(&key, link, now);
             return Ok(Taken::default());
         }
+        let (filled, bad) = self.fill((&key, link), (first, &entries), (answers, keys), now);
+        let helped = !filled.is_empty();
+        self.counters.bad += bad.len() as u64;
+        let mut taken = Taken { filled, bad, ..Taken::default() };
         let highest = self.highest(&key);
         let jump = answers
             && pulled.is_some_and(|pulled| pulled.floor > highest && pulled.floor == first - 1)
             && first - highest <= JUMP_MAX
             && !entries.is_empty();
+        // Where so little is lacking the neighbor lacks it too, or has just forgotten it: what is before it stays.
+        let over_a_hole = jump && self.may_lack(&key, first);
         let gap = !jump && first > highest + 1;
         if gap || end <= highest + 1 {
             // An answer that brings nothing is a lie: it is not asked for again at once.
             match (answers, gap && !entries.is_empty()) {
+                (true, _) if helped => self.pulls.handle_taken(&key, highest, now),
                 (true, _) => self.pulls.handle_lie(&key, link, now),
                 (false, true) if self.wants(&key, end - 1) => self.pulls.offer(&key, link, end - 1, now),
                 (false, true) => {}
                 (false, false) => {}
             }
-            let duplicates = if gap { 0 } else { end - first };
-            return Ok(Taken { duplicates, ..Taken::default() });
+            taken.duplicates =
+                if gap { 0 } else { end - first - (taken.filled.len() + taken.bad.len()) as u64 };
+            self.counters.returned += taken.returned(&self.own).count() as u64;
+            return Ok(taken);
         }
         let quota = self.quotas.entry(neighbor).or_insert_with(|| Quota::new(now));
         if !answers && !quota.open(now) {
             self.counters.log_quota += entries.len() as u64;
             let opens = quota.opens(now);
             self.pulls.offer(&key, link, end - 1, opens);
-            return Ok(Taken::default());
+            return Ok(taken);
         }
         let here = if jump { 0 } else { highest + 1 - first };
         let new = (first..).zip(entries).skip(usize::try_from(here).unwrap_or(usize::MAX));
-        let new: Vec<(u64, Entry)> = new.collect();
-        if !new.iter().all(|(number, entry)| entry.verify(keys, &key, *number)) {
+        let (new, bad): (Vec<_>, Vec<_>) =
+            new.partition(|(number, entry): &(u64, Entry)| entry.verify(keys, &key, *number));
+        // What is behind too many that lack is fetched again, from somebody else.
+        let start = if jump && !over_a_hole { first } else { highest + 1 };
+        let holes = self.logs.get(&key).map_or(0, Log::holes) as u64;
+        let fits = |(index, (number, _)): &(u64, (u64, Entry))| number - start - index + holes <= HOLES_MAX;
+        let new: Vec<_> = (0..).zip(new).take_while(fits).map(|(_, new)| new).collect();
+        if new.is_empty() {
             self.counters.forged += 1;
             self.pulls.handle_lie(&key, link, now);
+            if answers {
+                self.refused.insert((key, link), end - 1);
+            }
             return Err(MeshError::Forged);
         }
+        self.counters.bad += bad.len() as u64;
+        taken.bad.extend(bad.into_iter().map(|(number, _)| number));
         if !self.logs.contains_key(&key)
             && let Some((_, last)) = new.last()
             && !self.make_room(&key, (last.hlc, new.len()), known)
@@ -286,13 +307,14 @@ impl Logs {
         if let Some(quota) = self.quotas.get_mut(&neighbor) {
             quota.take(new.len(), now);
         }
-        let mut taken = Taken { duplicates: here, ..Taken::default() };
-        if self.is_own(&key) {
-            // Signed here, and not on this disk: an older copy of it was put back.
-            taken.incarnation = Some(self.next_incarnation());
+        taken.duplicates = here.saturating_sub(taken.filled.len() as u64);
+        if self.is_of_this_run(&key) {
+            // Signed with this relay's key, and not by this run: somebody copied a machine that was running.
+            self.begin_another_run();
         }
-        self.take_new(&key, new, jump.then_some(first - 1), &mut taken, now);
+        self.take_new(&key, new, (jump && !over_a_hole).then_some(first - 1), &mut taken, now);
         self.from.insert(key.clone(), link);
+        self.counters.returned += taken.returned(&self.own).count() as u64;
         let highest = self.highest(&key);
         self.pulls.handle_taken(&key, highest, now);
         if answers && pulled.is_some_and(|pulled| pulled.more) {
@@ -312,16 +334,15 @@ impl Logs {
         for (_, entry) in &new {
             self.observe(entry.hlc, now);
         }
-        let keeps: Vec<_> = new.iter().map(|(_, entry)| self.keep(entry, &key.topic, now)).collect();
-        self.change(key, |log| {
-            if let Some(floor) = jump {
-                log.jump(floor);
-            }
-            for ((number, entry), keep) in new.into_iter().zip(keeps) {
-                log.push(entry.clone(), keep, now);
-                taken.new.push(LogEntry { key: key.clone(), number, entry });
-            }
-        });
+        if let Some(floor) = jump {
+            self.change(key, |log| log.jump(floor));
+        }
+        for (number, entry) in new {
+            let keep = self.keep(&entry, &key.topic, now);
+            self.leave_open(key, number, now);
+            self.change(key, |log| log.push(entry.clone(), keep, now));
+            taken.new.push(LogEntry { key: key.clone(), number, entry });
+        }
     }
 
     /// Records of a log are on this relay's disk. Says whether that is news for whoever brought them.
@@ -341,14 +362,17 @@ impl Logs {
     }
 
     /// Whether a record of an own log is on another disk, as far as told.
-    pub fn is_elsewhere(&self, topic: &Topic, number: u64) -> bool {
-        let log = self.own_log(topic).and_then(|key| self.logs.get(&key));
-        log.is_some_and(|log| number <= log.elsewhere)
+    pub fn is_elsewhere(&self, key: &LogKey, number: u64) -> bool {
+        self.logs.get(key).is_some_and(|log| number <= log.elsewhere)
     }
 
     /// How far a log is on a disk other than its writer's, as far as told here, its own disk included.
     pub fn saved(&self, key: &LogKey) -> u64 {
-        self.logs.get(key).map_or(0, |log| log.stored.max(log.elsewhere))
+        let saved = |log: &Log| {
+            let whole = log.first_hole().map_or(u64::MAX, |hole| hole - 1);
+            log.stored.min(whole).max(log.elsewhere)
+        };
+        self.logs.get(key).map_or(0, saved)
     }
 
     /// Who brought the newest record of a log.
@@ -376,7 +400,7 @@ impl Logs {
         self.counters.pulled += asks.len() as u64;
         asks.into_iter()
             .map(|(link, key)| {
-                let after = self.highest(&key);
+                let after = self.lacks_after(&key, link);
                 (link, Message::Pull { key, after })
             })
             .collect()
@@ -390,6 +414,8 @@ impl Logs {
     /// A link is gone or dead: what was asked for there may be asked for elsewhere.
     pub fn forget(&mut self, link: LinkId, now: Instant) {
         self.pulls.forget(link, now);
+        self.asked.retain(|(_, asked), _| *asked != link);
+        self.refused.retain(|(_, refused), _| *refused != link);
     }
 
     /// Drops what is too old.
@@ -424,7 +450,10 @@ impl Logs {
         };
         let (first, entries) = log.after(after);
         let more = first + entries.len() as u64 <= log.highest();
-        let pulled = Some(Pulled { floor: log.floor, more });
+        // What is lacking is passed over as what is gone.
+        let floor =
+            if first > after.saturating_add(1) && !entries.is_empty() { first - 1 } else { log.floor };
+        let pulled = Some(Pulled { floor, more });
         Message::Append { key, first, entries, path: Vec::new(), pulled }
     }
 
@@ -458,12 +487,11 @@ impl Logs {
         self.wall_at(now).map_or(retention.age, |wall| retention.left(entry.hlc.wall(), wall))
     }
 
-    fn next_incarnation(&mut self) -> u64 {
+    /// Own logs begin in an incarnation that has nothing to do with the one before.
+    fn begin_another_run(&mut self) {
         let mut hasher = blake3::Hasher::new_derive_key("peddlenet relay 2026 next incarnation of a log");
         hasher.update(&self.incarnation.to_be_bytes()).update(&self.clock.0.to_be_bytes());
-        (self.incarnation, self.volatile) = (first_word(&hasher), false);
-        self.turned = None;
-        self.incarnation
+        self.incarnation = first_word(&hasher);
     }
 
     /// Does something with one log and keeps the bounds.

@@ -18,8 +18,8 @@ pub const ANNOUNCEMENTS_MAX: usize = 8192;
 pub const ANNOUNCEMENTS_OF_WRITER_MAX: usize = 16;
 /// Logs that gave way and are remembered, so that they are not fetched again.
 const GONE_MAX: usize = 4096;
-/// The incarnations of one disk follow each other; incarnations as far apart as this are of different disks.
-pub(super) const INCARNATIONS: u64 = 1 << 20;
+/// The incarnations of one run follow each other; incarnations as far apart as this are of different runs.
+const INCARNATIONS: u64 = 1 << 20;
 /// A log stays so much longer for each of its first records: one line in each of a thousand rooms takes no place
 /// from a room that people spoke in.
 const STAYS_FOR_EACH_MS: u64 = 450_000;
@@ -92,9 +92,10 @@ impl Gone {
 type Worth = (bool, bool, u64);
 
 impl Logs {
-    /// The log that this relay writes about a topic. It is of this incarnation of the disk or of one before it: the
+    /// The log that this run writes about a topic. It is of the incarnation of now or of one before it: the
     /// incarnation is counted up when a log gives way, so that what is said in that room later stands in another log.
-    /// A log that the disk lacks a part of is not gone on with.
+    /// A log that the disk lacks a part of is not gone on with. Nor is one of an earlier run: the disk may be an older
+    /// one than that run had.
     pub(super) fn own_log(&self, topic: &Topic) -> Option<LogKey> {
         let of = |incarnation| LogKey { topic: topic.clone(), writer: self.own, incarnation };
         let mut own =
@@ -102,15 +103,15 @@ impl Logs {
         own.rfind(|(_, log)| !log.torn).map(|(key, _)| key.clone())
     }
 
-    /// Whether this relay writes, wrote or would come to write this log on this disk.
-    pub(super) fn is_own(&self, key: &LogKey) -> bool {
+    /// Whether this run writes, wrote or would come to write this log.
+    pub(super) fn is_of_this_run(&self, key: &LogKey) -> bool {
         key.writer == self.own && key.incarnation.abs_diff(self.incarnation) < INCARNATIONS
     }
 
     /// An own log that gave way. It does not come back: it would be gone on with where others know it to end, and
     /// they may know only a part.
     pub(super) fn let_go(&self, key: &LogKey) -> bool {
-        self.is_own(key) && key.incarnation < self.incarnation && !self.logs.contains_key(key)
+        self.is_of_this_run(key) && key.incarnation < self.incarnation && !self.logs.contains_key(key)
     }
 
     /// Whether a log that goes so far somewhere is to be fetched.
@@ -129,15 +130,10 @@ impl Logs {
         Ok(key)
     }
 
-    /// The incarnation that own logs begin in from now on, if it is another.
-    pub fn poll_incarnation(&mut self) -> Option<u64> {
-        self.turned.take()
-    }
-
-    pub(super) fn turn(&mut self, incarnation: u64) {
-        self.incarnation = incarnation;
-        if !self.volatile {
-            self.turned = Some(incarnation);
+    /// This log is not gone on with: what is written about its topic from now on is in another one.
+    pub(super) fn turn_away(&mut self, key: &LogKey) {
+        if key.incarnation >= self.incarnation {
+            self.incarnation = key.incarnation.wrapping_add(1);
         }
     }
 
@@ -180,20 +176,33 @@ impl Logs {
         self.risen.insert(key.clone());
         self.counts.remove(key);
         self.counters.gave_way += 1;
-        if self.is_own(key) {
-            if key.incarnation >= self.incarnation {
-                self.turn(key.incarnation + 1);
-            }
+        if self.is_of_this_run(key) {
+            self.turn_away(key);
         } else {
             self.gone.insert(key.clone(), log.highest());
         }
     }
 
     /// The oldest record of the own log about a topic that is about to be dropped and was not given here before.
-    /// Whoever wants to keep what it says appends it again.
+    /// Whoever wants to keep what it says appends it again. Of announcements it is also what stands in logs of former
+    /// starts, where so many of these came later that the log will give way.
     pub fn poll_lapsing(&mut self, topic: &Topic) -> Option<(LogKey, u64, bytes::Bytes)> {
         let key = self.own_log(topic)?;
-        let (number, payload) = self.logs.get_mut(&key).and_then(Log::lapsing)?;
-        Some((key, number, payload))
+        if let Some((number, payload)) = self.logs.get_mut(&key).and_then(Log::lapsing) {
+            return Some((key, number, payload));
+        }
+        if *topic != Topic::Announcements {
+            return None;
+        }
+        let own = self.own;
+        let of_own = self.logs.iter().filter(|(key, _)| key.topic == *topic && key.writer == own);
+        let mut by_age: Vec<_> = of_own.map(|(key, log)| (log.newest(), key.clone())).collect();
+        by_age.sort();
+        let former = by_age.len().saturating_sub(ANNOUNCEMENTS_OF_WRITER_MAX / 2);
+        let former = by_age.into_iter().take(former).map(|(_, key)| key);
+        former.filter(|other| *other != key).find_map(|other| {
+            let (number, payload) = self.logs.get_mut(&other).and_then(Log::next_lapsing)?;
+            Some((other, number, payload))
+        })
     }
 }

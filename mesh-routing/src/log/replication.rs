@@ -16,10 +16,9 @@ use crate::{
     log::{
         Arrival, Logs, NotStored,
         durable_order::{DurableOrder, Parcel, Released},
-        refusal::Withdrawn,
     },
     wire::{
-        log_entry::{Entry, LogEntry, LogKey, PAYLOAD_MAX},
+        log_entry::{LogEntry, LogKey, PAYLOAD_MAX},
         message::{Encoded, Head, Message},
         metric::LinkId,
         signature::Keys,
@@ -45,14 +44,14 @@ pub(crate) enum Event {
     Send(LinkId, Encoded),
     /// A record that was never here before: to the disk.
     Store(LogEntry),
-    /// The own logs go on in another incarnation.
-    Incarnation(u64),
+    /// A neighbor gave back what this relay wrote and its disk does not have.
+    Returned(NodeId, LogKey, u64),
+    /// A neighbor brought a record that its writer did not sign, with others that are good.
+    Bad(NodeId, LogKey, u64),
     /// Records of the own log up to a number are on another disk.
     Saved(LogKey, u64),
     /// Records below a number are forgotten.
     Forget(LogKey, u64),
-    /// These records are not to leave: nor are the messages that show them.
-    Withdrawn(Withdrawn),
     /// So many records that came on the link were here already.
     Duplicates(LinkId, u64),
 }
@@ -133,68 +132,42 @@ impl Replication {
             return Err(MeshError::TooLong { length: payload.len() });
         }
         let record = self.logs.append(topic, payload, view.keys, now)?;
-        // Before the record: a log that gave way is not begun again in the incarnation it was in.
-        self.events.extend(self.logs.poll_incarnation().map(Event::Incarnation));
         let place = (record.key.clone(), record.number);
         self.push(vec![record], Vec::new(), view, now);
         Ok(place)
     }
 
     /// The disk has answered for the record that it was asked for first.
-    pub fn handle_stored(&mut self, result: Result<(), NotStored>, view: &mut View<'_>, now: Instant) {
+    pub fn handle_stored(&mut self, result: Result<(), NotStored>) {
         self.order.handle_stored(result);
-        self.release(view, now);
+        self.release();
     }
 
     /// Lets go what waits for nothing any more.
-    pub fn release(&mut self, view: &mut View<'_>, now: Instant) {
+    pub fn release(&mut self) {
         while let Some(released) = self.order.poll_released() {
             let released = match released {
-                Released::Record(record, result) => self.settle_record(record, result, view, now),
+                Released::Record(record, result) => {
+                    let result = self.settle_record(&record, result);
+                    Released::Record(record, result)
+                }
                 other => other,
             };
             self.released.push_back(released);
         }
     }
 
-    fn settle_record(
-        &mut self,
-        record: LogEntry,
-        result: Result<(), NotStored>,
-        view: &mut View<'_>,
-        now: Instant,
-    ) -> Released {
-        match result {
-            Ok(()) if self.logs.is_torn(&record.key) => {
-                // It is there, and behind a gap: a restart does not find it.
-                return Released::Record(record, Err(NotStored::Failed));
-            }
-            Ok(()) => {
-                if self.logs.handle_stored(&record.key, record.number) {
-                    self.stored.insert(record.key.clone());
-                }
-            }
-            Err(why) => {
-                if let Some((withdrawn, entries)) = self.logs.handle_refused(&record) {
-                    self.write_again(withdrawn, entries, view, now);
-                    return Released::Withdrawn(record, why);
-                }
-            }
+    /// Notes what the disk said. Gives what may be told of it.
+    fn settle_record(&mut self, record: &LogEntry, result: Result<(), NotStored>) -> Result<(), NotStored> {
+        if result.is_err() {
+            self.logs.handle_refused(&record.key);
+        } else if self.logs.is_torn(&record.key) {
+            // It is there, and behind a gap: a restart does not find it.
+            return Err(NotStored::Failed);
+        } else if self.logs.handle_stored(&record.key, record.number) {
+            self.stored.insert(record.key.clone());
         }
-        Released::Record(record, result)
-    }
-
-    /// What was withdrawn is said all the same, in another log.
-    fn write_again(&mut self, withdrawn: Withdrawn, entries: Vec<Entry>, view: &mut View<'_>, now: Instant) {
-        self.order.handle_withdrawn(&withdrawn);
-        let topic = withdrawn.key.topic.clone();
-        self.events.push_back(Event::Withdrawn(withdrawn));
-        for Entry { hlc, payload, .. } in entries {
-            // Others of this relay's logs give way, if there are too many.
-            if let Ok(record) = self.logs.append_at(hlc, topic.clone(), payload, view.keys, now) {
-                self.push(vec![record], Vec::new(), view, now);
-            }
-        }
+        result
     }
 
     /// A record leaves for the disk, unless that is too slow, or lacks one before it: a start cannot tell a log without
@@ -255,8 +228,16 @@ impl Replication {
         let known = |writer: &NodeId| lsdb.links(writer).is_some() || lsdb.publication(writer).is_some();
         let taken = self.logs.take(arrival, view.keys, &known, now)?;
         self.events.push_back(Event::Duplicates(link, taken.duplicates));
-        self.events.extend(self.logs.poll_incarnation().or(taken.incarnation).map(Event::Incarnation));
-        if pulled && !taken.new.is_empty() {
+        if let Some(first) = taken.returned(&self.own).next() {
+            self.events.push_back(Event::Returned(neighbor, first.key.clone(), first.number));
+        }
+        if let Some(number) = taken.bad.first() {
+            self.events.push_back(Event::Bad(neighbor, key.clone(), *number));
+            self.logs.ask_others(&key, view.links.keys().copied().filter(|other| *other != link), now);
+        }
+        let whole = taken.filled.is_empty() && taken.bad.is_empty();
+        self.push_filled(taken.filled, &path, view);
+        if (pulled || !whole) && !taken.new.is_empty() {
             self.events.extend(taken.new.into_iter().map(Event::Store));
             self.gather(&key, (false, &[neighbor]), view, now);
         } else if !taken.new.is_empty() {
@@ -357,6 +338,23 @@ impl Replication {
         let message = Encoded::from(&message);
         self.events.extend(to.into_iter().map(|link| Event::Send(link, message.clone())));
         self.gather(&key, (true, &told), view, now);
+    }
+
+    /// What was lacking in the middle of a log goes to all neighbors: they may lack it too, and heads do not show that.
+    fn push_filled(&mut self, records: Vec<LogEntry>, from: &[NodeId], view: &View<'_>) {
+        let path: Vec<NodeId> = from.iter().chain([&self.own]).copied().collect();
+        let neighbors = neighbors(view.links).into_iter().filter(|(id, _)| !from.contains(id));
+        let to: Vec<LinkId> = neighbors.map(|(_, neighbor)| neighbor.link).collect();
+        for record in records {
+            let LogEntry { key, number: first, entry } = record.clone();
+            self.events.push_back(Event::Store(record));
+            if path.len() <= Message::HOPS_MAX {
+                let message =
+                    Message::Append { key, first, entries: vec![entry], path: path.clone(), pulled: None };
+                let message = Encoded::from(&message);
+                self.events.extend(to.iter().map(|link| Event::Send(*link, message.clone())));
+            }
+        }
     }
 
     /// Neighbors other than these will hear that a log goes further.

@@ -1,4 +1,5 @@
-//! One log: its records from the floor up. What is beyond its retention goes from the front.
+//! One log: its records from the floor up, and holes where one is lacking. What is beyond its retention goes from the
+//! front. What becomes of holes is in `holes.rs`.
 
 use std::{
     collections::VecDeque,
@@ -20,6 +21,8 @@ pub(super) struct Log {
     /// Numbers up to this one are gone.
     pub floor: u64,
     records: VecDeque<Kept>,
+    /// How many of them are holes.
+    holes: usize,
     pub bytes: usize,
     retention: Retention,
     /// The floor that was reported last.
@@ -39,8 +42,15 @@ pub(super) struct Log {
 
 #[derive(Debug)]
 struct Kept {
-    entry: Entry,
+    /// `None` for a hole.
+    entry: Option<Entry>,
     until: Instant,
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        self.entry.as_ref().map_or(0, |entry| entry.payload.len() + OVERHEAD)
+    }
 }
 
 impl Log {
@@ -48,6 +58,7 @@ impl Log {
         Log {
             floor: 0,
             records: VecDeque::new(),
+            holes: 0,
             bytes: 0,
             retention,
             reported: 0,
@@ -71,12 +82,16 @@ impl Log {
 
     /// When the last record was written.
     pub fn newest(&self) -> Hlc {
-        self.records.back().map_or(Hlc::default(), |kept| kept.entry.hlc)
+        self.records
+            .iter()
+            .rev()
+            .find_map(|kept| kept.entry.as_ref())
+            .map_or(Hlc::default(), |entry| entry.hlc)
     }
 
     pub fn push(&mut self, entry: Entry, keep: Duration, now: Instant) {
         self.bytes += entry.payload.len() + OVERHEAD;
-        self.records.push_back(Kept { entry, until: now + keep });
+        self.records.push_back(Kept { entry: Some(entry), until: now + keep });
         while self.records.len() > 1 && (self.records.len() > self.retention.records || self.fat()) {
             self.drop_oldest();
         }
@@ -84,9 +99,10 @@ impl Log {
 
     pub fn drop_oldest(&mut self) {
         if let Some(gone) = self.records.pop_front() {
-            let bytes = gone.entry.payload.len() + OVERHEAD;
+            let bytes = gone.bytes();
             self.bytes -= bytes;
             self.floor += 1;
+            self.holes -= usize::from(gone.entry.is_none());
             if self.lapsing > 0 {
                 self.lapsing -= 1;
                 self.lapsing_bytes -= bytes;
@@ -101,10 +117,59 @@ impl Log {
         if records <= most.records - most.records / 10 && bytes <= most.bytes - most.bytes / 10 {
             return None;
         }
-        let kept = self.records.get(self.lapsing)?;
-        self.lapsing += 1;
-        self.lapsing_bytes += kept.entry.payload.len() + OVERHEAD;
-        Some((self.floor + self.lapsing as u64, kept.entry.payload.clone()))
+        self.next_lapsing()
+    }
+
+    /// The next record from the front, however much is behind it.
+    pub fn next_lapsing(&mut self) -> Option<(u64, bytes::Bytes)> {
+        loop {
+            let kept = self.records.get(self.lapsing)?;
+            self.lapsing += 1;
+            self.lapsing_bytes += kept.bytes();
+            if let Some(entry) = &kept.entry {
+                return Some((self.floor + self.lapsing as u64, entry.payload.clone()));
+            }
+        }
+    }
+
+    /// The next record is lacking.
+    pub fn push_hole(&mut self, until: Instant) {
+        self.records.push_back(Kept { entry: None, until });
+        self.holes += 1;
+    }
+
+    /// How many records are lacking.
+    pub fn holes(&self) -> usize {
+        self.holes
+    }
+
+    /// The first record that is lacking.
+    pub fn first_hole(&self) -> Option<u64> {
+        let hole = (self.holes > 0).then(|| self.records.iter().position(|kept| kept.entry.is_none()))??;
+        Some(self.floor + 1 + hole as u64)
+    }
+
+    /// Whether this record is lacking.
+    pub fn is_hole(&self, number: u64) -> bool {
+        self.holes > 0
+            && self.at(number).and_then(|at| self.records.get(at)).is_some_and(|kept| kept.entry.is_none())
+    }
+
+    /// A record that was lacking.
+    pub fn fill(&mut self, number: u64, entry: Entry, until: Instant) {
+        let Some(kept) = self.at(number).and_then(|at| self.records.get_mut(at)) else { return };
+        if kept.entry.is_none() {
+            self.holes -= 1;
+            *kept = Kept { entry: Some(entry), until };
+            self.bytes += kept.bytes();
+            if (number - self.floor) as usize <= self.lapsing {
+                self.lapsing_bytes += kept.bytes();
+            }
+        }
+    }
+
+    fn at(&self, number: u64) -> Option<usize> {
+        usize::try_from(number.checked_sub(self.floor + 1)?).ok()
     }
 
     /// Drops what is too old, but never the last record.
@@ -114,26 +179,10 @@ impl Log {
         }
     }
 
-    /// Takes the records from a number on out of it again.
-    pub fn cut(&mut self, from: u64) -> Vec<(u64, Entry)> {
-        let keep = usize::try_from(from.saturating_sub(self.floor + 1)).unwrap_or(usize::MAX);
-        let keep = keep.min(self.records.len());
-        let first = self.floor + keep as u64 + 1;
-        let gone = self.records.split_off(keep);
-        self.bytes -= gone.iter().map(|kept| kept.entry.payload.len() + OVERHEAD).sum::<usize>();
-        if self.records.is_empty() {
-            self.jump(from.saturating_sub(1));
-        }
-        self.lapsing = self.lapsing.min(self.records.len());
-        let lapsing = self.records.iter().take(self.lapsing);
-        self.lapsing_bytes = lapsing.map(|kept| kept.entry.payload.len() + OVERHEAD).sum();
-        (first..).zip(gone.into_iter().map(|kept| kept.entry)).collect()
-    }
-
     /// Starts over above `floor`.
     pub fn jump(&mut self, floor: u64) {
         self.records.clear();
-        (self.floor, self.bytes) = (floor, 0);
+        (self.floor, self.bytes, self.holes) = (floor, 0, 0);
         (self.lapsing, self.lapsing_bytes) = (0, 0);
     }
 
@@ -147,9 +196,13 @@ impl Log {
         self.floor
     }
 
-    /// Entries after a number, at most [`TURN`] bytes of them or one, with the number of the first.
+    /// Entries after a number, up to the next hole, at most [`TURN`] bytes of them or one, with the number of the first:
+    /// a higher one than the next where that is below the floor, or lacking.
     pub fn after(&self, after: u64) -> (u64, Vec<Entry>) {
-        let first = after.max(self.floor).saturating_add(1).min(self.highest() + 1);
+        let mut first = after.max(self.floor).saturating_add(1).min(self.highest() + 1);
+        while self.is_hole(first) {
+            first += 1;
+        }
         let skip = usize::try_from(first - self.floor - 1).unwrap_or(usize::MAX);
         let mut bytes = 0;
         let fits = |entry: &&Entry| {
@@ -157,14 +210,14 @@ impl Log {
             bytes += entry.payload.len() + OVERHEAD;
             fits
         };
-        let entries = self.records.iter().skip(skip).map(|kept| &kept.entry).take_while(fits);
+        let entries = self.records.iter().skip(skip).map_while(|kept| kept.entry.as_ref()).take_while(fits);
         (first, entries.cloned().collect())
     }
 
     /// A payload that is here, for tests of what was dropped.
     #[cfg(test)]
     pub fn payloads(&self) -> impl Iterator<Item = &bytes::Bytes> {
-        self.records.iter().map(|kept| &kept.entry.payload)
+        self.records.iter().filter_map(|kept| kept.entry.as_ref()).map(|entry| &entry.payload)
     }
 
     fn fat(&self) -> bool {

@@ -15,7 +15,8 @@ pub struct Config {
     pub zone: ZoneName,
     /// Counts the starts of this relay, kept on disk: the high bits of its link-state sequence.
     pub boot: u64,
-    /// Randomness.
+    /// Randomness, another one at each start: the logs that this run writes are named by it, and its link-state sequences
+    /// begin where it says.
     pub seed: u64,
     /// Signs what it says, checks what others say.
     pub keys: Arc<dyn Keys>,

@@ -12,7 +12,6 @@ use crate::{
     log::{
         NotStored,
         durable_order::{Parcel, Released},
-        refusal::Withdrawn,
         replication::{self, Replication},
     },
     mesh::{Mesh, output::Output},
@@ -23,12 +22,6 @@ use crate::{
 };
 
 impl Mesh {
-    /// Which incarnation of its disk this relay is in: a number made at random when the disk was new, and kept on
-    /// it. To be called at boot before any record; without it this run has an incarnation of its own.
-    pub fn handle_incarnation(&mut self, incarnation: u64) {
-        self.replication.logs_mut().handle_incarnation(incarnation);
-    }
-
     /// What the wall clock says: as often as it is convenient, at boot before any record, and before
     /// [`Mesh::handle_append`]. Routing never looks at it.
     pub fn handle_wall(&mut self, wall: WallTime, now: Instant) {
@@ -79,16 +72,22 @@ impl Mesh {
         self.settled = false;
     }
 
+    /// A record on the disk is not what was written there: at boot, before the records of its log. What is behind it is
+    /// kept, and neighbors are asked for it.
+    pub fn handle_damaged(&mut self, key: LogKey, number: u64) {
+        self.replication.logs_mut().handle_damaged(key, number);
+    }
+
     /// The disk has answered for the [`Output::Store`](crate::Output::Store) that came out first of those it has not
     /// answered for yet.
     pub fn handle_stored(&mut self, result: Result<(), NotStored>, now: Instant) {
         self.touch(now);
-        self.replicate(|replication, view, now| replication.handle_stored(result, view, now));
+        self.replicate(|replication, _, _| replication.handle_stored(result));
     }
 
-    /// Whether a record of this relay's own log about a topic is on another relay's disk, as far as told.
-    pub fn is_saved(&self, topic: &Topic, number: u64) -> bool {
-        self.replication.logs().is_elsewhere(topic, number)
+    /// Whether a record of a log of this relay's is on another relay's disk, as far as told.
+    pub fn is_saved(&self, key: &LogKey, number: u64) -> bool {
+        self.replication.logs().is_elsewhere(key, number)
     }
 
     /// Whether a record that is appended now can be expected on another disk soon.
@@ -109,7 +108,7 @@ impl Mesh {
                 Output::Store(record) => {
                     let passed = self.replication.pass_record(record).map(Output::Store);
                     if passed.is_none() {
-                        self.replicate(|replication, view, now| replication.release(view, now));
+                        self.replicate(|replication, _, _| replication.release());
                     }
                     passed
                 }
@@ -125,19 +124,6 @@ impl Mesh {
     #[cfg(any(test, feature = "sim"))]
     pub fn handle_disk_room(&mut self, room: usize) {
         self.replication.handle_room(room);
-    }
-
-    /// What has not come out yet and shows these records does not come out.
-    pub(super) fn withdraw(&mut self, withdrawn: &Withdrawn) {
-        self.outputs.retain_mut(|output| match output {
-            Output::Store(record) if withdrawn.is(record) => {
-                let (key, number) = (record.key.clone(), record.number);
-                *output = Output::Withdrawn { key, number, why: NotStored::Failed };
-                true
-            }
-            Output::Send { message, .. } => !withdrawn.is_in(message),
-            _ => true,
-        });
     }
 
     pub(super) fn settle_logs(&mut self) {
@@ -171,14 +157,16 @@ impl Mesh {
                     }
                     self.outputs.push_back(Output::Store(record));
                 }
-                replication::Event::Incarnation(incarnation) => {
-                    self.outputs.push_back(Output::Incarnation(incarnation))
+                replication::Event::Returned(from, key, number) => {
+                    self.outputs.push_back(Output::Returned { from, key, number });
+                }
+                replication::Event::Bad(from, key, number) => {
+                    self.outputs.push_back(Output::BadRecord { from, key, number });
                 }
                 replication::Event::Saved(key, upto) => self.outputs.push_back(Output::Saved { key, upto }),
                 replication::Event::Forget(key, below) => {
                     self.outputs.push_back(Output::Forget { key, below });
                 }
-                replication::Event::Withdrawn(withdrawn) => self.withdraw(&withdrawn),
                 replication::Event::Duplicates(link, count) => self.handle_duplicates(link, count),
             }
         }
@@ -190,7 +178,6 @@ impl From<Released> for Output {
     fn from(released: Released) -> Output {
         match released {
             Released::Record(record, stored) => Output::Record { record, stored },
-            Released::Withdrawn(LogEntry { key, number, .. }, why) => Output::Withdrawn { key, number, why },
             Released::Send(parcel) => parcel.into(),
         }
     }

@@ -53,7 +53,8 @@ pub enum Output {
         /// What it asks for.
         protection: Protection,
     },
-    /// A record that was never here before, own or not; of each log in order, each once. To be written after all
+    /// A record that was never here before, own or not; of each log in order, each once, but for one
+    /// that had been lacking and comes later. To be written after all
     /// that came out before; the answers go to [`crate::Mesh::handle_stored`] in the same order.
     Store(LogEntry),
     /// That record is on disk, or cannot be: now it may be shown. The messages that came after it follow.
@@ -63,16 +64,6 @@ pub enum Output {
         /// Why it is not on disk, if it is not.
         stored: Result<(), NotStored>,
     },
-    /// An own record that came out as [`Output::Store`] cannot be on disk, and is shown to nobody. What it says is in
-    /// another record, which comes out by itself.
-    Withdrawn {
-        /// Its log.
-        key: LogKey,
-        /// Its number.
-        number: u64,
-        /// Why it is not on disk.
-        why: NotStored,
-    },
     /// Records of the own log up to a number are on the disk of another relay.
     Saved {
         /// Which log.
@@ -80,10 +71,26 @@ pub enum Output {
         /// The last of them.
         upto: u64,
     },
-    /// The own logs go on in another incarnation, because this disk is behind what was written here. To be written
-    /// before the records that come out after it, and to be given to [`crate::Mesh::handle_incarnation`] from the
-    /// next start on.
-    Incarnation(u64),
+    /// A neighbor gave back records that this relay wrote and its disk does not have: an older copy of the disk was put
+    /// back, a copy of it runs elsewhere, or it refused them. They come out as every record does; this is for people.
+    Returned {
+        /// Who gave them.
+        from: NodeId,
+        /// Their log.
+        key: LogKey,
+        /// The number of the first.
+        number: u64,
+    },
+    /// A neighbor brought a record that its writer did not sign, among others that are good. Those were taken, and somebody
+    /// else is asked for this one; this is for people.
+    BadRecord {
+        /// Who brought it.
+        from: NodeId,
+        /// Its log.
+        key: LogKey,
+        /// Its number: the first, if there are several.
+        number: u64,
+    },
     /// Records of a log are forgotten here; on disk they are not needed any more either. Comes after a
     /// number of them, not for each.
     Forget {

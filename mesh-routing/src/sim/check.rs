@@ -63,6 +63,33 @@ pub fn settle(sim: &mut Sim, bound: Duration) -> Duration {
     }
 }
 
+/// Whoever says something now is heard by all that it is connected to, within `bound`.
+pub fn nobody_is_mute(sim: &mut Sim, bound: Duration) {
+    let alive: Vec<_> = (0..sim.relays.len()).filter(|relay| sim.relays[*relay].mesh.is_some()).collect();
+    let text = |relay: usize| format!("last words of {relay}");
+    alive.iter().for_each(|relay| sim.append(*relay, &text(*relay)));
+    let began = sim.elapsed();
+    loop {
+        sim.run(STEP);
+        let groups = sim.components();
+        let hear = groups.iter().try_for_each(|group| {
+            same_everywhere(sim, group)?;
+            let first = group.first().map(|relay| &sim.relays[*relay].records);
+            let records = first.into_iter().flatten();
+            let heard: BTreeSet<_> = records.clone().map(|record| &record.entry.payload[..]).collect();
+            same(&heard.len(), &records.count(), || {
+                "what was said, each once, and the records of it".into()
+            })?;
+            let mute = group.iter().find(|relay| !heard.contains(text(**relay).as_bytes()));
+            mute.map_or(Ok(()), |relay| Err(format!("relay {relay} is mute")))
+        });
+        match hear {
+            Ok(()) => return,
+            Err(reason) => assert!(sim.elapsed() - began < bound, "after the last words: {reason}"),
+        }
+    }
+}
+
 /// Every packet that crossed a wire since was asked for, at most so many of each track.
 fn nothing_else_flows(sim: &Sim, before: &Crossed, most: u64) -> Result<(), String> {
     for (at @ (wire, end), count) in &sim.crossed {
@@ -231,6 +258,18 @@ fn same_everywhere(sim: &Sim, group: &BTreeSet<usize>) -> Result<(), String> {
         same(&count, &first.len(), || format!("records at relay {index}, and at the others"))?;
         if *first != shown {
             return Err(format!("the records of relay {index} are not those of the others"));
+        }
+    }
+    // What a disk of any of them has, all have: nothing that survived is lost.
+    let shown: BTreeSet<_> = records.iter().flatten().map(|(key, number, _)| (*key, *number)).collect();
+    for index in group {
+        let there = sim.relays[*index].disk.written.places();
+        let lost =
+            there.filter(|(key, _)| sim.by_id.contains_key(&key.writer)).find(|at| !shown.contains(at));
+        if let Some((key, number)) = lost {
+            return Err(format!(
+                "the disk of relay {index} has record {number} of {key:?}, and nobody shows it"
+            ));
         }
     }
     Ok(())

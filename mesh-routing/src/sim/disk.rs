@@ -33,17 +33,16 @@ pub struct DiskQuality {
 pub(super) enum Job {
     Append(LogEntry),
     Forget(LogKey, u64),
-    Incarnation(u64),
 }
 
 /// What is on a disk.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Written {
     rows: Vec<LogEntry>,
+    /// Rows in which a bit flipped.
+    damaged: BTreeSet<(LogKey, u64)>,
     /// Counts the starts of the relay.
     pub boot: u64,
-    /// Another one each time the disk was lost.
-    incarnation: Option<u64>,
 }
 
 /// A disk and what is on its way to it.
@@ -117,7 +116,7 @@ impl Disk {
             match job {
                 Job::Append(_) if fails => self.answers.push_back(Err(NotStored::Failed)),
                 Job::Append(_) => self.answers.push_back(Ok(())),
-                Job::Forget(..) | Job::Incarnation(_) => {}
+                Job::Forget(..) => {}
             }
         }
         self.owed.extend(batch);
@@ -150,6 +149,18 @@ impl Disk {
         self.run += 1;
     }
 
+    /// A bit flips in one of the records on it. Says in which.
+    pub fn handle_damage(&mut self) -> Option<(LogKey, u64)> {
+        let rows = &mut self.written.rows;
+        if rows.is_empty() {
+            return None;
+        }
+        let row = rows.remove(self.random.below(rows.len() as u64) as usize);
+        let place = (row.key, row.number);
+        self.written.damaged.insert(place.clone());
+        Some(place)
+    }
+
     /// Somebody makes a copy of it.
     pub fn handle_snapshot(&mut self) {
         self.snapshot = Some(self.written.clone());
@@ -168,50 +179,52 @@ impl Disk {
         self.full = false;
     }
 
-    /// What a start reads: its number, its incarnation and the records; `fresh` is the incarnation of a disk that is
-    /// new.
-    pub fn load(&mut self, fresh: u64) -> (u64, u64, Vec<LogEntry>) {
+    /// What a start reads: its number and the records.
+    pub fn load(&mut self) -> (u64, Vec<LogEntry>) {
         let written = &mut self.written;
         written.boot += 1;
-        if self.quality.delay_us == 0 && written.rows.is_empty() {
-            written.incarnation = None;
-        }
-        let incarnation = *written.incarnation.get_or_insert(fresh);
-        (written.boot, incarnation, written.load(self.quality.delay_us == 0))
+        (written.boot, written.load(self.quality.delay_us == 0))
     }
 }
 
 impl Written {
-    /// Whether a record of this relay is either here, or of an incarnation in which nothing is written after the next
-    /// start.
-    pub fn keeps(&self, key: &LogKey, number: u64) -> bool {
-        self.incarnation != Some(key.incarnation)
-            || self.rows.iter().any(|row| row.key == *key && row.number == number)
+    /// Whether a record is here, or was before it was damaged.
+    pub fn has(&self, key: &LogKey, number: u64) -> bool {
+        self.rows.iter().any(|row| row.key == *key && row.number == number)
+            || self.damaged.contains(&(key.clone(), number))
+    }
+
+    /// The records that are here, by log and number.
+    pub fn places(&self) -> impl Iterator<Item = (&LogKey, u64)> {
+        self.rows.iter().map(|row| (&row.key, row.number))
+    }
+
+    /// The records that are damaged.
+    pub fn damaged(&self) -> Vec<(LogKey, u64)> {
+        self.damaged.iter().cloned().collect()
     }
 
     fn take(&mut self, job: Job) {
         match job {
-            Job::Append(record) => self.rows.push(record),
+            Job::Append(record) => {
+                let again = self.damaged.remove(&(record.key.clone(), record.number));
+                self.rows.push(record);
+                if again {
+                    self.rows.sort_by(|a, b| (&a.key, a.number).cmp(&(&b.key, b.number)));
+                }
+            }
             Job::Forget(key, below) => self.rows.retain(|row| row.key != key || row.number >= below),
-            Job::Incarnation(incarnation) => self.incarnation = Some(incarnation),
         }
     }
 
     /// The rows as they were written, if nothing can have gone wrong; else by log and number, the last that was written
-    /// under one number, and nothing of a log behind a gap.
+    /// under one number.
     fn load(&self, as_written: bool) -> Vec<LogEntry> {
-        if as_written {
+        if as_written && self.damaged.is_empty() {
             return self.rows.clone();
         }
         let rows: BTreeMap<_, _> = self.rows.iter().map(|row| ((&row.key, row.number), row)).collect();
-        let mut records: Vec<LogEntry> = Vec::new();
-        for row in rows.into_values() {
-            let gap = records.last().is_some_and(|last| last.key == row.key && last.number + 1 != row.number);
-            if !gap {
-                records.push(row.clone());
-            }
-        }
-        records
+        rows.into_values().cloned().collect()
     }
 }
 
@@ -234,6 +247,16 @@ impl Acknowledged {
 
     pub fn forget(&mut self, key: &LogKey, below: u64) {
         self.records.retain(|(log, number)| log != key || *number >= below);
+    }
+
+    /// A record is not there any more.
+    pub fn lose(&mut self, key: &LogKey, number: u64) {
+        self.records.remove(&(key.clone(), number));
+    }
+
+    /// Whether the disk refused a record of this log since the relay started.
+    pub fn is_torn(&self, key: &LogKey) -> bool {
+        self.torn.contains(key)
     }
 
     /// What a start has to find is there.
@@ -260,6 +283,12 @@ impl Sim {
     /// The disk of a relay takes nothing more, or does again.
     pub fn fill_disk(&mut self, relay: usize, full: bool) {
         self.relays[relay].disk.full = full;
+    }
+
+    /// A bit flips in one of the records on the disk of a relay. It shows at the next start.
+    pub fn damage(&mut self, relay: usize) {
+        self.relays[relay].damage();
+        self.damaged = true;
     }
 
     /// Somebody copies what is on the disk of a relay.

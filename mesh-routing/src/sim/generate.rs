@@ -14,6 +14,9 @@ const AREAS_IN: u64 = 3;
 /// Of so many threes of schedules one has disks that take their time, refuse and forget: a third of all, a third of
 /// which is of several areas.
 const DISKS_IN: u64 = 3;
+/// Of so many threes of threes of schedules one has disks that come back older: a third of all, also of those with areas
+/// and of those with disks that refuse.
+const OLDER_IN: u64 = 3;
 /// Of so many schedules one has wires that relays know to be narrow for pictures, and one for sounds.
 const NARROW_IN: u64 = 4;
 /// Streams of a relay that publishes.
@@ -81,7 +84,11 @@ pub fn schedule(seed: u64) -> Schedule {
         at_ms += wait;
         Step { at_ms, action }
     });
-    Schedule { seed, relays, areas, disks, wires, steps: steps.collect() }
+    let mut schedule = Schedule { seed, relays, areas, disks, wires, steps: steps.collect() };
+    if has_older_disks(seed) {
+        put_back(&mut schedule);
+    }
+    schedule
 }
 
 /// Whether the schedule of a seed has disks.
@@ -89,30 +96,55 @@ pub fn has_disks(seed: u64) -> bool {
     (seed / AREAS_IN).is_multiple_of(DISKS_IN)
 }
 
-/// The schedule of a seed, and relays that come back with an older disk: somebody put a copy back. People write before
-/// the copy is made, after it, and when the relay is back.
+/// Whether in the schedule of a seed relays come back with older disks.
+pub fn has_older_disks(seed: u64) -> bool {
+    (seed / AREAS_IN / DISKS_IN).is_multiple_of(OLDER_IN)
+}
+
+/// The schedule of a seed, and relays that come back with an older disk in any case.
 pub fn older(seed: u64) -> Schedule {
     let mut schedule = schedule(seed);
-    let random = &mut Random::new(seed ^ 0x01d0_d15c);
+    if !has_older_disks(seed) {
+        put_back(&mut schedule);
+    }
+    schedule
+}
+
+/// Relays come back with an older disk: somebody put a copy back. People write before the copy is made, after it, and when
+/// the relay is back. Often nobody hears that at first, and sometimes the same copy is put back again, or
+/// a bit flips.
+fn put_back(schedule: &mut Schedule) {
+    let random = &mut Random::new(schedule.seed ^ 0x01d0_d15c);
     let last = schedule.steps.last().map_or(0, |step| step.at_ms);
     for _ in 0..3 {
         let (relay, mut at_ms) = (random.below(schedule.relays as u64) as usize, random.below(last + 1));
-        let what = [
-            Action::Append { relay },
-            Action::Snapshot { relay },
-            Action::Append { relay },
-            Action::Append { relay },
-            Action::Kill { relay },
-            Action::StartOlder { relay },
-            Action::Append { relay },
-        ];
+        let write = |random: &mut Random| vec![Action::Append { relay }; random.below(6) as usize];
+        let mut what = write(random);
+        what.push(Action::Snapshot { relay });
+        for _ in 0..1 + random.below(2) {
+            what.extend(write(random));
+            what.push(Action::Kill { relay });
+            let alone = random.once_in(2);
+            let wires = (0..schedule.wires.len()).filter(|wire| {
+                let (a, b, _) = schedule.wires[*wire];
+                alone && (a == relay || b == relay)
+            });
+            let wires: Vec<_> = wires.collect();
+            what.extend(wires.iter().map(|wire| Action::Cut { wire: *wire }));
+            what.push(Action::StartOlder { relay });
+            // It shows at the start after this one.
+            what.extend(random.once_in(2).then_some(Action::Damage { relay }));
+            what.extend(write(random));
+            what.extend(wires.iter().map(|wire| Action::Heal { wire: *wire }));
+            what.extend(write(random));
+        }
         for action in what {
+            let wait = random.below(600);
+            at_ms += if matches!(action, Action::Cut { .. } | Action::Heal { .. }) { 0 } else { wait };
             schedule.steps.push(Step { at_ms, action });
-            at_ms += random.below(1500);
         }
     }
     schedule.steps.sort_by_key(|step| step.at_ms);
-    schedule
 }
 
 /// Most disks take their time. Some refuse a write now and then, some have little room for what waits.

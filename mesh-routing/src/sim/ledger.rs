@@ -1,5 +1,5 @@
 //! What every log is, whoever has it: a number means one record, at every relay and for the whole run. And what leaves a
-//! relay: no record of its own that its disk could lose and give the number of again.
+//! relay: no record of its own that its disk has not taken or refused.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ impl Sim {
 
     /// A message leaves a relay. With a disk that writes at once there is nothing that it could lose.
     pub(super) fn leaves(&self, relay: usize, class: Class, message: &[u8]) {
-        let Relay { id, disk, .. } = &self.relays[relay];
+        let Relay { id, disk, acknowledged, .. } = &self.relays[relay];
         if disk.is_instant() || !matches!(class, Class::Announcement | Class::Chat) {
             return;
         }
@@ -52,7 +52,7 @@ impl Sim {
         if key.writer == *id {
             let last = first + entries.len() as u64;
             assert!(
-                entries.is_empty() || disk.written.keeps(&key, last - 1),
+                entries.is_empty() || disk.written.has(&key, last - 1) || acknowledged.is_torn(&key),
                 "record before {last} of {key:?} leaves and may be lost"
             );
         }

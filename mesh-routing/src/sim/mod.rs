@@ -36,6 +36,7 @@ mod rungs_tests;
 pub mod schedule;
 #[cfg(test)]
 mod schedule_tests;
+pub mod series;
 pub mod shape;
 pub mod shrink;
 #[cfg(test)]
@@ -107,8 +108,12 @@ pub struct Sim {
     pub said: BTreeMap<u8, (u64, u64)>,
     /// Times a track got another parent.
     pub rerouted: u64,
-    /// Own records that a disk refused, and that were written again under another name.
-    pub withdrawn: u64,
+    /// Times that a relay was given records of its own that its disk did not have.
+    pub returned: u64,
+    /// Texts that were written, so that no two are alike.
+    pub written: u64,
+    /// Disks were damaged: what a relay lacks may come later than what is behind it.
+    pub damaged: bool,
     /// Logs of writers that do not exist may begin and go on anywhere.
     pub lied_to: bool,
     /// What was to be sent on links that are not of the simulation's wires.
@@ -156,7 +161,9 @@ impl Sim {
             messages: (0, 0),
             said: BTreeMap::new(),
             rerouted: 0,
-            withdrawn: 0,
+            returned: 0,
+            written: 0,
+            damaged: false,
             lied_to: false,
             unsent: Vec::new(),
             start: now,
@@ -420,14 +427,16 @@ impl Sim {
                 }
                 Output::Record { record, stored } => {
                     self.shows(&record);
-                    self.relays[relay].keep(record, stored.is_ok(), self.lied_to, self.now);
+                    let gaps = self.lied_to || self.damaged;
+                    self.relays[relay].keep(record, stored.is_ok(), gaps, self.now);
                 }
                 Output::Saved { key, upto } => drop(self.relays[relay].saved.insert(key, upto)),
-                Output::Incarnation(incarnation) => {
-                    self.relays[relay].disk.handle_job(Job::Incarnation(incarnation));
-                }
                 Output::Forget { key, below } => self.relays[relay].forget(key, below),
-                Output::Withdrawn { .. } => self.withdrawn += 1,
+                Output::Returned { .. } => self.returned += 1,
+                Output::BadRecord { .. } if self.lied_to => {}
+                Output::BadRecord { from, key, number } => {
+                    panic!("{from:?} passed on record {number} of {key:?} not as it was signed")
+                }
                 Output::KeyframeWanted { .. } => self.relays[relay].keyframes += 1,
                 Output::Rerouted { .. } => self.rerouted += 1,
                 Output::StreamsChanged

@@ -68,15 +68,15 @@ impl Sim {
         let zone = self.zones[relay].clone();
         let wall = WALL.0 + self.elapsed().as_millis() as u64;
         let started = &mut self.relays[relay];
-        let (boot, incarnation) = started.load(seed);
+        let (boot, damaged) = started.load();
         let (area, versions) = (started.area, started.versions);
         let config = Config { area, versions, ..config(started.id, zone, boot, seed) };
         let mut mesh = Mesh::new(config, now);
-        mesh.handle_incarnation(incarnation);
         if started.disk.quality.room > 0 {
             mesh.handle_disk_room(started.disk.quality.room);
         }
         mesh.handle_wall(WallTime(wall.saturating_add_signed(started.skew)), now);
+        damaged.into_iter().for_each(|(key, number)| mesh.handle_damaged(key, number));
         for record in &started.records {
             self.ledger.note(record);
             mesh.handle_restore(record.clone());

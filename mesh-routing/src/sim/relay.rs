@@ -110,11 +110,12 @@ impl Relay {
     }
 
     /// A record is on its disk, or cannot be.
-    pub(super) fn keep(&mut self, record: LogEntry, stored: bool, lied_to: bool, now: Instant) {
+    pub(super) fn keep(&mut self, record: LogEntry, stored: bool, gaps: bool, now: Instant) {
         let last = self.last.entry(record.key.clone()).or_default();
-        let jumps = lied_to && record.number > *last + 1;
+        let is = |known: &LogEntry| (&known.key, known.number) == (&record.key, record.number);
+        let jumps = gaps && (record.number > *last || !self.records.iter().any(is));
         assert!(record.number == *last + 1 || jumps, "records of a log come in order, each once");
-        *last = record.number;
+        *last = record.number.max(*last);
         self.arrivals.push((record.entry.payload.clone(), now));
         self.acknowledged.note(&record, stored);
         self.records.push(record);
@@ -127,13 +128,13 @@ impl Relay {
         self.disk.handle_job(Job::Forget(key, below));
     }
 
-    /// It starts: its boot, its incarnation, and the records that its disk has.
-    pub(super) fn load(&mut self, fresh: u64) -> (u64, u64) {
-        let (boot, incarnation, records) = self.disk.load(fresh);
+    /// It starts: its boot, the records that its disk has, and those that are damaged there.
+    pub(super) fn load(&mut self) -> (u64, Vec<(LogKey, u64)>) {
+        let (boot, records) = self.disk.load();
         self.acknowledged.check(&records);
         self.last = records.iter().map(|record| (record.key.clone(), record.number)).collect();
         self.records = records;
-        (boot, incarnation)
+        (boot, self.disk.written.damaged())
     }
 
     /// It loses its power, and what it had in memory.
@@ -144,6 +145,13 @@ impl Relay {
         self.heard.clear();
         self.passed.clear();
         self.inbox.clear();
+    }
+
+    /// A bit flips in one of the records on its disk.
+    pub(super) fn damage(&mut self) {
+        if let Some((key, number)) = self.disk.handle_damage() {
+            self.acknowledged.lose(&key, number);
+        }
     }
 
     /// Its disk is what it was when it was copied.

@@ -95,6 +95,11 @@ pub enum Action {
         /// Which.
         relay: usize,
     },
+    /// A bit flips in one of the records on its disk.
+    Damage {
+        /// Which.
+        relay: usize,
+    },
     /// Somebody copies what is on its disk.
     Snapshot {
         /// Which.
@@ -174,6 +179,7 @@ impl Action {
             | Action::StartEmpty { relay }
             | Action::Fill { relay }
             | Action::Clear { relay }
+            | Action::Damage { relay }
             | Action::Snapshot { relay }
             | Action::StartOlder { relay }
             | Action::Move { relay, .. }
@@ -299,6 +305,7 @@ impl Schedule {
             sim.act(action);
         }
         let settled = check::settle(&mut sim, SETTLED_BY);
+        check::nobody_is_mute(&mut sim, SETTLED_BY);
         Outcome { settled, messages: sim.messages.0 }
     }
 }
@@ -374,6 +381,7 @@ impl Sim {
             }
             Action::Fill { relay } => self.fill_disk(relay, true),
             Action::Clear { relay } => self.fill_disk(relay, false),
+            Action::Damage { relay } => self.damage(relay),
             Action::Snapshot { relay } => self.snapshot(relay),
             Action::StartOlder { relay } => {
                 if self.relays[relay].mesh.is_none() {
@@ -400,7 +408,8 @@ impl Sim {
             }
             Action::Append { relay } => {
                 if self.relays[relay].mesh.is_some() {
-                    self.append(relay, &format!("{relay} at {:?}", self.elapsed()));
+                    self.written += 1;
+                    self.append(relay, &format!("{} by {relay} at {:?}", self.written, self.elapsed()));
                 }
             }
         }

@@ -1,67 +1,19 @@
 //! Random schedules by the thousand. `SIM_RUNS=n` plays more, from `SIM_SEED=n` on; a failing one is made
 //! smaller and printed as JSON for `mesh-sim --replay`.
 
-use std::{
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
-
-use super::{generate, schedule::Schedule, shrink::shrink};
-
-/// Smaller as long as it breaks the same way, told by the first words.
-fn tell(seed: u64, schedule: Schedule, broken: &str) -> String {
-    let words = |text: &str| text.chars().filter(|c| c.is_alphabetic()).take(24).collect::<String>();
-    let small =
-        shrink(schedule, |candidate| candidate.play().is_err_and(|reason| words(&reason) == words(broken)));
-    let reason = small.play().err().unwrap_or_default();
-    let json = serde_json::to_string(&small).expect("a schedule is plain data");
-    format!("SIM_SEED={seed} SIM_RUNS=1 breaks: {broken}\nthe smallest that does: {reason}\n{json}\n")
-}
+use super::{generate, schedule::Schedule, series::Series};
 
 #[test]
 fn anything_may_happen_and_it_is_right_afterwards() {
+    play(1000, generate::schedule);
+}
+
+/// Plays so many schedules, or as many as the environment says.
+pub(super) fn play(runs: u64, schedule: impl Fn(u64) -> Schedule + Sync) {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let first = number("SIM_SEED").unwrap_or(0);
-    let runs = number("SIM_RUNS").unwrap_or(1000);
-    let next = AtomicU64::new(first);
-    let (settled, failed) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(2, |threads| threads.get()) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + runs || failed.lock().unwrap().len() >= 3 {
-                        return;
-                    }
-                    let schedule = generate::schedule(seed);
-                    match schedule.play() {
-                        Ok(outcome) => settled.lock().unwrap().push((outcome.settled, seed)),
-                        Err(broken) => {
-                            let told = tell(seed, schedule, &broken);
-                            failed.lock().unwrap().push(told);
-                        }
-                    }
-                }
-            });
-        }
-    });
-    let mut settled = settled.into_inner().unwrap();
-    settled.sort_unstable();
-    let at = |share: usize| settled.get(settled.len() * share / 100).copied().unwrap_or_default();
-    let worst = settled.last().copied().unwrap_or((Duration::ZERO, 0));
-    println!(
-        "{} schedules from seed {first}: right again after {:?} (p50), {:?} (p99), {:?} at worst (seed {})",
-        settled.len(),
-        at(50).0,
-        at(99).0,
-        worst.0,
-        worst.1
-    );
-    let failed = failed.into_inner().unwrap();
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    let series = Series::play(number("SIM_SEED").unwrap_or(0), number("SIM_RUNS").unwrap_or(runs), schedule);
+    println!("{series}");
+    assert!(series.failed.is_empty(), "{}", series.failed.join("\n"));
 }
 
 #[test]

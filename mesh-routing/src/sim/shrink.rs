@@ -102,6 +102,7 @@ impl<F: Fn(&Schedule) -> bool> Shrinking<F> {
                 | Action::StartEmpty { relay }
                 | Action::Fill { relay }
                 | Action::Clear { relay }
+                | Action::Damage { relay }
                 | Action::Snapshot { relay }
                 | Action::StartOlder { relay }
                 | Action::Move { relay, .. }

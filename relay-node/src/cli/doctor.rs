@@ -185,13 +185,16 @@ fn closed_rungs(metrics: &str) -> Option<Finding> {
     )))
 }
 
-/// Relays that no link can be made to before one of the two is updated, and what suffers from relays that are not.
+/// Relays that no link can be made to before one of the two is updated, what suffers from relays that are not, and what the
+/// relay's own disk lacked.
 fn misfits(relay: &Addresses) -> Vec<Finding> {
     // That it does not answer was said above.
     let Ok(text) = get(relay.http, "/api/v1/mesh") else { return Vec::new() };
     let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     match serde_json::from_str::<api::Mesh>(body) {
-        Ok(mesh) => misfits_in(&mesh).into_iter().chain(held_up_in(&mesh)).collect(),
+        Ok(mesh) => {
+            misfits_in(&mesh).into_iter().chain(held_up_in(&mesh)).chain(older_disk_in(&mesh)).collect()
+        }
         Err(_) => Vec::new(),
     }
 }
@@ -206,6 +209,11 @@ fn misfits_in(mesh: &api::Mesh) -> Vec<Finding> {
 /// Pictures that come worse than they could, because of relays that are not updated.
 fn held_up_in(mesh: &api::Mesh) -> impl Iterator<Item = Finding> {
     mesh.held_up.iter().map(|held_up| Warning(held_up.warning.clone()))
+}
+
+/// What its disk was found to lack.
+fn older_disk_in(mesh: &api::Mesh) -> Option<Finding> {
+    mesh.older_disk.as_ref().map(|older| Warning(older.warning.clone()))
 }
 
 /// `GET /metrics` of a relay on this machine.
@@ -394,6 +402,7 @@ mod tests {
             versions: range(4),
             misfits: vec![],
             held_up: vec![],
+            older_disk: None,
         };
         assert!(matches!(&misfits_in(&mesh)[..], [Good(_)]));
         let warning =
@@ -406,6 +415,12 @@ mod tests {
         let held_up = api::MeshHeldUp { stream: "main".to_owned(), node: None, warning: warning.to_owned() };
         mesh.held_up.push(held_up);
         assert!(held_up_in(&mesh).eq([Warning(warning.to_owned())]));
+        assert_eq!(older_disk_in(&mesh), None);
+        let (node, zone, since) = ("07".repeat(32), Some("gate".to_owned()), String::new());
+        let warning = "relay 07070707 of gate gave back 3 records".to_owned();
+        let older = api::MeshOlderDisk { records: 3, node, zone, since, warning: warning.clone() };
+        mesh.older_disk = Some(older);
+        assert_eq!(older_disk_in(&mesh), Some(Warning(warning)));
     }
 
     #[test]

@@ -3,12 +3,12 @@
 
 use std::time::Instant;
 
-use mesh_routing::Counters;
+use mesh_routing::{Counters, LogKey};
 use protocol::{
-    NodeId, RoomName, Topic,
+    RoomName, Topic,
     api::{NewMessage, Saved},
 };
-use rooms::{Accepted, NewFile, Output, ParticipantId, RoomsError, Source, WallTime};
+use rooms::{Accepted, Known, NewFile, Output, ParticipantId, RoomsError, Source, WallTime};
 
 use super::Node;
 
@@ -62,10 +62,12 @@ impl Node {
     }
 
     /// Where a message is on disk that was said before, as this record.
-    pub fn saved(&self, topic: &Topic, known: Option<(NodeId, u64)>) -> Saved {
-        let elsewhere =
-            known.is_some_and(|(writer, number)| writer != self.id || self.mesh.is_saved(topic, number));
-        if elsewhere { Saved::Mesh } else { Saved::Here }
+    pub fn saved(&self, topic: &Topic, known: Option<Known>) -> Saved {
+        let is_saved = |Known { writer, incarnation, number }| {
+            let key = LogKey { topic: topic.clone(), writer, incarnation };
+            writer != self.id || self.mesh.is_saved(&key, number)
+        };
+        if known.is_some_and(is_saved) { Saved::Mesh } else { Saved::Here }
     }
 
     /// A message whose author was told otherwise is on a second disk.
@@ -82,11 +84,6 @@ impl Node {
     pub fn handle_wall(&mut self, wall: WallTime, now: Instant) {
         self.wall = wall;
         self.mesh.handle_wall(wall, now);
-    }
-
-    /// What this relay writes from now on is in logs of this incarnation.
-    pub fn handle_incarnation(&mut self, incarnation: u64) {
-        self.mesh.handle_incarnation(incarnation);
     }
 
     /// What the mesh counted.

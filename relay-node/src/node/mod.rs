@@ -5,11 +5,13 @@
 //! known of each session in `sessions/`, what is said in `chat.rs` and, once it is a record, in `records.rs`.
 
 pub mod allowance;
+mod bad_records;
 mod chat;
 pub mod complaints;
 pub mod files;
 mod forwarding;
 mod misfits;
+mod older_disk;
 mod picture;
 pub mod posts;
 mod records;
@@ -41,9 +43,11 @@ use protocol::{
 use rooms::{Rooms, WallTime};
 
 use crate::{bridge::Misfit, membership::festival::Festival};
+use bad_records::BadRecords;
 use files::Wants;
 use forwarding::TrackNumbers;
 use misfits::Misfits;
+use older_disk::OlderDisk;
 use sessions::{Direction, Sessions};
 use streams::Stream;
 
@@ -73,6 +77,10 @@ pub struct Node {
     zone_token: Option<String>,
     /// Relays that speak no bridge version of this one.
     misfits: Misfits,
+    /// What this relay's disk was found to lack.
+    older_disk: OlderDisk,
+    /// Neighbors that brought records that are damaged.
+    bad_records: BadRecords,
     /// It makes rungs of sounds.
     has_ladder: bool,
     /// Who waits for which chunk of a file.
@@ -121,8 +129,6 @@ pub enum Effect {
     Forget(LogKey, u64),
     /// Records of an own log up to a number are on another relay's disk.
     Saved(LogKey, u64),
-    /// From the next start on, own logs are written in this incarnation.
-    Incarnation(u64),
     /// What this listener sees is another: [`Node::seen`].
     Seen(SessionId),
     /// This session is over.
@@ -183,6 +189,8 @@ impl Node {
             festival: None,
             zone_token: None,
             misfits: Misfits::default(),
+            older_disk: OlderDisk::default(),
+            bad_records: BadRecords::default(),
             wants: Wants::default(),
             effects: VecDeque::new(),
         }
@@ -324,10 +332,22 @@ impl Node {
                 self.show(&record, now);
                 Effect::Stored((record.key, record.number), stored)
             }
-            Output::Withdrawn { key, number, why } => Effect::Stored((key, number), Err(why)),
             Output::Forget { key, below } => Effect::Forget(key, below),
             Output::Saved { key, upto } => Effect::Saved(key, upto),
-            Output::Incarnation(incarnation) => Effect::Incarnation(incarnation),
+            Output::Returned { from, .. } => {
+                let zone = self.mesh.zone_of(&from).cloned();
+                match self.older_disk.handle_returned((from, zone), now) {
+                    Some(text) => Effect::Warn(text),
+                    None => return,
+                }
+            }
+            Output::BadRecord { from, key, number } => {
+                let zone = self.mesh.zone_of(&from).cloned();
+                match self.bad_records.handle_bad((from, zone), (&key, number), now) {
+                    Some(text) => Effect::Warn(text),
+                    None => return,
+                }
+            }
             Output::Rerouted { .. } => Effect::Rerouted,
             Output::DropLink { link, reason } => Effect::DropLink { link, reason },
             Output::File(output) => match self.take_file(output) {

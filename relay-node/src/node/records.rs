@@ -13,6 +13,8 @@ use crate::{membership::festival::Festival, node::Node};
 /// Records at the end of a log that are looked at for each one at its front. More than one, so that the end is
 /// looked at before it is dropped, also where most of it is kept.
 const RENEWED_AT_ONCE: usize = 4;
+/// Announcements of former starts that are looked at at once: all that one log may have.
+const RENEWED_ANNOUNCEMENTS: usize = 1000;
 
 impl Node {
     /// This relay is of a festival: of which zone another one is, and whether it may take names over, has to be signed
@@ -29,8 +31,7 @@ impl Node {
         let takes_over = Some(festival.may_take_over());
         self.mesh.handle_member(self.id, self.zone.clone(), takes_over, now);
         if self.zone_token.as_ref() != Some(&token) {
-            match self.mesh.handle_append(Topic::Announcements, rooms::zone_token::encode(token.clone()), now)
-            {
+            match self.handle_append(Topic::Announcements, rooms::zone_token::encode(token.clone()), now) {
                 Ok(_) => self.zone_token = Some(token),
                 Err(error) => tracing::warn!(%error, "this relay's zone cannot be proved to others"),
             }
@@ -112,7 +113,9 @@ impl Node {
         now: Instant,
     ) -> Result<(LogKey, u64), MeshError> {
         let place = self.mesh.handle_append(topic.clone(), payload, now)?;
-        for _ in 0..RENEWED_AT_ONCE {
+        // Announcements are few, and the log of a former start may give way at once.
+        let at_once = if topic == Topic::Announcements { RENEWED_ANNOUNCEMENTS } else { RENEWED_AT_ONCE };
+        for _ in 0..at_once {
             let Some((key, number, payload)) = self.mesh.poll_lapsing(&topic) else { break };
             let LogKey { topic, writer, incarnation } = &key;
             // The clock is in the payload, or in the room.
@@ -124,7 +127,10 @@ impl Node {
                 hlc: Hlc(0),
                 payload: &payload,
             };
-            if let Some(again) = self.rooms.renewal(lapsing) {
+            let shown = rooms::zone_token::decode(&payload);
+            let own_token = shown.is_some() && shown == self.zone_token;
+            let again = if own_token { Some(payload.clone()) } else { self.rooms.renewal(lapsing) };
+            if let Some(again) = again {
                 // There is a log, and the payload is as long as it was or a few bytes longer.
                 let _ = self.mesh.handle_renewal(topic.clone(), again, now);
             }
@@ -138,6 +144,11 @@ impl Node {
         // As in `show`.
         let _ = self.rooms.handle_record(written(&record), false, self.started_wall);
         self.mesh.handle_restore(record);
+    }
+
+    /// A record that was on disk and is damaged: before those of its log that stand behind it.
+    pub fn handle_damaged(&mut self, (key, number): (LogKey, u64)) {
+        self.mesh.handle_damaged(key, number);
     }
 
     /// The disk has answered for the record that it was asked for first.

@@ -29,13 +29,17 @@ impl Keys for NoKeys {
 const WALL: WallTime = WallTime(1_800_000_000_000);
 
 fn node(now: Instant) -> Node {
+    started(5, WALL, now)
+}
+
+/// A start, with a seed of its own.
+fn started(seed: u64, wall: WallTime, now: Instant) -> Node {
     let zone = ZoneName::new("stage").expect("a name");
-    let mesh = Mesh::new(Config::new(Arc::new(NoKeys), zone.clone(), 1, 5), now);
+    let mesh = Mesh::new(Config::new(Arc::new(NoKeys), zone.clone(), 1, seed), now);
     let identity = Arc::new(DtlsIdentity::generate().expect("is made"));
     let sessions = Sessions::new(identity, Vec::new(), IngestPolicy::default());
-    let mut node = Node::new(NodeId([7; 32]), zone, mesh, sessions, 0, now, WALL);
-    node.mesh.handle_incarnation(300);
-    node.mesh.handle_wall(WALL, now);
+    let mut node = Node::new(NodeId([7; 32]), zone, mesh, sessions, 0, now, wall);
+    node.mesh.handle_wall(wall, now);
     node
 }
 
@@ -86,11 +90,44 @@ fn a_flood_longer_than_the_log_leaves_what_others_said_on_disk_in_order() {
     assert_eq!(texts(&mut node, "Ada"), said);
     // Three turns of a log of 5000, and the disk has one and a piece.
     assert!((5000..5100).contains(&disk.len()), "{}", disk.len());
-    let mut after = self::node(now);
+    let mut after = started(6 << 40, WALL, now);
     for record in disk.into_values() {
         after.restore(record);
     }
     assert_eq!(texts(&mut after, "Ada"), said);
+}
+
+#[test]
+fn announcements_of_many_starts_and_the_zone_token_stay() {
+    let now = crate::clock::now();
+    let (mut disk, mut said) = (Disk::new(), Vec::new());
+    for start in 0..40_u64 {
+        let wall = WallTime(WALL.0 + start * 3_600_000);
+        let mut node = started((start + 1) << 40, wall, now);
+        for record in std::mem::take(&mut disk).into_values() {
+            disk.insert((record.key.clone(), record.number), record.clone());
+            node.restore(record);
+        }
+        // As `show_zone_token` does at the first start, and not at the others.
+        node.zone_token = Some("token".to_owned());
+        if start == 0 {
+            let token = rooms::zone_token::encode("token".to_owned());
+            node.handle_append(Topic::Announcements, token, now).expect("is appended");
+        }
+        let new = NewMessage { author: "Safety".into(), text: format!("{start:02}"), nonce: None };
+        said.push(new.text.clone());
+        let accepted = node.rooms.handle_post(&Topic::Announcements, new, Source::default(), wall);
+        let payload = accepted.expect("is good").payload.expect("is new");
+        node.handle_append(Topic::Announcements, payload, now).expect("is appended");
+        settle(&mut node, &mut disk, now);
+        let shown = node.history(&Topic::Announcements, None, 1000).expect("is there");
+        assert_eq!(shown.into_iter().map(|message| message.text).collect::<Vec<_>>(), said);
+        let tokens =
+            disk.values().filter(|record| rooms::zone_token::decode(&record.entry.payload).is_some());
+        assert!(tokens.count() > 0, "the token is gone at start {start}");
+    }
+    let logs: std::collections::BTreeSet<_> = disk.keys().map(|(key, _)| key).collect();
+    assert_eq!(logs.len(), 16, "and older logs have given way");
 }
 
 #[test]

@@ -105,6 +105,14 @@ impl Node {
             versions: range(misfit.theirs),
             warning: misfit.to_string(),
         });
+        let returned = self.mesh.counters().logs.returned;
+        let older_disk = self.older_disk.shown().map(|shown| api::MeshOlderDisk {
+            records: returned,
+            node: shown.from.to_string(),
+            zone: shown.zone.as_ref().map(ZoneName::to_string),
+            since: since(shown.since),
+            warning: shown.warning(Some(returned)),
+        });
         let (articulation_points, cut_links) = weak_spots(&topology);
         api::Mesh {
             own: self.id.to_string(),
@@ -116,6 +124,7 @@ impl Node {
             versions: range(spoken),
             misfits: misfits.collect(),
             held_up,
+            older_disk,
             areas: areas(self.mesh.areas()),
         }
     }

@@ -171,6 +171,7 @@ impl NodeLoop {
         let Counters { logs, unknown, .. } = self.node.mesh_counters();
         let counted = [
             (DropReason::LogQuota, logs.log_quota),
+            (DropReason::LogBadRecord, logs.bad),
             (DropReason::LogLooped, logs.looped),
             (DropReason::LogFull, logs.full),
             (DropReason::LogGaveWay, logs.gave_way),
@@ -394,7 +395,6 @@ impl NodeLoop {
                         self.node.handle_saved(&topic, id);
                     }
                 }
-                Effect::Incarnation(incarnation) => self.store.set_incarnation(incarnation),
                 Effect::StoreChunk { file, chunk, bytes } => {
                     if !self.files.store(file, chunk, bytes) {
                         let refused = FileEvent::Stored { file, chunk, kept: false };

@@ -1,4 +1,4 @@
-//! What survives a power cut: the records of all logs and two counters, in one redb file.
+//! What survives a power cut: the records of all logs and the count of starts, in one redb file.
 //!
 //! A thread of its own writes; what waits is committed together, and an answer means that it is on disk. What a
 //! full disk refuses is written when there is room.
@@ -22,7 +22,7 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefini
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::rows;
+use super::rows::{self, Row};
 use crate::{
     clock,
     drop_reason::DropReason,
@@ -33,8 +33,8 @@ use crate::{
 pub const FILE: &str = "relay.redb";
 /// Records waiting for the disk, at most: the mesh gives no more.
 pub const WAITING_MAX: usize = IN_FLIGHT_MAX;
-/// Jobs that wait: all records, as many that drop others, and incarnations. So there is always room for a record.
-const JOBS_MAX: usize = 2 * WAITING_MAX + 64;
+/// Jobs that wait: all records, and as many that drop others. So there is always room for a record.
+const JOBS_MAX: usize = 2 * WAITING_MAX;
 /// Bytes of the file kept in memory. It is read once, at the start; by itself the library would keep all of it.
 const CACHE: usize = 4 << 20;
 /// How long after a failed write the next one is tried.
@@ -49,7 +49,6 @@ const RECORDS: TableDefinition<(&[u8], u64), &[u8]> = TableDefinition::new("reco
 const OLD_RECORDS: TableDefinition<(&[u8; 32], u64), &[u8]> = TableDefinition::new("records");
 const COUNTERS: TableDefinition<&str, u64> = TableDefinition::new("counters");
 const BOOT: &str = "boot";
-const INCARNATION: &str = "life";
 /// Absent in format 1.
 const FORMAT: &str = "format";
 /// The format this release writes.
@@ -69,10 +68,8 @@ pub struct OldRecord {
 pub struct Loaded {
     /// How often this relay was started, this time included.
     pub boot: u64,
-    /// A number made at random when the file was, for the logs that are written on this disk.
-    pub incarnation: u64,
-    /// By log and number; the numbers of a log have no gaps.
-    pub records: Vec<LogEntry>,
+    /// By log and number.
+    pub rows: Vec<Row>,
     /// Records of format 1, by writer and number, until [`Store::migrate`].
     pub old: Vec<OldRecord>,
 }
@@ -125,15 +122,13 @@ pub struct Store {
     jobs: Option<SyncSender<Job>>,
     /// How many jobs wait.
     waiting: Arc<AtomicUsize>,
-    /// An incarnation for which there was no room: no record may go before it.
-    incarnation: Option<u64>,
     thread: Option<JoinHandle<()>>,
 }
 
 enum Job {
     Append { record: LogEntry, done: Option<oneshot::Sender<Result<(), NotStored>>> },
     Forget { key: LogKey, below: u64 },
-    Incarnation { incarnation: u64 },
+    Seal { records: Vec<LogEntry> },
 }
 
 impl Store {
@@ -168,15 +163,14 @@ impl Store {
             pulse.finish();
         };
         let thread = thread.spawn(run).map_err(in_directory)?;
-        Ok((Store { jobs: Some(jobs), waiting: count, incarnation: None, thread: Some(thread) }, loaded))
+        Ok((Store { jobs: Some(jobs), waiting: count, thread: Some(thread) }, loaded))
     }
 
     /// Writes a record; the answer comes when it is on disk. Writing the same record again is fine.
-    pub fn append(&mut self, record: LogEntry) -> oneshot::Receiver<Result<(), NotStored>> {
+    pub fn append(&self, record: LogEntry) -> oneshot::Receiver<Result<(), NotStored>> {
         let (done, answer) = oneshot::channel();
         let job = Job::Append { record, done: Some(done) };
-        let refused = if self.tell_incarnation() { self.send(job) } else { Some(job) };
-        if let Some(Job::Append { done: Some(done), .. }) = refused {
+        if let Some(Job::Append { done: Some(done), .. }) = self.send(job) {
             // The caller may have lost interest.
             let _ = done.send(Err(NotStored::Full));
         }
@@ -194,15 +188,6 @@ impl Store {
         Some(job)
     }
 
-    fn tell_incarnation(&mut self) -> bool {
-        let refused =
-            self.incarnation.take().and_then(|incarnation| self.send(Job::Incarnation { incarnation }));
-        if let Some(Job::Incarnation { incarnation }) = refused {
-            self.incarnation = Some(incarnation);
-        }
-        self.incarnation.is_none()
-    }
-
     /// Puts these records in the place of those of format 1.
     ///
     /// # Errors
@@ -216,6 +201,15 @@ impl Store {
         replace(&database, records).map_err(damaged)
     }
 
+    /// Writes records again that an earlier release wrote without a sum, so that the next start need not check what
+    /// their writers signed.
+    pub fn seal(&self, records: Vec<LogEntry>) {
+        if !records.is_empty() && self.send(Job::Seal { records }).is_some() {
+            // The next start does it.
+            DropReason::StoreQueueFull.count();
+        }
+    }
+
     /// Drops a log's records with numbers below `below`: the log forgot them. It may be skipped when
     /// the disk is behind; the next call then does more.
     pub fn forget(&self, key: LogKey, below: u64) {
@@ -224,17 +218,10 @@ impl Store {
             DropReason::StoreQueueFull.count();
         }
     }
-
-    /// What is written from now on is in another incarnation of the logs.
-    pub fn set_incarnation(&mut self, incarnation: u64) {
-        self.incarnation = Some(incarnation);
-        self.tell_incarnation();
-    }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        self.tell_incarnation();
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             // A panic of that thread has been printed already.
@@ -269,13 +256,10 @@ fn format(database: &Database) -> Result<u64, redb::Error> {
 
 fn load(database: &Database) -> Result<Loaded, redb::Error> {
     let transaction = database.begin_write()?;
-    let (boot, incarnation, old) = {
+    let (boot, old) = {
         let mut counters = transaction.open_table(COUNTERS)?;
         let boot = counters.get(BOOT)?.map_or(0, |boot| boot.value()) + 1;
         counters.insert(BOOT, boot)?;
-        let incarnation =
-            counters.get(INCARNATION)?.map_or_else(rand::random, |incarnation| incarnation.value());
-        counters.insert(INCARNATION, incarnation)?;
         transaction.open_table(RECORDS)?;
         let mut old = Vec::new();
         if boot > 1 && counters.get(FORMAT)?.is_none() {
@@ -288,16 +272,16 @@ fn load(database: &Database) -> Result<Loaded, redb::Error> {
         if old.is_empty() {
             counters.insert(FORMAT, FORMAT_NOW)?;
         }
-        (boot, incarnation, old)
+        (boot, old)
     };
     transaction.commit()?;
-    let mut records = Vec::new();
+    let mut rows = Vec::new();
     for entry in database.begin_read()?.open_table(RECORDS)?.iter()? {
         let (place, entry) = entry?;
         let (key, number) = place.value();
-        rows::read(key, number, entry.value(), &mut records);
+        rows::read(key, number, entry.value(), &mut rows);
     }
-    Ok(Loaded { boot, incarnation, records, old })
+    Ok(Loaded { boot, rows, old })
 }
 
 fn replace(database: &Database, records: &[LogEntry]) -> Result<(), redb::Error> {
@@ -405,12 +389,14 @@ fn write(database: &Database, batch: &[Job]) -> Result<(), redb::Error> {
         for job in batch {
             match job {
                 Job::Append { record, .. } => insert(&mut table, record)?,
+                Job::Seal { records } => {
+                    for record in records {
+                        insert(&mut table, record)?;
+                    }
+                }
                 Job::Forget { key, below } => {
                     let key = rows::key(key);
                     table.retain_in((&key[..], 0)..(&key[..], *below), |_, _| false)?;
-                }
-                Job::Incarnation { incarnation } => {
-                    transaction.open_table(COUNTERS)?.insert(INCARNATION, incarnation)?;
                 }
             }
         }
@@ -435,52 +421,48 @@ mod tests {
         LogEntry { key: key(writer), number, entry: Entry { hlc: Hlc(number), payload, signature } }
     }
 
-    fn append(store: &mut Store, record: LogEntry) -> Result<(), NotStored> {
+    fn append(store: &Store, record: LogEntry) -> Result<(), NotStored> {
         store.append(record).blocking_recv().expect("the store answers")
     }
 
     #[test]
     fn records_and_the_boot_counter_survive_a_restart() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (mut store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
-        assert_eq!((loaded.boot, loaded.records, loaded.old), (1, Vec::new(), Vec::new()));
-        let incarnation = loaded.incarnation;
+        let (store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
+        assert_eq!((loaded.boot, loaded.rows, loaded.old), (1, Vec::new(), Vec::new()));
         for (writer, number) in [(2, 1), (1, 1), (1, 2)] {
-            assert_eq!(append(&mut store, record(writer, number)), Ok(()));
+            assert_eq!(append(&store, record(writer, number)), Ok(()));
         }
         drop(store);
-        let (mut store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens again");
-        let records = vec![record(1, 1), record(1, 2), record(2, 1)];
-        assert_eq!(loaded, Loaded { boot: 2, incarnation, records, old: Vec::new() });
-        store.set_incarnation(7);
-        drop(store);
         let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens again");
-        assert_eq!((loaded.boot, loaded.incarnation), (3, 7));
+        let rows = [record(1, 1), record(1, 2), record(2, 1)].map(Row::Record).to_vec();
+        assert_eq!(loaded, Loaded { boot: 2, rows, old: Vec::new() });
     }
 
     #[test]
-    fn what_follows_a_gap_is_not_loaded() {
+    fn what_follows_a_gap_is_loaded_too() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (mut store, _) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
+        let (store, _) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
         for (writer, number) in [(1, 5), (1, 6), (1, 8), (1, 9), (2, 3)] {
-            assert_eq!(append(&mut store, record(writer, number)), Ok(()));
+            assert_eq!(append(&store, record(writer, number)), Ok(()));
         }
         drop(store);
         let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens again");
-        assert_eq!(loaded.records, [record(1, 5), record(1, 6), record(2, 3)]);
+        let there = [record(1, 5), record(1, 6), record(1, 8), record(1, 9), record(2, 3)];
+        assert_eq!(loaded.rows, there.map(Row::Record));
     }
 
     #[test]
     fn forgotten_records_are_gone_after_a_restart() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (mut store, _) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
+        let (store, _) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
         for number in 1..=4 {
-            assert_eq!(append(&mut store, record(1, number)), Ok(()));
+            assert_eq!(append(&store, record(1, number)), Ok(()));
         }
         store.forget(key(1), 4);
         drop(store);
         let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens again");
-        assert_eq!(loaded.records, [record(1, 4)]);
+        assert_eq!(loaded.rows, [Row::Record(record(1, 4))]);
     }
 
     /// A file as a relay of format 1 left it.
@@ -511,7 +493,7 @@ mod tests {
         }
         Store::migrate(directory.path(), &[record(1, 1)]).expect("is replaced");
         let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
-        assert_eq!((loaded.records, loaded.old), (vec![record(1, 1)], Vec::new()));
+        assert_eq!((loaded.rows, loaded.old), (vec![Row::Record(record(1, 1))], Vec::new()));
     }
 
     #[test]

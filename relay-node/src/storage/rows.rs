@@ -1,35 +1,85 @@
 //! The rows of the table of records: a record as bytes, and the records that bytes are, whatever happened to them
 //! on disk. The file they lie in is the business of `records.rs`.
 
-use mesh_routing::{LogEntry, LogKey};
+use mesh_routing::{Entry, Keys, LogEntry, LogKey};
 
 use crate::drop_reason::DropReason;
+
+/// Octets of the sum behind an entry.
+const SUM: usize = 8;
 
 /// The first half of a row's key: the log (postcard). The second half is the number.
 pub fn key(key: &LogKey) -> Vec<u8> {
     postcard::to_stdvec(key).expect("names and numbers always serialize")
 }
 
-/// The value of a row: the entry (postcard).
+/// The value of a row: the entry (postcard) and a sum over all of the row. An earlier release reads past the sum.
 pub fn entry(record: &LogEntry) -> Vec<u8> {
-    postcard::to_stdvec(&record.entry).expect("bytes and numbers always serialize")
+    let mut row = postcard::to_stdvec(&record.entry).expect("bytes and numbers always serialize");
+    row.extend(sum(&key(&record.key), record.number, &row));
+    row
 }
 
-/// Adds the record in a row; rows come in the order of the table.
-pub fn read(key: &[u8], number: u64, entry: &[u8], records: &mut Vec<LogEntry>) {
-    let read = (postcard::from_bytes(key), postcard::from_bytes(entry));
+/// What a row is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    /// As it was written.
+    Record(LogEntry),
+    /// Readable, of a release that wrote no sums: whether its writer signed it is not known.
+    Unproven(LogEntry),
+    /// Damaged, in that place of a log.
+    Damaged(LogKey, u64),
+}
+
+/// Adds what a row is; rows come in the order of the table. What is in no log is left out.
+pub fn read(key: &[u8], number: u64, row: &[u8], rows: &mut Vec<Row>) {
     // Of a log written in two ways one would begin where the other has not ended.
-    let (Ok(log), Ok(entry), true) = (read.0, read.1, is_as_written(key)) else {
+    let (Ok(log), true) = (postcard::from_bytes::<LogKey>(key), is_as_written(key)) else {
         DropReason::StoreUnreadable.count();
         return;
     };
-    let record = LogEntry { key: log, number, entry };
-    let goes_on = |last: &LogEntry| last.number.checked_add(1) == Some(number);
-    if records.last().is_some_and(|last| last.key == record.key && !goes_on(last)) {
-        // A refused append left a gap: what follows is fetched again from the neighbors.
-        return;
+    let read = postcard::take_from_bytes::<Entry>(row).ok().and_then(|(entry, rest)| {
+        let record = LogEntry { key: log.clone(), number, entry };
+        match rest {
+            [] => Some(Row::Unproven(record)),
+            _ => (rest == sum(key, number, &row[..row.len() - rest.len()])).then_some(Row::Record(record)),
+        }
+    });
+    rows.push(read.unwrap_or_else(|| damaged(log, number)));
+}
+
+/// What is so of the rows of an earlier release: each record is checked by its writer's signature, which takes far longer
+/// than a sum. So all cores take a part.
+pub fn prove(rows: &mut [Row], keys: &dyn Keys) {
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+    let part = rows.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        for rows in rows.chunks_mut(part) {
+            scope.spawn(move || rows.iter_mut().for_each(|row| prove_one(row, keys)));
+        }
+    });
+}
+
+fn prove_one(row: &mut Row, keys: &dyn Keys) {
+    if let Row::Unproven(record) = row
+        && !record.verify(keys)
+    {
+        *row = damaged(record.key.clone(), record.number);
     }
-    records.push(record);
+}
+
+fn damaged(key: LogKey, number: u64) -> Row {
+    DropReason::StoreUnreadable.count();
+    Row::Damaged(key, number)
+}
+
+/// Finds a bit that flipped on the disk. It is no signature: that was checked when the record came.
+fn sum(key: &[u8], number: u64, entry: &[u8]) -> [u8; SUM] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&number.to_be_bytes()).update(key).update(entry);
+    let mut sum = [0; SUM];
+    sum.copy_from_slice(&hasher.finalize().as_bytes()[..SUM]);
+    sum
 }
 
 fn is_as_written(bytes: &[u8]) -> bool {
@@ -38,7 +88,7 @@ fn is_as_written(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use mesh_routing::{Entry, Signature};
+    use mesh_routing::Signature;
     use protocol::{Hlc, NodeId, Topic};
 
     use super::*;
@@ -50,19 +100,72 @@ mod tests {
         LogEntry { key, number, entry }
     }
 
-    fn all(rows: &[(Vec<u8>, u64, Vec<u8>)]) -> Vec<LogEntry> {
-        let mut records = Vec::new();
-        rows.iter().for_each(|(key, number, entry)| read(key, *number, entry, &mut records));
-        records
+    fn row(record: &LogEntry) -> (Vec<u8>, u64, Vec<u8>) {
+        (key(&record.key), record.number, entry(record))
+    }
+
+    fn all(rows: &[(Vec<u8>, u64, Vec<u8>)]) -> Vec<Row> {
+        let mut read_rows = Vec::new();
+        rows.iter().for_each(|(key, number, entry)| read(key, *number, entry, &mut read_rows));
+        read_rows
     }
 
     #[test]
     fn damaged_rows_are_left_out_and_no_number_is_too_high() {
-        let row = |record: &LogEntry| (key(&record.key), record.number, entry(record));
         let junk = (b"junk".to_vec(), 2, b"junk".to_vec());
         let (first, second, last) = (record(1), record(2), record(u64::MAX));
-        assert_eq!(all(&[row(&first), junk, row(&second), row(&last)]), [first, second]);
-        assert_eq!(all(&[row(&last), row(&record(0))]), [last]);
+        let rows = [row(&first), junk, row(&second), row(&last)];
+        assert_eq!(all(&rows), [first, second, last].map(Row::Record));
+    }
+
+    #[test]
+    fn whichever_bit_of_a_row_flips_is_noticed_and_costs_that_row() {
+        let (before, one, after) = (record(1), record(2), record(3));
+        let value = entry(&one);
+        for bit in 0..value.len() * 8 {
+            let mut flipped = value.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let rows = all(&[row(&before), (key(&one.key), 2, flipped), row(&after)]);
+            assert_eq!((&rows[0], &rows[2]), (&Row::Record(before.clone()), &Row::Record(after.clone())));
+            // A length that flipped may take the sum for a part of the entry: then the signature tells.
+            let found = match &rows[1] {
+                Row::Damaged(key, number) => (key, *number) == (&one.key, 2),
+                Row::Unproven(record) => record.entry.signature != one.entry.signature,
+                Row::Record(_) => false,
+            };
+            assert!(found && rows.len() == 3, "bit {bit}: {rows:?}");
+        }
+    }
+
+    #[test]
+    fn rows_of_a_release_without_sums_are_read_and_a_release_without_sums_reads_these() {
+        let one = record(1);
+        let without = postcard::to_stdvec(&one.entry).expect("serializes");
+        assert_eq!(all(&[(key(&one.key), 1, without)]), [Row::Unproven(one.clone())]);
+        assert_eq!(postcard::from_bytes(&entry(&one)), Ok(one.entry));
+    }
+
+    /// `cargo test --release -p relay-node --lib -- --ignored --nocapture what_a_start_costs`
+    #[test]
+    #[ignore = "prints what a start costs"]
+    fn what_a_start_costs_with_a_hundred_thousand_records() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let keys = crate::bridge::Identity::load_or_create(directory.path()).expect("is made").keys();
+        let key = LogKey { writer: keys.node_id(), ..record(1).key };
+        let sign = |number| LogEntry::sign(&*keys, key.clone(), number, Hlc(number), vec![7; 200].into());
+        let with_sum: Vec<_> = (1..=100_000).map(|number| row(&sign(number))).collect();
+        let timed = |what: &str, rows: &[(Vec<u8>, u64, Vec<u8>)]| {
+            let began = crate::clock::now();
+            let mut found = all(rows);
+            prove(&mut found, &*keys);
+            println!("{what}: {:?}", began.elapsed());
+            assert!(found.len() == rows.len() && !found.iter().any(|row| matches!(row, Row::Damaged(..))));
+        };
+        timed("sums", &with_sum);
+        let without = |(key, number, row): &(Vec<u8>, u64, Vec<u8>)| {
+            (key.clone(), *number, row[..row.len() - SUM].to_vec())
+        };
+        timed("signatures, on all cores", &with_sum.iter().map(without).collect::<Vec<_>>());
     }
 
     #[test]
@@ -72,7 +175,7 @@ mod tests {
         assert_eq!(other.pop(), Some(5), "the incarnation");
         // The same number in two octets, as no relay writes it.
         other.extend([0x85, 0]);
-        let rows = [(key(&first.key), 1, entry(&first)), (other, 2, entry(&again))];
-        assert_eq!(all(&rows), [first]);
+        let rows = [row(&first), (other, 2, entry(&again))];
+        assert_eq!(all(&rows), [Row::Record(first)]);
     }
 }

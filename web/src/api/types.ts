@@ -73,6 +73,8 @@ export interface Mesh {
   areas?: MeshArea[];
   /** Relays without a bridge version in common with the one that was asked. */
   misfits?: { node: string; zone: string; warning: string }[];
+  /** Records that the relay that was asked wrote, that its disk does not have, and that others gave back. */
+  older_disk?: { records: number; warning: string } | null;
 }
 
 export interface Message {

@@ -80,6 +80,13 @@ export function findings(
       advice: warning,
     });
   }
+  if (mesh.older_disk) {
+    found.push({
+      tone: "warn",
+      text: `The disk of ${own} is older than what was said there`,
+      advice: mesh.older_disk.warning,
+    });
+  }
   found.push(...splitAreas(mesh));
   for (const { zone, at } of gone) {
     found.push({

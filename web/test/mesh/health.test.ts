@@ -43,6 +43,13 @@ describe("health", () => {
     expect(reach(two).lost).toEqual([]);
   });
 
+  it("says that other relays gave back what the disk lacks", () => {
+    const older_disk = { records: 3, warning: "relay 7d1f02c4 of gate gave back 3 records" };
+    const found = findings(mesh(["stage"], [], { older_disk }), [], [], undefined);
+    expect(found.map((one) => one.text)).toEqual(["The disk of stage is older than what was said there"]);
+    expect(found[0]!.advice).toBe(older_disk.warning);
+  });
+
   it("names a relay of a release that does not fit, and which one to update", () => {
     const warning = "relay 7d1f02c4 of gate speaks bridge versions 5 to 5, this one 4 to 4: update this relay";
     const found = findings(mesh(["stage"], [], { misfits: [{ node: "x", zone: "gate", warning }] }), [], [], undefined);
