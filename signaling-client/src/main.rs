@@ -40,7 +40,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Publish a stream: sound made in code, stereo Opus in frames of 20 ms, and pictures from files
-    Publish(Publish),
+    Publish(Box<Publish>),
     /// Play a stream and print what arrived as one JSON object: packets, losses, what a receiver would have
     /// made up, which rung of the sound came when, and the picture
     Listen(Listen),
@@ -252,7 +252,7 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<(), Error> {
     match command {
-        Command::Publish(args) => run_publish(args).await,
+        Command::Publish(args) => run_publish(*args).await,
         Command::Listen(args) => run_listen(args).await,
         Command::Chat(args) => run_chat(args).await,
         Command::Load(args) => run_load(args.role).await,

@@ -14,7 +14,6 @@ pub enum Feed {}
 ///
 /// # Errors
 /// [`Error::Usage`], always.
-#[expect(clippy::unused_async, reason = "the same as with GStreamer")]
 pub async fn open(_input: Input, _mix: Mix, _patient: bool) -> Result<Feed, Error> {
     Err(absent())
 }

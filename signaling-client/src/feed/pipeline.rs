@@ -85,7 +85,9 @@ impl Pipeline {
     ) -> Result<Self, Fault> {
         if let Input::Url(url) = input {
             let accepted = gst::Element::make_from_uri(gst::URIType::Src, url, None);
-            accepted.map_err(|error| Fault::Usage(format!("not an address to open: {}", clause(&error))))?;
+            accepted.map_err(|error| {
+                Fault::Usage(format!("not an address to open: {}", clause(input, &error)))
+            })?;
         }
         let text = format!("{} ! audioconvert ! audioresample ! appsink name={SINK}", plan.text);
         let made = gst::parse::launch(&text).map_err(|error| unmade(input, &error))?;
@@ -198,7 +200,7 @@ fn notice_pictures(element: &gst::Element, picture: &Arc<AtomicBool>) {
 }
 
 fn unmade(input: &Input, error: &glib::Error) -> Fault {
-    let reason = clause(error);
+    let reason = clause(input, error);
     Fault::Usage(match input {
         Input::Pipeline(_) => format!("GStreamer does not understand it: {reason}"),
         _ if error.matches(gst::ParseError::NoSuchElement) => {
@@ -210,7 +212,7 @@ fn unmade(input: &Input, error: &glib::Error) -> Fault {
 
 /// Who can do something about it: the operator, or nobody here.
 fn failed(input: &Input, error: &glib::Error) -> Fault {
-    let reason = clause(error);
+    let reason = clause(input, error);
     if error.matches(gst::CoreError::MissingPlugin) || error.matches(gst::StreamError::CodecNotFound) {
         return Fault::Usage(format!("{reason}: install the GStreamer plugin for it (script/setup feeds)"));
     }
@@ -224,7 +226,11 @@ fn failed(input: &Input, error: &glib::Error) -> Fault {
     }
 }
 
-/// An error's message as a clause of one line.
-fn clause(error: &glib::Error) -> String {
-    error.message().lines().next().unwrap_or_default().trim_end_matches('.').to_owned()
+/// An error's message as a clause of one line, without what is secret of an address.
+fn clause(input: &Input, error: &glib::Error) -> String {
+    let line = error.message().lines().next().unwrap_or_default().trim_end_matches('.');
+    match input {
+        Input::Url(url) => line.replace(url.as_str(), &input.name()),
+        _ => line.to_owned(),
+    }
 }

@@ -26,6 +26,8 @@ pub struct Queue {
     flows: bool,
     ends: bool,
     came_untaken: usize,
+    /// Whether a frame was ever asked for: what came before the publication began was never behind.
+    begun_to_take: bool,
     skipped: u64,
     missing: u64,
 }
@@ -39,6 +41,7 @@ impl Default for Queue {
             flows: false,
             ends: false,
             came_untaken: 0,
+            begun_to_take: false,
             skipped: 0,
             missing: 0,
         }
@@ -72,6 +75,7 @@ impl Queue {
         if std::mem::take(&mut self.came_untaken) >= NOBODY && !self.ends {
             self.skip_to_live();
         }
+        self.begun_to_take = true;
         self.flows |= self.ends || self.frames.len() >= self.cushion;
         match if self.flows { self.frames.pop_front() } else { None } {
             Some(next) => {
@@ -108,7 +112,7 @@ impl Queue {
         self.frames.len() >= LONGEST_CUSHION
     }
 
-    /// Frames that were left out to be live again.
+    /// Frames that were left out to be live again, since the first one was asked for.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
@@ -126,7 +130,7 @@ impl Queue {
     fn skip_to_live(&mut self) {
         let old = self.frames.len().saturating_sub(self.cushion);
         self.frames.drain(..old);
-        self.skipped += old as u64;
+        self.skipped += if self.begun_to_take { old as u64 } else { 0 };
     }
 }
 
@@ -195,7 +199,10 @@ mod tests {
         let mut queue = Queue::default();
         came(&mut queue, 0..20);
         assert_eq!(taken(&mut queue), Some(20 - FIRST_CUSHION));
-        assert_eq!(queue.skipped(), 17);
+        assert_eq!(queue.skipped(), 0, "nobody has waited for it yet");
+        came(&mut queue, 20..40);
+        assert_eq!(taken(&mut queue), Some(40 - FIRST_CUSHION));
+        assert_eq!(queue.skipped(), 19);
     }
 
     #[test]
