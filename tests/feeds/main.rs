@@ -138,12 +138,12 @@ async fn a_file_ends_its_publication() {
     let file = wav(directory.path(), 3, &[(440.0, 0.5), (440.0, 0.5)]);
     let mut publisher = publisher(&relay, &["--file", file.to_str().unwrap()]);
     assert!(publisher.wait(SOON).await.unwrap().success(), "{}", publisher.log());
-    // Three seconds, and the 20 ms that resampling may leave over: no beginning is cut off.
+    // Three seconds but for what resampling keeps: no beginning is cut off.
     let sent = publisher
         .log()
         .lines()
         .find_map(|line| line.split("sent ").nth(1)?.split(' ').next()?.parse::<u32>().ok());
-    assert!(sent.is_some_and(|sent| (140..=151).contains(&sent)), "{sent:?}: {}", publisher.log());
+    assert!(sent.is_some_and(|sent| sent >= 148), "{sent:?}: {}", publisher.log());
     until("nobody publishes", SOON, || async {
         Ok(relay.api().stream(STREAM).await?.is_none().then_some(()))
     })

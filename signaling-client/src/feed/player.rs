@@ -1,6 +1,7 @@
 //! A feed source that plays: a thread that does what [`Supervision`] says with a [`Pipeline`], and the queue between it
 //! and the publication.
 
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -15,16 +16,20 @@ use super::queue::Queue;
 use super::supervision::{End, Fault, Nature, Step, Supervision};
 use crate::clock;
 use crate::error::Error;
-use crate::source::{Frame, Source};
+use crate::source::{FRAME_SAMPLES, Frame, Source};
 
 /// How often the thread looks around while nothing happens.
 const LOOK: Duration = Duration::from_millis(50);
 const FRAME_MS: u64 = 20;
+/// How long a pipeline may take to be taken down at the end. One that hangs does not keep the program.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A source that plays. Dropped, it ends.
 pub struct Feed {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
+    /// Closed when the thread has taken everything down.
+    ended: Receiver<()>,
 }
 
 /// What the thread, GStreamer's threads and the publication have in common.
@@ -78,9 +83,13 @@ pub async fn open(input: Input, mix: Mix, patient: bool) -> Result<Feed, Error> 
         picture_told: false,
         skipped_told: 0,
     };
-    let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || player.run(&sounds));
+    let (ends, ended) = mpsc::channel();
+    let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
+        let _ends = ends;
+        player.run(&sounds);
+    });
     let thread = thread.map_err(|error| Error::SourceFailed(format!("no thread for the source: {error}")))?;
-    let feed = Feed { shared, thread: Some(thread) };
+    let feed = Feed { shared, thread, ended };
     // An error here is the thread's end, which has left its reason.
     let _ = sounded.wait_for(|sounded| *sounded).await;
     let failed = {
@@ -88,6 +97,7 @@ pub async fn open(input: Input, mix: Mix, patient: bool) -> Result<Feed, Error> 
         // A file that is shorter than the time until here has ended well, which is for `fill`.
         if matches!(state.closed, Some(Err(_))) { state.closed.take() } else { None }
     };
+    // A thread that is gone without a reason is noticed by `fill`.
     failed.unwrap_or(Ok(())).map(|()| feed)
 }
 
@@ -121,6 +131,9 @@ impl Source for Feed {
         if let Some(Err(_)) = &state.closed {
             return state.closed.take().unwrap_or(Ok(()));
         }
+        if state.closed.is_none() && self.thread.is_finished() {
+            return Err(Error::SourceFailed("its thread is gone".to_owned()));
+        }
         if state.closed.is_some() && state.queue.is_finished() {
             return Err(Error::SourceEnded("it was played to its end".to_owned()));
         }
@@ -135,9 +148,7 @@ impl Drop for Feed {
     fn drop(&mut self) {
         self.shared.lock().dropped = true;
         self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let _ = self.ended.recv_timeout(FAREWELL);
     }
 }
 
@@ -147,21 +158,27 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes samples from a pipeline. One that can wait is held up while enough waits.
+    /// Takes samples from a pipeline, and says whether it takes more.
     fn take(&self, samples: &[f32], channels: u16, mix: &Mix, generation: u64, can_wait: bool) -> bool {
+        // By frames: a decoder may bring more at once than there is room for.
+        let mut frames = samples.chunks(FRAME_SAMPLES * usize::from(channels.max(1)));
+        frames.all(|frame| self.take_frame(frame, channels, mix, generation, can_wait))
+    }
+
+    /// A pipeline that can wait is held up while enough waits.
+    fn take_frame(&self, samples: &[f32], channels: u16, mix: &Mix, generation: u64, can_wait: bool) -> bool {
         let mut state = self.lock();
         while can_wait && state.queue.is_full() && state.generation == generation && !state.dropped {
             state.heard = Some(clock::now());
-            let (woken, _) = self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner);
-            state = woken;
+            let woken = self.changed.wait_timeout(state, LOOK);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         if state.generation != generation || state.dropped {
             return false;
         }
         let mut mixed = std::mem::take(&mut state.mixed);
         mixed.clear();
-        let outcome = mix.mix(samples, channels, &mut mixed);
-        match outcome {
+        match mix.mix(samples, channels, &mut mixed) {
             Ok(()) => {
                 state.queue.handle_samples(&mixed);
                 state.heard = Some(clock::now());
