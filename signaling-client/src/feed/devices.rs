@@ -34,16 +34,16 @@ fn line(device: &gst::Device) -> String {
         (Some(element), _) => format!("--pipeline {element}"),
         (None, _) => "nothing here".to_owned(),
     };
-    let channels = device.caps().and_then(|caps| most_channels(&caps));
-    let channels = channels.map_or_else(|| "?".to_owned(), |channels| channels.to_string());
+    let channels = device.caps().and_then(|caps| channels(&caps));
+    let channels = channels.unwrap_or_else(|| "an unknown number of".to_owned());
     format!("{opens}\t{channels} channels\t{}", device.display_name())
 }
 
-/// The most channels that the caps of a device allow.
-fn most_channels(caps: &gst::Caps) -> Option<i32> {
-    let one = |structure: &gst::StructureRef| {
-        let range = structure.get::<gst::IntRange<i32>>("channels").map(|range| range.max());
-        structure.get::<i32>("channels").or(range).ok()
+/// How many channels the caps of a device allow, at most.
+fn channels(caps: &gst::Caps) -> Option<String> {
+    let most = |structure: &gst::StructureRef| {
+        let range = structure.get::<gst::IntRange<i32>>("channels").map(|range| (range.max(), "up to "));
+        structure.get::<i32>("channels").map(|channels| (channels, "")).or(range).ok()
     };
-    caps.iter().filter_map(one).max()
+    caps.iter().filter_map(most).max().map(|(channels, bound)| format!("{bound}{channels}"))
 }

@@ -33,14 +33,12 @@ pub struct Feed {
 }
 
 /// What the thread, GStreamer's threads and the publication have in common.
-#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     /// There is room in the queue, or something else changed.
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct State {
     queue: Queue,
     mixed: Vec<f32>,
@@ -71,7 +69,7 @@ struct Player {
 /// [`Error::Usage`] where the operator has to change something, [`Error::Unreachable`] where nothing answers.
 pub async fn open(input: Input, mix: Mix, patient: bool) -> Result<Feed, Error> {
     start_gstreamer()?;
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(Shared::new(!can_wait(&input)));
     let nature = Nature { end: end(&input), waits_for_a_caller: input.waits_for_a_caller(), patient };
     let (sounds, mut sounded) = watch::channel(false);
     let player = Player {
@@ -107,6 +105,11 @@ fn end(input: &Input) -> End {
         Input::File { again: true, .. } => End::Rewind,
         _ => End::Fault,
     }
+}
+
+/// A file waits until its sound is sent; what is live does not.
+fn can_wait(input: &Input) -> bool {
+    matches!(input, Input::File { .. })
 }
 
 impl Feed {
@@ -153,6 +156,20 @@ impl Drop for Feed {
 }
 
 impl Shared {
+    fn new(live: bool) -> Self {
+        let state = State {
+            queue: Queue::new(live),
+            mixed: Vec::new(),
+            generation: 0,
+            heard: None,
+            fault: None,
+            closed: None,
+            dropped: false,
+            status: Status::default(),
+        };
+        Shared { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // No state is left half changed where a thread could panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -284,8 +301,7 @@ impl Player {
         };
         let plan = self.input.plan(self.mix.picked.map(|picked| picked.highest()));
         let (shared, mix) = (Arc::clone(&self.shared), self.mix);
-        // A file waits until its sound is sent; what is live does not.
-        let can_wait = matches!(self.input, Input::File { .. });
+        let can_wait = can_wait(&self.input);
         let taker: Taker =
             Box::new(move |samples, channels| shared.take(samples, channels, &mix, generation, can_wait));
         Pipeline::open(&self.input, &plan, self.mix.picked.is_some(), !can_wait, taker)

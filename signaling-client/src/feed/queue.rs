@@ -18,6 +18,7 @@ const NOBODY: usize = 15;
 /// Frames that wait.
 #[derive(Debug)]
 pub struct Queue {
+    live: bool,
     frames: VecDeque<Frame>,
     /// The beginning of the next frame.
     begun: Vec<f32>,
@@ -32,9 +33,12 @@ pub struct Queue {
     missing: u64,
 }
 
-impl Default for Queue {
-    fn default() -> Self {
+impl Queue {
+    /// A queue of a source that is live: what is old is left out. Of one that can wait nothing is left out, as long as it
+    /// asks [`Queue::is_full`] before each frame.
+    pub fn new(live: bool) -> Self {
         Queue {
+            live,
             frames: VecDeque::with_capacity(MOST_FRAMES),
             begun: Vec::with_capacity(FRAME_SAMPLES * CHANNELS),
             cushion: FIRST_CUSHION,
@@ -46,9 +50,7 @@ impl Default for Queue {
             missing: 0,
         }
     }
-}
 
-impl Queue {
     /// Takes in interleaved stereo. If too much waits, the oldest goes until the cushion is left: one hole instead of
     /// many.
     pub fn handle_samples(&mut self, mut samples: &[f32]) {
@@ -72,7 +74,8 @@ impl Queue {
 
     /// The next frame, or `false` and silence while there is none.
     pub fn poll_frame(&mut self, frame: &mut Frame) -> bool {
-        if std::mem::take(&mut self.came_untaken) >= NOBODY && !self.ends {
+        let untaken = std::mem::take(&mut self.came_untaken) >= NOBODY || !self.begun_to_take;
+        if untaken && self.live && !self.ends {
             self.skip_to_live();
         }
         self.begun_to_take = true;
@@ -158,7 +161,7 @@ mod tests {
 
     #[test]
     fn frames_come_out_in_order_once_there_is_a_cushion() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(true);
         came(&mut queue, 1..3);
         assert_eq!(taken(&mut queue), None);
         came(&mut queue, 3..4);
@@ -168,7 +171,8 @@ mod tests {
 
     #[test]
     fn a_hole_makes_the_cushion_longer_but_not_for_ever() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(true);
+        assert_eq!(taken(&mut queue), None);
         for _ in 0..20 {
             came(&mut queue, 0..LONGEST_CUSHION);
             assert_eq!(taken_all(&mut queue).len(), LONGEST_CUSHION);
@@ -181,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_source_that_comes_faster_than_it_is_taken_is_never_half_a_second_ahead() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(true);
         let mut last = None;
         for round in 0..500 {
             came(&mut queue, round * 2..round * 2 + 2);
@@ -196,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_waited_while_nobody_took_it_is_old() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(true);
         came(&mut queue, 0..20);
         assert_eq!(taken(&mut queue), Some(20 - FIRST_CUSHION));
         assert_eq!(queue.skipped(), 0, "nobody has waited for it yet");
@@ -206,8 +210,16 @@ mod tests {
     }
 
     #[test]
+    fn a_file_loses_nothing_before_the_first_frame_is_taken() {
+        let mut queue = Queue::new(false);
+        came(&mut queue, 0..LONGEST_CUSHION);
+        assert!(queue.is_full());
+        assert_eq!(taken_all(&mut queue), (0..LONGEST_CUSHION).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn the_end_gives_what_waits_filled_up_with_silence() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(true);
         came(&mut queue, 1..2);
         queue.handle_samples(&[0.5; 100]);
         queue.finish();
@@ -222,7 +234,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_sample_is_lost_or_made_up_but_counted(pieces in proptest::collection::vec(0..6000usize, 1..40)) {
-            let mut queue = Queue::default();
+            let mut queue = Queue::new(true);
             let (mut given, mut frames) = (0, 0);
             for piece in &pieces {
                 queue.handle_samples(&vec![1.0; piece / 2 * 2]);
