@@ -49,6 +49,9 @@ pub enum Error {
     /// The source has no more sound to give.
     #[error("the source ended: {0}")]
     SourceEnded(String),
+    /// The source cannot go on.
+    #[error("the source failed: {0}")]
+    SourceFailed(String),
     /// The WebRTC library refused something.
     #[error("webrtc: {0}")]
     Webrtc(#[from] webrtc::error::Error),

@@ -3,11 +3,11 @@
 //! [`endpoint`] speaks HTTP to a WHIP or WHEP endpoint, [`participant`] is one peer connection,
 //! [`whip`] and [`whep`] join the two. [`publish`], [`listen`], [`chat`] and [`load`] are what the
 //! commands do. [`peer`] is one end of a session without a peer connection, for [`simulcast`] and for very many
-//! sessions. The relay itself uses none of this.
+//! sessions. [`feed`] opens desks, files and encoders. The relay itself uses none of this.
 //!
 //! Each file imports only from files to its left (`script/imports` holds it):
 //!
-//! order: bits clock downlink error feedback histogram keyframe_request picture stamp | endpoint participant peer reception source | chat playout rung sound video whip | descriptor ivf publish whep | hearing payload view | encoding listen listener | audience simulcast | load | lib main
+//! order: bits clock downlink error feedback histogram keyframe_request picture stamp | endpoint participant peer reception source | chat feed playout rung sound video whip | descriptor ivf publish whep | hearing payload view | encoding listen listener | audience simulcast | load | lib main
 
 mod audience;
 mod bits;
@@ -18,6 +18,7 @@ pub mod downlink;
 pub mod encoding;
 pub mod endpoint;
 pub mod error;
+pub mod feed;
 mod feedback;
 pub mod hearing;
 pub mod histogram;

@@ -1,23 +1,27 @@
 //! The command line of the headless participant: what is typed, and what is printed. The work is done
 //! in the library.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use protocol::signaling::FromRelay;
 use signaling_client::chat::{self, Chat};
 use signaling_client::downlink::BitRate;
 use signaling_client::encoding::{Pause, Rid};
 use signaling_client::endpoint::Endpoint;
+use signaling_client::feed::arguments::Arguments;
+use signaling_client::feed::input::Input;
+use signaling_client::feed::monitor::{Line, Monitor};
 use signaling_client::ivf::Film;
 use signaling_client::payload::TemporalPattern;
 use signaling_client::source::{Chords, Demo, Source, Tone};
 use signaling_client::view::Second;
 use signaling_client::whep::Wanted;
-use signaling_client::{Error, listen, load, publish, simulcast};
+use signaling_client::{Error, feed, listen, load, publish, simulcast};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -36,7 +40,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Publish a stream: sound made in code, stereo Opus in frames of 20 ms, and pictures from files
-    Publish(Publish),
+    Publish(Box<Publish>),
     /// Play a stream and print what arrived as one JSON object: packets, losses, what a receiver would have
     /// made up, which rung of the sound came when, and the picture
     Listen(Listen),
@@ -47,11 +51,21 @@ enum Command {
 }
 
 #[derive(Args)]
+#[command(group(ArgGroup::new("source").required(true).multiple(true)
+    .args(["tone", "demo", "tone_pair", "encodings", "list_devices"]).args(OPENED)))]
+#[command(group(ArgGroup::new("source_opened").args(OPENED)
+    .conflicts_with_all(["tone", "demo", "tone_pair", "encodings"])))]
 struct Publish {
     /// WHIP endpoint, such as http://127.0.0.1:8080/whip/main-stage
-    url: String,
+    #[arg(required_unless_present = "list_devices")]
+    url: Option<String>,
     #[command(flatten)]
     what: What,
+    #[command(flatten)]
+    feed: Arguments,
+    /// List the sound cards that GStreamer finds, with their channels and the option that opens each
+    #[arg(long, exclusive = true, help_heading = "Sources that GStreamer opens")]
+    list_devices: bool,
     /// Names of the encodings, in the order of the files [default: 0,1,2,…]
     #[arg(long, value_name = "R,R,…", value_delimiter = ',', requires = "encodings")]
     rids: Vec<Rid>,
@@ -82,8 +96,10 @@ struct Publish {
     bitrate: u32,
 }
 
+/// The options of which GStreamer opens one.
+const OPENED: [&str; 8] = ["test", "file", "device", "pipeline", "rtsp", "srt", "hls", "rtmp"];
+
 #[derive(Args)]
-#[group(required = true, multiple = true)]
 struct What {
     /// A sine of so many hertz at half of full scale
     #[arg(long, value_name = "HZ", conflicts_with = "demo")]
@@ -236,7 +252,7 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<(), Error> {
     match command {
-        Command::Publish(args) => run_publish(args).await,
+        Command::Publish(args) => run_publish(*args).await,
         Command::Listen(args) => run_listen(args).await,
         Command::Chat(args) => run_chat(args).await,
         Command::Load(args) => run_load(args.role).await,
@@ -244,11 +260,26 @@ async fn run(command: Command) -> Result<(), Error> {
 }
 
 async fn run_publish(args: Publish) -> Result<(), Error> {
-    let endpoint = Endpoint::new(&args.url, args.token)?;
+    if args.list_devices {
+        let devices = feed::devices()?;
+        devices.iter().for_each(|device| println!("{device}"));
+        if devices.is_empty() {
+            tracing::warn!("GStreamer finds no sound card and no sound server here");
+        }
+        return Ok(());
+    }
+    let endpoint = Endpoint::new(args.url.as_deref().unwrap_or_default(), args.token)?;
+    let input = args.feed.input()?;
     let mut source: Box<dyn Source> = match args.what.tone {
         Some(frequency) => Box::new(Tone::new(frequency)?),
         None if args.what.tone_pair => Box::new(Chords::default()),
-        None => Box::new(Demo::new(1)),
+        None => match input {
+            Some(input) => tokio::select! {
+                opened = opened(input, &args.feed, args.reconnect) => opened?,
+                () = stopped() => return Ok(()),
+            },
+            None => Box::new(Demo::new(1)),
+        },
     };
     if !args.what.encodings.is_empty() {
         let sounds = args.what.tone.is_some() || args.what.demo || args.what.tone_pair;
@@ -284,6 +315,21 @@ async fn run_publish(args: Publish) -> Result<(), Error> {
     let sent = publish::publish(&endpoint, source.as_mut(), &options, stopped()).await?;
     tracing::info!("sent {} packets, skipped {}", sent.packets, sent.skipped);
     Ok(())
+}
+
+/// A source that GStreamer opens, and a meter.
+async fn opened(input: Input, options: &Arguments, patient: bool) -> Result<Box<dyn Source>, Error> {
+    let feed = feed::open(input, options.mix(), patient).await?;
+    let status = feed.status();
+    let (readings, show): (u32, fn(&Line)) = if options.json {
+        (2, |line| println!("{}", json(line)))
+    } else if std::io::stderr().is_terminal() {
+        // The next line is written over this one.
+        (1, |line| eprint!("{line}\x1b[K\r"))
+    } else {
+        (1, |_| {})
+    };
+    Ok(Box::new(Monitor::new(feed, status, readings, Box::new(show))))
 }
 
 /// The files with their names.

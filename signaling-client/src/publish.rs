@@ -61,7 +61,7 @@ pub struct Sent {
     pub sessions: u64,
 }
 
-/// Publishes until the length is over, `stop` is ready, or an error that is not to be outlived.
+/// Publishes until the length is over, the source ends, `stop` is ready, or an error that is not to be outlived.
 /// Either way the session at the relay is ended; dropping the future instead leaves it to expire there.
 ///
 /// # Errors
@@ -135,7 +135,10 @@ async fn send(
         let missed = pace.skip_missed(SLACK, clock::now());
         publication.skip(missed.wrapping_mul(FRAME_SAMPLES as u32));
         sent.skipped += u64::from(missed);
-        source.fill(&mut frame)?;
+        match source.fill(&mut frame) {
+            Err(Error::SourceEnded(_)) => return Ok(()),
+            filled => filled?,
+        }
         let packet = encoder.encode(&frame)?;
         let packet = if options.stamp { stamp::write(packet, clock::unix_micros()) } else { packet };
         publication.send(packet, FRAME_SAMPLES as u32).await?;
@@ -175,5 +178,35 @@ impl Encoder {
     pub fn encode(&mut self, frame: &Frame) -> Result<Bytes, Error> {
         let length = self.encoder.encode_float(frame, &mut self.packet)?;
         Ok(Bytes::copy_from_slice(&self.packet[..length]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{Chords, Tone};
+
+    #[test]
+    fn what_is_sent_by_default_is_celt_and_stereo_whatever_sounds() {
+        struct Silence;
+        impl Source for Silence {
+            fn fill(&mut self, frame: &mut Frame) -> Result<(), Error> {
+                frame.fill(0.0);
+                Ok(())
+            }
+        }
+        let sources: [Box<dyn Source>; 3] =
+            [Box::new(Tone::new(440.0).unwrap()), Box::new(Chords::default()), Box::new(Silence)];
+        for mut source in sources {
+            let mut encoder = Encoder::new(DEFAULT_BITRATE).unwrap();
+            let mut frame = [0.0; FRAME_SAMPLES * CHANNELS];
+            for _ in 0..100 {
+                source.fill(&mut frame).unwrap();
+                let packet = encoder.encode(&frame).unwrap();
+                // The configuration, stereo, and one frame a packet (RFC 6716 section 3.1): 28 to 31 are CELT, full band.
+                let (configuration, stereo, count) = (packet[0] >> 3, packet[0] & 4, packet[0] & 3);
+                assert_eq!((configuration, stereo, count), (31, 4, 0));
+            }
+        }
     }
 }
