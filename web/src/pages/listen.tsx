@@ -8,8 +8,7 @@ import { NoStream, StreamList } from "../components/stream-list";
 import { useFestival } from "../hooks/festival";
 
 function Listen() {
-  const { zone, streams, fault, cutOff, setWeak, chosen, choose, roomName, room, view, returns } =
-    useFestival();
+  const { zone, streams, fault, cutOff, setWeak, chosen, choose, roomName, room, view, returns } = useFestival();
   const others = streams?.filter((stream) => stream.name !== chosen) ?? [];
   return (
     <>

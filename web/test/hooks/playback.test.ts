@@ -6,7 +6,14 @@ import { type Staged, stage } from "./stage";
 
 const STREAM = { name: "main-stage", tracks: [{ kind: "audio", codec: "opus", layers: 1 }] } as Stream;
 const VIDEO = { kind: "video", codec: "vp8", layers: 1 } as const;
-const LISTENING: Listening = { name: "main-stage", stream: STREAM, known: true, cutOff: false, returns: 0, onWeak: () => undefined };
+const LISTENING: Listening = {
+  name: "main-stage",
+  stream: STREAM,
+  known: true,
+  cutOff: false,
+  returns: 0,
+  onWeak: () => undefined,
+};
 
 describe("playback", () => {
   let browser: FakeBrowser;
