@@ -44,7 +44,7 @@ const TAKES: Duration = Duration::from_millis(20);
 const MOST: usize = 6;
 /// After a trial that found no room, doubled each time, and at most.
 const AGAIN: Duration = Duration::from_secs(4);
-const AGAIN_MOST: Duration = Duration::from_secs(6);
+const AGAIN_MOST: Duration = Duration::from_secs(7);
 
 impl Trial {
     /// None before a while has passed.
