@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use protocol::{WallTime, ZoneName};
+use protocol::{WallTime, ZoneName, mesh::StreamTrack};
 
 use super::{
     Sim, WALL, config,
@@ -84,9 +84,11 @@ impl Sim {
         started.mesh = Some(Box::new(mesh));
         let published: Vec<_> = started.published.iter().cloned().collect();
         for key in published {
-            match key.track.encoding() {
-                None => drop(self.publish_kind(relay, key.stream.as_str(), key.track.kind())),
-                Some(_) => drop(self.publish_encodings(relay, key.stream.as_str())),
+            let name = key.stream.as_str();
+            match key.track {
+                StreamTrack::Encoding(_) => drop(self.publish_encodings(relay, name)),
+                StreamTrack::Rung(_) => drop(self.publish_rungs(relay, name)),
+                whole => drop(self.publish_kind(relay, name, whole.kind())),
             }
         }
         for key in self.relays[relay].wanted.clone() {

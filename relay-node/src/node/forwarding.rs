@@ -224,15 +224,15 @@ mod tests {
             let sound = SoundView { kilobits_per_second, packets_per_second: 50, speaks };
             Event::Sound { session: SessionId([1; 16]), sound }
         };
-        let both = [Some(40_000), Some(100_000)];
+        let both = [Some(63_000), Some(100_000)];
         for (at, event, rungs) in [
-            (1, sound(142, false), both),
-            (20, sound(142, true), [None, None]),
-            (40, sound(142, false), both),
+            (1, sound(154, false), both),
+            (20, sound(154, true), [None, None]),
+            (40, sound(154, false), both),
             // Hardly more than the upper rung, then less.
-            (60, sound(80, false), both),
-            (80, sound(60, false), [both[0], None]),
-            (100, sound(142, false), both),
+            (60, sound(92, false), both),
+            (80, sound(72, false), [both[0], None]),
+            (100, sound(154, false), both),
         ] {
             node.handle_timeout(later(at));
             node.handle_media(event, later(at));

@@ -384,10 +384,15 @@ async fn a_relay_without_a_node_loop_is_alive_and_not_ready() {
 #[tokio::test]
 async fn every_answer_has_the_security_headers_and_the_api_may_be_read_from_other_origins() {
     let relay = relay();
-    for path in ["/", "/api/v1/mesh", "/nothing"] {
+    for (path, scripts) in [
+        ("/", "script-src 'self'"),
+        ("/api/v1/mesh", "default-src 'none'"),
+        ("/nothing", "default-src 'none'"),
+    ] {
         let answer = get(&relay, path).await;
         let policy = answer.headers[header::CONTENT_SECURITY_POLICY].to_str().expect("text");
-        assert!(policy.contains("script-src 'self'") && !policy.contains("unsafe"), "{policy}");
+        assert!(policy.contains(scripts) && !policy.contains("unsafe"), "{path}: {policy}");
+        assert!(policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
         assert_eq!(answer.headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
     }
     let request = Request::get("/api/v1/streams").header(header::ORIGIN, "http://elsewhere.example");
