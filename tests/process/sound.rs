@@ -80,7 +80,7 @@ async fn a_link_carries_the_rung_that_is_wished_behind_it_and_not_what_the_publi
         Ok(stream.map(|stream| stream.rungs).filter(|rungs| !rungs.is_empty()))
     });
     let rungs: Vec<u64> = rungs.await.unwrap().iter().map(|rung| rung.kbps).collect();
-    assert_eq!(rungs, [40, 100], "what links are planned with");
+    assert_eq!(rungs, [63, 100], "what links are planned with");
     let crowd = Crowd::behind(far, "main-stage", 1, "6mbit", 100).unwrap();
     let session = until("it listens", SOON, || async { Ok(crowd.session()) }).await.unwrap();
     until("the publisher's own packets cross", SOON, || async {

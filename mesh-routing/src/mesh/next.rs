@@ -145,7 +145,10 @@ impl Mesh {
     }
 
     pub(super) fn note_field(&mut self, key: &Key) -> bool {
-        let there = |held: &crate::linkstate::lsdb::Held| held.signed.fields().get(FIELD).is_some();
+        // Behind an LSA of streams the number is of what they take.
+        let there = |held: &crate::linkstate::lsdb::Held| {
+            matches!(held.signed.lsa(), Lsa::Links(_)) && held.signed.fields().get(FIELD).is_some()
+        };
         self.flooding.lsdb().held(key).is_some_and(there) && self.note(&key.origin(), Way::Field)
     }
 

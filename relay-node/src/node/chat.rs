@@ -93,7 +93,7 @@ impl Node {
 
     /// The notes of others that came: from whom and how.
     #[cfg(feature = "next")]
-    pub fn poll_note(&mut self) -> Option<(NodeId, mesh_routing::next::Way)> {
+    pub fn poll_note(&mut self) -> Option<(protocol::NodeId, mesh_routing::next::Way)> {
         self.mesh.poll_note()
     }
 }
