@@ -219,7 +219,7 @@ impl Mesh {
     pub(super) fn take_fields(&mut self, key: &Key) {
         let Some(held) = self.flooding.lsdb().held(key) else { return };
         let fields = held.signed.unknown_fields();
-        let unknown = fields - usize::from(self.note_field(key));
+        let unknown = fields.saturating_sub(usize::from(self.note_field(key)));
         self.counters.unknown.lsa_fields += unknown as u64;
     }
 
