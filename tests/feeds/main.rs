@@ -42,7 +42,7 @@ fn lines(child: &Child) -> Vec<Value> {
 /// Waits until a line of so many or a later one is as wanted.
 async fn line(child: &Child, from: usize, what: &str, wanted: impl Fn(&Value) -> bool) -> usize {
     let found = until(what, SOON, || async {
-        Ok(lines(child).iter().skip(from).position(|line| wanted(line)).map(|at| at + from + 1))
+        Ok(lines(child).iter().skip(from).position(&wanted).map(|at| at + from + 1))
     });
     found.await.unwrap_or_else(|error| panic!("{error}; it said {} {}", child.output(), child.log()))
 }
