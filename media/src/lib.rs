@@ -63,6 +63,6 @@ pub use worker::{
     hearing::SoundWish,
     plan::{Audience, Command, Event, Flow, Relayed, SessionPlan},
     sight::{Reason, Shown, Sight},
-    sounds::rung_rate,
+    sounds::{rung_pays, rung_rate},
     wish::{Bound, Wish},
 };

@@ -28,7 +28,20 @@ const UNDONE: Duration = Duration::from_secs(2);
 /// Beside others a link seems to become wider each time that they give way. That counts once in so long.
 const FORGIVEN: Duration = Duration::from_secs(10);
 /// What is to spare of a link before a picture gets better, in percent: rates swing by so much from second to second.
-pub const SPARE: u64 = 15;
+const SPARE: u64 = 15;
+/// What is tried above that, in percent: probes measure a little less than there is, and what a step needs goes up and down
+/// with the scene.
+const TRIED: u64 = 4;
+
+/// What a link has to carry before a step to this rate is taken: with something to spare.
+pub fn spared(rate: u64) -> u64 {
+    rate * (100 + SPARE) / 100
+}
+
+/// What is tried before such a step.
+pub fn tried(rate: u64) -> u64 {
+    rate * (100 + SPARE + TRIED) / 100
+}
 
 /// The steps of one picture to one listener, or over one link.
 #[derive(Debug, Clone)]
@@ -103,7 +116,7 @@ impl Steps {
     }
 
     /// The estimate, the rates or the wish may be others. `fits` is how many rungs of the picture are within the
-    /// estimate ([`spend`](super::spend::spend)), `roomy` how many are with [`SPARE`] percent left. Gives what is to be
+    /// estimate ([`spend`](super::spend::spend)), `roomy` how many are with something to spare ([`spared`]). Gives what is to be
     /// sent from now on.
     pub fn handle(
         &mut self,

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     allocation::{
         Picture, Rung,
-        steps::{SPARE, Steps},
+        steps::{Steps, spared, tried},
     },
     bandwidth::{Estimator, PathState},
     mending::{How, Mending, Times},
@@ -72,8 +72,6 @@ const ANSWERED: Duration = Duration::from_millis(120);
 const QUEUED: Duration = Duration::from_millis(25);
 /// Losses that a queue has made are told by then.
 const CLEARS: Duration = Duration::from_secs(2);
-/// What is tried above what a rung needs, in percent.
-const TRIED: u64 = 4;
 
 impl Hearing {
     /// Nothing is known of the path. `red` says whether it takes copies apart, `merged` that it gets fewer and longer packets,
@@ -188,7 +186,7 @@ impl Hearing {
         self.chosen = Some(chosen);
         let better = rungs[..allowed].iter().find(|rung| rung.layer.encoding > layer.encoding);
         let next = better.filter(|_| self.trial.is_bold()).or(rungs[..allowed].get(at + 1));
-        let need = next.map(|next| takes(next) * (100 + SPARE + TRIED) / 100);
+        let need = next.map(|next| tried(takes(next)));
         let track = sound.given(layer, self.merged);
         let each = rungs[at].rate / sound.packets_per_second(chosen);
         let tries = path.is_told() && path.state() == PathState::Clear && path.queue() < QUEUED;
@@ -223,11 +221,6 @@ impl Hearing {
             .find(|times| *times <= most && fits(times))
             .unwrap_or_default()
     }
-}
-
-/// With something to spare.
-fn spared(rate: u64) -> u64 {
-    rate * (100 + SPARE) / 100
 }
 
 /// Whether the same encoding can be had for less, in fewer packets.

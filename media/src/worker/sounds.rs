@@ -219,7 +219,9 @@ impl Sounds {
         let (was_late, gone) = (sound.is_late(now), lags > GONE);
         if lags > LAGS_MOST {
             sound.late_until = Some(now + STALLED);
-            sound.stalled_until = if gone { sound.late_until } else { sound.stalled_until };
+        }
+        if gone {
+            sound.stalled_until = sound.late_until;
         }
         let news = spoken || gone || sound.is_late(now) && !was_late;
         news.then(|| {
@@ -375,15 +377,15 @@ impl Sound {
             None => track.map(|track| track.meter().bits_per_second(now)),
         };
         let top = measured.or(before).unwrap_or_default();
-        let [each, merged] = [self.pace, merged_pace(self.pace)].map(|pace| pace * OVERHEAD as u64 * 8);
+        let (each, merged) = (self.pace, merged_pace(self.pace));
         let open = (0..MAX_RUNGS).filter(|rung| self.is_open(*rung, now));
-        let below = |each| open.clone().map(move |rung| (layer(rung as u8), RATES[rung] + each));
-        let alone = self.is_open(0, now).then_some((lowest(), RATES[0] + merged));
+        let below = |pace| open.clone().map(move |rung| (layer(rung as u8), rung_rate(rung, pace)));
+        let alone = self.is_open(0, now).then_some((lowest(), rung_rate(0, merged)));
         let ladder_to = |below: &mut dyn Iterator<Item = (Layer, u64)>, top| {
-            let less = below.filter(|(_, rate)| rate * LESS.1 < top * LESS.0);
+            let less = below.filter(|(_, rate)| rung_pays(*rate, top));
             ladder(less.chain([(layer(MAX_RUNGS as u8), top)]))
         };
-        let less = top.saturating_sub(each - merged);
+        let less = top.saturating_sub(headers(each) - headers(merged));
         self.rungs =
             [ladder_to(&mut alone.into_iter().chain(below(each)), top), ladder_to(&mut below(merged), less)];
     }
@@ -391,7 +393,17 @@ impl Sound {
 
 /// What a rung takes at a listener or a link, in bits per second, with so many packets a second.
 pub fn rung_rate(rung: usize, packets_per_second: u64) -> u64 {
-    RATES.get(rung).map_or(0, |rate| rate + packets_per_second * OVERHEAD as u64 * 8)
+    RATES.get(rung).map_or(0, |rate| rate + headers(packets_per_second))
+}
+
+/// Whether a rung of this rate is worth it beside what a publisher sends: it takes clearly less.
+pub fn rung_pays(rate: u64, top: u64) -> bool {
+    rate * LESS.1 < top * LESS.0
+}
+
+/// What is not sound of so many packets a second, in bits per second.
+fn headers(packets_per_second: u64) -> u64 {
+    packets_per_second * OVERHEAD as u64 * 8
 }
 
 /// A rung as allocation knows it.

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     allocation::{
         self, Rung,
-        steps::{SPARE, Steps},
+        steps::{Steps, spared, tried},
     },
     bandwidth::Estimator,
     egress::Egress,
@@ -97,9 +97,6 @@ const LAYER_AGAIN: Duration = Duration::from_millis(500);
 const LAYER_DOUBLINGS: u32 = 4;
 /// How often what it is thought to carry and gets is counted.
 const SAMPLE: Duration = Duration::from_secs(1);
-/// What is tried above what a step needs, in percent: probes measure a little less than there is, and what a step needs
-/// goes up and down with the scene.
-const PROBED: u64 = 4;
 
 impl Viewing {
     /// Nothing is known of the path.
@@ -161,8 +158,8 @@ impl Viewing {
         let need = |rung: &Rung| rung.rate + picture.sound();
         path.set_base(need(&rungs[0]));
         let next = rungs[..allowed].get(at.map_or(0, |at| at + 1));
-        let next = next.filter(|rung| need(rung) * (100 + SPARE) / 100 <= path.most());
-        path.set_wanted(next.map(|rung| need(rung) * (100 + SPARE + PROBED) / 100));
+        let next = next.filter(|rung| spared(need(rung)) <= path.most());
+        path.set_wanted(next.map(|rung| tried(need(rung))));
         self.wanted = layer.and_then(|layer| picture.track(layer));
         let Some((layer, at)) = layer.zip(at) else {
             self.track = None;
@@ -217,7 +214,7 @@ impl Viewing {
         if let Some(sent) = self.sent(picture).filter(|sent| path.carries(need(&rungs[*sent]), now)) {
             fits = fits.max(sent + 1);
         }
-        let mut roomy = rungs.partition_point(|rung| need(rung) * (100 + SPARE) / 100 <= bitrate);
+        let mut roomy = rungs.partition_point(|rung| spared(need(rung)) <= bitrate);
         let most = path.most();
         let unknown = path.is_unknown(now);
         if unknown && rungs.first().is_some_and(|base| need(base) <= most) {

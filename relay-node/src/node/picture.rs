@@ -15,8 +15,6 @@ use crate::node::Effect;
 
 /// A rate that is more than a step from what was said, and a size that is another, have to stay there for so long, before all others hear of it.
 const HELD: Duration = Duration::from_secs(10);
-/// A rung is worth it where it takes less than this share of what the publisher sends.
-const LESS: (u64, u64) = (4, 5);
 
 /// What is said of a stream that is published here.
 #[derive(Debug, Default)]
@@ -61,7 +59,7 @@ impl Published {
             let rate = media::rung_rate(rung, packets_per_second);
             // One that is said stays as long as it takes less than the whole.
             let said = self.told.has_rung(rung as u8);
-            let pays = if said { rate < top } else { rate * LESS.1 < top * LESS.0 };
+            let pays = if said { rate < top } else { media::rung_pays(rate, top) };
             let rate = if self.makes_rungs && !speaks && pays { rate } else { 0 };
             NominalRate::of(rate)
         });
