@@ -195,7 +195,9 @@ impl Logs {
             return None;
         }
         let own = self.own;
-        let of_own = self.logs.iter().filter(|(key, _)| key.topic == *topic && key.writer == own);
+        // They stand before all others.
+        let announcements = self.logs.iter().take_while(|(key, _)| key.topic == Topic::Announcements);
+        let of_own = announcements.filter(|(key, _)| key.writer == own);
         let mut by_age: Vec<_> = of_own.map(|(key, log)| (log.newest(), key.clone())).collect();
         by_age.sort();
         let former = by_age.len().saturating_sub(ANNOUNCEMENTS_OF_WRITER_MAX / 2);

@@ -1,7 +1,7 @@
 //! Pictures in encodings through whole meshes: what is taken of them, over links that are narrow, past relays that know of
 //! none, and what a cut does to them.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use protocol::{
     BridgeVersion, BridgeVersions,
@@ -32,14 +32,6 @@ fn carried(sim: &mut Sim, relay: usize, keys: &[TrackKey]) -> Vec<bool> {
     keys.iter().zip(before).map(|(key, before)| heard(sim, relay, key) > before + 10).collect()
 }
 
-/// The tracks that a relay sends to another.
-fn sent(sim: &Sim, relay: usize, wire: usize) -> BTreeSet<TrackKey> {
-    let end = usize::from(sim.wires[wire].ends[1] == relay);
-    let link = sim.wires[wire].links[end];
-    let sends = |entry: &&crate::ForwardEntry| entry.children.iter().any(|(to, _)| Some(*to) == link);
-    sim.relays[relay].table.iter().filter(sends).map(|entry| entry.track.clone()).collect()
-}
-
 #[test]
 fn a_relay_takes_the_base_and_what_is_wanted_most() {
     let mut sim = Sim::new(3, &shape::chain(3), 1);
@@ -52,14 +44,14 @@ fn a_relay_takes_the_base_and_what_is_wanted_most() {
     sim.run(seconds(4));
     assert_eq!(carried(&mut sim, 1, &picture), [true, true, false]);
     assert_eq!(carried(&mut sim, 2, &picture), [true, true, false]);
-    assert_eq!(sent(&sim, 0, 0).len(), 2);
+    assert_eq!(sim.sent(0, 0).len(), 2);
     sim.want(1, &picture[MIDDLE], false);
     sim.run(seconds(20));
     assert_eq!(carried(&mut sim, 2, &picture), [true, false, true]);
     // Nobody is left: nothing flows.
     sim.want(2, &picture[TOP], false);
     sim.run(seconds(6));
-    assert!(sent(&sim, 0, 0).is_empty() && sent(&sim, 1, 1).is_empty());
+    assert!(sim.sent(0, 0).is_empty() && sim.sent(1, 1).is_empty());
 }
 
 #[test]
@@ -115,7 +107,7 @@ impl Stages {
             StreamTrack::Encoding(place) => ENCODINGS[usize::from(place)],
             _ => 96_000,
         };
-        sent(&self.sim, 0, 0).iter().map(rate).sum()
+        self.sim.sent(0, 0).iter().map(rate).sum()
     }
 
     /// Whether all sound comes, and of each picture which encodings.
@@ -165,11 +157,11 @@ fn what_a_narrow_link_carries_does_not_change_from_moment_to_moment() {
     let mut stages = Stages::new(3);
     stages.capacity(5_000_000);
     stages.sim.run(seconds(10));
-    let mut before = sent(&stages.sim, 0, 0);
+    let mut before = stages.sim.sent(0, 0);
     let mut changes = std::collections::BTreeMap::<TrackKey, u32>::new();
     for _ in 0..600 {
         stages.sim.run(Duration::from_millis(100));
-        let now = sent(&stages.sim, 0, 0);
+        let now = stages.sim.sent(0, 0);
         for key in before.symmetric_difference(&now) {
             *changes.entry(key.clone()).or_default() += 1;
         }
@@ -189,11 +181,11 @@ fn on_a_link_that_becomes_narrow_the_encoding_for_the_fewest_goes_first() {
     (2..5).for_each(|relay| sim.want(relay, &many[TOP], true));
     // How many they are is said when joins are repeated.
     sim.run(seconds(25));
-    let before = sent(&sim, 0, 0);
+    let before = sim.sent(0, 0);
     assert!(before.contains(&few[TOP]) && before.contains(&many[TOP]), "{before:?}");
     sim.set_capacity((0, 0), 4_000_000);
     sim.run(Duration::from_millis(500));
-    let sent = sent(&sim, 0, 0);
+    let sent = sim.sent(0, 0);
     assert!(sent.contains(&many[TOP]) && !sent.contains(&few[TOP]), "the newer one stays: {sent:?}");
     assert!(sent.contains(&few[BASE]) && sent.contains(&many[BASE]), "{sent:?}");
 }
@@ -230,11 +222,7 @@ fn a_cut_softens_a_picture_and_does_not_stop_it() {
     let mut worst = Duration::ZERO;
     for seed in 0..20 {
         for wire in 0..4 {
-            let mut sim = Sim::new(4, &shape::ring(4), seed);
-            for wire in &mut sim.wires {
-                wire.quality.delay_us = 500 + wire.quality.delay_us % 1500;
-                wire.quality.jitter_us = 500;
-            }
+            let mut sim = Sim::near(4, &shape::ring(4), seed);
             let picture = sim.publish_encodings(0, "main-stage");
             (1..4).for_each(|relay| sim.want(relay, &picture[TOP], true));
             sim.run(seconds(8));

@@ -42,14 +42,9 @@ impl Gaps {
     }
 }
 
-/// All relays but the first listen to it; `harm` comes after things have settled. Wires take 1 to 3 ms, as in a
-/// field, so that the ways differ by less than a packet.
+/// All relays but the first listen to it; `harm` comes after things have settled.
 fn listen(relays: usize, wires: &[(usize, usize)], kind: Kind, seed: u64) -> (Sim, TrackKey) {
-    let mut sim = Sim::new(relays, wires, seed);
-    for wire in &mut sim.wires {
-        wire.quality.delay_us = 500 + wire.quality.delay_us % 1500;
-        wire.quality.jitter_us = 500;
-    }
+    let mut sim = Sim::near(relays, wires, seed);
     let key = sim.publish_kind(0, "main-stage", kind);
     (1..relays).for_each(|relay| sim.want(relay, &key, true));
     sim.run(seconds(8));

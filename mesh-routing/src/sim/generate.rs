@@ -60,21 +60,17 @@ pub fn schedule(seed: u64) -> Schedule {
         disks = (0..relays).map(|_| disk(random)).collect();
         happen_to_disks(&mut actions, relays, random);
     }
-    if seed % NARROW_IN == 1 {
-        let random = &mut Random::new(seed ^ 0x0a44);
-        for _ in 0..4 + random.below(12) {
-            let (wire, end) = (random.below(wires.len() as u64) as usize, random.below(2) as usize);
-            let rate = random.pick(&[0, 3_000_000, 3_000_000, 5_000_000, 8_000_000, 20_000_000]);
-            let at = random.below(actions.len() as u64 + 1) as usize;
-            actions.insert(at, (random.below(500), Action::Narrow { wire, end, rate }));
+    const PICTURES: [u64; 6] = [0, 3_000_000, 3_000_000, 5_000_000, 8_000_000, 20_000_000];
+    // Too narrow for what publishers of sound send.
+    const SOUNDS: [u64; 6] = [0, 60_000, 160_000, 160_000, 250_000, 400_000];
+    for (turn, word, rates) in [(1, 0x0a44, PICTURES), (3, 0x50bd, SOUNDS)] {
+        if seed % NARROW_IN != turn {
+            continue;
         }
-    }
-    if seed % NARROW_IN == 3 {
-        // Too narrow for what publishers of sound send.
-        let random = &mut Random::new(seed ^ 0x50bd);
+        let random = &mut Random::new(seed ^ word);
         for _ in 0..4 + random.below(12) {
             let (wire, end) = (random.below(wires.len() as u64) as usize, random.below(2) as usize);
-            let rate = random.pick(&[0, 60_000, 160_000, 160_000, 250_000, 400_000]);
+            let rate = random.pick(&rates);
             let at = random.below(actions.len() as u64 + 1) as usize;
             actions.insert(at, (random.below(500), Action::Narrow { wire, end, rate }));
         }

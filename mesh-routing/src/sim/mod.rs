@@ -141,6 +141,17 @@ impl Sim {
         sim
     }
 
+    /// The same with wires of 1 to 3 ms, as in a field, so that ways differ by less than a packet.
+    #[cfg(test)]
+    pub fn near(relays: usize, wires: &[(usize, usize)], seed: u64) -> Sim {
+        let mut sim = Sim::new(relays, wires, seed);
+        for wire in &mut sim.wires {
+            wire.quality.delay_us = 500 + wire.quality.delay_us % 1500;
+            wire.quality.jitter_us = 500;
+        }
+        sim
+    }
+
     /// Relays with wires of a given quality between them, all switched off.
     pub fn with_wires(relays: usize, wires: &[(usize, usize, Quality)], random: Random) -> Sim {
         let now = epoch();
@@ -323,6 +334,15 @@ impl Sim {
                 heard.gap = Duration::ZERO;
             }
         }
+    }
+
+    /// The tracks that a relay at one end of a wire sends over it.
+    #[cfg(test)]
+    pub fn sent(&self, relay: usize, wire: usize) -> BTreeSet<TrackKey> {
+        let end = usize::from(self.wires[wire].ends[1] == relay);
+        let link = self.wires[wire].links[end];
+        let sends = |entry: &&crate::ForwardEntry| entry.children.iter().any(|(to, _)| Some(*to) == link);
+        self.relays[relay].table.iter().filter(sends).map(|entry| entry.track.clone()).collect()
     }
 
     /// What each relay wants.

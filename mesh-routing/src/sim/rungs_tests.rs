@@ -23,14 +23,6 @@ fn carried(sim: &mut Sim, relay: usize, sound: &[TrackKey]) -> Vec<usize> {
     (0..sound.len()).filter(|at| count(sim, &sound[*at]) > before[*at] + 10).collect()
 }
 
-/// The tracks that the lower end of a wire sends over it.
-fn sent(sim: &Sim, relay: usize, wire: usize) -> BTreeSet<TrackKey> {
-    let end = usize::from(sim.wires[wire].ends[1] == relay);
-    let link = sim.wires[wire].links[end];
-    let sends = |entry: &&crate::ForwardEntry| entry.children.iter().any(|(to, _)| Some(*to) == link);
-    sim.relays[relay].table.iter().filter(sends).map(|entry| entry.track.clone()).collect()
-}
-
 /// The longest time in which no quality of a sound comes to a relay from now on, by steps of 10 ms.
 fn longest_gap(sim: &mut Sim, relay: usize, sound: &[TrackKey], time: Duration) -> Duration {
     let (mut longest, began) = (Duration::ZERO, sim.now);
@@ -50,11 +42,11 @@ fn a_link_carries_each_quality_that_somebody_behind_it_wants_once_and_no_other()
     sim.want(2, &sound[LOW], true);
     sim.run(seconds(2));
     assert_eq!(carried(&mut sim, 2, &sound), [LOW]);
-    assert_eq!(sent(&sim, 0, 0), BTreeSet::from([sound[LOW].clone()]), "and not what the publisher sends");
+    assert_eq!(sim.sent(0, 0), BTreeSet::from([sound[LOW].clone()]), "and not what the publisher sends");
     sim.want(3, &sound[LOW], true);
     sim.want(1, &sound[TOP], true);
     sim.run(seconds(2));
-    assert_eq!(sent(&sim, 0, 0), BTreeSet::from([sound[LOW].clone(), sound[TOP].clone()]));
+    assert_eq!(sim.sent(0, 0), BTreeSet::from([sound[LOW].clone(), sound[TOP].clone()]));
     // What a relay passes on is there for its own listeners too.
     let all = [1, 2, 3].map(|relay| carried(&mut sim, relay, &sound));
     assert_eq!(all, [vec![LOW, TOP], vec![LOW], vec![LOW]]);
@@ -69,7 +61,7 @@ fn a_link_carries_each_quality_that_somebody_behind_it_wants_once_and_no_other()
         sim.want(relay, &sound[quality], false);
     }
     sim.run(seconds(6));
-    assert!((0..3).all(|wire| sent(&sim, wire.min(1), wire).is_empty()), "nobody is left");
+    assert!((0..3).all(|wire| sim.sent(wire.min(1), wire).is_empty()), "nobody is left");
 }
 
 #[test]
@@ -203,11 +195,7 @@ fn rungs_come_two_ways_and_a_cut_is_not_heard() {
     let mut worst = Duration::ZERO;
     for seed in 0..10 {
         for wire in 0..4 {
-            let mut sim = Sim::new(4, &shape::ring(4), seed);
-            for wire in &mut sim.wires {
-                wire.quality.delay_us = 500 + wire.quality.delay_us % 1500;
-                wire.quality.jitter_us = 500;
-            }
+            let mut sim = Sim::near(4, &shape::ring(4), seed);
             let sound = sim.publish_rungs(0, "main-stage");
             sim.run(seconds(1));
             (1..4).for_each(|relay| sim.want(relay, &sound[LOW], true));

@@ -300,9 +300,7 @@ impl Trees {
 
     /// Decides what is taken of each picture that changed, before its tracks come to rest.
     fn settle_pictures(&mut self, around: &TreeView<'_>, now: Instant) {
-        let elsewhere = |key: &&TrackKey| key.track.kind() == Kind::Video && key.origin != around.own;
-        let changed = self.dirty.iter().filter(elsewhere).map(|key| (key.origin, key.stream.clone()));
-        self.dirty_pictures.extend(changed);
+        self.dirty_pictures.extend(changed(&self.dirty, Kind::Video, around));
         while let Some(picture) = self.dirty_pictures.pop_first() {
             self.settle_picture(picture, around, now);
         }
@@ -357,9 +355,7 @@ impl Trees {
 
     /// Decides what is taken of each sound that changed, before its tracks come to rest.
     fn settle_sounds(&mut self, around: &TreeView<'_>, now: Instant) {
-        let elsewhere = |key: &&TrackKey| key.track.kind() == Kind::Audio && key.origin != around.own;
-        let changed = self.dirty.iter().filter(elsewhere).map(|key| (key.origin, key.stream.clone()));
-        self.dirty_sounds.extend(changed);
+        self.dirty_sounds.extend(changed(&self.dirty, Kind::Audio, around));
         while let Some(sound) = self.dirty_sounds.pop_first() {
             self.settle_sound(sound, around, now);
         }
@@ -513,6 +509,16 @@ impl Trees {
             }
         }
     }
+}
+
+/// The pictures or the sounds from elsewhere of which a track changed.
+fn changed<'a>(
+    dirty: &'a BTreeSet<TrackKey>,
+    kind: Kind,
+    around: &'a TreeView<'_>,
+) -> impl Iterator<Item = (NodeId, StreamName)> + use<'a> {
+    let elsewhere = move |key: &&TrackKey| key.track.kind() == kind && key.origin != around.own;
+    dirty.iter().filter(elsewhere).map(|key| (key.origin, key.stream.clone()))
 }
 
 fn count(loads: &mut Loads, link: LinkId, more: isize) {
