@@ -9,6 +9,8 @@ use std::{
 use mesh_routing::LogKey;
 use protocol::{NodeId, ZoneName};
 
+use super::relay_of;
+
 /// A neighbor is named once in this time.
 const NAMED_EVERY: Duration = Duration::from_secs(10 * 60);
 /// Neighbors that are remembered: as many as there may be.
@@ -22,7 +24,7 @@ impl BadRecords {
     /// A neighbor brought one. Says what to write into the log.
     pub fn handle_bad(
         &mut self,
-        (from, zone): (NodeId, Option<ZoneName>),
+        (from, zone): (NodeId, Option<&ZoneName>),
         (key, number): (&LogKey, u64),
         now: Instant,
     ) -> Option<String> {
@@ -31,11 +33,10 @@ impl BadRecords {
             return None;
         }
         self.0.insert(from, now);
-        let zone = zone.map(|zone| format!(" of {zone}")).unwrap_or_default();
         Some(format!(
-            "relay {}{zone} sent record {number} of relay {} not as it was signed: it is dropped, what came with it is taken, \
+            "{} sent record {number} of relay {} not as it was signed: it is dropped, what came with it is taken, \
              and other neighbors are asked for it. The disk or the memory of that relay may be damaged",
-            from.short(),
+            relay_of(&from, zone),
             key.writer.short()
         ))
     }
@@ -52,7 +53,7 @@ mod tests {
         let (mut bad, now) = (BadRecords::default(), crate::clock::now());
         let key = LogKey { topic: Topic::Announcements, writer: NodeId([7; 32]), incarnation: 1 };
         let zone = ZoneName::new("gate").ok();
-        let mut named = |id: u8, at| bad.handle_bad((NodeId([id; 32]), zone.clone()), (&key, 9), now + at);
+        let mut named = |id: u8, at| bad.handle_bad((NodeId([id; 32]), zone.as_ref()), (&key, 9), now + at);
         let text = named(1, Duration::ZERO).expect("is named");
         assert!(text.starts_with("relay 01010101 of gate sent record 9 of relay 07070707"), "{text}");
         assert_eq!(named(1, NAMED_EVERY / 2), None);

@@ -336,17 +336,15 @@ impl Node {
             Output::Saved { key, upto } => Effect::Saved(key, upto),
             Output::Returned { from, .. } => {
                 let zone = self.mesh.zone_of(&from).cloned();
-                match self.older_disk.handle_returned((from, zone), now) {
-                    Some(text) => Effect::Warn(text),
-                    None => return,
-                }
+                let Some(text) = self.older_disk.handle_returned((from, zone), now) else { return };
+                Effect::Warn(text)
             }
             Output::BadRecord { from, key, number } => {
-                let zone = self.mesh.zone_of(&from).cloned();
-                match self.bad_records.handle_bad((from, zone), (&key, number), now) {
-                    Some(text) => Effect::Warn(text),
-                    None => return,
-                }
+                let zone = self.mesh.zone_of(&from);
+                let Some(text) = self.bad_records.handle_bad((from, zone), (&key, number), now) else {
+                    return;
+                };
+                Effect::Warn(text)
             }
             Output::Rerouted { .. } => Effect::Rerouted,
             Output::DropLink { link, reason } => Effect::DropLink { link, reason },
@@ -356,5 +354,13 @@ impl Node {
             },
         };
         self.effects.push_back(effect);
+    }
+}
+
+/// A relay as people are told of it, with its zone where that is known.
+fn relay_of(id: &NodeId, zone: Option<&ZoneName>) -> String {
+    match zone {
+        Some(zone) => format!("relay {} of {zone}", id.short()),
+        None => format!("relay {}", id.short()),
     }
 }

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use protocol::{NodeId, ZoneName};
 
+use super::relay_of;
+
 /// What comes within this time after the last of it is of one event: people are told once.
 const TOLD_ONCE: Duration = Duration::from_secs(10 * 60);
 
@@ -50,14 +52,13 @@ impl OlderDisk {
 impl GaveBack {
     /// A sentence for people, with how many there are so far.
     pub fn warning(&self, records: Option<u64>) -> String {
-        let zone = self.zone.as_ref().map(|zone| format!(" of {zone}")).unwrap_or_default();
         let count = records.map(|count| format!("{count} ")).unwrap_or_default();
         format!(
-            "relay {}{zone} gave back {count}records that this relay wrote and its disk does not have: an older copy of the \
+            "{} gave back {count}records that this relay wrote and its disk does not have: an older copy of the \
              data directory was put back, a copy of it is in use elsewhere, or the disk had refused them. They are taken \
              back, and nothing is numbered twice. If another relay runs on a copy, stop it and give it a data directory of \
              its own",
-            self.from.short()
+            relay_of(&self.from, self.zone.as_ref())
         )
     }
 }

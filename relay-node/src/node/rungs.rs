@@ -2,16 +2,13 @@
 //! may be counted on; of those from elsewhere what listeners here want of the mesh. Who decides for a listener is its
 //! worker.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Instant,
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use media::{AdvertisedSound, Command, MAX_RUNGS, SoundWish, TrackId, ladder};
 use mesh_routing::{SoundDemand, StreamView};
 use protocol::{SessionId, StreamName, api::LayerWish, mesh::StreamTrack};
 
-use super::{Effect, Node, sessions::WishError};
+use super::{Effect, Node, sessions::WishError, streams::Stream};
 
 /// What a stage sends of which nothing is said, in bits per second.
 const USUAL: u64 = 160_000;
@@ -49,6 +46,13 @@ impl Rungs {
     }
 }
 
+impl Stream {
+    /// Whether rungs of its sound can be had where there is a ladder: it is published here, and the machine keeps up.
+    fn has_rungs(&self) -> bool {
+        self.published.is_some() && !self.rungs.closed
+    }
+}
+
 impl Node {
     /// This relay makes rungs of the sounds that are published here.
     pub fn set_ladder(&mut self) {
@@ -76,16 +80,17 @@ impl Node {
 
     /// The forwarding table is another: links may want other rungs of the sounds that are published here.
     pub(super) fn look_at_links(&mut self) {
-        let rung = |entry: &mesh_routing::ForwardEntry| match entry.track.track {
-            StreamTrack::Rung(rung) if entry.published && !entry.children.is_empty() => {
-                Some((entry.track.stream.clone(), usize::from(rung)))
+        let mut wanted: BTreeMap<StreamName, [bool; MAX_RUNGS]> = BTreeMap::new();
+        for entry in self.mesh.forwarding() {
+            let StreamTrack::Rung(rung) = entry.track.track else { continue };
+            let links = wanted.entry(entry.track.stream.clone()).or_default();
+            if let Some(link) = links.get_mut(usize::from(rung)) {
+                *link |= entry.published && !entry.children.is_empty();
             }
-            _ => None,
-        };
-        let wanted: BTreeSet<(StreamName, usize)> = self.mesh.forwarding().iter().filter_map(rung).collect();
+        }
         let mut changed = Vec::new();
         for (name, known) in &mut self.streams {
-            let links = std::array::from_fn(|rung| wanted.contains(&(name.clone(), rung)));
+            let links = wanted.get(name).copied().unwrap_or_default();
             if std::mem::replace(&mut known.rungs.links, links) != links {
                 changed.push(name.clone());
             }
@@ -117,7 +122,7 @@ impl Node {
     /// they may count on, if that is news.
     pub(super) fn open_rungs(&mut self, stream: &StreamName, now: Instant) {
         let Some(known) = self.streams.get_mut(stream) else { return };
-        let open = self.has_ladder && known.published.is_some() && !known.rungs.closed;
+        let open = self.has_ladder && known.has_rungs();
         if let Some(rates) = known.rates.handle_rungs(open, now) {
             self.mesh.handle_rates(stream, rates, now);
         }
@@ -138,7 +143,7 @@ impl Node {
                 let comes = self.mesh.sound_comes(&live.origin, name);
                 (open, Some(AdvertisedSound { rate, comes }))
             }
-            None => ([self.has_ladder && known.published.is_some() && !known.rungs.closed; MAX_RUNGS], None),
+            None => ([self.has_ladder && known.has_rungs(); MAX_RUNGS], None),
         };
         if std::mem::replace(&mut known.rungs.told, told) != told {
             let (tracks, (open, elsewhere)) = (known.tracks, told);

@@ -10,7 +10,7 @@ use mesh_routing::{AdvertisedEncoding, AreaView, AsWhole, NominalRate, StreamVie
 use protocol::{BridgeVersion, BridgeVersions, NodeId, SessionId, StreamName, ZoneName, api};
 use rooms::WallTime;
 
-use super::Node;
+use super::{Node, relay_of};
 
 impl Node {
     /// The encodings of the picture of a stream here, as far as its publisher's session has told.
@@ -178,8 +178,7 @@ fn zone_or_id(topology: &Topology, id: &NodeId) -> String {
 
 fn held_up(whole: &AsWhole, topology: &Topology) -> api::MeshHeldUp {
     let (stream, id) = (&whole.stream, whole.neighbor);
-    let zone = zone_of(topology, &id).map(|zone| format!(" of {zone}"));
-    let relay = format!("relay {}{}", id.short(), zone.unwrap_or_default());
+    let relay = relay_of(&id, zone_of(topology, &id));
     let old = whole.version < BridgeVersion::ENCODINGS;
     let warning = match old {
         true => format!(

@@ -16,11 +16,11 @@ use super::queue::Queue;
 use super::supervision::{End, Fault, Nature, Step, Supervision};
 use crate::clock;
 use crate::error::Error;
-use crate::source::{FRAME_SAMPLES, Frame, Source};
+use crate::source::{FRAME_SAMPLES, Frame, SAMPLE_RATE, Source};
 
 /// How often the thread looks around while nothing happens.
 const LOOK: Duration = Duration::from_millis(50);
-const FRAME_MS: u64 = 20;
+const FRAME_MS: u64 = 1000 * FRAME_SAMPLES as u64 / SAMPLE_RATE as u64;
 /// How long a pipeline may take to be taken down at the end. One that hangs does not keep the program.
 const FAREWELL: Duration = Duration::from_secs(2);
 

@@ -83,14 +83,17 @@ impl Kept {
 
     /// The packet with this link sequence, if it is still kept.
     pub fn get(&self, sequence: u16) -> Option<&Sent> {
-        let slot = self.slots.get(usize::from(sequence) % self.most)?;
-        slot.as_ref().map(|(_, sent)| sent).filter(|sent| sent.sequence == sequence)
+        self.place(sequence).map(|(_, sent)| sent)
     }
 
     /// When the packet with this link sequence was sent, if it is still kept.
     pub fn sent_at(&self, sequence: u16) -> Option<Instant> {
+        self.place(sequence).map(|(at, _)| *at)
+    }
+
+    fn place(&self, sequence: u16) -> Option<&(Instant, Sent)> {
         let slot = self.slots.get(usize::from(sequence) % self.most)?;
-        slot.as_ref().filter(|(_, sent)| sent.sequence == sequence).map(|(at, _)| *at)
+        slot.as_ref().filter(|(_, sent)| sent.sequence == sequence)
     }
 
     /// Lets go of all packets, and of their places: a link sees 65,536 aliases before one comes back, and the
