@@ -8,9 +8,9 @@ use rooms::WallTime;
 /// 2026-01-01: a clock that says less was never set.
 pub const EARLIEST: WallTime = WallTime(1_767_225_600_000);
 
-/// The monotonic time.
+/// The monotonic time: that of the runtime, which a test may pause.
 pub fn now() -> Instant {
-    Instant::now()
+    tokio::time::Instant::now().into_std()
 }
 
 /// The wall time. A clock set before 1970 reads as 1970.

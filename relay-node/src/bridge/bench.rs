@@ -36,7 +36,7 @@ impl PacketPath {
 
     /// What the receiving task does with a datagram.
     pub fn handle(&mut self, datagram: Bytes, now: Instant) {
-        switch::with(|switch| self.inbound.handle(switch, datagram, now));
+        switch::with(self.inbound.link(), |switch| self.inbound.handle(switch, datagram, now));
     }
 
     /// What the sending task of each child does then, but for quinn; how many datagrams left.
@@ -44,9 +44,9 @@ impl PacketPath {
         let (mut count, now) = (0, clock::now());
         for child in &self.children {
             let link = child.link();
-            switch::with(|switch| switch.take_in(link, now));
+            switch::with(link, |switch| switch.take_in(link, now));
             while let Next::Datagram(datagram) =
-                switch::with(|switch| switch.pop(link, u64::MAX, u64::MAX, usize::MAX, now))
+                switch::with(link, |switch| switch.pop(link, u64::MAX, u64::MAX, usize::MAX, now))
             {
                 sent(datagram);
                 count += 1;

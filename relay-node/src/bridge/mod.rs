@@ -22,7 +22,7 @@ use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use bytes::Bytes;
 use protocol::{BridgeVersion, BridgeVersions, NodeId, ZoneName};
-use quinn::Endpoint;
+use quinn::{AsyncUdpSocket, Endpoint};
 use tokio::sync::{mpsc, oneshot};
 
 pub use forwarding::table::{Child, Forwarding, LocalDelivery, Route, Table};
@@ -44,7 +44,7 @@ use crate::{
     vitals::{BEAT, Pulse},
 };
 use link::{admission, close::Close, dial, link_table::Neighbors, misfits::Misfits};
-use quic::{endpoint, measure::Counters, tls, transport};
+use quic::{endpoint, measure::Counters, socket::Socket, tls, transport};
 
 /// Connections that are not yet links. Above half of it strangers must prove their address first.
 const HANDSHAKES_MAX: usize = 64;
@@ -189,13 +189,62 @@ impl Bridges {
         mut pulse: Pulse,
     ) -> io::Result<Bridges> {
         let socket = transport::bind(config.listen)?;
-        let local_addr = socket.local_addr()?;
+        let (bridges, serving, done) =
+            Bridges::prepare(config, socket.local_addr()?, (forwarding, local, events));
+        let (started, result) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new().name("bridge".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                match Socket::new(socket).and_then(|socket| serving.endpoint(Arc::new(socket))) {
+                    Ok(endpoint) => {
+                        let _ = started.send(Ok(()));
+                        pulse.begin(clock::now());
+                        if serving.serve(endpoint, &pulse).await {
+                            pulse.finish();
+                        }
+                    }
+                    Err(error) => drop(started.send(Err(error))),
+                }
+            });
+            drop(runtime);
+            drop(done);
+        })?;
+        result.await.map_err(|_| io::Error::other("the bridge thread died"))??;
+        Ok(bridges)
+    }
+
+    /// As [`Bridges::start`], on the runtime of the caller and over a socket that need not be one of the system.
+    #[cfg(test)]
+    pub(crate) fn start_on(
+        socket: Arc<dyn AsyncUdpSocket>,
+        config: BridgeConfig,
+        outside: (Arc<Forwarding>, LocalDelivery, mpsc::Sender<BridgeEvent>),
+    ) -> io::Result<Bridges> {
+        use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+        static RELAYS: AtomicU32 = AtomicU32::new(1);
+        let (bridges, serving, done) = Bridges::prepare(config, socket.local_addr()?, outside);
+        let number = RELAYS.fetch_add(1, Relaxed);
+        bridges.neighbors.number_after(number * forwarding::switch::LINKS_OF_A_RELAY);
+        let endpoint = serving.endpoint(socket)?;
+        tokio::spawn(async move {
+            serving.serve(endpoint, &Pulse::unwatched()).await;
+            drop(done);
+        });
+        Ok(bridges)
+    }
+
+    /// The bridges, what serves them, and what is dropped when that has ended.
+    fn prepare(
+        config: BridgeConfig,
+        local_addr: SocketAddr,
+        (forwarding, local, events): (Arc<Forwarding>, LocalDelivery, mpsc::Sender<BridgeEvent>),
+    ) -> (Bridges, Serving, oneshot::Sender<()>) {
         let own = config.identity.node_id();
         let neighbors = Neighbors::new(own);
         let shared = Arc::new(Shared {
             own,
-            zone: config.zone.clone(),
-            trust: config.trust.clone(),
+            zone: config.zone,
+            trust: config.trust,
             versions: config.versions,
             misfits: Misfits::default(),
             local_addr,
@@ -208,32 +257,8 @@ impl Bridges {
         let (stop, stopping) = oneshot::channel();
         let (dials, to_dial) = mpsc::channel(DIALS_MAX);
         let (done, stopped) = oneshot::channel();
-        let (started, result) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        thread::Builder::new().name("bridge".to_owned()).spawn(move || {
-            runtime.block_on(async move {
-                let trust = (config.trust.clone(), tls::ALPN);
-                match endpoint::on_socket(
-                    &config.identity,
-                    trust,
-                    socket,
-                    2 * (HANDSHAKES_MAX + HANDSHAKES_OF_KNOWN_MAX),
-                ) {
-                    Ok(endpoint) => {
-                        let _ = started.send(Ok(()));
-                        pulse.begin(clock::now());
-                        if serve(shared, endpoint, (config.peers, to_dial), stopping, &pulse).await {
-                            pulse.finish();
-                        }
-                    }
-                    Err(error) => drop(started.send(Err(error))),
-                }
-            });
-            drop(runtime);
-            drop(done);
-        })?;
-        result.await.map_err(|_| io::Error::other("the bridge thread died"))??;
-        Ok(Bridges { local_addr, neighbors, dials, stop, stopped })
+        let serving = Serving { shared, identity: config.identity, peers: config.peers, to_dial, stopping };
+        (Bridges { local_addr, neighbors, dials, stop, stopped }, serving, done)
     }
 
     /// The address of the socket, with the port the system chose if it was 0.
@@ -266,64 +291,75 @@ impl Bridges {
     }
 }
 
-/// Serves until it is told to stop; false if the endpoint stopped by itself: its driver has died.
-async fn serve(
+/// What the thread of the bridges does.
+struct Serving {
     shared: Arc<Shared>,
-    endpoint: Endpoint,
-    (peers, mut to_dial): (Vec<String>, mpsc::Receiver<Dial>),
-    mut stopping: oneshot::Receiver<()>,
-    pulse: &Pulse,
-) -> bool {
-    tokio::spawn(admission::watch(shared.clone()));
-    for peer in peers {
-        tokio::spawn(dial::keep(shared.clone(), endpoint.clone(), peer));
+    identity: Arc<Identity>,
+    peers: Vec<String>,
+    to_dial: mpsc::Receiver<Dial>,
+    stopping: oneshot::Receiver<()>,
+}
+
+impl Serving {
+    fn endpoint(&self, socket: Arc<dyn AsyncUdpSocket>) -> io::Result<Endpoint> {
+        let trust = (self.shared.trust.clone(), tls::ALPN);
+        endpoint::on_socket(&self.identity, trust, socket, 2 * (HANDSHAKES_MAX + HANDSHAKES_OF_KNOWN_MAX))
     }
-    let places = |total| {
-        Places::new(
-            total,
-            HANDSHAKE_POLICY,
-            DropReason::BridgeHandshakeGaveWay,
-            DropReason::BridgeHandshakeRefused,
-        )
-    };
-    let (strangers, known) = (places(HANDSHAKES_MAX), places(HANDSHAKES_OF_KNOWN_MAX));
-    let mut beats = tokio::time::interval(BEAT);
-    loop {
-        let incoming = tokio::select! {
-            _ = &mut stopping => break,
-            _ = beats.tick() => {
-                pulse.beat(clock::now());
-                continue;
-            }
-            Some((node, addresses)) = to_dial.recv() => {
-                tokio::spawn(dial::once(shared.clone(), endpoint.clone(), node, addresses));
-                continue;
-            }
-            incoming = endpoint.accept() => match incoming {
-                Some(incoming) => incoming,
-                None => return false,
-            },
-        };
-        let remote = incoming.remote_address();
-        let places = if shared.neighbors.has_met(remote) { &known } else { &strangers };
-        if places.taken() > HANDSHAKES_MAX / 2 && incoming.may_retry() {
-            let _ = incoming.retry();
-            continue;
+
+    /// Serves until it is told to stop; false if the endpoint stopped by itself: its driver has died.
+    async fn serve(self, endpoint: Endpoint, pulse: &Pulse) -> bool {
+        let Serving { shared, peers, mut to_dial, mut stopping, .. } = self;
+        tokio::spawn(admission::watch(shared.clone()));
+        for peer in peers {
+            tokio::spawn(dial::keep(shared.clone(), endpoint.clone(), peer));
         }
-        let Ok(place) = places.take(remote.ip().into()) else {
-            incoming.refuse();
-            continue;
+        let places = |total| {
+            Places::new(
+                total,
+                HANDSHAKE_POLICY,
+                DropReason::BridgeHandshakeGaveWay,
+                DropReason::BridgeHandshakeRefused,
+            )
         };
-        let shared = shared.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = dial::accept(shared, incoming) => {}
-                // Dropped half-way it closes.
-                () = place.lost() => {}
+        let (strangers, known) = (places(HANDSHAKES_MAX), places(HANDSHAKES_OF_KNOWN_MAX));
+        let mut beats = tokio::time::interval(BEAT);
+        loop {
+            let incoming = tokio::select! {
+                _ = &mut stopping => break,
+                _ = beats.tick() => {
+                    pulse.beat(clock::now());
+                    continue;
+                }
+                Some((node, addresses)) = to_dial.recv() => {
+                    tokio::spawn(dial::once(shared.clone(), endpoint.clone(), node, addresses));
+                    continue;
+                }
+                incoming = endpoint.accept() => match incoming {
+                    Some(incoming) => incoming,
+                    None => return false,
+                },
+            };
+            let remote = incoming.remote_address();
+            let places = if shared.neighbors.has_met(remote) { &known } else { &strangers };
+            if places.taken() > HANDSHAKES_MAX / 2 && incoming.may_retry() {
+                let _ = incoming.retry();
+                continue;
             }
-        });
+            let Ok(place) = places.take(remote.ip().into()) else {
+                incoming.refuse();
+                continue;
+            };
+            let shared = shared.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = dial::accept(shared, incoming) => {}
+                    // Dropped half-way it closes.
+                    () = place.lost() => {}
+                }
+            });
+        }
+        endpoint.close(Close::Stopping.code(), b"the relay is stopping");
+        let _ = tokio::time::timeout(GOODBYE, endpoint.wait_idle()).await;
+        true
     }
-    endpoint.close(Close::Stopping.code(), b"the relay is stopping");
-    let _ = tokio::time::timeout(GOODBYE, endpoint.wait_idle()).await;
-    true
 }

@@ -101,21 +101,21 @@ impl Crossing {
     /// A datagram came over one of the links.
     pub fn handle(&mut self, link: usize, datagram: Bytes, now: Instant) {
         self.now = now;
-        switch::with(|switch| self.inbound[link].handle(switch, datagram, now));
+        switch::with(self.links[link].link(), |switch| self.inbound[link].handle(switch, datagram, now));
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
         for inbound in &mut self.inbound {
-            switch::with(|switch| inbound.handle_timeout(switch, now));
+            switch::with(inbound.link(), |switch| inbound.handle_timeout(switch, now));
         }
     }
 
     /// The next datagram that leaves over one of the links, on a path that takes none longer than `longest`.
     pub fn pop(&mut self, link: usize, longest: usize) -> Option<Bytes> {
         let link = self.links[link].link();
-        match switch::with(|switch| switch.pop(link, u64::MAX, u64::MAX, longest, self.now)) {
+        match switch::with(link, |switch| switch.pop(link, u64::MAX, u64::MAX, longest, self.now)) {
             Next::Datagram(datagram) => Some(datagram),
             Next::Wait | Next::Nothing => None,
         }

@@ -26,7 +26,7 @@ use super::{
 #[cfg(feature = "next")]
 use crate::bridge::next;
 use crate::{
-    bridge::{link::handle::LinkShared, quic::measure::Counters},
+    bridge::{LinkId, link::handle::LinkShared, quic::measure::Counters},
     clock,
 };
 
@@ -39,12 +39,13 @@ const RECOVERERS_MAX: usize = 128;
 pub(crate) async fn receive(connection: Connection, mut inbound: Inbound) -> ConnectionError {
     let mut datagram = pin!(connection.read_datagram());
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
+    let link = inbound.link();
     poll_fn(|cx| {
         let now = clock::now();
         // quinn holds a bounded number of them, and none comes while this thread is here.
         while let Poll::Ready(read) = datagram.as_mut().poll(cx) {
             match read {
-                Ok(read) => switch::with(|switch| inbound.handle(switch, read, now)),
+                Ok(read) => switch::with(link, |switch| inbound.handle(switch, read, now)),
                 Err(error) => return Poll::Ready(error),
             }
             datagram.set(connection.read_datagram());
@@ -56,7 +57,7 @@ pub(crate) async fn receive(connection: Connection, mut inbound: Inbound) -> Con
                 }
                 ready!(timer.as_mut().poll(cx));
             }
-            switch::with(|switch| inbound.handle_timeout(switch, now.max(due)));
+            switch::with(link, |switch| inbound.handle_timeout(switch, now.max(due)));
         }
         Poll::Pending
     })
@@ -108,6 +109,11 @@ impl Inbound {
             gaps: Gaps::default(),
             fragments: Fragments::default(),
         }
+    }
+
+    /// The link whose receiving side it is.
+    pub fn link(&self) -> LinkId {
+        self.link.id
     }
 
     /// A datagram came.

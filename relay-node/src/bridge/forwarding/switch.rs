@@ -67,14 +67,14 @@ fn poll_send(
     // Before looking: what comes from now on wakes us.
     budget.waker.register(cx.waker());
     let now = clock::now();
-    with(|switch| switch.take_in(link.id, now));
+    with(link.id, |switch| switch.take_in(link.id, now));
     let space = connection.datagram_send_buffer_space();
     let mut buffered = DATAGRAM_SEND_BUFFER.saturating_sub(space) as u64;
     loop {
         let queue = budget.buffer().min(DATAGRAM_SEND_BUFFER as u64).saturating_sub(buffered + 2 * QUEUED);
         let (urgent, media) = (budget.for_urgent(buffered).min(queue), budget.for_media(buffered).min(queue));
         let sound = urgent.max(budget.past_window(buffered));
-        let next = with(|switch| switch.pop(link.id, sound, media, link.longest(), now));
+        let next = with(link.id, |switch| switch.pop(link.id, sound, media, link.longest(), now));
         budget.want(next == Next::Wait);
         let datagram = match next {
             Next::Datagram(datagram) => datagram,
@@ -86,7 +86,7 @@ fn poll_send(
                 return Poll::Pending;
             }
             Next::Nothing => {
-                let parity_at = with(|switch| switch.poll_parity(link.id, now));
+                let parity_at = with(link.id, |switch| switch.poll_parity(link.id, now));
                 return match (send_probe(connection, link, buffered, now), parity_at) {
                     (Poll::Ready(Ok(at)), Some(parity_at)) => Poll::Ready(Ok(at.min(parity_at))),
                     (Poll::Pending, Some(parity_at)) => Poll::Ready(Ok(parity_at)),
@@ -124,7 +124,7 @@ fn send_probe(
         longest: link.longest().saturating_sub(DatagramHeader::LEN) as u64,
         idle: buffered <= QUEUED,
     };
-    match with(|switch| switch.poll_probe(link.id, &path, now)) {
+    match with(link.id, |switch| switch.poll_probe(link.id, &path, now)) {
         Sent::Datagrams(datagrams) => {
             for datagram in datagrams {
                 match connection.send_datagram(datagram) {
@@ -141,9 +141,18 @@ fn send_probe(
     Poll::Pending
 }
 
+#[cfg(not(test))]
 thread_local! {
     static SWITCH: RefCell<Switch> = RefCell::default();
 }
+// A test may have the bridges of several relays on one thread: of each relay the links in
+// [`LINKS_OF_A_RELAY`] numbers.
+#[cfg(test)]
+thread_local! {
+    static SWITCHES: RefCell<BTreeMap<u32, Switch>> = RefCell::default();
+}
+#[cfg(test)]
+pub(crate) const LINKS_OF_A_RELAY: u32 = 1000;
 
 /// What becomes of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,14 +185,21 @@ struct Port {
     probing: Box<Probing>,
 }
 
-/// Calls `f` with this thread's switch. Packets cross it one at a time, so calls do not nest.
-pub(crate) fn with<T>(f: impl FnOnce(&mut Switch) -> T) -> T {
+/// Calls `f` with the switch of the relay whose link this is: this thread's. Packets cross it one at a time, so calls
+/// do not nest.
+#[cfg(not(test))]
+pub(crate) fn with<T>(_: LinkId, f: impl FnOnce(&mut Switch) -> T) -> T {
     SWITCH.with_borrow_mut(f)
+}
+
+#[cfg(test)]
+pub(crate) fn with<T>(link: LinkId, f: impl FnOnce(&mut Switch) -> T) -> T {
+    SWITCHES.with_borrow_mut(|switches| f(switches.entry(link.0 / LINKS_OF_A_RELAY).or_default()))
 }
 
 /// Packets for this link may be sent by this thread from now on.
 pub(crate) fn open(link: &Arc<LinkShared>) -> Open {
-    with(|switch| {
+    with(link.id, |switch| {
         let port = Port { link: link.clone(), scheduler: Box::default(), probing: Box::default() };
         match switch.place(link.id) {
             Ok(place) => switch.ports[place].1 = port,
@@ -198,7 +214,7 @@ pub(crate) struct Open(LinkId);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        with(|switch| {
+        with(self.0, |switch| {
             if let Ok(place) = switch.place(self.0) {
                 switch.ports.remove(place);
             }

@@ -171,6 +171,12 @@ impl Neighbors {
         if insists || full { Err(Refused::Duplicate) } else { Ok(()) }
     }
 
+    /// The next link has the number after this one.
+    #[cfg(test)]
+    pub fn number_after(&self, last: u32) {
+        self.state().last_link = last;
+    }
+
     /// A number for the next link. Never used again, so that an old table cannot mean a new link.
     pub fn next_id(&self) -> LinkId {
         let mut state = self.state();

@@ -120,7 +120,7 @@ async fn report(
         let measurement = meter.read(&stats);
         link.counters.bytes_in.increment(measurement.bytes_in);
         link.counters.bytes_out.increment(measurement.bytes_out);
-        switch::with(|switch| {
+        switch::with(link.id, |switch| {
             switch.handle_round_trip(&zone, link.id, stats.path.rtt);
             if ticked.is_multiple_of(SWEEP) {
                 switch.handle_tick(link.id);
@@ -129,7 +129,7 @@ async fn report(
         ticked += 1;
         let now = crate::clock::now();
         let mut capacity = estimate.handle_look(link.budget().delivered(), now);
-        switch::with(|switch| {
+        switch::with(link.id, |switch| {
             if let Some(seen) = switch.take_seen(link.id) {
                 capacity = estimate.handle_seen(seen, now);
             }

@@ -3,7 +3,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use quinn::{Endpoint, TokioRuntime};
+use quinn::{AsyncUdpSocket, Endpoint, TokioRuntime};
 
 use super::{socket::Socket, tls, transport};
 use crate::bridge::{Identity, Trust};
@@ -13,15 +13,15 @@ pub(crate) use crate::bridge::link::stream::{Frames, StreamError, read_frame, wr
 
 /// Dials and is dialed with the relay's key; `alpn` keeps it apart from bridges.
 pub(crate) fn endpoint(identity: &Identity, alpn: &'static [u8], listen: SocketAddr) -> io::Result<Endpoint> {
-    let socket = transport::bind(listen)?;
+    let socket = Arc::new(Socket::new(transport::bind(listen)?)?);
     on_socket(identity, (Trust::Anyone, alpn), socket, 2)
 }
 
-/// The endpoint over a socket that is bound, for so many connections that are not yet accepted.
+/// The endpoint over a socket, for so many connections that are not yet accepted.
 pub(crate) fn on_socket(
     identity: &Identity,
     (trust, alpn): (Trust, &'static [u8]),
-    socket: std::net::UdpSocket,
+    socket: Arc<dyn AsyncUdpSocket>,
     incoming_max: usize,
 ) -> io::Result<Endpoint> {
     let (client, server) = tls::configs(identity, trust, alpn).map_err(io::Error::other)?;
@@ -30,7 +30,7 @@ pub(crate) fn on_socket(
     client.transport_config(transport.clone());
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
     server.transport_config(transport).max_incoming(incoming_max);
-    let (config, socket) = (transport::endpoint(identity), Arc::new(Socket::new(socket)?));
+    let config = transport::endpoint(identity);
     let mut endpoint =
         Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime))?;
     endpoint.set_default_client_config(client);

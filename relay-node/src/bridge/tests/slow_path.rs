@@ -1,112 +1,27 @@
-//! Tests: a link over a path that is thin, far and loses packets. The path is a UDP forwarder in this process.
+//! Tests: a link over a path that is thin, far and loses packets. The path is a wire in memory, and time is virtual.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use protocol::{
     Codec,
     mesh::{Alias, Class, DatagramKind, Withheld},
 };
-use quinn::{Endpoint, TransportConfig, congestion::CubicConfig};
-use tokio::{
-    net::UdpSocket,
-    sync::mpsc,
-    time::{Instant, sleep_until},
-};
+use quinn::{Endpoint, EndpointConfig, TokioRuntime, TransportConfig, congestion::CubicConfig};
+use tokio::time::Instant;
 
-use super::two_feeds::{self, Relay};
+use super::{
+    memory_net::{Net, Path},
+    two_feeds::{self, Relay},
+};
 use crate::bridge::{
     BridgeEvent, Child, Forwarding, Identity, LinkId, Route, Table, Trust,
     link::handle::budget_of,
     quic::{capacity::Estimate, measure, tls, transport},
 };
 
-/// One direction has rate, buffer and both have delay and loss.
-#[derive(Debug, Clone, Copy)]
-struct Path {
-    rate: u64,
-    /// The rate from so long after its begin on.
-    later: Option<(Duration, u64)>,
-    buffer: Duration,
-    delay: Duration,
-    /// In 1000.
-    loss: u64,
-    /// The longest UDP payload that gets through.
-    longest: usize,
-}
-
-/// The queue that each packet met.
-type Queues = Arc<Mutex<Vec<Duration>>>;
-
-impl Path {
-    /// Leads to `to`; the address of this end.
-    async fn to(self, to: SocketAddr) -> (SocketAddr, Queues) {
-        let [front, back] = [socket().await, socket().await];
-        let address = front.local_addr().unwrap();
-        let queues = Queues::default();
-        let dialer = Arc::new(Mutex::new(to));
-        let server = Arc::new(Mutex::new(to));
-        tokio::spawn(self.pass(
-            front.clone(),
-            back.clone(),
-            Some(queues.clone()),
-            dialer.clone(),
-            server.clone(),
-        ));
-        tokio::spawn(self.pass(back, front, None, Arc::new(Mutex::new(to)), dialer));
-        (address, queues)
-    }
-
-    async fn pass(
-        self,
-        from: Arc<UdpSocket>,
-        by: Arc<UdpSocket>,
-        queues: Option<Queues>,
-        learn: Arc<Mutex<SocketAddr>>,
-        to: Arc<Mutex<SocketAddr>>,
-    ) {
-        let (sender, mut receiver) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
-        tokio::spawn(async move {
-            while let Some((at, packet)) = receiver.recv().await {
-                sleep_until(at).await;
-                let to = *to.lock().unwrap();
-                let _ = by.send_to(&packet, to).await;
-            }
-        });
-        let mut buffer = vec![0; 2048];
-        let begin = Instant::now();
-        let mut free_at = begin;
-        let mut dice = 12_345_u64;
-        while let Ok((length, source)) = from.recv_from(&mut buffer).await {
-            *learn.lock().unwrap() = source;
-            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            if (dice >> 33) % 1000 < self.loss || length > self.longest {
-                continue;
-            }
-            let now = Instant::now();
-            let mut leave = now;
-            if let Some(queues) = &queues {
-                let queue = free_at.saturating_duration_since(now);
-                if queue > self.buffer {
-                    continue;
-                }
-                queues.lock().unwrap().push(queue);
-                let later = self.later.filter(|(at, _)| now >= begin + *at);
-                let rate = later.map_or(self.rate, |(_, rate)| rate);
-                free_at = free_at.max(now) + Duration::from_nanos(length as u64 * 8_000_000_000 / rate);
-                leave = free_at;
-            }
-            let _ = sender.send((leave + self.delay, buffer[..length].to_vec()));
-        }
-    }
-}
-
-async fn socket() -> Arc<UdpSocket> {
-    Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap())
+fn at(host: u8) -> SocketAddr {
+    ([10, 0, 0, host], 8081).into()
 }
 
 fn identity() -> Identity {
@@ -135,14 +50,24 @@ async fn offer(path: Path, config: TransportConfig, offered: u64, length: Durati
     let (_, server) = tls::configs(&identity(), Trust::Anyone, tls::ALPN).unwrap();
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
     server.transport_config(config.clone());
-    let server = Endpoint::server(server, "127.0.0.1:0".parse().unwrap()).unwrap();
-    let (address, queues) = path.to(server.local_addr().unwrap()).await;
+    let net = Net::default();
+    let queues = net.wire(at(1), at(2), path);
+    let [near, far] = [1, 2].map(|host| net.socket(at(host)));
+    let server = Endpoint::new_with_abstract_socket(
+        EndpointConfig::default(),
+        Some(server),
+        far,
+        Arc::new(TokioRuntime),
+    )
+    .unwrap();
     let (client, _) = tls::configs(&identity(), Trust::Anyone, tls::ALPN).unwrap();
     let mut client = quinn::ClientConfig::new(Arc::new(client));
     client.transport_config(config);
-    let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let endpoint =
+        Endpoint::new_with_abstract_socket(EndpointConfig::default(), None, near, Arc::new(TokioRuntime))
+            .unwrap();
     let (dialed, accepted) = tokio::join!(
-        async { endpoint.connect_with(client, address, "relay").unwrap().await.unwrap() },
+        async { endpoint.connect_with(client, at(2), "relay").unwrap().await.unwrap() },
         async { server.accept().await.unwrap().await.unwrap() }
     );
     let begin = Instant::now();
@@ -198,8 +123,8 @@ const THIN: Path = Path {
 };
 
 /// `cargo test -p relay-node --lib side_by_side -- --ignored --nocapture` prints the table of docs/performance.md.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes 1 min and prints figures"]
+#[tokio::test(start_paused = true)]
+#[ignore = "prints figures"]
 async fn cubic_and_delay_side_by_side() {
     for loss in [0, 50, 80] {
         for (name, config) in [("cubic", cubic()), ("delay", transport::transport())] {
@@ -216,7 +141,7 @@ async fn cubic_and_delay_side_by_side() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_radio_that_loses_5_percent_keeps_its_rate_and_no_queue() {
     let path = Path { loss: 50, ..THIN };
     let Outcome { rate, queue: [median, _], .. } =
@@ -226,7 +151,7 @@ async fn a_radio_that_loses_5_percent_keeps_its_rate_and_no_queue() {
     assert!(median < Duration::from_millis(60), "{median:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_full_link_is_known_for_what_it_carries_and_an_easy_one_is_not() {
     let full = offer(THIN, transport::transport(), 12_000_000, Duration::from_secs(5));
     let easy = offer(THIN, transport::transport(), 3_000_000, Duration::from_secs(5));
@@ -237,12 +162,11 @@ async fn a_full_link_is_known_for_what_it_carries_and_an_easy_one_is_not() {
     assert_eq!(easy.capacity, None);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn of_5_percent_loss_each_way_next_to_nothing_is_left() {
-    let mut child = Relay::dial(vec![]).await;
-    let path = Path { rate: 50_000_000, delay: Duration::from_millis(5), loss: 50, ..THIN };
-    let (address, _) = path.to(child.bridges.local_addr()).await;
-    let mut parent = Relay::dial(vec![address.to_string()]).await;
+    let net = Net::default();
+    net.wire(at(1), at(2), Path { rate: 50_000_000, delay: Duration::from_millis(5), loss: 50, ..THIN });
+    let (mut parent, mut child) = (Relay::on(&net, at(1), &[at(2)]), Relay::on(&net, at(2), &[]));
     let ((_, sender), (from, _)) = (parent.up().await, child.up().await);
     let route = |track, class| Route { track, local: Some(track as u32), class, children: vec![] };
     table(&child.forwarding, from, [(1, route(1, Class::Audio)), (2, route(2, Class::Video))]);
@@ -269,13 +193,13 @@ async fn of_5_percent_loss_each_way_next_to_nothing_is_left() {
 }
 
 /// From 5 to 1 Mbit/s at once, with 3 Mbit/s of pictures and three sounds: what is on the way fills the path's queue.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn sound_passes_the_pictures_that_fill_a_path_that_got_thin() {
-    let mut below = Relay::dial(vec![]).await;
+    let net = Net::default();
     let later = Some((Duration::from_secs(3), 1_000_000));
     let path = Path { rate: 5_000_000, later, delay: Duration::from_millis(50), ..THIN };
-    let (address, queues) = path.to(below.bridges.local_addr()).await;
-    let mut above = Relay::dial(vec![address.to_string()]).await;
+    let queues = net.wire(at(1), at(2), path);
+    let (mut above, mut below) = (Relay::on(&net, at(1), &[at(2)]), Relay::on(&net, at(2), &[]));
     let ((_, sender), (from, _)) = (above.up().await, below.up().await);
     let sounds = [1_u16, 2, 3];
     let route = |number: u16, class| {
@@ -311,13 +235,12 @@ async fn sound_passes_the_pictures_that_fill_a_path_that_got_thin() {
 }
 
 /// A link that was full at 1 Mbit/s and is sent little since then: only a probe can find that it carries more.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_path_that_got_wide_is_found_by_a_probe() {
-    let mut below = Relay::dial(vec![]).await;
+    let net = Net::default();
     let later = Some((Duration::from_secs(4), 10_000_000));
-    let path = Path { rate: 1_000_000, later, delay: Duration::from_millis(20), ..THIN };
-    let (address, _) = path.to(below.bridges.local_addr()).await;
-    let mut above = Relay::dial(vec![address.to_string()]).await;
+    net.wire(at(1), at(2), Path { rate: 1_000_000, later, delay: Duration::from_millis(20), ..THIN });
+    let (mut above, mut below) = (Relay::on(&net, at(1), &[at(2)]), Relay::on(&net, at(2), &[]));
     let ((_, sender), _) = (above.up().await, below.up().await);
     let begin = Instant::now();
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
@@ -355,14 +278,14 @@ fn table(forwarding: &Forwarding, from: LinkId, routes: impl IntoIterator<Item =
 
 /// Packets of 1000 to 1508 octets arrive whole and once, over two links, of which the second takes datagrams of
 /// less than 1300 and loses some.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn packets_longer_than_a_datagram_arrive_whole_over_two_links() {
-    let path = Path { rate: 100_000_000, loss: 20, longest: 1360, ..THIN };
-    let mut middle = Relay::start(&[]).await;
-    let (address, _) = path.to(middle.bridges.local_addr()).await;
-    let mut below = Relay::dial(vec![address.to_string()]).await;
+    let net = Net::default();
+    net.wire(at(3), at(2), Path { rate: 100_000_000, loss: 20, longest: 1360, ..THIN });
+    let mut middle = Relay::on(&net, at(2), &[]);
+    let mut below = Relay::on(&net, at(3), &[at(2)]);
     let ((_, to_below), (from_middle, _)) = (middle.up().await, below.up().await);
-    let mut above = Relay::start(&[&middle]).await;
+    let mut above = Relay::on(&net, at(1), &[at(2)]);
     let ((from_above, _), (_, to_middle)) = (middle.up().await, above.up().await);
     middle.takes(&[(from_above, 1)], &[(&to_below, 2)]);
     below.takes(&[(from_middle, 2)], &[]);
@@ -401,11 +324,11 @@ fn picture(number: u16, keyframe: bool) -> Bytes {
 }
 
 /// Of two encodings, together half as much again as the link carries, the better one is shed, and said to be.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn on_a_thin_link_the_base_of_a_picture_arrives_and_the_rest_is_withheld() {
-    let mut below = Relay::dial(vec![]).await;
-    let (address, _) = THIN.to(below.bridges.local_addr()).await;
-    let mut above = Relay::dial(vec![address.to_string()]).await;
+    let net = Net::default();
+    net.wire(at(1), at(2), THIN);
+    let (mut above, mut below) = (Relay::on(&net, at(1), &[at(2)]), Relay::on(&net, at(2), &[]));
     let ((_, link), (from, _)) = (above.up().await, below.up().await);
     let route = |track| Route { track, local: Some(1), class: Class::Video, children: vec![] };
     table(&below.forwarding, from, [(1, route(1)), (2, route(2))]);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -13,10 +14,14 @@ use protocol::{
 };
 use tokio::sync::mpsc;
 
+use super::memory_net::Net;
 use crate::bridge::{
-    BridgeConfig, BridgeEvent, Bridges, Child, Forwarding, Identity, LinkId, LinkSender, Route, SPOKEN,
-    Table, Trust,
+    BridgeConfig, BridgeEvent, Bridges, Child, Forwarding, Identity, LinkId, LinkSender, LocalDelivery,
+    Route, SPOKEN, Table, Trust,
 };
+
+/// What was delivered: kind, epoch and payload.
+pub(crate) type Came = Arc<Mutex<Vec<(DatagramKind, u8, Bytes)>>>;
 
 /// One relay of the test, and the packets that were delivered to it.
 pub(crate) struct Relay {
@@ -24,7 +29,7 @@ pub(crate) struct Relay {
     pub bridges: Bridges,
     pub events: mpsc::Receiver<BridgeEvent>,
     pub forwarding: Arc<Forwarding>,
-    pub came: Arc<Mutex<Vec<(DatagramKind, u8, Bytes)>>>,
+    pub came: Came,
 }
 
 impl Relay {
@@ -33,28 +38,22 @@ impl Relay {
     }
 
     pub async fn dial(peers: Vec<String>) -> Relay {
-        let data = tempfile::tempdir().unwrap();
-        let identity = Arc::new(Identity::load_or_create(data.path()).unwrap());
-        let id = identity.node_id();
-        let config = BridgeConfig {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            peers,
-            identity,
-            zone: ZoneName::new("zone").unwrap(),
-            trust: Trust::Anyone,
-            versions: SPOKEN,
-        };
-        let came = Arc::new(Mutex::new(Vec::new()));
-        let sink = came.clone();
-        let local = Arc::new(move |_: u32, header: DatagramHeader, payload: Bytes| {
-            sink.lock().unwrap().push((header.kind, header.epoch, payload));
-        });
+        let (config, came) = (config("127.0.0.1:0".parse().unwrap(), peers), Arc::default());
+        let (id, forwarding, local) = (config.identity.node_id(), Arc::new(Forwarding::new()), keep(&came));
         let (sender, events) = mpsc::channel(1024);
-        let forwarding = Arc::new(Forwarding::new());
-        let bridges =
-            Bridges::start(config, forwarding.clone(), local, sender, crate::vitals::Pulse::unwatched())
-                .await
-                .unwrap();
+        let pulse = crate::vitals::Pulse::unwatched();
+        let bridges = Bridges::start(config, forwarding.clone(), local, sender, pulse).await.unwrap();
+        Relay { id, bridges, events, forwarding, came }
+    }
+
+    /// A relay at this address of a network in memory.
+    pub fn on(net: &Net, address: SocketAddr, peers: &[SocketAddr]) -> Relay {
+        let peers = peers.iter().map(SocketAddr::to_string).collect();
+        let (config, came) = (config(address, peers), Arc::default());
+        let (id, forwarding, local) = (config.identity.node_id(), Arc::new(Forwarding::new()), keep(&came));
+        let (sender, events) = mpsc::channel(1024);
+        let outside = (forwarding.clone(), local, sender);
+        let bridges = Bridges::start_on(net.socket(address), config, outside).unwrap();
         Relay { id, bridges, events, forwarding, came }
     }
 
@@ -91,6 +90,25 @@ impl Relay {
         .await
         .unwrap_or_else(|_| panic!("{} of {count} packets came", self.came.lock().unwrap().len()));
     }
+}
+
+fn config(listen: SocketAddr, peers: Vec<String>) -> BridgeConfig {
+    let data = tempfile::tempdir().unwrap();
+    BridgeConfig {
+        listen,
+        peers,
+        identity: Arc::new(Identity::load_or_create(data.path()).unwrap()),
+        zone: ZoneName::new("zone").unwrap(),
+        trust: Trust::Anyone,
+        versions: SPOKEN,
+    }
+}
+
+fn keep(came: &Came) -> LocalDelivery {
+    let came = came.clone();
+    Arc::new(move |_: u32, header: DatagramHeader, payload: Bytes| {
+        came.lock().unwrap().push((header.kind, header.epoch, payload));
+    })
 }
 
 pub(crate) fn packet(sequence: u16) -> Bytes {
