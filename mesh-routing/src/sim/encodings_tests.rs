@@ -8,7 +8,7 @@ use protocol::{
     mesh::{StreamTrack, TrackKey},
 };
 
-use crate::{NominalRate, StreamRates};
+use crate::{NominalRate, PictureDemand, StreamRates};
 
 use super::{Condition, ENCODINGS, Heard, PACKET_EVERY, Sim, check, random::Random, shape, wire::Quality};
 
@@ -188,6 +188,67 @@ fn on_a_link_that_becomes_narrow_the_encoding_for_the_fewest_goes_first() {
     let sent = sim.sent(0, 0);
     assert!(sent.contains(&many[TOP]) && !sent.contains(&few[TOP]), "the newer one stays: {sent:?}");
     assert!(sent.contains(&few[BASE]) && sent.contains(&many[BASE]), "{sent:?}");
+}
+
+/// So many look at the top of a picture at a relay.
+fn look(sim: &mut Sim, relay: usize, top: &TrackKey, listeners: u32) {
+    sim.relays[relay].wanted.insert(top.clone());
+    let (now, mut demand) = (sim.now, PictureDemand { listeners, ..PictureDemand::default() });
+    demand.wanted[usize::from(top.track.encoding().unwrap())] = listeners;
+    sim.with(relay, |mesh| mesh.handle_demand(top.origin, top.stream.clone(), demand, now));
+}
+
+#[test]
+fn a_picture_that_more_look_at_takes_the_place_of_another_and_keeps_it() {
+    // Beside the bases one top and one middle have room. The top is that of the stage that came first.
+    let mut sim = Sim::new(2, &shape::chain(2), 5);
+    let (few, many) = (sim.publish_encodings(0, "few"), sim.publish_encodings(0, "many"));
+    sim.run(seconds(1));
+    sim.set_capacity((0, 0), 4_500_000);
+    look(&mut sim, 1, &few[TOP], 2);
+    sim.run(seconds(5));
+    assert!(sim.sent(0, 0).contains(&few[TOP]));
+    // Where as many look at it, it stays: nobody takes turns.
+    for listeners in [2, 3] {
+        look(&mut sim, 1, &many[TOP], listeners);
+        sim.run(seconds(30));
+        let sent = sim.sent(0, 0);
+        assert!(sent.contains(&few[TOP]) && !sent.contains(&many[TOP]), "{sent:?}");
+    }
+    // Where clearly more do, it goes, within the longest wait before what was refused is tried again.
+    look(&mut sim, 1, &many[TOP], 4);
+    sim.run(seconds(16));
+    for _ in 0..600 {
+        let sent = sim.sent(0, 0);
+        assert!(sent.contains(&many[TOP]) && !sent.contains(&few[TOP]), "{sent:?}");
+        assert!(sent.contains(&few[BASE]) && sent.contains(&many[BASE]), "{sent:?}");
+        sim.run(Duration::from_millis(100));
+    }
+    assert!(sim.sent(0, 0).contains(&few[MIDDLE]), "{:?}", sim.sent(0, 0));
+    check::at_rest(&mut sim);
+}
+
+#[test]
+fn what_many_relays_want_behind_another_counts_together() {
+    let mut sim = Sim::new(5, &[(0, 1), (1, 2), (1, 3), (1, 4)], 5);
+    let (few, many) = (sim.publish_encodings(0, "few"), sim.publish_encodings(0, "many"));
+    sim.run(seconds(1));
+    sim.set_capacity((0, 0), 4_500_000);
+    sim.want(2, &few[TOP], true);
+    sim.run(seconds(5));
+    assert!(sim.sent(0, 0).contains(&few[TOP]));
+    // They come one after the other, and each is refused at first.
+    for relay in 2..5 {
+        sim.want(relay, &many[TOP], true);
+        sim.run(seconds(2));
+    }
+    sim.run(seconds(40));
+    let sent = sim.sent(0, 0);
+    assert!(sent.contains(&many[TOP]) && !sent.contains(&few[TOP]), "{sent:?}");
+    for relay in 2..5 {
+        assert_eq!(carried(&mut sim, relay, &many), [true, false, true], "{relay}");
+    }
+    check::at_rest(&mut sim);
 }
 
 #[test]

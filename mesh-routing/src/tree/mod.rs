@@ -326,7 +326,6 @@ impl Trees {
                 below.entry(link).and_modify(|best| *best = asks.max(*best)).or_insert(asks);
             }
         }
-        let below: Vec<(u8, u32)> = below.into_values().collect();
         let picture = self.pictures.entry(of.clone()).or_default();
         let taken = picture.settle(&Seen { rates: &rates, below: &below, joined }, now);
         let seen = picture.is_seen();

@@ -13,7 +13,10 @@ use std::{
 
 use protocol::mesh::MAX_ENCODINGS;
 
-use crate::wire::rates::{AdvertisedEncoding, StreamRates};
+use crate::wire::{
+    metric::LinkId,
+    rates::{AdvertisedEncoding, StreamRates},
+};
 
 /// What did not come after this time is not to be had. Longer than [`crate::tree::children::WAIT`].
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -23,6 +26,8 @@ const BASE_PATIENCE: Duration = Duration::from_millis(1500);
 /// nothing flows for it.
 const BARRED_MIN: Duration = Duration::from_secs(5);
 const BARRED_MAX: Duration = Duration::from_secs(15);
+/// What a child asked for is remembered until it would have asked again: the longest wait, and what the answer takes.
+const REMEMBERED: Duration = Duration::from_secs(18);
 /// An encoding that has come for so long is forgiven what it failed before.
 const FORGIVEN: Duration = Duration::from_secs(10);
 /// One that works is not exchanged sooner: each exchange costs a keyframe.
@@ -60,7 +65,7 @@ impl Taken {
 pub(crate) struct Seen<'a> {
     pub rates: &'a StreamRates,
     /// Of each child the best encoding that it asks for, by rank, and how many listeners that is for.
-    pub below: &'a [(u8, u32)],
+    pub below: &'a BTreeMap<LinkId, (u8, u32)>,
     /// Whether an encoding is joined, by place.
     pub joined: [bool; MAX_ENCODINGS],
 }
@@ -71,6 +76,8 @@ pub(crate) struct Picture {
     demand: PictureDemand,
     upper: Option<Upper>,
     barred: BTreeMap<u8, Barred>,
+    /// Of each child the best that it asked for lately.
+    wishes: BTreeMap<LinkId, Wish>,
     /// Since when the base is wanted and does not come.
     without_base: Option<Instant>,
     looked: Option<Instant>,
@@ -90,6 +97,15 @@ struct Upper {
 struct Barred {
     until: Instant,
     wait: Duration,
+}
+
+/// What a child asked for at best. It asks now and then for what it was refused, and other children at other times. So how
+/// many would gain by it is known only from what each of them asked for lately.
+#[derive(Debug, Clone, Copy)]
+struct Wish {
+    rank: u8,
+    listeners: u32,
+    at: Instant,
 }
 
 impl Picture {
@@ -113,6 +129,8 @@ impl Picture {
         self.looked = Some(now);
         let joined = |place: u8| seen.joined.get(usize::from(place)).copied().unwrap_or_default();
         let wanted = self.wanted(seen);
+        self.remember(seen.below, now);
+        let wished = self.wished(seen.rates);
         let base = seen.rates.base().filter(|_| wanted.iter().any(|count| *count > 0));
         let Some(base) = base else {
             (self.upper, self.without_base) = (None, None);
@@ -131,14 +149,13 @@ impl Picture {
                 self.barred.remove(&upper.place);
             }
         }
-        self.choose(&seen.rates.encodings, &wanted, now);
+        self.choose(&seen.rates.encodings, (&wanted, &wished), now);
         Taken {
             whole: without.is_some_and(|since| now >= since + BASE_PATIENCE),
             base: Some(base),
             upper: self.upper.map(|upper| upper.place),
             behind: self.upper.map_or(0, |upper| {
-                let rank = seen.rates.rank(upper.place).unwrap_or_default();
-                wanted.iter().skip(usize::from(rank)).fold(0, |sum, count| sum.saturating_add(*count))
+                from(&wished, usize::from(seen.rates.rank(upper.place).unwrap_or_default()))
             }),
         }
     }
@@ -155,12 +172,42 @@ impl Picture {
         upper.chain(barred).chain(base).filter(|at| looked.is_none_or(|looked| *at > looked)).min()
     }
 
-    /// How many want each encoding at most, by rank: listeners here and below.
+    fn remember(&mut self, below: &BTreeMap<LinkId, (u8, u32)>, now: Instant) {
+        self.wishes.retain(|link, _| below.contains_key(link));
+        for (link, (rank, listeners)) in below {
+            let wish = Wish { rank: *rank, listeners: *listeners, at: now };
+            let known = self.wishes.entry(*link).or_insert(wish);
+            if *rank >= known.rank || now >= known.at + REMEMBERED {
+                *known = wish;
+            }
+        }
+    }
+
+    /// How many want each encoding at most, by rank: listeners here, and those below for whom it is asked for now.
     fn wanted(&self, seen: &Seen<'_>) -> Vec<u32> {
-        let mut wanted = vec![0; seen.rates.encodings.len()];
+        self.with(seen.rates, seen.below.values().copied())
+    }
+
+    /// As [`Picture::wanted`], with what was asked for lately.
+    fn wished(&self, rates: &StreamRates) -> Vec<u32> {
+        self.with(rates, self.wishes.values().map(|wish| (wish.rank, wish.listeners)))
+    }
+
+    fn with(&self, rates: &StreamRates, below: impl Iterator<Item = (u8, u32)>) -> Vec<u32> {
+        let mut wanted = self.wanted_here(rates);
+        for (rank, behind) in below {
+            if let Some(count) = wanted.get_mut(usize::from(rank)) {
+                *count = count.saturating_add(behind);
+            }
+        }
+        wanted
+    }
+
+    fn wanted_here(&self, rates: &StreamRates) -> Vec<u32> {
+        let mut wanted = vec![0; rates.encodings.len()];
         let mut others = self.demand.listeners;
         for (place, count) in (0..).zip(self.demand.wanted) {
-            if let Some(rank) = seen.rates.rank(place) {
+            if let Some(rank) = rates.rank(place) {
                 let count = count.min(others);
                 wanted[usize::from(rank)] += count;
                 others -= count;
@@ -169,22 +216,16 @@ impl Picture {
         if let Some(base) = wanted.first_mut() {
             *base += others;
         }
-        for (rank, behind) in seen.below {
-            if let Some(count) = wanted.get_mut(usize::from(*rank)) {
-                *count = count.saturating_add(*behind);
-            }
-        }
         wanted
     }
 
     /// Takes the encoding by which most is gained: so many steps above the base for each who gets it. Who wants less
-    /// than it gets the base, and gains nothing.
-    fn choose(&mut self, encodings: &[AdvertisedEncoding], wanted: &[u32], now: Instant) {
-        let gain =
-            |rank: usize| wanted[rank..].iter().map(|count| u64::from(*count)).sum::<u64>() * rank as u64;
+    /// than it gets the base, and gains nothing. What nobody asks for now is not taken, however many wished for it.
+    fn choose(&mut self, encodings: &[AdvertisedEncoding], (wanted, wished): (&[u32], &[u32]), now: Instant) {
+        let gain = |rank: usize| u64::from(from(wished, rank)) * rank as u64;
         let fits = |rank: &usize| {
             let barred = self.barred.get(&encodings[*rank].place).is_some_and(|barred| barred.until > now);
-            !barred && gain(*rank) > 0
+            !barred && from(wanted, *rank) > 0
         };
         // Of equal ones the lower: it costs less.
         let best = (1..encodings.len()).rev().filter(fits).max_by_key(|rank| gain(*rank));
@@ -204,6 +245,11 @@ impl Picture {
         let wait = before.unwrap_or(BARRED_MIN).min(BARRED_MAX);
         self.barred.insert(place, Barred { until: now + wait, wait });
     }
+}
+
+/// How many get an encoding of this rank: those who want it or a better one.
+fn from(wanted: &[u32], rank: usize) -> u32 {
+    wanted.iter().skip(rank).fold(0, |sum, count| sum.saturating_add(*count))
 }
 
 #[cfg(test)]
@@ -236,7 +282,8 @@ mod tests {
     fn settle(picture: &mut Picture, below: &[(u8, u32)], joined: &[u8], now: Instant) -> Taken {
         let rates = rates();
         let joined = std::array::from_fn(|place| joined.contains(&(place as u8)));
-        let taken = picture.settle(&Seen { rates: &rates, below, joined }, now);
+        let below = (0..).map(LinkId).zip(below.iter().copied()).collect();
+        let taken = picture.settle(&Seen { rates: &rates, below: &below, joined }, now);
         Taken { behind: 0, ..taken }
     }
 
@@ -330,8 +377,24 @@ mod tests {
         let (mut picture, now) = (Picture::default(), epoch());
         picture.handle_demand(demand(0, 0, 2));
         let rates = StreamRates::default();
-        let seen = Seen { rates: &rates, below: &[], joined: [false; MAX_ENCODINGS] };
+        let seen = Seen { rates: &rates, below: &BTreeMap::new(), joined: [false; MAX_ENCODINGS] };
         assert_eq!(picture.settle(&seen, now), Taken { whole: true, ..Taken::default() });
+    }
+
+    #[test]
+    fn children_that_ask_at_different_times_are_counted_together() {
+        let (mut picture, start, rates) = (Picture::default(), epoch(), rates());
+        let joined = [false, false, true, false];
+        let mut behind = |below: &[(u8, u32)], after| {
+            let below = (0..).map(LinkId).zip(below.iter().copied()).collect();
+            picture.settle(&Seen { rates: &rates, below: &below, joined }, start + after).behind
+        };
+        assert_eq!(behind(&[(2, 3), (0, 5)], Duration::ZERO), 3);
+        assert_eq!(behind(&[(0, 3), (2, 5)], 5 * SECOND), 8);
+        // One of them is gone, and the other wants less for long.
+        assert_eq!(behind(&[(2, 3)], 6 * SECOND), 3);
+        assert_eq!(behind(&[(1, 3)], 6 * SECOND + REMEMBERED), 3);
+        assert_eq!(behind(&[(0, 3)], 30 * SECOND), 0);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What links have room for. Each track is planned with the rate that its origin says of it, and a link with most of what
 //! it is thought to carry. Sound has room before any picture, the base of any sound before the better qualities of others,
-//! and the base of any picture before the better encodings of others. What becomes of a child that has none is its own
+//! and the base of any picture before the better encodings of others. Of these the one by which more gain has room first.
+//! What becomes of a child that has none is its own
 //! affair.
 
 use std::{cmp::Reverse, time::Instant};
@@ -69,7 +70,7 @@ impl Trees {
     pub(super) fn settle_capacities(&mut self, around: &TreeView<'_>, now: Instant) {
         self.capacities.retain(|link, _| around.links.contains_key(link));
         while let Some(link) = self.tight.pop_first() {
-            self.make_room((link, 0), |sent| sent.may_go(), around, now);
+            self.make_room((link, 0), (|_| true, |sent| sent.may_go()), around, now);
         }
     }
 
@@ -98,7 +99,8 @@ impl Trees {
             if !is_base && planned(&stays) + more > room {
                 return false;
             }
-            self.make_room((link, more), |sent| sent.is_picture() || is_base && sent.may_go(), around, now);
+            let may_go = |sent: &Sent<'_>| sent.is_picture() || is_base && sent.may_go();
+            self.make_room((link, more), (|_| true, may_go), around, now);
             return true;
         }
         let rank = around.rank(key);
@@ -106,12 +108,25 @@ impl Trees {
         if rank == 0 {
             let fits = planned(&before) + rate <= room;
             if fits {
-                self.make_room((link, rate), |sent| sent.is_picture() && sent.rank > 0, around, now);
+                let may_go = |sent: &Sent<'_>| sent.is_picture() && sent.rank > 0;
+                self.make_room((link, rate), (|_| true, may_go), around, now);
             }
             return fits;
         }
         // One above the base is sent of each picture: it takes the place of the one before.
-        planned(&|sent| before(sent) || !same(sent)) + rate <= room
+        let counts = |sent: &Sent<'_>| before(sent) || !same(sent);
+        // Of others, those no worse by which clearly fewer gain give way. Clearly, or two stages with equal crowds would
+        // take turns.
+        let gain = u32::from(ask.behind.max(1));
+        let may_go = |sent: &Sent<'_>| {
+            let fewer = u32::from(sent.listeners.max(1)) * 3 < gain * 2;
+            sent.is_picture() && sent.rank >= rank && !same(sent) && fewer
+        };
+        let fits = planned(&|sent| counts(sent) && !may_go(sent)) + rate <= room;
+        if fits {
+            self.make_room((link, rate), (counts, may_go), around, now);
+        }
+        fits
     }
 
     /// What is planned with of a link, if its capacity is known.
@@ -132,17 +147,17 @@ impl Trees {
         })
     }
 
-    /// Lets tracks of a link go until there is room for `more`, of those that may: pictures before sounds, the best
-    /// encodings and rungs first, of these those by which the fewest listeners gain, then the newest.
+    /// Lets tracks of a link go until there is room for `more` beside those that count, of those that may: pictures before
+    /// sounds, the best encodings and rungs first, of these those by which the fewest listeners gain, then the newest.
     fn make_room(
         &mut self,
         (link, more): (LinkId, u64),
-        may_go: impl Fn(&Sent<'_>) -> bool,
+        (counts, may_go): (impl Fn(&Sent<'_>) -> bool, impl Fn(&Sent<'_>) -> bool),
         around: &TreeView<'_>,
         now: Instant,
     ) {
         let Some(room) = self.room(link) else { return };
-        while self.sent(link, around).map(|sent| sent.rate).sum::<u64>() + more > room {
+        while self.sent(link, around).filter(&counts).map(|sent| sent.rate).sum::<u64>() + more > room {
             let first = |sent: &Sent<'_>| {
                 // Who says nothing stands for one.
                 let listeners = Reverse(sent.listeners.max(1));
