@@ -1,38 +1,54 @@
-//! What a link is thought to carry. Only a full link tells: what it delivered while its queue stood is what it can.
+//! What a link is thought to carry. Only a full link tells: what it delivered while its queue stood is what it can. It need
+//! not be full all the time: a burst fills it too.
 //! That is believed for a while and then forgotten, so that a link that got better is tried again. Probes find out sooner,
 //! see `probe.rs`: while they show no more, it stays.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use super::probe::Seen;
 
-/// Looks in a row that have to find the link full: a keyframe fills it for one.
-const FULL_LOOKS: u32 = 2;
-/// Rounds of the congestion window within a look that have to be full, of four.
-const FULL_OF_FOUR: u64 = 3;
+/// For so long the link has to have been full within [`RECENT`], and in two looks at least: a radio that stalls once has a
+/// queue as well.
+const FULL: Duration = Duration::from_millis(250);
+const RECENT: Duration = Duration::from_secs(3);
+const FULL_LOOKS: usize = 2;
 /// How long it is believed at first, and at most: who tries again and finds it full waits twice as long.
 const BELIEVED: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(160));
 /// For so long a probe says that it is true. It may take many to get one that chance does not disturb.
 const PROBED: Duration = Duration::from_secs(60);
-/// A look moves the estimate by one part of so many.
+/// A look moves the estimate by one part of so many, or as far as what was delivered if that is less than so many per cent
+/// of it: the path is another.
 const SLOWNESS: u64 = 4;
+const ANOTHER: u64 = 75;
 
 /// Running totals of a connection's congestion control.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Delivered {
     /// Bytes acknowledged.
     pub bytes: u64,
-    /// Rounds of the window.
-    pub rounds: u64,
-    /// Those with more to send and a queue on the path.
-    pub full: u64,
+    /// Those of them that were while there was more to send and a queue on the path.
+    pub full_bytes: u64,
+    /// How long that was.
+    pub full_time: Duration,
+}
+
+/// What was delivered while the link was full, between two looks.
+#[derive(Debug, Clone, Copy)]
+struct Full {
+    at: Instant,
+    bytes: u64,
+    time: Duration,
 }
 
 /// The estimate of one link.
 #[derive(Debug)]
 pub struct Estimate {
     last: Option<(Delivered, Instant)>,
-    full_looks: u32,
+    /// By age.
+    full: VecDeque<Full>,
     bits: Option<u64>,
     /// When it was last full, and for how long that is believed.
     full_at: Option<Instant>,
@@ -45,7 +61,7 @@ impl Default for Estimate {
     fn default() -> Estimate {
         Estimate {
             last: None,
-            full_looks: 0,
+            full: VecDeque::new(),
             bits: None,
             full_at: None,
             believed: BELIEVED.0,
@@ -61,21 +77,41 @@ impl Estimate {
         let past = now.saturating_duration_since(at);
         // On a new path quinn counts anew.
         let Some(bytes) = total.bytes.checked_sub(last.bytes).filter(|_| !past.is_zero()) else {
-            self.full_looks = 0;
+            self.full.clear();
             return self.bits;
         };
-        let (rounds, full) = (total.rounds.saturating_sub(last.rounds), total.full.saturating_sub(last.full));
-        let rate = (bytes as f64 * 8.0 / past.as_secs_f64()) as u64;
-        let is_full = rounds > 0 && full * 4 >= rounds * FULL_OF_FOUR;
-        self.full_looks = if is_full { self.full_looks.saturating_add(1) } else { 0 };
-        if self.full_looks >= FULL_LOOKS {
-            self.handle_full(rate, now);
+        let rate = rate_of(bytes, past);
+        let full = Full {
+            at: now,
+            bytes: total.full_bytes.saturating_sub(last.full_bytes),
+            time: total.full_time.saturating_sub(last.full_time),
+        };
+        if let Some(carried) = self.carried(full, now) {
+            self.handle_full(carried, now);
         } else if self.bits.is_some_and(|bits| rate > bits) {
             self.bits = Some(rate);
         } else if self.is_over(now) {
             self.bits = None;
         }
         self.bits
+    }
+
+    /// What the link carried while it was full, if it is now, and was for long enough lately.
+    fn carried(&mut self, full: Full, now: Instant) -> Option<u64> {
+        self.full.retain(|before| now < before.at + RECENT);
+        if full.time.is_zero() {
+            return None;
+        }
+        self.full.push_back(full);
+        // No more of it than is needed: what was before may have been another path.
+        let (mut bytes, mut time) = (0, Duration::ZERO);
+        for (looks, full) in (1..).zip(self.full.iter().rev()) {
+            (bytes, time) = (bytes + full.bytes, time + full.time);
+            if time >= FULL && looks >= FULL_LOOKS {
+                return Some(rate_of(bytes, time));
+            }
+        }
+        None
     }
 
     /// A probe found that the link carries no more, or at least so much.
@@ -98,8 +134,15 @@ impl Estimate {
             self.believed = if soon { (2 * self.believed).min(BELIEVED.1) } else { BELIEVED.0 };
         }
         self.full_at = Some(now);
-        self.bits = Some(self.bits.map_or(rate, |old| old - old / SLOWNESS + rate / SLOWNESS));
+        self.bits = Some(match self.bits {
+            Some(old) if rate >= old / 100 * ANOTHER => old - old / SLOWNESS + rate / SLOWNESS,
+            _ => rate,
+        });
     }
+}
+
+fn rate_of(bytes: u64, time: Duration) -> u64 {
+    (bytes as f64 * 8.0 / time.as_secs_f64()) as u64
 }
 
 #[cfg(test)]
@@ -129,8 +172,10 @@ mod tests {
             for _ in 0..time.as_millis() / LOOK.as_millis() {
                 self.now += LOOK;
                 self.total.bytes += bits / 8 / 4;
-                self.total.rounds += 5;
-                self.total.full += if full { 4 } else { 1 };
+                if full {
+                    self.total.full_bytes += bits / 8 / 4 / 5 * 4;
+                    self.total.full_time += LOOK / 5 * 4;
+                }
                 told = self.estimate.handle_look(self.total, self.now);
             }
             told
@@ -151,8 +196,20 @@ mod tests {
         let mut line = Line::new();
         for _ in 0..20 {
             assert_eq!(line.run(2_000_000, true, LOOK), None);
-            assert_eq!(line.run(2_000_000, false, LOOK), None);
+            assert_eq!(line.run(2_000_000, false, RECENT), None);
         }
+    }
+
+    #[test]
+    fn bursts_that_fill_a_link_say_what_it_carries() {
+        let mut line = Line::new();
+        assert!(near(line.run(5_000_000, true, Duration::from_secs(5)), 5_000_000));
+        // It got thin. Pictures fill it for a moment, are shed until the next keyframe, and again.
+        for _ in 0..2 {
+            line.run(300_000, false, LOOK * 5);
+            line.run(1_000_000, true, LOOK);
+        }
+        assert!(near(line.run(300_000, false, LOOK), 1_000_000), "{:?}", line.estimate.bits);
     }
 
     #[test]

@@ -23,6 +23,11 @@ const TARGET: Duration = Duration::from_millis(25);
 /// With loss above [`LOSS_NOTICED`] the path's buffer may be shorter than that.
 const TARGET_LOSSY: Duration = Duration::from_millis(12);
 const LOSS_NOTICED: f64 = 0.02;
+/// A round trip is longer by so much although no queue stands: acknowledgements wait, and a packet takes its time on the
+/// wire, which on a thin path is more than all of the above. A target below that closes the window for nothing.
+const ACK_WAIT: Duration = Duration::from_millis(10);
+const PACKETS_ON_WIRE: f64 = 1.5;
+const TARGET_MAX: Duration = Duration::from_millis(60);
 /// Loss above this closes the window whatever the delay says: a policer has no queue.
 const LOSS_MAX: f64 = 0.10;
 const LOSS_CUT: f64 = 0.85;
@@ -80,6 +85,8 @@ pub struct Delay {
     lost: u64,
     /// Rounds with a queue although the window is the smallest.
     stuck: u32,
+    /// The round before ended with a queue and with more to send.
+    was_full: bool,
     draining: Option<Instant>,
     careful_until: Option<Instant>,
 }
@@ -87,6 +94,8 @@ pub struct Delay {
 #[derive(Debug, Clone)]
 struct Round {
     begin: Instant,
+    /// What was delivered before it.
+    delivered: u64,
     first_sample: Option<Instant>,
     shortest: Duration,
     /// Since when all meets a long queue, and the shortest round trip since.
@@ -124,9 +133,10 @@ impl Base {
 }
 
 impl Round {
-    fn new(now: Instant) -> Round {
+    fn new(delivered: u64, now: Instant) -> Round {
         Round {
             begin: now,
+            delivered,
             first_sample: None,
             shortest: Duration::MAX,
             long_queue: None,
@@ -147,10 +157,11 @@ impl Delay {
             window: initial,
             mtu: mtu.into(),
             base: Base::new(now),
-            round: Round::new(now),
+            round: Round::new(0, now),
             acked: 0,
             lost: 0,
             stuck: 0,
+            was_full: false,
             draining: None,
             careful_until: None,
         };
@@ -203,7 +214,7 @@ impl Delay {
         self.round.limited |= limited || self.budget.wanted.load(Relaxed);
         if self.draining.is_some_and(|until| until <= now) {
             self.draining = None;
-            self.round = Round::new(now);
+            self.round = Round::new(self.budget.delivered.load(Relaxed), now);
         }
         let least = ROUND.max(self.round.shortest / 2);
         let long_enough = |first: Instant| now.saturating_duration_since(first) >= least;
@@ -213,7 +224,7 @@ impl Delay {
         }
         if long_queue.is_some() || self.round.first_sample.is_some_and(long_enough) {
             self.end_round(now);
-            self.round = Round::new(now);
+            self.round = Round::new(self.budget.delivered.load(Relaxed), now);
             self.round.most_in_flight = in_flight;
         }
         if !self.is_full(in_flight) {
@@ -243,12 +254,19 @@ impl Delay {
         let rtt = self.round.shortest.max(Duration::from_micros(1));
         let queue = rtt.saturating_sub(base);
         let loss = self.loss();
-        let target = if loss > LOSS_NOTICED { TARGET_LOSSY } else { TARGET };
         let used = self.window.min(self.round.most_in_flight);
-        self.budget.rounds.fetch_add(1, Relaxed);
-        if self.round.limited && queue >= target / 2 {
-            self.budget.full_rounds.fetch_add(1, Relaxed);
+        let wire = rtt.mul_f64(PACKETS_ON_WIRE * self.mtu as f64 / used.max(self.mtu) as f64);
+        let target = if loss > LOSS_NOTICED { TARGET_LOSSY } else { TARGET };
+        let target = target.max((ACK_WAIT + wire).min(TARGET_MAX));
+        let is_full = self.round.limited && queue >= target / 2;
+        // In the first round of several the path became full: some of it went by before.
+        if is_full && self.was_full {
+            let delivered = self.budget.delivered.load(Relaxed) - self.round.delivered;
+            let took = now.saturating_duration_since(self.round.begin);
+            self.budget.full_bytes.fetch_add(delivered, Relaxed);
+            self.budget.full_micros.fetch_add(took.as_micros() as u64, Relaxed);
         }
+        self.was_full = is_full;
         let mut ratio = (base + target).as_secs_f64() / rtt.as_secs_f64();
         if self.round.marked || (loss > LOSS_MAX && self.acked + self.lost >= LOSS_SAMPLE * self.mtu) {
             ratio = ratio.min(LOSS_CUT).min(1.0 - loss);

@@ -82,10 +82,12 @@ impl Wire {
         let shortest = Some(2 * self.delay + self.base_late);
         let (mut media, mut tick) = (0.0_f64, 0_u64);
         let (mut estimate, mut total) = (Estimate::default(), Delivered::default());
-        for looks in 0..3 {
-            estimate.handle_look(total, start + 250 * looks * MS);
+        estimate.handle_look(total, start);
+        for looks in 1..3 {
             total.bytes += believed / 8 / 4;
-            (total.rounds, total.full) = (total.rounds + 5, total.full + 4);
+            total.full_bytes += believed / 8 / 4;
+            total.full_time += 250 * MS;
+            estimate.handle_look(total, start + 250 * looks * MS);
         }
         while now < start + length {
             now += MS;
@@ -156,7 +158,6 @@ impl Wire {
             }
             if tick % 250 == 0 {
                 total.bytes += believed / 8 / 4 * self.media / 100;
-                total.rounds += 5;
                 // The first of them were before.
                 if now > start + SECOND && estimate.handle_look(total, now).is_none() {
                     outcome.forgotten = outcome.forgotten.or(Some(now - start));

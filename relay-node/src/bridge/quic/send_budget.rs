@@ -27,8 +27,9 @@ pub struct SendBudget {
     /// Something was sent past it since the last acknowledgement.
     pub(super) passed: AtomicBool,
     pub(super) delivered: AtomicU64,
-    pub(super) rounds: AtomicU64,
-    pub(super) full_rounds: AtomicU64,
+    /// Of what was delivered, what was while the path was full, and how long that was.
+    pub(super) full_bytes: AtomicU64,
+    pub(super) full_micros: AtomicU64,
     /// Media waits for room.
     pub(super) wanted: AtomicBool,
     /// Woken when there may be more room, or more to send.
@@ -80,12 +81,12 @@ impl SendBudget {
         self.wanted.store(wanted, Relaxed);
     }
 
-    /// What was delivered so far, and how much of the time the link was full.
+    /// What was delivered so far, and what of it while the link was full.
     pub fn delivered(&self) -> Delivered {
         Delivered {
             bytes: self.delivered.load(Relaxed),
-            rounds: self.rounds.load(Relaxed),
-            full: self.full_rounds.load(Relaxed),
+            full_bytes: self.full_bytes.load(Relaxed),
+            full_time: Duration::from_micros(self.full_micros.load(Relaxed)),
         }
     }
 

@@ -23,7 +23,7 @@ const SEGMENTS_MAX: usize = 16;
 /// Of a wire that nobody described.
 const NEAR: Path = Path {
     rate: 1_000_000_000,
-    later: None,
+    later: &[],
     buffer: Duration::from_millis(100),
     delay: Duration::from_millis(1),
     loss: 0,
@@ -34,8 +34,8 @@ const NEAR: Path = Path {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Path {
     pub rate: u64,
-    /// The rate from so long after its first datagram on.
-    pub later: Option<(Duration, u64)>,
+    /// The rates from so long after its first datagram on.
+    pub later: &'static [(Duration, u64)],
     pub buffer: Duration,
     pub delay: Duration,
     /// In 1000.
@@ -87,8 +87,8 @@ impl Wire {
             return None;
         }
         queues.lock().unwrap().push(queue);
-        let later = self.path.later.filter(|(at, _)| now >= begin + *at);
-        let rate = later.map_or(self.path.rate, |(_, rate)| rate);
+        let later = self.path.later.iter().rfind(|(at, _)| now >= begin + *at);
+        let rate = later.map_or(self.path.rate, |(_, rate)| *rate);
         let leaves = free_at + Duration::from_nanos(length as u64 * 8_000_000_000 / rate);
         self.free_at = Some(leaves);
         Some(leaves + self.path.delay)

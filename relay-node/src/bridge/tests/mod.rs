@@ -2,6 +2,7 @@
 //! one link or two do that are slow, hostile or of strangers.
 
 mod bad_neighbor;
+mod changing_path;
 mod membership;
 mod memory_net;
 mod slow_path;

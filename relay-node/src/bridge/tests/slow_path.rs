@@ -15,12 +15,12 @@ use super::{
     two_feeds::{self, Relay},
 };
 use crate::bridge::{
-    BridgeEvent, Child, Forwarding, Identity, LinkId, Route, Table, Trust,
+    Child, Forwarding, Identity, LinkId, Route, Table, Trust,
     link::handle::budget_of,
     quic::{capacity::Estimate, measure, tls, transport},
 };
 
-fn at(host: u8) -> SocketAddr {
+pub(super) fn at(host: u8) -> SocketAddr {
     ([10, 0, 0, host], 8081).into()
 }
 
@@ -113,9 +113,9 @@ fn cubic() -> TransportConfig {
     transport
 }
 
-const THIN: Path = Path {
+pub(super) const THIN: Path = Path {
     rate: 8_000_000,
-    later: None,
+    later: &[],
     buffer: Duration::from_millis(500),
     delay: Duration::from_millis(10),
     loss: 0,
@@ -192,86 +192,7 @@ async fn of_5_percent_loss_each_way_next_to_nothing_is_left() {
     assert!(audio < 1.5 && video < 1.5, "{audio} {video}");
 }
 
-/// From 5 to 1 Mbit/s at once, with 3 Mbit/s of pictures and three sounds: what is on the way fills the path's queue.
-#[tokio::test(start_paused = true)]
-async fn sound_passes_the_pictures_that_fill_a_path_that_got_thin() {
-    let net = Net::default();
-    let later = Some((Duration::from_secs(3), 1_000_000));
-    let path = Path { rate: 5_000_000, later, delay: Duration::from_millis(50), ..THIN };
-    let queues = net.wire(at(1), at(2), path);
-    let (mut above, mut below) = (Relay::on(&net, at(1), &[at(2)]), Relay::on(&net, at(2), &[]));
-    let ((_, sender), (from, _)) = (above.up().await, below.up().await);
-    let sounds = [1_u16, 2, 3];
-    let route = |number: u16, class| {
-        (number, Route { track: number.into(), local: Some(1), class, children: vec![] })
-    };
-    let all = sounds.map(|sound| route(sound, Class::Audio)).into_iter().chain([route(4, Class::Video)]);
-    table(&below.forwarding, from, all);
-    let mut ticks = tokio::time::interval(Duration::from_millis(20));
-    let (turns, mut pictures) = (350_u16, 0_u16);
-    for turn in 0..turns {
-        ticks.tick().await;
-        for _ in 0..6 {
-            let mut payload = two_feeds::packet(pictures).to_vec();
-            payload.resize(1200, 0);
-            sender.send_media(Class::Video, DatagramKind::Rtp, 4, Alias(4), &Bytes::from(payload));
-            pictures += 1;
-        }
-        for sound in sounds {
-            let mut payload = two_feeds::packet(turn).to_vec();
-            payload.resize(270, 0);
-            sender.send_media(Class::Audio, DatagramKind::Rtp, sound as u8, Alias(sound), &payload.into());
-        }
-    }
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    let came = below.came.lock().unwrap();
-    let count = |of: u16| came.iter().filter(|(_, epoch, _)| u16::from(*epoch) == of).count();
-    let lost = sounds.map(|sound| usize::from(turns) - count(sound));
-    let longest = queues.lock().unwrap().iter().max().copied();
-    println!("lost of {turns} packets of each sound: {lost:?}; {} of {pictures} of pictures came", count(4));
-    println!("the longest queue: {longest:?}");
-    // What the path drops before the first acknowledgement tells of it is gone.
-    assert!(lost.iter().sum::<usize>() <= 9, "{lost:?}");
-}
-
-/// A link that was full at 1 Mbit/s and is sent little since then: only a probe can find that it carries more.
-#[tokio::test(start_paused = true)]
-async fn a_path_that_got_wide_is_found_by_a_probe() {
-    let net = Net::default();
-    let later = Some((Duration::from_secs(4), 10_000_000));
-    net.wire(at(1), at(2), Path { rate: 1_000_000, later, delay: Duration::from_millis(20), ..THIN });
-    let (mut above, mut below) = (Relay::on(&net, at(1), &[at(2)]), Relay::on(&net, at(2), &[]));
-    let ((_, sender), _) = (above.up().await, below.up().await);
-    let begin = Instant::now();
-    let mut ticks = tokio::time::interval(Duration::from_millis(20));
-    let (mut number, mut known) = (0_u16, None);
-    while begin.elapsed() < Duration::from_secs(60) {
-        ticks.tick().await;
-        // Twice what it carries for 3 s, then a fifth.
-        let is_thin = begin.elapsed() < Duration::from_secs(4);
-        let packets = if is_thin && begin.elapsed() < Duration::from_secs(3) { 4 } else { 1 };
-        for _ in 0..packets {
-            let mut payload = two_feeds::packet(number).to_vec();
-            payload.resize(if packets > 1 { 1200 } else { 500 }, 0);
-            sender.send_media(Class::Audio, DatagramKind::Rtp, 4, Alias(4), &Bytes::from(payload));
-            number = number.wrapping_add(1);
-        }
-        while let Ok(event) = above.events.try_recv() {
-            let BridgeEvent::Measured { capacity, .. } = event else { continue };
-            if is_thin {
-                known = capacity.or(known);
-            } else if let (Some(before), Some(now)) = (known, capacity)
-                && now > before * 3 / 2
-            {
-                println!("{before} and then {now}, after {:?}", begin.elapsed());
-                return;
-            }
-        }
-    }
-    panic!("{known:?} was known and nothing more");
-}
-
-fn table(forwarding: &Forwarding, from: LinkId, routes: impl IntoIterator<Item = (u16, Route)>) {
+pub(super) fn table(forwarding: &Forwarding, from: LinkId, routes: impl IntoIterator<Item = (u16, Route)>) {
     let incoming = routes.into_iter().map(|(alias, route)| ((from, Alias(alias)), route));
     forwarding.replace(Table { incoming: incoming.collect(), local: Default::default() });
 }
@@ -314,7 +235,7 @@ async fn packets_longer_than_a_datagram_arrive_whole_over_two_links() {
 }
 
 /// A picture of one packet in VP8.
-fn picture(number: u16, keyframe: bool) -> Bytes {
+pub(super) fn picture(number: u16, keyframe: bool) -> Bytes {
     let mut bytes = vec![0x80, Codec::Vp8.canonical_payload_type()];
     bytes.extend(number.to_be_bytes());
     bytes.extend((u32::from(number) * 3000).to_be_bytes());
