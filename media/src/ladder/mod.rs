@@ -13,6 +13,7 @@ mod encoder;
 mod load;
 mod mono;
 mod order;
+mod passing;
 mod sound;
 mod stage;
 mod stages;

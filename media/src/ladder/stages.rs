@@ -8,7 +8,7 @@ use std::{
 
 use protocol::Codec;
 
-use super::{Load, RUNGS, Stage};
+use super::{Load, RUNGS, Stage, passing::Passing};
 use crate::{
     drop_reason::DropReason,
     rtp::packet::Packet,
@@ -54,6 +54,8 @@ pub struct Stages {
 #[derive(Debug)]
 struct Entry {
     stage: Stage,
+    /// What leaves in the place of its rungs while they are closed.
+    passing: Passing,
     /// Its rungs' tracks, once somebody has wanted any.
     tracks: Option<[TrackId; RUNGS]>,
     wanted: [bool; RUNGS],
@@ -65,6 +67,24 @@ struct Entry {
 impl Entry {
     fn is_wanted(&self) -> bool {
         self.wanted.contains(&true)
+    }
+
+    /// The rungs that somebody wants.
+    fn wanted(&self) -> impl Iterator<Item = usize> + use<> {
+        let wanted = self.wanted;
+        (0..RUNGS).filter(move |rung| wanted[*rung])
+    }
+
+    /// A packet of the publisher leaves as those of the rungs that somebody wants.
+    fn pass(&mut self, packet: &Packet) -> [Option<(TrackId, Packet)>; RUNGS] {
+        std::array::from_fn(|rung| if self.wanted[rung] { self.leave(rung, packet.clone()) } else { None })
+    }
+
+    /// A packet of a rung leaves on this track.
+    fn leave(&mut self, rung: usize, packet: Packet) -> Option<(TrackId, Packet)> {
+        self.passing.handle_left(rung, &packet);
+        let track = self.tracks.and_then(|tracks| tracks.get(rung).copied());
+        track.map(|track| (track, packet))
     }
 }
 
@@ -80,6 +100,9 @@ impl Stages {
         let Some(entry) = self.entry(audio, now) else { return };
         entry.heard = now;
         entry.stage.handle_packet(packet, now);
+        entry.passing.handle_packet(packet);
+        let passed = if entry.closed { entry.pass(packet) } else { Default::default() };
+        self.ready.extend(passed.into_iter().flatten());
         self.drain(audio);
     }
 
@@ -97,6 +120,7 @@ impl Stages {
         entry.heard = now;
         entry.tracks = Some(tracks.rungs);
         entry.wanted = rungs;
+        (0..RUNGS).filter(|rung| !rungs[*rung]).for_each(|rung| entry.passing.forget(rung));
         self.settle();
     }
 
@@ -158,6 +182,7 @@ impl Stages {
             std::collections::btree_map::Entry::Vacant(_) if is_full => None,
             std::collections::btree_map::Entry::Vacant(place) => Some(place.insert(Entry {
                 stage: Stage::new(),
+                passing: Passing::default(),
                 tracks: None,
                 wanted: [false; RUNGS],
                 closed: false,
@@ -175,7 +200,8 @@ impl Stages {
         self.look_at = (behind.is_some() || self.load.closed() > 0).then_some(now + LOOK);
     }
 
-    /// The stages with the highest numbers are closed, as many as have to be.
+    /// The stages with the highest numbers are closed, as many as have to be. What was on its way through the encoders of
+    /// one leaves as its publisher sent it.
     fn settle(&mut self) {
         let mut closed = self.load.closed();
         for (audio, entry) in self.stages.iter_mut().rev() {
@@ -186,6 +212,11 @@ impl Stages {
                 let audio = *audio;
                 // One that nobody wants any more is not opened.
                 if closes {
+                    for rung in entry.wanted() {
+                        for packet in entry.passing.behind(rung) {
+                            self.ready.extend(entry.leave(rung, packet));
+                        }
+                    }
                     self.events.push_back(Event::Closed { audio });
                 } else if entry.is_wanted() {
                     self.events.push_back(Event::Opened { audio });
@@ -199,9 +230,7 @@ impl Stages {
     fn drain(&mut self, audio: TrackId) {
         let Some(entry) = self.stages.get_mut(&audio) else { return };
         while let Some((rung, packet)) = entry.stage.poll_packet() {
-            if let Some(track) = entry.tracks.and_then(|tracks| tracks.get(rung).copied()) {
-                self.ready.push_back((track, packet));
-            }
+            self.ready.extend(entry.leave(rung, packet));
         }
         self.dropped.extend(std::iter::from_fn(|| entry.stage.poll_dropped()));
     }

@@ -25,6 +25,8 @@ pub struct Ladder {
     pub lags: usize,
     /// It hangs: nothing comes of it.
     pub hangs: bool,
+    /// It is closed: what the publisher sent comes in the place of its rungs.
+    pub passes: bool,
     /// Packets of each rung that it made.
     pub made: [usize; 2],
 }
@@ -52,6 +54,9 @@ impl Ladder {
     }
 
     fn make(&mut self, rung: usize, of: &Packet, now: Instant) -> Packet {
+        if self.passes {
+            return of.clone();
+        }
         self.made[rung] += 1;
         let canonical = Canonical {
             codec: of.codec,

@@ -30,8 +30,13 @@ impl Hall {
 
     /// As where the stage is at another relay: this comes of it.
     pub fn comes_from_elsewhere(&mut self, comes: [bool; 3]) {
+        self.comes_of([true, true], comes);
+    }
+
+    /// The same, and its relay makes these rungs.
+    pub fn comes_of(&mut self, open: [bool; 2], comes: [bool; 3]) {
         let elsewhere = Some(AdvertisedSound { rate: 160_000, comes });
-        self.sim.tell(&Command::Rungs { tracks: TRACKS, open: [true, true], elsewhere });
+        self.sim.tell(&Command::Rungs { tracks: TRACKS, open, elsewhere });
     }
 
     pub fn wire(&mut self, rate: u64) {
@@ -132,6 +137,36 @@ fn of_a_sound_from_elsewhere_a_listener_gets_the_best_that_comes() {
         assert!(hall.longest_gap(before) <= ms(61), "{wish:?} {comes:?}: {:?}", hall.longest_gap(before));
         let heard = hall.sim.workers[0].stats().hearing;
         assert_eq!(heard[usize::from(rung.min(2))], 1, "{wish:?} {comes:?}: {heard:?}");
+    }
+    hall.assert_seamless();
+}
+
+#[test]
+fn rungs_that_close_elsewhere_and_open_again_leave_no_hole() {
+    let mut hall = Hall::with_rungs(1, 1);
+    hall.sim.ladder.handle_wanted(9, [1, 1]);
+    hall.sim.tell(&Command::Feed { tracks: TRACKS, feeds: true });
+    hall.comes_from_elsewhere([true; 3]);
+    hall.wish(SoundWish::Low);
+    hall.play(2, nothing);
+    let both = [true, true];
+    // It closes there, and that is heard of here; what the publisher sends comes, and then no rung. Then they come again.
+    for (passes, open, comes, rung) in [
+        (false, both, [true, false, false], 0),
+        (true, both, [true, false, false], PUBLISHED),
+        (true, [false, false], [true, false, false], PUBLISHED),
+        (true, [false, false], [true, false, true], PUBLISHED),
+        (true, [false, false], [false, false, true], PUBLISHED),
+        (false, both, [false, false, true], PUBLISHED),
+        (false, both, [true, false, true], 0),
+        (false, both, [true, false, false], 0),
+    ] {
+        hall.sim.ladder.passes = passes;
+        let before = hall.got().len();
+        hall.comes_of(open, comes);
+        hall.play(1, nothing);
+        assert_eq!(hall.rung(), rung, "{passes} {open:?} {comes:?}");
+        assert!(hall.longest_gap(before) <= ms(61), "{open:?} {comes:?}: {:?}", hall.longest_gap(before));
     }
     hall.assert_seamless();
 }

@@ -250,10 +250,16 @@ impl Sim {
         let rung = |rung| TrackKey { track: StreamTrack::Rung(rung), ..top.clone() };
         let keys: Vec<_> = (0..MAX_RUNGS as u8).map(rung).chain([top.clone()]).collect();
         self.relays[relay].published.extend(keys.iter().cloned());
-        let [low, middle, audio] = SOUND.map(NominalRate::of);
-        let (now, rates) = (self.now, StreamRates { audio, rungs: [low, middle], ..StreamRates::default() });
-        self.with(relay, |mesh| mesh.handle_rates(&top.stream, rates, now));
+        self.make_rungs(relay, &top, true);
         keys
+    }
+
+    /// Rungs of a sound can be had, or not any more. They are sent on all the same, as long as somebody takes them.
+    pub fn make_rungs(&mut self, relay: usize, top: &TrackKey, makes: bool) {
+        let [low, middle, audio] = SOUND.map(NominalRate::of);
+        let rungs = if makes { [low, middle] } else { Default::default() };
+        let (now, rates) = (self.now, StreamRates { audio, rungs, ..StreamRates::default() });
+        self.with(relay, |mesh| mesh.handle_rates(&top.stream, rates, now));
     }
 
     /// Ends a stream.

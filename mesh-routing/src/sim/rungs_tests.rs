@@ -113,6 +113,27 @@ fn a_link_that_becomes_thin_and_wide_again_leaves_no_gap() {
 }
 
 #[test]
+fn rungs_that_end_are_heard_until_what_the_publisher_sends_has_come() {
+    for (relays, quality) in [(2, LOW), (2, MIDDLE), (3, LOW), (5, LOW)] {
+        let mut sim = Sim::new(relays, &shape::chain(relays), 3);
+        sim.wires.iter_mut().for_each(|wire| wire.quality.delay_us = 40_000);
+        let sound = sim.publish_rungs(0, "main-stage");
+        let last = relays - 1;
+        sim.want(last, &sound[quality], true);
+        sim.run(seconds(6));
+        for makes in [false, true, false] {
+            sim.make_rungs(0, &sound[TOP], makes);
+            let gap = longest_gap(&mut sim, last, &sound, seconds(5));
+            let of = format!("{makes}, quality {quality}, {relays} relays");
+            assert!(gap < PACKET_EVERY * 2, "{gap:?}: {of}");
+            let comes = if makes { quality } else { TOP };
+            assert_eq!(carried(&mut sim, last, &sound), [comes], "{of}");
+            assert_eq!(sim.sent(0, 0), BTreeSet::from([sound[comes].clone()]), "and nothing else: {of}");
+        }
+    }
+}
+
+#[test]
 fn a_base_goes_before_the_better_qualities_of_others_and_any_sound_before_a_picture() {
     let mut sim = Sim::new(2, &shape::chain(2), 4);
     let picture = sim.publish_encodings(0, "picture");

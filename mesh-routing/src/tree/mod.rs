@@ -177,7 +177,7 @@ impl Trees {
         let starts = ask.active && !known.is_some_and(|child| child.ask.active);
         let refusal = if around.state(link) == State::Down {
             Some(Refusal::LinkDown)
-        } else if !around.available(&key) {
+        } else if !around.available(&key) && !(same && around.has_ended(&key)) {
             Some(Refusal::Unknown)
         } else if known.is_none() && self.full(&key, link)
             || starts && !self.fits((&key, &ask), link, around, now)
@@ -382,7 +382,9 @@ impl Trees {
             self.events.push(Event::Sound(of.clone(), comes));
         }
         for (quality, key) in keys.iter().enumerate() {
-            let local = heard && taken.takes[quality];
+            // An answer is no packet yet: a rung that has ended is heard as long as it comes.
+            let last = around.has_ended(key) && seen.joined[quality];
+            let local = heard && (taken.takes[quality] || last);
             if !local && !self.tracks.contains_key(key) {
                 continue;
             }
@@ -425,7 +427,7 @@ impl Trees {
     pub fn forwarding(&self, around: &TreeView<'_>) -> Vec<ForwardEntry> {
         let entry = |(key, track): (&TrackKey, &Track)| {
             let own = key.origin == around.own;
-            let published = own && around.available(key);
+            let published = own && (around.available(key) || around.has_ended(key));
             let sources = if own { Vec::new() } else { track.feeds().sources() };
             let children = track.children.fed();
             // What still comes of a picture or a sound is of use until what is to take its place has come.

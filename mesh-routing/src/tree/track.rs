@@ -41,6 +41,9 @@ use crate::{
 
 /// How long a track that nobody wants any more is kept, so that reloading a page costs nothing.
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
+/// How long a rung goes on that its origin makes no more: until relays further away know, and what the publisher sends has
+/// come there. Ten hops of 40 ms take less.
+const ENDS: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
 pub(crate) struct Track {
@@ -56,6 +59,8 @@ pub(crate) struct Track {
     feeds: Feeds,
     keyframes: KeyframeRequests,
     linger: Option<Instant>,
+    /// It has ended, and its sound goes on: until when it stays as it is.
+    ends: Option<Instant>,
     /// When it was brought to rest last.
     looked: Option<Instant>,
 }
@@ -66,7 +71,8 @@ impl Track {
     }
 
     pub fn idle(&self) -> bool {
-        !self.local && self.children.is_idle() && self.feeds.is_empty() && self.linger.is_none()
+        let waits = self.linger.is_some() || self.ends.is_some();
+        !self.local && self.children.is_idle() && self.feeds.is_empty() && !waits
     }
 
     /// Whether a child knows of no rungs, or one behind it.
@@ -113,18 +119,37 @@ impl Track {
         let looked = self.looked;
         let keyframe = self.keyframes.deadline().filter(|at| looked.is_none_or(|looked| *at > looked));
         let parts = self.feeds.deadline(looked).into_iter().chain(self.children.deadline());
-        parts.chain(keyframe).chain(self.linger).min()
+        parts.chain(keyframe).chain(self.linger).chain(self.ends).min()
     }
 
     /// Brings the track to rest.
     pub fn settle(&mut self, step: &mut Step<'_, '_>) {
         self.looked = Some(step.now);
         self.children.purge(step.key, step.around, (self.feeds.broken(), step.events), step.now);
+        if self.stays_as_it_is(step) {
+            return;
+        }
         if step.key.origin == step.around.own {
             self.settle_origin(step);
         } else {
             self.settle_relay(step);
         }
+    }
+
+    /// Whether it has ended and still comes: for a time in which whoever gets it has another quality.
+    fn stays_as_it_is(&mut self, step: &Step<'_, '_>) -> bool {
+        let wanted = self.local || !self.children.is_empty();
+        if !step.around.has_ended(step.key) {
+            self.ends = None;
+            return false;
+        }
+        let until = *self.ends.get_or_insert(step.now + ENDS);
+        let stays = wanted && step.now < until;
+        if !stays {
+            // It ends once.
+            self.ends = None;
+        }
+        stays
     }
 
     fn settle_origin(&mut self, step: &mut Step<'_, '_>) {

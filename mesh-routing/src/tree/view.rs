@@ -57,8 +57,18 @@ impl TreeView<'_> {
         self.advertised(&key.origin, &key.stream).is_some_and(|advertised| advertised.has(key.track))
     }
 
-    /// What is planned for a track, in bits per second.
+    /// Whether a rung has ended whose sound goes on: its origin makes it no more. What still comes of it is sent on until
+    /// another quality has taken its place.
+    pub fn has_ended(&self, key: &TrackKey) -> bool {
+        let sound = || TrackKey { track: StreamTrack::Audio, ..key.clone() };
+        matches!(key.track, StreamTrack::Rung(_)) && !self.available(key) && self.available(&sound())
+    }
+
+    /// What is planned for a track, in bits per second. Nothing for a rung that has ended: what takes its place is planned.
     pub fn rate(&self, key: &TrackKey) -> u64 {
+        if self.has_ended(key) {
+            return 0;
+        }
         let advertised = self.advertised(&key.origin, &key.stream);
         let said = advertised.and_then(|advertised| advertised.rates.rate(key.track).bits_per_second());
         said.unwrap_or(match key.track.kind() {

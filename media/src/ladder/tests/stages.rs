@@ -71,7 +71,9 @@ fn a_thread_that_is_behind_closes_the_highest_stages_until_it_keeps_up() {
     let closed = |nth: u32| Event::Closed { audio: tracks(nth).audio };
     assert_eq!(events(&mut stages), [closed(2), closed(1)]);
     let out = feed(&mut stages, 3, &packets[42..43], Duration::ZERO);
-    assert_eq!((out, stages.open(), stages.closed()), (vec![tracks(0).rungs[0]], 1, 2));
+    // Those that are closed go on as their publishers sent them.
+    let low = [0, 1, 2].map(|nth| tracks(nth).rungs[0]);
+    assert_eq!((&out[..], stages.open(), stages.closed()), (&low[..], 1, 2));
     // A stage that goes is not opened; the next one is closed in its place.
     stages.handle_wanted(tracks(2), [false, false], packets[43].received);
     assert_eq!(events(&mut stages), [closed(0)]);
@@ -79,6 +81,54 @@ fn a_thread_that_is_behind_closes_the_highest_stages_until_it_keeps_up() {
     run_until(&mut stages, packets[43].received + Duration::from_secs(21), &mut out);
     let opened = |nth: u32| Event::Opened { audio: tracks(nth).audio };
     assert_eq!(events(&mut stages), [opened(0), opened(1)], "one by one, 10 s apart");
+}
+
+#[test]
+fn rungs_that_close_go_on_with_the_publishers_packets_and_open_again_without_a_hole() {
+    let payloads = encode(&signal::noise(400, 0.3, 0.5), MUSIC);
+    let payloads: Vec<Vec<u8>> = payloads.iter().cycle().take(640).cloned().collect();
+    let packets = number(&payloads, 65_500, 0, 0, start());
+    let mut stages = Stages::default();
+    (0..2).for_each(|nth| stages.handle_wanted(tracks(nth), [true, true], packets[0].received));
+    let mut out: [Vec<Packet>; 2] = Default::default();
+    let (mut happened, mut now) = (Vec::new(), start());
+    for (nth, packet) in packets.iter().enumerate() {
+        // Behind for two looks, and then not any more.
+        let late = Duration::from_millis(if (40..64).contains(&nth) { 40 } else { 0 });
+        now = now.max(packet.received + late);
+        while let Some(at) = stages.poll_timeout().filter(|at| *at <= now) {
+            stages.handle_timeout(at);
+        }
+        (0..2).for_each(|nth| stages.handle_packet(tracks(nth).audio, packet, now));
+        while let Some((track, packet)) = stages.poll_packet() {
+            let rung = tracks(0).rungs.iter().position(|rung| *rung == track);
+            rung.into_iter().for_each(|rung| out[rung].push(packet.clone()));
+        }
+        happened.extend(events(&mut stages));
+    }
+    let [first, second] = [tracks(0), tracks(1)].map(|tracks| tracks.audio);
+    let closed = [second, first].map(|audio| Event::Closed { audio });
+    assert_eq!(happened, [closed[0], closed[1], Event::Opened { audio: first }]);
+    for out in &out {
+        let passed: Vec<bool> = out
+            .iter()
+            .map(|packet| {
+                packets.iter().any(|own| own.sequence == packet.sequence && own.bytes == packet.bytes)
+            })
+            .collect();
+        assert!(
+            !passed[0] && passed[100] && !passed[out.len() - 1],
+            "only while it is closed as it was sent"
+        );
+        assert!(out.len() > 630, "{}", out.len());
+        for pair in out.windows(2) {
+            let step = (
+                pair[1].sequence.wrapping_sub(pair[0].sequence),
+                pair[1].timestamp.wrapping_sub(pair[0].timestamp),
+            );
+            assert_eq!(step, (1, 960), "behind {}", pair[0].sequence);
+        }
+    }
 }
 
 #[test]
