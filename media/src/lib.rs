@@ -62,7 +62,7 @@ pub use worker::{
     advertised::{AdvertisedEncoding, AdvertisedSound},
     hearing::SoundWish,
     plan::{Audience, Command, Event, Flow, Relayed, SessionPlan},
-    sight::{Reason, Shown, Sight},
-    sounds::{rung_pays, rung_rate},
+    sight::{Mended, Reason, Shown, Sight, SoundSight},
+    sounds::{Heard, rung_pays, rung_rate},
     wish::{Bound, Wish},
 };

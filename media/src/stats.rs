@@ -70,6 +70,8 @@ pub struct Stats {
     pub allocated: Bitrates,
     /// Listeners of a sound by the rung that they are to get, by rising quality; the last one is what publishers send.
     pub hearing: [u64; HEARD],
+    /// Listeners of a sound by how what they lose of it is mended, by [`Mended`](crate::Mended).
+    pub mending: [u64; MENDED],
     /// Connected publishers.
     pub publishers: u64,
     /// Connected listeners.
@@ -80,6 +82,8 @@ pub struct Stats {
 
 /// Rungs of a sound, and what its publisher sends.
 pub const HEARD: usize = MAX_RUNGS + 1;
+/// As many as there are of [`Mended`](crate::Mended).
+pub const MENDED: usize = 4;
 /// As many as there are of [`Reason`](crate::Reason).
 pub const REASONS: usize = 5;
 

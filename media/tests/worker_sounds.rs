@@ -11,6 +11,8 @@ mod merged;
 mod red;
 #[path = "worker_sounds/rungs.rs"]
 mod rungs;
+#[path = "worker_sounds/sights.rs"]
+mod sights;
 
 use std::collections::BTreeSet;
 

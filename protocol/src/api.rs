@@ -105,12 +105,12 @@ pub struct Session {
     pub reason: Option<String>,
     /// The tracks of the stream now.
     pub tracks: Vec<SessionTrack>,
-    /// What a listener sees of the picture, as it was told last: of one whose events are read, or that wished something.
+    /// What a listener sees and hears, as it was told last: of one whose events are read, or that wished something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<Picture>,
 }
 
-/// What a listener sees of a picture, in [`Session`] and as the event `quality` of WHEP.
+/// What a listener sees of a picture and hears of the sound, in [`Session`] and as the event `quality` of WHEP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Picture {
     /// What is sent; null if nothing is.
@@ -119,6 +119,35 @@ pub struct Picture {
     pub best: Option<PictureEncoding>,
     /// Why what is sent is not the best.
     pub reason: PictureReason,
+    /// What of the sound; absent if there is none, or nothing is known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio: Option<SoundSent>,
+}
+
+/// What is sent of a sound to a listener, in [`Picture`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SoundSent {
+    /// `low`, `mid`, or `high` for what its publisher sends.
+    #[serde(rename = "encodingId")]
+    pub encoding_id: String,
+    /// Why it is not `high`.
+    pub reason: PictureReason,
+    /// How losses are mended now.
+    pub mending: Mending,
+}
+
+/// How what a listener loses of a sound is mended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mending {
+    /// It is not: nothing is lost, or nothing can be done.
+    None,
+    /// The listener asks for what it lost, and is answered in time.
+    Answers,
+    /// Later packets carry copies (RED).
+    Copies,
+    /// Packets are sent again before anybody asks.
+    Repeats,
 }
 
 /// What is sent to a listener, in [`Picture`].
@@ -378,6 +407,26 @@ pub struct MeshNode {
     pub zone: String,
     /// Since when it is known here, as RFC 3339 UTC.
     pub since: String,
+    /// How its listeners fare, if that is known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hearing: Option<MeshHearing>,
+}
+
+/// How many of those who hear something at a relay get what, in [`MeshNode`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MeshHearing {
+    /// They get 24 kbit/s.
+    pub low: u32,
+    /// They get 64 kbit/s.
+    pub mid: u32,
+    /// They get what their publisher sends.
+    pub high: u32,
+    /// They ask for what they lose, and are answered in time.
+    pub answers: u32,
+    /// They get copies of earlier packets in later ones (RED).
+    pub copies: u32,
+    /// They get packets again before they ask.
+    pub repeats: u32,
 }
 
 /// A link in [`Mesh`].

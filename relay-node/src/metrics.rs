@@ -42,6 +42,11 @@ fn describe() {
         Unit::Count,
         "listeners by what they get of the sound (low, mid, high)"
     );
+    describe_gauge!(
+        "relay_audio_mended_listeners",
+        Unit::Count,
+        "listeners of a sound by how what they lose is mended (none, answers, copies, repeats)"
+    );
     for (name, unit, text) in COUNTERS {
         describe_counter!(name, unit, text);
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::{
+    sight::{Mended, Reason, SoundSight, Telling},
     sounds::Sound,
     trial::{Outcome, Trial},
 };
@@ -37,6 +38,10 @@ pub struct Hearing {
     queued_at: Option<Instant>,
     /// When it last asked for sound again.
     asked_at: Option<Instant>,
+    /// How what it loses is mended now.
+    mended: Mended,
+    /// When what it hears is told.
+    pub telling: Telling<SoundSight>,
 }
 
 /// What a listener wishes of the sound. It is a bound: what its path carries may be less.
@@ -87,6 +92,8 @@ impl Hearing {
             lowered: false,
             queued_at: None,
             asked_at: None,
+            mended: Mended::Not,
+            telling: Telling::default(),
         }
     }
 
@@ -136,6 +143,23 @@ impl Hearing {
     /// The rung that it is to get, whether it comes or not.
     pub fn chosen(&self) -> Option<TrackId> {
         self.chosen
+    }
+
+    /// How what it loses is mended now.
+    pub fn mended(&self) -> Mended {
+        self.mended
+    }
+
+    /// What it hears while it is given this track.
+    pub fn sight(&self, sound: &Sound, given: TrackId) -> SoundSight {
+        let rung = |track: TrackId| sound.rung(track).unwrap_or(MAX_RUNGS);
+        let reason = match rung(given) {
+            MAX_RUNGS => Reason::Best,
+            rung_given if self.chosen.is_some_and(|chosen| rung_given < rung(chosen)) => Reason::Bridge,
+            _ if self.lowered || self.wish == SoundWish::High => Reason::Link,
+            _ => Reason::Wish,
+        };
+        SoundSight { rung: rung(given) as u8, reason, mended: self.mended }
     }
 
     /// Whether the path does not carry the best of the sound: there is no room for a picture then.
@@ -197,13 +221,24 @@ impl Hearing {
             How::Copies => (Times::Never, times),
             How::Repeats => (times, Times::Never),
         };
+        self.mended = match (times, copies) {
+            (Times::Never, Times::Never) if self.asks(path, now) => Mended::Answers,
+            (Times::Never, Times::Never) => Mended::Not,
+            (Times::Never, _) => Mended::Copies,
+            _ => Mended::Repeats,
+        };
         Some(Heard { track, times, copies, again })
+    }
+
+    /// Whether it asks for what it loses, and is answered in time.
+    fn asks(&self, path: &Estimator, now: Instant) -> bool {
+        let asks = self.asked_at.is_some_and(|at| now.saturating_duration_since(at) < ASKS);
+        asks && path.response() < ANSWERED
     }
 
     /// How often the sound leaves again at this rung: by itself or as copies.
     fn times(&self, sound: &Sound, rung: &Rung, room: u64, path: &mut Estimator, now: Instant) -> Times {
-        let asks = self.asked_at.is_some_and(|at| now.saturating_duration_since(at) < ASKS);
-        let asks = asks && path.response() < ANSWERED;
+        let asks = self.asks(path, now);
         let most = match self.mending.times() {
             // Of much the answers are lost too.
             Times::Twice if asks => Times::Once,

@@ -9,11 +9,12 @@ use super::{
     advertised::AdvertisedSound,
     hearing::SoundWish,
     plan::{Audience, Event, Relayed},
-    sounds::{Look, Sound},
+    sounds::{Heard, Look, Sound},
 };
 use crate::{
     egress::Egress,
     rtp::descriptor::Extent,
+    stats::MENDED,
     track::{
         Listener,
         id::{MAX_RUNGS, StreamTracks, TrackId},
@@ -99,7 +100,8 @@ impl Worker {
         }
     }
 
-    /// Chooses for one listener. Gives its sound, and whether it wants another rung than before.
+    /// Chooses for one listener. Gives its sound, and whether it wants another rung than before, or what it loses is mended in
+    /// another way.
     fn hear_one(&mut self, key: usize, now: Instant) -> Option<(TrackId, bool)> {
         let listening = self.sessions.listening_mut(key)?;
         let index = listening.tracks.iter().position(|egress| egress.kind() == Kind::Audio)?;
@@ -111,9 +113,14 @@ impl Worker {
             hearing.handle_told(&mut listening.path, now);
         }
         let audio = egress.whole();
-        let before = (hearing.chosen(), egress.wanted());
-        let heard = hearing.choose(self.sounds.get(audio)?, &mut listening.path, now)?;
-        let another = before != (hearing.chosen(), Some(heard.track));
+        let before = (hearing.chosen(), egress.wanted(), hearing.mended());
+        let sound = self.sounds.get(audio)?;
+        let heard = hearing.choose(sound, &mut listening.path, now)?;
+        let another = before != (hearing.chosen(), Some(heard.track), hearing.mended());
+        let news = match hearing.telling.is_due(now) {
+            true => hearing.telling.handle_sight(hearing.sight(sound, heard.track), now),
+            false => None,
+        };
         egress.set_repeats(heard.times);
         egress.set_copies(heard.copies.count(), self.sounds.get(audio).and_then(Sound::low));
         if let Some(count) = heard.again {
@@ -122,6 +129,10 @@ impl Worker {
         if egress.wanted() != Some(heard.track) {
             let listener = Listener { session: key, egress: index };
             self.turn_sound_to(listener, heard.track);
+        }
+        if let Some(sight) = news {
+            let session = self.sessions.get_mut(key)?.plan.id;
+            self.events.push_back(Event::SoundSight { session, sight });
         }
         Some((audio, another))
     }
@@ -142,8 +153,11 @@ impl Worker {
     pub(super) fn tell_rungs(&mut self, audio: TrackId, now: Option<Instant>) {
         let Some(sound) = self.sounds.get(audio) else { return };
         let [mut heard, mut wanted, mut left] = [[0; MAX_RUNGS]; 3];
+        let mut mended = [0; MENDED];
         for listener in sound.listeners() {
             let Some(listening) = self.sessions.listening_mut(listener.session) else { continue };
+            let how = listening.hearing.as_ref().map(|hearing| hearing.mended());
+            how.into_iter().for_each(|how| mended[how as usize] += 1);
             let chosen = listening.hearing.as_ref().and_then(|hearing| sound.rung(hearing.chosen()?));
             let egress = listening.tracks.get(listener.egress);
             let rung = |track: fn(&Egress) -> Option<TrackId>| sound.rung(egress.and_then(track)?);
@@ -154,10 +168,14 @@ impl Worker {
             source.into_iter().for_each(|rung| left[rung] += 1);
         }
         let Some(sound) = self.sounds.get_mut(audio) else { return };
-        sound.handle_heard(heard);
+        let news = sound.handle_heard(Heard { rungs: heard, mended });
         if sound.handle_wanted(wanted, left, now) {
             self.events.push_back(Event::Rungs { worker: self.index, track: audio, wanted, left });
         }
-        self.stats.hearing = self.sounds.heard();
+        if news {
+            let heard = sound.heard();
+            self.events.push_back(Event::Heard { worker: self.index, track: audio, heard });
+        }
+        (self.stats.hearing, self.stats.mending) = self.sounds.heard();
     }
 }

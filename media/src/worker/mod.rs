@@ -151,7 +151,7 @@ impl Worker {
             Command::Feed { tracks, feeds } => self.handle_feed(tracks, feeds),
             Command::SoundWish { session, wish } => self.handle_sound_wish(session, wish, now),
             Command::Wish { session, wish } => self.handle_wish(session, wish, now),
-            Command::Watch { session, watched } => self.handle_watch(session, watched),
+            Command::Watch { session, watched } => self.handle_watch(session, watched, now),
             Command::Reset { track } => {
                 if let Some(track) = self.tracks.get_mut(&track) {
                     track.handle_reset();

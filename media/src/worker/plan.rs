@@ -12,7 +12,8 @@ use super::{
     advertised::{AdvertisedEncoding, AdvertisedSound},
     hearing::SoundWish,
     sessions::Claim,
-    sight::Sight,
+    sight::{Sight, SoundSight},
+    sounds::Heard,
     wish::Wish,
 };
 use crate::{
@@ -222,6 +223,22 @@ pub enum Event {
         wanted: [u32; MAX_RUNGS],
         /// How many get each rung until another begins.
         left: [u32; MAX_RUNGS],
+    },
+    /// How the listeners of a sound at a worker fare is another.
+    Heard {
+        /// The worker.
+        worker: u8,
+        /// What its publisher sends.
+        track: TrackId,
+        /// How they fare.
+        heard: Heard,
+    },
+    /// What a listener hears is another: of one that is watched, at most once a second.
+    SoundSight {
+        /// Its session.
+        session: SessionId,
+        /// What it hears.
+        sight: SoundSight,
     },
     /// What a listener sees is another: of one that is watched or has just wished, at most once a second.
     Sight {

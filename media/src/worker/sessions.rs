@@ -386,6 +386,7 @@ impl Session {
         }
         if let Some(hearing) = &mut listening.hearing {
             hearing.handle_wish(asked.sound);
+            hearing.telling.watch(asked.watched);
         }
         if let Some(viewing) = &mut listening.viewing {
             if asked.wish != Wish::default() {

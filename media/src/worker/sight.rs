@@ -1,10 +1,11 @@
-//! What a listener sees of a picture, what there would be, and why it is not the best: for whoever listens, and only
-//! if it asks. When it is told is decided here, what it is in `viewing`.
+//! What a listener sees of a picture and hears of a sound, what there would be, and why it is not the best: for whoever
+//! listens, and only if it asks. When it is told is decided here, what it is in `viewing` and `hearing`.
 
 use std::time::{Duration, Instant};
 
 use crate::{
     rtp::descriptor::{Extent, Resolution},
+    stats::MENDED,
     track::meter::LayerRate,
 };
 
@@ -21,6 +22,46 @@ pub struct Sight {
     pub inactive: Vec<Shown>,
     /// Why what is sent is not the best.
     pub reason: Reason,
+}
+
+/// What a listener hears of a sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SoundSight {
+    /// The rung that leaves, by rising quality; behind all rungs is what its publisher sends.
+    pub rung: u8,
+    /// Why that is not what its publisher sends.
+    pub reason: Reason,
+    /// How what it loses is mended now.
+    pub mended: Mended,
+}
+
+/// How what a listener loses of a sound is mended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mended {
+    /// It loses nothing, or nothing can be done.
+    #[default]
+    Not,
+    /// It asks, and is answered in time.
+    Answers,
+    /// Later packets carry copies (RED).
+    Copies,
+    /// Packets leave again before it asks.
+    Repeats,
+}
+
+impl Mended {
+    /// All of them.
+    pub const ALL: [Mended; MENDED] = [Mended::Not, Mended::Answers, Mended::Copies, Mended::Repeats];
+
+    /// Its word in metrics and in the API.
+    pub fn label(self) -> &'static str {
+        match self {
+            Mended::Not => "none",
+            Mended::Answers => "answers",
+            Mended::Copies => "copies",
+            Mended::Repeats => "repeats",
+        }
+    }
 }
 
 /// An encoding as it is shown.
@@ -86,16 +127,28 @@ const EVERY: Duration = Duration::from_secs(1);
 const AFTER_WISH: Duration = Duration::from_secs(5);
 
 /// When a sight is told.
-#[derive(Debug, Default)]
-pub struct Telling {
+#[derive(Debug)]
+pub struct Telling<S = Sight> {
     /// Somebody watches.
     watched: bool,
     /// Until then it is told all the same.
     until: Option<Instant>,
-    told: Option<(Sight, Instant)>,
+    told: Option<(S, Instant)>,
 }
 
-impl Telling {
+impl<S> Default for Telling<S> {
+    fn default() -> Telling<S> {
+        Telling { watched: false, until: None, told: None }
+    }
+}
+
+/// Two of which one may be no news beside the other.
+pub trait Alike {
+    /// Whether it is none.
+    fn is_alike(&self, other: &Self) -> bool;
+}
+
+impl<S: Alike + Clone> Telling<S> {
     /// Somebody watches from now on, or nobody does. What is told next is told whatever was told before.
     pub fn watch(&mut self, watched: bool) {
         self.watched = watched;
@@ -114,8 +167,8 @@ impl Telling {
     }
 
     /// Gives it back if it is news.
-    pub fn handle_sight(&mut self, sight: Sight, now: Instant) -> Option<Sight> {
-        if self.told.as_ref().is_some_and(|(told, _)| is_alike(told, &sight)) {
+    pub fn handle_sight(&mut self, sight: S, now: Instant) -> Option<S> {
+        if self.told.as_ref().is_some_and(|(told, _)| told.is_alike(&sight)) {
             return None;
         }
         self.told = Some((sight.clone(), now));
@@ -123,24 +176,32 @@ impl Telling {
     }
 }
 
-/// Rates go up and down all the time: what is another by less than a quarter is no news.
-fn is_alike(told: &Sight, sight: &Sight) -> bool {
-    let one = |a: &Shown, b: &Shown| {
-        a.place == b.place
-            && a.resolution == b.resolution
-            && a.layers.len() == b.layers.len()
-            && a.rate.abs_diff(b.rate) <= a.rate / 4
-    };
-    let maybe = |a: &Option<Shown>, b: &Option<Shown>| match (a, b) {
-        (Some(a), Some(b)) => one(a, b),
-        (a, b) => a.is_none() && b.is_none(),
-    };
-    let all = |a: &[Shown], b: &[Shown]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| one(a, b));
-    told.reason == sight.reason
-        && maybe(&told.sent, &sight.sent)
-        && maybe(&told.best, &sight.best)
-        && all(&told.active, &sight.active)
-        && all(&told.inactive, &sight.inactive)
+impl Alike for SoundSight {
+    fn is_alike(&self, other: &SoundSight) -> bool {
+        self == other
+    }
+}
+
+impl Alike for Sight {
+    /// Rates go up and down all the time: what is another by less than a quarter is no news.
+    fn is_alike(&self, other: &Sight) -> bool {
+        let one = |a: &Shown, b: &Shown| {
+            a.place == b.place
+                && a.resolution == b.resolution
+                && a.layers.len() == b.layers.len()
+                && a.rate.abs_diff(b.rate) <= a.rate / 4
+        };
+        let maybe = |a: &Option<Shown>, b: &Option<Shown>| match (a, b) {
+            (Some(a), Some(b)) => one(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        let all = |a: &[Shown], b: &[Shown]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| one(a, b));
+        self.reason == other.reason
+            && maybe(&self.sent, &other.sent)
+            && maybe(&self.best, &other.best)
+            && all(&self.active, &other.active)
+            && all(&self.inactive, &other.inactive)
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::{
         descriptor::{SpatialLayer, TemporalLayer},
         opus,
     },
-    stats::HEARD,
+    stats::{HEARD, MENDED},
     track::{
         Listener, Track, Tracks,
         id::{MAX_RUNGS, StreamTracks, TrackId},
@@ -43,8 +43,8 @@ pub struct Sound {
     listeners: Vec<Listener>,
     /// How many want each rung, and how many get it until another begins, as the node was told.
     told: [[u32; MAX_RUNGS]; 2],
-    /// How many get each rung, and what the publisher sends.
-    heard: [u64; HEARD],
+    /// How those who hear it fare.
+    heard: Heard,
     /// Since when anybody does.
     wanted_since: [Option<Instant>; MAX_RUNGS],
     /// What it can be had in, by rising quality; the last one is what its publisher sends. For who gets each packet on
@@ -57,6 +57,22 @@ pub struct Sound {
     /// Packets go to whoever makes the rungs.
     feeds: bool,
     look_at: Option<Instant>,
+}
+
+/// How those who hear a sound at a worker fare.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// How many get each rung. The others get what the publisher sends.
+    pub rungs: [u32; MAX_RUNGS],
+    /// How many have losses mended in each way, by [`Mended`](crate::Mended): all of them are in one.
+    pub mended: [u32; MENDED],
+}
+
+impl Heard {
+    /// All who hear it.
+    pub fn listeners(&self) -> u32 {
+        self.mended.iter().sum()
+    }
 }
 
 /// A sound as it is looked at.
@@ -176,10 +192,17 @@ impl Sounds {
         self.known.get_mut(&audio)
     }
 
-    /// How many hear each rung, and what publishers send, of all sounds.
-    pub fn heard(&self) -> [u64; HEARD] {
-        let sum = |rung: usize| self.known.values().map(|sound| sound.heard[rung]).sum();
-        std::array::from_fn(sum)
+    /// How many hear each rung, and what publishers send, of all sounds. And how many have losses mended in which way.
+    pub fn heard(&self) -> ([u64; HEARD], [u64; MENDED]) {
+        let (mut rungs, mut mended) = ([0; HEARD], [0; MENDED]);
+        for heard in self.known.values().map(|sound| &sound.heard) {
+            let below: u32 = heard.rungs.iter().sum();
+            let whole = heard.listeners().saturating_sub(below);
+            let all = heard.rungs.into_iter().chain([whole]);
+            rungs.iter_mut().zip(all).for_each(|(sum, count)| *sum += u64::from(count));
+            mended.iter_mut().zip(heard.mended).for_each(|(sum, count)| *sum += u64::from(count));
+        }
+        (rungs, mended)
     }
 
     /// When [`Sounds::poll_look`] has something.
@@ -239,7 +262,7 @@ impl Sounds {
             late_until: None,
             listeners: Vec::new(),
             told: Default::default(),
-            heard: [0; HEARD],
+            heard: Heard::default(),
             wanted_since: [None; MAX_RUNGS],
             rungs: Default::default(),
             pace: USUAL,
@@ -327,11 +350,14 @@ impl Sound {
         &self.listeners
     }
 
-    /// So many get each rung.
-    pub fn handle_heard(&mut self, wanted: [u32; MAX_RUNGS]) {
-        let below: u32 = wanted.iter().sum();
-        let whole = self.listeners.len() as u64 - u64::from(below);
-        self.heard = std::array::from_fn(|rung| wanted.get(rung).map_or(whole, |count| u64::from(*count)));
+    /// Those who hear it fare so. True if that is news.
+    pub fn handle_heard(&mut self, heard: Heard) -> bool {
+        std::mem::replace(&mut self.heard, heard) != heard
+    }
+
+    /// How those who hear it fare.
+    pub fn heard(&self) -> Heard {
+        self.heard
     }
 
     /// So many want each rung, and so many get it until another begins. True if the node has to be told.

@@ -140,9 +140,16 @@ impl Worker {
         }
     }
 
-    /// Somebody wants to know what a listener sees, or nobody does.
-    pub(super) fn handle_watch(&mut self, session: SessionId, watched: bool) {
+    /// Somebody wants to know what a listener sees and hears, or nobody does.
+    pub(super) fn handle_watch(&mut self, session: SessionId, watched: bool, now: Instant) {
         self.sessions.ask_waiting(session, |asked| asked.watched = watched);
+        if let Some(key) = self.sessions.find(session) {
+            let hearing = self.sessions.listening_mut(key).and_then(|listening| listening.hearing.as_mut());
+            if let Some(hearing) = hearing {
+                hearing.telling.watch(watched);
+            }
+            self.hear(key, now);
+        }
         let Some(listener) = self.viewer(session) else { return };
         if let Some(viewing) = self.sessions.viewing_mut(listener) {
             viewing.telling.watch(watched);

@@ -25,7 +25,7 @@ use media::sdp::{EgressPolicy, IngestPolicy, Local, Offer, Setup, answer_egress,
 use media::transport::{CloseReason, Credentials, DtlsRole, Identity, Kind, TransportConfig, classify};
 use media::{
     Audience, Batch, Claim, Command, DropReason, EncodingView, Epochs, Event, Flow, Health, Packet, Relayed,
-    SessionPlan, Sight, StreamTracks, TrackId, Worker,
+    SessionPlan, Sight, SoundSight, StreamTracks, TrackId, Worker,
 };
 use protocol::{Codec, SessionId};
 
@@ -86,6 +86,7 @@ pub struct Sim {
     pub encodings: HashMap<SessionId, Vec<EncodingView>>,
     /// What listeners see, as far as somebody asked.
     pub sights: Vec<(Instant, Sight)>,
+    pub sound_sights: Vec<(Instant, SoundSight)>,
     /// What listeners want of a picture from elsewhere, by worker.
     pub demands: BTreeMap<u8, [u32; 4]>,
     pub foreign: usize,
@@ -135,6 +136,7 @@ impl Sim {
             codecs: Vec::new(),
             encodings: HashMap::new(),
             sights: Vec::new(),
+            sound_sights: Vec::new(),
             demands: BTreeMap::new(),
             foreign: 0,
             keyframes_wanted: 0,
@@ -378,7 +380,8 @@ impl Sim {
                     self.closed.push((session, reason));
                     self.tell(&Command::Close { session });
                 }
-                Event::Sound { .. } => {}
+                Event::Sound { .. } | Event::Heard { .. } => {}
+                Event::SoundSight { sight, .. } => self.sound_sights.push((self.now, sight)),
                 Event::Rungs { worker, wanted, left, .. } => {
                     let made = std::array::from_fn(|rung| wanted[rung] + left[rung]);
                     let feeds = self.ladder.handle_wanted(worker, made);

@@ -152,7 +152,9 @@ impl Told {
 /// The data of each event, in the order of [`NAMES`].
 fn words(seen: &Seen) -> [String; NAMES.len()] {
     let mut layers = serde_json::Map::new();
-    layers.insert(seen.mid.clone(), serde_json::to_value(&seen.layers).unwrap_or_default());
+    if let Some((mid, of)) = &seen.layers {
+        layers.insert(mid.clone(), serde_json::to_value(of).unwrap_or_default());
+    }
     [json(&layers), json(&seen.quality)]
 }
 
@@ -167,8 +169,8 @@ mod tests {
     use super::*;
 
     fn seen(reason: PictureReason) -> Seen {
-        let quality = Picture { video: None, best: None, reason };
-        Seen { mid: "1".into(), layers: PictureLayers::default(), quality }
+        let quality = Picture { video: None, best: None, reason, audio: None };
+        Seen { layers: Some(("1".into(), PictureLayers::default())), quality }
     }
 
     const LAYERS: &str = "event: layers\ndata: {\"1\":{\"active\":[],\"inactive\":[],\"layers\":[]}}\n\n";

@@ -58,7 +58,7 @@ pub fn beside(path: &str, request: &Request) -> Option<Beside> {
     (is_session || !offers()).then(|| Beside { session: session.to_owned(), door })
 }
 
-/// The Link headers of an answer whose session has a picture, at this absolute path.
+/// The Link headers of an answer whose session has a picture or a sound, at this absolute path.
 pub fn links(session: &str) -> [String; 2] {
     let events = NAMES.join(",");
     [

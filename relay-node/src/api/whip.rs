@@ -179,7 +179,7 @@ async fn post(
     let prefix = &state.prefix;
     let location = format!("{prefix}/{door}/{stream}/{}", opened.id);
     let status = format!("<{prefix}/api/v1/sessions/{}>; rel=\"status\"", opened.id);
-    let links = if opened.picture { whep::links(&location).to_vec() } else { Vec::new() };
+    let links = if opened.listens { whep::links(&location).to_vec() } else { Vec::new() };
     let headers = [
         (header::CONTENT_TYPE, SDP.to_owned()),
         (header::LOCATION, location),

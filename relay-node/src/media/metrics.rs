@@ -1,7 +1,7 @@
 //! What a media worker has counted, as metrics: differences since the last time.
 
 use media::{
-    Reason, Stats,
+    Mended, Reason, Stats,
     stats::{Bitrates, DelayHistogram, Traffic},
 };
 use metrics::{Histogram, counter, gauge, histogram};
@@ -71,6 +71,11 @@ impl WorkerMetrics {
         for (rung, name) in ["low", "mid", "high"].into_iter().enumerate() {
             gauge!("relay_audio_listeners", "rung" => name)
                 .increment(stats.hearing[rung] as f64 - last.hearing[rung] as f64);
+        }
+        for mended in Mended::ALL {
+            let (now, last) = (stats.mending[mended as usize], last.mending[mended as usize]);
+            gauge!("relay_audio_mended_listeners", "mending" => mended.label())
+                .increment(now as f64 - last as f64);
         }
         let delay = histogram!("relay_forward_delay_seconds");
         record(&delay, (&stats.delay.buckets, &last.delay.buckets), (&DelayHistogram::BOUNDS, 1.0));

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use media::{AdvertisedSound, Command, MAX_RUNGS, SoundWish, TrackId, ladder};
+use media::{AdvertisedSound, Command, Heard, MAX_RUNGS, SoundWish, TrackId, ladder};
 use mesh_routing::{SoundDemand, StreamView};
 use protocol::{SessionId, StreamName, api::LayerWish, mesh::StreamTrack};
 
@@ -20,6 +20,8 @@ pub(super) struct Rungs {
     wanted: BTreeMap<u8, [u32; MAX_RUNGS]>,
     /// How many get each until another begins, by worker.
     left: BTreeMap<u8, [u32; MAX_RUNGS]>,
+    /// How those who hear it here fare, by worker.
+    heard: BTreeMap<u8, Heard>,
     /// Links that want each.
     links: [bool; MAX_RUNGS],
     /// What the ladder was told.
@@ -76,6 +78,24 @@ impl Node {
             true => self.make_rungs(&stream),
             false => self.settle(&stream, now),
         }
+    }
+
+    /// The listeners of a worker fare so at a sound.
+    pub(super) fn handle_hearing(&mut self, (worker, track): (u8, TrackId), heard: Heard) {
+        let Some((stream, _)) = self.by_track.get(&track) else { return };
+        if let Some(known) = self.streams.get_mut(stream) {
+            known.rungs.heard.insert(worker, heard);
+        }
+    }
+
+    /// How all who hear something here fare.
+    pub(super) fn heard(&self) -> Heard {
+        let mut all = Heard::default();
+        for heard in self.streams.values().flat_map(|known| known.rungs.heard.values()) {
+            all.rungs.iter_mut().zip(heard.rungs).for_each(|(sum, count)| *sum += count);
+            all.mended.iter_mut().zip(heard.mended).for_each(|(sum, count)| *sum += count);
+        }
+        all
     }
 
     /// The forwarding table is another: links may want other rungs of the sounds that are published here.

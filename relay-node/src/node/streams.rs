@@ -223,7 +223,9 @@ impl Node {
             Event::Rungs { worker, track, wanted, left } => {
                 self.handle_rungs((worker, track), wanted, left, now);
             }
+            Event::Heard { worker, track, heard } => self.handle_hearing((worker, track), heard),
             Event::Sight { session, sight } => self.handle_sight(session, sight),
+            Event::SoundSight { session, sight } => self.handle_sound_sight(session, sight),
             Event::KeyframeWanted { track } => self.handle_keyframe_wanted(track, now),
             // Chat and files over data channels come with the participant's door to the rooms.
             Event::Message { .. } | Event::Foreign { .. } => {}

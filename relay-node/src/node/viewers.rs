@@ -1,26 +1,24 @@
-//! What listeners here wish of their pictures and see of them: wishes on their way to the workers, sights on their way
-//! to who reads them. What is understood and how it is named is in `sessions/viewer.rs`.
+//! What listeners here wish, see and hear: wishes on their way to the workers, sights on their way to who reads them. What
+//! is understood and how it is named is in `sessions/viewer.rs` and `sessions/hearer.rs`.
 
 use std::{sync::Arc, time::Instant};
 
-use media::{Command, Sight, SoundWish, Wish};
+use media::{Command, Sight, SoundSight, SoundWish, Wish};
 use protocol::{
     SessionId, StreamName,
-    api::{LayerWish, Picture, PictureLayers},
+    api::{LayerWish, Picture, PictureLayers, PictureReason},
 };
 
 use super::{
     Effect, Node,
-    sessions::{SessionError, WishError, viewer::Names},
+    sessions::{SessionError, WishError, hearer::Hearer, viewer::Names},
 };
 
-/// What somebody who reads it is told of a picture.
+/// What somebody who reads it is told of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// The mid of the picture at the listener.
-    pub mid: String,
-    /// What it may have.
-    pub layers: PictureLayers,
+    /// The mid of the picture at the listener, and what it may have; `None` for one that gets no picture.
+    pub layers: Option<(String, PictureLayers)>,
     /// What it has.
     pub quality: Picture,
 }
@@ -34,7 +32,7 @@ pub enum Wished {
     Sound(SoundWish),
 }
 
-/// A listener whose picture somebody reads of from now on.
+/// A listener of whom somebody reads from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watched {
     /// What is known now.
@@ -94,25 +92,45 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`SessionError::NoSession`] if it is no listener of this stream, or gets no picture.
+    /// [`SessionError::NoSession`] if it is no listener of this stream.
     pub fn handle_watch(&mut self, stream: &StreamName, id: SessionId) -> Result<Watched, SessionError> {
         let connected = self.sessions.listens(id, stream)?;
-        let viewer = self.sessions.viewer_mut(id).ok_or(SessionError::NoSession)?;
-        if !std::mem::replace(&mut viewer.watched, true) {
-            viewer.fresh = false;
+        let (mut begins, mut fresh) = (false, true);
+        if let Some(hearer) = self.sessions.hearer_mut(id) {
+            let watched = std::mem::replace(&mut hearer.watched, true);
+            hearer.fresh &= watched;
+            (begins, fresh) = (begins || !watched, fresh && hearer.fresh);
+        }
+        if let Some(viewer) = self.sessions.viewer_mut(id) {
+            let watched = std::mem::replace(&mut viewer.watched, true);
+            viewer.fresh &= watched;
+            (begins, fresh) = (begins || !watched, fresh && viewer.fresh);
+        }
+        if begins {
             self.effects.push_back(Effect::Workers(Command::Watch { session: id, watched: true }));
         }
-        // Of one that is not connected a worker knows nothing.
-        let fresh = viewer.fresh || !connected;
         let seen = self.seen(id).ok_or(SessionError::NoSession)?;
-        Ok(Watched { seen, fresh })
+        // Of one that is not connected a worker knows nothing.
+        Ok(Watched { seen, fresh: fresh || !connected })
     }
 
     /// Nobody reads it any more.
     pub fn handle_unwatched(&mut self, id: SessionId) {
         if let Some(viewer) = self.sessions.viewer_mut(id) {
             viewer.watched = false;
-            self.effects.push_back(Effect::Workers(Command::Watch { session: id, watched: false }));
+        }
+        if let Some(hearer) = self.sessions.hearer_mut(id) {
+            hearer.watched = false;
+        }
+        self.effects.push_back(Effect::Workers(Command::Watch { session: id, watched: false }));
+    }
+
+    /// A worker says what a listener hears.
+    pub(super) fn handle_sound_sight(&mut self, id: SessionId, sight: SoundSight) {
+        if let Some(hearer) = self.sessions.hearer_mut(id) {
+            hearer.sight = Some(sight);
+            hearer.fresh = hearer.watched;
+            self.effects.push_back(Effect::Seen(id));
         }
     }
 
@@ -125,23 +143,25 @@ impl Node {
         }
     }
 
-    /// What a listener sees, as it was told last.
+    /// What a listener sees and hears, as it was told last.
     pub fn seen(&self, id: SessionId) -> Option<Seen> {
-        let viewer = self.sessions.viewer(id)?;
         let (stream, _) = self.sessions.stream_of(id)?;
-        let has_picture = self.has_picture(stream);
+        let (viewer, hearer) = (self.sessions.viewer(id), self.sessions.hearer(id));
+        let has_picture = viewer.is_some() && self.has_picture(stream);
         let names = self.names(stream);
+        let picture = viewer.map(|viewer| viewer.picture(&names, has_picture));
+        let none = Picture { video: None, best: None, reason: PictureReason::None, audio: None };
         Some(Seen {
-            mid: viewer.mid.clone(),
-            layers: viewer.layers(&names, has_picture),
-            quality: viewer.picture(&names, has_picture),
+            layers: viewer.map(|viewer| (viewer.mid.clone(), viewer.layers(&names, has_picture))),
+            quality: Picture { audio: hearer.and_then(Hearer::sound), ..picture.unwrap_or(none) },
         })
     }
 
     /// What of it the status of a session says: nothing as long as nothing was told.
     pub(super) fn picture(&self, id: SessionId) -> Option<Picture> {
-        self.sessions.viewer(id)?.sight.as_ref()?;
-        self.seen(id).map(|seen| seen.quality)
+        let seen = self.sessions.viewer(id).is_some_and(|viewer| viewer.sight.is_some());
+        let heard = self.sessions.hearer(id).is_some_and(|hearer| hearer.sight.is_some());
+        self.seen(id).filter(|_| seen || heard).map(|seen| seen.quality)
     }
 
     fn has_picture(&self, stream: &StreamName) -> bool {

@@ -5,12 +5,26 @@ use std::{
     time::Instant,
 };
 
-use media::EncodingView;
+use media::{EncodingView, Heard, Mended};
 use mesh_routing::{AdvertisedEncoding, AreaView, AsWhole, NominalRate, StreamView, Topology};
 use protocol::{BridgeVersion, BridgeVersions, NodeId, SessionId, StreamName, ZoneName, api};
 use rooms::WallTime;
 
 use super::{Node, relay_of};
+
+/// How listeners fare, as the API says it.
+fn hearing(heard: &Heard) -> api::MeshHearing {
+    let [low, mid] = heard.rungs;
+    let of = |mended: Mended| heard.mended[mended as usize];
+    api::MeshHearing {
+        low,
+        mid,
+        high: heard.listeners().saturating_sub(low + mid),
+        answers: of(Mended::Answers),
+        copies: of(Mended::Copies),
+        repeats: of(Mended::Repeats),
+    }
+}
 
 impl Node {
     /// The encodings of the picture of a stream here, as far as its publisher's session has told.
@@ -77,6 +91,7 @@ impl Node {
             id: node.id.to_string(),
             zone: node.zone.to_string(),
             since: since(node.since),
+            hearing: (node.id == self.id).then(|| hearing(&self.heard())),
         });
         // Of links elsewhere only their ends know.
         let versions: BTreeMap<NodeId, u16> = self

@@ -65,8 +65,8 @@ mod tests {
     use super::*;
 
     fn seen(mid: &str) -> Seen {
-        let quality = Picture { video: None, best: None, reason: PictureReason::None };
-        Seen { mid: mid.into(), layers: PictureLayers::default(), quality }
+        let quality = Picture { video: None, best: None, reason: PictureReason::None, audio: None };
+        Seen { layers: Some((mid.into(), PictureLayers::default())), quality }
     }
 
     #[tokio::test]
@@ -79,7 +79,7 @@ mod tests {
         }
         for reader in &mut readers[1..] {
             assert!(reader.changed().await.is_ok());
-            assert_eq!(reader.borrow_and_update().mid, "third");
+            assert_eq!(*reader.borrow_and_update(), seen("third"));
             assert!(!reader.has_changed().expect("it goes on"));
         }
         // One that has gone makes room for another.

@@ -34,6 +34,18 @@ export interface MeshNode {
   id: string;
   zone: string;
   since: string;
+  /** How its listeners fare, if that is known. */
+  hearing?: MeshHearing;
+}
+
+/** How many of those who hear something at a relay get what. */
+export interface MeshHearing {
+  low: number;
+  mid: number;
+  high: number;
+  answers: number;
+  copies: number;
+  repeats: number;
 }
 
 export interface MeshLink {

@@ -7,6 +7,7 @@ import { setLockScreenState, showOnLockScreen } from "../device/lock-screen";
 import type { Playout } from "../webrtc/playout";
 import { type Size, UNTOLD } from "../webrtc/quality";
 import type { State } from "../webrtc/session";
+import type { SoundPath } from "../webrtc/sound-path";
 import { heldBack, type Known, type Status, statusOf } from "../webrtc/status";
 import { Player } from "../webrtc/whep";
 import { useMeasurement } from "./measurement";
@@ -114,7 +115,7 @@ export function usePlayback(
     if (stream) player.expect(stream.tracks);
   }, [stream, state.phase]);
 
-  const weak = playing && (player.soundPath?.rung !== undefined || told.quality?.reason === "link");
+  const weak = playing && (isWeak(player.soundPath) || told.quality?.reason === "link");
   useEffect(() => onWeak(weak), [weak]);
 
   const facts: Known = {
@@ -148,6 +149,11 @@ export function usePlayback(
     press: () => (needsTap ? sound() : playing ? pause() : play()),
     frame: () => setFrame(frameOf(video.current)),
   };
+}
+
+/** Less of the sound comes because of the network here. */
+function isWeak(path: SoundPath | undefined): boolean {
+  return path?.rung !== undefined && (path.reason === undefined || path.reason === "link");
 }
 
 function frameOf(video: HTMLVideoElement | null): Size | undefined {

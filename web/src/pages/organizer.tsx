@@ -6,6 +6,7 @@ import type { Message, Stream } from "../api/types";
 import { Announce, Told } from "../components/announce";
 import { Header } from "../components/header";
 import { Health } from "../components/health";
+import { HearingRows } from "../components/hearing-rows";
 import { MeshMap } from "../components/mesh-map";
 import { AreaRows, LinkRows } from "../components/mesh-rows";
 import { StreamRows } from "../components/stream-rows";
@@ -81,6 +82,10 @@ function Organizer() {
           <section class="panel">
             <h2>Streams</h2>
             <StreamRows streams={streams ?? []} />
+          </section>
+          <section class="panel">
+            <h2>Listening</h2>
+            {mesh && <HearingRows mesh={mesh} />}
           </section>
         </div>
       </main>

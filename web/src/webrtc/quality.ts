@@ -1,4 +1,4 @@
-// What the relay tells of a picture: its encodings, and which of them this listener gets and why. Pure:
+// What the relay tells of a picture and of the sound: the encodings, which of them this listener gets and why. Pure:
 // reads the data of events, whatever they hold.
 
 export interface Size {
@@ -27,6 +27,16 @@ export interface Quality {
   /** What is sent; undefined if it is no picture. */
   video: Encoding | undefined;
   reason: Reason;
+  /** Undefined where the relay says nothing of it. */
+  sound: ToldSound | undefined;
+}
+
+/** What is sent of the sound. */
+export interface ToldSound {
+  /** One of the lower rates, in kbit/s; undefined for what the stage sends. */
+  rung: 24 | 64 | undefined;
+  reason: Reason;
+  mending: boolean;
 }
 
 /** What is known of a picture besides itself. */
@@ -62,8 +72,21 @@ export function encodingsOf(data: string): Encodings | undefined {
 export function qualityOf(data: string): Quality | undefined {
   const quality = parsed(data);
   if (!quality || !("video" in quality)) return undefined;
-  const reason = typeof quality.reason === "string" && REASONS.includes(quality.reason) ? quality.reason : "none";
-  return { video: encoding(quality.video), reason: reason as Reason };
+  return { video: encoding(quality.video), reason: reasonOf(quality.reason), sound: soundOf(quality.audio) };
+}
+
+const RUNGS: Readonly<Record<string, 24 | 64>> = { low: 24, mid: 64 };
+const MENDING: readonly unknown[] = ["answers", "copies", "repeats"];
+
+function soundOf(value: unknown): ToldSound | undefined {
+  const { encodingId: id, reason, mending } = fields(value);
+  if (typeof id !== "string") return undefined;
+  const rung = Object.hasOwn(RUNGS, id) ? RUNGS[id] : undefined;
+  return { rung, reason: reasonOf(reason), mending: MENDING.includes(mending) };
+}
+
+function reasonOf(value: unknown): Reason {
+  return (typeof value === "string" && REASONS.includes(value) ? value : "none") as Reason;
 }
 
 function encoding(value: unknown): Encoding | undefined {

@@ -1,5 +1,7 @@
-// What the way here does to the sound, as the browser's statistics show it: whether losses are being mended, and whether
-// the relay sends one of its lower rungs (docs/media.md, The ladder). Pure: readings and the time are arguments.
+// What the way here does to the sound, as the relay says it, or else as the browser's statistics show it: whether losses are
+// being mended, and whether the relay sends one of its lower rungs (docs/media.md, The ladder). Pure: readings and the time
+// are arguments.
+import type { Reason, ToldSound } from "./quality";
 
 /** What came of the sound since the last reading. */
 export interface SoundReading {
@@ -16,6 +18,14 @@ export interface SoundPath {
   mending: boolean;
   /** The rung that comes instead of more, in kbit/s; undefined while all of it comes. */
   rung: 24 | 64 | undefined;
+  /** Why it is one, where the relay said so. */
+  reason?: Reason;
+}
+
+/** What is known from both. The relay knows what it sends, and the browser alone what it lost. */
+export function pathOf(measured: SoundPath | undefined, told: ToldSound | undefined): SoundPath | undefined {
+  if (!told) return measured;
+  return { mending: told.mending || measured?.mending === true, rung: told.rung, reason: told.reason };
 }
 
 /** What a sound is kept for before it plays, in milliseconds: nothing, for who stands at the stage. */

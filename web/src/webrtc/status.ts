@@ -1,6 +1,7 @@
 // The one honest line under the player, decided from what is known. Pure.
 import { codecName } from "../api/names";
 import type { Track } from "../api/types";
+import type { Reason } from "./quality";
 import type { Port } from "./sdp";
 import { CONNECT_MS, type Phase, type State } from "./session";
 import type { SoundPath } from "./sound-path";
@@ -105,11 +106,16 @@ function connected(known: Known): Status {
   if (known.lateMs !== undefined && known.lateMs >= LATE_MS) {
     return { tone: "wait", text: `Late by ${(known.lateMs / 1000).toFixed(1)} s` };
   }
-  const { rung, mending } = known.soundPath ?? {};
-  if (rung !== undefined) return { tone: "good", text: `Sound at ${rung}k: weak link` };
+  const { rung, mending, reason } = known.soundPath ?? {};
+  if (rung !== undefined) return { tone: "good", text: `Sound at ${rung}k: ${lessBecause(reason)}` };
   if (mending) return { tone: "good", text: "Live, mending losses" };
   if (known.cutOff) return { tone: "good", text: "Local only" };
   return { tone: "good", text: "Live" };
+}
+
+function lessBecause(reason: Reason | undefined): string {
+  if (reason === "wish") return "as you asked";
+  return reason === "bridge" ? "a link is full" : "weak link";
 }
 
 /** The line of a publisher; `stuck`: its media does not get to the relay. */

@@ -10,7 +10,7 @@ import { encodingsOf, qualityOf, type Told, UNTOLD } from "./quality";
 import { browserFetch } from "./resource";
 import { type Port, sentCodecs, sentKinds, withOpus } from "./sdp";
 import { Session, type Setup, type State } from "./session";
-import { MENDING_STORE_MS, type SoundPath, SoundPathGauge, STORE_MS } from "./sound-path";
+import { MENDING_STORE_MS, pathOf, type SoundPath, SoundPathGauge, STORE_MS } from "./sound-path";
 import type { Wish } from "./wish";
 import { WishSender } from "./wish-sender";
 
@@ -39,8 +39,8 @@ export class Player {
   private attentive = true;
   private readonly gauge = new PlayoutGauge();
   private soundGauge = new SoundPathGauge();
-  /** What the way here does to the sound; undefined before it was measured. */
-  soundPath: SoundPath | undefined;
+  /** What the browser's statistics show of it; undefined before they were read. */
+  private measured: SoundPath | undefined;
   private kinds: Kind[] = [];
   /** What the relay may send; undefined before it answered. */
   private codecs: string[] | undefined;
@@ -90,7 +90,7 @@ export class Player {
         this.codecs = sentCodecs(answer);
         this.gauge.reset();
         this.soundGauge = new SoundPathGauge();
-        this.soundPath = undefined;
+        this.measured = undefined;
         if (!this.kinds.includes("video")) this.clear(this.picture);
         this.events.onVideo(this.kinds.includes("video"));
         this.links = links;
@@ -111,6 +111,11 @@ export class Player {
 
   get running(): boolean {
     return this.session.phase !== "idle" && this.session.phase !== "refused";
+  }
+
+  /** What the way here does to the sound; undefined before anything is known of it. */
+  get soundPath(): SoundPath | undefined {
+    return pathOf(this.measured, this.told.quality?.sound);
   }
 
   start(): void {
@@ -182,7 +187,7 @@ export class Player {
       sample((await peer.getStats()) as unknown as Map<string, Record<string, unknown>>, now),
     );
     if (playout.quietMs !== undefined) this.since = Math.max(this.since ?? 0, now - playout.quietMs);
-    if (playout.sound) this.soundPath = this.soundGauge.take(playout.sound, now);
+    if (playout.sound) this.measured = this.soundGauge.take(playout.sound, now);
     this.store(peer);
     return playout;
   }

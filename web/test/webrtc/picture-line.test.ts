@@ -13,7 +13,7 @@ const PLAIN: Shown = {
 };
 /** With plain spaces. */
 const line = (video: Encoding | undefined, reason: Reason, change: Partial<Shown> = {}) =>
-  pictureLine({ ...PLAIN, quality: { video, reason }, ...change })?.replaceAll("\u00a0", " ");
+  pictureLine({ ...PLAIN, quality: { video, reason, sound: undefined }, ...change })?.replaceAll("\u00a0", " ");
 
 describe("picture line", () => {
   it("says what is shown and why it is no better", () => {

@@ -30,6 +30,16 @@ describe("quality", () => {
       reason: "link",
     });
     expect(qualityOf('{"video":null,"best":null,"reason":"none"}')).toEqual({ video: undefined, reason: "none" });
+    const audio = { encodingId: "mid", reason: "link", mending: "copies" };
+    const sound = (audio: unknown) => qualityOf(JSON.stringify({ video: null, reason: "none", audio }))?.sound;
+    expect(sound(audio)).toEqual({ rung: 64, reason: "link", mending: true });
+    expect(sound({ encodingId: "high", reason: "best", mending: "none" })).toEqual({
+      rung: undefined,
+      reason: "best",
+      mending: false,
+    });
+    for (const unread of [undefined, null, 7, [], { encodingId: 24 }]) expect(sound(unread)).toBeUndefined();
+    expect(sound({ encodingId: "toString" })).toEqual({ rung: undefined, reason: "none", mending: false });
     expect(qualityOf('{"video":null,"reason":"tomorrow"}')).toEqual({ video: undefined, reason: "none" });
   });
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type SoundPath, SoundPathGauge, type SoundReading } from "../../src/webrtc/sound-path";
+import { pathOf, type SoundPath, SoundPathGauge, type SoundReading } from "../../src/webrtc/sound-path";
 
 const WHOLE: SoundReading = { kbps: 128, packets: 25, lost: 0, concealedMs: 0 };
 
@@ -54,5 +54,21 @@ describe("sound path", () => {
     const pause = times(20, { kbps: 0, packets: 0 });
     const path = follow(new SoundPathGauge(), [...times(10), ...pause, ...times(10)]);
     expect(path.some((one) => one.rung !== undefined)).toBe(false);
+  });
+});
+
+describe("pathOf", () => {
+  it("takes the relay's word for what it sends, and either's for losses", () => {
+    const measured: SoundPath = { mending: false, rung: 64 };
+    const told = { rung: 24, reason: "link", mending: true } as const;
+    expect(pathOf(measured, undefined)).toBe(measured);
+    expect(pathOf(undefined, undefined)).toBeUndefined();
+    expect(pathOf(undefined, told)).toEqual(told);
+    expect(pathOf(measured, { ...told, rung: undefined, reason: "best" })).toEqual({
+      mending: true,
+      rung: undefined,
+      reason: "best",
+    });
+    expect(pathOf({ ...measured, mending: true }, { ...told, mending: false })?.mending).toBe(true);
   });
 });

@@ -39,6 +39,10 @@ describe("status", () => {
   it("says what the way here does to the sound, and no more while all is well", () => {
     expect(text({ soundPath: { mending: false, rung: undefined } })).toBe("Live");
     expect(text({ soundPath: { mending: true, rung: undefined } })).toBe("Live, mending losses");
+    const told = (reason: "wish" | "bridge" | "link") => text({ soundPath: { mending: false, rung: 24, reason } });
+    expect(told("link")).toBe("Sound at 24k: weak link");
+    expect(told("bridge")).toBe("Sound at 24k: a link is full");
+    expect(told("wish")).toBe("Sound at 24k: as you asked");
     const weak = statusOf({ ...LIVE, soundPath: { mending: true, rung: 64 } });
     expect(weak).toEqual({ tone: "good", text: "Sound at 64k: weak link" });
     expect(text({ soundPath: { mending: true, rung: 24 }, quietMs: 5_000 })).toBe("Stage is silent");

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use ::media::{
-    Event, Reason, Shown, Sight,
+    Event, Mended, Reason, Shown, Sight, SoundSight,
     sdp::{IngestPolicy, Offer},
     transport::Identity,
 };
@@ -137,6 +137,10 @@ impl Relay {
         self.post(&format!("{path}/layer"), "application/json", body.to_owned()).await
     }
 
+    async fn hear(&self, session: SessionId, sight: SoundSight) {
+        self.says.send(Event::SoundSight { session, sight }).await.expect("it runs");
+    }
+
     async fn see(&self, session: SessionId, place: u8, reason: Reason) {
         let shown = Shown { place: Some(place), resolution: None, rate: 600_000, layers: Vec::new() };
         let best = Shown { place: Some(0), ..shown.clone() };
@@ -145,6 +149,13 @@ impl Relay {
         let event = Event::Sight { session, sight: Box::new(sight) };
         self.says.send(event).await.expect("it runs");
     }
+}
+
+/// An offer of somebody who wants no picture.
+fn only_sound() -> String {
+    let (before, picture) = PLAYED.split_once("m=video").expect("it wants a picture");
+    let sound = if before.contains("m=audio") { before } else { picture };
+    sound.replace("BUNDLE 0 1", "BUNDLE 0")
 }
 
 fn links(answer: &Answer) -> Vec<&str> {
@@ -163,11 +174,8 @@ async fn who_gets_a_picture_is_told_where_to_wish_and_read() {
         ),
     ];
     assert_eq!(links(&answer), expected);
-    let (before, picture) = PLAYED.split_once("m=video").expect("it wants a picture");
-    let sound = if before.contains("m=audio") { before } else { picture };
-    let sound = sound.replace("BUNDLE 0 1", "BUNDLE 0");
-    let (answer, path, _) = relay.listen(&sound).await;
-    assert_eq!(links(&answer).len(), 1);
+    let (answer, path, _) = relay.listen(&only_sound()).await;
+    assert_eq!(links(&answer).len(), 3, "the sound may be wished and read of too");
     // What it wishes is about the sound.
     for good in ["{}", r#"{"encodingId":"low"}"#] {
         assert_eq!(relay.wish(&path, good).await.status, 200, "{good}");
@@ -283,6 +291,27 @@ async fn what_a_listener_sees_is_in_its_status_once_it_was_told() {
         status().await
     };
     assert_eq!(timeout(Duration::from_secs(10), told).await.expect("in time")["reason"], "link");
+}
+
+#[tokio::test]
+async fn what_a_listener_hears_is_told_with_and_without_a_picture() {
+    let relay = Relay::new(PUBLISHED);
+    let (address, _stop) = serve(&relay, Bounds::default()).await;
+    for (offer, video) in [(PLAYED.to_owned(), "publisher"), (only_sound(), "none")] {
+        let (_, path, id) = relay.listen(&offer).await;
+        let mut client = read(address, &format!("{path}/events?only=quality")).await;
+        let first = until(&mut client, "event: quality").await;
+        assert!(!first.contains("audio"), "nothing is known yet: {first}");
+        relay.hear(id, SoundSight { rung: 1, reason: Reason::Link, mended: Mended::Copies }).await;
+        let told = until(&mut client, "audio").await;
+        let expected = format!(
+            "{{\"video\":null,\"best\":null,\"reason\":\"{video}\",\
+             \"audio\":{{\"encodingId\":\"mid\",\"reason\":\"link\",\"mending\":\"copies\"}}}}"
+        );
+        assert!(told.contains(&expected), "{told}");
+        let status = get(&relay.router, &format!("/api/v1/sessions/{id}")).await.json();
+        assert_eq!(status["picture"]["audio"]["mending"], "copies");
+    }
 }
 
 /// A relay behind a real server.

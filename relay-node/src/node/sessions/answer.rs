@@ -34,8 +34,8 @@ pub struct Opened {
     pub tag: String,
     /// The SDP answer.
     pub answer: String,
-    /// A listener's that has a picture in it.
-    pub picture: bool,
+    /// It is a listener's, and has a picture or a sound in it.
+    pub listens: bool,
 }
 
 /// What came of a PATCH.

@@ -1,17 +1,23 @@
-//! What a listener wishes of the sound.
+//! What is known of how a listener hears a sound: what it wished, and what a worker told of it.
 
 use std::time::{Duration, Instant};
 
-use media::SoundWish;
-use protocol::api::LayerWish;
+use media::{Mended, SoundSight, SoundWish};
+use protocol::api::{LayerWish, Mending, SoundSent};
 
-use super::viewer::{WISHES, WishError};
+use super::viewer::{WISHES, WishError, reason};
 
 /// A listener that gets a sound.
 #[derive(Debug)]
 pub(crate) struct Hearer {
     /// Of its m-line.
     pub(crate) mid: String,
+    /// Somebody reads what it hears.
+    pub(crate) watched: bool,
+    /// What it heard when it was told last.
+    pub(crate) sight: Option<SoundSight>,
+    /// That is of now: it was told since somebody reads it.
+    pub(crate) fresh: bool,
     pace: WishPace,
 }
 
@@ -28,7 +34,20 @@ const NAMES: [(&str, SoundWish); 3] =
 
 impl Hearer {
     pub(crate) fn new(mid: String) -> Hearer {
-        Hearer { mid, pace: WishPace::default() }
+        Hearer { mid, watched: false, sight: None, fresh: false, pace: WishPace::default() }
+    }
+
+    /// What it hears, if that was told.
+    pub(crate) fn sound(&self) -> Option<SoundSent> {
+        let SoundSight { rung, reason: why, mended } = self.sight?;
+        let (name, _) = NAMES.get(usize::from(rung)).or(NAMES.last())?;
+        let mending = match mended {
+            Mended::Not => Mending::None,
+            Mended::Answers => Mending::Answers,
+            Mended::Copies => Mending::Copies,
+            Mended::Repeats => Mending::Repeats,
+        };
+        Some(SoundSent { encoding_id: (*name).to_owned(), reason: reason(why), mending })
     }
 
     /// What is wished, if that can be understood and does not come too often.

@@ -5,7 +5,7 @@
 mod answer;
 #[cfg(test)]
 mod health_tests;
-mod hearer;
+pub(crate) mod hearer;
 pub mod merging;
 mod places;
 mod quality;
@@ -199,7 +199,7 @@ impl Sessions {
         (answer, transport, flow): (String, TransportConfig, Flow),
         now: Instant,
     ) -> (Opened, SessionPlan) {
-        let (tag, picture) = (fresh.local.ufrag, viewer.is_some());
+        let (tag, listens) = (fresh.local.ufrag, viewer.is_some() || hearer.is_some());
         let session = Session {
             stream,
             direction,
@@ -216,7 +216,7 @@ impl Sessions {
         };
         self.sessions.insert(fresh.id, session);
         let plan = SessionPlan { id: fresh.id, transport, flow, claim: Claim::default() };
-        (Opened { id: fresh.id, tag, answer, picture }, plan)
+        (Opened { id: fresh.id, tag, answer, listens }, plan)
     }
 
     /// PATCH: trickled candidates or an ICE restart (RFC 9725 section 4.3). Of a restart the workers have to know.
@@ -371,6 +371,11 @@ impl Sessions {
     }
 
     /// How a listener hears, if it gets a sound.
+    pub(crate) fn hearer(&self, id: SessionId) -> Option<&Hearer> {
+        self.sessions.get(&id)?.hearer.as_ref()
+    }
+
+    /// As above, to be changed.
     pub(crate) fn hearer_mut(&mut self, id: SessionId) -> Option<&mut Hearer> {
         self.sessions.get_mut(&id)?.hearer.as_mut()
     }

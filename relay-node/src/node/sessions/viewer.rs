@@ -104,17 +104,14 @@ impl Viewer {
         let sight = self.sight.as_ref().filter(|_| has_picture);
         let reason = match sight.map_or(Reason::Publisher, |sight| sight.reason) {
             _ if !has_picture => PictureReason::None,
-            Reason::Best => PictureReason::Best,
-            Reason::Link => PictureReason::Link,
-            Reason::Wish => PictureReason::Wish,
-            Reason::Publisher => PictureReason::Publisher,
-            Reason::Bridge => PictureReason::Bridge,
+            why => reason(why),
         };
         let sent = sight.and_then(|sight| sight.sent.as_ref());
         Picture {
             video: sent.map(|shown| PictureSent { encoding: names.encoding(shown), kbps: shown.rate / 1000 }),
             best: sight.and_then(|sight| sight.best.as_ref()).map(|shown| names.encoding(shown)),
             reason,
+            audio: None,
         }
     }
 
@@ -143,6 +140,17 @@ impl Viewer {
             inactive: sight.inactive.iter().map(|shown| names.encoding(shown)).collect(),
             layers: sight.active.iter().flat_map(all).collect(),
         }
+    }
+}
+
+/// Its word in the API.
+pub(super) fn reason(reason: Reason) -> PictureReason {
+    match reason {
+        Reason::Best => PictureReason::Best,
+        Reason::Link => PictureReason::Link,
+        Reason::Wish => PictureReason::Wish,
+        Reason::Publisher => PictureReason::Publisher,
+        Reason::Bridge => PictureReason::Bridge,
     }
 }
 
