@@ -8,7 +8,7 @@ use std::{
 
 use protocol::{Kind, NodeId, StreamName, mesh::TrackKey};
 
-use crate::wire::lsa::HEARD_MAX;
+use crate::wire::{hearing::Hearing, lsa::HEARD_MAX};
 
 /// How long a stream is still said to be heard after its last listener left: reloading a page is no news.
 const LINGER: Duration = Duration::from_secs(2);
@@ -16,6 +16,8 @@ const LINGER: Duration = Duration::from_secs(2);
 /// often than anything else.
 const BACK_OFF_MIN: Duration = Duration::from_millis(200);
 const BACK_OFF_MAX: Duration = Duration::from_secs(2);
+/// How listeners fare is told so often at most, and only if it looks another.
+const HEARING_EVERY: Duration = Duration::from_secs(10);
 /// [`HeardBy::heard_by`] changes at most this often: it goes to every page that is open.
 const VIEW_EVERY: Duration = Duration::from_millis(500);
 
@@ -29,6 +31,10 @@ pub(crate) struct Interest {
     news: bool,
     told: Option<Instant>,
     wait: Duration,
+    /// How all who listen here fare.
+    hearing: Option<Hearing>,
+    /// What the mesh was told of that, and when.
+    hearing_told: Option<(Hearing, Instant)>,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +66,26 @@ impl Interest {
         self.change(stream, listens, now, |heard| heard.here = listens);
     }
 
+    /// All who listen here fare so.
+    pub fn handle_hearing(&mut self, hearing: Hearing) {
+        self.hearing = Some(hearing);
+    }
+
+    /// How all who listen here fare, if that is known.
+    pub fn hearing(&self) -> Option<Hearing> {
+        self.hearing
+    }
+
+    /// When the mesh is to be told of that.
+    fn hearing_at(&self, now: Option<Instant>) -> Option<Instant> {
+        let hearing = self.hearing?;
+        match self.hearing_told {
+            Some((told, _)) if told.is_like(&hearing) => None,
+            Some((_, at)) => Some(at + HEARING_EVERY),
+            None => now,
+        }
+    }
+
     /// Forgets what nobody came back to. Says whether there was any.
     pub fn handle_timeout(&mut self, now: Instant) -> bool {
         let before = self.heard.len();
@@ -73,16 +99,18 @@ impl Interest {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let gone = self.heard.values().filter_map(|heard| heard.until);
         let news = self.told.filter(|_| self.news).map(|told| told + self.wait);
-        gone.chain(news).min()
+        gone.chain(news).chain(self.hearing_at(None)).min()
     }
 
     /// Whether there is news that the mesh may be told by now.
     pub fn due(&self, now: Instant) -> bool {
-        self.news && self.told.is_none_or(|told| told + self.wait <= now)
+        let hearing = self.hearing_at(Some(now)).is_some_and(|at| at <= now);
+        hearing || self.news && self.told.is_none_or(|told| told + self.wait <= now)
     }
 
-    /// The mesh was told what [`Interest::streams`] says.
+    /// The mesh was told what [`Interest::streams`] and [`Interest::hearing`] say.
     pub fn handle_told(&mut self, now: Instant) {
+        self.hearing_told = self.hearing.map(|hearing| (hearing, now));
         if !std::mem::take(&mut self.news) {
             return;
         }
@@ -183,6 +211,27 @@ mod tests {
 
     fn key(index: usize, kind: Kind) -> TrackKey {
         TrackKey { origin: node(1), stream: name(index), track: StreamTrack::of(kind) }
+    }
+
+    #[test]
+    fn how_listeners_fare_is_told_at_once_and_then_every_ten_seconds_if_it_looks_another() {
+        let (mut audience, start) = (Interest::default(), epoch());
+        assert!(!audience.due(start), "nothing is known of it");
+        let second = Duration::from_secs(1);
+        let mut told = Vec::new();
+        for nth in 0..40 {
+            let now = start + second * nth;
+            audience.handle_hearing(Hearing { qualities: [0, nth / 15, 10], mended: [0; 3] });
+            if audience.due(now) {
+                told.push(nth);
+                audience.handle_told(now);
+            }
+        }
+        // One of eleven at 15 s, and two of twelve at 30.
+        assert_eq!(told, [0, 15, 30]);
+        audience.handle_hearing(Hearing { qualities: [9, 0, 3], mended: [0; 3] });
+        assert!(!audience.due(start + second * 39));
+        assert_eq!(audience.poll_timeout(), Some(start + second * 40));
     }
 
     #[test]

@@ -59,6 +59,7 @@ pub use mesh::{
 pub use tree::{forward::ForwardEntry, picture::PictureDemand, sound::SoundDemand, view::Refusals};
 pub use wire::{
     area::{AreaId, Fragment},
+    hearing::Hearing,
     label::{Label, Rid},
     log_entry::{Entry, LogEntry, LogKey},
     message,

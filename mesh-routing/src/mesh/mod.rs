@@ -51,6 +51,7 @@ use crate::{
     route::{Routes, graph::Pair, rpf::ReversePaths},
     tree::{Trees, forward::ForwardEntry, picture::PictureDemand, sound::SoundDemand},
     wire::{
+        hearing::Hearing,
         lsa::{Advertised, SINCE_MAX, STREAMS_MAX, check_stream},
         message::{Encoded, Message},
         metric::{LinkId, Underlay},
@@ -328,6 +329,12 @@ impl Mesh {
         self.touch(now);
         self.interest.handle_listeners(stream, listen, now);
         self.heard_by.handle_change();
+    }
+
+    /// All who listen here fare so. Who looks at the mesh is told, every 10 s at most.
+    pub fn handle_hearing(&mut self, hearing: Hearing, now: Instant) {
+        self.touch(now);
+        self.interest.handle_hearing(hearing);
     }
 
     /// A listener here needs a keyframe. Goes upstream at most once per 500 ms and track.

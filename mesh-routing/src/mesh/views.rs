@@ -18,6 +18,7 @@ use crate::{
         graph::{Pair, pair},
     },
     wire::{
+        hearing::Hearing,
         lsa::{Advertised, LinkState, Publication},
         metric::{Capacity, LinkId},
         rates::StreamRates,
@@ -65,6 +66,8 @@ pub struct NodeView {
     pub zone: ZoneName,
     /// Since when it is known here.
     pub since: Instant,
+    /// How its listeners fare, as it said last, if it says so.
+    pub hearing: Option<Hearing>,
 }
 
 /// A link in a [`Topology`].
@@ -138,7 +141,12 @@ impl Mesh {
         let reached = |id: &NodeId| *id == self.config.id || self.routes.reaches(id);
         let nodes: Vec<_> = self
             .reached()
-            .map(|(said, held)| NodeView { id: said.origin, zone: said.zone.clone(), since: held.since })
+            .map(|(said, held)| NodeView {
+                id: said.origin,
+                zone: said.zone.clone(),
+                since: held.since,
+                hearing: said.hearing,
+            })
             .collect();
         let mut links: BTreeMap<Pair, LinkView> = BTreeMap::new();
         for (said, _) in self.reached() {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::MeshError,
-    wire::{metric::Capacity, rates::StreamRates},
+    wire::{hearing::Hearing, metric::Capacity, rates::StreamRates},
 };
 
 /// Relays in one mesh.
@@ -48,6 +48,10 @@ pub struct LinkState {
     pub heard: Vec<StreamName>,
     /// Where other relays reach it, if it wants to be reached: at most [`ADDRESSES_MAX`].
     pub addresses: Vec<SocketAddr>,
+    /// How its listeners fare, if it says so: stands in a [field](crate::wire::hearing) behind the LSA. Nothing is decided by
+    /// it.
+    #[serde(skip)]
+    pub hearing: Option<Hearing>,
 }
 
 /// One neighbor in a [`LinkState`].
@@ -94,7 +98,8 @@ pub struct Advertised {
 impl LinkState {
     /// A relay with these links, of which nothing else is said.
     pub fn new(origin: NodeId, zone: ZoneName, sequence: u64, links: Vec<Edge>) -> LinkState {
-        LinkState { origin, zone, sequence, links, heard: Vec::new(), addresses: Vec::new() }
+        let (heard, addresses) = (Vec::new(), Vec::new());
+        LinkState { origin, zone, sequence, links, heard, addresses, hearing: None }
     }
 
     /// Refuses what no relay says.

@@ -4,6 +4,7 @@
 pub mod area;
 pub mod envelope;
 pub mod file;
+pub mod hearing;
 pub mod label;
 pub mod log_entry;
 pub mod lsa;

@@ -9,7 +9,7 @@ use crate::{
     error::MeshError,
     wire::{
         area::{Fragment, InterAreaLsa},
-        label,
+        hearing, label,
         lsa::{LinkState, Publication},
         rates::{self, StreamRates},
         rungs,
@@ -122,6 +122,9 @@ impl SignedLsa {
             label::write(&mut body, rates());
             rungs::write(&mut body, rates());
         }
+        if let Lsa::Links(LinkState { hearing: Some(hearing), .. }) = &lsa {
+            hearing::write(&mut body, hearing);
+        }
         body.extend_from_slice(fields);
         let signature = Signature::sign(keys, LINK_STATE, &body);
         SignedLsa { lsa, fields: behind, body: body.into(), signature }
@@ -146,10 +149,10 @@ impl SignedLsa {
 
     /// Fields that are not known here.
     pub fn unknown_fields(&self) -> usize {
-        let known: &[u32] = if matches!(self.lsa, Lsa::Streams(_)) {
-            &[rates::FIELD, label::FIELD, rungs::FIELD]
-        } else {
-            &[]
+        let known: &[u32] = match self.lsa {
+            Lsa::Streams(_) => &[rates::FIELD, label::FIELD, rungs::FIELD],
+            Lsa::Links(_) => &[hearing::FIELD],
+            Lsa::InterArea(_) => &[],
         };
         self.fields().besides(known)
     }
@@ -188,8 +191,10 @@ impl<'de> Deserialize<'de> for SignedLsa {
         let not_one = || de::Error::custom("not an LSA");
         let (mut lsa, behind) = postcard::take_from_bytes(&body).map_err(|_| not_one())?;
         let said = Fields::read(behind).ok_or_else(not_one)?;
-        if let Lsa::Streams(publication) = &mut lsa {
-            take_rates(publication, said);
+        match &mut lsa {
+            Lsa::Streams(publication) => take_rates(publication, said),
+            Lsa::Links(links) => links.hearing = said.get(hearing::FIELD).and_then(hearing::read),
+            Lsa::InterArea(_) => {}
         }
         let fields = body.len() - behind.len();
         Ok(SignedLsa { lsa, fields, body, signature })

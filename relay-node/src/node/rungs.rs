@@ -4,8 +4,8 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use media::{AdvertisedSound, Command, Heard, MAX_RUNGS, SoundWish, TrackId, ladder};
-use mesh_routing::{SoundDemand, StreamView};
+use media::{AdvertisedSound, Command, Heard, MAX_RUNGS, Mended, SoundWish, TrackId, ladder};
+use mesh_routing::{Hearing, SoundDemand, StreamView};
 use protocol::{SessionId, StreamName, api::LayerWish, mesh::StreamTrack};
 
 use super::{Effect, Node, sessions::WishError, streams::Stream};
@@ -81,19 +81,24 @@ impl Node {
     }
 
     /// The listeners of a worker fare so at a sound.
-    pub(super) fn handle_hearing(&mut self, (worker, track): (u8, TrackId), heard: Heard) {
+    pub(super) fn handle_hearing(&mut self, (worker, track): (u8, TrackId), heard: Heard, now: Instant) {
         let Some((stream, _)) = self.by_track.get(&track) else { return };
         if let Some(known) = self.streams.get_mut(stream) {
             known.rungs.heard.insert(worker, heard);
         }
+        let hearing = self.hearing();
+        self.mesh.handle_hearing(hearing, now);
     }
 
     /// How all who hear something here fare.
-    pub(super) fn heard(&self) -> Heard {
-        let mut all = Heard::default();
+    pub(super) fn hearing(&self) -> Hearing {
+        let mut all = Hearing::default();
         for heard in self.streams.values().flat_map(|known| known.rungs.heard.values()) {
-            all.rungs.iter_mut().zip(heard.rungs).for_each(|(sum, count)| *sum += count);
-            all.mended.iter_mut().zip(heard.mended).for_each(|(sum, count)| *sum += count);
+            let [low, middle] = heard.rungs;
+            let top = heard.listeners().saturating_sub(low + middle);
+            let mended = Mended::ALL[1..].iter().map(|how| heard.mended[*how as usize]);
+            all.qualities.iter_mut().zip([low, middle, top]).for_each(|(sum, count)| *sum += count);
+            all.mended.iter_mut().zip(mended).for_each(|(sum, count)| *sum += count);
         }
         all
     }

@@ -223,7 +223,7 @@ impl Node {
             Event::Rungs { worker, track, wanted, left } => {
                 self.handle_rungs((worker, track), wanted, left, now);
             }
-            Event::Heard { worker, track, heard } => self.handle_hearing((worker, track), heard),
+            Event::Heard { worker, track, heard } => self.handle_hearing((worker, track), heard, now),
             Event::Sight { session, sight } => self.handle_sight(session, sight),
             Event::SoundSight { session, sight } => self.handle_sound_sight(session, sight),
             Event::KeyframeWanted { track } => self.handle_keyframe_wanted(track, now),

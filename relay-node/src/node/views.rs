@@ -5,25 +5,18 @@ use std::{
     time::Instant,
 };
 
-use media::{EncodingView, Heard, Mended};
-use mesh_routing::{AdvertisedEncoding, AreaView, AsWhole, NominalRate, StreamView, Topology};
+use media::EncodingView;
+use mesh_routing::{AdvertisedEncoding, AreaView, AsWhole, Hearing, NominalRate, StreamView, Topology};
 use protocol::{BridgeVersion, BridgeVersions, NodeId, SessionId, StreamName, ZoneName, api};
 use rooms::WallTime;
 
 use super::{Node, relay_of};
 
 /// How listeners fare, as the API says it.
-fn hearing(heard: &Heard) -> api::MeshHearing {
-    let [low, mid] = heard.rungs;
-    let of = |mended: Mended| heard.mended[mended as usize];
-    api::MeshHearing {
-        low,
-        mid,
-        high: heard.listeners().saturating_sub(low + mid),
-        answers: of(Mended::Answers),
-        copies: of(Mended::Copies),
-        repeats: of(Mended::Repeats),
-    }
+fn hearing(
+    Hearing { qualities: [low, mid, high], mended: [answers, copies, repeats] }: Hearing,
+) -> api::MeshHearing {
+    api::MeshHearing { low, mid, high, answers, copies, repeats }
 }
 
 impl Node {
@@ -91,7 +84,8 @@ impl Node {
             id: node.id.to_string(),
             zone: node.zone.to_string(),
             since: since(node.since),
-            hearing: (node.id == self.id).then(|| hearing(&self.heard())),
+            // What this relay said last may be old.
+            hearing: if node.id == self.id { Some(self.hearing()) } else { node.hearing }.map(hearing),
         });
         // Of links elsewhere only their ends know.
         let versions: BTreeMap<NodeId, u16> = self

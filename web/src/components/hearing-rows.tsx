@@ -4,7 +4,7 @@ import { hearingOf } from "../mesh/hearing";
 
 export function HearingRows({ mesh }: { mesh: Mesh }) {
   const zones = hearingOf(mesh);
-  if (zones.length === 0) return <p class="quiet">The relays do not say.</p>;
+  if (zones.length === 0) return <p class="quiet">Nobody has listened yet.</p>;
   return (
     <ul class="rows">
       {zones.map(({ zone, listeners, text }) => (
