@@ -1,9 +1,12 @@
 //! How loud the rungs are.
 
+use opus::{Channels, Decoder};
+
 use super::{
     super::mono::{BLOCK, Mono},
-    Ladder, MUSIC, decibels, decode, encode, number, power, signal, start,
+    Ladder, MUSIC, decibels, decode, encode, lag, middle, number, power, signal, start,
 };
+use crate::rtp::packet::Packet;
 
 /// How much louder a listener hears each rung than the publisher's packets, in decibels.
 fn louder(sound: &[f32]) -> [f64; 2] {
@@ -88,4 +91,38 @@ fn opposite_channels_and_silence_are_bounded() {
     let most = super::middle(&opposite).iter().map(|middle| 2.0 * middle.abs() + 1e-6).collect::<Vec<_>>();
     assert!(mono.iter().zip(most).all(|(mono, most)| mono.abs() <= most));
     assert!(mixed(&[0.0; 9600]).iter().all(|mono| *mono == 0.0));
+}
+
+/// How far the error lies below the sound, in decibels, where this is decoded in mono.
+fn mono_error<'a>(packets: impl IntoIterator<Item = &'a Packet>, source: &[f32]) -> f64 {
+    let mut decoder = Decoder::new(48_000, Channels::Mono).unwrap();
+    let (mut heard, mut decoded) = (Vec::new(), [0.0; 5760]);
+    for packet in packets {
+        let samples = decoder.decode_float(packet.payload(), &mut decoded, false).unwrap();
+        heard.extend_from_slice(&decoded[..samples]);
+    }
+    let behind = lag(source, &heard);
+    let reference = &source[4800..40_000];
+    let heard = &heard[(4800 + behind) as usize..][..reference.len()];
+    // The lower rung is scaled: the power stays.
+    let scale = (power(reference) / power(heard)).sqrt() as f32;
+    let error: Vec<f32> = reference.iter().zip(heard).map(|(one, other)| one - other * scale).collect();
+    decibels(power(reference) / power(&error))
+}
+
+#[test]
+fn decoded_in_mono_no_rung_is_as_good_as_what_the_publisher_sends() {
+    for (name, samples) in [("chords", signal::chords(1000)), ("noise", signal::noise(1000, 0.3, 0.5))] {
+        let packets = number(&encode(&samples, MUSIC), 0, 0, 0, start());
+        let mut ladder = Ladder::new([true, true]);
+        ladder.feed(&packets);
+        ladder.finish();
+        let source = middle(&samples);
+        let [whole, low, upper] =
+            [&packets, &ladder.out[0], &ladder.out[1]].map(|packets| mono_error(packets, &source));
+        println!(
+            "{name}, error below the sound: publisher {whole:.1} dB, 64k {upper:.1} dB, 24k {low:.1} dB"
+        );
+        assert!(whole > upper + 3.0 && upper > low, "{name}: {whole} {upper} {low}");
+    }
 }
