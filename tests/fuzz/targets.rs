@@ -9,15 +9,15 @@ use aws_lc_rs::signature::Ed25519KeyPair;
 use bytes::{Bytes, BytesMut};
 use media::sdp::{EgressPolicy, Fragment, IngestPolicy, Local, Offer, answer_egress, answer_ingest};
 use mesh_routing::{
-    Config, LinkId, LogKey, Mesh, Output,
-    message::{Head, Message},
+    Config, Hearing, LinkId, LogKey, Mesh, Output,
+    message::{Head, JoinParams, Message},
     signature::Keys,
     wire::envelope::{Opaque, Received, Said, Scope},
 };
 use protocol::{
     BridgeVersion, BridgeVersions, Carriage, Codec, Hlc, Kind, NodeId, StreamName, Topic, TrackDescription,
     UnknownTopic, ZoneName, fields,
-    mesh::{DatagramHeader, SenderClock, StreamAdvertisement, StreamTrack, TrackKey},
+    mesh::{Alias, DatagramHeader, SenderClock, StreamAdvertisement, StreamTrack, TrackKey},
     signaling::FromParticipant,
     token::{FestivalId, Membership, Revocations, Revoked, Role, Rotation, Signed, ZoneToken},
 };
@@ -344,6 +344,11 @@ fn datagram(bytes: &[u8]) {
 pub fn messages() -> Vec<Vec<u8>> {
     let mut messages = conversation(3);
     messages.extend(of_a_later_version());
+    for rung in 0..2 {
+        let track = TrackKey { track: StreamTrack::Rung(rung), ..track(1) };
+        let ask = JoinParams { behind: 3, ..JoinParams::default() };
+        messages.push(Message::Join { track, alias: Alias(7), ask }.encode().to_vec());
+    }
     messages
 }
 
@@ -398,6 +403,7 @@ fn conversation(seed: u64) -> Vec<Vec<u8>> {
             for (at, other) in [(0, 1), (1, 0)] {
                 relays[at].handle_interest(track(other), true, now);
                 relays[at].handle_keyframe_request(&track(other), now);
+                relays[at].handle_hearing(Hearing { qualities: [1, 200, 70_000], mended: [0, 3, 9] }, now);
             }
         }
         if step == 120 {

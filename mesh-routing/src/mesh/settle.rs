@@ -109,7 +109,7 @@ impl Mesh {
                 links: inside.map(|neighbor| neighbor.edge.clone()).collect(),
                 heard: self.interest.streams().cloned().collect(),
                 addresses: self.addresses.clone(),
-                hearing: self.interest.hearing(),
+                hearing: self.interest.hearing().map(Box::new),
             };
             self.interest.handle_told(now);
             self.say(Lsa::Links(said), now);

@@ -145,7 +145,7 @@ impl Mesh {
                 id: said.origin,
                 zone: said.zone.clone(),
                 since: held.since,
-                hearing: said.hearing,
+                hearing: said.hearing.as_deref().copied(),
             })
             .collect();
         let mut links: BTreeMap<Pair, LinkView> = BTreeMap::new();

@@ -177,7 +177,7 @@ impl Trees {
         let starts = ask.active && !known.is_some_and(|child| child.ask.active);
         let refusal = if around.state(link) == State::Down {
             Some(Refusal::LinkDown)
-        } else if !around.available(&key) && !(same && around.has_ended(&key)) {
+        } else if !(around.available(&key) || same && around.has_ended(&key)) {
             Some(Refusal::Unknown)
         } else if known.is_none() && self.full(&key, link)
             || starts && !self.fits((&key, &ask), link, around, now)

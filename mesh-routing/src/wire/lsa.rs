@@ -51,7 +51,7 @@ pub struct LinkState {
     /// How its listeners fare, if it says so: stands in a [field](crate::wire::hearing) behind the LSA. Nothing is decided by
     /// it.
     #[serde(skip)]
-    pub hearing: Option<Hearing>,
+    pub hearing: Option<Box<Hearing>>,
 }
 
 /// One neighbor in a [`LinkState`].

@@ -193,7 +193,9 @@ impl<'de> Deserialize<'de> for SignedLsa {
         let said = Fields::read(behind).ok_or_else(not_one)?;
         match &mut lsa {
             Lsa::Streams(publication) => take_rates(publication, said),
-            Lsa::Links(links) => links.hearing = said.get(hearing::FIELD).and_then(hearing::read),
+            Lsa::Links(links) => {
+                links.hearing = said.get(hearing::FIELD).and_then(hearing::read).map(Box::new)
+            }
             Lsa::InterArea(_) => {}
         }
         let fields = body.len() - behind.len();
