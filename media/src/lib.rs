@@ -60,6 +60,7 @@ pub use track::{
 pub use worker::{
     Claim, Holdings, Worker,
     advertised::{AdvertisedEncoding, AdvertisedSound},
+    channel::{ChannelEvent, ChannelId, ChannelWish},
     hearing::SoundWish,
     plan::{Audience, Command, Event, Flow, Relayed, SessionPlan},
     sight::{Mended, Reason, Shown, Sight, SoundSight},

@@ -329,6 +329,41 @@ fn channels_and_labels_are_bounded() {
 }
 
 #[test]
+fn what_the_peer_has_is_told_and_a_closed_channel_takes_nothing_more() {
+    for loss in [0, 10] {
+        let (mut net, mut relay, mut browser) = connected(DtlsRole::Server, false, &[GCM], true);
+        net.run_for(&mut [&mut relay, &mut browser], SECOND);
+        browser.open_channel(1, "chat", net.now);
+        browser.open_channel(3, "files", net.now);
+        net.run_for(&mut [&mut relay, &mut browser], SECOND);
+        net.loss_percent = loss;
+        for length in 0..100 {
+            relay.transport.send_message(1, &vec![7; length], true, net.now).unwrap();
+            relay.transport.send_message(3, &[7; 10], false, net.now).unwrap();
+        }
+        net.run_for(&mut [&mut relay, &mut browser], 60 * SECOND);
+        let told = |wanted: u16, outputs: &[TransportOutput]| -> usize {
+            let bytes = outputs.iter().filter_map(|output| match output {
+                TransportOutput::Acknowledged { channel, bytes } if *channel == wanted => Some(*bytes),
+                _ => None,
+            });
+            bytes.sum()
+        };
+        // What is empty takes a byte in SCTP.
+        assert_eq!((told(1, &relay.outputs), told(3, &relay.outputs)), (99 * 100 / 2 + 1, 1000), "{loss} %");
+        relay.transport.close_channel(Some(1), net.now);
+        relay.transport.close_channel(Some(77), net.now);
+        net.run_for(&mut [&mut relay, &mut browser], 10 * SECOND);
+        assert!(relay.outputs.contains(&TransportOutput::ChannelClosed { channel: 1 }));
+        assert_eq!(relay.transport.send_message(1, b"x", true, net.now), Err(ChannelError::NotOpen));
+        relay.transport.send_message(3, b"still there", true, net.now).unwrap();
+        relay.transport.close_channel(None, net.now);
+        assert_eq!(relay.transport.send_message(3, b"x", true, net.now), Err(ChannelError::NotOpen));
+        assert_eq!(relay.closed(), None);
+    }
+}
+
+#[test]
 fn a_listener_that_never_reads_hurts_only_itself() {
     let (mut net, mut relay, mut browser) = connected(DtlsRole::Server, false, &[GCM], true);
     net.run_for(&mut [&mut relay, &mut browser], SECOND);

@@ -88,6 +88,17 @@ name! {
     /// of `[a-z0-9-]{1,64}` joined by `/`.
     StreamName, "stream name", STREAM_SEGMENTS_MAX
 }
+
+impl StreamName {
+    /// The name under which nothing is published: WHEP sessions of it have data channels alone.
+    pub const BARE: &str = "-";
+
+    /// Whether it is that name.
+    pub fn is_bare(&self) -> bool {
+        self.as_str() == StreamName::BARE
+    }
+}
+
 name! {
     /// A room: one segment of `[a-z0-9-]{1,64}`.
     RoomName, "room name", 1

@@ -69,6 +69,18 @@ drop_reasons! {
     LogLooped = "log_looped",
     /// A WebSocket that fell too far behind.
     ParticipantTooSlow = "participant_too_slow",
+    /// What happens to data channels while too much of that waits.
+    ChannelQueueFull = "channel_queue_full",
+    /// Messages of a data channel that come faster than they are taken.
+    ChannelTooFast = "channel_too_fast",
+    /// A message of a data channel that is longer than its label takes, or than what a peer takes.
+    ChannelTooLong = "channel_too_long",
+    /// A message of a data channel that nobody serves.
+    ChannelUnknown = "channel_unknown",
+    /// No place for a data channel.
+    ChannelRefused = "channel_refused",
+    /// A message for a data channel that had no room for it.
+    ChannelUnsent = "channel_unsent",
     /// Neither a canonical packet nor a sender clock, from a link.
     LinkMalformed = "link_malformed",
     /// A datagram of a link that is too short or makes no sense.

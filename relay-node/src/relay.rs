@@ -22,7 +22,7 @@ use crate::{
         self, ApiState, Ready,
         files::FilesState,
         origin::Welcome,
-        server, websocket,
+        server,
         whip::{self, WhipState},
     },
     bridge::{
@@ -30,10 +30,11 @@ use crate::{
         mdns::{self, Seen},
         spoken,
     },
+    channels::{self, ChannelsState},
     clock,
     config::{Config, PublicUrl},
-    ladder,
-    media::{packet_rate::PacketRate, thread, udp},
+    conversation, ladder,
+    media::{channels::EVENTS_MAX as CHANNEL_EVENTS_MAX, packet_rate::PacketRate, thread, udp},
     membership::festival::{self, Festival},
     memory, metrics,
     node::{
@@ -141,12 +142,13 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     // Media threads before the bridges: what a link brings must have somewhere to go.
     let forwarding = Arc::new(Forwarding::new());
     let (media_events, media_inbox) = mpsc::channel(EVENTS_MAX);
+    let (channel_events, channel_inbox) = mpsc::channel(CHANNEL_EVENTS_MAX);
     let ladder_door = Arc::new(OnceLock::new());
     let rate = PacketRate::new(sockets.len());
     let (workers, mut threads) = thread::start(
         sockets,
         &forwarding,
-        &media_events,
+        (&media_events, &channel_events),
         config.max_video_bitrate,
         &ladder_door,
         &rate,
@@ -265,7 +267,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     let auth = Arc::new(config.auth());
     let ready = Ready::default();
     let prefix: Arc<str> = config.public_url.as_ref().map_or("", PublicUrl::path).into();
-    let participants = websocket::places();
+    let participants = conversation::places();
     let state = ApiState {
         requests: requests.clone(),
         auth: auth.clone(),
@@ -279,6 +281,19 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         metrics: Some(recorder),
         vitals: vitals.clone(),
     };
+    let channels = tokio::spawn({
+        // The media threads alone keep it going.
+        drop(channel_events);
+        let (requests, participants) = (state.requests.clone(), state.participants.clone());
+        let serving =
+            channels::run(ChannelsState { requests, workers: workers.clone(), participants }, channel_inbox);
+        let mut pulse = pulse("channels", Work::Unbeaten);
+        async move {
+            pulse.begin(clock::now());
+            serving.await;
+            pulse.finish();
+        }
+    });
     let sessions = WhipState::new(requests, auth, prefix);
     let readers = sessions.readers.clone();
     let router = api::router(state, whip::router(sessions), welcome(&config, id));
@@ -333,6 +348,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     for thread in threads {
         let _ = thread.join();
     }
+    let _ = channels.await;
     Addresses::remove(&config.data);
     Ok(())
 }

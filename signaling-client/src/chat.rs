@@ -1,4 +1,4 @@
-//! `chat`: a room of a relay over its WebSocket; messages come out, lines go in.
+//! `chat`: a room of a relay over its WebSocket or a data channel; messages come out, lines go in.
 //! The JSON is that of `protocol::signaling`.
 
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{self, Message, protocol::WebSocketConfig};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
+use crate::channel::{self, Channel, Channels};
 use crate::endpoint::http_url;
 use crate::error::{Error, innermost};
 
@@ -21,7 +22,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A room, joined.
 pub struct Chat {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    way: Way,
     url: String,
     author: String,
     said: u64,
@@ -29,16 +30,39 @@ pub struct Chat {
     own: u64,
 }
 
+/// How its messages come and go.
+enum Way {
+    Socket(Box<WebSocketStream<MaybeTlsStream<TcpStream>>>),
+    Channel(Box<Channels>, Channel),
+}
+
 impl Chat {
+    /// Joins a room over a data channel of a session of its own, without a WebSocket.
+    ///
+    /// # Errors
+    /// As [`Chat::join`], and what [`Channels::open`] says.
+    pub async fn join_by_channel(
+        base: &str,
+        room: &str,
+        author: &str,
+        token: Option<&str>,
+    ) -> Result<Self, Error> {
+        let room = checked(room, author)?;
+        let label = format!("room/1/{room}");
+        let (channels, channel) = Channels::open(base, &label, token.map(str::to_owned)).await?;
+        Ok(Chat::new(Way::Channel(Box::new(channels), channel), format!("{base} {label}"), author))
+    }
+
+    fn new(way: Way, url: String, author: &str) -> Chat {
+        Chat { way, url, author: author.to_owned(), said: 0, own: rand::random() }
+    }
+
     /// Joins a room of the relay at `base`, such as `http://127.0.0.1:8080`.
     ///
     /// # Errors
     /// [`Error::Usage`] for names that cannot be, [`Error::Unreachable`], [`Error::Refused`].
     pub async fn join(base: &str, room: &str, author: &str, token: Option<&str>) -> Result<Self, Error> {
-        let room: RoomName = room.parse().map_err(|error| Error::Usage(format!("--room: {error}")))?;
-        if author.is_empty() || author.chars().count() > 64 {
-            return Err(Error::Usage("--author: use 1 to 64 characters".to_owned()));
-        }
+        let room = checked(room, author)?;
         let url = websocket_url(base, &room)?;
         let mut request = url
             .as_str()
@@ -55,21 +79,24 @@ impl Chat {
             .await
             .map_err(|_| Error::Unreachable { url: url.clone(), reason: "no answer in time".to_owned() })?
             .map_err(|error| refusal(&url, error))?;
-        Ok(Chat { socket, url, author: author.to_owned(), said: 0, own: rand::random() })
+        Ok(Chat::new(Way::Socket(Box::new(socket)), url, author))
     }
 
     /// Says something; the answer comes as [`FromRelay::Said`] or [`FromRelay::Refused`] with the nonce
     /// returned here.
     ///
     /// # Errors
-    /// [`Error::WebSocket`] once the connection is gone.
+    /// [`Error::WebSocket`] or [`Error::Channel`] once the connection is gone.
     pub async fn say(&mut self, text: &str) -> Result<String, Error> {
         self.said += 1;
         let nonce = format!("{:016x}-{}", self.own, self.said);
         let say =
             FromParticipant::Say { author: self.author.clone(), text: text.to_owned(), nonce: nonce.clone() };
         let json = serde_json::to_string(&say).expect("strings always serialize");
-        self.socket.send(Message::text(json)).await.map_err(websocket)?;
+        match &mut self.way {
+            Way::Socket(socket) => socket.send(Message::text(json)).await.map_err(websocket)?,
+            Way::Channel(_, channel) => channel.send_text(&json).await?,
+        }
         Ok(nonce)
     }
 
@@ -103,23 +130,44 @@ impl Chat {
     /// # Errors
     /// [`Error::WebSocket`].
     pub async fn next(&mut self) -> Result<Option<FromRelay>, Error> {
-        while let Some(message) = self.socket.next().await {
-            match message.map_err(websocket)? {
-                Message::Text(text) => match serde_json::from_str(&text) {
-                    Ok(message) => return Ok(Some(message)),
-                    Err(error) => tracing::warn!("passed over what the relay said: {error}"),
-                },
-                Message::Close(_) => return Ok(None),
-                _ => {}
+        while let Some(text) = self.next_text().await? {
+            match serde_json::from_str(&text) {
+                Ok(message) => return Ok(Some(message)),
+                Err(error) => tracing::warn!("passed over what the relay said: {error}"),
             }
         }
         Ok(None)
     }
 
     /// Leaves the room.
-    pub async fn leave(mut self) {
-        // Leaving a room that is gone is leaving it.
-        let _ = self.socket.close(None).await;
+    pub async fn leave(self) {
+        match self.way {
+            // Leaving a room that is gone is leaving it.
+            Way::Socket(mut socket) => drop(socket.as_mut().close(None).await),
+            Way::Channel(channels, _) => channels.close().await,
+        }
+    }
+
+    async fn next_text(&mut self) -> Result<Option<String>, Error> {
+        match &mut self.way {
+            Way::Socket(socket) => {
+                while let Some(message) = socket.next().await {
+                    match message.map_err(websocket)? {
+                        Message::Text(text) => return Ok(Some(text.as_str().to_owned())),
+                        Message::Close(_) => return Ok(None),
+                        _ => {}
+                    }
+                }
+            }
+            Way::Channel(_, channel) => {
+                while let Some(message) = channel.next().await {
+                    if let channel::Message::Text(text) = message {
+                        return Ok(Some(text));
+                    }
+                }
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -130,6 +178,13 @@ pub fn messages(said: FromRelay) -> Vec<api::Message> {
         FromRelay::Message { message } => vec![message],
         _ => Vec::new(),
     }
+}
+
+fn checked(room: &str, author: &str) -> Result<RoomName, Error> {
+    if author.is_empty() || author.chars().count() > 64 {
+        return Err(Error::Usage("--author: use 1 to 64 characters".to_owned()));
+    }
+    room.parse().map_err(|error| Error::Usage(format!("--room: {error}")))
 }
 
 fn websocket_url(base: &str, room: &RoomName) -> Result<String, Error> {

@@ -58,6 +58,9 @@ pub enum Error {
     /// The Opus library refused something.
     #[error("opus: {0}")]
     Opus(#[from] opus::Error),
+    /// A data channel broke.
+    #[error("data channel: {0}")]
+    Channel(String),
     /// The WebSocket broke.
     #[error("websocket: {0}")]
     WebSocket(String),

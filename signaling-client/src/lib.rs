@@ -7,10 +7,11 @@
 //!
 //! Each file imports only from files to its left (`script/imports` holds it):
 //!
-//! order: bits clock downlink error feedback histogram keyframe_request picture stamp | endpoint participant peer reception source | chat feed playout rung sound video whip | descriptor ivf publish whep | hearing payload view | encoding listen listener | audience simulcast | load | lib main
+//! order: bits clock downlink error feedback histogram keyframe_request picture stamp | endpoint participant peer reception source | feed playout rung sound video whip | channel | chat descriptor ivf publish whep | hearing payload view | encoding listen listener | audience simulcast | load | lib main
 
 mod audience;
 mod bits;
+pub mod channel;
 pub mod chat;
 pub mod clock;
 pub mod descriptor;

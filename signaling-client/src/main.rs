@@ -152,6 +152,9 @@ struct ChatArgs {
     /// The name to speak under
     #[arg(long, value_name = "A")]
     author: String,
+    /// Over a data channel in place of a WebSocket: after one request over HTTP only the media port is used
+    #[arg(long)]
+    channel: bool,
     /// Say this, print its id as JSON, and leave
     #[arg(long, value_name = "TEXT")]
     say: Option<String>,
@@ -365,7 +368,11 @@ async fn run_listen(args: Listen) -> Result<(), Error> {
 }
 
 async fn run_chat(args: ChatArgs) -> Result<(), Error> {
-    let mut room = Chat::join(&args.url, &args.room, &args.author, args.token.as_deref()).await?;
+    let token = args.token.as_deref();
+    let mut room = match args.channel {
+        true => Chat::join_by_channel(&args.url, &args.room, &args.author, token).await?,
+        false => Chat::join(&args.url, &args.room, &args.author, token).await?,
+    };
     if let Some(text) = args.say {
         let id = room.say_and_wait(&text).await?;
         println!("{}", json(&serde_json::json!({ "id": id })));

@@ -13,6 +13,7 @@ use rtc::peer_connection::configuration::media_engine::{
 };
 use rtc::rtp_transceiver::rtp_sender::{RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
 use tokio::sync::{mpsc, watch};
+use webrtc::data_channel::DataChannel;
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_remote::TrackRemote;
 use webrtc::peer_connection::{
@@ -113,6 +114,14 @@ impl Participant {
         };
         self.connection.add_transceiver_from_kind(kind, Some(init)).await?;
         Ok(())
+    }
+
+    /// A data channel of this label; before the offer, for the first one.
+    ///
+    /// # Errors
+    /// [`Error::Webrtc`].
+    pub async fn channel(&self, label: &str) -> Result<Arc<dyn DataChannel>, Error> {
+        Ok(self.connection.create_data_channel(label, None).await?)
     }
 
     /// The offer, with every candidate in it.

@@ -33,9 +33,16 @@ pub struct EgressPolicy<'a> {
     pub remb: bool,
     /// Whether data channels are accepted.
     pub data_channel: bool,
+    /// Whether there is nothing but data channels.
+    pub bare: bool,
 }
 
 impl<'a> EgressPolicy<'a> {
+    /// The policy of a session without a stream: its m-lines of media get port 0.
+    pub fn bare() -> Self {
+        EgressPolicy { bare: true, ..EgressPolicy::new("", &[], 1) }
+    }
+
     /// The usual policy for a stream.
     pub fn new(stream: &'a str, preferred: &'a [Codec], first_ssrc: u32) -> Self {
         EgressPolicy {
@@ -46,6 +53,7 @@ impl<'a> EgressPolicy<'a> {
             transport_cc: true,
             remb: true,
             data_channel: true,
+            bare: false,
         }
     }
 }
@@ -94,8 +102,8 @@ pub struct EgressTrack {
 ///
 /// # Errors
 ///
-/// If nothing of what the stream carries can be played, or an m-line wants to send. M-lines that are
-/// unknown, or a second one of a kind, are rejected one by one.
+/// If nothing of what the stream carries can be played, or an m-line wants to send, or there is no data channel where there
+/// is nothing else. M-lines that are unknown, or a second one of a kind, are rejected one by one.
 pub fn answer_egress(
     offer: &Offer,
     local: &Local<'_>,
@@ -113,6 +121,7 @@ pub fn answer_egress(
     for line in offer.lines() {
         match line.medium {
             _ if !line.live => answer.reject(line),
+            Medium::Rtp(_) if policy.bare => answer.reject(line),
             Medium::Rtp(kind) if plan.tracks.iter().all(|track| track.kind != kind) => {
                 if !line.direction.allows(Direction::RecvOnly) {
                     return Err(SdpError::NotReceiving { kind, found: line.direction.name() });
@@ -132,6 +141,9 @@ pub fn answer_egress(
             }
             Medium::Rtp(_) | Medium::DataChannel | Medium::Other => answer.reject(line),
         }
+    }
+    if policy.bare {
+        return if plan.data_channel { Ok((answer.print(), plan)) } else { Err(SdpError::NoChannel) };
     }
     // A listener that connects and gets nothing waits for ever: better to be told at once.
     let asks = !plan.tracks.is_empty() || !plan.unserved.is_empty();

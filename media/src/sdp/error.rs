@@ -130,6 +130,11 @@ pub enum SdpError {
     /// Nothing is left to send or receive.
     #[error("the offer has no audio or video m-line that can be served: add a track")]
     NoTrack,
+    /// WHEP of a session of data channels alone: there is none.
+    #[error(
+        "the offer has no data channel: open one before you make the offer, or listen to a stream by its name"
+    )]
+    NoChannel,
 }
 
 impl SdpError {
@@ -156,7 +161,8 @@ impl SdpError {
             | SdpError::NotReceiving { .. }
             | SdpError::NoCodec { .. }
             | SdpError::Media { .. }
-            | SdpError::NoTrack => 422,
+            | SdpError::NoTrack
+            | SdpError::NoChannel => 422,
         }
     }
 }

@@ -77,6 +77,13 @@ pub enum TransportOutput {
         /// Not text. Text is not checked to be UTF-8.
         binary: bool,
     },
+    /// The peer has so much more of what was sent over a data channel, or will never get it.
+    Acknowledged {
+        /// The channel's number.
+        channel: u16,
+        /// Bytes of whole messages.
+        bytes: usize,
+    },
     /// A data channel is gone.
     ChannelClosed {
         /// Its number.
@@ -266,6 +273,16 @@ impl Transport {
         sent.unwrap_or(Err(ChannelError::NotOpen))
     }
 
+    /// Closes a data channel, or all; nothing happens if it is not open.
+    pub fn close_channel(&mut self, channel: Option<u16>, now: Instant) {
+        self.guarded(|own| {
+            if let Some(sctp) = &mut own.sctp {
+                sctp.close(channel, now);
+                own.flush(now);
+            }
+        });
+    }
+
     /// Ends the session and tells the peer.
     pub fn close(&mut self, now: Instant) {
         self.guarded(|own| own.end(CloseReason::LocallyClosed, now));
@@ -391,6 +408,9 @@ impl Transport {
                 SctpEvent::Open { channel, label } => TransportOutput::ChannelOpen { channel, label },
                 SctpEvent::Message { channel, data, binary } => {
                     TransportOutput::Message { channel, data, binary }
+                }
+                SctpEvent::Acknowledged { channel, bytes } => {
+                    TransportOutput::Acknowledged { channel, bytes }
                 }
                 SctpEvent::Closed { channel } => TransportOutput::ChannelClosed { channel },
             });

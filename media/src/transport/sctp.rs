@@ -27,6 +27,8 @@ pub(super) struct Sctp {
     unfinished: BTreeMap<u16, Unfinished>,
     /// What the peer has not acknowledged: channel and length of each message.
     unacknowledged: BTreeMap<u64, (u16, usize)>,
+    /// Bytes of it, of all channels: what is on its way counts too, since how much that may be is for the peer to say.
+    waiting: usize,
     messages_sent: u64,
     events: VecDeque<SctpEvent>,
     transmits: VecDeque<Vec<u8>>,
@@ -40,6 +42,8 @@ pub(super) enum SctpEvent {
     Open { channel: u16, label: String },
     /// A message came.
     Message { channel: u16, data: Bytes, binary: bool },
+    /// The peer has so many bytes of what was sent, or will never get them.
+    Acknowledged { channel: u16, bytes: usize },
     /// The channel is gone, on whichever side's wish.
     Closed { channel: u16 },
 }
@@ -65,6 +69,8 @@ pub const MAX_MESSAGE: usize = 262_144;
 struct Channel {
     unordered: bool,
     reliability: Reliability,
+    /// Bytes that the peer has not acknowledged.
+    waiting: usize,
 }
 
 /// Chunks of a stream since its last message. What is sent again counts again, hence the wide bounds.
@@ -86,6 +92,7 @@ impl Sctp {
             channels: BTreeMap::new(),
             unfinished: BTreeMap::new(),
             unacknowledged: BTreeMap::new(),
+            waiting: 0,
             messages_sent: 0,
             events: VecDeque::new(),
             transmits: VecDeque::new(),
@@ -174,9 +181,8 @@ impl Sctp {
         if data.len() > MAX_MESSAGE {
             return Err(ChannelError::TooLarge);
         }
-        let Some(how) = self.channels.get(&channel) else { return Err(ChannelError::NotOpen) };
-        let (here, all) = self.waiting(channel);
-        if here + data.len() > MAX_WAITING || all + data.len() > MAX_WAITING_ALL {
+        let Some(how) = self.channels.get_mut(&channel) else { return Err(ChannelError::NotOpen) };
+        if how.waiting + data.len() > MAX_WAITING || self.waiting + data.len() > MAX_WAITING_ALL {
             self.refused += 1;
             return Err(ChannelError::Full);
         }
@@ -189,6 +195,8 @@ impl Sctp {
         };
         self.messages_sent += 1;
         let number = self.messages_sent;
+        how.waiting += data.len();
+        self.waiting += data.len();
         let how = SendOptions { lifecycle_id: LifecycleId::new(number), ..how.options() };
         self.unacknowledged.insert(number, (channel, data.len()));
         let socket = self.at(now).ok_or(ChannelError::NotOpen)?;
@@ -199,6 +207,19 @@ impl Sctp {
             SendError::MessageTooLarge { .. } => ChannelError::TooLarge,
             SendError::EmptyPayload | SendError::ShuttingDown => ChannelError::NotOpen,
         })
+    }
+
+    /// Closes a channel, or all of them.
+    pub(super) fn close(&mut self, channel: Option<u16>, now: Instant) {
+        if self.at(now).is_none() {
+            return;
+        }
+        let open: Vec<u16> = match channel {
+            Some(channel) => self.channels.contains_key(&channel).then_some(channel).into_iter().collect(),
+            None => self.channels.keys().copied().collect(),
+        };
+        open.into_iter().for_each(|channel| self.close_channel(channel));
+        self.work();
     }
 
     /// Messages that found a full buffer.
@@ -255,9 +276,7 @@ impl Sctp {
                 SocketEvent::OnConnectionRestarted() | SocketEvent::OnClosed() => self.all_closed(),
                 // The session goes on: whether the peer is there is for ICE to say.
                 SocketEvent::OnAborted(..) => self.all_closed(),
-                SocketEvent::OnLifecycleEnd(message) => {
-                    self.unacknowledged.remove(&message.value());
-                }
+                SocketEvent::OnLifecycleEnd(message) => self.handle_acknowledged(message.value()),
                 SocketEvent::OnError(ErrorKind::ParseFailed | ErrorKind::ProtocolViolation, _) => {
                     understood = false;
                 }
@@ -297,7 +316,7 @@ impl Sctp {
             return self.close_channel(channel);
         }
         let Open { unordered, reliability, label } = opened;
-        self.channels.insert(channel, Channel { unordered, reliability });
+        self.channels.insert(channel, Channel { unordered, reliability, waiting: 0 });
         self.events.push_back(SctpEvent::Open { channel, label });
     }
 
@@ -312,6 +331,19 @@ impl Sctp {
             if self.channels.contains_key(&channel) {
                 self.close_channel(channel);
             }
+        }
+    }
+
+    /// A message has arrived, or is given up. Many that did so at once are told as one.
+    fn handle_acknowledged(&mut self, message: u64) {
+        let Some((on, bytes)) = self.unacknowledged.remove(&message) else { return };
+        self.waiting -= bytes;
+        let Some(known) = self.channels.get_mut(&on) else { return };
+        // The channel may be another of the same number by now.
+        known.waiting = known.waiting.saturating_sub(bytes);
+        match self.events.back_mut() {
+            Some(SctpEvent::Acknowledged { channel, bytes: told }) if *channel == on => *told += bytes,
+            _ => self.events.push_back(SctpEvent::Acknowledged { channel: on, bytes }),
         }
     }
 
@@ -331,14 +363,7 @@ impl Sctp {
         }
         self.unfinished.clear();
         self.unacknowledged.clear();
-    }
-
-    /// Bytes that the peer has not acknowledged: on this channel, on all. What is on its way counts too: how
-    /// much that may be is for the peer to say.
-    fn waiting(&self, channel: u16) -> (usize, usize) {
-        self.unacknowledged.values().fold((0, 0), |(here, all), (on, length)| {
-            (if *on == channel { here + length } else { here }, all + length)
-        })
+        self.waiting = 0;
     }
 }
 

@@ -5,6 +5,8 @@
 //! [`Worker::poll_relayed`], [`Worker::poll_event`], and sleeps until [`Worker::poll_timeout`].
 
 pub mod advertised;
+pub mod channel;
+mod channels;
 pub mod hearing;
 mod hears;
 mod keyframe_budget;
@@ -69,6 +71,8 @@ pub struct Worker {
     /// Tracks that a keyframe will be asked for.
     asking: Vec<TrackId>,
     outbox: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// What leaves when nothing of media does: data channels.
+    yielding: VecDeque<(SocketAddr, Vec<u8>)>,
     relayed: VecDeque<(TrackId, Relayed, Audience)>,
     /// What the path of a listener is thought to carry at most, bits per second.
     most: Option<u64>,
@@ -102,6 +106,7 @@ impl Worker {
             fan_out: FanOut::default(),
             asking: Vec::new(),
             outbox: VecDeque::new(),
+            yielding: VecDeque::new(),
             relayed: VecDeque::new(),
             most: None,
             events: VecDeque::new(),
@@ -238,14 +243,11 @@ impl Worker {
         [fan_out, wake, ask].into_iter().chain(looks).flatten().min()
     }
 
-    /// Fills `batch`: replies and reports, then what fan-out has; false when there was nothing left to send.
+    /// Fills `batch`: replies and reports, then what fan-out has, then data channels; false when there was nothing left to
+    /// send.
     pub fn poll_transmit(&mut self, batch: &mut Batch, now: Instant) -> bool {
-        while let Some((to, data)) = self.outbox.front() {
-            if !batch.has_room(1, data.len()) {
-                return true;
-            }
-            batch.push(*to, data.len(), |out| out.copy_from_slice(data));
-            self.outbox.pop_front();
+        if !empty_into(&mut self.outbox, batch) {
+            return true;
         }
         self.fan_out.fill(batch, &self.tracks, &mut self.sessions, &mut self.stats, now);
         let mut turned = Vec::new();
@@ -258,6 +260,7 @@ impl Worker {
         while let Some(track) = self.fan_out.poll_keyframe() {
             self.want_keyframe(track, now);
         }
+        empty_into(&mut self.yielding, batch);
         !batch.is_empty()
     }
 
@@ -463,6 +466,9 @@ impl Worker {
             let Some(session) = self.sessions.get_mut(key) else { return };
             let id = session.plan.id;
             match output {
+                TransportOutput::Transmit { to, data } if data.first() == Some(&APPLICATION_DATA) => {
+                    self.yielding.push_back((to, data));
+                }
                 TransportOutput::Transmit { to, data } => self.outbox.push_back((to, data)),
                 TransportOutput::Remote(remote) => {
                     session.remote = Some(remote);
@@ -472,11 +478,12 @@ impl Worker {
                     Ok(()) => self.connected(key, carries, now),
                     Err(_) => self.closed(key, CloseReason::DtlsFailed(DtlsFailure::Keys)),
                 },
-                TransportOutput::Message { channel, data, binary } => {
-                    self.events.push_back(Event::Message { session: id, channel, data, binary });
-                }
-                TransportOutput::ChannelOpen { .. } | TransportOutput::ChannelClosed { .. } => {}
                 TransportOutput::Closed(reason) => self.closed(key, reason),
+                // The rest is of channels.
+                TransportOutput::ChannelOpen { .. }
+                | TransportOutput::Message { .. }
+                | TransportOutput::Acknowledged { .. }
+                | TransportOutput::ChannelClosed { .. } => self.tell_of_channel((id, key), output),
             }
         }
         self.sessions.schedule(key);
@@ -489,7 +496,8 @@ impl Worker {
             Media::Ingest(_) => self.stats.publishers += 1,
             Media::Egress(listening) => {
                 listening.handle_connected(carries, now);
-                self.stats.listeners += 1;
+                // Who has data channels alone listens to nothing.
+                self.stats.listeners += u64::from(!listening.tracks.is_empty());
                 self.join(key, now);
             }
         }
@@ -506,11 +514,14 @@ impl Worker {
     fn remove(&mut self, key: usize) {
         let Some(session) = self.sessions.remove(key) else { return };
         self.fan_out.handle_gone(key);
+        if session.plan.transport.data_channels {
+            self.events.push_back(Event::ChannelsOver { session: session.plan.id });
+        }
         let connected = session.keys.is_some();
         match session.media {
             Media::Ingest(_) => self.stats.publishers -= u64::from(connected),
             Media::Egress(listening) => {
-                self.stats.listeners -= u64::from(connected);
+                self.stats.listeners -= u64::from(connected && !listening.tracks.is_empty());
                 self.leave(key, listening.video, &listening.tracks);
             }
         }
@@ -520,6 +531,21 @@ impl Worker {
         self.sessions.learn_foreign(from, worker);
         self.events.push_back(Event::Foreign { worker, from, data: data.to_vec() });
     }
+}
+
+/// The record type of DTLS that carries data channels (RFC 6347 section 4.3.1).
+const APPLICATION_DATA: u8 = 23;
+
+/// Takes datagrams into a batch; false if some are left because it is full.
+fn empty_into(waiting: &mut VecDeque<(SocketAddr, Vec<u8>)>, batch: &mut Batch) -> bool {
+    while let Some((to, data)) = waiting.front() {
+        if !batch.has_room(1, data.len()) {
+            return false;
+        }
+        batch.push(*to, data.len(), |out| out.copy_from_slice(data));
+        waiting.pop_front();
+    }
+    true
 }
 
 #[cfg(test)]

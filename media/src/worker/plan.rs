@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use bytes::Bytes;
 use protocol::{
     Codec, SessionId,
     mesh::{SenderClock, Withheld},
@@ -10,6 +9,7 @@ use protocol::{
 
 use super::{
     advertised::{AdvertisedEncoding, AdvertisedSound},
+    channel::{ChannelEvent, ChannelId},
     hearing::SoundWish,
     sessions::Claim,
     sight::{Sight, SoundSight},
@@ -261,16 +261,12 @@ pub enum Event {
         /// The datagram.
         data: Vec<u8>,
     },
-    /// A data channel message.
-    Message {
-        /// On this session.
+    /// Something happens to a data channel.
+    Channel(ChannelId, ChannelEvent),
+    /// A session that may have had data channels is over, and they are too.
+    ChannelsOver {
+        /// This session.
         session: SessionId,
-        /// The channel.
-        channel: u16,
-        /// What was said.
-        data: Bytes,
-        /// Text otherwise.
-        binary: bool,
     },
 }
 

@@ -396,7 +396,7 @@ impl Sim {
                     let peer = self.peers.iter().find(|peer| peer.session == session).unwrap();
                     self.ledger.proven(peer.browser.address);
                 }
-                Event::Message { .. } => {}
+                Event::Channel(..) | Event::ChannelsOver { .. } => {}
                 Event::Encodings { session, encodings } => drop(self.encodings.insert(session, encodings)),
                 Event::Codec { session, codec } => self.codecs.push((session, codec)),
             }

@@ -13,9 +13,11 @@ use protocol::{
 use super::{
     ApiState,
     error::ApiError,
-    rooms::{Since, read_json, since, with_nonce},
+    rooms::{Since, read_json, since},
 };
-use crate::{client::Client, node::allowance::Speaker, node_loop::request::NodeRequest};
+use crate::{
+    client::Client, conversation::with_nonce, node::allowance::Speaker, node_loop::request::NodeRequest,
+};
 
 /// Announcements in one answer.
 const ANNOUNCEMENTS_MAX: usize = 100;

@@ -18,7 +18,9 @@ use super::{
     ApiState,
     error::{ApiError, check_unpacked},
 };
-use crate::{client::Client, node::allowance::Speaker, node_loop::request::NodeRequest};
+use crate::{
+    client::Client, conversation::with_nonce, node::allowance::Speaker, node_loop::request::NodeRequest,
+};
 
 /// Bytes of a posted message.
 const BODY_MAX: usize = 64 * 1024;
@@ -103,13 +105,6 @@ pub async fn post(
     let speaker = Speaker { address: client.address, participant: None };
     let posted = state.requests.ask(|reply| NodeRequest::Post { topic, new, speaker, reply }).await?;
     Ok((StatusCode::CREATED, Json(posted?)))
-}
-
-/// A message without a nonce is meant to be said, even if it has been said before.
-pub fn with_nonce(new: NewMessage) -> NewMessage {
-    let nonce = new.nonce.filter(|nonce| !nonce.is_empty());
-    let nonce = nonce.unwrap_or_else(|| hex::encode(rand::random::<[u8; 16]>()));
-    NewMessage { nonce: Some(nonce), ..new }
 }
 
 pub(super) async fn read_json(request: Request) -> Result<NewMessage, ApiError> {

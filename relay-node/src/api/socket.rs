@@ -136,7 +136,7 @@ impl Socket {
     /// # Errors
     ///
     /// When the connection is closed or breaks.
-    pub async fn close(&mut self, code: u16, reason: &'static str) -> Result<(), Error> {
+    pub async fn close(&mut self, code: u16, reason: String) -> Result<(), Error> {
         self.0.send(Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() }))).await
     }
 }

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     client::Client,
     clock,
-    node::sessions::{Direction, IfMatch, Patched, SessionError},
+    node::sessions::{Direction, IfMatch, Patched, SessionError, Whose},
     node_loop::request::{NodeRequest, Requests},
     places::Places,
 };
@@ -154,6 +154,12 @@ async fn post(
     if direction == Direction::Ingest {
         state.auth.may_publish_as(request.headers(), &stream)?;
     }
+    if direction == Direction::Ingest && stream.is_bare() {
+        let title = "the name - is that of sessions without a stream: publish under another";
+        return Err(ApiError::bad_request(title));
+    }
+    // Who may publish may give files over the session's data channels, a listener too.
+    let may_publish = state.auth.may_publish(request.headers()).is_ok();
     if !client.local && !state.offers.take(client.holder(), clock::now()) {
         return Err(ApiError::too_many_requests(
             "too many offers from this address: try again in a second",
@@ -166,10 +172,10 @@ async fn post(
     };
     let text = read(request, SDP, BODY_MAX).await?;
     let offer = Box::new(Offer::parse(&text)?);
-    let (name, holder) = (stream.clone(), client.holder());
+    let (name, whose) = (stream.clone(), Whose { client, may_publish });
     let opened = state
         .requests
-        .ask(|reply| NodeRequest::Open { direction, stream: name, holder, offer, frames, reply })
+        .ask(|reply| NodeRequest::Open { direction, stream: name, whose, offer, frames, reply })
         .await??;
     let door = match direction {
         Direction::Ingest => "whip",

@@ -1,5 +1,6 @@
 //! The driver of the media workers: a thread each, with a socket on the one media port.
 
+pub mod channels;
 mod metrics;
 pub mod packet_rate;
 pub mod thread;

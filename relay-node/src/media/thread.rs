@@ -17,12 +17,13 @@ use std::{
 };
 
 use bytes::BytesMut;
-use media::{Audience, Batch, Command, Event, Packet, Relayed, TrackId, Worker};
+use media::{Audience, Batch, ChannelId, ChannelWish, Command, Event, Packet, Relayed, TrackId, Worker};
 use mio::{Events, Interest, Poll, Token, Waker, unix::SourceFd};
 use protocol::mesh::{Class, DatagramHeader, DatagramKind, SenderClock, Withheld};
 use tokio::sync::mpsc;
 
 use super::{
+    channels::{ChannelsOut, Happened},
     metrics::WorkerMetrics,
     packet_rate::PacketRate,
     udp::{self, Receiver},
@@ -44,6 +45,8 @@ pub enum Input {
     Relayed(TrackId, Relayed),
     /// A datagram that landed at the wrong worker.
     Datagram(SocketAddr, Vec<u8>),
+    /// Something is wanted of a data channel.
+    Channel(ChannelId, ChannelWish),
     /// The relay stops.
     Stop,
 }
@@ -84,6 +87,14 @@ impl Door {
         }
     }
 
+    /// Hands something over if there is room; false if there is none yet. Who asks tries again.
+    pub fn try_tell(&self, input: Input) -> bool {
+        let told = self.inputs.try_send(input);
+        self.wake();
+        // A worker that has stopped has nobody to tell.
+        !matches!(told, Err(TrySendError::Full(_)))
+    }
+
     /// Hands a command over, waiting for room: a worker always takes its inputs within milliseconds.
     pub fn tell(&self, input: Input) {
         // The error says that the worker has stopped, and then there is nobody to tell.
@@ -110,6 +121,11 @@ impl Workers {
         self.0.iter().for_each(|door| door.tell(Input::Command(command.clone())));
     }
 
+    /// Tells the worker of a data channel what is wanted of it; false if the worker has no room for that yet.
+    pub fn ask(&self, worker: usize, channel: ChannelId, wish: ChannelWish) -> bool {
+        self.0.get(worker).is_none_or(|door| door.try_tell(Input::Channel(channel, wish)))
+    }
+
     /// Hands what came over a link to every worker.
     pub fn offer(&self, track: TrackId, relayed: &Relayed) {
         self.0.iter().for_each(|door| door.offer(Input::Relayed(track, relayed.clone())));
@@ -130,7 +146,7 @@ impl Workers {
 pub fn start(
     sockets: Vec<UdpSocket>,
     forwarding: &Arc<Forwarding>,
-    events: &mpsc::Sender<Event>,
+    (events, channels): (&mpsc::Sender<Event>, &mpsc::Sender<Happened>),
     most: u64,
     ladder: &Arc<OnceLock<Ladder>>,
     rate: &PacketRate,
@@ -153,6 +169,7 @@ pub fn start(
         poll.registry().register(&mut SourceFd(&raw), SOCKET, Interest::READABLE)?;
         let (workers, forwarding, events) = (workers.clone(), forwarding.clone(), events.clone());
         let ladder = ladder.clone();
+        let channels = ChannelsOut::new(index, channels.clone());
         let rate = rate.clone();
         let mut pulse = vitals.pulse(&format!("media-{index}"), Work::Serve, clock::now());
         // Made on its thread, which a worker never leaves: its data channels count references without atomics.
@@ -171,6 +188,7 @@ pub fn start(
                 ladder,
                 forwarding,
                 events,
+                channels,
                 undelivered: VecDeque::new(),
                 metrics: WorkerMetrics::default(),
                 rate,
@@ -199,6 +217,7 @@ struct MediaThread {
     ladder: Arc<OnceLock<Ladder>>,
     forwarding: Arc<Forwarding>,
     events: mpsc::Sender<Event>,
+    channels: ChannelsOut,
     /// Events for which the node loop has no room yet: a few for each session at most.
     undelivered: VecDeque<Event>,
     metrics: WorkerMetrics,
@@ -281,6 +300,7 @@ impl MediaThread {
                 self.worker.handle_withheld(track, epoch, withheld);
             }
             Input::Datagram(from, data) => self.worker.handle_datagram(from, &data, now),
+            Input::Channel(channel, wish) => self.worker.handle_channel(channel, &wish, now),
             Input::Stop => self.stopping = true,
         }
     }
@@ -331,6 +351,12 @@ impl MediaThread {
                         door.offer(Input::Datagram(from, data));
                     }
                 }
+                Event::Channel(channel, event) => {
+                    if !self.channels.tell(channel, event) {
+                        self.worker.handle_channel(channel, &ChannelWish::CloseAll, clock::now());
+                    }
+                }
+                Event::ChannelsOver { session } => self.channels.handle_over(session),
                 // One request for a track is enough: the others wait for the same keyframe.
                 Event::KeyframeWanted { track } if self.asks_for_keyframe(track) => {
                     DropReason::NodeQueueFull.count();
@@ -338,6 +364,7 @@ impl MediaThread {
                 event => self.undelivered.push_back(event),
             }
         }
+        self.channels.tell_over();
         // Never lost, and never waited for: the node loop may be waiting for room at this worker.
         while let Some(event) = self.undelivered.pop_front() {
             if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {

@@ -23,7 +23,7 @@ use super::{
     Effect, Node,
     picture::{Published, Wanted},
     rungs::Rungs,
-    sessions::{Direction, Fresh, IfMatch, Opened, Patched, SessionError, merging::Frames},
+    sessions::{Direction, Fresh, IfMatch, Opened, Patched, SessionError, Whose, merging::Frames},
 };
 use crate::places::shares::Holder;
 
@@ -107,6 +107,9 @@ impl Node {
         fresh: Fresh,
         now: Instant,
     ) -> Result<Opened, SessionError> {
+        if stream.is_bare() {
+            return self.handle_bare((stream, holder), offer, fresh, now);
+        }
         let Some(live) = self.live(&stream) else { return Err(SessionError::NotLive { stream }) };
         let codecs: Vec<Codec> = self.carried(&live).iter().map(|track| track.codec).collect();
         let answered = self.sessions.answer_listener(&stream, &codecs, offer, &fresh)?;
@@ -119,6 +122,33 @@ impl Node {
         // From now on, so that media is there when the session is connected.
         self.handle_listener(&stream, id, true, now);
         Ok(opened)
+    }
+
+    /// WHEP without a stream: a session of data channels alone.
+    fn handle_bare(
+        &mut self,
+        (stream, holder): (StreamName, Holder),
+        offer: &Offer,
+        fresh: Fresh,
+        now: Instant,
+    ) -> Result<Opened, SessionError> {
+        let answered = self.sessions.answer_listener(&stream, &[], offer, &fresh)?;
+        self.make_room(fresh.id, holder, now)?;
+        // No packet is of these numbers: no stream is called so.
+        let tracks = self.stream_mut(&stream).tracks;
+        let (opened, plan) = self.sessions.open_listener(fresh, stream, answered, (tracks, None), now);
+        self.effects.push_back(Effect::Workers(Command::Open(Arc::new(plan))));
+        Ok(opened)
+    }
+
+    /// Who offered a session, if there is one.
+    pub fn whose(&self, id: SessionId) -> Option<Whose> {
+        self.sessions.whose(id)
+    }
+
+    /// Who offered a session that was just opened.
+    pub fn set_whose(&mut self, id: SessionId, whose: Whose) {
+        self.sessions.set_whose(id, whose);
     }
 
     /// The zone from which a name is live that may not be published here: another one than this, and the organizer
@@ -227,8 +257,8 @@ impl Node {
             Event::Sight { session, sight } => self.handle_sight(session, sight),
             Event::SoundSight { session, sight } => self.handle_sound_sight(session, sight),
             Event::KeyframeWanted { track } => self.handle_keyframe_wanted(track, now),
-            // Chat and files over data channels come with the participant's door to the rooms.
-            Event::Message { .. } | Event::Foreign { .. } => {}
+            // They go elsewhere.
+            Event::Channel(..) | Event::ChannelsOver { .. } | Event::Foreign { .. } => {}
         }
     }
 

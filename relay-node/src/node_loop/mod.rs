@@ -40,10 +40,9 @@ use crate::{
         allowance::Allowances,
         complaints::Complaints,
         posts::Posts,
-        sessions::{Direction, Opened, SessionError, merging::Frames},
+        sessions::{Direction, Opened, SessionError, Whose, merging::Frames},
         viewers::Wished,
     },
-    places::shares::Holder,
     storage::{
         files::{FileEvent, Files},
         records::Store,
@@ -295,8 +294,9 @@ impl NodeLoop {
             }
             NodeRequest::Enter { room, reply } => drop(reply.send(self.enter(room))),
             NodeRequest::Leave { room, participant } => self.leave(&room, participant),
-            NodeRequest::Open { direction, stream, holder, offer, frames, reply } => {
-                let opened = self.open(direction, (stream, holder), (&offer, frames));
+            NodeRequest::Whose { session, reply } => drop(reply.send(self.node.whose(session))),
+            NodeRequest::Open { direction, stream, whose, offer, frames, reply } => {
+                let opened = self.open(direction, (stream, whose), (&offer, frames));
                 // The workers have to know the session before its first check comes.
                 self.carry_out();
                 drop(reply.send(opened));
@@ -332,14 +332,17 @@ impl NodeLoop {
     fn open(
         &mut self,
         direction: Direction,
-        whose: (StreamName, Holder),
+        (stream, whose): (StreamName, Whose),
         (offer, frames): (&Offer, Option<Frames>),
     ) -> Result<Opened, SessionError> {
-        let now = clock::now();
+        let (now, held) = (clock::now(), (stream, whose.client.holder()));
         let opened = match direction {
-            Direction::Ingest => self.node.handle_publish(whose, offer, random::session(), now),
-            Direction::Egress => self.node.handle_listen(whose, (offer, frames), random::session(), now),
+            Direction::Ingest => self.node.handle_publish(held, offer, random::session(), now),
+            Direction::Egress => self.node.handle_listen(held, (offer, frames), random::session(), now),
         };
+        if let Ok(opened) = &opened {
+            self.node.set_whose(opened.id, whose);
+        }
         if matches!(opened, Err(SessionError::Full)) {
             DropReason::SessionRefused.count();
         }

@@ -21,10 +21,9 @@ use crate::{
         allowance::Speaker,
         files::NoChunk,
         posts::PostError,
-        sessions::{Direction, IfMatch, Opened, Patched, SessionError, WishError, merging::Frames},
+        sessions::{Direction, IfMatch, Opened, Patched, SessionError, Whose, WishError, merging::Frames},
         viewers::Seen,
     },
-    places::shares::Holder,
 };
 
 /// Requests waiting for the node loop. Who finds it full waits for a place, in turn.
@@ -82,8 +81,8 @@ pub enum NodeRequest {
         direction: Direction,
         /// The stream.
         stream: StreamName,
-        /// Whose share of places it takes.
-        holder: Holder,
+        /// Who offers: it takes of their share of places.
+        whose: Whose,
         /// The offer, parsed.
         offer: Box<Offer>,
         /// How a listener asks for its sound, if it does.
@@ -97,6 +96,13 @@ pub enum NodeRequest {
         session: SessionId,
         /// `None` if there is none.
         reply: oneshot::Sender<Option<api::Session>>,
+    },
+    /// Whose a session is, whose data channels have something to say.
+    Whose {
+        /// This one.
+        session: SessionId,
+        /// `None` if there is none.
+        reply: oneshot::Sender<Option<Whose>>,
     },
     /// WHIP or WHEP: trickled candidates or an ICE restart.
     Patch {
@@ -144,14 +150,14 @@ pub enum NodeRequest {
         /// Whether there was one.
         reply: oneshot::Sender<Result<(), SessionError>>,
     },
-    /// A WebSocket opens in a room.
+    /// A participant enters a room.
     Enter {
         /// The room.
         room: RoomName,
         /// What the participant gets.
         reply: oneshot::Sender<Result<Entered, RoomsError>>,
     },
-    /// A WebSocket closed. It may come after the node loop noticed by itself that the receiver of
+    /// A participant leaves. It may come after the node loop noticed by itself that the receiver of
     /// [`Entered::events`] is gone.
     Leave {
         /// The room.

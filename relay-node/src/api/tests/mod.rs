@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tower::ServiceExt;
 
-use super::websocket;
 use super::*;
 use crate::{
     client::Client,
@@ -111,6 +110,7 @@ async fn node_loop(mut requests: request::RequestQueue) {
             }
             // Sessions are tested with real peers: unanswered here.
             NodeRequest::Session { reply, .. } => drop(reply.send(None)),
+            NodeRequest::Whose { reply, .. } => drop(reply.send(None)),
             NodeRequest::Open { .. }
             | NodeRequest::Patch { .. }
             | NodeRequest::End { .. }
@@ -158,7 +158,7 @@ fn state() -> (ApiState, request::RequestQueue, tempfile::TempDir) {
         prefix: "".into(),
         ready,
         files,
-        participants: websocket::places(),
+        participants: crate::conversation::places(),
         festival: None,
         vitals: Vitals::new(clock::now(), |_| {}),
         metrics: None,

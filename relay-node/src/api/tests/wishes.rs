@@ -73,7 +73,8 @@ impl Relay {
                     Some(event) = said.recv() => node.handle_media(event, now),
                     ask = queue.recv() => match ask {
                         None => break,
-                        Some(NodeRequest::Open { direction, stream, holder, offer, frames, reply }) => {
+                        Some(NodeRequest::Open { direction, stream, whose, offer, frames, reply }) => {
+                            let holder = whose.client.holder();
                             assert_eq!(direction, Direction::Egress);
                             let opened = node.handle_listen((stream, holder), (&offer, frames), random::session(), now);
                             drop(reply.send(opened));

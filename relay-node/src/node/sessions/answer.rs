@@ -5,6 +5,8 @@ use media::{sdp::SdpError, transport::Credentials};
 use protocol::{SessionId, StreamName, ZoneName};
 use thiserror::Error;
 
+use crate::client::Client;
+
 /// Which way media flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -12,6 +14,15 @@ pub enum Direction {
     Ingest,
     /// WHEP: to a listener.
     Egress,
+}
+
+/// Who offered a session: what is said and given over its data channels is theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whose {
+    /// Where the offer came from.
+    pub client: Client,
+    /// It showed a token that allows to publish, or none is needed.
+    pub may_publish: bool,
 }
 
 /// What has to be random about a session.

@@ -32,7 +32,7 @@ use media::{
 use protocol::{Codec, Kind, SessionId, StreamName, TrackDescription};
 
 use crate::places::shares::Holder;
-pub use answer::{Direction, Fresh, IfMatch, Opened, Patched, SessionError};
+pub use answer::{Direction, Fresh, IfMatch, Opened, Patched, SessionError, Whose};
 use hearer::Hearer;
 use merging::{Frames, Merging};
 use places::SessionPlaces;
@@ -70,6 +70,8 @@ struct Session {
     /// What a publisher calls the encodings of its picture.
     rids: Vec<Arc<str>>,
     remote: Credentials,
+    /// Who offered.
+    whose: Option<Whose>,
     tag: String,
     opened: Instant,
     connected: bool,
@@ -130,7 +132,10 @@ impl Sessions {
         offer: &Offer,
         fresh: &Fresh,
     ) -> Result<Answered<EgressPlan>, SessionError> {
-        let policy = EgressPolicy::new(stream.as_str(), codecs, fresh.first_ssrc);
+        let policy = match stream.is_bare() {
+            true => EgressPolicy::bare(),
+            false => EgressPolicy::new(stream.as_str(), codecs, fresh.first_ssrc),
+        };
         let fingerprint = self.identity.fingerprint().to_string();
         let (answer, plan) = answer_egress(offer, &self.local(fresh, &fingerprint), &policy)?;
         let transport = self.transport(offer, fresh, plan.setup, plan.data_channel)?;
@@ -209,6 +214,7 @@ impl Sessions {
             hearer,
             rids,
             remote: transport.remote.clone(),
+            whose: None,
             tag: tag.clone(),
             opened: now,
             connected: false,
@@ -353,6 +359,18 @@ impl Sessions {
     /// The stream of a session, and which way it goes.
     pub(crate) fn stream_of(&self, id: SessionId) -> Option<(&StreamName, Direction)> {
         self.sessions.get(&id).map(|session| (&session.stream, session.direction))
+    }
+
+    /// Who offered a session.
+    pub(crate) fn set_whose(&mut self, id: SessionId, whose: Whose) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.whose = Some(whose);
+        }
+    }
+
+    /// Who offered a session, if there is one.
+    pub(crate) fn whose(&self, id: SessionId) -> Option<Whose> {
+        self.sessions.get(&id)?.whose
     }
 
     /// What the publisher with this session calls the encodings of its picture.
