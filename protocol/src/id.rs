@@ -163,6 +163,30 @@ impl FromStr for SessionId {
     }
 }
 
+/// A file on its way in. 128 random bits that its client draws, because who knows it may go on with the upload, or end it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UploadId(pub [u8; 16]);
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for UploadId {
+    /// Only a prefix: the whole id is a secret and must not reach a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}…", hex::encode(&self.0[..3]))
+    }
+}
+
+impl FromStr for UploadId {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        decode_hex("upload id", text).map(Self)
+    }
+}
+
 /// A file: the blake3 hash of its manifest, so whoever has the id can tell the file from any other. Shown
 /// as 64 hexadecimal characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

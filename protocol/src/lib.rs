@@ -27,7 +27,7 @@ pub mod wall;
 pub use codec::{Codec, Kind, TrackDescription};
 pub use error::NameError;
 pub use hlc::Hlc;
-pub use id::{FileId, NodeId, RoomName, SessionId, StreamName, ZoneName};
+pub use id::{FileId, NodeId, RoomName, SessionId, StreamName, UploadId, ZoneName};
 pub use topic::{Carriage, Topic, UnknownTopic};
 pub use version::{BridgeVersion, BridgeVersions};
 pub use wall::WallTime;

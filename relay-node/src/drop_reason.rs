@@ -153,6 +153,8 @@ drop_reasons! {
     UploadGaveWay = "upload_gave_way",
     /// No place for an upload.
     UploadRefused = "upload_refused",
+    /// An upload that was begun and left.
+    UploadExpired = "upload_expired",
     /// A download ended for somebody else's.
     DownloadGaveWay = "download_gave_way",
     /// No place for a download.

@@ -3,7 +3,7 @@
 //!
 //! Rooms, each of which imports from those to its left alone; `script/imports` holds it:
 //!
-//! order: clock drop_reason | vitals | places | client addresses | storage metrics memory | membership | bridge ladder | media | node | node_loop | conversation | channels | api | config | cli relay | lib main
+//! order: clock drop_reason | vitals | places | client addresses | storage metrics memory | membership | bridge ladder | media | node | node_loop | conversation incoming | channels | api | config | cli relay | lib main
 
 pub mod addresses;
 pub mod api;
@@ -15,6 +15,7 @@ pub mod clock;
 pub mod config;
 pub mod conversation;
 pub mod drop_reason;
+pub mod incoming;
 pub mod ladder;
 pub mod media;
 pub mod membership;

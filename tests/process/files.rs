@@ -322,3 +322,41 @@ async fn giving_files_needs_the_token_that_publishing_needs() {
         assert_eq!(answer.status, status, "{}", answer.body);
     }
 }
+
+#[tokio::test]
+async fn an_upload_goes_on_after_its_relay_was_killed() {
+    let mut relay = Setup::zone("stage").start().await.unwrap();
+    let body = bytes((3 << 20) + 77);
+    let id = "5a".repeat(16);
+    let length = body.len().to_string();
+    let begin = format!("/api/v1/rooms/lobby/files?name=film.bin&from=Ada&upload={id}");
+    let headers = [("upload-complete", "?0"), ("upload-length", &*length)];
+    let begun = relay.api().send("POST", &begin, &headers, &body[..(1 << 20) + 9]).await.unwrap();
+    assert_eq!(begun.status, StatusCode::CREATED);
+    let upload = format!("/api/v1/uploads/{id}");
+    for kill in 0..3 {
+        relay.kill().unwrap();
+        relay.restart().await.unwrap();
+        let so_far = relay.api().send("HEAD", &upload, &[], "").await.unwrap();
+        let offset: usize = so_far.header("upload-offset").parse().unwrap();
+        // Each round sent a chunk and 9 bytes more: those are sent again.
+        assert_eq!(offset, (kill + 1) << 20, "what was whole is kept");
+        let end = if kill == 2 { body.len() } else { ((kill + 2) << 20) + 9 };
+        let from = offset.to_string();
+        let headers = [
+            ("upload-offset", &*from),
+            ("upload-complete", if kill == 2 { "?1" } else { "?0" }),
+            ("content-type", "application/partial-upload"),
+        ];
+        let sent = relay.api().send("PATCH", &upload, &headers, &body[offset..end]).await.unwrap();
+        assert_eq!(sent.status.as_u16(), if kill == 2 { 201 } else { 204 }, "{}", sent.body);
+    }
+    let shared = files(&relay.api()).await;
+    assert_eq!(shared.len(), 1, "{shared:?}");
+    assert_eq!(relay.api().file(&shared[0].id).await.unwrap(), body);
+    relay.kill().unwrap();
+    relay.restart().await.unwrap();
+    let done = relay.api().send("HEAD", &upload, &[], "").await.unwrap();
+    assert_eq!(done.header("upload-complete"), "?1");
+    assert_eq!(done.header("content-location"), format!("/api/v1/files/{}", shared[0].id));
+}

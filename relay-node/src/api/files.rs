@@ -16,10 +16,7 @@ use protocol::{
     FileId, RoomName,
     api::{Problem, SharedFile, Uploaded},
 };
-use rooms::{
-    NewFile,
-    file::{check_giver, media_type, shown_name},
-};
+use rooms::file::{check_giver, media_type, shown_name};
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
@@ -29,18 +26,20 @@ use super::{
     error::{ApiError, check_unpacked},
     file_headers::{Wanted, describe, parse_range},
     rate_limit::Rate,
+    uploads,
 };
 use crate::{
     client::Client,
     clock,
     drop_reason::DropReason,
+    incoming::announce,
     node::files::NoChunk,
-    node_loop::request::{FileRequest, NodeRequest, REPLY_TIMEOUT, RequestError, Requests},
+    node_loop::request::{FileRequest, NodeRequest, Requests},
     places::{
         Held, Places,
         shares::{GivesWay, Policy},
     },
-    storage::files::{FileError, Files, Given},
+    storage::files::{FileError, FileLimits, Files, Given},
 };
 
 /// Uploads at a time: each holds a chunk of 1 MiB in memory.
@@ -50,7 +49,7 @@ const DOWNLOADS_MAX: usize = 256;
 /// Of the greediest address the youngest gives way: it has the least to lose. One that did not get [`PROGRESS`]
 /// further for so long gives way to others of its own address.
 const SHARED: Policy = Policy { gives_way: GivesWay::Youngest, patience: Duration::from_secs(10) };
-const PROGRESS: usize = 64 * 1024;
+pub(super) const PROGRESS: usize = 64 * 1024;
 /// Bytes given to a client at a time.
 const BLOCK: u32 = 64 * 1024;
 /// Chunks asked for before they are needed.
@@ -84,6 +83,30 @@ impl FilesState {
     }
 }
 
+impl FilesState {
+    /// The way to the disk of files.
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Places of uploads, and of downloads.
+    pub fn places(&self) -> (Places, Places) {
+        (self.uploads.clone(), self.downloads.clone())
+    }
+
+    pub(super) fn limits(&self) -> FileLimits {
+        self.files.limits()
+    }
+
+    /// A place for an upload.
+    pub(super) fn place(&self, client: Client) -> Result<Held, ApiError> {
+        if !client.local && !self.rate.take(client.holder(), clock::now()) {
+            return Err(ApiError::too_many_requests("too many files from this address: wait a little", 10));
+        }
+        self.uploads.take(client.holder()).map_err(|_| busy())
+    }
+}
+
 #[cfg(test)]
 impl FilesState {
     /// Waits until the disk has done all that was asked of it before.
@@ -106,6 +129,9 @@ pub struct Called {
     /// Who gives it: 1 to 64 characters; without it `somebody`.
     #[serde(default)]
     from: String,
+    /// 32 random hexadecimal characters: begins an upload that goes on where it broke (`/api/v1/uploads/{id}`).
+    #[serde(default)]
+    pub(super) upload: Option<String>,
 }
 
 impl Called {
@@ -130,7 +156,8 @@ impl Called {
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     security(("publish" = [])),
     responses(
-        (status = 201, description = "on disk and announced; Location is where any relay gives it", body = Uploaded),
+        (status = 201, description = "on disk and announced; Location is where any relay gives it. Of an upload that goes on: \
+            Location is where", body = Uploaded),
         (status = 400, description = "no such room name, a query that cannot be read, or the body broke off",
             body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "no token", body = Problem, content_type = "application/problem+json"),
@@ -141,6 +168,8 @@ impl Called {
         (status = 415, description = "a form around the file, or a packed body", body = Problem,
             content_type = "application/problem+json"),
         (status = 422, description = "the name of who gives it is not as it has to be", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "the upload is begun already, or of another file", body = Problem,
             content_type = "application/problem+json"),
         (status = 429, description = "too many files from one address: see Retry-After", body = Problem,
             content_type = "application/problem+json"),
@@ -156,6 +185,11 @@ pub async fn upload(
     called: Result<Query<Called>, QueryRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    if let Ok(Query(Called { upload: Some(_), .. })) = &called {
+        let Ok(Query(called)) = called else { return Err(ApiError::internal()) };
+        let begun = uploads::begin(&state, client, room, called, request).await;
+        return begun.map_err(ApiError::with_unread_body);
+    }
     let taken = take(&state, client, room, called, request).await;
     let (id, uploaded) = taken.map_err(ApiError::with_unread_body)?;
     let location = HeaderValue::from_str(&format!("{}/api/v1/files/{id}", state.prefix));
@@ -180,11 +214,8 @@ async fn take(
     if declared.is_some_and(|length| length > limits.size) {
         return Err(too_large(limits.size));
     }
-    if !client.local && !state.files.rate.take(client.holder(), clock::now()) {
-        return Err(ApiError::too_many_requests("too many files from this address: wait a little", 10));
-    }
     let from = called.giver()?;
-    let place = state.files.uploads.take(client.holder()).map_err(|_| busy())?;
+    let place = state.files.place(client)?;
     let media_type = media_type(
         request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default(),
     );
@@ -196,22 +227,7 @@ async fn take(
         () = place.lost() => return Err(busy()),
     };
     let (file, length) = (given.file(), manifest.length);
-    let new = NewFile { file, name: name.clone(), length, media_type, author: from };
-    let asked =
-        state.requests.put(|reply| NodeRequest::File(FileRequest::Share { room, new, manifest, reply }))?;
-    // A client that goes away now leaves neither a file without a record nor a record without a file.
-    let announced = tokio::spawn(async move {
-        let posted = asked.wait_to_the_end().await;
-        match &posted {
-            Ok(Ok(_)) => given.announced(),
-            // Dropped: the file goes.
-            Ok(Err(_)) => drop(given),
-            Err(_) => given.leave(),
-        }
-        posted
-    });
-    let announced = tokio::time::timeout(REPLY_TIMEOUT, announced).await.map_err(|_| RequestError::Busy)?;
-    announced.map_err(|_| RequestError::Stopped)???;
+    announce(&state.requests, room, (given, manifest), from, || ()).await?;
     Ok((file, Uploaded { id: file.to_string(), name, bytes: length }))
 }
 
@@ -497,11 +513,11 @@ fn unreachable() -> ApiError {
     ApiError::unavailable("no relay that has this file can be reached: try again when the links are back", 10)
 }
 
-fn busy() -> ApiError {
+pub(super) fn busy() -> ApiError {
     ApiError::unavailable("too many files are on their way at this relay: try again in a few seconds", 5)
 }
 
-fn too_large(limit: u64) -> ApiError {
+pub(super) fn too_large(limit: u64) -> ApiError {
     let title = format!("the file is too large: this relay takes {} MiB", limit >> 20);
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", title)
 }

@@ -25,6 +25,7 @@ pub mod rooms;
 pub mod server;
 pub mod socket;
 pub mod streams;
+pub mod uploads;
 pub mod websocket;
 pub mod whep;
 pub mod whip;
@@ -39,7 +40,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri},
     middleware,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, head},
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use protocol::{NodeId, ZoneName};
@@ -105,6 +106,7 @@ pub fn router(state: ApiState, sessions: Router, welcome: Welcome) -> Router {
         .route("/api/v1/rooms/{room}/messages", get(rooms::history).post(rooms::post))
         .route("/api/v1/rooms/{room}/files", get(files::list).post(files::upload).put(files::upload))
         .route("/api/v1/files/{id}", get(files::download))
+        .route("/api/v1/uploads/{id}", head(uploads::look).patch(uploads::go_on).delete(uploads::discard))
         .route("/api/v1/openapi.json", get(openapi::document))
         .route("/api/v1/rooms/{room}/ws", get(websocket::upgrade))
         .route("/version", get(health::version))

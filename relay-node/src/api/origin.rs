@@ -213,9 +213,11 @@ fn shown(text: &str) -> String {
     text.chars().filter(|c| c.is_ascii_graphic()).take(100).collect()
 }
 
-const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT";
-const ALLOWED_HEADERS: &str = "content-type, authorization, range, if-range";
-const EXPOSED: &str = "retry-after, etag, location, content-range, content-disposition";
+const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
+const ALLOWED_HEADERS: &str =
+    "content-type, authorization, range, if-range, upload-offset, upload-complete, upload-length";
+const EXPOSED: &str = "retry-after, etag, location, content-location, content-range, content-disposition, upload-offset, \
+    upload-complete, upload-length, upload-limit";
 
 /// CORS of the API: pages of any origin may read what is told here, refusals included, as there are no cookies
 /// that could be misused. What they may change is for [`guard`].

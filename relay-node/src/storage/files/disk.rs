@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, RecvTimeoutError},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use mesh_routing::blob::{Block, Chunk, FILES_MAX, Manifest};
 use protocol::FileId;
 use tokio::sync::mpsc;
 
-use super::{Ended, FileError, FileEvent, FileLimits, Found, Job};
+use super::{Ended, FileError, FileEvent, FileLimits, Found, Job, uploads::Uploads};
 use crate::{
     clock,
     drop_reason::DropReason,
@@ -31,6 +31,7 @@ const MEMORY_CHUNKS: usize = 16;
 pub(super) const OWN: &str = "own";
 pub(super) const CACHE: &str = "cache";
 pub(super) const DRAFTS: &str = "drafts";
+pub(super) const UPLOADS: &str = "uploads";
 const MANIFEST: &str = "manifest";
 /// Beside the manifest of a file that was given here as long as no record of it is on disk: the start that finds it
 /// knows that the file may be an orphan.
@@ -60,6 +61,7 @@ pub(super) struct Disk {
     cached: u64,
     uses: u64,
     drafts: u64,
+    pub(super) uploads: Uploads,
     /// How many times each file was given and is not settled.
     given: BTreeMap<FileId, u32>,
     ended: Arc<Mutex<Vec<Ended>>>,
@@ -79,6 +81,7 @@ impl Disk {
         for directory in [OWN, CACHE, DRAFTS] {
             fs::create_dir_all(root.join(directory))?;
         }
+        let uploads = Uploads::open(root.join(UPLOADS), now())?;
         Ok(Disk {
             root,
             limits,
@@ -87,6 +90,7 @@ impl Disk {
             cached: 0,
             uses: 0,
             drafts: 0,
+            uploads,
             given: BTreeMap::new(),
             ended,
             memory: VecDeque::new(),
@@ -98,7 +102,10 @@ impl Disk {
             pulse.beat(clock::now());
             let job = match waiting.recv_timeout(BEAT) {
                 Ok(job) => job,
-                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.uploads.expire(now());
+                    continue;
+                }
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             self.end();
@@ -126,14 +133,12 @@ impl Disk {
                     drop(done.send(self.append(draft, number, &bytes)));
                 }
                 Job::Publish { draft, manifest, done } => {
-                    let published = self.publish(draft, manifest);
-                    if let Ok(file) = &published {
-                        *self.given.entry(*file).or_default() += 1;
-                    }
+                    let published = self.publish(&self.draft(draft), manifest);
                     if let Err(Ok(file)) = done.send(published) {
                         self.settle(file, false);
                     }
                 }
+                Job::Upload(job) => self.take_upload(job, now()),
                 Job::Ended => {}
             }
         }
@@ -146,6 +151,7 @@ impl Disk {
             match what {
                 Ended::Draft(draft) => self.discard(draft),
                 Ended::Given(file, announced) => self.settle(file, announced),
+                Ended::Upload(id, file, length) => self.uploads.announced(&id, file, length, now()),
             }
         }
     }
@@ -156,7 +162,7 @@ impl Disk {
     }
 
     /// One of those who gave the file has announced it, or could not.
-    fn settle(&mut self, file: FileId, announced: bool) {
+    pub(super) fn settle(&mut self, file: FileId, announced: bool) {
         if let Some(given) = self.given.get_mut(&file) {
             *given -= 1;
             if *given == 0 {
@@ -251,7 +257,7 @@ impl Disk {
     }
 
     /// Room for so many bytes, made of the cache if need be.
-    fn make_room(&mut self, more: u64) -> Result<(), FileError> {
+    pub(super) fn make_room(&mut self, more: u64) -> Result<(), FileError> {
         while self.tight(more, 0) {
             // Not for nothing.
             if self.tight(more, self.cached) || !self.evict(None) {
@@ -413,24 +419,25 @@ impl Disk {
         Ok(())
     }
 
-    fn publish(&mut self, draft: u64, manifest: Manifest) -> Result<FileId, FileError> {
+    /// What lies there whole is a file from now on, until it is known whether it is announced.
+    pub(super) fn publish(&mut self, draft: &Path, manifest: Manifest) -> Result<FileId, FileError> {
         let file = manifest.id();
-        let draft = self.draft(draft);
         if self.entries.get(&file).is_some_and(|entry| entry.own && entry.bytes == manifest.length) {
+            *self.given.entry(file).or_default() += 1;
             return Ok(file);
         }
         // One that was announced and lost a chunk stays announced.
         let announced = self.entries.get(&file).is_some_and(|entry| entry.own && entry.announced);
-        write(&draft, MANIFEST, &manifest.encode(), true)?;
+        write(draft, MANIFEST, &manifest.encode(), true)?;
         if !announced {
-            write(&draft, UNANNOUNCED, &[], true)?;
+            write(draft, UNANNOUNCED, &[], true)?;
         }
-        File::open(&draft)?.sync_all()?;
+        File::open(draft)?.sync_all()?;
         self.forget(&file);
         let place = self.place(&file, true);
         // A file of one's own of which chunks were lost.
         let _ = fs::remove_dir_all(&place);
-        fs::rename(&draft, &place)?;
+        fs::rename(draft, &place)?;
         if let Err(error) = File::open(self.root.join(OWN)).and_then(|directory| directory.sync_all()) {
             let _ = fs::remove_dir_all(&place);
             return Err(error.into());
@@ -439,8 +446,14 @@ impl Disk {
         let chunks = (0..manifest.chunks.len() as u32).collect();
         let bytes = manifest.length;
         self.entries.insert(file, Entry { own: true, announced, manifest, chunks, bytes, used: self.uses });
+        *self.given.entry(file).or_default() += 1;
         Ok(file)
     }
+}
+
+/// The time of day, as file systems have it.
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(clock::wall().0)
 }
 
 /// Takes away what a crash left half written.
@@ -454,7 +467,7 @@ fn sweep(directory: &Path) {
 }
 
 /// Writes a file whole or not at all.
-fn write(directory: &Path, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
+pub(super) fn write(directory: &Path, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
     let part = directory.join(format!("{name}{PART}"));
     let written = (|| {
         let mut file = File::create(&part)?;

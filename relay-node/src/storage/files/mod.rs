@@ -7,6 +7,8 @@
 mod disk;
 #[cfg(test)]
 mod tests;
+pub mod upload;
+mod uploads;
 
 use std::{
     io,
@@ -22,12 +24,13 @@ use mesh_routing::{
     LinkId,
     blob::{Block, Chunk, Manifest},
 };
-use protocol::FileId;
+use protocol::{FileId, UploadId};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{clock, drop_reason::DropReason, vitals::Pulse};
 use disk::Disk;
+use upload::UploadJob;
 
 /// Below `--data`.
 pub const DIRECTORY: &str = "files";
@@ -126,6 +129,8 @@ enum Ended {
     Draft(u64),
     /// A file that was given here is announced, or will not be.
     Given(FileId, bool),
+    /// The file of an upload is announced; its bytes.
+    Upload(UploadId, FileId, u64),
 }
 
 /// A file that is whole on disk and not announced yet. Dropped before it is, it is taken away again, unless somebody
@@ -176,6 +181,8 @@ enum Job {
         manifest: Manifest,
         done: Done<FileId>,
     },
+    /// Something about an upload that goes on where it broke.
+    Upload(UploadJob),
     /// Something ended.
     Ended,
 }
