@@ -8,7 +8,7 @@
 //!
 //! Each file imports only from files to its left (`script/imports` holds it):
 //!
-//! order: codec error fields parity version wall | api hlc id | mesh signaling token | topic | lib
+//! order: codec error fields parity version wall | api hlc id | mesh signaling token transfer | topic | lib
 
 pub mod api;
 pub mod codec;
@@ -21,6 +21,7 @@ pub mod parity;
 pub mod signaling;
 pub mod token;
 pub mod topic;
+pub mod transfer;
 pub mod version;
 pub mod wall;
 

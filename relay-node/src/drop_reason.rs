@@ -77,6 +77,12 @@ drop_reasons! {
     ChannelTooLong = "channel_too_long",
     /// A message of a data channel that nobody serves.
     ChannelUnknown = "channel_unknown",
+    /// A message of `files/1` that is no frame, or not for the relay.
+    FileFrameMalformed = "file_frame_malformed",
+    /// Bytes of a file that nobody asked for.
+    FileChunkUnasked = "file_chunk_unasked",
+    /// Bytes of a file that do not fit their hash.
+    FileChunkWrong = "file_chunk_wrong",
     /// No place for a data channel.
     ChannelRefused = "channel_refused",
     /// A message for a data channel that had no room for it.

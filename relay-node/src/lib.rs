@@ -3,7 +3,7 @@
 //!
 //! Rooms, each of which imports from those to its left alone; `script/imports` holds it:
 //!
-//! order: clock drop_reason | vitals | places | client addresses | storage metrics memory | membership | bridge ladder | media | node | node_loop | conversation incoming | channels | api | config | cli relay | lib main
+//! order: clock drop_reason | vitals | places | client addresses | storage metrics memory | membership | bridge ladder | media | node | node_loop | conversation incoming outgoing | channels | api | config | cli relay | lib main
 
 pub mod addresses;
 pub mod api;
@@ -23,6 +23,7 @@ pub mod memory;
 pub mod metrics;
 pub mod node;
 pub mod node_loop;
+pub mod outgoing;
 pub mod places;
 pub mod relay;
 pub mod storage;

@@ -284,9 +284,16 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     let channels = tokio::spawn({
         // The media threads alone keep it going.
         drop(channel_events);
-        let (requests, participants) = (state.requests.clone(), state.participants.clone());
-        let serving =
-            channels::run(ChannelsState { requests, workers: workers.clone(), participants }, channel_inbox);
+        let (uploads, downloads) = state.files.places();
+        let serving = ChannelsState {
+            requests: state.requests.clone(),
+            workers: workers.clone(),
+            participants: state.participants.clone(),
+            files: files.clone(),
+            uploads,
+            downloads,
+        };
+        let serving = channels::run(serving, channel_inbox);
         let mut pulse = pulse("channels", Work::Unbeaten);
         async move {
             pulse.begin(clock::now());

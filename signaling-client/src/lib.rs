@@ -7,7 +7,7 @@
 //!
 //! Each file imports only from files to its left (`script/imports` holds it):
 //!
-//! order: bits clock downlink error feedback histogram keyframe_request picture stamp | endpoint participant peer reception source | feed playout rung sound video whip | channel | chat descriptor ivf publish whep | hearing payload view | encoding listen listener | audience simulcast | load | lib main
+//! order: bits clock downlink error feedback histogram keyframe_request picture stamp | endpoint participant peer reception source | feed playout rung sound video whip | channel | chat descriptor ivf publish whep | hearing payload view | encoding listen listener | audience simulcast transfer | load | lib main
 
 mod audience;
 mod bits;
@@ -40,6 +40,7 @@ pub mod simulcast;
 pub mod sound;
 pub mod source;
 pub mod stamp;
+pub mod transfer;
 pub mod video;
 pub mod view;
 pub mod whep;

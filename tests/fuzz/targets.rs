@@ -15,11 +15,12 @@ use mesh_routing::{
     wire::envelope::{Opaque, Received, Said, Scope},
 };
 use protocol::{
-    BridgeVersion, BridgeVersions, Carriage, Codec, Hlc, Kind, NodeId, StreamName, Topic, TrackDescription,
-    UnknownTopic, ZoneName, fields,
+    BridgeVersion, BridgeVersions, Carriage, Codec, FileId, Hlc, Kind, NodeId, RoomName, StreamName, Topic,
+    TrackDescription, UnknownTopic, ZoneName, fields,
     mesh::{Alias, DatagramHeader, SenderClock, StreamAdvertisement, StreamTrack, TrackKey},
     signaling::FromParticipant,
     token::{FestivalId, Membership, Revocations, Revoked, Role, Rotation, Signed, ZoneToken},
+    transfer::{Frame, TransferId},
 };
 use relay_node::{
     bridge::{SPOKEN, outside},
@@ -52,6 +53,7 @@ pub fn all() -> Vec<Target> {
             samples: fragments,
             feed: sdp_fragment,
         },
+        Target { name: "transfer", longest: 20_000, runs: 100_000, samples: transfers, feed: transfer },
         Target { name: "rtp", longest: 2000, runs: 100_000, samples: packets, feed: rtp },
         Target {
             name: "descriptor",
@@ -679,4 +681,34 @@ fn pair(bytes: &[u8]) {
             }
         }
     }
+}
+
+/// A frame of `files/1`.
+fn transfer(bytes: &[u8]) {
+    if let Some(frame) = Frame::read(bytes) {
+        assert_eq!(frame.write(), bytes, "it is written as it was read");
+    }
+}
+
+fn transfers() -> Vec<Vec<u8>> {
+    let (id, file) = (TransferId([7; 16]), FileId([3; 32]));
+    let offer = protocol::transfer::Offer {
+        id,
+        length: Some(5 << 20),
+        room: RoomName::new("lobby").ok(),
+        name: "film.mp4".into(),
+        media_type: "video/mp4".into(),
+        from: "Ada".into(),
+        hashes: vec![[9; 32]; 5],
+    };
+    let frames = [
+        Frame::Offer(offer),
+        Frame::Want { id, offset: 1 << 20, length: 1 << 18 },
+        Frame::Chunk { id, offset: 3, bytes: b"abc" },
+        Frame::Have { id, offset: 1 << 20 },
+        Frame::Get { id, file, from: 0, to: u64::MAX },
+        Frame::Done { id, file: Some(file) },
+        Frame::Refuse { id, code: 507, reason: "the disk is full".into() },
+    ];
+    frames.iter().map(Frame::write).collect()
 }

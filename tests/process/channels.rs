@@ -1,15 +1,21 @@
-//! Data channels of real relays: rooms on sessions of every kind, beside WebSockets.
+//! Data channels of real relays: rooms on sessions of every kind, beside WebSockets, and files, beside HTTP.
 
 #![allow(clippy::unwrap_used, reason = "a step of a test that fails says where by panicking")]
 
 use std::time::Duration;
 
-use protocol::signaling::{FromParticipant, FromRelay};
+use protocol::{
+    FileId, RoomName,
+    signaling::{FromParticipant, FromRelay},
+    transfer::{Frame, Offer, TransferId},
+};
+use rand::RngExt;
 use signaling_client::{
     channel::{Channel, Channels, Message},
     endpoint::Endpoint,
+    transfer::{self, Given},
 };
-use tests::{OFFER_AUDIO, Page, Publisher, Relay, Setup, until};
+use tests::{Festival, OFFER_AUDIO, Page, Publisher, Relay, Setup, until};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -203,4 +209,153 @@ async fn a_bare_session_needs_a_channel_and_its_name_is_nobodys_stream() {
     let (channels, _channel) = bare(&relay, "room/1/lobby").await;
     assert!(relay.api().streams().await.unwrap().is_empty());
     channels.close().await;
+}
+
+fn random(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    rand::rng().fill(&mut bytes[..]);
+    bytes
+}
+
+fn given<'a>(id: TransferId, bytes: &'a [u8]) -> Given<'a> {
+    let room = RoomName::new("lobby").unwrap();
+    Given { id, room, name: "film.bin", media_type: "video/mp4", from: "Ada", bytes, hashes: Vec::new() }
+}
+
+#[tokio::test]
+async fn a_file_goes_in_and_out_over_channels_and_over_http_alike() {
+    let festival = Festival::chain(2).await.unwrap();
+    let [a, b] = &festival.relays[..] else { unreachable!("two were asked for") };
+    let body = random((2 << 20) + 77);
+    let (channels, channel) = bare(a, "files/1").await;
+    let mut sent = 0;
+    let file =
+        transfer::give(&channel, given(TransferId([1; 16]), &body), |at| sent = sent.max(at)).await.unwrap();
+    assert_eq!(sent, body.len() as u64);
+    let shared = a.api().files("lobby").await.unwrap();
+    assert_eq!(shared.len(), 1, "{shared:?}");
+    assert_eq!((&*shared[0].name, &*shared[0].from, shared[0].bytes), ("film.bin", "Ada", body.len() as u64));
+    assert_eq!(a.api().file(&file.to_string()).await.unwrap(), body);
+    // Offered again it is done at once: not a byte is asked for.
+    let again = transfer::give(&channel, given(TransferId([1; 16]), &body), |_| panic!("nothing is sent"));
+    assert_eq!(again.await.unwrap(), file);
+    channels.close().await;
+    // From the other relay, whole and by range.
+    let announced = || async { Ok((b.api().files("lobby").await?.len() == 1).then_some(())) };
+    until("the file is announced", SOON, announced).await.unwrap();
+    let (channels, channel) = bare(b, "files/1").await;
+    let take = |id: u8, from, to| transfer::take(&channel, TransferId([id; 16]), file, (from, to), |_, _| ());
+    assert!(take(2, 0, u64::MAX).await.unwrap() == body, "byte for byte");
+    assert!(take(3, 1_000_000, 1_100_001).await.unwrap() == body[1_000_000..1_100_001]);
+    assert!(take(4, body.len() as u64, u64::MAX).await.unwrap().is_empty());
+    let outside = take(5, body.len() as u64 + 1, u64::MAX).await.unwrap_err();
+    assert!(outside.to_string().contains("416"), "{outside}");
+    let nobody = transfer::take(&channel, TransferId([6; 16]), FileId([7; 32]), (0, 1), |_, _| ()).await;
+    assert!(nobody.unwrap_err().to_string().contains("404"));
+    channels.close().await;
+}
+
+#[tokio::test]
+async fn an_upload_that_broke_goes_on_on_another_way_and_another_session() {
+    let mut relay = Setup::zone("stage").start().await.unwrap();
+    let body = random((3 << 20) + 5);
+    let (id, http) = (TransferId([0x5a; 16]), "5a".repeat(16));
+    let (channels, channel) = bare(&relay, "files/1").await;
+    // It stops when something of the second chunk has been asked for.
+    let mut first = given(id, &body);
+    first.hashes = hashes(&body);
+    let broken = tokio::time::timeout(
+        SOON,
+        transfer::give(&channel, first, |at| {
+            assert!(at <= (2 << 20) + 400_000, "cut");
+        }),
+    );
+    let broken = std::panic::AssertUnwindSafe(broken);
+    assert!(futures_util::FutureExt::catch_unwind(broken).await.is_err(), "it was cut in the middle");
+    channels.close().await;
+    relay.kill().unwrap();
+    relay.restart().await.unwrap();
+    let path = format!("/api/v1/uploads/{http}");
+    let so_far = relay.api().send("HEAD", &path, &[], "").await.unwrap();
+    assert_eq!(so_far.header("upload-offset"), (2 << 20).to_string());
+    let (channels, channel) = bare(&relay, "files/1").await;
+    let mut lowest = u64::MAX;
+    let file = transfer::give(&channel, given(id, &body), |at| lowest = lowest.min(at)).await.unwrap();
+    assert!(lowest > 2 << 20, "what was whole is not sent again: {lowest}");
+    assert!(relay.api().file(&file.to_string()).await.unwrap() == body);
+    channels.close().await;
+}
+
+fn hashes(body: &[u8]) -> Vec<[u8; 32]> {
+    body.chunks(1 << 20).map(|chunk| *blake3::hash(chunk).as_bytes()).collect()
+}
+
+#[tokio::test]
+async fn what_does_not_fit_ends_its_transfer_and_no_other() {
+    let relay = Setup::zone("stage").start().await.unwrap();
+    let (channels, channel) = bare(&relay, "files/1").await;
+    let refused = async |frames: &[Frame<'_>], code: u16| {
+        for frame in frames {
+            channel.send(&frame.write()).await.unwrap();
+        }
+        loop {
+            let next = tokio::time::timeout(SOON, channel.next()).await.unwrap();
+            let Some(Message::Binary(data)) = next else { panic!("the channel ends: {next:?}") };
+            if let Some(Frame::Refuse { code: found, .. }) = Frame::read(&data) {
+                assert_eq!(found, code);
+                return;
+            }
+        }
+    };
+    let offer = |id: u8, length, hashes: Vec<[u8; 32]>| {
+        let (room, name) = (RoomName::new("lobby").ok(), "a".to_owned());
+        let (media_type, from) = (String::new(), String::new());
+        Frame::Offer(Offer { id: TransferId([id; 16]), length, room, name, media_type, from, hashes })
+    };
+    let chunk = |id: u8, offset, bytes| Frame::Chunk { id: TransferId([id; 16]), offset, bytes };
+    // Too large, as many hashes as it has no chunks, another offset, more than was asked for or said, less than was said.
+    refused(&[offer(1, Some(1 << 40), vec![])], 413).await;
+    refused(&[offer(2, Some(5), vec![[0; 32]; 2])], 400).await;
+    refused(&[offer(3, Some(50), vec![]), chunk(3, 7, b"x")], 409).await;
+    refused(&[offer(4, Some(5), vec![]), chunk(4, 0, b"longer")], 409).await;
+    refused(
+        &[offer(5, Some(5), vec![]), chunk(5, 0, b"x"), Frame::Done { id: TransferId([5; 16]), file: None }],
+        400,
+    )
+    .await;
+    // A hash that never fits is asked for again three times.
+    let wrong: Vec<Frame<'_>> = (0..4).map(|_| chunk(6, 0, b"12345")).collect();
+    refused(&[&[offer(6, Some(5), vec![[0; 32]])][..], &wrong].concat(), 422).await;
+    dropped(&relay, "file_chunk_wrong", 3.0).await;
+    // Nobody asked for it: no answer.
+    channel.send(&chunk(99, 0, b"x").write()).await.unwrap();
+    dropped(&relay, "file_chunk_unasked", 3.0).await;
+    // The others of this channel go on.
+    let body = random(100_000);
+    transfer::give(&channel, given(TransferId([8; 16]), &body), |_| ()).await.unwrap();
+    // What is no frame ends the channel, and no other.
+    let other = channels.channel("files/1").await.unwrap();
+    other.send(b"no frame").await.unwrap();
+    while tokio::time::timeout(SOON, other.next()).await.unwrap().is_some() {}
+    dropped(&relay, "file_frame_malformed", 1.0).await;
+    transfer::give(&channel, given(TransferId([8; 16]), &body), |_| ()).await.unwrap();
+    channels.close().await;
+}
+
+#[tokio::test]
+async fn who_showed_no_token_gives_no_file_and_gets_all() {
+    let relay = Setup::zone("stage").closed().argument("--publish-token").argument("correct-horse-battery");
+    let relay = relay.start().await.unwrap();
+    let base = format!("http://{}", relay.http());
+    let body = random(1000);
+    let token = Some("correct-horse-battery".to_owned());
+    let (with, channel) = Channels::open(&base, "files/1", token).await.unwrap();
+    let file = transfer::give(&channel, given(TransferId([1; 16]), &body), |_| ()).await.unwrap();
+    let (without, channel) = bare(&relay, "files/1").await;
+    let refused = transfer::give(&channel, given(TransferId([2; 16]), &body), |_| ()).await.unwrap_err();
+    assert!(refused.to_string().contains("401"), "{refused}");
+    let taken = transfer::take(&channel, TransferId([3; 16]), file, (0, u64::MAX), |_, _| ()).await.unwrap();
+    assert!(taken == body);
+    with.close().await;
+    without.close().await;
 }

@@ -1,7 +1,7 @@
 //! Files over HTTP: `/api/v1/rooms/{room}/files` takes and lists them, `/api/v1/files/{id}` gives them, whole
 //! or by ranges, from any relay. Where their bytes are is for `files` and the mesh.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -11,14 +11,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::{StreamExt, stream};
-use mesh_routing::blob::{Block, Chunk, Manifest, manifest::CHUNK_BITS};
+#[cfg(test)]
+use mesh_routing::blob::{Block, Chunk};
+use mesh_routing::blob::{Manifest, manifest::CHUNK_BITS};
 use protocol::{
     FileId, RoomName,
     api::{Problem, SharedFile, Uploaded},
 };
 use rooms::file::{check_giver, media_type, shown_name};
 use serde::Deserialize;
-use tokio::sync::oneshot;
 
 use super::{
     ApiState,
@@ -33,8 +34,8 @@ use crate::{
     clock,
     drop_reason::DropReason,
     incoming::announce,
-    node::files::NoChunk,
-    node_loop::request::{FileRequest, NodeRequest, Requests},
+    node_loop::request::{FileRequest, NodeRequest},
+    outgoing::{Outgoing, OutgoingError, manifest_of},
     places::{
         Held, Places,
         shares::{GivesWay, Policy},
@@ -52,10 +53,6 @@ const SHARED: Policy = Policy { gives_way: GivesWay::Youngest, patience: Duratio
 pub(super) const PROGRESS: usize = 64 * 1024;
 /// Bytes given to a client at a time.
 const BLOCK: u32 = 64 * 1024;
-/// Chunks asked for before they are needed.
-const AHEAD: usize = 8;
-/// A chunk that was thrown away between its coming and its being read is fetched again so often.
-const TRIES: usize = 3;
 
 /// Files on disk and who may have them when.
 #[derive(Debug, Clone)]
@@ -346,10 +343,7 @@ pub async fn download(
 ) -> Result<Response, ApiError> {
     let file: FileId = file.parse()?;
     let place = state.files.downloads.take(client.holder()).map_err(|_| busy())?;
-    want(&state.requests, file, Chunk::Manifest).await?;
-    let manifest =
-        state.requests.ask(|reply| NodeRequest::File(FileRequest::Manifest { file, reply })).await?;
-    let manifest = manifest.ok_or_else(unreachable)?;
+    let manifest = manifest_of(&state.requests, file).await?;
     let (id, etag) = (file.to_string(), format!("\"{file}\""));
     if EntityTags::of(&headers, header::IF_MATCH).is_some_and(|tags| !tags.name_exactly(&id)) {
         let title = "If-Match names another file: the entity tag of a file is its id";
@@ -387,29 +381,19 @@ pub async fn download(
     if method == Method::HEAD || from == to {
         return Ok(response);
     }
-    let mut reading = Reading {
-        requests: state.requests,
-        files: state.files.files,
-        file,
-        manifest,
-        at: from,
-        to,
-        asked: VecDeque::new(),
-        next: 0,
-        place,
-    };
-    reading.next = reading.chunk_at(from);
+    let ends = (state.requests, state.files.files);
+    let mut outgoing = Outgoing::new(ends, (file, manifest), (from, to), place);
     // The first block is waited for here: until it is there, there can be another answer.
-    let first = reading.block().await?;
-    let rest = stream::unfold(Some(reading), |reading| async move {
-        let mut reading = reading?;
-        if reading.at >= reading.to {
+    let first = outgoing.block(BLOCK).await?;
+    let rest = stream::unfold(Some(outgoing), |outgoing| async move {
+        let mut outgoing = outgoing?;
+        if outgoing.is_over() {
             return None;
         }
         // One that has to give way breaks off too.
-        let block = reading.block_or_lost().await;
+        let block = outgoing.block_or_lost(BLOCK).await;
         match block {
-            Ok(bytes) => Some((Ok(bytes), Some(reading))),
+            Ok(bytes) => Some((Ok(bytes), Some(outgoing))),
             // The body breaks off: the client can go on from there with a range.
             Err(_) => Some((Err(std::io::Error::other("the rest cannot be reached")), None)),
         }
@@ -418,103 +402,19 @@ pub async fn download(
     Ok(response)
 }
 
-/// Says that a chunk is on disk here, or why it will not be.
-type Arrival = oneshot::Receiver<Result<(), NoChunk>>;
-
-/// A download on its way.
-struct Reading {
-    requests: Requests,
-    files: Files,
-    file: FileId,
-    manifest: Manifest,
-    /// The next byte.
-    at: u64,
-    /// The byte after the last.
-    to: u64,
-    /// Chunks that were asked for and are not read yet.
-    asked: VecDeque<(u32, Option<Arrival>)>,
-    /// The next chunk to ask for.
-    next: u32,
-    place: Held,
-}
-
-impl Reading {
-    fn chunk_at(&self, byte: u64) -> u32 {
-        (byte >> self.manifest.chunk_bits) as u32
-    }
-
-    /// The next bytes, unless others need the place.
-    async fn block_or_lost(&mut self) -> Result<Bytes, ApiError> {
-        let lost = self.place.notice();
-        tokio::select! {
-            block = self.block() => block,
-            () = lost.notified() => Err(busy()),
+impl From<OutgoingError> for ApiError {
+    fn from(error: OutgoingError) -> ApiError {
+        match error {
+            OutgoingError::Unknown => ApiError::not_found(error.to_string()),
+            OutgoingError::Unreachable => ApiError::unavailable(error.to_string(), 10),
+            OutgoingError::Busy | OutgoingError::Stopped => ApiError::unavailable(error.to_string(), 5),
+            OutgoingError::Request(error) => error.into(),
         }
     }
-
-    /// The next bytes, once they are here.
-    async fn block(&mut self) -> Result<Bytes, ApiError> {
-        let number = self.chunk_at(self.at);
-        while self.asked.front().is_some_and(|(asked, _)| *asked < number) {
-            self.asked.pop_front();
-        }
-        let last = self.chunk_at(self.to - 1);
-        while self.asked.len() < AHEAD && self.next <= last {
-            let answer = ask_for(&self.requests, self.file, Chunk::Data(self.next)).await;
-            self.asked.push_back((self.next, Some(answer)));
-            self.next += 1;
-        }
-        if let Some((_, answer)) = self.asked.front_mut()
-            && let Some(answer) = answer.take()
-        {
-            answered(answer).await?;
-        }
-        let start = u64::from(number) << self.manifest.chunk_bits;
-        let end = (start + u64::from(self.manifest.chunk_length(number))).min(self.to);
-        let length = (end - self.at).min(BLOCK.into()) as u32;
-        let offset = (self.at - start) as u32;
-        let block = Block { file: self.file, chunk: Chunk::Data(number), offset, length };
-        for _ in 0..TRIES {
-            if let Some(bytes) = self.files.read(block).await {
-                self.at += bytes.len() as u64;
-                self.place.progress();
-                return Ok(bytes);
-            }
-            want(&self.requests, self.file, Chunk::Data(number)).await?;
-        }
-        Err(unreachable())
-    }
-}
-
-async fn ask_for(requests: &Requests, file: FileId, chunk: Chunk) -> oneshot::Receiver<Result<(), NoChunk>> {
-    let (reply, answer) = oneshot::channel();
-    // Not `ask`: the mesh may take longer than the node loop does.
-    requests.tell(NodeRequest::File(FileRequest::Want { file, chunk, reply })).await;
-    answer
-}
-
-async fn answered(answer: oneshot::Receiver<Result<(), NoChunk>>) -> Result<(), ApiError> {
-    match answer.await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(NoChunk::Unknown)) => Err(ApiError::not_found(
-            "no room has such a file: its announcement may not have come here yet, try again later",
-        )),
-        Ok(Err(NoChunk::Missing)) => Err(unreachable()),
-        Ok(Err(NoChunk::Busy)) => Err(busy()),
-        Err(_) => Err(ApiError::unavailable("this relay is stopping: try again in a few seconds", 5)),
-    }
-}
-
-async fn want(requests: &Requests, file: FileId, chunk: Chunk) -> Result<(), ApiError> {
-    answered(ask_for(requests, file, chunk).await).await
-}
-
-fn unreachable() -> ApiError {
-    ApiError::unavailable("no relay that has this file can be reached: try again when the links are back", 10)
 }
 
 pub(super) fn busy() -> ApiError {
-    ApiError::unavailable("too many files are on their way at this relay: try again in a few seconds", 5)
+    OutgoingError::Busy.into()
 }
 
 pub(super) fn too_large(limit: u64) -> ApiError {

@@ -11,7 +11,7 @@ use protocol::SessionId;
 use tokio::sync::mpsc;
 
 use super::{
-    ChannelsState,
+    ChannelsState, files,
     label::Label,
     room,
     way::{self, Handle, Message, Way},
@@ -44,6 +44,7 @@ pub async fn run(state: ChannelsState, mut happened: mpsc::Receiver<Happened>) {
 async fn serve(state: ChannelsState, label: Label, way: Way) {
     match label {
         Label::Room(room) => room::serve(state, room, way).await,
+        Label::Files => files::serve(state, way).await,
     }
 }
 

@@ -7,11 +7,16 @@ use protocol::RoomName;
 pub(super) enum Label {
     /// `room/1/{room}`: what the WebSocket of the room carries.
     Room(RoomName),
+    /// `files/1`: files, both ways.
+    Files,
 }
 
 impl Label {
     /// `None` for what this relay does not know: such a channel stays open, and nobody answers on it.
     pub(super) fn read(label: &str) -> Option<Label> {
+        if label == "files/1" {
+            return Some(Label::Files);
+        }
         let room = label.strip_prefix("room/1/")?;
         Some(Label::Room(RoomName::new(room).ok()?))
     }
@@ -26,6 +31,7 @@ mod tests {
     #[test]
     fn a_label_has_a_version_and_another_version_is_another_label() {
         assert_eq!(Label::read("room/1/lobby"), RoomName::new("lobby").ok().map(Label::Room));
+        assert_eq!(Label::read("files/1"), Some(Label::Files));
         for unknown in
             ["", "room", "room/", "room/1", "room/1/", "room/2/lobby", "room/1/No", "room/1/a/b", "chat"]
         {

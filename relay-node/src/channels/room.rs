@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{
     ChannelsState,
-    way::{Gone, Message, Way},
+    way::{Gone, Message, Out, Way},
 };
 use crate::{
     conversation::{Conversation, End, Heard, MESSAGE_MAX},
@@ -20,7 +20,7 @@ const EVENT_MAX: usize = 64 * 1024;
 
 /// Serves a channel until it is gone, or its participant has to go.
 pub(super) async fn serve(state: ChannelsState, room: RoomName, mut way: Way) {
-    let session = way.channel.session;
+    let session = way.out.channel.session;
     // It may be over already.
     let Ok(Some(whose)) = state.requests.ask(|reply| NodeRequest::Whose { session, reply }).await else {
         return;
@@ -35,8 +35,8 @@ pub(super) async fn serve(state: ChannelsState, room: RoomName, mut way: Way) {
     };
     if let Some(Leave(reason)) = last.filter(|Leave(reason)| !reason.is_empty()) {
         let refused = FromRelay::Refused { nonce: None, reason, retry_after_ms: None };
-        if say(&way, words(&refused)).await.is_ok() {
-            way.settle().await;
+        if say(&way.out, words(&refused)).await.is_ok() {
+            way.out.settle().await;
         }
     }
 }
@@ -75,14 +75,14 @@ async fn converse(
     talk: &mut Conversation,
     welcome: FromRelay,
 ) -> Result<std::convert::Infallible, Leave> {
-    say(way, fitting(welcome)).await?;
+    say(&way.out, fitting(welcome)).await?;
     loop {
         tokio::select! {
-            text = talk.next() => say(way, text?).await?,
-            message = way.recv() => {
+            text = talk.next() => say(&way.out, text?).await?,
+            message = way.inbox.recv() => {
                 let Heard { tell, end } = handle(talk, message.ok_or(Gone)?)?;
                 if let Some(event) = tell {
-                    say(way, words(&event)).await?;
+                    say(&way.out, words(&event)).await?;
                 }
                 if let Some(end) = end {
                     return Err(end.into());
@@ -106,7 +106,7 @@ fn handle(talk: &mut Conversation, Message { data, binary }: Message) -> Result<
 }
 
 /// What is longer than every client takes is left out.
-async fn say(way: &Way, text: Utf8Bytes) -> Result<(), Gone> {
+async fn say(way: &Out, text: Utf8Bytes) -> Result<(), Gone> {
     if text.len() > EVENT_MAX {
         DropReason::ChannelTooLong.count();
         return Ok(());

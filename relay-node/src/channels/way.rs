@@ -18,6 +18,8 @@ use crate::media::thread::Workers;
 /// Bytes that wait for the peer of one channel, and of all channels of its session: what `media::transport` takes at most.
 const CHANNEL_MAX: usize = 2 * MAX_MESSAGE;
 const SESSION_MAX: usize = 4 * MAX_MESSAGE;
+/// What files leave of that to rooms.
+const YIELDING_MAX: usize = SESSION_MAX - MAX_MESSAGE;
 /// Messages of a peer that wait for the task of their channel, and bytes of them.
 const INBOX_MAX: usize = 256;
 const INBOX_BYTES_MAX: usize = 1024 * 1024;
@@ -37,12 +39,25 @@ pub(super) struct Message {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Gone;
 
-/// The task's end. When it is dropped the channel is closed.
+/// The task's end.
 pub(super) struct Way {
+    /// What comes.
+    pub inbox: Inbox,
+    /// What leaves.
+    pub out: Out,
+}
+
+/// What comes on a channel.
+pub(super) struct Inbox {
+    messages: mpsc::Receiver<Message>,
+    counts: Arc<Counts>,
+}
+
+/// What leaves on a channel. When it is dropped the channel is closed.
+pub(super) struct Out {
     pub channel: ChannelId,
     worker: usize,
     workers: Workers,
-    inbox: mpsc::Receiver<Message>,
     counts: Arc<Counts>,
 }
 
@@ -71,7 +86,7 @@ pub(super) fn pair(
     channel: ChannelId,
     of_session: Arc<AtomicUsize>,
 ) -> (Way, Handle) {
-    let (to, inbox) = mpsc::channel(INBOX_MAX);
+    let (to, messages) = mpsc::channel(INBOX_MAX);
     let counts = Arc::new(Counts {
         unsent: AtomicUsize::new(0),
         of_session,
@@ -79,15 +94,39 @@ pub(super) fn pair(
         gone: AtomicBool::new(false),
         news: Notify::new(),
     });
-    (Way { channel, worker, workers, inbox, counts: counts.clone() }, Handle { inbox: to, counts })
+    let inbox = Inbox { messages, counts: counts.clone() };
+    let out = Out { channel, worker, workers, counts: counts.clone() };
+    (Way { inbox, out }, Handle { inbox: to, counts })
 }
 
-impl Way {
+impl Inbox {
     /// The next message; `None` once the channel is gone. May be dropped before it is ready.
     pub(super) async fn recv(&mut self) -> Option<Message> {
-        let message = self.inbox.recv().await?;
+        let message = self.messages.recv().await?;
         self.counts.heard.fetch_sub(message.data.len(), Ordering::Relaxed);
         Some(message)
+    }
+}
+
+impl Out {
+    /// Waits until so much can be said that others of the session still have room: for what yields to them. May be dropped
+    /// while it waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`] once the channel is.
+    pub(super) async fn room_behind(&self, length: usize) -> Result<(), Gone> {
+        loop {
+            if self.counts.gone.load(Ordering::Acquire) {
+                return Err(Gone);
+            }
+            let own = self.counts.unsent.load(Ordering::Acquire) + length;
+            let all = self.counts.of_session.load(Ordering::Acquire) + length;
+            if own <= CHANNEL_MAX && all <= YIELDING_MAX {
+                return Ok(());
+            }
+            self.counts.news.notified().await;
+        }
     }
 
     /// Says something, once there is room for it. What is longer than a message may be never leaves.
@@ -126,7 +165,7 @@ impl Way {
     }
 }
 
-impl Drop for Way {
+impl Drop for Out {
     fn drop(&mut self) {
         if self.counts.gone.load(Ordering::Acquire) {
             return;
