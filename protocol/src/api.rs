@@ -305,6 +305,18 @@ pub struct Mesh {
     /// What the disk of the relay that was asked was found to lack since it started; `null` if nothing.
     #[serde(default)]
     pub older_disk: Option<MeshOlderDisk>,
+    /// What is wrong with the records on the disk of the relay that was asked; `null` if nothing.
+    #[serde(default)]
+    pub store: Option<MeshStore>,
+}
+
+/// What is wrong with the records on a relay's disk, in [`Mesh`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MeshStore {
+    /// Whether records are kept on the disk now.
+    pub history: bool,
+    /// What is wrong, and what to do, as a sentence.
+    pub warning: String,
 }
 
 /// Records that the relay that was asked wrote, that its disk does not have, and that others gave back, in [`Mesh`].

@@ -57,6 +57,12 @@ impl Addresses {
     pub fn read(directory: &Path) -> io::Result<Addresses> {
         Ok(serde_json::from_slice(&fs::read(directory.join(FILE))?)?)
     }
+
+    /// The relay that wrote the file, if its process is still there.
+    pub fn running(directory: &Path) -> Option<Addresses> {
+        let addresses = Addresses::read(directory).ok()?;
+        Path::new(&format!("/proc/{}", addresses.pid)).exists().then_some(addresses)
+    }
 }
 
 /// The candidates for a media socket bound to `media`: `public` if the operator named any, the bound

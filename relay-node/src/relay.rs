@@ -8,7 +8,7 @@ use std::{
 };
 
 use media::transport::Identity as DtlsIdentity;
-use mesh_routing::{Config as MeshConfig, Mesh};
+use mesh_routing::{Config as MeshConfig, Keys, Mesh};
 use protocol::NodeId;
 use thiserror::Error;
 use tokio::{
@@ -46,8 +46,9 @@ use crate::{
     storage::{
         files::{Files, Found},
         migrate,
-        records::Store,
+        records::{Opened, Store},
         rows::{self, Row},
+        store_error::StoreError,
     },
     vitals::{Vitals, Work},
 };
@@ -82,6 +83,9 @@ const EVENTS_MAX: usize = 4096;
 /// How long it is tried whether this machine is fast enough for a ladder.
 const LADDER_TRIAL: Duration = Duration::from_millis(200);
 
+/// Records of a disk that could be read late that the node loop takes in one turn.
+const LATE_AT_ONCE: usize = 256;
+
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`, which is the same by default.
 /// Whoever finds no place there tries again after a second. `TcpListener::bind` asks for 128.
 const BACKLOG: u32 = 4096;
@@ -112,18 +116,33 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     };
     let pulse = |thread: &str, work| vitals.pulse(thread, work, clock::now());
     // Then what only this machine can refuse: the directory, and the ports in the order of their use.
-    let (mut store, mut loaded) =
-        Store::open(&config.data, pulse("store", Work::Disk)).map_err(unavailable)?;
+    let open = || {
+        Store::open(&config.data, pulse("store", Work::Disk))
+            .map_err(|error| RelayError::Failed(format!("cannot start the thread of the store: {error}")))
+    };
+    let Opened { mut store, mut loaded, trouble } = open()?;
+    if let Some(error @ StoreError::InUse { .. }) = &trouble
+        && Addresses::running(&config.data).is_some()
+    {
+        // Two relays on one directory have one key: that is worse than one that does not run.
+        return Err(unavailable(error));
+    }
     let (file_events, file_inbox) = mpsc::channel(EVENTS_MAX);
     let (files, found) = Files::open(&config.data, config.files, file_events, pulse("files", Work::Disk))
-        .map_err(|error| unavailable(format!("the files in {:?} cannot be used: {error}", config.data)))?;
+        .map_err(|error| RelayError::Failed(format!("cannot start the thread of files: {error}")))?;
     let identity = Arc::new(Identity::load_or_create(&config.data).map_err(unavailable)?);
     if !loaded.old.is_empty() {
         let records = migrate::records(&loaded.old, rand::random(), &*identity.keys());
         tracing::info!(old = loaded.old.len(), taken_over = records.len(), "chat of format 1 is taken over");
         drop(store);
-        Store::migrate(&config.data, &records).map_err(unavailable)?;
-        (store, loaded) = Store::open(&config.data, pulse("store", Work::Disk)).map_err(unavailable)?;
+        if let Err(error) = Store::migrate(&config.data, &records) {
+            tracing::error!(%error, "chat of format 1 is not taken over: the next start tries again");
+        }
+        Opened { store, loaded, .. } = open()?;
+    }
+    if loaded.boot == 0 {
+        // The disk does not say: a number that it has hardly had.
+        loaded.boot = 1 << 20 | u64::from(rand::random::<u16>());
     }
     let dtls = Arc::new(DtlsIdentity::generate().map_err(failed)?);
     let sockets =
@@ -223,24 +242,11 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         node.set_festival(festival.clone(), now);
     }
     node.handle_wall(clock::wall(), now);
-    if loaded.rows.iter().any(|row| matches!(row, Row::Unproven(_))) {
-        rows::prove(&mut loaded.rows, &*identity.keys());
-    }
-    let (mut sealed, mut damaged) = (Vec::new(), 0);
-    for row in loaded.rows {
-        match row {
-            Row::Record(record) => node.restore(record),
-            Row::Unproven(record) => {
-                sealed.push(record.clone());
-                node.restore(record);
-            }
-            Row::Damaged(key, number) => {
-                damaged += 1;
-                node.handle_damaged((key, number));
-            }
-        }
-    }
+    rows::prove(&mut loaded.rows, &*identity.keys());
+    let (sealed, damaged) = node.restore_rows(loaded.rows);
     store.seal(sealed);
+    let condition = store.condition();
+    let history = late_history(&mut store, identity.keys());
     if damaged > 0 {
         tracing::warn!(
             damaged,
@@ -280,6 +286,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         festival,
         metrics: Some(recorder),
         vitals: vitals.clone(),
+        store: condition,
     };
     let channels = tokio::spawn({
         // The media threads alone keep it going.
@@ -326,7 +333,9 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         zone: config.zone.clone(),
         pid: std::process::id(),
     };
-    addresses.write(&config.data).map_err(unavailable)?;
+    if let Err(error) = addresses.write(&config.data) {
+        tracing::error!(%error, "addresses.json cannot be written: scripts do not find this relay");
+    }
     ready.set(true);
     tracing::info!(zone = %config.zone, node = %id.short(), %http_address, %media, %bridge, versions = %spoken(), "serving");
     if let Some(url) = &config.public_url {
@@ -336,6 +345,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
         requests: request_inbox,
         bridge: bridge_inbox,
         discovered,
+        history,
         files: file_inbox,
         media: media_inbox,
         ladder: ladder_inbox,
@@ -384,6 +394,28 @@ fn trust(config: &Config, identity: &Identity) -> Result<Trust, RelayError> {
     let now = clock::wall().0 / 1000;
     let festival = Festival::load(files, kept, own, now).map_err(RelayError::Refused)?;
     Ok(Trust::Festival(Arc::new(festival)))
+}
+
+/// What was on a disk that could not be read at the start, proven, and a few records at a time: the node loop has other
+/// things to do.
+fn late_history(store: &mut Store, keys: Arc<dyn Keys>) -> mpsc::Receiver<Vec<Row>> {
+    let (proven, history) = mpsc::channel(1);
+    if let Some(mut late) = store.take_late() {
+        tokio::spawn(async move {
+            let Some(mut rows) = late.recv().await else { return };
+            let prove = move || {
+                rows::prove(&mut rows, &*keys);
+                rows
+            };
+            let rows = tokio::task::spawn_blocking(prove).await.unwrap_or_default();
+            for rows in rows.chunks(LATE_AT_ONCE) {
+                if proven.send(rows.to_vec()).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    history
 }
 
 /// Says where this relay is and looks for others, if the operator wants that. A network without multicast is

@@ -28,7 +28,7 @@ fn alive(silent: Option<Silent>) -> Result<(), ApiError> {
 
 /// The relay serves: the node loop answers, no thread has been stuck for 2 s, and the relay is not about to stop. A second line tells how this
 /// relay's zone token stands, if it has one; another one which streams are heard only as their publishers send them,
-/// because the machine is short of CPU.
+/// because the machine is short of CPU; another one what is wrong with the records on its disk.
 ///
 /// # Errors
 ///
@@ -47,7 +47,9 @@ pub async fn ready(State(state): State<ApiState>) -> Result<String, ApiError> {
     let token = state.festival.map(|festival| festival.status_line(clock::wall().0 / 1000) + "\n");
     let names: Vec<&str> = closed.iter().map(|stream| stream.as_str()).collect();
     let closed = (!names.is_empty()).then(|| ladder::closed_for(&names.join(", ")) + "\n");
-    Ok(format!("ok\n{}{}", token.unwrap_or_default(), closed.unwrap_or_default()))
+    let store = state.store.shown().map(|store| store.warning + "\n");
+    let lines: String = [token, closed, store].into_iter().flatten().collect();
+    Ok(format!("ok\n{lines}"))
 }
 
 /// Metrics in the Prometheus text format.

@@ -45,7 +45,10 @@ use axum::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use protocol::{NodeId, ZoneName};
 
-use crate::{membership::festival::Festival, node_loop::request::Requests, places::Places, vitals::Vitals};
+use crate::{
+    membership::festival::Festival, node_loop::request::Requests, places::Places,
+    storage::condition::Condition, vitals::Vitals,
+};
 use auth::Auth;
 use error::ApiError;
 use files::FilesState;
@@ -74,6 +77,8 @@ pub struct ApiState {
     pub festival: Option<Arc<Festival>>,
     /// Whether the relay's threads are alive.
     pub vitals: Vitals,
+    /// How the records on disk are.
+    pub store: Condition,
     /// For `GET /metrics`; `None` where no recorder is installed.
     pub metrics: Option<PrometheusHandle>,
 }

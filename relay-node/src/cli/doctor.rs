@@ -66,9 +66,9 @@ pub fn look(config: &Config) -> Vec<Finding> {
     let mut findings = vec![data(&config.data)];
     findings.extend(ports(config));
     findings.push(candidates(config));
-    findings.extend(running(&config.data).and_then(|relay| arrivals(config, &relay)));
-    findings.extend(running(&config.data).into_iter().flat_map(|relay| misfits(&relay)));
-    findings.extend(running(&config.data).and_then(|relay| ladder(&relay)));
+    findings.extend(Addresses::running(&config.data).and_then(|relay| arrivals(config, &relay)));
+    findings.extend(Addresses::running(&config.data).into_iter().flat_map(|relay| misfits(&relay)));
+    findings.extend(Addresses::running(&config.data).and_then(|relay| ladder(&relay)));
     findings.push(receive_buffer(read_number("/proc/sys/net/core/rmem_max")));
     findings.push(open_files(open_files_limit()));
     findings.push(wall_clock(clock::wall().0));
@@ -92,7 +92,7 @@ fn data(directory: &Path) -> Finding {
 }
 
 fn ports(config: &Config) -> Vec<Finding> {
-    if let Some(running) = running(&config.data) {
+    if let Some(running) = Addresses::running(&config.data) {
         return vec![Good(format!(
             "a relay of zone {} runs on this data directory (process {}): http {}, media {}, bridge {}",
             running.zone, running.pid, running.http, running.media, running.bridge
@@ -105,12 +105,6 @@ fn ports(config: &Config) -> Vec<Finding> {
         port("media", "UDP", config.media, udp(config.media)),
         port("bridge", "UDP", config.bridge, udp(config.bridge)),
     ]
-}
-
-/// The relay that wrote the address file, if its process is still there.
-fn running(data: &Path) -> Option<Addresses> {
-    let addresses = Addresses::read(data).ok()?;
-    Path::new(&format!("/proc/{}", addresses.pid)).exists().then_some(addresses)
 }
 
 fn port(key: &str, transport: &str, address: SocketAddr, bound: io::Result<()>) -> Finding {
@@ -193,7 +187,8 @@ fn misfits(relay: &Addresses) -> Vec<Finding> {
     let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     match serde_json::from_str::<api::Mesh>(body) {
         Ok(mesh) => {
-            misfits_in(&mesh).into_iter().chain(held_up_in(&mesh)).chain(older_disk_in(&mesh)).collect()
+            let disk = older_disk_in(&mesh).into_iter().chain(store_in(&mesh));
+            misfits_in(&mesh).into_iter().chain(held_up_in(&mesh)).chain(disk).collect()
         }
         Err(_) => Vec::new(),
     }
@@ -214,6 +209,13 @@ fn held_up_in(mesh: &api::Mesh) -> impl Iterator<Item = Finding> {
 /// What its disk was found to lack.
 fn older_disk_in(mesh: &api::Mesh) -> Option<Finding> {
     mesh.older_disk.as_ref().map(|older| Warning(older.warning.clone()))
+}
+
+/// What is wrong with its file of records.
+fn store_in(mesh: &api::Mesh) -> Option<Finding> {
+    let store = mesh.store.as_ref()?;
+    let warning = store.warning.clone();
+    Some(if store.history { Warning(warning) } else { Bad(warning) })
 }
 
 /// `GET /metrics` of a relay on this machine.
@@ -403,6 +405,7 @@ mod tests {
             misfits: vec![],
             held_up: vec![],
             older_disk: None,
+            store: None,
         };
         assert!(matches!(&misfits_in(&mesh)[..], [Good(_)]));
         let warning =
@@ -421,6 +424,11 @@ mod tests {
         let older = api::MeshOlderDisk { records: 3, node, zone, since, warning: warning.clone() };
         mesh.older_disk = Some(older);
         assert_eq!(older_disk_in(&mesh), Some(Warning(warning)));
+        assert_eq!(store_in(&mesh), None);
+        for (history, finding) in [(true, Warning("words".to_owned())), (false, Bad("words".to_owned()))] {
+            mesh.store = Some(api::MeshStore { history, warning: "words".to_owned() });
+            assert_eq!(store_in(&mesh), Some(finding));
+        }
     }
 
     #[test]

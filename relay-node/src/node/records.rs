@@ -8,7 +8,7 @@ use mesh_routing::{LogEntry, LogKey, MeshError, NotStored};
 use protocol::{Hlc, NodeId, RoomName, Topic, ZoneName, api, signaling::FromRelay, token::Role};
 use rooms::{RoomsError, Written};
 
-use crate::{membership::festival::Festival, node::Node};
+use crate::{membership::festival::Festival, node::Node, storage::rows::Row};
 
 /// Records at the end of a log that are looked at for each one at its front. More than one, so that the end is
 /// looked at before it is dropped, also where most of it is kept.
@@ -136,6 +136,26 @@ impl Node {
             }
         }
         Ok(place)
+    }
+
+    /// What was on disk, when the relay started or once the disk could be read: proven, and in the order of the table. Says
+    /// which records have no sum yet, and how many are damaged.
+    pub fn restore_rows(&mut self, rows: Vec<Row>) -> (Vec<LogEntry>, usize) {
+        let (mut unsealed, mut damaged) = (Vec::new(), 0);
+        for row in rows {
+            match row {
+                Row::Record(record) => self.restore(record),
+                Row::Unproven(record) => {
+                    unsealed.push(record.clone());
+                    self.restore(record);
+                }
+                Row::Damaged(key, number) => {
+                    damaged += 1;
+                    self.handle_damaged((key, number));
+                }
+            }
+        }
+        (unsealed, damaged)
     }
 
     /// A record that was on disk when the relay started.

@@ -134,6 +134,8 @@ impl Node {
             misfits: misfits.collect(),
             held_up,
             older_disk,
+            // The driver knows.
+            store: None,
             areas: areas(self.mesh.areas()),
         }
     }

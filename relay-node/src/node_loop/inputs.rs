@@ -17,7 +17,7 @@ use super::{
 use crate::{
     bridge::{BridgeEvent, mdns::Seen},
     clock,
-    storage::files::FileEvent,
+    storage::{files::FileEvent, rows::Row},
     vitals::BEAT,
 };
 
@@ -31,6 +31,8 @@ pub struct Inputs {
     pub files: mpsc::Receiver<FileEvent>,
     /// Relays on the local network.
     pub discovered: mpsc::Receiver<Seen>,
+    /// Records of a disk that could not be read at the start, a few at a time.
+    pub history: mpsc::Receiver<Vec<Row>>,
     /// From the media workers.
     pub media: mpsc::Receiver<Event>,
     /// From the ladder.
@@ -55,6 +57,7 @@ pub(super) enum Input {
     File(FileEvent),
     Request(NodeRequest),
     Seen(Seen),
+    History(Vec<Row>),
 }
 
 /// The inputs, and whose turn it is.
@@ -98,6 +101,7 @@ impl Listening {
             Some(event) = inputs.files.recv() => Input::File(event),
             Some(request) = inputs.requests.recv() => Input::Request(request),
             Some(seen) = inputs.discovered.recv() => Input::Seen(seen),
+            Some(rows) = inputs.history.recv() => Input::History(rows),
             () = sleep => Input::Due,
         }
     }
@@ -121,6 +125,7 @@ mod tests {
             bridge: mpsc::channel(1).1,
             files: mpsc::channel(1).1,
             discovered: mpsc::channel(1).1,
+            history: mpsc::channel(1).1,
             media: inbox,
             ladder: mpsc::channel(1).1,
             stop,

@@ -25,7 +25,7 @@ use std::{
 use bytes::Bytes;
 use media::{Bound, Event, SoundWish, Wish, sdp::Offer, transport::CloseReason};
 use mesh_routing::{Counters, LinkId, NotStored};
-use protocol::{RoomName, SessionId, StreamName, mesh::Class, signaling::FromRelay};
+use protocol::{RoomName, SessionId, StreamName, api, mesh::Class, signaling::FromRelay};
 use rooms::{Output as RoomsOutput, ParticipantId, RoomsError};
 use tokio::sync::oneshot;
 
@@ -135,6 +135,7 @@ impl NodeLoop {
                 Input::File(event) => self.node.handle_file_event(event, clock::now()),
                 Input::Request(request) => self.answer(request),
                 Input::Seen(seen) => self.node.handle_discovered(seen.node, seen.addresses, clock::now()),
+                Input::History(rows) => drop(self.node.restore_rows(rows)),
             }
             self.carry_out();
         }
@@ -277,7 +278,10 @@ impl NodeLoop {
         match request {
             NodeRequest::ClosedRungs { reply } => drop(reply.send(self.node.closed_rungs())),
             NodeRequest::Streams { reply } => drop(reply.send(self.node.streams(now))),
-            NodeRequest::Mesh { reply } => drop(reply.send(self.node.topology(now))),
+            NodeRequest::Mesh { reply } => {
+                let store = self.store.condition().shown();
+                drop(reply.send(api::Mesh { store, ..self.node.topology(now) }));
+            }
             NodeRequest::Post { topic, new, speaker, reply } => self.post(topic, new, speaker, reply),
             NodeRequest::File(FileRequest::Share { room, new, manifest, reply }) => {
                 self.share(room, (new, manifest), reply);

@@ -2,8 +2,14 @@
 //! What any of it means, others know.
 
 pub mod atomic_file;
+pub mod condition;
+mod database;
 pub mod files;
 pub mod migrate;
+#[doc(hidden)]
+pub mod pages;
 pub mod records;
 #[doc(hidden)]
 pub mod rows;
+mod salvage;
+pub mod store_error;

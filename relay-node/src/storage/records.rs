@@ -1,10 +1,11 @@
 //! What survives a power cut: the records of all logs and the count of starts, in one redb file.
 //!
 //! A thread of its own writes; what waits is committed together, and an answer means that it is on disk. What a
-//! full disk refuses is written when there is room.
+//! full disk refuses is written when there is room. A file that cannot be opened, or is damaged, stops nobody: the
+//! thread tries on, and sets a damaged one aside.
 
 use std::{
-    fs,
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -15,14 +16,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use mesh_routing::{LogEntry, LogKey, NotStored, log::durable_order::IN_FLIGHT_MAX};
-use protocol::NodeId;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
-use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-use super::rows::{self, Row};
+pub use super::database::{Loaded, OldRecord};
+use super::{
+    condition::Condition,
+    database::{Change, Database},
+    rows::Row,
+    salvage::{self, Salvaged},
+    store_error::StoreError,
+};
 use crate::{
     clock,
     drop_reason::DropReason,
@@ -35,86 +39,11 @@ pub const FILE: &str = "relay.redb";
 pub const WAITING_MAX: usize = IN_FLIGHT_MAX;
 /// Jobs that wait: all records, and as many that drop others. So there is always room for a record.
 const JOBS_MAX: usize = 2 * WAITING_MAX;
-/// Bytes of the file kept in memory. It is read once, at the start; by itself the library would keep all of it.
-const CACHE: usize = 4 << 20;
-/// How long after a failed write the next one is tried.
+/// How long after a failed write the next one is tried, at first and at most: each try reads the whole file.
 const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN_MAX: Duration = Duration::from_secs(8);
 /// Records committed together.
 const BATCH_MAX: usize = 1024;
-
-/// Log and number, to entry, as `rows` writes them. The order of the keys is the order in which the logs are
-/// read back.
-const RECORDS: TableDefinition<(&[u8], u64), &[u8]> = TableDefinition::new("records-2");
-/// Format 1: writer and number, to payload.
-const OLD_RECORDS: TableDefinition<(&[u8; 32], u64), &[u8]> = TableDefinition::new("records");
-const COUNTERS: TableDefinition<&str, u64> = TableDefinition::new("counters");
-const BOOT: &str = "boot";
-/// Absent in format 1.
-const FORMAT: &str = "format";
-/// The format this release writes.
-const FORMAT_NOW: u64 = 2;
-
-/// A record of format 1.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OldRecord {
-    /// The relay that wrote it.
-    pub writer: NodeId,
-    /// What it says.
-    pub payload: Bytes,
-}
-
-/// What was on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Loaded {
-    /// How often this relay was started, this time included.
-    pub boot: u64,
-    /// By log and number.
-    pub rows: Vec<Row>,
-    /// Records of format 1, by writer and number, until [`Store::migrate`].
-    pub old: Vec<OldRecord>,
-}
-
-/// Why the store cannot be used. All of it is exit code 69.
-#[derive(Debug, Error)]
-pub enum StoreError {
-    /// The directory cannot be made or written.
-    #[error(
-        "data directory {path:?} cannot be used: {error}; give another one with --data or mend its rights"
-    )]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// What the system says.
-        error: std::io::Error,
-    },
-    /// Another process has it open.
-    #[error("{path:?} is in use by another relay: stop that one or give this one a --data of its own")]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A later release wrote it.
-    #[error(
-        "{path:?} has format {found} of a later release, this one writes {FORMAT_NOW}: start that release, \
-         or give this one another directory with --data"
-    )]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its format.
-        found: u64,
-    },
-    /// It cannot be read.
-    #[error(
-        "{path:?} is damaged ({problem}): move it away and start again; chat comes back from the other relays"
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-}
 
 /// The writing end. Dropping it writes what is waiting and closes the file.
 #[derive(Debug)]
@@ -122,7 +51,21 @@ pub struct Store {
     jobs: Option<SyncSender<Job>>,
     /// How many jobs wait.
     waiting: Arc<AtomicUsize>,
+    condition: Condition,
+    /// What was on a disk that could not be read at the start.
+    late: Option<mpsc::Receiver<Vec<Row>>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What a start found.
+#[derive(Debug)]
+pub struct Opened {
+    /// The writing end.
+    pub store: Store,
+    /// What was on disk, as far as it can be read.
+    pub loaded: Loaded,
+    /// Why the file cannot be used now, if it cannot. The thread tries on.
+    pub trouble: Option<StoreError>,
 }
 
 enum Job {
@@ -132,38 +75,58 @@ enum Job {
 }
 
 impl Store {
-    /// Opens the file in `directory`, makes it if need be, counts this boot and reads everything.
-    /// The thread that writes beats `pulse`.
+    /// Opens the file in `directory`, makes it if need be, counts this boot and reads everything. What can be read of a
+    /// damaged file is kept in a new one. The thread that writes beats `pulse`.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Directory`] if the directory cannot be used, [`StoreError::InUse`] if another process
-    /// has the file open, [`StoreError::Newer`] for a later format, [`StoreError::Damaged`] if it cannot be
-    /// read.
-    pub fn open(directory: &Path, mut pulse: Pulse) -> Result<(Store, Loaded), StoreError> {
-        let in_directory = |error| StoreError::Directory { path: directory.to_owned(), error };
-        fs::create_dir_all(directory).map_err(in_directory)?;
+    /// When the thread cannot start.
+    pub fn open(directory: &Path, mut pulse: Pulse) -> io::Result<Opened> {
         let path = directory.join(FILE);
-        let database = open_database(&path)?;
-        let damaged =
-            |error: redb::Error| StoreError::Damaged { path: path.clone(), problem: error.to_string() };
-        let found = format(&database).map_err(damaged)?;
-        if found > FORMAT_NOW {
-            return Err(StoreError::Newer { path, found });
-        }
-        let loaded = load(&database).map_err(damaged)?;
+        let condition = Condition::default();
+        let (loaded, database, trouble, handed_over) = match open(&path, &condition) {
+            Ok((database, loaded)) => (loaded, Some(database), None, true),
+            Err(error) => {
+                let rows = salvage::readable(&path);
+                let handed_over = !rows.is_empty();
+                (Loaded { rows, ..Loaded::default() }, None, Some(error), handed_over)
+            }
+        };
         let (jobs, waiting) = sync_channel(JOBS_MAX);
-        let thread = std::thread::Builder::new().name("store".to_owned());
+        let (hands_over, late) = mpsc::channel(1);
         let count = Arc::new(AtomicUsize::new(0));
-        let writer =
-            Writer { path, database: Some(database), waiting: count.clone(), owed: Vec::new(), failed: None };
+        let mut writer = Writer {
+            path,
+            loaded: database.is_some(),
+            database,
+            hands_over: (!handed_over).then_some(hands_over),
+            condition: condition.clone(),
+            waiting: count.clone(),
+            owed: Vec::new(),
+            failed: None,
+        };
+        if let Some(error) = &trouble {
+            writer.handle_failed(error);
+        }
         let run = move || {
             pulse.begin(clock::now());
             writer.run(&waiting, &pulse);
             pulse.finish();
         };
-        let thread = thread.spawn(run).map_err(in_directory)?;
-        Ok((Store { jobs: Some(jobs), waiting: count, thread: Some(thread) }, loaded))
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(run)?;
+        let late = (!handed_over).then_some(late);
+        let store = Store { jobs: Some(jobs), waiting: count, condition, late, thread: Some(thread) };
+        Ok(Opened { store, loaded, trouble })
+    }
+
+    /// How it is, for people.
+    pub fn condition(&self) -> Condition {
+        self.condition.clone()
+    }
+
+    /// What was on a disk that could not be read at the start comes out here once it can. To be taken once.
+    pub fn take_late(&mut self) -> Option<mpsc::Receiver<Vec<Row>>> {
+        self.late.take()
     }
 
     /// Writes a record; the answer comes when it is on disk. Writing the same record again is fine.
@@ -192,13 +155,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As [`Store::open`]; what is there stays as it is then.
+    /// [`StoreError`], with the cause; what is there stays as it is then.
     pub fn migrate(directory: &Path, records: &[LogEntry]) -> Result<(), StoreError> {
-        let path = directory.join(FILE);
-        let database = open_database(&path)?;
-        let damaged =
-            |error: redb::Error| StoreError::Damaged { path: path.clone(), problem: error.to_string() };
-        replace(&database, records).map_err(damaged)
+        Database::open(&directory.join(FILE))?.replace(records)
     }
 
     /// Writes records again that an earlier release wrote without a sum, so that the next start need not check what
@@ -230,77 +189,32 @@ impl Drop for Store {
     }
 }
 
-fn open_database(path: &Path) -> Result<Database, StoreError> {
-    let damaged = |problem| StoreError::Damaged { path: path.to_owned(), problem };
-    // The library asserts on some damaged files instead of returning an error.
-    let opened = std::panic::catch_unwind(|| Database::builder().set_cache_size(CACHE).create(path));
-    match opened.map_err(|_| damaged("its structure makes no sense".to_owned()))? {
-        Ok(database) => Ok(database),
-        Err(DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::InUse { path: path.to_owned() }),
-        Err(DatabaseError::Storage(redb::StorageError::Io(error)))
-            if error.kind() != std::io::ErrorKind::InvalidData =>
-        {
-            Err(StoreError::Directory { path: path.to_owned(), error })
-        }
-        Err(error) => Err(damaged(error.to_string())),
-    }
-}
-
-fn format(database: &Database) -> Result<u64, redb::Error> {
-    match database.begin_read()?.open_table(COUNTERS) {
-        Ok(counters) => Ok(counters.get(FORMAT)?.map_or(1, |format| format.value())),
-        Err(redb::TableError::TableDoesNotExist(_)) => Ok(FORMAT_NOW),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn load(database: &Database) -> Result<Loaded, redb::Error> {
-    let transaction = database.begin_write()?;
-    let (boot, old) = {
-        let mut counters = transaction.open_table(COUNTERS)?;
-        let boot = counters.get(BOOT)?.map_or(0, |boot| boot.value()) + 1;
-        counters.insert(BOOT, boot)?;
-        transaction.open_table(RECORDS)?;
-        let mut old = Vec::new();
-        if boot > 1 && counters.get(FORMAT)?.is_none() {
-            for entry in transaction.open_table(OLD_RECORDS)?.iter()? {
-                let (key, payload) = entry?;
-                let payload = Bytes::copy_from_slice(payload.value());
-                old.push(OldRecord { writer: NodeId(*key.value().0), payload });
+/// Opens the file and reads it; of a damaged one what can be read, out of a new file.
+fn open(path: &Path, condition: &Condition) -> Result<(Database, Loaded), StoreError> {
+    let opened = Database::open(path).and_then(|database| {
+        let mut loaded = database.load()?;
+        if database.was_repaired() {
+            let behind = salvage::behind(path, &loaded.rows);
+            if !behind.is_empty() {
+                database.fill(&behind, None)?;
+                loaded.rows = database.rows()?;
             }
         }
-        if old.is_empty() {
-            counters.insert(FORMAT, FORMAT_NOW)?;
-        }
-        (boot, old)
-    };
-    transaction.commit()?;
-    let mut rows = Vec::new();
-    for entry in database.begin_read()?.open_table(RECORDS)?.iter()? {
-        let (place, entry) = entry?;
-        let (key, number) = place.value();
-        rows::read(key, number, entry.value(), &mut rows);
+        Ok((database, loaded))
+    });
+    match opened {
+        Err(error @ StoreError::Damaged { .. }) => mend(path, &error, condition),
+        opened => opened,
     }
-    Ok(Loaded { boot, rows, old })
 }
 
-fn replace(database: &Database, records: &[LogEntry]) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    {
-        let mut table = transaction.open_table(RECORDS)?;
-        for record in records {
-            insert(&mut table, record)?;
-        }
-        transaction.open_table(COUNTERS)?.insert(FORMAT, FORMAT_NOW)?;
-        transaction.delete_table(OLD_RECORDS)?;
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
-fn insert(table: &mut redb::Table<'_, (&[u8], u64), &[u8]>, record: &LogEntry) -> Result<(), redb::Error> {
-    table.insert((&rows::key(&record.key)[..], record.number), &rows::entry(record)[..])?;
-    Ok(())
+fn mend(path: &Path, error: &StoreError, condition: &Condition) -> Result<(Database, Loaded), StoreError> {
+    let Salvaged { database, loaded, aside } = salvage::salvage(path)?;
+    let is_record = |row: &&Row| !matches!(row, Row::Damaged(..));
+    let records = loaded.rows.iter().filter(is_record).count();
+    tracing::error!(%error, records, set_aside = %aside.display(), "a new file has the records that could be read");
+    condition.handle_set_aside(records, aside);
+    Ok((database, loaded))
 }
 
 /// The thread: takes what waits, commits it as one transaction, answers.
@@ -308,10 +222,16 @@ struct Writer {
     path: PathBuf,
     /// The library refuses everything after one failed write until the file is opened anew.
     database: Option<Database>,
+    /// It was read in this run, and the start counted.
+    loaded: bool,
+    /// Where what is in it goes, if nothing of it could be read at the start.
+    hands_over: Option<mpsc::Sender<Vec<Row>>>,
+    condition: Condition,
     waiting: Arc<AtomicUsize>,
     /// What the disk refused. Its writers were told; it is written when the disk takes it, so that no log has a gap.
     owed: Vec<Job>,
-    failed: Option<Instant>,
+    /// When it failed last, and how long it is waited after that.
+    failed: Option<(Instant, Duration)>,
 }
 
 impl Writer {
@@ -338,21 +258,21 @@ impl Writer {
         let mut jobs = std::mem::take(&mut self.owed);
         let told = jobs.len();
         jobs.extend(batch);
-        if jobs.is_empty() {
+        if jobs.is_empty() && self.database.is_some() {
             return;
         }
-        let tried_just_now = self.failed.is_some_and(|at| clock::now() < at + AGAIN);
+        let tried_just_now = self.failed.is_some_and(|(at, pause)| clock::now() < at + pause);
         let written = if tried_just_now { Err(None) } else { self.write(&jobs).map_err(Some) };
         match &written {
             Ok(()) => {
-                if self.failed.take().is_some() {
+                self.failed = None;
+                if self.condition.handle_good() {
                     tracing::warn!(owed = told, "the disk takes the log again: what it refused is written");
                 }
             }
             Err(error) => {
                 if let Some(error) = error {
-                    tracing::error!(%error, records = jobs.len(), "cannot write the log to disk: trying again");
-                    self.failed = Some(clock::now());
+                    self.handle_failed(error);
                 }
                 DropReason::StoreFailed.count_all((jobs.len() - told) as u64);
             }
@@ -371,162 +291,63 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, jobs: &[Job]) -> Result<(), String> {
+    fn handle_failed(&mut self, error: &StoreError) {
+        if self.condition.handle_trouble(error) {
+            tracing::error!(%error, "records cannot be written to disk: trying again");
+        }
+        let pause = self.failed.map_or(AGAIN, |(_, pause)| (pause * 2).min(AGAIN_MAX));
+        self.failed = Some((clock::now(), pause));
+    }
+
+    fn write(&mut self, jobs: &[Job]) -> Result<(), StoreError> {
         let database = match self.database.take() {
             Some(database) => database,
-            None => open_database(&self.path).map_err(|error| error.to_string())?,
+            None => self.open()?,
         };
-        write(&database, jobs).map_err(|error| error.to_string())?;
-        self.database = Some(database);
+        match database.write(changes(jobs)) {
+            Err(error @ StoreError::Damaged { .. }) => {
+                drop(database);
+                let (database, _) = mend(&self.path, &error, &self.condition)?;
+                database.write(changes(jobs))?;
+                self.database = Some(database);
+            }
+            written => {
+                written?;
+                self.database = Some(database);
+            }
+        }
         Ok(())
+    }
+
+    /// Opens the file anew. The first time in a run it is as at the start.
+    fn open(&mut self) -> Result<Database, StoreError> {
+        if self.loaded {
+            return match Database::open(&self.path) {
+                Err(error @ StoreError::Damaged { .. }) => Ok(mend(&self.path, &error, &self.condition)?.0),
+                opened => opened,
+            };
+        }
+        let (database, loaded) = open(&self.path, &self.condition)?;
+        self.loaded = true;
+        if let Some(hands_over) = self.hands_over.take() {
+            // There is room for the one that there is; at the end of the relay nobody wants it.
+            let _ = hands_over.try_send(loaded.rows);
+        }
+        Ok(database)
     }
 }
 
-fn write(database: &Database, batch: &[Job]) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    {
-        let mut table = transaction.open_table(RECORDS)?;
-        for job in batch {
-            match job {
-                Job::Append { record, .. } => insert(&mut table, record)?,
-                Job::Seal { records } => {
-                    for record in records {
-                        insert(&mut table, record)?;
-                    }
-                }
-                Job::Forget { key, below } => {
-                    let key = rows::key(key);
-                    table.retain_in((&key[..], 0)..(&key[..], *below), |_, _| false)?;
-                }
-            }
-        }
-    }
-    transaction.commit()?;
-    Ok(())
+fn changes(jobs: &[Job]) -> impl Iterator<Item = Change<'_>> {
+    jobs.iter().flat_map(|job| {
+        let (records, forget): (&[LogEntry], _) = match job {
+            Job::Append { record, .. } => (std::slice::from_ref(record), None),
+            Job::Seal { records } => (records, None),
+            Job::Forget { key, below } => (&[], Some(Change::Forget(key, *below))),
+        };
+        records.iter().map(Change::Insert).chain(forget)
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use mesh_routing::{Entry, Signature};
-    use protocol::{Hlc, Topic};
-
-    use super::*;
-
-    fn key(writer: u8) -> LogKey {
-        LogKey { topic: Topic::Announcements, writer: NodeId([writer; 32]), incarnation: 300 }
-    }
-
-    fn record(writer: u8, number: u64) -> LogEntry {
-        let (payload, signature) = (format!("{writer}/{number}").into(), Signature([writer; 64]));
-        LogEntry { key: key(writer), number, entry: Entry { hlc: Hlc(number), payload, signature } }
-    }
-
-    fn append(store: &Store, record: LogEntry) -> Result<(), NotStored> {
-        store.append(record).blocking_recv().expect("the store answers")
-    }
-
-    #[test]
-    fn records_and_the_boot_counter_survive_a_restart() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let (store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
-        assert_eq!((loaded.boot, loaded.rows, loaded.old), (1, Vec::new(), Vec::new()));
-        for (writer, number) in [(2, 1), (1, 1), (1, 2)] {
-            assert_eq!(append(&store, record(writer, number)), Ok(()));
-        }
-        drop(store);
-        let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens again");
-        let rows = [record(1, 1), record(1, 2), record(2, 1)].map(Row::Record).to_vec();
-        assert_eq!(loaded, Loaded { boot: 2, rows, old: Vec::new() });
-    }
-
-    #[test]
-    fn what_follows_a_gap_is_loaded_too() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let (store, _) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
-        for (writer, number) in [(1, 5), (1, 6), (1, 8), (1, 9), (2, 3)] {
-            assert_eq!(append(&store, record(writer, number)), Ok(()));
-        }
-        drop(store);
-        let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens again");
-        let there = [record(1, 5), record(1, 6), record(1, 8), record(1, 9), record(2, 3)];
-        assert_eq!(loaded.rows, there.map(Row::Record));
-    }
-
-    #[test]
-    fn forgotten_records_are_gone_after_a_restart() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let (store, _) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
-        for number in 1..=4 {
-            assert_eq!(append(&store, record(1, number)), Ok(()));
-        }
-        store.forget(key(1), 4);
-        drop(store);
-        let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens again");
-        assert_eq!(loaded.rows, [Row::Record(record(1, 4))]);
-    }
-
-    /// A file as a relay of format 1 left it.
-    fn write_old(directory: &Path, records: &[(u8, u64, &[u8])]) {
-        let database = open_database(&directory.join(FILE)).expect("opens");
-        let transaction = database.begin_write().expect("begins");
-        {
-            transaction.open_table(COUNTERS).expect("opens").insert(BOOT, 4).expect("inserts");
-            let mut table = transaction.open_table(OLD_RECORDS).expect("opens");
-            for (writer, number, payload) in records {
-                table.insert((&[*writer; 32], *number), *payload).expect("inserts");
-            }
-        }
-        transaction.commit().expect("commits");
-    }
-
-    #[test]
-    fn records_of_format_1_are_handed_over_until_they_are_replaced() {
-        let directory = tempfile::tempdir().expect("a directory");
-        write_old(directory.path(), &[(2, 1, b"b"), (1, 2, b"a2"), (1, 1, b"a1")]);
-        for boot in [5, 6] {
-            let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
-            let old = |writer, payload: &'static [u8]| OldRecord {
-                writer: NodeId([writer; 32]),
-                payload: Bytes::from_static(payload),
-            };
-            assert_eq!((loaded.boot, loaded.old), (boot, vec![old(1, b"a1"), old(1, b"a2"), old(2, b"b")]));
-        }
-        Store::migrate(directory.path(), &[record(1, 1)]).expect("is replaced");
-        let (_store, loaded) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
-        assert_eq!((loaded.rows, loaded.old), (vec![Row::Record(record(1, 1))], Vec::new()));
-    }
-
-    #[test]
-    fn a_file_of_a_later_release_is_refused_and_left_alone() {
-        let directory = tempfile::tempdir().expect("a directory");
-        drop(Store::open(directory.path(), Pulse::unwatched()).expect("opens"));
-        {
-            let database = open_database(&directory.path().join(FILE)).expect("opens");
-            let transaction = database.begin_write().expect("begins");
-            transaction.open_table(COUNTERS).expect("opens").insert(FORMAT, 3).expect("inserts");
-            transaction.commit().expect("commits");
-        }
-        let error = Store::open(directory.path(), Pulse::unwatched()).expect_err("is of a later release");
-        assert!(matches!(error, StoreError::Newer { found: 3, .. }), "{error}");
-    }
-
-    #[test]
-    fn a_second_relay_on_the_same_directory_is_told_so() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let (_store, _) = Store::open(directory.path(), Pulse::unwatched()).expect("opens");
-        let error = Store::open(directory.path(), Pulse::unwatched()).expect_err("is in use");
-        assert!(matches!(error, StoreError::InUse { .. }), "{error}");
-    }
-
-    #[test]
-    fn a_damaged_file_is_reported_and_left_alone() {
-        for junk in [b"not a database, whatever it is".to_vec(), vec![0; 8192], vec![0xff; 300]] {
-            let directory = tempfile::tempdir().expect("a directory");
-            let path = directory.path().join(FILE);
-            fs::write(&path, &junk).expect("writes");
-            let error = Store::open(directory.path(), Pulse::unwatched()).expect_err("is damaged");
-            assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
-            assert_eq!(fs::read(&path).expect("is still there"), junk);
-        }
-    }
-}
+#[path = "records_tests.rs"]
+mod tests;

@@ -33,24 +33,36 @@ pub enum Row {
 
 /// Adds what a row is; rows come in the order of the table. What is in no log is left out.
 pub fn read(key: &[u8], number: u64, row: &[u8], rows: &mut Vec<Row>) {
-    // Of a log written in two ways one would begin where the other has not ended.
-    let (Ok(log), true) = (postcard::from_bytes::<LogKey>(key), is_as_written(key)) else {
+    let Some(log) = log_of(key) else {
         DropReason::StoreUnreadable.count();
         return;
     };
-    let read = postcard::take_from_bytes::<Entry>(row).ok().and_then(|(entry, rest)| {
-        let record = LogEntry { key: log.clone(), number, entry };
-        match rest {
-            [] => Some(Row::Unproven(record)),
-            _ => (rest == sum(key, number, &row[..row.len() - rest.len()])).then_some(Row::Record(record)),
-        }
-    });
-    rows.push(read.unwrap_or_else(|| damaged(log, number)));
+    rows.push(sound(key, number, row).unwrap_or_else(|| damaged(log, number)));
+}
+
+/// A row that is as it was written, as far as can be seen.
+pub fn sound(key: &[u8], number: u64, row: &[u8]) -> Option<Row> {
+    let log = log_of(key)?;
+    let (entry, rest) = postcard::take_from_bytes::<Entry>(row).ok()?;
+    let record = LogEntry { key: log, number, entry };
+    match rest {
+        [] => Some(Row::Unproven(record)),
+        _ => (rest == sum(key, number, &row[..row.len() - rest.len()])).then_some(Row::Record(record)),
+    }
+}
+
+/// Of a log written in two ways one would begin where the other has not ended.
+fn log_of(key: &[u8]) -> Option<LogKey> {
+    let log = postcard::from_bytes::<LogKey>(key).ok()?;
+    (self::key(&log) == key).then_some(log)
 }
 
 /// What is so of the rows of an earlier release: each record is checked by its writer's signature, which takes far longer
 /// than a sum. So all cores take a part.
 pub fn prove(rows: &mut [Row], keys: &dyn Keys) {
+    if !rows.iter().any(|row| matches!(row, Row::Unproven(_))) {
+        return;
+    }
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
     let part = rows.len().div_ceil(threads).max(1);
     std::thread::scope(|scope| {
@@ -80,10 +92,6 @@ fn sum(key: &[u8], number: u64, entry: &[u8]) -> [u8; SUM] {
     let mut sum = [0; SUM];
     sum.copy_from_slice(&hasher.finalize().as_bytes()[..SUM]);
     sum
-}
-
-fn is_as_written(bytes: &[u8]) -> bool {
-    postcard::from_bytes(bytes).is_ok_and(|log| key(&log) == bytes)
 }
 
 #[cfg(test)]

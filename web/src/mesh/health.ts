@@ -87,6 +87,14 @@ export function findings(
       advice: mesh.older_disk.warning,
     });
   }
+  if (mesh.store) {
+    const { history, warning } = mesh.store;
+    found.push({
+      tone: history ? "warn" : "bad",
+      text: history ? `The records on the disk of ${own} were damaged` : `The disk of ${own} takes no records`,
+      advice: warning,
+    });
+  }
   found.push(...splitAreas(mesh));
   for (const { zone, at } of gone) {
     found.push({

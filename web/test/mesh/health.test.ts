@@ -50,6 +50,16 @@ describe("health", () => {
     expect(found[0]!.advice).toBe(older_disk.warning);
   });
 
+  it("says what is wrong with the records on the disk", () => {
+    const told = (history: boolean) => {
+      const store = { history, warning: "the disk is full: delete something" };
+      return findings(mesh(["stage"], [], { store }), [], [], undefined)[0]!;
+    };
+    expect(told(false)).toMatchObject({ tone: "bad", text: "The disk of stage takes no records" });
+    expect(told(true)).toMatchObject({ tone: "warn", text: "The records on the disk of stage were damaged" });
+    expect(told(false).advice).toContain("delete something");
+  });
+
   it("names a relay of a release that does not fit, and which one to update", () => {
     const warning = "relay 7d1f02c4 of gate speaks bridge versions 5 to 5, this one 4 to 4: update this relay";
     const found = findings(mesh(["stage"], [], { misfits: [{ node: "x", zone: "gate", warning }] }), [], [], undefined);

@@ -56,6 +56,7 @@ async fn node_loop(mut requests: request::RequestQueue) {
                     versions: api::VersionRange { lowest: 4, highest: 4 },
                     misfits: Vec::new(),
                     older_disk: None,
+                    store: None,
                     held_up: Vec::new(),
                 }));
             }
@@ -161,6 +162,7 @@ fn state() -> (ApiState, request::RequestQueue, tempfile::TempDir) {
         participants: crate::conversation::places(),
         festival: None,
         vitals: Vitals::new(clock::now(), |_| {}),
+        store: Default::default(),
         metrics: None,
     };
     (state, queue, data)

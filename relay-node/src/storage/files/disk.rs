@@ -70,19 +70,20 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Opens the directory, makes it if need be, throws away what was not finished.
+    /// Opens the directory, makes it if need be, throws away what was not finished. A disk that refuses that stops
+    /// nobody: what is there is read, and who gives a file is told.
     pub(super) fn open(
         root: PathBuf,
         limits: FileLimits,
         events: mpsc::Sender<FileEvent>,
         ended: Arc<Mutex<Vec<Ended>>>,
-    ) -> io::Result<Disk> {
+    ) -> Disk {
         let _ = fs::remove_dir_all(root.join(DRAFTS));
-        for directory in [OWN, CACHE, DRAFTS] {
-            fs::create_dir_all(root.join(directory))?;
+        if let Err(error) = make_directories(&root) {
+            tracing::error!(%error, directory = %root.display(), "no files can be taken until the disk takes them");
         }
-        let uploads = Uploads::open(root.join(UPLOADS), now())?;
-        Ok(Disk {
+        let uploads = Uploads::open(root.join(UPLOADS), now());
+        Disk {
             root,
             limits,
             events,
@@ -94,7 +95,7 @@ impl Disk {
             given: BTreeMap::new(),
             ended,
             memory: VecDeque::new(),
-        })
+        }
     }
 
     pub(super) fn run(mut self, waiting: &Receiver<Job>, pulse: &Pulse) {
@@ -196,13 +197,15 @@ impl Disk {
     }
 
     /// What is there, the files used longest ago first.
-    pub(super) fn find(&mut self) -> io::Result<Vec<Found>> {
+    pub(super) fn find(&mut self) -> Vec<Found> {
         let mut places = Vec::new();
         for own in [true, false] {
-            for place in fs::read_dir(self.root.join(if own { OWN } else { CACHE }))? {
-                let place = place?;
+            let directory = fs::read_dir(self.root.join(if own { OWN } else { CACHE }));
+            // What cannot be read is left out.
+            for place in directory.into_iter().flatten().flatten() {
                 let Ok(file) = place.file_name().to_string_lossy().parse::<FileId>() else { continue };
-                let used = place.metadata()?.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                let used =
+                    place.metadata().and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
                 places.push((!own, used, file, place.path()));
             }
         }
@@ -245,7 +248,7 @@ impl Disk {
             let entry = Entry { own: !of_other, announced, manifest, chunks, bytes, used: self.uses };
             self.entries.insert(file, entry);
         }
-        Ok(found)
+        found
     }
 
     /// Whether so many bytes more would leave too little free; `less` are those that could be thrown away.
@@ -408,6 +411,7 @@ impl Disk {
             return Err(FileError::Full);
         }
         self.make_room(length)?;
+        make_directories(&self.root)?;
         self.drafts += 1;
         fs::create_dir_all(self.draft(self.drafts))?;
         Ok(self.drafts)
@@ -454,6 +458,11 @@ impl Disk {
 /// The time of day, as file systems have it.
 fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(clock::wall().0)
+}
+
+fn make_directories(root: &Path) -> io::Result<()> {
+    let all = [OWN, CACHE, DRAFTS, UPLOADS];
+    all.into_iter().try_for_each(|directory| fs::create_dir_all(root.join(directory)))
 }
 
 /// Takes away what a crash left half written.

@@ -193,7 +193,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// When the directory cannot be made or listed, or the thread cannot start.
+    /// When the thread cannot start.
     pub fn open(
         data: &Path,
         limits: FileLimits,
@@ -202,8 +202,8 @@ impl Files {
     ) -> io::Result<(Files, Vec<Found>)> {
         let (jobs, waiting) = sync_channel(WAITING_MAX);
         let ended = Arc::new(Mutex::default());
-        let mut disk = Disk::open(data.join(DIRECTORY), limits, events, Arc::clone(&ended))?;
-        let found = disk.find()?;
+        let mut disk = Disk::open(data.join(DIRECTORY), limits, events, Arc::clone(&ended));
+        let found = disk.find();
         let run = move || {
             pulse.begin(clock::now());
             disk.run(&waiting, &pulse);
