@@ -4,7 +4,7 @@ use std::{error::Error, io::IsTerminal, process::ExitCode};
 
 use relay_node::{
     bridge::Identity,
-    cli::{doctor, festival::OrganizerCommand, pair},
+    cli::{backup, doctor, festival::OrganizerCommand, pair},
     config::{self, ConfigError, Task},
     relay,
 };
@@ -14,7 +14,7 @@ use tracing_subscriber::{
 
 pub(crate) fn main() -> ExitCode {
     let read = config::from_process().and_then(|(task, mut config)| {
-        if matches!(task, Task::Serve | Task::CheckConfig | Task::Doctor) {
+        if matches!(task, Task::Serve | Task::CheckConfig | Task::Doctor { .. }) {
             config.trust_paired()?;
         }
         Ok((task, config))
@@ -45,7 +45,17 @@ pub(crate) fn main() -> ExitCode {
             println!("{config:#?}\nthis configuration is good");
             Ok(())
         }
-        Task::Doctor => return if doctor::run(&config) { ExitCode::SUCCESS } else { ExitCode::FAILURE },
+        Task::Backup(file) => {
+            let done = backup::backup(&file, &config);
+            return ended(done.map_err(|error| (error.exit_code(), error.into())));
+        }
+        Task::Restore(file) => {
+            let done = backup::restore(&file, &config);
+            return ended(done.map_err(|error| (error.exit_code(), error.into())));
+        }
+        Task::Doctor { store } => {
+            return if doctor::run(&config, store) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
     };
     ended(result.map_err(|error| (error.exit_code(), error.into())))
 }

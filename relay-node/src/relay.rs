@@ -44,6 +44,7 @@ use crate::{
     },
     node_loop::{Inputs, NodeLoop, request},
     storage::{
+        door,
         files::{Files, Found},
         migrate,
         records::{Opened, Store},
@@ -246,6 +247,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     let (sealed, damaged) = node.restore_rows(loaded.rows);
     store.seal(sealed);
     let condition = store.condition();
+    let door = tokio::spawn(door::serve(config.data.clone(), store.snapshots()));
     let history = late_history(&mut store, identity.keys());
     if damaged > 0 {
         tracing::warn!(
@@ -362,6 +364,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     let _ = stop.send(true);
     let _ = tokio::join!(serving, node_loop);
     crowd.abort();
+    door.abort();
     for thread in threads {
         let _ = thread.join();
     }

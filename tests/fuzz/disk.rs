@@ -11,8 +11,10 @@ use relay_node::{
     membership::trusted_peers,
     node::{Node, sessions::Sessions},
     storage::{
+        backup::Backup,
         migrate,
-        records::OldRecord,
+        pages::{self, RawRows},
+        records::{self, OldRecord, Store},
         rows::{self, Row},
     },
 };
@@ -89,6 +91,30 @@ pub fn stores() -> Vec<Vec<u8>> {
         piece(3, trusted.as_bytes()),
         piece(4, &addresses),
     ]
+}
+
+/// A file of records as a relay leaves it, and a backup of it.
+pub fn files() -> Vec<Vec<u8>> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let row = |record: &LogEntry| ((rows::key(&record.key), record.number), rows::entry(record));
+    let record = |number| {
+        let key = LogKey { topic: Topic::Announcements, writer: OWN, incarnation: INCARNATION };
+        LogEntry::sign(&Believer(OWN), key, number, Hlc(7), vec![7; 300].into())
+    };
+    let rows: RawRows = (1..40).map(|number| row(&record(number))).collect();
+    Store::restore(directory.path(), &rows).expect("writes");
+    let file = std::fs::read(directory.path().join(records::FILE)).expect("reads");
+    let kept = [("trusted".to_owned(), OWN.to_string().into_bytes())].into();
+    vec![file, Backup { kept, rows }.encode()]
+}
+
+pub fn file(bytes: &[u8]) {
+    for ((key, number), row) in pages::read(bytes) {
+        assert!(rows::sound(&key, number, &row).is_some(), "what is no record was found");
+    }
+    if let Ok(backup) = Backup::decode(bytes) {
+        assert_eq!(Backup::decode(&backup.encode()), Ok(backup));
+    }
 }
 
 fn start() -> Node {

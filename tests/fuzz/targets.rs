@@ -171,6 +171,13 @@ pub fn all() -> Vec<Target> {
             samples: disk::stores,
             feed: disk::store,
         },
+        Target {
+            name: "damaged_store",
+            longest: 128 * 1024,
+            runs: 2_000,
+            samples: disk::files,
+            feed: disk::file,
+        },
     ]
 }
 

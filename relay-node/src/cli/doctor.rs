@@ -19,6 +19,10 @@ use crate::{
     ladder,
     membership::festival::{self, Festival},
     node::sessions::unreached,
+    storage::{
+        backup, door,
+        records::{FILE, Store},
+    },
 };
 
 /// What one look showed.
@@ -44,9 +48,10 @@ const ANSWER_MAX: u64 = 4 << 20;
 /// How long a refusal of a peer's machine may take to come back.
 const REFUSAL: Duration = Duration::from_millis(500);
 
-/// Prints one line for each finding, and a sum. True if the relay will do its work.
-pub fn run(config: &Config) -> bool {
-    let findings = look(config);
+/// Prints one line for each finding, and a sum; with `store` every record is read too. True if the relay will do its work.
+pub fn run(config: &Config, store: bool) -> bool {
+    let mut findings = look(config);
+    findings.extend(store.then(|| records(&config.data)));
     let mut counts = [0; 3];
     for finding in &findings {
         let (index, word, text) = match finding {
@@ -87,6 +92,30 @@ fn data(directory: &Path) -> Finding {
         Ok(()) => Good(format!("data directory {shown} is writable")),
         Err(error) => Bad(format!(
             "data directory {shown} is not writable ({error}): give it to this user, or choose another with --data"
+        )),
+    }
+}
+
+/// Every record in the data directory, read by the relay that runs on it or here.
+fn records(data: &Path) -> Finding {
+    let rows = match door::ask(data) {
+        Ok(Some(rows)) => rows,
+        Ok(None) if !data.join(FILE).exists() => return Good("there are no records yet".to_owned()),
+        Ok(None) => match Store::check(data) {
+            Ok(rows) => rows,
+            Err(error) => {
+                return Bad(format!(
+                    "{error}. The next start sets it aside and keeps what can be read; other relays give the rest"
+                ));
+            }
+        },
+        Err(error) => return Bad(format!("the relay that runs here gives no records: {error}")),
+    };
+    match backup::counts(&rows) {
+        (good, 0) => Good(format!("all {good} records on disk are as they were written")),
+        (good, damaged) => Warning(format!(
+            "{damaged} records on disk are not what was written there, {good} are: other relays are asked for them. The \
+             disk may be about to fail, copy the data directory"
         )),
     }
 }

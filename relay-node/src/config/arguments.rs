@@ -41,7 +41,21 @@ pub(super) enum SubTask {
     /// Say whether the configuration is good, and what it comes to
     CheckConfig,
     /// Look at ports, disk, kernel buffers, clock, zone token and peers; say what to mend
-    Doctor,
+    Doctor {
+        /// Read every record in the data directory too
+        #[arg(long)]
+        store: bool,
+    },
+    /// Write the records, the key and whom the relay trusts to one file, while the relay runs or not
+    Backup {
+        /// The file; only its owner may read it, as the key is in it
+        file: PathBuf,
+    },
+    /// Put a backup into an empty data directory
+    Restore {
+        /// The file that `backup` wrote
+        file: PathBuf,
+    },
     /// Make this relay and another one trust each other: both show a code, and two people compare it
     Pair(Pair),
     /// Be the organizer: make a festival's key, sign zone tokens, take them back; `festival --help` says more

@@ -50,7 +50,14 @@ pub enum Task {
     /// Say whether the configuration is good.
     CheckConfig,
     /// Look at the machine and say what is wrong.
-    Doctor,
+    Doctor {
+        /// Read every record too.
+        store: bool,
+    },
+    /// Write a backup to this file.
+    Backup(PathBuf),
+    /// Put the backup in this file into an empty data directory.
+    Restore(PathBuf),
     /// What the organizer of the festival does, in these words. It needs no configuration.
     Festival(Vec<OsString>),
     /// Make this relay and another one trust each other.
@@ -188,7 +195,9 @@ pub fn read(
         None => Task::Serve,
         Some(SubTask::Id) => Task::Id,
         Some(SubTask::CheckConfig) => Task::CheckConfig,
-        Some(SubTask::Doctor) => Task::Doctor,
+        Some(SubTask::Doctor { store }) => Task::Doctor { store },
+        Some(SubTask::Backup { file }) => Task::Backup(file),
+        Some(SubTask::Restore { file }) => Task::Restore(file),
         Some(SubTask::Pair(mut pair)) => {
             let peer = line.flags.peer.first().map(|peer| peer.split(',').next().unwrap_or(peer).to_owned());
             pair.peer = peer;

@@ -178,7 +178,7 @@ fn help_is_not_an_error_and_subcommands_take_the_same_flags() {
     assert_eq!(run(&["--help"], &[]).expect_err("ends the process").exit_code(), 0);
     let arguments = ["relay-node", "doctor", "--zone", "camping"].map(OsString::from);
     let (task, config) = read(arguments, []).expect("is good");
-    assert_eq!((task, config.zone.as_str()), (Task::Doctor, "camping"));
+    assert_eq!((task, config.zone.as_str()), (Task::Doctor { store: false }, "camping"));
 }
 
 #[test]

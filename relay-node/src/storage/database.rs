@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use mesh_routing::{LogEntry, LogKey};
 use protocol::NodeId;
-use redb::{ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
 use super::{
     pages::RawRows,
@@ -112,6 +112,25 @@ impl Database {
         Ok(opened)
     }
 
+    /// Opens a copy in memory, and checks every page of it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], with the cause.
+    pub fn open_copy(path: &Path) -> Result<Database, StoreError> {
+        let bytes = fs::read(path).map_err(|error| StoreError::of(path, error))?;
+        let open = || {
+            let memory = redb::backends::InMemoryBackend::new();
+            memory.set_len(bytes.len() as u64)?;
+            memory.write(0, &bytes)?;
+            let mut builder = redb::Database::builder();
+            builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
+            Ok(builder.create_with_backend(memory)?)
+        };
+        let database = Some(guarded(path, open)?);
+        Ok(Database { path: path.to_owned(), database, repaired: false })
+    }
+
     /// Whether it may have gone back to an earlier commit when it was opened.
     pub fn was_repaired(&self) -> bool {
         self.repaired
@@ -124,6 +143,29 @@ impl Database {
     /// [`StoreError`], with the cause.
     pub fn load(&self) -> Result<Loaded, StoreError> {
         self.reads(load)
+    }
+
+    /// All rows as they are in the file, of one moment.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], with the cause.
+    pub fn raw_rows(&self) -> Result<RawRows, StoreError> {
+        self.reads(|database| {
+            let mut rows = RawRows::new();
+            match database.begin_read()?.open_table(RECORDS) {
+                Ok(table) => {
+                    for entry in table.iter()? {
+                        let (place, entry) = entry?;
+                        let (key, number) = place.value();
+                        rows.insert((key.to_vec(), number), entry.value().to_vec());
+                    }
+                }
+                Err(redb::TableError::TableDoesNotExist(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+            Ok(rows)
+        })
     }
 
     /// Commits all of it, or nothing.

@@ -2,8 +2,10 @@
 //! What any of it means, others know.
 
 pub mod atomic_file;
+pub mod backup;
 pub mod condition;
 mod database;
+pub mod door;
 pub mod files;
 pub mod migrate;
 #[doc(hidden)]

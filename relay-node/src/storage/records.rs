@@ -8,7 +8,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
@@ -23,6 +23,7 @@ pub use super::database::{Loaded, OldRecord};
 use super::{
     condition::Condition,
     database::{Change, Database},
+    pages::{self, RawRows},
     rows::Row,
     salvage::{self, Salvaged},
     store_error::StoreError,
@@ -48,7 +49,7 @@ const BATCH_MAX: usize = 1024;
 /// The writing end. Dropping it writes what is waiting and closes the file.
 #[derive(Debug)]
 pub struct Store {
-    jobs: Option<SyncSender<Job>>,
+    jobs: Option<Arc<SyncSender<Job>>>,
     /// How many jobs wait.
     waiting: Arc<AtomicUsize>,
     condition: Condition,
@@ -72,6 +73,28 @@ enum Job {
     Append { record: LogEntry, done: Option<oneshot::Sender<Result<(), NotStored>>> },
     Forget { key: LogKey, below: u64 },
     Seal { records: Vec<LogEntry> },
+    Snapshot { done: oneshot::Sender<Result<RawRows, String>> },
+}
+
+/// The way to all records of one moment, for backups. It keeps the store from nothing.
+#[derive(Debug, Clone)]
+pub struct Snapshots(Weak<SyncSender<Job>>);
+
+impl Snapshots {
+    /// All records that are on disk now, as they are there.
+    ///
+    /// # Errors
+    ///
+    /// Why there are none, for people.
+    pub async fn take(&self) -> Result<RawRows, String> {
+        let (done, answer) = oneshot::channel();
+        let asked = self.0.upgrade().is_some_and(|jobs| jobs.try_send(Job::Snapshot { done }).is_ok());
+        let busy = || "the disk is too slow, or the relay is stopping: try again".to_owned();
+        if !asked {
+            return Err(busy());
+        }
+        answer.await.unwrap_or_else(|_| Err(busy()))
+    }
 }
 
 impl Store {
@@ -115,13 +138,56 @@ impl Store {
         };
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(run)?;
         let late = (!handed_over).then_some(late);
-        let store = Store { jobs: Some(jobs), waiting: count, condition, late, thread: Some(thread) };
+        let store =
+            Store { jobs: Some(Arc::new(jobs)), waiting: count, condition, late, thread: Some(thread) };
         Ok(Opened { store, loaded, trouble })
     }
 
     /// How it is, for people.
     pub fn condition(&self) -> Condition {
         self.condition.clone()
+    }
+
+    /// The way to all records of one moment.
+    pub fn snapshots(&self) -> Snapshots {
+        Snapshots(self.jobs.as_ref().map(Arc::downgrade).unwrap_or_default())
+    }
+
+    /// All records of a directory on which no relay runs, as they are there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], with the cause.
+    pub fn raw_rows(directory: &Path) -> Result<RawRows, StoreError> {
+        let path = directory.join(FILE);
+        if !path.exists() {
+            return Ok(RawRows::new());
+        }
+        match Database::open(&path).and_then(|database| database.raw_rows()) {
+            // Of a damaged file what can be read of it; the next start mends it.
+            Err(StoreError::Damaged { .. }) => {
+                pages::read_file(&path).map_err(|error| StoreError::of(&path, error))
+            }
+            read => read,
+        }
+    }
+
+    /// Reads every page of the file of a directory on which no relay runs, in memory: the file stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], with the cause.
+    pub fn check(directory: &Path) -> Result<RawRows, StoreError> {
+        Database::open_copy(&directory.join(FILE))?.raw_rows()
+    }
+
+    /// Makes the file of records in an empty directory, with these.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], with the cause.
+    pub fn restore(directory: &Path, rows: &RawRows) -> Result<(), StoreError> {
+        salvage::make(&directory.join(FILE), rows).map(drop)
     }
 
     /// What was on a disk that could not be read at the start comes out here once it can. To be taken once.
@@ -242,8 +308,12 @@ impl Writer {
                 Ok(first) => {
                     let batch: Vec<Job> =
                         std::iter::once(first).chain(waiting.try_iter()).take(BATCH_MAX).collect();
+                    let is_snapshot = |job: &mut Job| matches!(job, Job::Snapshot { .. });
+                    let mut batch = batch;
+                    let snapshots: Vec<Job> = batch.extract_if(.., is_snapshot).collect();
                     self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
                     self.take(batch);
+                    snapshots.into_iter().for_each(|job| self.snapshot(job));
                 }
                 Err(RecvTimeoutError::Timeout) => self.take(Vec::new()),
                 Err(RecvTimeoutError::Disconnected) => {
@@ -289,6 +359,18 @@ impl Writer {
             // The oldest go: they are the most likely to be on other disks.
             self.owed = jobs.split_off(jobs.len().saturating_sub(WAITING_MAX));
         }
+    }
+
+    /// After all that came before it.
+    fn snapshot(&self, job: Job) {
+        let Job::Snapshot { done } = job else { return };
+        let without = || self.condition.shown().map_or_else(String::new, |shown| shown.warning);
+        let rows = match &self.database {
+            Some(database) => database.raw_rows().map_err(|error| error.to_string()),
+            None => Err(without()),
+        };
+        // Who asked may have gone.
+        let _ = done.send(rows);
     }
 
     fn handle_failed(&mut self, error: &StoreError) {
@@ -343,6 +425,7 @@ fn changes(jobs: &[Job]) -> impl Iterator<Item = Change<'_>> {
             Job::Append { record, .. } => (std::slice::from_ref(record), None),
             Job::Seal { records } => (records, None),
             Job::Forget { key, below } => (&[], Some(Change::Forget(key, *below))),
+            Job::Snapshot { .. } => (&[], None),
         };
         records.iter().map(Change::Insert).chain(forget)
     })

@@ -47,8 +47,7 @@ pub(super) fn salvage(path: &Path) -> Result<Salvaged, StoreError> {
     // A power cut may have left it.
     let _ = fs::remove_file(&new);
     let made = (|| {
-        let database = Database::open(&new)?;
-        database.fill(&raw, Some(another_boot(&raw)))?;
+        let database = make(&new, &raw)?;
         let boot = database.load()?.boot;
         Ok((database, boot, swap(path, &new)?))
     })();
@@ -59,6 +58,17 @@ pub(super) fn salvage(path: &Path) -> Result<Salvaged, StoreError> {
     database.handle_moved(path);
     let loaded = Loaded { boot, rows: found(&raw), old: Vec::new() };
     Ok(Salvaged { database, loaded, aside })
+}
+
+/// A new file with these rows.
+///
+/// # Errors
+///
+/// [`StoreError`], with the cause.
+pub(super) fn make(path: &Path, raw: &RawRows) -> Result<Database, StoreError> {
+    let database = Database::open(path)?;
+    database.fill(raw, Some(another_boot(raw)))?;
+    Ok(database)
 }
 
 /// How often the relay was started is not known any more: a number that it has hardly had, and not a small one, as others

@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn a_thousand_uploads_begun_and_left_take_64_places_and_the_greedy_give_way() {
         let data = tempfile::tempdir().expect("a directory");
-        let mut uploads = Uploads::open(data.path().join("uploads"), START).expect("opens");
+        let mut uploads = Uploads::open(data.path().join("uploads"), START);
         let mut taken = 0;
         for number in 0..1000u32 {
             let id = UploadId(u128::from(number).to_be_bytes());
@@ -347,7 +347,7 @@ mod tests {
     fn an_upload_is_kept_for_24_hours_after_it_got_further_and_over_a_restart() {
         let data = tempfile::tempdir().expect("a directory");
         let root = data.path().join("uploads");
-        let mut uploads = Uploads::open(root.clone(), START).expect("opens");
+        let mut uploads = Uploads::open(root.clone(), START);
         let chunk = vec![7; 1 << CHUNK_BITS];
         uploads.begin(id(1), about(1), START).expect("begins");
         uploads.append(&id(1), 0, &chunk, seconds(3600)).expect("is written");
@@ -361,7 +361,7 @@ mod tests {
         // Killed while the second chunk was written: it has no hash, and does not count.
         write(&root.join(id(1).to_string()), "1", &chunk, false).expect("is written");
         let real = SystemTime::UNIX_EPOCH + Duration::from_millis(crate::clock::wall().0);
-        let mut uploads = Uploads::open(root.clone(), real).expect("opens");
+        let mut uploads = Uploads::open(root.clone(), real);
         let reached = uploads.look(&id(1)).expect("is there");
         assert_eq!((reached.chunks, reached.about), (1, about(1)));
         let (manifest, _) = uploads.finish(&id(1), 1, b"end").expect("is whole");
