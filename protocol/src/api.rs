@@ -305,9 +305,23 @@ pub struct Mesh {
     /// What the disk of the relay that was asked was found to lack since it started; `null` if nothing.
     #[serde(default)]
     pub older_disk: Option<MeshOlderDisk>,
+    /// Another relay has the key of one; `null` if none is known of.
+    #[serde(default)]
+    pub key_twice: Option<MeshKeyTwice>,
     /// What is wrong with the records on the disk of the relay that was asked; `null` if nothing.
     #[serde(default)]
     pub store: Option<MeshStore>,
+}
+
+/// Two relays with one key, in [`Mesh`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MeshKeyTwice {
+    /// Whose key it is.
+    pub node: String,
+    /// The relay that was asked is the second one: it has no links until it has a key of its own.
+    pub second: bool,
+    /// The same as a sentence, with the cure.
+    pub warning: String,
 }
 
 /// What is wrong with the records on a relay's disk, in [`Mesh`].

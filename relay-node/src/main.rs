@@ -4,7 +4,7 @@ use std::{error::Error, io::IsTerminal, process::ExitCode};
 
 use relay_node::{
     bridge::Identity,
-    cli::{backup, doctor, festival::OrganizerCommand, pair},
+    cli::{backup, doctor, festival::OrganizerCommand, new_id, pair},
     config::{self, ConfigError, Task},
     relay,
 };
@@ -29,7 +29,8 @@ pub(crate) fn main() -> ExitCode {
     tracing_subscriber::registry().with(lines.with_filter(log)).init();
     let result = match task {
         Task::Serve => relay::run(config),
-        Task::Id => Identity::load_or_create(&config.data)
+        Task::Id { new: true } => return ended(new_id::run(&config).map_err(|error| (69, error.into()))),
+        Task::Id { new: false } => Identity::load_or_create(&config.data)
             .map(|identity| println!("{}", identity.node_id()))
             .map_err(|error| relay::RelayError::Unavailable(error.to_string())),
         Task::Festival(arguments) => {

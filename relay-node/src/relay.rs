@@ -222,7 +222,7 @@ async fn serve(config: Config) -> Result<(), RelayError> {
     let mesh_config = MeshConfig {
         area: config.area,
         versions: spoken(),
-        ..MeshConfig::new(identity.keys(), config.zone.clone(), loaded.boot, rand::random())
+        ..MeshConfig::new(identity.keys(), config.zone.clone(), loaded.boot, bridges.incarnation())
     };
     let mut sessions = Sessions::new(dtls, candidates, config.ingest_policy());
     sessions.set_merging(Merging::new(config.merge_above, rate));

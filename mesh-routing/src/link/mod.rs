@@ -85,6 +85,8 @@ const LOSS_SLOW: f32 = 10.0;
 pub(crate) struct Link {
     pub neighbor: NodeId,
     pub underlay: Underlay,
+    /// Which run of the neighbor it is, if it says so.
+    pub incarnation: Option<u64>,
     /// What a later version brought does not leave here.
     pub version: BridgeVersion,
     pub detector: Detector,
@@ -125,6 +127,7 @@ impl Link {
         Link {
             neighbor,
             underlay,
+            incarnation: None,
             version,
             detector,
             counters: LinkCounters::default(),

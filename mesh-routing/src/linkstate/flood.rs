@@ -20,6 +20,7 @@ use crate::{
     },
     wire::{
         area::Fragment,
+        incarnation::Incarnation,
         message::{ENTRIES_MAX, Encoded, Message},
         metric::LinkId,
         signature::Keys,
@@ -58,6 +59,8 @@ pub(crate) trait View {
     fn neighbors(&self) -> Vec<(NodeId, LinkId)>;
     /// Who is at the other end of a link.
     fn neighbor(&self, link: LinkId) -> Option<NodeId>;
+    /// Which run of the neighbor is at the other end of a link, if it says so.
+    fn incarnation(&self, link: LinkId) -> Option<u64>;
     /// Whether a link leads to another area.
     fn crosses(&self, link: LinkId) -> bool;
     /// How the way of a neighbor to an origin begins.
@@ -74,6 +77,8 @@ pub(crate) enum Event {
     Duplicate(LinkId),
     /// Something of this relay's own was said.
     Originated,
+    /// An own LSA of this or another incarnation came back, newer than what is here: its sequence and its age.
+    OwnRun(Incarnation, u64, Duration),
     /// An own way of an earlier incarnation is still in the area.
     OwnWay(Fragment, u64),
     /// There are edges or streams that were not there. An event and no change of the batch: a neighbor that refuses a
@@ -186,6 +191,10 @@ impl Flooding {
             return Err(MeshError::Forged);
         }
         if key.origin() == self.own {
+            if let Some(said) = signed.incarnation() {
+                let age = Duration::from_millis(age_ms.into());
+                self.events.push_back(Event::OwnRun(said, sequence, age));
+            }
             self.jump_over(&key, sequence);
             return Ok(());
         }
@@ -393,8 +402,17 @@ impl Flooding {
         let Some(message) = self.message(key, now) else { return };
         let Some(sequence) = self.lsdb.held(key).map(|held| held.sequence()) else { return };
         let (own, origin) = (self.own, key.origin());
+        let said_by = self.lsdb.held(key).and_then(|held| held.signed.incarnation());
         let from = from.and_then(|link| view.neighbor(link));
-        for (id, link) in view.neighbors().into_iter().filter(|(id, _)| Some(*id) != from && *id != origin) {
+        for (id, link) in view.neighbors().into_iter().filter(|(id, _)| Some(*id) != from) {
+            if id == origin {
+                // It knows what it said, but not what another run with its key said.
+                let run = view.incarnation(link);
+                if said_by.is_some_and(|said| run.is_some_and(|run| run != said.number)) {
+                    self.events.push_back(Event::Send(link, message.clone()));
+                }
+                continue;
+            }
             let turn = match view.crosses(link) {
                 true if key.local() => continue,
                 true => FirstHop::Unknown,

@@ -15,6 +15,7 @@ pub mod output;
 mod peers;
 mod receive;
 mod settle;
+mod twins;
 pub mod views;
 
 use std::{
@@ -82,6 +83,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Mesh {
     config: Config,
+    started: Instant,
     now: Instant,
     links: BTreeMap<LinkId, Link>,
     flapped: Remembered,
@@ -102,6 +104,7 @@ pub struct Mesh {
     members: Members,
     blobs: Blobs,
     opaques: Opaques,
+    twins: twins::Twins,
     next: next::Next,
     next_summary: Instant,
     next_sweep: Instant,
@@ -125,6 +128,7 @@ impl Mesh {
             trees: Trees::new(config.seed),
             replication: Replication::new(config.id, config.seed),
             config,
+            started: now,
             now,
             links: BTreeMap::new(),
             flapped: Remembered::default(),
@@ -141,6 +145,7 @@ impl Mesh {
             members: Members::default(),
             blobs: Blobs::default(),
             opaques: Opaques::default(),
+            twins: twins::Twins::default(),
             next: next::Next::default(),
             next_summary: now + SUMMARY_EVERY + spread,
             next_sweep: now + SWEEP_EVERY,
@@ -164,16 +169,27 @@ impl Mesh {
         &mut self,
         link: LinkId,
         neighbor: NodeId,
+        over: (Underlay, BridgeVersion),
+        now: Instant,
+    ) {
+        self.handle_link_up_of(link, (neighbor, None), over, now);
+    }
+
+    fn take_link(
+        &mut self,
+        link: LinkId,
+        (neighbor, incarnation): (NodeId, Option<u64>),
         (underlay, version): (Underlay, BridgeVersion),
         now: Instant,
     ) {
-        self.touch(now);
         if neighbor == self.config.id {
             self.outputs.push_back(Output::DropLink { link, reason: "a link to oneself" });
             return;
         }
         let flaps = self.flapped.take(neighbor, underlay.kind);
-        self.links.insert(link, Link::new(neighbor, (underlay, version), flaps, now));
+        let mut new = Link::new(neighbor, (underlay, version), flaps, now);
+        new.incarnation = incarnation;
+        self.links.insert(link, new);
         self.changed.links = true;
         self.blobs.handle_link_up(link, now);
         self.send(link, &Message::Area { area: self.config.area });
@@ -183,6 +199,9 @@ impl Mesh {
     /// The link is gone for good.
     pub fn handle_link_down(&mut self, link: LinkId, now: Instant) {
         self.touch(now);
+        if self.forget_doubted(link) {
+            return;
+        }
         if let Some(mut gone) = self.links.remove(&link) {
             if gone.state() == State::Up {
                 gone.flaps.handle_bad(now);
@@ -375,15 +394,17 @@ impl Mesh {
         let logs = self.replication.poll_timeout();
         let parts = self.trees.poll_timeout().into_iter().chain(self.blobs.poll_timeout());
         let own = routes.chain(border).chain(avoided).chain(other).chain(heard).chain(logs).chain(parts);
-        let own = own.chain(self.notes_due());
+        let own = own.chain(self.notes_due()).chain(self.doubted_until());
         links.chain(own).min()
     }
 
     /// What to do next; `None` when there is nothing left.
     pub fn poll_output(&mut self) -> Option<Output> {
-        if !self.settled {
+        while !self.settled {
             self.settled = true;
             self.settle();
+            // A link that was held back is taken: what follows from it is settled too.
+            self.settled = !self.settle_doubted();
         }
         self.poll_in_order()
     }

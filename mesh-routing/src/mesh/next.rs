@@ -39,7 +39,7 @@ const OPAQUE: u32 = Message::KINDS + 2;
 /// The kind of a topic.
 const TOPIC: u32 = 2;
 /// A field behind the LSA of a relay's links: the one after those of this release.
-const FIELD: u32 = crate::wire::hearing::FIELD + 1;
+const FIELD: u32 = crate::wire::incarnation::FIELD + 1;
 const EVERY: Duration = Duration::from_secs(1);
 /// Notes that wait for whoever looks at them.
 const NOTES_MAX: usize = 1024;

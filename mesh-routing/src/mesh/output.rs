@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use protocol::{
-    NodeId, StreamName,
+    NodeId, StreamName, ZoneName,
     mesh::{Class, MAX_RUNGS, TrackKey},
     parity::Protection,
 };
@@ -104,6 +104,18 @@ pub enum Output {
         /// Which track.
         track: TrackKey,
     },
+    /// Another relay with the key of one is alive. With a link: that is at its other end, and the link is to be closed with
+    /// that reason, so that it learns of it. Without one the key is this relay's own, and this one goes on.
+    Twin {
+        /// Whose key it is.
+        id: NodeId,
+        /// The zone of the relay that refused the other one, if it is known.
+        zone: Option<ZoneName>,
+        /// The link of the other one.
+        link: Option<LinkId>,
+    },
+    /// Another relay with the key of this one was in the mesh before: this one has no links until it has a key of its own.
+    Second,
     /// The neighbor does not keep to the protocol: close the link.
     DropLink {
         /// Which link.

@@ -27,6 +27,7 @@ use crate::{
         view::{Event, TreeView},
     },
     wire::{
+        incarnation,
         lsa::{LinkState, Publication},
         metric::LinkId,
         signature::Keys,
@@ -86,6 +87,7 @@ impl Mesh {
             now.values().map(|n| (n.link, n.state)).ne(self.neighbors.values().map(|n| (n.link, n.state)));
         let told = now.values().map(|n| &n.edge).ne(self.neighbors.values().map(|n| &n.edge));
         if self.neighbors.is_empty() && !now.is_empty() {
+            self.handle_joined_mesh();
             self.flooding.handle_first_neighbor(self.now);
         }
         if shape || told || moved {
@@ -202,6 +204,7 @@ impl Mesh {
         while let Some(event) = self.flooding.poll_event() {
             match event {
                 flood::Event::Send(link, message) => self.send(link, message),
+                flood::Event::OwnRun(said, sequence, age) => self.handle_own_said(said, sequence, age),
                 flood::Event::Duplicate(link) => self.handle_duplicates(link, 1),
                 flood::Event::Originated => self.counters.originated += 1,
                 flood::Event::OwnWay(fragment, sequence) => self.border.handle_own(fragment, sequence),
@@ -215,7 +218,11 @@ impl Mesh {
 
     /// This relay says something of itself.
     fn say(&mut self, lsa: Lsa, now: Instant) {
-        let fields = self.note_beside(&lsa);
+        let mut fields = Vec::new();
+        if matches!(lsa, Lsa::Links(_)) {
+            incarnation::write(&mut fields, self.incarnation());
+        }
+        fields.extend(self.note_beside(&lsa));
         self.flood(|flooding, view| flooding.originate((lsa, &fields), view, now));
     }
 
@@ -300,6 +307,10 @@ impl flood::View for FloodView<'_> {
 
     fn neighbor(&self, link: LinkId) -> Option<NodeId> {
         self.links.get(&link).map(|link| link.neighbor)
+    }
+
+    fn incarnation(&self, link: LinkId) -> Option<u64> {
+        self.links.get(&link)?.incarnation
     }
 
     fn crosses(&self, link: LinkId) -> bool {

@@ -180,10 +180,11 @@ impl Sim {
         let Some(version) = self.relays[a].versions.common(self.relays[b].versions) else { return };
         let over = (Underlay::default(), version);
         for (end, relay, neighbor) in [(0, a, b), (1, b, a)] {
+            let run = self.relays[neighbor].mesh.as_ref().map(|mesh| mesh.run());
             let (link, neighbor) = (self.wires[wire].links[end], self.relays[neighbor].id);
             if let Some(link) = link {
                 self.with(relay, |mesh| {
-                    mesh.handle_link_up_over(link, neighbor, over, now);
+                    mesh.handle_link_up_of(link, (neighbor, run), over, now);
                     mesh.handle_measurement(link, rtt, 0.0, now);
                 });
             }

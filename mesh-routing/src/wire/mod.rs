@@ -5,6 +5,7 @@ pub mod area;
 pub mod envelope;
 pub mod file;
 pub mod hearing;
+pub mod incarnation;
 pub mod label;
 pub mod log_entry;
 pub mod lsa;

@@ -9,7 +9,9 @@ use crate::{
     error::MeshError,
     wire::{
         area::{Fragment, InterAreaLsa},
-        hearing, label,
+        hearing,
+        incarnation::{self, Incarnation},
+        label,
         lsa::{LinkState, Publication},
         rates::{self, StreamRates},
         rungs,
@@ -151,10 +153,16 @@ impl SignedLsa {
     pub fn unknown_fields(&self) -> usize {
         let known: &[u32] = match self.lsa {
             Lsa::Streams(_) => &[rates::FIELD, label::FIELD, rungs::FIELD],
-            Lsa::Links(_) => &[hearing::FIELD],
+            Lsa::Links(_) => &[hearing::FIELD, incarnation::FIELD],
             Lsa::InterArea(_) => &[],
         };
         self.fields().besides(known)
+    }
+
+    /// Which run of its origin said it, if it is of links and says so.
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        let said = matches!(self.lsa, Lsa::Links(_)).then(|| self.fields().get(incarnation::FIELD))?;
+        incarnation::read(said?)
     }
 
     /// Whether its origin said so.

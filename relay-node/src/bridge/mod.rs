@@ -18,7 +18,16 @@ pub(crate) mod quic;
 #[cfg(test)]
 mod tests;
 
-use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use protocol::{BridgeVersion, BridgeVersions, NodeId, ZoneName};
@@ -104,6 +113,8 @@ pub enum BridgeEvent {
         link: LinkId,
         /// The relay at the other end, proven by its key.
         neighbor: NodeId,
+        /// Which run of it, if it says so.
+        incarnation: Option<u64>,
         /// The zone it says it serves.
         zone: ZoneName,
         /// Its address.
@@ -117,6 +128,13 @@ pub enum BridgeEvent {
     },
     /// A relay that would be a neighbor speaks no bridge version that this one speaks. No link comes of it.
     Misfit(Misfit),
+    /// A neighbor refuses this relay: another one with its key was there before.
+    Second {
+        /// Who says so.
+        by: NodeId,
+        /// Its zone.
+        zone: ZoneName,
+    },
     /// The link is gone.
     Down {
         /// The link's number.
@@ -150,6 +168,7 @@ pub enum BridgeEvent {
 pub struct Bridges {
     local_addr: SocketAddr,
     neighbors: Arc<Neighbors>,
+    shared: Arc<Shared>,
     dials: mpsc::Sender<Dial>,
     stop: oneshot::Sender<()>,
     stopped: oneshot::Receiver<()>,
@@ -164,6 +183,10 @@ pub(crate) struct Shared {
     zone: ZoneName,
     trust: Trust,
     versions: BridgeVersions,
+    /// Which run of this relay it is.
+    incarnation: u64,
+    /// Another relay with this key was in the mesh before.
+    second: AtomicBool,
     local_addr: SocketAddr,
     neighbors: Arc<Neighbors>,
     misfits: Misfits,
@@ -171,6 +194,12 @@ pub(crate) struct Shared {
     forwarding: Arc<Forwarding>,
     local: LocalDelivery,
     events: mpsc::Sender<BridgeEvent>,
+}
+
+impl Shared {
+    fn is_second(&self) -> bool {
+        self.second.load(Ordering::Relaxed)
+    }
 }
 
 impl Bridges {
@@ -246,6 +275,8 @@ impl Bridges {
             zone: config.zone,
             trust: config.trust,
             versions: config.versions,
+            incarnation: rand::random(),
+            second: AtomicBool::new(false),
             misfits: Misfits::default(),
             local_addr,
             neighbors: neighbors.clone(),
@@ -257,8 +288,9 @@ impl Bridges {
         let (stop, stopping) = oneshot::channel();
         let (dials, to_dial) = mpsc::channel(DIALS_MAX);
         let (done, stopped) = oneshot::channel();
+        let bridges = Bridges { local_addr, neighbors, shared: shared.clone(), dials, stop, stopped };
         let serving = Serving { shared, identity: config.identity, peers: config.peers, to_dial, stopping };
-        (Bridges { local_addr, neighbors, dials, stop, stopped }, serving, done)
+        (bridges, serving, done)
     }
 
     /// The address of the socket, with the port the system chose if it was 0.
@@ -282,6 +314,26 @@ impl Bridges {
         if let Some(link) = self.neighbors.link(link) {
             link.close(Close::Asked, reason);
         }
+    }
+
+    /// Which run of this relay it is: drawn at random, and said to every neighbor.
+    pub fn incarnation(&self) -> u64 {
+        self.shared.incarnation
+    }
+
+    /// Closes the link of a second relay with a key that another one has, which learns of it.
+    pub fn refuse_second(&self, link: LinkId) {
+        if let Some(link) = self.neighbors.link(link) {
+            link.close(
+                Close::Twin,
+                "another relay with the key of this one is in the mesh: relay-node id --new",
+            );
+        }
+    }
+
+    /// Another relay with this key was in the mesh before: no relay is dialed and none is let in until the next start.
+    pub fn stay_out(&self) {
+        self.shared.second.store(true, Ordering::Relaxed);
     }
 
     /// Says goodbye to the neighbors and stops the thread.
@@ -339,6 +391,10 @@ impl Serving {
                     None => return false,
                 },
             };
+            if shared.is_second() {
+                incoming.refuse();
+                continue;
+            }
             let remote = incoming.remote_address();
             let places = if shared.neighbors.has_met(remote) { &known } else { &strangers };
             if places.taken() > HANDSHAKES_MAX / 2 && incoming.may_retry() {

@@ -39,7 +39,9 @@ pub fn sample(
     token: Option<String>,
     updates: Vec<String>,
 ) -> Vec<u8> {
-    Hello { versions, zone, festival: token, updates, underlay: Default::default() }.to_frame().to_vec()
+    Hello { versions, zone, festival: token, updates, underlay: Default::default(), incarnation: Some(7) }
+        .to_frame()
+        .to_vec()
 }
 
 /// The frame of updates on a stream of their own.

@@ -216,7 +216,8 @@ fn misfits(relay: &Addresses) -> Vec<Finding> {
     let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     match serde_json::from_str::<api::Mesh>(body) {
         Ok(mesh) => {
-            let disk = older_disk_in(&mesh).into_iter().chain(store_in(&mesh));
+            let twice = mesh.key_twice.iter().map(|twice| Bad(twice.warning.clone()));
+            let disk = twice.chain(older_disk_in(&mesh)).chain(store_in(&mesh));
             misfits_in(&mesh).into_iter().chain(held_up_in(&mesh)).chain(disk).collect()
         }
         Err(_) => Vec::new(),
@@ -434,6 +435,7 @@ mod tests {
             misfits: vec![],
             held_up: vec![],
             older_disk: None,
+            key_twice: None,
             store: None,
         };
         assert!(matches!(&misfits_in(&mesh)[..], [Good(_)]));

@@ -3,4 +3,5 @@
 pub mod backup;
 pub mod doctor;
 pub mod festival;
+pub mod new_id;
 pub mod pair;

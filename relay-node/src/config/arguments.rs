@@ -37,7 +37,11 @@ pub(super) struct CommandLine {
 #[derive(Debug, Clone, Subcommand)]
 pub(super) enum SubTask {
     /// Print this relay's id, made at the first start and kept in the data directory
-    Id,
+    Id {
+        /// Make a new key: for a box that was copied from another one. Rooms stay, a zone token has to be issued anew
+        #[arg(long)]
+        new: bool,
+    },
     /// Say whether the configuration is good, and what it comes to
     CheckConfig,
     /// Look at ports, disk, kernel buffers, clock, zone token and peers; say what to mend

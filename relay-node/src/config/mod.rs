@@ -46,7 +46,10 @@ pub enum Task {
     /// Serve the zone.
     Serve,
     /// Print this relay's id.
-    Id,
+    Id {
+        /// Make a new key first.
+        new: bool,
+    },
     /// Say whether the configuration is good.
     CheckConfig,
     /// Look at the machine and say what is wrong.
@@ -193,7 +196,7 @@ pub fn read(
     let line = CommandLine::try_parse_from(arguments).map_err(ConfigError::Usage)?;
     let task = match line.task {
         None => Task::Serve,
-        Some(SubTask::Id) => Task::Id,
+        Some(SubTask::Id { new }) => Task::Id { new },
         Some(SubTask::CheckConfig) => Task::CheckConfig,
         Some(SubTask::Doctor { store }) => Task::Doctor { store },
         Some(SubTask::Backup { file }) => Task::Backup(file),

@@ -128,7 +128,7 @@ mod tests {
         node.handle_publish((stream.clone(), holder), &offer, fresh, now).expect("an answer");
         node.handle_media(Event::Connected { session }, now);
         let over = (Underlay::default(), BridgeVersion::RUNGS);
-        node.handle_link_up(LinkId(1), (NodeId([9; 32]), zone), over, true, now);
+        node.handle_link_up(LinkId(1), (NodeId([9; 32]), None, zone), over, true, now);
         for (track, alias) in [(StreamTrack::Audio, 5), (StreamTrack::Video, 6)] {
             let track = TrackKey { origin: node.id, stream: stream.clone(), track };
             let ask = JoinParams { active: true, ..JoinParams::default() };

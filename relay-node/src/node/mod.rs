@@ -18,6 +18,7 @@ mod records;
 mod rungs;
 pub mod sessions;
 mod streams;
+mod twin;
 pub mod viewers;
 mod views;
 
@@ -50,6 +51,7 @@ use misfits::Misfits;
 use older_disk::OlderDisk;
 use sessions::{Direction, Sessions};
 use streams::Stream;
+use twin::Twin;
 
 /// Everything the relay decides.
 pub struct Node {
@@ -81,6 +83,8 @@ pub struct Node {
     older_disk: OlderDisk,
     /// Neighbors that brought records that are damaged.
     bad_records: BadRecords,
+    /// Relays with one key.
+    twin: Twin,
     /// It makes rungs of sounds.
     has_ladder: bool,
     /// Who waits for which chunk of a file.
@@ -117,6 +121,10 @@ pub enum Effect {
         /// Why.
         reason: &'static str,
     },
+    /// Close the link of a second relay with a key that another one has, which learns of it.
+    RefuseSecond(LinkId),
+    /// Have no links until the next start.
+    StayOut,
     /// Put [`Node::forwarding`] in force.
     Forwarding,
     /// Tell participants that [`Node::streams`] is another.
@@ -191,6 +199,7 @@ impl Node {
             misfits: Misfits::default(),
             older_disk: OlderDisk::default(),
             bad_records: BadRecords::default(),
+            twin: Twin::default(),
             wants: Wants::default(),
             effects: VecDeque::new(),
         }
@@ -216,7 +225,7 @@ impl Node {
     pub fn handle_link_up(
         &mut self,
         link: LinkId,
-        (neighbor, zone): (NodeId, ZoneName),
+        (neighbor, incarnation, zone): (NodeId, Option<u64>, ZoneName),
         over: (Underlay, BridgeVersion),
         configured: bool,
         now: Instant,
@@ -226,12 +235,18 @@ impl Node {
         if configured {
             self.mesh.handle_configured(neighbor);
         }
-        self.mesh.handle_link_up_over(link, neighbor, over, now);
+        self.mesh.handle_link_up_of(link, (neighbor, incarnation), over, now);
     }
 
     /// A relay would be a neighbor, and speaks no bridge version that this one speaks.
     pub fn handle_misfit(&mut self, misfit: Misfit, now: Instant) {
         self.misfits.handle_misfit(misfit, now);
+    }
+
+    /// A neighbor refuses this relay, because another one with its key was there before.
+    pub fn handle_second(&mut self, by: (NodeId, ZoneName), now: Instant) {
+        self.twin.handle_refused(by);
+        self.mesh.handle_second(now);
     }
 
     /// A link is gone.
@@ -345,6 +360,21 @@ impl Node {
                     return;
                 };
                 Effect::Warn(text)
+            }
+            Output::Twin { id, zone, link } => {
+                let warning = match link {
+                    Some(_) => self.twin.handle_at_neighbor(id, self.mesh.zone_of(&id), now),
+                    None => self.twin.handle_first(id, zone.as_ref(), now),
+                };
+                self.effects.extend(link.map(Effect::RefuseSecond));
+                match warning {
+                    Some(text) => Effect::Warn(text),
+                    None => return,
+                }
+            }
+            Output::Second => {
+                self.effects.push_back(Effect::StayOut);
+                Effect::Warn(self.twin.handle_second(self.id))
             }
             Output::Rerouted { .. } => Effect::Rerouted,
             Output::DropLink { link, reason } => Effect::DropLink { link, reason },

@@ -134,6 +134,7 @@ impl Node {
             misfits: misfits.collect(),
             held_up,
             older_disk,
+            key_twice: self.twin.shown(now),
             // The driver knows.
             store: None,
             areas: areas(self.mesh.areas()),

@@ -241,14 +241,16 @@ impl NodeLoop {
     fn bridge(&mut self, event: BridgeEvent) {
         let now = clock::now();
         match event {
-            BridgeEvent::Up { link, neighbor, zone, remote, underlay, version, sender } => {
+            BridgeEvent::Up { link, neighbor, incarnation, zone, remote, underlay, version, sender } => {
                 let over = underlay.kind.word();
                 tracing::info!(%zone, %remote, over, %version, neighbor = %neighbor.short(), "bridge up");
                 self.heard.insert(link, sender.heard());
                 self.links.insert(link, sender);
                 let configured = self.bridges.configured(&neighbor);
-                self.node.handle_link_up(link, (neighbor, zone), (underlay, version), configured, now);
+                let of = (neighbor, incarnation, zone);
+                self.node.handle_link_up(link, of, (underlay, version), configured, now);
             }
+            BridgeEvent::Second { by, zone } => self.node.handle_second((by, zone), now),
             BridgeEvent::Misfit(misfit) => self.node.handle_misfit(misfit, now),
             BridgeEvent::Down { link, reason } => {
                 tracing::info!(link = link.0, %reason, "bridge down");
@@ -392,6 +394,8 @@ impl NodeLoop {
                     tracing::warn!(link = link.0, reason, "closing a bridge");
                     self.bridges.close_link(link, reason);
                 }
+                Effect::RefuseSecond(link) => self.bridges.refuse_second(link),
+                Effect::StayOut => self.bridges.stay_out(),
                 Effect::Forwarding => forwarding = true,
                 Effect::Streams => streams = true,
                 Effect::Store(record) => self.disk.expect(self.store.append(record)),

@@ -87,6 +87,8 @@ export interface Mesh {
   misfits?: { node: string; zone: string; warning: string }[];
   /** Records that the relay that was asked wrote, that its disk does not have, and that others gave back. */
   older_disk?: { records: number; warning: string } | null;
+  /** Another relay has the key of one. */
+  key_twice?: { second: boolean; warning: string } | null;
   /** What is wrong with the records on the disk of the relay that was asked. */
   store?: { history: boolean; warning: string } | null;
 }

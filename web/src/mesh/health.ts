@@ -87,6 +87,14 @@ export function findings(
       advice: mesh.older_disk.warning,
     });
   }
+  if (mesh.key_twice) {
+    const { second, warning } = mesh.key_twice;
+    found.push({
+      tone: "bad",
+      text: second ? `${own} has the key of another relay, and no links` : "Two relays have one key",
+      advice: warning,
+    });
+  }
   if (mesh.store) {
     const { history, warning } = mesh.store;
     found.push({

@@ -50,6 +50,15 @@ describe("health", () => {
     expect(found[0]!.advice).toBe(older_disk.warning);
   });
 
+  it("says that two relays have one key, and what to do", () => {
+    const told = (second: boolean) => {
+      const key_twice = { second, warning: "relay-node id --new" };
+      return findings(mesh(["stage"], [], { key_twice }), [], [], undefined)[0]!;
+    };
+    expect(told(true).text).toBe("stage has the key of another relay, and no links");
+    expect(told(false)).toEqual({ tone: "bad", text: "Two relays have one key", advice: "relay-node id --new" });
+  });
+
   it("says what is wrong with the records on the disk", () => {
     const told = (history: boolean) => {
       const store = { history, warning: "the disk is full: delete something" };

@@ -56,6 +56,7 @@ async fn node_loop(mut requests: request::RequestQueue) {
                     versions: api::VersionRange { lowest: 4, highest: 4 },
                     misfits: Vec::new(),
                     older_disk: None,
+                    key_twice: None,
                     store: None,
                     held_up: Vec::new(),
                 }));

@@ -55,7 +55,8 @@ pub(crate) fn hello(shared: &Shared, underlay: Underlay) -> (Hello, MembershipUp
     let news = MembershipUpdates(shared.festival().map(|festival| (festival.clone(), festival.news())));
     let (token, signed) = shared.festival().map(|festival| festival.shown()).unzip();
     let (versions, zone) = (shared.versions, shared.zone.clone());
-    (Hello { versions, zone, festival: token, updates: signed.unwrap_or_default(), underlay }, news)
+    let (updates, incarnation) = (signed.unwrap_or_default(), Some(shared.incarnation));
+    (Hello { versions, zone, festival: token, updates, underlay, incarnation }, news)
 }
 
 /// Judges what the neighbor said first, and closes the connection to an outsider.

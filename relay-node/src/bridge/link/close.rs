@@ -14,6 +14,8 @@ pub(crate) enum Close {
     Asked,
     Full,
     Outsider,
+    /// Another relay with the key of that one was here before.
+    Twin,
 }
 
 impl Close {

@@ -71,6 +71,10 @@ pub(crate) async fn keep(shared: Arc<Shared>, endpoint: Endpoint, peer: String) 
     let mut back_off = BACK_OFF_MIN;
     let mut said = String::new();
     loop {
+        if shared.is_second() {
+            // Until the next start.
+            return;
+        }
         let link = match dial(&shared, &endpoint, &peer, underlay).await {
             Ok(link) => {
                 shared.neighbors.configure(link.neighbor);
@@ -106,6 +110,9 @@ pub(crate) async fn keep(shared: Arc<Shared>, endpoint: Endpoint, peer: String) 
 
 /// Makes a link to a relay that the mesh chose, if it is at one of these addresses.
 pub(crate) async fn once(shared: Arc<Shared>, endpoint: Endpoint, node: NodeId, addresses: Vec<SocketAddr>) {
+    if shared.is_second() {
+        return;
+    }
     let own_v6 = shared.local_addr.is_ipv6();
     for address in addresses.into_iter().filter(|address| own_v6 || address.is_ipv4()) {
         let sought = (Some(node), Underlay::default());
@@ -162,7 +169,8 @@ async fn dial_address(
                 refuse_misfit(shared, &connection, &misfit);
                 DialError::Misfit(misfit)
             })?;
-            let agreed = Agreed { node, version, zone: hello.zone, underlay, path, shown, news };
+            let incarnation = hello.incarnation;
+            let agreed = Agreed { node, incarnation, version, zone: hello.zone, underlay, path, shown, news };
             Ok(start(shared, connection, agreed, streams, Some(claim)))
         }
         Err(error) => Err(dial_error(shared, &connection, (node, path), error)),
@@ -235,7 +243,8 @@ async fn accept_connection(shared: &Arc<Shared>, incoming: Incoming) -> Result<(
     send_hello(&mut streams[0].0, &own).await.map_err(|error| error.to_string())?;
     // The bias is that of the other operator, and the higher cost of the two counts anyway.
     let underlay = Underlay { bias: 0, ..hello.underlay };
-    let agreed = Agreed { node, version, zone: hello.zone, underlay, path, shown, news };
+    let incarnation = hello.incarnation;
+    let agreed = Agreed { node, incarnation, version, zone: hello.zone, underlay, path, shown, news };
     start(shared, connection, agreed, streams, None);
     Ok(())
 }
@@ -271,6 +280,7 @@ fn refuse_misfit(shared: &Shared, connection: &Connection, misfit: &Misfit) {
 /// What both hellos came to.
 struct Agreed {
     node: NodeId,
+    incarnation: Option<u64>,
     version: BridgeVersion,
     zone: ZoneName,
     underlay: Underlay,
@@ -283,7 +293,7 @@ struct Agreed {
 fn start(
     shared: &Arc<Shared>,
     connection: Connection,
-    Agreed { node, version, zone, underlay, path, shown, news }: Agreed,
+    Agreed { node, incarnation, version, zone, underlay, path, shown, news }: Agreed,
     streams: Streams,
     claim: Option<Claim>,
 ) -> Arc<LinkShared> {
@@ -291,7 +301,8 @@ fn start(
     shared.neighbors.meet(remote);
     shared.misfits.forget(&node);
     let id = shared.neighbors.next_id();
-    let (link, outboxes) = LinkShared::new(id, (node, version), shown, connection, shared.counters.clone());
+    let (link, outboxes) =
+        LinkShared::new(id, (node, incarnation, version), shown, connection, shared.counters.clone());
     let replaced = shared.neighbors.insert(link.clone(), path, claim.is_some().then(clock::now));
     drop(claim);
     let run = Run {

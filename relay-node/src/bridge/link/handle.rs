@@ -35,6 +35,8 @@ use crate::bridge::{
 pub(crate) struct LinkShared {
     pub id: LinkId,
     pub neighbor: NodeId,
+    /// Which run of it, if it says so.
+    pub incarnation: Option<u64>,
     /// What both ends use: what a later version brought does not leave here.
     pub version: BridgeVersion,
     /// The zone token it showed.
@@ -62,7 +64,7 @@ pub(crate) struct LinkShared {
 impl LinkShared {
     pub fn new(
         id: LinkId,
-        (neighbor, version): (NodeId, BridgeVersion),
+        (neighbor, incarnation, version): (NodeId, Option<u64>, BridgeVersion),
         shown: Shown,
         connection: Connection,
         counters: Arc<Counters>,
@@ -72,6 +74,7 @@ impl LinkShared {
         let link = LinkShared {
             id,
             neighbor,
+            incarnation,
             version,
             shown,
             counters,
@@ -87,6 +90,11 @@ impl LinkShared {
             ended: watch::Sender::new(false),
         };
         (Arc::new(link), [a, b, c])
+    }
+
+    /// Whether both are links to one run of a relay, as far as it says.
+    pub fn same_run(&self, other: &LinkShared) -> bool {
+        self.incarnation.is_none() || other.incarnation.is_none() || self.incarnation == other.incarnation
     }
 
     /// What is on its way to the neighbor.

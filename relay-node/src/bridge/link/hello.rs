@@ -18,7 +18,8 @@ const ZONE: u32 = 1;
 const TOKEN: u32 = 2;
 const UPDATES: u32 = 3;
 const UNDERLAY: u32 = 4;
-const KNOWN: [u32; 4] = [ZONE, TOKEN, UPDATES, UNDERLAY];
+const INCARNATION: u32 = 5;
+const KNOWN: [u32; 5] = [ZONE, TOKEN, UPDATES, UNDERLAY, INCARNATION];
 
 /// What the two relays tell each other first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub(crate) struct Hello {
     pub updates: Vec<String>,
     /// What the connection runs over, as the one who dialed was told.
     pub underlay: Underlay,
+    /// Which run of the sender it is.
+    pub incarnation: Option<u64>,
 }
 
 impl Hello {
@@ -48,8 +51,11 @@ impl Hello {
         fields::write(&mut frame, UPDATES, &updates);
         let underlay = postcard::to_stdvec(&self.underlay).expect("numbers always serialize");
         fields::write(&mut frame, UNDERLAY, &underlay);
+        if let Some(incarnation) = self.incarnation {
+            fields::write(&mut frame, INCARNATION, &incarnation.to_be_bytes());
+        }
         #[cfg(feature = "next")]
-        fields::write(&mut frame, UNDERLAY + 1, b"a note");
+        fields::write(&mut frame, INCARNATION + 1, b"a note");
         frame.into()
     }
 
@@ -79,7 +85,10 @@ impl Hello {
         // Of what a later version runs over nothing is known, which is no reason to hang up.
         let underlay = fields.get(UNDERLAY).and_then(|value| postcard::take_from_bytes(value).ok());
         let underlay = underlay.map_or_else(Underlay::default, |(underlay, _)| underlay);
-        let hello = Hello { versions, zone, festival: text(TOKEN)?, updates, underlay };
+        // A later version may say more behind it.
+        let incarnation = fields.get(INCARNATION).and_then(<[u8]>::first_chunk);
+        let incarnation = incarnation.map(|number| u64::from_be_bytes(*number));
+        let hello = Hello { versions, zone, festival: text(TOKEN)?, updates, underlay, incarnation };
         Ok((hello, fields.besides(&KNOWN)))
     }
 }

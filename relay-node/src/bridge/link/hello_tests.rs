@@ -16,6 +16,7 @@ fn hello(versions: BridgeVersions) -> Hello {
         festival: Some("a token".into()),
         updates: vec!["a list".into(), String::new()],
         underlay: Underlay { kind: UnderlayKind::Lte, metered: true, bias: 700 },
+        incarnation: None,
     }
 }
 

@@ -34,13 +34,16 @@ pub(crate) struct Path {
     kind: UnderlayKind,
     local: Option<IpAddr>,
     remote: IpAddr,
+    /// Of the other end. It tells no underlays apart, but two boxes behind one address.
+    port: u16,
 }
 
 impl Path {
     /// The path of a connection that the dialer says is of this kind.
     pub fn of(connection: &Connection, kind: UnderlayKind) -> Path {
         let local = connection.local_ip().map(|ip| ip.to_canonical());
-        Path { kind, local, remote: connection.remote_address().ip().to_canonical() }
+        let remote = connection.remote_address();
+        Path { kind, local, remote: remote.ip().to_canonical(), port: remote.port() }
     }
 
     /// Whether two connections to one neighbor share an underlay: the same addresses, unless the operator
@@ -145,7 +148,9 @@ impl Neighbors {
         state.check_room(&node)?;
         let entry = state.entries.entry(node).or_default();
         let full = entry.links.len() + entry.claimed.len() >= PARALLEL_MAX;
-        if full || entry.link(&path).is_some() || entry.claims(&path) {
+        // Another port of one address may be another box with one key: its hello will tell.
+        let has_link = entry.links.iter().any(|(other, _)| other.same(&path) && other.port == path.port);
+        if full || has_link || entry.claims(&path) {
             return Err(Refused::Duplicate);
         }
         entry.claimed.push(path);
@@ -194,7 +199,8 @@ impl Neighbors {
         let mut state = self.state();
         let entry = state.entries.entry(link.neighbor).or_default();
         entry.dialed = dialed.map(|now| (path, now)).or(entry.dialed);
-        let old = entry.links.iter().position(|(other, _)| other.same(&path));
+        let is_old = |(other, old): &(Path, Arc<LinkShared>)| other.same(&path) && old.same_run(&link);
+        let old = entry.links.iter().position(is_old);
         let old = old.map(|at| entry.links.swap_remove(at).1);
         entry.links.push((path, link));
         old
@@ -276,7 +282,7 @@ mod tests {
     use super::*;
 
     fn path(kind: UnderlayKind, local: &str, remote: &str) -> Path {
-        Path { kind, local: local.parse().ok(), remote: remote.parse().unwrap() }
+        Path { kind, local: local.parse().ok(), remote: remote.parse().unwrap(), port: 8081 }
     }
 
     #[test]

@@ -59,12 +59,14 @@ pub(crate) async fn run(run: Run) {
     let up = BridgeEvent::Up {
         link: link.id,
         neighbor: link.neighbor,
+        incarnation: link.incarnation,
         zone: zone.clone(),
         remote,
         underlay,
         version: link.version,
         sender: LinkSender(link.clone()),
     };
+    let neighbors_zone = zone.clone();
     let up_gauge = gauge!("relay_bridge_up", "zone" => zone.to_string());
     up_gauge.increment(1.0);
     if events.send(up).await.is_ok() {
@@ -88,7 +90,11 @@ pub(crate) async fn run(run: Run) {
             Some(Ok(reason)) => reason,
             _ => "a task of the link failed".to_owned(),
         };
-        let reason = match (link.closed_for(), connection.close_reason()) {
+        let closed = connection.close_reason();
+        if link.closed_for().is_none() && closed.as_ref().is_some_and(|closed| Close::Twin.is(closed)) {
+            let _ = events.send(BridgeEvent::Second { by: link.neighbor, zone: neighbors_zone }).await;
+        }
+        let reason = match (link.closed_for(), closed) {
             (Some(own), _) => own.clone(),
             (None, Some(closed)) => closed.to_string(),
             (None, None) => reason,

@@ -22,6 +22,8 @@ use quinn::rustls::{
 use crate::storage::atomic_file;
 
 const FILE: &str = "node.key";
+/// The key before it.
+const OLD: &str = "node.key.old";
 
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +82,21 @@ impl Identity {
             Err(source) => return Err(IdentityError::Io { path, source }),
         };
         Identity::from_pkcs8(&pkcs8).ok_or(IdentityError::NotAKey { path })
+    }
+
+    /// Makes a new key in `dir`. The one that was there is kept as `node.key.old`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Identity::load_or_create`].
+    pub fn renew(dir: &Path) -> Result<Identity, IdentityError> {
+        let path = dir.join(FILE);
+        match fs::rename(&path, dir.join(OLD)) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(IdentityError::Io { path, source })
+            }
+            _ => Identity::load_or_create(dir),
+        }
     }
 
     fn from_pkcs8(pkcs8: &[u8]) -> Option<Identity> {

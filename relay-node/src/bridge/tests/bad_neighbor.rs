@@ -51,6 +51,7 @@ fn hello() -> Hello {
         festival: None,
         updates: vec![],
         underlay: Default::default(),
+        incarnation: None,
     }
 }
 

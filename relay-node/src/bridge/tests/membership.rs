@@ -180,6 +180,7 @@ fn hello(token: Option<String>) -> Hello {
         festival: token,
         updates: vec![],
         underlay: Default::default(),
+        incarnation: None,
     }
 }
 
