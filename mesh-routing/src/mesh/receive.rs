@@ -34,8 +34,8 @@ impl Mesh {
     /// [`MeshError::reason`].
     pub fn handle_message(&mut self, link: LinkId, bytes: &[u8], now: Instant) -> Result<(), MeshError> {
         self.touch(now);
-        if self.take_doubted(link, bytes) {
-            return Ok(());
+        if let Some(taken) = self.take_doubted(link, bytes) {
+            return taken;
         }
         let state = self.links.get_mut(&link).ok_or(MeshError::UnknownLink)?;
         self.changed.links |= state.detector.handle_heard(now);
@@ -89,9 +89,6 @@ impl Mesh {
                 self.send(link, &Message::ProbeAck { nonce, rate });
             }
             Message::ProbeAck { nonce, rate } => {
-                if self.take_proof(link, nonce) {
-                    return Ok(());
-                }
                 if let Some(link) = self.links.get_mut(&link) {
                     link.detector.handle_rate(rate, now);
                     link.detector.handle_probe_ack(nonce, now);
@@ -195,7 +192,7 @@ impl Mesh {
         let own = (self.config.id, &*self.config.keys);
         let Some(message) = self.opaques.handle(neighbor, message, own, now)? else { return Ok(()) };
         self.spread(Some(link), &message);
-        if !self.take_told(&message) && !self.note_opaque(&message) {
+        if !self.take_doubt(&message) && !self.note_opaque(&message) {
             self.counters.unknown.passed_on += 1;
         }
         Ok(())

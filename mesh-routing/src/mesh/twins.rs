@@ -3,13 +3,11 @@
 //! key of its own.
 //!
 //! Each run of a relay has an incarnation, drawn at random. It stands in the hello of a link, and behind the LSA of a
-//! relay's links. A restart is another incarnation too, but then the one before is gone: a new link is held back until that
-//! is known. Three look for it:
+//! relay's links. A restart is another incarnation too, but then the one before is gone. So where the mesh knows another
+//! incarnation a new link is held back, and everybody is asked. If the other one answers, signed with its key, it is alive,
+//! and the link is refused. Nothing else is taken for a proof: neighbors of a relay that died may be slow to notice it.
 //!
-//! - A neighbor of both asks the one that it has. If that answers, the new link is refused.
-//! - A neighbor of the second one alone finds the first one in the mesh. If it is still there after a while, the new link
-//!   is refused.
-//! - Where two parts of a mesh join that each know one of them, they meet in their LSAs. Who is longer in the mesh goes on.
+//! Where two parts of a mesh join that each know one of them, they meet in their LSAs. Who is longer in the mesh goes on.
 
 use std::{
     collections::BTreeMap,
@@ -21,21 +19,21 @@ use protocol::{BridgeVersion, NodeId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    link::detector::State,
+    error::MeshError,
+    link::{Link, detector::State},
     mesh::{Mesh, output::Output},
     wire::{
         envelope::{Opaque, Received, Said, Scope},
         incarnation::Incarnation,
         message::{Encoded, Message},
         metric::{LinkId, Underlay},
+        signed_lsa::Key,
     },
 };
 
-/// How long a link is held back while the relay is in the mesh in another incarnation, elsewhere or on a link that does not
-/// answer. Its neighbors take a bit more than 2 s to call a quiet link down, and the flood some more.
-const ELSEWHERE: Duration = Duration::from_secs(4);
-/// The probe that asks an incarnation whether it is there. Those of the detectors count up from 0.
-const NONCE: u32 = u32::MAX;
+/// How long a link is held back while another incarnation of the relay is in the mesh and does not answer. If that is alive
+/// all the same, the two meet in their LSAs.
+const ANSWER: Duration = Duration::from_secs(4);
 /// An LSA that is so much younger than this run was not said by a run before, however long it was on its way.
 const MARGIN: Duration = Duration::from_secs(2);
 /// Of LSAs of another incarnation that are higher than the own one. One may have been on its way for long.
@@ -45,8 +43,9 @@ const LONGER: Duration = Duration::from_secs(1);
 /// What comes on a link that is held back, at most.
 const WAITING_MAX: usize = 256;
 const WAITING_BYTES: usize = 1 << 20;
-/// The kind of the message to everybody that says that a key is used twice.
-const KIND: u32 = 64;
+/// The kinds of the messages to everybody: another incarnation of a relay is asked for, and answers.
+const ASK: u32 = 64;
+const ALIVE: u32 = 65;
 /// Why links end.
 const SECOND: &str = "another relay with the key of this one was in the mesh before";
 
@@ -61,7 +60,8 @@ pub(super) struct Twins {
     joined: Option<Instant>,
     /// LSAs of another incarnation of this relay that prove that it runs, and the highest sequence of one.
     proofs: (u32, u64),
-    told: u32,
+    /// Messages to everybody.
+    said: u32,
 }
 
 #[derive(Debug)]
@@ -75,12 +75,12 @@ struct Doubted {
     bytes: usize,
 }
 
-/// What is told to everybody, as the payload of a message.
-#[derive(Debug, Serialize, Deserialize)]
-struct Told {
+/// What stands in the messages to everybody.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Doubt {
     /// Whose key it is.
     id: NodeId,
-    /// The incarnation that was refused.
+    /// The incarnation whose link is held back. Nobody knew it before, so an answer that names it is fresh.
     incarnation: u64,
 }
 
@@ -105,9 +105,7 @@ impl Mesh {
         let doubted =
             Doubted { neighbor, incarnation: said, over, since: now, waiting: Vec::new(), bytes: 0 };
         self.twins.doubted.insert(link, doubted);
-        for (old, rate) in self.links_of_another(&neighbor, said) {
-            self.send(old, &Message::Probe { nonce: NONCE, rate });
-        }
+        self.say_to_all(ASK, Doubt { id: neighbor, incarnation: said });
     }
 
     /// A neighbor refused this relay because it has another one with this key: this one is the second.
@@ -149,65 +147,49 @@ impl Mesh {
         self.twins.doubted.remove(&link).is_some()
     }
 
-    /// Takes a message of a link that is held back: it waits with it. Says whether it is one. The neighbor does not know
-    /// that, so it is answered that this end is there.
-    pub(super) fn take_doubted(&mut self, link: LinkId, bytes: &[u8]) -> bool {
-        let Some(doubted) = self.twins.doubted.get_mut(&link) else { return false };
+    /// Takes a message of a link that is held back: it waits with it. `None` if it is not of such a link. The neighbor does
+    /// not know that, so it is answered that this end is there.
+    pub(super) fn take_doubted(&mut self, link: LinkId, bytes: &[u8]) -> Option<Result<(), MeshError>> {
+        let doubted = self.twins.doubted.get_mut(&link)?;
         if let Ok(Received::Known { message: Message::Probe { nonce, rate }, .. }) = Received::decode(bytes) {
             let Encoded { class, bytes, .. } = (&Message::ProbeAck { nonce, rate }).into();
             self.outputs.push_back(Output::Send { link, class, message: bytes });
         } else if doubted.waiting.len() < WAITING_MAX && doubted.bytes + bytes.len() <= WAITING_BYTES {
             doubted.bytes += bytes.len();
             doubted.waiting.push(Bytes::copy_from_slice(bytes));
+        } else {
+            // What is missing is found by hashes, as on every link.
+            return Some(Err(MeshError::Full { what: "message of a link that is held back" }));
         }
-        true
+        Some(Ok(()))
     }
 
-    /// A neighbor answers a probe. If it is the one that asks for an incarnation, that is alive, and links of others are
-    /// those of a second relay. Says whether it is.
-    pub(super) fn take_proof(&mut self, link: LinkId, nonce: u32) -> bool {
-        let Some(alive) = self.links.get(&link).filter(|_| nonce == NONCE) else { return false };
-        let (neighbor, alive) = (alive.neighbor, alive.incarnation);
-        let is_second = |(_, doubted): &(&LinkId, &Doubted)| {
-            doubted.neighbor == neighbor && Some(doubted.incarnation) != alive
-        };
-        let seconds: Vec<_> = self.twins.doubted.iter().filter(is_second).map(|(link, _)| *link).collect();
-        seconds.into_iter().for_each(|link| self.refuse(link));
-        true
-    }
-
-    /// Lets go what need not be held back any more, and refuses what was for too long. Says whether a link is taken.
+    /// Lets go what need not be held back any more. Says whether a link is taken.
     pub(super) fn settle_doubted(&mut self) -> bool {
         let now = self.now;
-        let mut taken = false;
-        for link in self.twins.doubted.keys().copied().collect::<Vec<_>>() {
-            let Some(doubted) = self.twins.doubted.get(&link) else { continue };
-            if !self.is_doubtful(&doubted.neighbor, doubted.incarnation) {
-                if let Some(Doubted { neighbor, incarnation, over, waiting, .. }) =
-                    self.twins.doubted.remove(&link)
-                {
-                    taken = true;
-                    // Links that are down, of the incarnation before.
-                    for (old, _) in self.old_links(&neighbor, incarnation) {
-                        let reason = "the neighbor was started anew";
-                        self.outputs.push_back(Output::DropLink { link: old, reason });
-                    }
-                    self.take_link(link, (neighbor, Some(incarnation)), over, now);
-                    for message in waiting {
-                        // What is wrong with it is counted as on every link.
-                        let _ = self.handle_message(link, &message, now);
-                    }
-                }
-            } else if now >= doubted.since + ELSEWHERE {
-                self.refuse(link);
+        let over = |(_, doubted): &(&LinkId, &Doubted)| {
+            now >= doubted.since + ANSWER || !self.is_doubtful(&doubted.neighbor, doubted.incarnation)
+        };
+        let taken: Vec<_> = self.twins.doubted.iter().filter(over).map(|(link, _)| *link).collect();
+        for link in &taken {
+            let Some(doubted) = self.twins.doubted.remove(link) else { continue };
+            let Doubted { neighbor, incarnation, over, waiting, .. } = doubted;
+            for old in self.links_of_another(&neighbor, incarnation) {
+                self.outputs
+                    .push_back(Output::DropLink { link: old, reason: "the neighbor was started anew" });
+            }
+            self.take_link(*link, (neighbor, Some(incarnation)), over, now);
+            for message in waiting {
+                // What is wrong with it is counted as on every link.
+                let _ = self.handle_message(*link, &message, now);
             }
         }
-        taken
+        !taken.is_empty()
     }
 
     /// When a link is held back no longer.
     pub(super) fn doubted_until(&self) -> Option<Instant> {
-        self.twins.doubted.values().map(|doubted| doubted.since + ELSEWHERE).min()
+        self.twins.doubted.values().map(|doubted| doubted.since + ANSWER).min()
     }
 
     /// An own LSA came back from the mesh, with the incarnation that said it and its age.
@@ -230,67 +212,58 @@ impl Mesh {
         }
     }
 
-    /// Somebody says that a key is used twice. It is for people: nothing follows from it.
-    pub(super) fn take_told(&mut self, message: &Opaque) -> bool {
-        if message.said.kind != KIND {
+    /// Somebody asks for another incarnation of a relay, or one answers. Says whether it is such a message.
+    pub(super) fn take_doubt(&mut self, message: &Opaque) -> bool {
+        let Said { kind, origin, payload, .. } = &message.said;
+        if !matches!(*kind, ASK | ALIVE) {
             return false;
         }
-        if let Ok(told) = postcard::from_bytes::<Told>(&message.said.payload)
-            && told.id == self.config.id
-            && told.incarnation != self.config.seed
-        {
-            let zone = self.zone_of(&message.said.origin).cloned();
-            self.outputs.push_back(Output::Twin { id: told.id, zone, link: None });
+        let Ok(doubt) = postcard::from_bytes::<Doubt>(payload) else { return true };
+        if *kind == ASK && doubt.id == self.config.id && doubt.incarnation != self.config.seed {
+            let zone = self.zone_of(origin).cloned();
+            self.outputs.push_back(Output::Twin { id: doubt.id, zone, link: None });
+            self.say_to_all(ALIVE, doubt);
+        }
+        // Who signed the answer has the key.
+        if *kind == ALIVE && doubt.id == *origin {
+            let is_second = |(_, doubted): &(&LinkId, &Doubted)| {
+                (doubted.neighbor, doubted.incarnation) == (doubt.id, doubt.incarnation)
+            };
+            let seconds: Vec<_> =
+                self.twins.doubted.iter().filter(is_second).map(|(link, _)| *link).collect();
+            for link in seconds {
+                self.twins.doubted.remove(&link);
+                self.outputs.push_back(Output::Twin { id: doubt.id, zone: None, link: Some(link) });
+            }
         }
         true
     }
 
-    /// A second relay of one key: its link ends, and everybody is told, the first one too.
-    fn refuse(&mut self, link: LinkId) {
-        let Some(Doubted { neighbor: id, incarnation, .. }) = self.twins.doubted.remove(&link) else {
-            return;
-        };
-        self.outputs.push_back(Output::Twin { id, zone: None, link: Some(link) });
-        let payload = postcard::to_stdvec(&Told { id, incarnation }).expect("numbers always serialize");
-        self.twins.told += 1;
-        // Apart from what else this relay says to everybody.
-        let number = self.config.seed << 32 | u64::from(self.twins.told);
-        let said = Said { kind: KIND, origin: self.config.id, number, payload: payload.into() };
+    fn say_to_all(&mut self, kind: u32, doubt: Doubt) {
+        let payload = postcard::to_stdvec(&doubt).expect("numbers always serialize").into();
+        self.twins.said += 1;
+        // Another one than what another run says.
+        let number = self.config.seed << 32 | u64::from(self.twins.said);
+        let said = Said { kind, origin: self.config.id, number, payload };
         let message = Opaque::sign(Scope::Mesh, said, &*self.config.keys);
         self.spread(None, &message);
     }
 
     /// Whether another incarnation of a relay may be alive.
     fn is_doubtful(&self, neighbor: &NodeId, incarnation: u64) -> bool {
-        let known = || {
-            let held = self.flooding.lsdb().held(&crate::wire::signed_lsa::Key::Links(*neighbor))?;
-            held.signed.incarnation()
-        };
-        self.links_of_another(neighbor, incarnation).next().is_some()
-            || self.routes.reaches(neighbor) && known().is_some_and(|known| known.number != incarnation)
+        let held = self.flooding.lsdb().held(&Key::Links(*neighbor));
+        let said = held.and_then(|held| held.signed.incarnation());
+        let alive = |link: &LinkId| self.links.get(link).is_some_and(|link| link.state() != State::Down);
+        self.links_of_another(neighbor, incarnation).iter().any(alive)
+            || self.routes.reaches(neighbor) && said.is_some_and(|said| said.number != incarnation)
     }
 
-    /// Links to other incarnations of a relay that are not down.
-    fn links_of_another(
-        &self,
-        neighbor: &NodeId,
-        incarnation: u64,
-    ) -> impl Iterator<Item = (LinkId, crate::wire::metric::Rate)> + use<> {
-        let alive: Vec<_> = self
-            .old_links(neighbor, incarnation)
-            .into_iter()
-            .filter(|(_, state)| *state != State::Down)
-            .filter_map(|(link, _)| Some((link, self.links.get(&link)?.detector.rate())))
-            .collect();
-        alive.into_iter()
-    }
-
-    fn old_links(&self, neighbor: &NodeId, incarnation: u64) -> Vec<(LinkId, State)> {
-        let another = |link: &&crate::link::Link| {
+    /// Links to other incarnations of a relay.
+    fn links_of_another(&self, neighbor: &NodeId, incarnation: u64) -> Vec<LinkId> {
+        let is_one = |link: &Link| {
             link.neighbor == *neighbor && link.incarnation.is_some_and(|known| known != incarnation)
         };
-        let links = self.links.iter().filter(|(_, link)| another(link));
-        links.map(|(id, link)| (*id, link.state())).collect()
+        self.links.iter().filter(|(_, link)| is_one(link)).map(|(id, _)| *id).collect()
     }
 }
 

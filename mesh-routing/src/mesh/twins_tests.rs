@@ -7,7 +7,7 @@ use std::{
 
 use protocol::{BridgeVersion, ZoneName};
 
-use super::ELSEWHERE;
+use super::ANSWER;
 use crate::{
     Config, LinkId, Mesh, Output, Underlay,
     sim::{config, epoch, node},
@@ -216,7 +216,7 @@ fn a_restart_is_no_second_relay() {
         net.kill(before);
         let after = net.relay(1, FIRST);
         net.link(hubs[usize::from(elsewhere)], after);
-        net.run(ELSEWHERE);
+        net.run(ANSWER);
         net.run(Duration::from_secs(20));
         assert!(net.seconds().is_empty(), "{:?}", net.said);
         assert!((0..2).all(|at| net.known(hubs[at], 1) == Some(FIRST)), "elsewhere: {elsewhere}");
