@@ -184,7 +184,7 @@ async fn sound_is_whole_however_the_path_changes() {
                     let mut is_first = turn % 100 == 0;
                     while left > 0 {
                         let mut payload = super::slow_path::picture(*next, is_first).to_vec();
-                        payload.resize(left.min(1100).max(20), 0);
+                        payload.resize(left.clamp(20, 1100), 0);
                         send(encoding, payload, Class::Video, encoding as u8);
                         (*next, left, is_first) = (next.wrapping_add(1), left.saturating_sub(1100), false);
                     }

@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
