@@ -1,7 +1,8 @@
 //! The way of data channels out of a media thread, to those who know what they mean (`channels/`), and back. The thread
-//! never waits for them: whose events find no room loses its channels, and that is told as soon as there is room.
+//! never waits for them: whose events find no room loses its channels, and that is told as soon as there is room. Of what
+//! is left once half of the room is taken no session gets more than its share.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use media::{ChannelEvent, ChannelId};
 use protocol::SessionId;
@@ -11,6 +12,8 @@ use crate::drop_reason::DropReason;
 
 /// Events of channels that may wait, of all workers.
 pub const EVENTS_MAX: usize = 4096;
+/// One part of so many of them is a session's share of what is left when half of them wait.
+const SHARES: usize = 16;
 /// Bytes of a message that some label has a use for: 16 KiB, with a head.
 pub const MESSAGE_MAX: usize = 16 * 1024 + 64;
 
@@ -43,12 +46,14 @@ pub struct ChannelsOut {
     to: mpsc::Sender<Happened>,
     /// Sessions that have lost their channels, or are over, and of which that could not be told yet.
     over: BTreeSet<SessionId>,
+    /// How many events of a session came since less than half of the room was taken.
+    crowding: BTreeMap<SessionId, usize>,
 }
 
 impl ChannelsOut {
     /// That of this worker.
     pub fn new(worker: usize, to: mpsc::Sender<Happened>) -> ChannelsOut {
-        ChannelsOut { worker, to, over: BTreeSet::new() }
+        ChannelsOut { worker, to, over: BTreeSet::new(), crowding: BTreeMap::new() }
     }
 
     /// Something happened to a channel. False if the session's channels have to be closed, because nobody will hear of them.
@@ -66,12 +71,24 @@ impl ChannelsOut {
             }
             event => Happened::Channel { worker, channel, event },
         };
-        if self.to.try_send(happened).is_ok() {
+        if self.has_share(channel.session) && self.to.try_send(happened).is_ok() {
             return true;
         }
         DropReason::ChannelQueueFull.count();
         self.over.insert(channel.session);
         false
+    }
+
+    /// Whether a session may say one thing more.
+    fn has_share(&mut self, session: SessionId) -> bool {
+        let most = self.to.max_capacity();
+        if self.to.capacity() > most / 2 {
+            self.crowding.clear();
+            return true;
+        }
+        let came = self.crowding.entry(session).or_default();
+        *came += 1;
+        *came <= (most / SHARES).max(4)
     }
 
     /// A session is over.
@@ -121,6 +138,21 @@ mod tests {
         // There is room again: first it is said that they are gone.
         assert!(out.tell(channel(2), message(10)));
         assert!(matches!(taken.try_recv(), Ok(Happened::Over(session)) if session == SessionId([1; 16])));
+        assert!(out.tell(channel(1), ChannelEvent::Open { label: "room/1/lobby".to_owned() }));
+    }
+
+    #[test]
+    fn who_floods_leaves_room_to_others() {
+        let (to, mut taken) = mpsc::channel(64);
+        let mut out = ChannelsOut::new(0, to);
+        let came = (0..64).take_while(|_| out.tell(channel(1), message(10))).count();
+        assert_eq!(came, 32 + 4, "half of the room, and its share of the rest");
+        for session in 2..9 {
+            assert!(out.tell(channel(session), message(10)));
+        }
+        while taken.try_recv().is_ok() {}
+        // It was told that its channels are gone, and begins anew.
+        out.tell_over();
         assert!(out.tell(channel(1), ChannelEvent::Open { label: "room/1/lobby".to_owned() }));
     }
 
