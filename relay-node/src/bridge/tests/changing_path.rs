@@ -214,3 +214,52 @@ async fn sound_is_whole_however_the_path_changes() {
         assert!(stages == 1 || (0.7..1.15).contains(&capacity), "{capacity} of {rate} known");
     }
 }
+
+/// Two stages on 160 kbit/s: what their publishers send does not fit, the lowest rung of each does.
+#[tokio::test(start_paused = true)]
+async fn two_sounds_in_their_lowest_rung_pass_160_kbit_per_second_whole() {
+    const RUNG: usize = 72;
+    let net = Net::default();
+    net.wire(at(1), at(2), Path { rate: 160_000, delay: Duration::from_millis(20), ..THIN });
+    let (mut above, mut below) = (Relay::on(&net, at(1), &[at(2)]), Relay::on(&net, at(2), &[]));
+    let ((_, sender), (from, _)) = (above.up().await, below.up().await);
+    let route =
+        |sound: u16| Route { track: sound.into(), local: Some(1), class: Class::Audio, children: vec![] };
+    table(&below.forwarding, from, [1_u16, 2].map(|sound| (sound, route(sound))));
+    let begin = Instant::now();
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    let (mut capacity, mut rung_from) = (None, None);
+    for turn in 0..1500_u16 {
+        ticks.tick().await;
+        while let Ok(event) = above.events.try_recv() {
+            if let BridgeEvent::Measured { capacity: measured, .. } = event {
+                capacity = measured;
+            }
+        }
+        // As the trees plan it, which hear of a capacity when it is measured.
+        let room = capacity.unwrap_or(u64::MAX) / 100 * 85;
+        if rung_from.is_none() && 2 * (SOUND as u64 + 78) * 8 * 50 > room {
+            rung_from = Some((turn, begin.elapsed()));
+        }
+        for sound in [1_u16, 2] {
+            let mut payload = two_feeds::packet(turn).to_vec();
+            payload.resize(if rung_from.is_some() { RUNG } else { SOUND }, 0);
+            payload[11] = sound as u8;
+            sender.send_media(Class::Audio, DatagramKind::Rtp, 2, Alias(sound), &payload.into());
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (turn, after) = rung_from.expect("the link is known to be thin");
+    let came = below.came.lock().unwrap();
+    let lost = [1_u8, 2].map(|sound| {
+        let is_of = |payload: &Bytes| payload[11] == sound && payload.len() == RUNG;
+        usize::from(1500 - turn) - came.iter().filter(|(_, _, payload)| is_of(payload)).count()
+    });
+    println!(
+        "known for {capacity:?} after {after:?}, lost of {} packets of each rung: {lost:?}",
+        1500 - turn
+    );
+    // What was on its way when the rungs began may be in front of the first of them.
+    assert!(lost.iter().all(|lost| *lost <= 10), "{lost:?}");
+    assert!(after < Duration::from_secs(3), "{after:?}");
+}
