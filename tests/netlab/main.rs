@@ -11,7 +11,7 @@ use tests::{
         babel::{Babel, Tuning},
         bridge,
         flow::Flow,
-        loss, partition, race,
+        loss, partition, race, stages,
     },
     now, pause,
 };
@@ -197,6 +197,30 @@ async fn sound_crosses_a_narrow_long_and_lossy_bridge_beside_pictures() {
         require(latest <= 3000 * MS, || format!("an announcement took {latest:?}"))?;
         let [parity, all] = outcome.rates;
         require(parity <= 0.3 * all, || format!("parity took {parity:.0} of {all:.0} bit/s"))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_stages_are_heard_behind_160_kbit_per_second_each_in_the_rung_that_fits() {
+    if !possible() {
+        return;
+    }
+    let measure = || async {
+        let outcome = stages::stages(2, 160_000, 40 * MS, Duration::from_secs(15)).await.unwrap();
+        outcome.print();
+        let hearing = outcome.hearing;
+        assert_eq!((hearing.low, hearing.mid, hearing.high), (4, 0, 0), "two listeners of each");
+        outcome
+    };
+    measured(measure, |outcome| {
+        // One copy of each rung: two of each would be more than the wire carries.
+        require(outcome.rate < 150e3, || format!("{:.0} bit/s on the bridge", outcome.rate))?;
+        let [packets, lost] = outcome
+            .heard
+            .iter()
+            .fold([0, 0], |[packets, lost], heard| [packets + heard.packets, lost + heard.lost]);
+        require(packets > 1000 && lost <= packets / 200, || format!("{lost} of {packets} lost"))
     })
     .await;
 }

@@ -10,7 +10,7 @@ use tests::{
         babel::{Babel, Tuning},
         bridge, console,
         flow::Flow,
-        loss, partition, race,
+        loss, partition, race, stages,
     },
     pause,
 };
@@ -58,6 +58,21 @@ enum Command {
         /// Messages
         #[arg(long, default_value_t = 500)]
         messages: usize,
+    },
+    /// A bridge too thin for what several stages send: which quality of each is heard in the next zone, and what is missing
+    Stages {
+        /// How many
+        #[arg(long, default_value_t = 2)]
+        stages: usize,
+        /// Bits per second
+        #[arg(long, default_value_t = 160_000)]
+        rate: u64,
+        /// Round trip
+        #[arg(long, default_value_t = 40)]
+        round_trip_ms: u64,
+        /// How long what is heard counts
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
     },
     /// A narrow, long and lossy bridge: sound and announcements in the next zone, and what parity does
     Bridge {
@@ -153,6 +168,11 @@ async fn run(command: Command) -> Result<()> {
         }
         Command::Loss { relays, share, messages } => {
             loss::chain(relays, share, messages).await?.print();
+            Ok(())
+        }
+        Command::Stages { stages, rate, round_trip_ms, seconds } => {
+            let (round_trip, length) = (Duration::from_millis(round_trip_ms), Duration::from_secs(seconds));
+            stages::stages(stages, rate, round_trip, length).await?.print();
             Ok(())
         }
         Command::Bridge { rate, share, round_trip_ms, seconds } => {

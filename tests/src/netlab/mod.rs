@@ -16,6 +16,7 @@ pub mod partition;
 mod pump;
 pub mod race;
 pub mod relays;
+pub mod stages;
 pub mod topology;
 
 use std::{collections::BTreeMap, fs::File, net::Ipv4Addr};
