@@ -5,7 +5,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use tempfile::TempDir;
-use tests::{Child, Listener, Publisher, Relay, Setup, program, until};
+use tests::{Child, Listener, Publisher, Relay, Setup, pause, program, until};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -50,8 +50,10 @@ async fn two_boxes(elsewhere: bool) {
     let publisher = Publisher::tone(&hub, "main-stage", 440).unwrap();
     let api = first.api();
     until("the stream is live", SOON, || api.stream("main-stage")).await.unwrap();
-    let listener = Listener::start(&first, "main-stage", 15).unwrap();
+    let listener = Listener::start(&first, "main-stage", 22).unwrap();
 
+    // A run younger than that does not answer who asks for it.
+    pause(Duration::from_secs(7)).await;
     let at = if elsewhere { &far } else { &hub };
     let mut second = Setup::zone("parking").peer(at.bridge()).start_in(copy).await.unwrap();
     assert_eq!(second.node(), first.node());

@@ -43,9 +43,14 @@ const LONGER: Duration = Duration::from_secs(1);
 /// What comes on a link that is held back, at most.
 const WAITING_MAX: usize = 256;
 const WAITING_BYTES: usize = 1 << 20;
-/// The kinds of the messages to everybody: another incarnation of a relay is asked for, and answers.
+/// A run that is younger than this answers nothing: it may be asked because of the run before it, whose link is still held
+/// back somewhere.
+const YOUNG: Duration = ANSWER.saturating_add(MARGIN);
+/// The kinds of the messages to everybody: another incarnation of a relay is asked for, it answers, and it hears that a
+/// link was refused. The question alone proves nothing: it may come late.
 const ASK: u32 = 64;
 const ALIVE: u32 = 65;
+const REFUSED: u32 = 66;
 /// Why links end.
 const SECOND: &str = "another relay with the key of this one was in the mesh before";
 
@@ -172,6 +177,12 @@ impl Mesh {
         };
         let taken: Vec<_> = self.twins.doubted.iter().filter(over).map(|(link, _)| *link).collect();
         for link in &taken {
+            let Some(doubted) = self.twins.doubted.get(link) else { continue };
+            // It has not said so, and still answers here.
+            if self.is_linked_to_another(&doubted.neighbor, doubted.incarnation) {
+                self.refuse_second(Doubt { id: doubted.neighbor, incarnation: doubted.incarnation });
+                continue;
+            }
             let Some(doubted) = self.twins.doubted.remove(link) else { continue };
             let Doubted { neighbor, incarnation, over, waiting, .. } = doubted;
             for old in self.links_of_another(&neighbor, incarnation) {
@@ -215,28 +226,37 @@ impl Mesh {
     /// Somebody asks for another incarnation of a relay, or one answers. Says whether it is such a message.
     pub(super) fn take_doubt(&mut self, message: &Opaque) -> bool {
         let Said { kind, origin, payload, .. } = &message.said;
-        if !matches!(*kind, ASK | ALIVE) {
+        if !matches!(*kind, ASK | ALIVE | REFUSED) {
             return false;
         }
         let Ok(doubt) = postcard::from_bytes::<Doubt>(payload) else { return true };
-        if *kind == ASK && doubt.id == self.config.id && doubt.incarnation != self.config.seed {
-            let zone = self.zone_of(origin).cloned();
-            self.outputs.push_back(Output::Twin { id: doubt.id, zone, link: None });
-            self.say_to_all(ALIVE, doubt);
-        }
-        // Who signed the answer has the key.
-        if *kind == ALIVE && doubt.id == *origin {
-            let is_second = |(_, doubted): &(&LinkId, &Doubted)| {
-                (doubted.neighbor, doubted.incarnation) == (doubt.id, doubt.incarnation)
-            };
-            let seconds: Vec<_> =
-                self.twins.doubted.iter().filter(is_second).map(|(link, _)| *link).collect();
-            for link in seconds {
-                self.twins.doubted.remove(&link);
-                self.outputs.push_back(Output::Twin { id: doubt.id, zone: None, link: Some(link) });
+        let is_of_another = doubt.id == self.config.id && doubt.incarnation != self.config.seed;
+        match *kind {
+            ASK if is_of_another && self.now >= self.started + YOUNG => self.say_to_all(ALIVE, doubt),
+            // Who signed the answer has the key.
+            ALIVE if doubt.id == *origin => self.refuse_second(doubt),
+            REFUSED if is_of_another => {
+                let zone = self.zone_of(origin).cloned();
+                self.outputs.push_back(Output::Twin { id: doubt.id, zone, link: None });
             }
+            _ => {}
         }
         true
+    }
+
+    /// The other incarnation of a relay is alive: no link to this one.
+    fn refuse_second(&mut self, doubt: Doubt) {
+        let is_second = |(_, doubted): &(&LinkId, &Doubted)| {
+            (doubted.neighbor, doubted.incarnation) == (doubt.id, doubt.incarnation)
+        };
+        let seconds: Vec<_> = self.twins.doubted.iter().filter(is_second).map(|(link, _)| *link).collect();
+        for link in &seconds {
+            self.twins.doubted.remove(link);
+            self.outputs.push_back(Output::Twin { id: doubt.id, zone: None, link: Some(*link) });
+        }
+        if !seconds.is_empty() {
+            self.say_to_all(REFUSED, doubt);
+        }
     }
 
     fn say_to_all(&mut self, kind: u32, doubt: Doubt) {
@@ -253,9 +273,14 @@ impl Mesh {
     fn is_doubtful(&self, neighbor: &NodeId, incarnation: u64) -> bool {
         let held = self.flooding.lsdb().held(&Key::Links(*neighbor));
         let said = held.and_then(|held| held.signed.incarnation());
+        self.is_linked_to_another(neighbor, incarnation)
+            || self.routes.reaches(neighbor) && said.is_some_and(|said| said.number != incarnation)
+    }
+
+    /// Whether a link to another incarnation of a relay works: a relay that is gone answers for 2.25 s at most.
+    fn is_linked_to_another(&self, neighbor: &NodeId, incarnation: u64) -> bool {
         let alive = |link: &LinkId| self.links.get(link).is_some_and(|link| link.state() != State::Down);
         self.links_of_another(neighbor, incarnation).iter().any(alive)
-            || self.routes.reaches(neighbor) && said.is_some_and(|said| said.number != incarnation)
     }
 
     /// Links to other incarnations of a relay.

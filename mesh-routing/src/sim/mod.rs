@@ -470,8 +470,8 @@ impl Sim {
                 | Output::File(_)
                 | Output::Protect { .. } => {}
                 Output::DropLink { link, .. } if self.lied_to && self.at(link).is_none() => {}
-                Output::Twin { .. } | Output::Second => {
-                    panic!("a restart of {relay} is taken for a second relay")
+                output @ (Output::Twin { .. } | Output::Second) => {
+                    panic!("a restart of {relay} is taken for a second relay: {output:?}")
                 }
                 Output::DropLink { link, reason } => panic!("{link:?} is to be dropped: {reason}"),
             }
