@@ -109,7 +109,7 @@ pub fn files() -> Vec<Vec<u8>> {
 }
 
 pub fn file(bytes: &[u8]) {
-    for ((key, number), row) in pages::read(bytes) {
+    for ((key, number), row) in pages::read(bytes).rows {
         assert!(rows::sound(&key, number, &row).is_some(), "what is no record was found");
     }
     if let Ok(backup) = Backup::decode(bytes) {

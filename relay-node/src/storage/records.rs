@@ -166,7 +166,8 @@ impl Store {
         match Database::open(&path).and_then(|database| database.raw_rows()) {
             // Of a damaged file what can be read of it; the next start mends it.
             Err(StoreError::Damaged { .. }) => {
-                pages::read_file(&path).map_err(|error| StoreError::of(&path, error))
+                let found = pages::read_file(&path).map_err(|error| StoreError::of(&path, error))?;
+                Ok(found.rows)
             }
             read => read,
         }

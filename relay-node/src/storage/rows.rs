@@ -51,6 +51,16 @@ pub fn sound(key: &[u8], number: u64, row: &[u8]) -> Option<Row> {
     }
 }
 
+/// Whether these are the octets of a log's name.
+pub fn is_log(key: &[u8]) -> bool {
+    log_of(key).is_some()
+}
+
+/// A row that is not as it was written; it is counted. `None` if it is of no log.
+pub fn unsound(key: &[u8], number: u64) -> Option<Row> {
+    log_of(key).map(|log| damaged(log, number))
+}
+
 /// Of a log written in two ways one would begin where the other has not ended.
 fn log_of(key: &[u8]) -> Option<LogKey> {
     let log = postcard::from_bytes::<LogKey>(key).ok()?;

@@ -9,11 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mesh_routing::LogKey;
-
 use super::{
     database::{Database, Loaded},
-    pages::{self, RawRows},
+    pages::{self, Found, RawRows},
     rows::{self, Row},
     store_error::StoreError,
 };
@@ -42,12 +40,13 @@ pub(super) struct Salvaged {
 ///
 /// [`StoreError`]: all is as it was, and what can be read of it can be had by [`readable`].
 pub(super) fn salvage(path: &Path) -> Result<Salvaged, StoreError> {
-    let raw = pages::read_file(path).map_err(|error| StoreError::of(path, error))?;
+    let read = pages::read_file(path).map_err(|error| StoreError::of(path, error))?;
+    let raw = &read.rows;
     let new = with(path, NEW);
     // A power cut may have left it.
     let _ = fs::remove_file(&new);
     let made = (|| {
-        let database = make(&new, &raw)?;
+        let database = make(&new, raw)?;
         let boot = database.load()?.boot;
         Ok((database, boot, swap(path, &new)?))
     })();
@@ -56,7 +55,7 @@ pub(super) fn salvage(path: &Path) -> Result<Salvaged, StoreError> {
         let _ = fs::remove_file(&new);
     })?;
     database.handle_moved(path);
-    let loaded = Loaded { boot, rows: found(&raw), old: Vec::new() };
+    let loaded = Loaded { boot, rows: found(&read), old: Vec::new() };
     Ok(Salvaged { database, loaded, aside })
 }
 
@@ -84,7 +83,7 @@ fn another_boot(raw: &RawRows) -> u64 {
 
 /// What can be read of a file that cannot be opened, without a change to it. None of it if it may not even be read.
 pub(super) fn readable(path: &Path) -> Vec<Row> {
-    pages::read_file(path).map(|raw| found(&raw)).unwrap_or_default()
+    pages::read_file(path).map(|read| found(&read)).unwrap_or_default()
 }
 
 /// Rows behind the end of their logs as the table has them. Where the page that says which commit is the last one is
@@ -98,29 +97,39 @@ pub(super) fn behind(path: &Path, table: &[Row]) -> RawRows {
         };
         highest.insert(rows::key(key), number);
     }
-    let mut raw = pages::read_file(path).unwrap_or_default();
+    let mut raw = pages::read_file(path).unwrap_or_default().rows;
     raw.retain(|(key, number), _| highest.get(key).is_none_or(|highest| number > highest));
     raw
 }
 
-/// The rows that were found, and what may have been lost before them.
-fn found(raw: &RawRows) -> Vec<Row> {
-    let mut all = Vec::with_capacity(raw.len());
-    let mut log: Option<LogKey> = None;
-    for ((key, number), row) in raw {
+/// The rows that were found, those of them that are damaged, and what may have been lost before them: by log and number.
+fn found(read: &Found) -> Vec<Row> {
+    let mut all = BTreeMap::new();
+    let (mut log, mut highest) = (None, BTreeMap::new());
+    for ((key, number), row) in &read.rows {
         let Some(row) = rows::sound(key, *number, row) else { continue };
         if let Row::Record(record) | Row::Unproven(record) = &row
-            && log.as_ref() != Some(&record.key)
+            && log != Some(key)
         {
             if *number > 1 {
                 let first = number.saturating_sub(LOST_BEFORE).max(1);
-                all.push(Row::Damaged(record.key.clone(), first));
+                all.insert((key, first), Row::Damaged(record.key.clone(), first));
             }
-            log = Some(record.key.clone());
+            log = Some(key);
         }
-        all.push(row);
+        highest.insert(key, *number);
+        all.insert((key, *number), row);
     }
-    all
+    for (key, number) in &read.unsound {
+        // The number may be what is damaged.
+        let highest = highest.get(key).copied().unwrap_or_default();
+        if *number <= highest.saturating_add(LOST_BEFORE)
+            && let Some(row) = rows::unsound(key, *number)
+        {
+            all.insert((key, *number), row);
+        }
+    }
+    all.into_values().collect()
 }
 
 /// Gives the damaged file another name and the new one its name. Says how the damaged one is called now.
