@@ -104,23 +104,16 @@ impl Trees {
             return true;
         }
         let rank = around.rank(key);
-        let before = |sent: &Sent<'_>| sent.is_sound() || sent.rank == 0;
-        if rank == 0 {
-            let fits = planned(&before) + rate <= room;
-            if fits {
-                let may_go = |sent: &Sent<'_>| sent.is_picture() && sent.rank > 0;
-                self.make_room((link, rate), (|_| true, may_go), around, now);
-            }
-            return fits;
-        }
+        let is_base = rank == 0;
+        let is_upper = |sent: &Sent<'_>| sent.is_picture() && sent.rank > 0;
         // One above the base is sent of each picture: it takes the place of the one before.
-        let counts = |sent: &Sent<'_>| before(sent) || !same(sent);
-        // Of others, those no worse by which clearly fewer gain give way. Clearly, or two stages with equal crowds would
-        // take turns.
+        let counts = |sent: &Sent<'_>| is_base || !is_upper(sent) || !same(sent);
+        // For a base any of them goes. Beside another one of them those of others go that are no worse and by which clearly
+        // fewer gain: clearly, or two stages with equal crowds would take turns.
         let gain = u32::from(ask.behind.max(1));
         let may_go = |sent: &Sent<'_>| {
             let fewer = u32::from(sent.listeners.max(1)) * 3 < gain * 2;
-            sent.is_picture() && sent.rank >= rank && !same(sent) && fewer
+            is_upper(sent) && (is_base || sent.rank >= rank && !same(sent) && fewer)
         };
         let fits = planned(&|sent| counts(sent) && !may_go(sent)) + rate <= room;
         if fits {
