@@ -5,7 +5,7 @@
 use std::{cmp::Reverse, collections::VecDeque};
 
 use super::RUNGS;
-use crate::rtp::packet::Packet;
+use crate::rtp::{packet::Packet, sequence::is_newer};
 
 /// Packets that have come and may not have left as rung packets: an encoder is behind by one or two, and a number that is
 /// missing is waited for.
@@ -31,9 +31,7 @@ impl Passing {
     /// A packet of this rung leaves, whoever made it.
     pub fn handle_left(&mut self, rung: usize, packet: &Packet) {
         let left = &mut self.left[rung];
-        let follows = |(epoch, number): (u8, u16)| {
-            epoch != packet.epoch || (packet.sequence.wrapping_sub(number) as i16) > 0
-        };
+        let follows = |(epoch, number): (u8, u16)| epoch != packet.epoch || is_newer(packet.sequence, number);
         if left.is_none_or(follows) {
             *left = Some((packet.epoch, packet.sequence));
         }
@@ -46,8 +44,7 @@ impl Passing {
             return Vec::new();
         };
         let is_behind = |packet: &&Packet| {
-            let later = (packet.sequence.wrapping_sub(number) as i16) > 0;
-            packet.epoch == newest.epoch && (packet.epoch != epoch || later)
+            packet.epoch == newest.epoch && (packet.epoch != epoch || is_newer(packet.sequence, number))
         };
         let mut behind: Vec<Packet> = self.recent.iter().filter(is_behind).cloned().collect();
         behind.sort_by_key(|packet| Reverse(newest.sequence.wrapping_sub(packet.sequence) as i16));
