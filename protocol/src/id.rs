@@ -119,22 +119,9 @@ impl NodeId {
     }
 }
 
-impl fmt::Display for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
 impl fmt::Debug for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.short())
-    }
-}
-
-impl FromStr for NodeId {
-    type Err = NameError;
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        decode_hex("node id", text).map(Self)
     }
 }
 
@@ -143,60 +130,14 @@ impl FromStr for NodeId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub [u8; 16]);
 
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for SessionId {
-    /// Only a prefix: the whole id is a secret and must not reach a log.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}…", hex::encode(&self.0[..3]))
-    }
-}
-
-impl FromStr for SessionId {
-    type Err = NameError;
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        decode_hex("session id", text).map(Self)
-    }
-}
-
 /// A file on its way in. 128 random bits that its client draws, because who knows it may go on with the upload, or end it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UploadId(pub [u8; 16]);
-
-impl fmt::Display for UploadId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for UploadId {
-    /// Only a prefix: the whole id is a secret and must not reach a log.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}…", hex::encode(&self.0[..3]))
-    }
-}
-
-impl FromStr for UploadId {
-    type Err = NameError;
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        decode_hex("upload id", text).map(Self)
-    }
-}
 
 /// A file: the blake3 hash of its manifest, so whoever has the id can tell the file from any other. Shown
 /// as 64 hexadecimal characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FileId(pub [u8; 32]);
-
-impl fmt::Display for FileId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
 
 impl fmt::Debug for FileId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -204,12 +145,40 @@ impl fmt::Debug for FileId {
     }
 }
 
-impl FromStr for FileId {
-    type Err = NameError;
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        decode_hex("file id", text).map(Self)
-    }
+/// Written as hexadecimal characters, and read.
+macro_rules! hexadecimal {
+    ($id:ident, $what:literal) => {
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&hex::encode(self.0))
+            }
+        }
+
+        impl FromStr for $id {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                decode_hex($what, text).map(Self)
+            }
+        }
+    };
 }
+hexadecimal!(NodeId, "node id");
+hexadecimal!(SessionId, "session id");
+hexadecimal!(UploadId, "upload id");
+hexadecimal!(FileId, "file id");
+
+/// Only a prefix is shown: the whole id is a secret and must not reach a log.
+macro_rules! secret {
+    ($id:ident) => {
+        impl fmt::Debug for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}…", hex::encode(&self.0[..3]))
+            }
+        }
+    };
+}
+secret!(SessionId);
+secret!(UploadId);
 
 fn decode_hex<const N: usize>(what: &'static str, text: &str) -> Result<[u8; N], NameError> {
     let mut bytes = [0; N];
