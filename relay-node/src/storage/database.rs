@@ -97,8 +97,7 @@ impl Database {
         let repaired = Arc::new(AtomicBool::new(false));
         let told = repaired.clone();
         let open = || {
-            let mut builder = redb::Database::builder();
-            builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
+            let mut builder = builder();
             builder.set_repair_callback(move |_| told.store(true, Ordering::Relaxed));
             Ok(builder.create(path)?)
         };
@@ -123,9 +122,7 @@ impl Database {
             let memory = redb::backends::InMemoryBackend::new();
             memory.set_len(bytes.len() as u64)?;
             memory.write(0, &bytes)?;
-            let mut builder = redb::Database::builder();
-            builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
-            Ok(builder.create_with_backend(memory)?)
+            Ok(builder().create_with_backend(memory)?)
         };
         let database = Some(guarded(path, open)?);
         Ok(Database { path: path.to_owned(), database, repaired: false })
@@ -174,21 +171,17 @@ impl Database {
     ///
     /// [`StoreError`], with the cause. The library refuses everything after that until the file is opened anew.
     pub fn write<'a>(&self, changes: impl Iterator<Item = Change<'a>>) -> Result<(), StoreError> {
-        self.reads(|database| {
-            let transaction = database.begin_write()?;
-            {
-                let mut table = transaction.open_table(RECORDS)?;
-                for change in changes {
-                    match change {
-                        Change::Insert(record) => insert(&mut table, record)?,
-                        Change::Forget(key, below) => {
-                            let key = rows::key(key);
-                            table.retain_in((&key[..], 0)..(&key[..], below), |_, _| false)?;
-                        }
+        self.commits(|transaction| {
+            let mut table = transaction.open_table(RECORDS)?;
+            for change in changes {
+                match change {
+                    Change::Insert(record) => insert(&mut table, record)?,
+                    Change::Forget(key, below) => {
+                        let key = rows::key(key);
+                        table.retain_in((&key[..], 0)..(&key[..], below), |_, _| false)?;
                     }
                 }
             }
-            transaction.commit()?;
             Ok(())
         })
     }
@@ -213,20 +206,16 @@ impl Database {
     ///
     /// [`StoreError`], with the cause.
     pub fn fill(&self, rows: &RawRows, boot: Option<u64>) -> Result<(), StoreError> {
-        self.reads(|database| {
-            let transaction = database.begin_write()?;
-            {
-                let mut table = transaction.open_table(RECORDS)?;
-                for ((key, number), row) in rows {
-                    table.insert((&key[..], *number), &row[..])?;
-                }
-                if let Some(boot) = boot {
-                    let mut counters = transaction.open_table(COUNTERS)?;
-                    counters.insert(FORMAT, FORMAT_NOW)?;
-                    counters.insert(BOOT, boot)?;
-                }
+        self.commits(|transaction| {
+            let mut table = transaction.open_table(RECORDS)?;
+            for ((key, number), row) in rows {
+                table.insert((&key[..], *number), &row[..])?;
             }
-            transaction.commit()?;
+            if let Some(boot) = boot {
+                let mut counters = transaction.open_table(COUNTERS)?;
+                counters.insert(FORMAT, FORMAT_NOW)?;
+                counters.insert(BOOT, boot)?;
+            }
             Ok(())
         })
     }
@@ -237,18 +226,26 @@ impl Database {
     ///
     /// [`StoreError`], with the cause; what is there stays as it is then.
     pub fn replace(&self, records: &[LogEntry]) -> Result<(), StoreError> {
+        self.commits(|transaction| {
+            let mut table = transaction.open_table(RECORDS)?;
+            for record in records {
+                insert(&mut table, record)?;
+            }
+            transaction.open_table(COUNTERS)?.insert(FORMAT, FORMAT_NOW)?;
+            transaction.delete_table(OLD_RECORDS)?;
+            Ok(())
+        })
+    }
+
+    /// Commits what is changed, or nothing of it.
+    fn commits(
+        &self,
+        what: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), StoreError> {
         self.reads(|database| {
             let transaction = database.begin_write()?;
-            {
-                let mut table = transaction.open_table(RECORDS)?;
-                for record in records {
-                    insert(&mut table, record)?;
-                }
-                transaction.open_table(COUNTERS)?.insert(FORMAT, FORMAT_NOW)?;
-                transaction.delete_table(OLD_RECORDS)?;
-            }
-            transaction.commit()?;
-            Ok(())
+            what(&transaction)?;
+            Ok(transaction.commit()?)
         })
     }
 
@@ -259,6 +256,12 @@ impl Database {
         let database = self.database.as_ref().expect("it is taken by drop alone");
         guarded(&self.path, || what(database))
     }
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = redb::Database::builder();
+    builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
+    builder
 }
 
 /// Lets the library do something. A panic of it is damage of the file.

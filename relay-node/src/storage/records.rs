@@ -307,10 +307,9 @@ impl Writer {
             pulse.beat(clock::now());
             match waiting.recv_timeout(BEAT) {
                 Ok(first) => {
-                    let batch: Vec<Job> =
+                    let mut batch: Vec<Job> =
                         std::iter::once(first).chain(waiting.try_iter()).take(BATCH_MAX).collect();
                     let is_snapshot = |job: &mut Job| matches!(job, Job::Snapshot { .. });
-                    let mut batch = batch;
                     let snapshots: Vec<Job> = batch.extract_if(.., is_snapshot).collect();
                     self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
                     self.take(batch);
