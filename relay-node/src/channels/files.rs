@@ -23,7 +23,6 @@ use crate::{
     drop_reason::DropReason,
     incoming::{CHUNK, Incoming, IncomingError},
     node::sessions::Whose,
-    node_loop::request::NodeRequest,
     outgoing::{Outgoing, OutgoingError, manifest_of},
     places::Held,
     storage::files::{
@@ -41,12 +40,7 @@ const CREDIT: u32 = 256 * 1024;
 const WRONG_MAX: u32 = 3;
 
 /// Serves a channel until it is gone, or what comes on it is no frame.
-pub(super) async fn serve(state: ChannelsState, way: Way) {
-    let session = way.out.channel.session;
-    // It may be over already.
-    let Ok(Some(whose)) = state.requests.ask(|reply| NodeRequest::Whose { session, reply }).await else {
-        return;
-    };
+pub(super) async fn serve(state: ChannelsState, whose: Whose, way: Way) {
     let transfers = Transfers { state, whose, uploads: BTreeMap::new(), downloads: VecDeque::new() };
     // Gone, or told to go: either way the channel is closed by the end of it.
     let _ = transfers.run(way).await;

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, atomic::AtomicUsize},
 };
 
-use media::{ChannelEvent, ChannelId, ChannelWish};
+use media::{ChannelEvent, ChannelId};
 use protocol::SessionId;
 use tokio::sync::mpsc;
 
@@ -16,7 +16,7 @@ use super::{
     room,
     way::{self, Handle, Message, Way},
 };
-use crate::{drop_reason::DropReason, media::channels::Happened};
+use crate::{drop_reason::DropReason, media::channels::Happened, node_loop::request::NodeRequest};
 
 /// Channels of one session that are served at a time; others are closed.
 const SERVED_MAX: usize = 8;
@@ -33,18 +33,20 @@ pub async fn run(state: ChannelsState, mut happened: mpsc::Receiver<Happened>) {
             handle
         });
         if let Some((worker, channel)) = asked {
-            let workers = workers.clone();
-            if !workers.ask(worker, channel, ChannelWish::Close) {
-                tokio::spawn(async move { way::close(&workers, worker, channel).await });
-            }
+            way::close(&workers, worker, channel);
         }
     }
 }
 
 async fn serve(state: ChannelsState, label: Label, way: Way) {
+    let session = way.out.channel.session;
+    // It may be over already.
+    let Ok(Some(whose)) = state.requests.ask(|reply| NodeRequest::Whose { session, reply }).await else {
+        return;
+    };
     match label {
-        Label::Room(room) => room::serve(state, room, way).await,
-        Label::Files => files::serve(state, way).await,
+        Label::Room(room) => room::serve(state, (room, whose), way).await,
+        Label::Files => files::serve(state, whose, way).await,
     }
 }
 
@@ -74,7 +76,7 @@ impl Hub {
             }
             Happened::TooLong { worker, channel } => {
                 DropReason::ChannelTooLong.count();
-                return self.forget(channel).map(|handle| drop_unclosed(handle, worker, channel));
+                return self.give_up(worker, channel);
             }
             Happened::Channel { worker, channel, event } => (worker, channel, event),
         };
@@ -98,7 +100,7 @@ impl Hub {
                 };
                 if !handle.hear(Message { data, binary }) {
                     DropReason::ChannelTooFast.count();
-                    return self.forget(channel).map(|handle| drop_unclosed(handle, worker, channel));
+                    return self.give_up(worker, channel);
                 }
             }
             ChannelEvent::Acknowledged { bytes } => {
@@ -107,11 +109,13 @@ impl Hub {
                 session.channels.values().for_each(Handle::look);
             }
             ChannelEvent::Refused => {
-                let handle = self.forget(channel)?;
+                let gives_up = self.give_up(worker, channel)?;
                 DropReason::ChannelUnsent.count();
-                return Some(drop_unclosed(handle, worker, channel));
+                return Some(gives_up);
             }
-            ChannelEvent::Closed => self.closed(channel),
+            ChannelEvent::Closed => {
+                self.closed(channel);
+            }
         }
         None
     }
@@ -120,10 +124,14 @@ impl Hub {
         self.sessions.get(&channel.session)?.channels.get(&channel.number)
     }
 
-    fn closed(&mut self, channel: ChannelId) {
-        if let Some(handle) = self.forget(channel) {
-            handle.gone();
-        }
+    /// The channel is gone. Says whether it was served.
+    fn closed(&mut self, channel: ChannelId) -> bool {
+        self.forget(channel).map(Handle::gone).is_some()
+    }
+
+    /// A channel that is open has to be closed: here and not by its task, which may take its time.
+    fn give_up(&mut self, worker: usize, channel: ChannelId) -> Option<(usize, ChannelId)> {
+        self.closed(channel).then_some((worker, channel))
     }
 
     fn forget(&mut self, channel: ChannelId) -> Option<Handle> {
@@ -134,10 +142,4 @@ impl Hub {
         }
         handle
     }
-}
-
-/// A channel that is open and has to be closed: here and not by its task, which may take its time.
-fn drop_unclosed(handle: Handle, worker: usize, channel: ChannelId) -> (usize, ChannelId) {
-    handle.gone();
-    (worker, channel)
 }

@@ -12,19 +12,15 @@ use super::{
 use crate::{
     conversation::{Conversation, End, Heard, MESSAGE_MAX},
     drop_reason::DropReason,
-    node_loop::{outbox::words, request::NodeRequest},
+    node::sessions::Whose,
+    node_loop::outbox::words,
 };
 
 /// Bytes of an event: what every client takes in one message (RFC 8841 section 6).
 const EVENT_MAX: usize = 64 * 1024;
 
 /// Serves a channel until it is gone, or its participant has to go.
-pub(super) async fn serve(state: ChannelsState, room: RoomName, mut way: Way) {
-    let session = way.out.channel.session;
-    // It may be over already.
-    let Ok(Some(whose)) = state.requests.ask(|reply| NodeRequest::Whose { session, reply }).await else {
-        return;
-    };
+pub(super) async fn serve(state: ChannelsState, (room, whose): (RoomName, Whose), mut way: Way) {
     let entered = Conversation::enter(state.requests, &state.participants, room, whose.client).await;
     let last = match entered {
         Ok((talk, welcome)) => visit(&mut way, talk, welcome).await.err(),

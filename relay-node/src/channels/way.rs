@@ -141,8 +141,7 @@ impl Out {
             }
             self.counts.news.notified().await;
         }
-        let wish = ChannelWish::Say { data, binary };
-        self.ask(wish).await;
+        ask(&self.workers, self.worker, self.channel, ChannelWish::Say { data, binary }).await;
         Ok(())
     }
 
@@ -157,12 +156,6 @@ impl Out {
         // A peer that does not read loses the end.
         let _ = tokio::time::timeout(LAST_WORDS, settled).await;
     }
-
-    async fn ask(&self, wish: ChannelWish) {
-        while !self.workers.ask(self.worker, self.channel, wish.clone()) {
-            tokio::time::sleep(WORKER_PAUSE).await;
-        }
-    }
 }
 
 impl Drop for Out {
@@ -170,18 +163,22 @@ impl Drop for Out {
         if self.counts.gone.load(Ordering::Acquire) {
             return;
         }
-        let (worker, workers, channel) = (self.worker, self.workers.clone(), self.channel);
-        if !workers.ask(worker, channel, ChannelWish::Close)
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(async move { close(&workers, worker, channel).await });
-        }
+        close(&self.workers, self.worker, self.channel);
     }
 }
 
-/// Closes a channel once its worker has room for that.
-pub(super) async fn close(workers: &Workers, worker: usize, channel: ChannelId) {
-    while !workers.ask(worker, channel, ChannelWish::Close) {
+/// Closes a channel: now, or once its worker has room for that.
+pub(super) fn close(workers: &Workers, worker: usize, channel: ChannelId) {
+    if !workers.ask(worker, channel, ChannelWish::Close)
+        && let Ok(runtime) = tokio::runtime::Handle::try_current()
+    {
+        let workers = workers.clone();
+        runtime.spawn(async move { ask(&workers, worker, channel, ChannelWish::Close).await });
+    }
+}
+
+async fn ask(workers: &Workers, worker: usize, channel: ChannelId, wish: ChannelWish) {
+    while !workers.ask(worker, channel, wish.clone()) {
         tokio::time::sleep(WORKER_PAUSE).await;
     }
 }
