@@ -1,7 +1,7 @@
 //! Errors as people see them: `application/problem+json` (RFC 9457) with a title that says what to do.
 
 use axum::{
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use protocol::{NameError, api::Problem};
@@ -10,21 +10,6 @@ use rooms::RoomsError;
 use crate::{node::posts::PostError, node_loop::request::RequestError};
 
 const PACKED: &str = "content-encoding";
-
-/// Refuses a body that is packed: unpacking would let a small body become a large one, and stored as it is a
-/// packed file would be taken for what it is not.
-///
-/// # Errors
-///
-/// 415, with the first coding that is not `identity`.
-pub fn check_unpacked(headers: &HeaderMap) -> Result<(), ApiError> {
-    let values = headers.get_all(header::CONTENT_ENCODING).iter();
-    let mut codings = values.flat_map(|value| value.to_str().unwrap_or("?").split(',')).map(str::trim);
-    match codings.find(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity")) {
-        Some(coding) => Err(ApiError::unsupported_encoding(coding)),
-        None => Ok(()),
-    }
-}
 
 /// An answer that is not what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

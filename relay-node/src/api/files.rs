@@ -24,7 +24,8 @@ use serde::Deserialize;
 use super::{
     ApiState,
     conditions::EntityTags,
-    error::{ApiError, check_unpacked},
+    content::{check_unpacked, content_type, declared_length},
+    error::ApiError,
     file_headers::{Wanted, describe, parse_range},
     rate_limit::Rate,
     uploads,
@@ -50,9 +51,30 @@ const DOWNLOADS_MAX: usize = 256;
 /// Of the greediest address the youngest gives way: it has the least to lose. One that did not get [`PROGRESS`]
 /// further for so long gives way to others of its own address.
 const SHARED: Policy = Policy { gives_way: GivesWay::Youngest, patience: Duration::from_secs(10) };
-pub(super) const PROGRESS: usize = 64 * 1024;
+const PROGRESS: usize = 64 * 1024;
 /// Bytes given to a client at a time.
 const BLOCK: u32 = 64 * 1024;
+
+/// Tells the place of an upload what comes of it.
+pub(super) struct Progress<'a> {
+    place: &'a Held,
+    unsaid: usize,
+}
+
+impl<'a> Progress<'a> {
+    pub(super) fn of(place: &'a Held) -> Progress<'a> {
+        Progress { place, unsaid: 0 }
+    }
+
+    /// So many octets came.
+    pub(super) fn handle_came(&mut self, octets: usize) {
+        self.unsaid += octets;
+        if self.unsaid >= PROGRESS {
+            self.unsaid = 0;
+            self.place.progress();
+        }
+    }
+}
 
 /// Files on disk and who may have them when.
 #[derive(Debug, Clone)]
@@ -182,30 +204,49 @@ pub async fn upload(
     called: Result<Query<Called>, QueryRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    if let Ok(Query(Called { upload: Some(_), .. })) = &called {
-        let Ok(Query(called)) = called else { return Err(ApiError::internal()) };
-        let begun = uploads::begin(&state, client, room, called, request).await;
-        return begun.map_err(ApiError::with_unread_body);
-    }
-    let taken = take(&state, client, room, called, request).await;
-    let (id, uploaded) = taken.map_err(ApiError::with_unread_body)?;
-    let location = HeaderValue::from_str(&format!("{}/api/v1/files/{id}", state.prefix));
+    let called = called.map(|Query(called)| called);
+    let given = match called {
+        Ok(called) if called.upload.is_some() => uploads::begin(&state, client, room, called, request).await,
+        called => give(&state, client, room, called, request).await,
+    };
+    given.map_err(ApiError::with_unread_body)
+}
+
+/// Takes a file at once, and says where it is.
+async fn give(
+    state: &ApiState,
+    client: Client,
+    room: String,
+    called: Result<Called, QueryRejection>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (id, uploaded) = take(state, client, room, called, request).await?;
     let mut response = (StatusCode::CREATED, Json(uploaded)).into_response();
-    response.headers_mut().insert(header::LOCATION, location.map_err(|_| ApiError::internal())?);
+    response.headers_mut().insert(header::LOCATION, place_of(state, id)?);
     Ok(response)
+}
+
+/// Where a file is.
+pub(super) fn place_of(state: &ApiState, file: FileId) -> Result<HeaderValue, ApiError> {
+    text(&format!("{}/api/v1/files/{file}", state.prefix))
+}
+
+/// The value of a header.
+pub(super) fn text(value: &str) -> Result<HeaderValue, ApiError> {
+    HeaderValue::from_str(value).map_err(|_| ApiError::internal())
 }
 
 async fn take(
     state: &ApiState,
     client: Client,
     room: String,
-    called: Result<Query<Called>, QueryRejection>,
+    called: Result<Called, QueryRejection>,
     request: Request,
 ) -> Result<(FileId, Uploaded), ApiError> {
     let room = RoomName::new(room)?;
     state.auth.may_publish(request.headers())?;
     check_bare(request.headers())?;
-    let Query(called) = called.map_err(|_| ApiError::bad_request("the query may have ?name=… and from=…"))?;
+    let called = called.map_err(|_| ApiError::bad_request("the query may have ?name=… and from=…"))?;
     let limits = state.files.files.limits();
     let declared = declared_length(request.headers());
     if declared.is_some_and(|length| length > limits.size) {
@@ -213,9 +254,7 @@ async fn take(
     }
     let from = called.giver()?;
     let place = state.files.place(client)?;
-    let media_type = media_type(
-        request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default(),
-    );
+    let media_type = media_type(content_type(request.headers()));
     let name = shown_name(&called.name);
     let body = request.into_body();
     let receiving = receive(&state.files.files, body, (name.clone(), media_type.clone()), declared, &place);
@@ -231,8 +270,7 @@ async fn take(
 /// The body is the file and nothing else: an envelope around it would be stored with it.
 pub(super) fn check_bare(headers: &HeaderMap) -> Result<(), ApiError> {
     check_unpacked(headers)?;
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if value.trim_start().to_ascii_lowercase().starts_with("multipart/") {
+    if content_type(headers).trim_start().to_ascii_lowercase().starts_with("multipart/") {
         let title = "send the file itself as the body, not a form around it: `curl -T FILE` or `--data-binary \
                      @FILE` in place of `-F`, with its own Content-Type";
         return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", title));
@@ -252,18 +290,14 @@ async fn receive(
     let draft = files.begin(declared.unwrap_or_default()).await?;
     let (mut buffer, mut chunks, mut length) = (Vec::new(), Vec::new(), 0u64);
     let mut body = body.into_data_stream();
-    let mut unsaid = 0;
+    let mut progress = Progress::of(place);
     loop {
         let data = body.next().await.transpose();
         let data = data.map_err(|_| ApiError::bad_request("the body did not arrive whole: send it again"))?;
         let last = data.is_none();
         let mut data = data.unwrap_or_default();
         length += data.len() as u64;
-        unsaid += data.len();
-        if unsaid >= PROGRESS {
-            unsaid = 0;
-            place.progress();
-        }
+        progress.handle_came(data.len());
         if length > limits.size {
             return Err(too_large(limits.size));
         }
@@ -437,8 +471,4 @@ impl From<FileError> for ApiError {
             }
         }
     }
-}
-
-fn declared_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

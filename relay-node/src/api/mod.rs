@@ -8,6 +8,7 @@ pub mod bearer;
 pub mod body;
 pub mod closing;
 pub mod conditions;
+mod content;
 pub mod error;
 pub mod events;
 pub mod file_headers;

@@ -6,7 +6,7 @@ use axum::{
     extract::{
         ConnectInfo, DefaultBodyLimit, FromRequest, Path, Query, Request, State, rejection::QueryRejection,
     },
-    http::{HeaderMap, StatusCode, header},
+    http::StatusCode,
 };
 use protocol::{
     RoomName, Topic,
@@ -16,7 +16,8 @@ use serde::Deserialize;
 
 use super::{
     ApiState,
-    error::{ApiError, check_unpacked},
+    content::{check_type, check_unpacked, declared_length},
+    error::ApiError,
 };
 use crate::{
     client::Client, conversation::with_nonce, node::allowance::Speaker, node_loop::request::NodeRequest,
@@ -108,13 +109,9 @@ pub async fn post(
 }
 
 pub(super) async fn read_json(request: Request) -> Result<NewMessage, ApiError> {
-    if !is_json(request.headers()) {
-        return Err(ApiError::unsupported_type("application/json"));
-    }
+    check_type(request.headers(), "application/json")?;
     check_unpacked(request.headers())?;
-    let declared = request.headers().get(header::CONTENT_LENGTH);
-    let declared = declared.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > BODY_MAX as u64) {
+    if declared_length(request.headers()).is_some_and(|length| length > BODY_MAX as u64) {
         return Err(ApiError::too_large(BODY_MAX));
     }
     let mut request = request;
@@ -127,11 +124,4 @@ pub(super) async fn read_json(request: Request) -> Result<NewMessage, ApiError> 
         ApiError::bad_request("send JSON like {\"author\": \"Ada\", \"text\": \"hello\"}")
             .with_detail(error.to_string())
     })
-}
-
-/// `application/json`, in any case and with any parameters.
-fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = value.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
 }

@@ -9,15 +9,16 @@ use axum::{
 };
 use futures_util::StreamExt;
 use protocol::{
-    FileId, RoomName, UploadId,
+    RoomName, UploadId,
     api::{Problem, Uploaded},
 };
 use rooms::file::{media_type, shown_name};
 
 use super::{
     ApiState,
+    content::{check_type, content_type, declared_length},
     error::ApiError,
-    files::{Called, PROGRESS, busy, check_bare, too_large},
+    files::{Called, Progress, busy, check_bare, place_of, text, too_large},
 };
 use crate::{
     client::Client,
@@ -48,19 +49,17 @@ pub(super) async fn begin(
     let id: UploadId = called.upload.as_deref().unwrap_or_default().parse()?;
     let complete = flag(request.headers(), &UPLOAD_COMPLETE)?.unwrap_or(true);
     let said = number(request.headers(), &UPLOAD_LENGTH)?;
-    let body = complete.then(|| number(request.headers(), &header::CONTENT_LENGTH).ok().flatten()).flatten();
-    let length = said.or(body);
+    let length = said.or_else(|| declared_length(request.headers()).filter(|_| complete));
     let limit = state.files.limits().size;
     if length.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
     let from = called.giver()?;
     let place = state.files.place(client)?;
-    let given = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let about = About {
         room,
         name: shown_name(&called.name),
-        media_type: media_type(given.unwrap_or_default()),
+        media_type: media_type(content_type(request.headers())),
         from,
         length,
         holder: client.address,
@@ -135,10 +134,7 @@ async fn go_on_with(
     state.auth.may_publish(request.headers())?;
     let headers = request.headers();
     check_bare(headers)?;
-    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !given.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(PARTIAL) {
-        return Err(ApiError::unsupported_type(PARTIAL));
-    }
+    check_type(headers, PARTIAL)?;
     let complete = flag(headers, &UPLOAD_COMPLETE)?;
     let complete = complete.ok_or_else(|| missing("Upload-Complete: ?1, or ?0 if more follows"))?;
     let offset =
@@ -150,7 +146,7 @@ async fn go_on_with(
     }
     if reached.offset() != offset {
         let error: ApiError = UploadError::Elsewhere.into();
-        return with_offset(error.into_response(), reached.offset());
+        return Ok(with_offset(error.into_response(), reached.offset()));
     }
     receive(state, id, reached, complete, request, &place).await
 }
@@ -179,7 +175,7 @@ pub async fn look(
     let id: UploadId = id.parse()?;
     state.auth.may_publish(&headers)?;
     let reached = state.files.files().upload(id).await?;
-    let mut response = with_offset(StatusCode::NO_CONTENT.into_response(), reached.offset())?;
+    let mut response = with_offset(StatusCode::NO_CONTENT.into_response(), reached.offset());
     let headers = response.headers_mut();
     headers.insert(UPLOAD_COMPLETE, flagged(reached.done.is_some()));
     headers.insert(UPLOAD_LIMIT, text(&limit(&state))?);
@@ -188,7 +184,7 @@ pub async fn look(
         headers.insert(UPLOAD_LENGTH, HeaderValue::from(length));
     }
     if let Some((file, _)) = reached.done {
-        headers.insert(header::CONTENT_LOCATION, text(&place_of(&state, file))?);
+        headers.insert(header::CONTENT_LOCATION, place_of(&state, file)?);
     }
     Ok(response)
 }
@@ -236,18 +232,14 @@ async fn receive(
     let mut incoming = Incoming::new(state.files.files().clone(), state.requests.clone(), id, reached);
     let mut body = request.into_body().into_data_stream();
     let taking = async {
-        let mut unsaid = 0;
+        let mut progress = Progress::of(place);
         while let Some(data) = body.next().await {
             let data = data.map_err(|_| {
                 ApiError::bad_request(
                     "the body broke off: ask with HEAD how far it came, and go on with PATCH",
                 )
             })?;
-            unsaid += data.len();
-            if unsaid >= PROGRESS {
-                unsaid = 0;
-                place.progress();
-            }
+            progress.handle_came(data.len());
             incoming.write(data).await?;
         }
         Ok::<_, ApiError>(())
@@ -257,7 +249,7 @@ async fn receive(
         () = place.lost() => return Err(busy()),
     }
     if !complete {
-        let mut response = with_offset(StatusCode::NO_CONTENT.into_response(), incoming.kept())?;
+        let mut response = with_offset(StatusCode::NO_CONTENT.into_response(), incoming.kept());
         let headers = response.headers_mut();
         headers.insert(UPLOAD_COMPLETE, flagged(false));
         headers.insert(UPLOAD_LIMIT, text(&limit(state))?);
@@ -265,10 +257,10 @@ async fn receive(
     }
     let (file, bytes) = incoming.finish().await?;
     let uploaded = Uploaded { id: file.to_string(), name, bytes };
-    let mut response = with_offset((StatusCode::CREATED, Json(uploaded)).into_response(), bytes)?;
+    let mut response = with_offset((StatusCode::CREATED, Json(uploaded)).into_response(), bytes);
     let headers = response.headers_mut();
     headers.insert(UPLOAD_COMPLETE, flagged(true));
-    headers.insert(header::LOCATION, text(&place_of(state, file))?);
+    headers.insert(header::LOCATION, place_of(state, file)?);
     Ok(response)
 }
 
@@ -276,21 +268,13 @@ fn location(state: &ApiState, id: UploadId) -> String {
     format!("{}/api/v1/uploads/{id}", state.prefix)
 }
 
-fn place_of(state: &ApiState, file: FileId) -> String {
-    format!("{}/api/v1/files/{file}", state.prefix)
-}
-
 fn limit(state: &ApiState) -> String {
     format!("max-size={}, max-age={KEPT_SECONDS}", state.files.limits().size)
 }
 
-fn with_offset(mut response: Response, offset: u64) -> Result<Response, ApiError> {
+fn with_offset(mut response: Response, offset: u64) -> Response {
     response.headers_mut().insert(UPLOAD_OFFSET, HeaderValue::from(offset));
-    Ok(response)
-}
-
-fn text(value: &str) -> Result<HeaderValue, ApiError> {
-    HeaderValue::from_str(value).map_err(|_| ApiError::internal())
+    response
 }
 
 fn flagged(flag: bool) -> HeaderValue {

@@ -20,7 +20,8 @@ use protocol::{SessionId, StreamName};
 use super::{
     auth::Auth,
     conditions::EntityTags,
-    error::{ApiError, check_unpacked},
+    content::{check_type, check_unpacked},
+    error::ApiError,
     events,
     rate_limit::Rate,
     whep,
@@ -290,11 +291,7 @@ fn if_match(headers: &HeaderMap) -> IfMatch {
 
 /// The body as text, if it is of this type and not too large.
 pub(super) async fn read(request: Request, expected: &'static str, most: usize) -> Result<String, ApiError> {
-    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = content_type.and_then(|value| value.split(';').next()).map(str::trim);
-    if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case(expected)) {
-        return Err(ApiError::unsupported_type(expected));
-    }
+    check_type(request.headers(), expected)?;
     check_unpacked(request.headers())?;
     let body: Body = request.into_body();
     let bytes = body::to_bytes(body, most).await.map_err(|_| ApiError::too_large(most))?;
