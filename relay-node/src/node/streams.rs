@@ -9,7 +9,7 @@ use std::{
 };
 
 use media::{
-    AdvertisedEncoding, Command, EncodingView, Epochs, Event, Health, StreamTracks, TrackId,
+    AdvertisedEncoding, Command, EncodingView, Epochs, Event, Health, SessionPlan, StreamTracks, TrackId,
     sdp::{Fragment, Offer},
     transport::{CloseReason, Credentials},
 };
@@ -90,7 +90,7 @@ impl Node {
         let known = self.stream_mut(&stream);
         let ring = (known.tracks, known.epochs.clone());
         let (opened, plan) = self.sessions.open_publisher(fresh, stream, answered, ring, now);
-        self.effects.push_back(Effect::Workers(Command::Open(Arc::new(plan))));
+        self.open(plan);
         Ok(opened)
     }
 
@@ -118,7 +118,7 @@ impl Node {
         let tracks = self.stream_mut(&stream).tracks;
         let (opened, plan) =
             self.sessions.open_listener(fresh, stream.clone(), answered, (tracks, asked), now);
-        self.effects.push_back(Effect::Workers(Command::Open(Arc::new(plan))));
+        self.open(plan);
         // From now on, so that media is there when the session is connected.
         self.handle_listener(&stream, id, true, now);
         Ok(opened)
@@ -137,8 +137,12 @@ impl Node {
         // No packet is of these numbers: no stream is called so.
         let tracks = self.stream_mut(&stream).tracks;
         let (opened, plan) = self.sessions.open_listener(fresh, stream, answered, (tracks, None), now);
-        self.effects.push_back(Effect::Workers(Command::Open(Arc::new(plan))));
+        self.open(plan);
         Ok(opened)
+    }
+
+    fn open(&mut self, plan: SessionPlan) {
+        self.effects.push_back(Effect::Workers(Command::Open(Arc::new(plan))));
     }
 
     /// Who offered a session, if there is one.

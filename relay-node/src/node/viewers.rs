@@ -95,16 +95,11 @@ impl Node {
     /// [`SessionError::NoSession`] if it is no listener of this stream.
     pub fn handle_watch(&mut self, stream: &StreamName, id: SessionId) -> Result<Watched, SessionError> {
         let connected = self.sessions.listens(id, stream)?;
+        let hears = self.sessions.hearer_mut(id).map(|hearer| hearer.told.handle_watched());
+        let sees = self.sessions.viewer_mut(id).map(|viewer| viewer.told.handle_watched());
         let (mut begins, mut fresh) = (false, true);
-        if let Some(hearer) = self.sessions.hearer_mut(id) {
-            let watched = std::mem::replace(&mut hearer.watched, true);
-            hearer.fresh &= watched;
-            (begins, fresh) = (begins || !watched, fresh && hearer.fresh);
-        }
-        if let Some(viewer) = self.sessions.viewer_mut(id) {
-            let watched = std::mem::replace(&mut viewer.watched, true);
-            viewer.fresh &= watched;
-            (begins, fresh) = (begins || !watched, fresh && viewer.fresh);
+        for (first, of_now) in hears.into_iter().chain(sees) {
+            (begins, fresh) = (begins || first, fresh && of_now);
         }
         if begins {
             self.effects.push_back(Effect::Workers(Command::Watch { session: id, watched: true }));
@@ -117,10 +112,10 @@ impl Node {
     /// Nobody reads it any more.
     pub fn handle_unwatched(&mut self, id: SessionId) {
         if let Some(viewer) = self.sessions.viewer_mut(id) {
-            viewer.watched = false;
+            viewer.told.handle_unwatched();
         }
         if let Some(hearer) = self.sessions.hearer_mut(id) {
-            hearer.watched = false;
+            hearer.told.handle_unwatched();
         }
         self.effects.push_back(Effect::Workers(Command::Watch { session: id, watched: false }));
     }
@@ -128,8 +123,7 @@ impl Node {
     /// A worker says what a listener hears.
     pub(super) fn handle_sound_sight(&mut self, id: SessionId, sight: SoundSight) {
         if let Some(hearer) = self.sessions.hearer_mut(id) {
-            hearer.sight = Some(sight);
-            hearer.fresh = hearer.watched;
+            hearer.told.handle_sight(sight);
             self.effects.push_back(Effect::Seen(id));
         }
     }
@@ -137,8 +131,7 @@ impl Node {
     /// A worker says what a listener sees.
     pub(super) fn handle_sight(&mut self, id: SessionId, sight: Box<Sight>) {
         if let Some(viewer) = self.sessions.viewer_mut(id) {
-            viewer.sight = Some(sight);
-            viewer.fresh = viewer.watched;
+            viewer.told.handle_sight(sight);
             self.effects.push_back(Effect::Seen(id));
         }
     }
@@ -159,8 +152,8 @@ impl Node {
 
     /// What of it the status of a session says: nothing as long as nothing was told.
     pub(super) fn picture(&self, id: SessionId) -> Option<Picture> {
-        let seen = self.sessions.viewer(id).is_some_and(|viewer| viewer.sight.is_some());
-        let heard = self.sessions.hearer(id).is_some_and(|hearer| hearer.sight.is_some());
+        let seen = self.sessions.viewer(id).is_some_and(|viewer| viewer.told.sight().is_some());
+        let heard = self.sessions.hearer(id).is_some_and(|hearer| hearer.told.sight().is_some());
         self.seen(id).filter(|_| seen || heard).map(|seen| seen.quality)
     }
 

@@ -5,19 +5,18 @@ use std::time::{Duration, Instant};
 use media::{Mended, SoundSight, SoundWish};
 use protocol::api::{LayerWish, Mending, SoundSent};
 
-use super::viewer::{WISHES, WishError, reason};
+use super::{
+    told::Told,
+    viewer::{WISHES, WishError, reason},
+};
 
 /// A listener that gets a sound.
 #[derive(Debug)]
 pub(crate) struct Hearer {
     /// Of its m-line.
     pub(crate) mid: String,
-    /// Somebody reads what it hears.
-    pub(crate) watched: bool,
-    /// What it heard when it was told last.
-    pub(crate) sight: Option<SoundSight>,
-    /// That is of now: it was told since somebody reads it.
-    pub(crate) fresh: bool,
+    /// What it hears.
+    pub(crate) told: Told<SoundSight>,
     pace: WishPace,
 }
 
@@ -34,12 +33,12 @@ const NAMES: [(&str, SoundWish); 3] =
 
 impl Hearer {
     pub(crate) fn new(mid: String) -> Hearer {
-        Hearer { mid, watched: false, sight: None, fresh: false, pace: WishPace::default() }
+        Hearer { mid, told: Told::default(), pace: WishPace::default() }
     }
 
     /// What it hears, if that was told.
     pub(crate) fn sound(&self) -> Option<SoundSent> {
-        let SoundSight { rung, reason: why, mended } = self.sight?;
+        let SoundSight { rung, reason: why, mended } = *self.told.sight()?;
         let (name, _) = NAMES.get(usize::from(rung)).or(NAMES.last())?;
         let mending = match mended {
             Mended::Not => Mending::None,

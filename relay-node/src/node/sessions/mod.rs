@@ -11,6 +11,7 @@ mod places;
 mod quality;
 #[cfg(test)]
 mod tests;
+mod told;
 pub(crate) mod unreached;
 pub(crate) mod viewer;
 

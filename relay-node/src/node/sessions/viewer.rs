@@ -12,19 +12,15 @@ use protocol::api::{
 };
 use thiserror::Error;
 
-use super::hearer::WishPace;
+use super::{hearer::WishPace, told::Told};
 
 /// A listener that gets a picture.
 #[derive(Debug)]
 pub(crate) struct Viewer {
     /// Of its m-line.
     pub(crate) mid: String,
-    /// Somebody reads what it sees.
-    pub(crate) watched: bool,
-    /// What it saw when it was told last.
-    pub(crate) sight: Option<Box<Sight>>,
-    /// That is of now: it was told since somebody reads it.
-    pub(crate) fresh: bool,
+    /// What it sees.
+    pub(crate) told: Told<Box<Sight>>,
     pace: WishPace,
 }
 
@@ -72,7 +68,7 @@ const WHOLE: &str = "0";
 
 impl Viewer {
     pub(crate) fn new(mid: String) -> Viewer {
-        Viewer { mid, watched: false, sight: None, fresh: false, pace: WishPace::default() }
+        Viewer { mid, told: Told::default(), pace: WishPace::default() }
     }
 
     /// What is wished, if that can be understood and does not come too often.
@@ -101,7 +97,7 @@ impl Viewer {
 
     /// What it sees, of a stream that has a picture now or has none.
     pub(crate) fn picture(&self, names: &Names, has_picture: bool) -> Picture {
-        let sight = self.sight.as_ref().filter(|_| has_picture);
+        let sight = self.told.sight().filter(|_| has_picture);
         let reason = match sight.map_or(Reason::Publisher, |sight| sight.reason) {
             _ if !has_picture => PictureReason::None,
             why => reason(why),
@@ -117,7 +113,7 @@ impl Viewer {
 
     /// What it may have.
     pub(crate) fn layers(&self, names: &Names, has_picture: bool) -> PictureLayers {
-        let Some(sight) = self.sight.as_ref().filter(|_| has_picture) else {
+        let Some(sight) = self.told.sight().filter(|_| has_picture) else {
             return PictureLayers::default();
         };
         let whole = |shown: &Shown| PictureLayer {
@@ -275,13 +271,14 @@ mod tests {
         let before = viewer.picture(&three, true);
         assert_eq!((before.video, before.reason), (None, PictureReason::Publisher));
         assert_eq!(viewer.picture(&three, false).reason, PictureReason::None);
-        viewer.sight = Some(Box::new(Sight {
+        let sight = Sight {
             sent: Some(shown(Some(1), None, 600_400)),
             best: Some(shown(Some(2), Some(1280), 2_000_000)),
             active: vec![shown(Some(1), None, 600_400)],
             inactive: vec![shown(Some(2), Some(1280), 2_000_000)],
             reason: Reason::Publisher,
-        }));
+        };
+        viewer.told.handle_sight(Box::new(sight.clone()));
         let quality = serde_json::to_value(viewer.picture(&three, true)).expect("JSON");
         let expected = serde_json::json!({
             "video": { "encodingId": "m", "kbps": 600 },
@@ -302,8 +299,7 @@ mod tests {
         assert_eq!(layers, expected);
         assert_eq!(viewer.layers(&three, false), nothing);
         assert_eq!(viewer.picture(&three, false).best, None);
-        let sight = viewer.sight.as_mut().expect("it is there");
-        sight.sent = Some(shown(None, None, 1000));
+        viewer.told.handle_sight(Box::new(Sight { sent: Some(shown(None, None, 1000)), ..sight }));
         let video =
             |names: &Names| viewer.picture(names, true).video.expect("a picture").encoding.encoding_id;
         assert_eq!([video(&names(&["f"])), video(&names(&[])), video(&three)], ["f", "0", "0"]);
