@@ -82,7 +82,7 @@ pub fn backup(file: &Path, config: &Config) -> Result<(), BackupCommandError> {
         match fs::read(&path) {
             Ok(bytes) => drop(backup.kept.insert(name.to_owned(), bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(BackupCommandError::File { path, error }),
+            Err(error) => return Err(in_file(&path)(error)),
         }
     }
     if backup.kept.is_empty() {
@@ -93,8 +93,7 @@ pub fn backup(file: &Path, config: &Config) -> Result<(), BackupCommandError> {
         Some(rows) => rows,
         None => Store::raw_rows(data)?,
     };
-    atomic_file::write(file, &backup.encode(), atomic_file::SECRET)
-        .map_err(|error| BackupCommandError::File { path: file.to_owned(), error })?;
+    atomic_file::write(file, &backup.encode(), atomic_file::SECRET).map_err(in_file(file))?;
     let (records, damaged) = backup.counts();
     println!("{records} records, and {} in {}", names(&backup), file.display());
     if damaged > 0 {
@@ -110,7 +109,7 @@ pub fn backup(file: &Path, config: &Config) -> Result<(), BackupCommandError> {
 /// [`BackupCommandError`]. Then nothing can be started on the directory: the key is written last.
 pub fn restore(file: &Path, config: &Config) -> Result<(), BackupCommandError> {
     let data = &config.data;
-    let bytes = fs::read(file).map_err(|error| BackupCommandError::File { path: file.to_owned(), error })?;
+    let bytes = fs::read(file).map_err(in_file(file))?;
     let backup = Backup::decode(&bytes)
         .map_err(|error| BackupCommandError::NoBackup { path: file.to_owned(), error })?;
     let empty = fs::read_dir(data).map_or(true, |mut files| files.next().is_none());
@@ -120,8 +119,7 @@ pub fn restore(file: &Path, config: &Config) -> Result<(), BackupCommandError> {
     Store::restore(data, &backup.rows)?;
     for (name, bytes) in backup.kept.iter().rev() {
         let path = data.join(name);
-        atomic_file::write(&path, bytes, atomic_file::SECRET)
-            .map_err(|error| BackupCommandError::File { path, error })?;
+        atomic_file::write(&path, bytes, atomic_file::SECRET).map_err(in_file(&path))?;
     }
     let (records, _) = backup.counts();
     println!("{records} records, and {} in {}", names(&backup), data.display());
@@ -129,6 +127,10 @@ pub fn restore(file: &Path, config: &Config) -> Result<(), BackupCommandError> {
         "if the relay that this is of still runs elsewhere, stop it: two relays with one key are one relay to all others"
     );
     Ok(())
+}
+
+fn in_file(path: &Path) -> impl FnOnce(io::Error) -> BackupCommandError + '_ {
+    move |error| BackupCommandError::File { path: path.to_owned(), error }
 }
 
 fn names(backup: &Backup) -> String {
